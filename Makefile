@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench ui clean
+
+PYTHON ?= python3.11
+VENV ?= .venv
+RUN := . $(VENV)/bin/activate &&
+# Idle OpenMP threads that spin cost up to 10x on a busy machine.
+export OMP_WAIT_POLICY = PASSIVE
+export GOMP_SPINCOUNT = 0
+export MLFLOW_DISABLE_TELEMETRY = true
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/installed ## a virtual environment with the pinned requirements
+$(VENV)/installed: conda.yaml pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	sed -n 's/^      - //p' conda.yaml > $(VENV)/requirements.txt
+	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/developing: $(VENV)/installed
+	sed -n '/^dev = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml > $(VENV)/requirements-dev.txt
+	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements-dev.txt
+	touch $@
+
+demo: setup ## train the embedded checkpoint series, probe it, register its steering vectors
+	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
+
+ui: setup ## look at the runs, figures and vectors in MLflow
+	$(RUN) mlflow ui
+
+check: $(VENV)/developing ## lint, types and import contracts
+	$(RUN) ruff check . && ruff format --check . && mypy && lint-imports
+
+test: check ## everything that has to hold
+	$(RUN) pytest -q
+
+bench: setup ## the ratios the README quotes, measured here
+	$(RUN) python -m tests.bench
+
+clean: ## remove the virtual environment and tool caches; MLflow's data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,155 @@
+"""Activations of statements: the residual stream of every layer at one position, in one forward pass.
+
+Batches are filled with statements of like length, padded on the right and run through the trunk alone: a causal
+decoder's states at a real token do not depend on what follows it, so neither an attention mask nor the
+language-model head is needed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from registry.errors import InvalidInput, Mismatch
+from serving.model.language_model import LanguageModel
+from serving.model.residual_stream import recording
+
+Pooling = Literal["last", "mean"]
+
+TOKENS_PER_BATCH = 2048
+"""Padded tokens in one forward pass; activations of one batch at one layer are small beside the weights."""
+
+Progress = Callable[[int], None]
+"""Called with the number of statements just read."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The hidden states of ``n`` statements at each of some layers of one checkpoint."""
+
+    layers: tuple[int, ...]
+    hidden_states: Float32[np.ndarray, "layers n d_model"]
+    """One contiguous matrix a layer, in the order of ``layers``; may be mapped from a file."""
+
+    @property
+    def n(self) -> int:
+        return int(self.hidden_states.shape[1])
+
+    @property
+    def d_model(self) -> int:
+        return int(self.hidden_states.shape[2])
+
+    def layer(self, layer: int) -> Float32[np.ndarray, "n d_model"]:
+        if layer not in self.layers:
+            raise Mismatch(f"layer {layer} was not read; layers read: {', '.join(map(str, self.layers))}")
+        states: Float32[np.ndarray, "n d_model"] = self.hidden_states[self.layers.index(layer)]
+        return states
+
+    def rows(self, start: int, stop: int) -> "Activations":
+        """The statements from ``start`` to ``stop``, without a copy."""
+        return Activations(self.layers, self.hidden_states[:, start:stop])
+
+
+def extract(
+    model: LanguageModel,
+    texts: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    pooling: Pooling = "last",
+    path: Path | None = None,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    on_progress: Progress = lambda _: None,
+) -> Activations:
+    """Read the residual stream of ``model`` for every text.
+
+    ``pooling`` is ``last`` (the last real token, as in arXiv 2402.19465 section 2.2) or ``mean`` (over real tokens).
+    Statements are tokenised alone, with the tokenizer's own special tokens and no template. With ``path`` the result
+    is a file mapped into memory, so that memory does not grow with the number of statements.
+    Raises ``InvalidInput`` for a text longer than the model's context, ``Mismatch`` for a model that yields NaN.
+    """
+    if pooling not in get_args(Pooling):
+        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}")
+    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    sequences = _tokenise(model, texts)
+    shape = (len(chosen), len(texts), model.d_model)
+    hidden_states = (
+        np.empty(shape, np.float32) if path is None else open_memmap(path, "w+", dtype=np.float32, shape=shape)
+    )
+    slots = {layer: slot for slot, layer in enumerate(chosen)}
+    for rows in _batches([len(sequence) for sequence in sequences], tokens_per_batch):
+        tokens, lengths = _padded([sequences[row] for row in rows], model.device)
+        pool = _pool(pooling, lengths)
+
+        def read(layer: int, states: Tensor, rows: Int64[np.ndarray, " batch"] = rows, pool: _Pool = pool) -> None:
+            hidden_states[slots[layer], rows] = pool(states).float().cpu().numpy()
+
+        with torch.inference_mode(), recording(model.network, chosen, read):
+            model.trunk(input_ids=tokens, use_cache=False)
+        _require_finite(hidden_states[:, rows], chosen, rows, model)
+        on_progress(len(rows))
+    return Activations(chosen, hidden_states)
+
+
+_Pool = Callable[[Tensor], Tensor]
+
+
+def _tokenise(model: LanguageModel, texts: Sequence[str]) -> list[list[int]]:
+    sequences: list[list[int]] = model.tokenizer(list(texts))["input_ids"]
+    limit = model.context_length
+    for text, sequence in zip(texts, sequences, strict=True):
+        if limit is not None and len(sequence) > limit:
+            raise InvalidInput(
+                f"a statement has {len(sequence)} tokens and {model.checkpoint.model} reads at most {limit}: "
+                f"{text[:60]!r}…; shorten it or leave it out"
+            )
+        if not sequence:
+            raise InvalidInput(f"the statement {text!r} has no tokens; leave it out")
+    return sequences
+
+
+def _batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[Int64[np.ndarray, " batch"]]:
+    """Row numbers, longest first (so that memory peaks at once), at most ``tokens_per_batch`` a batch when padded."""
+    order = np.argsort(np.negative(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens_per_batch // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
+
+
+def _padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    tokens = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)] = torch.tensor(sequence)
+    return tokens.to(device), lengths.to(device)
+
+
+def _pool(pooling: Pooling, lengths: Tensor) -> _Pool:
+    rows = torch.arange(len(lengths), device=lengths.device)
+    if pooling == "last":
+        return lambda states: states[rows, lengths - 1]
+    real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+    weights = (real / lengths[:, None])[:, :, None]
+    return lambda states: (states.float() * weights).sum(dim=1)
+
+
+def _require_finite(
+    states: Float32[np.ndarray, "layers batch d_model"],
+    layers: Sequence[int],
+    rows: Int64[np.ndarray, " batch"],
+    model: LanguageModel,
+) -> None:
+    if np.isfinite(states).all():
+        return
+    slot, row, _ = np.argwhere(~np.isfinite(states))[0]
+    raise Mismatch(
+        f"{model.checkpoint.model} at {model.checkpoint.label} yields NaN or infinity at layer {layers[slot]} for "
+        f"statement {rows[row]} in {model.dtype}; try precision=float32, or check the checkpoint"
+    )

@@ -1,0 +1,1 @@
+"""Estimators: from activations and labels to numbers with their uncertainty."""

@@ -1,0 +1,28 @@
+"""How well predicted probabilities agree with labels: AUROC, cross-entropy and calibration error."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from sklearn.metrics import roc_auc_score
+
+CALIBRATION_BINS = 10
+SMALLEST_PROBABILITY = 1e-6
+"""Probabilities are kept this far from 0 and 1, so that one confident mistake costs at most 20 bits."""
+
+
+def auroc(labels: Bool[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"]) -> float:
+    """The chance that a trustworthy statement scores above an untrustworthy one."""
+    return float(roc_auc_score(labels, probabilities))
+
+
+def cross_entropy_bits(labels: Bool[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"]) -> float:
+    """Mean surprise at the labels, in bits; 1 is what always answering one half costs."""
+    likelihoods = np.where(labels, probabilities, 1 - probabilities)
+    return float(-np.log2(likelihoods.clip(SMALLEST_PROBABILITY, 1)).mean())
+
+
+def calibration_error(labels: Bool[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"]) -> float:
+    """Expected calibration error over equally filled bins (Naeini et al. 2015; adaptive bins, Nixon et al. 2019)."""
+    order = np.argsort(probabilities, kind="stable")
+    bins = np.array_split(order, min(CALIBRATION_BINS, len(order)))
+    gaps = [abs(labels[rows].mean() - probabilities[rows].mean()) * len(rows) for rows in bins]
+    return float(sum(gaps) / len(labels))

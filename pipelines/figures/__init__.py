@@ -1,0 +1,1 @@
+"""Plots from results; the only room that knows matplotlib."""

@@ -1,0 +1,160 @@
+"""The probing experiment, from a user's options to runs, tables, figures and registered vectors."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from pipelines.figures.probing import curve, heat_map, profile
+from pipelines.statements.sources import load_statements
+from pipelines.sweep.controls import Floors, measure_floors
+from pipelines.sweep.results import ResultStore
+from pipelines.sweep.run import SweepPlan, run_sweep
+from pipelines.sweep.settings import ProbeSettings
+from pipelines.sweep.tables import control_table, probe_table
+from pipelines.sweep.unit import UnitResult
+from pipelines.tracking.probing import log_curves, log_figures, log_tables, log_unit, promote_champion
+from pipelines.tracking.runs import entry_point_run
+from pipelines.training.progress import ensure_series_with_bar
+from pipelines.training.series import SeriesConfig
+from registry.checkpoints import CheckpointSeries
+from registry.dimensions import Dimension
+from registry.store import RegisteredVector
+from serving.model.sources import find_series
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """What a user may choose; see ``python -m pipelines.probe --help``."""
+
+    model: str
+    checkpoints: str
+    dimensions: tuple[Dimension, ...]
+    data: str
+    limit: int
+    register: str
+    delete_after_use: bool
+    settings: ProbeSettings
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best deep layer of one dimension at one checkpoint."""
+
+    result: UnitResult
+    layer: int
+    vector: RegisteredVector | None
+
+
+def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
+    """Probe, track and register; print what was found and where it lies."""
+    with entry_point_run(f"probe {options.model}", params) as run:
+        series = resolve_series(options.model)
+        checkpoints = series.select(options.checkpoints)
+        statements = {one.name: load_statements(one, options.data, limit=options.limit) for one in options.dimensions}
+        probed = (series.random_init, *(one for one in checkpoints if not one.is_random_init))
+        plan = SweepPlan(probed, statements, options.settings)
+        floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
+        found = _sweep(plan, floors, options)
+        trained = [one for one in found if not one.result.checkpoint.is_random_init]
+        initial = {one.result.dimension: one.result for one in found if one.result.checkpoint.is_random_init}
+        log_curves(run.info.run_id, [(one.result, one.layer) for one in trained], floors, initial)
+        log_tables(
+            {
+                "probe.csv": probe_table([one.result for one in found], floors, initial),
+                "controls.csv": control_table(series.model, floors, initial),
+            }
+        )
+        _draw(trained, floors, initial)
+        champions = _promote(trained)
+        print(summary(trained, floors, initial, champions))  # noqa: T201
+
+
+def resolve_series(model: str) -> CheckpointSeries:
+    """The series a model's name stands for; ``tiny`` is trained first, unless it was before."""
+    if model != "tiny":
+        return find_series(model)
+    directory = ensure_series_with_bar(SeriesConfig())
+    return find_series(str(directory), name="tiny")
+
+
+def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions) -> list[Found]:
+    found = []
+    initial: dict[str, UnitResult] = {}
+    with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
+        results = run_sweep(plan, ResultStore(), delete_after_use=options.delete_after_use, on_progress=bar.update)
+        for result in results:
+            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
+            initial.setdefault(result.dimension, result)
+            found.append(_log(result, plan, floors, initial[result.dimension], options))
+    return found
+
+
+def _log(
+    result: UnitResult, plan: SweepPlan, floors: Mapping[str, Floors], initial: UnitResult, options: ProbeOptions
+) -> Found:
+    layers = tuple(score.layer for score in result.pooled)
+    best = result.best_layer(plan.settings.deep_layers(layers, result.n_layers))
+    wanted: Sequence[int] = {"best": (best,), "all": layers, "none": ()}[options.register]
+    if result.checkpoint.is_random_init:
+        wanted = ()
+    statements, floor = plan.statements[result.dimension], floors[result.dimension]
+    vectors = log_unit(result, statements, floor, initial, wanted)
+    return Found(result, best, next((one for one in vectors if one.layer == best), None))
+
+
+def _draw(trained: Sequence[Found], floors: Mapping[str, Floors], initial: Mapping[str, UnitResult]) -> None:
+    figures = {}
+    for dimension, floor in floors.items():
+        found = [one for one in trained if one.result.dimension == dimension]
+        results = [one.result for one in found]
+        layers = {one.result.digest: one.layer for one in found}
+        figures[f"{dimension}_heat_map"] = heat_map(results, floor)
+        figures[f"{dimension}_curve"] = curve(results, floor, initial[dimension], layers)
+        figures[f"{dimension}_profile"] = profile(results[-1], floor, initial[dimension])
+    log_figures(figures)
+
+
+def _promote(trained: Sequence[Found]) -> dict[str, Found]:
+    """Make each dimension's best vector its champion: the highest validation accuracy; of equals the later step."""
+    champions: dict[str, Found] = {}
+    for one in trained:
+        if one.vector is None:
+            continue
+        best = champions.get(one.result.dimension)
+        if best is None or _validation(one) >= _validation(best):
+            champions[one.result.dimension] = one
+    for one in champions.values():
+        if one.vector is not None:
+            promote_champion(one.vector, _validation(one), len(trained))
+    return champions
+
+
+def _validation(found: Found) -> float:
+    return found.result.score(found.layer).validation_accuracy
+
+
+def summary(
+    trained: Sequence[Found],
+    floors: Mapping[str, Floors],
+    initial: Mapping[str, UnitResult],
+    champions: Mapping[str, Found],
+) -> str:
+    """What was found, one line a dimension: at the champion's checkpoint, or the last where nothing is registered."""
+    lines = [
+        f"{'dimension':<12} {'step':>7} {'layer':>5}  {'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} "
+        f"{'above both':<10} vector"
+    ]
+    last = {one.result.dimension: one for one in trained}
+    for dimension, floor in floors.items():
+        one = champions.get(dimension, last[dimension])
+        accuracy = one.result.score(one.layer).accuracy
+        control = initial[dimension].score(one.layer).accuracy
+        above = "yes" if accuracy.above(control) and accuracy.above(floor.ngram[None]) else "no"
+        uri = one.vector.uri if one.vector else "not registered"
+        lines.append(
+            f"{dimension:<12} {one.result.checkpoint.step:>7} {one.layer:>5}  {accuracy!s:<22} {control!s:<22} "
+            f"{floor.ngram[None]!s:<22} {above:<10} {uri}"
+        )
+    return "\n".join(["", *lines, "", "Look at runs, curves, figures and vectors: make ui, then http://127.0.0.1:5000"])

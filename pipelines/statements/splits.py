@@ -1,0 +1,46 @@
+"""Splits that keep groups together, and the paper's split, which does not."""
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from sklearn.model_selection import StratifiedGroupKFold
+
+from registry.errors import InvalidInput
+
+
+def group_folds(
+    groups: Int64[np.ndarray, " n"], labels: Bool[np.ndarray, " n"], n_folds: int, seed: int
+) -> Int64[np.ndarray, " n"]:
+    """The fold of every statement: no group in two folds, both classes balanced as far as the groups allow.
+
+    Raises ``InvalidInput`` when there are fewer groups than folds, or a fold would lack a class.
+    """
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise InvalidInput(
+            f"{n_groups} groups cannot be split into {n_folds} folds; give more groups, or no group column if the "
+            "statements are independent"
+        )
+    folds = np.empty(len(groups), np.int64)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(groups)), labels, groups)):
+        folds[test] = fold
+    counts = np.array([[np.sum(labels[folds == fold] == kind) for kind in (False, True)] for fold in range(n_folds)])
+    if (counts == 0).any():
+        raise InvalidInput(
+            f"a fold of {n_groups} groups holds one class only (untrustworthy and trustworthy counts by fold: "
+            f"{counts.tolist()}); give more statements of the rarer class"
+        )
+    return folds
+
+
+def sequential_split(n: int, train_ratio: float) -> tuple[Int64[np.ndarray, " n_train"], Int64[np.ndarray, " n_test"]]:
+    """The first ``int(n * train_ratio)`` rows and the rest: the paper's split, in file order and blind to groups."""
+    n_train = int(n * train_ratio)
+    return np.arange(n_train), np.arange(n_train, n)
+
+
+def group_leakage(
+    groups: Int64[np.ndarray, " n"], train: Int64[np.ndarray, " n_train"], test: Int64[np.ndarray, " n_test"]
+) -> float:
+    """The share of test rows whose group also has a training row."""
+    return float(np.isin(groups[test], groups[train]).mean())

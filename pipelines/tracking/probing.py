@@ -1,0 +1,171 @@
+"""A probing sweep in MLflow: a child run a unit, curves and figures on the parent, vectors in the registry."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.data.pandas_dataset import PandasDataset, from_pandas
+
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.controls import Floors
+from pipelines.sweep.unit import LayerDirection, ProbeScore, UnitResult
+from pipelines.tracking.runs import Point, child_run, code_commit, log_points
+from registry.store import CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+
+def log_unit(
+    result: UnitResult,
+    statements: LabelledStatements,
+    floors: Floors,
+    random_init: UnitResult,
+    layers_to_register: Sequence[int],
+) -> tuple[RegisteredVector, ...]:
+    """A child run with the layer profile (step = layer), its data set, its checkpoint, and the vectors it registers."""
+    name = f"{result.dimension} · {result.checkpoint.label}"
+    with child_run(name, _tags(result)) as run:
+        mlflow.log_input(_dataset(statements), context="probing")
+        vectors: tuple[RegisteredVector, ...] = ()
+        if layers_to_register:
+            checkpoint = CheckpointStore().register(result.checkpoint, result.weights_digest)
+            vectors = tuple(
+                _register(result, result.direction(layer), checkpoint, run.info.run_id) for layer in layers_to_register
+            )
+        log_points(run.info.run_id, _profile_points(result, floors, random_init), _params(result))
+    return vectors
+
+
+def _tags(result: UnitResult) -> dict[str, str]:
+    return {
+        "dimension": result.dimension,
+        "checkpoint": result.checkpoint.label,
+        "unit_digest": result.digest,
+        "statements_digest": result.statements_digest,
+        "weights_digest": result.weights_digest,
+        "code_commit": code_commit(),
+    }
+
+
+def _params(result: UnitResult) -> dict[str, object]:
+    return {
+        "model": result.checkpoint.model,
+        "repo": result.checkpoint.repo,
+        "revision": result.checkpoint.revision,
+        "step": result.checkpoint.step,
+        "dimension": result.dimension,
+        "statements": result.statements_source,
+        "precision": result.precision,
+        "n_test": result.pooled[0].accuracy.n,
+    }
+
+
+def _dataset(statements: LabelledStatements) -> PandasDataset:
+    return from_pandas(
+        statements.to_frame(),
+        name=f"{statements.dimension}-{statements.source}".replace(":", "-")[:200],
+        targets="label",
+        digest=statements.digest[:32],
+    )
+
+
+def _profile_points(result: UnitResult, floors: Floors, random_init: UnitResult) -> list[Point]:
+    points: list[Point] = []
+    for score in result.pooled:
+        values = _score_values(score) | _control_values(floors, random_init.score(score.layer))
+        points += [(f"layer/{key}", value, score.layer) for key, value in values.items()]
+    return points
+
+
+def _score_values(score: ProbeScore) -> dict[str, float]:
+    return {
+        "accuracy": score.accuracy.value,
+        "accuracy_low": score.accuracy.low,
+        "accuracy_high": score.accuracy.high,
+        "auroc": score.auroc,
+        "bits": score.bits,
+        "calibration_error": score.calibration_error,
+        "shuffled": score.shuffled.value,
+        "validation_accuracy": score.validation_accuracy,
+    }
+
+
+def _control_values(floors: Floors, random_init: ProbeScore) -> dict[str, float]:
+    return {
+        "random_init": random_init.accuracy.value,
+        "ngram_floor": floors.ngram[None].value,
+        "surface_floor": floors.surface[None].value,
+    }
+
+
+def _register(
+    result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
+) -> RegisteredVector:
+    score = result.score(found.layer)
+    lineage = Lineage(
+        model=result.checkpoint.model,
+        checkpoint_uri=checkpoint.uri,
+        checkpoint_step=result.checkpoint.step,
+        checkpoint_revision=result.checkpoint.revision,
+        weights_digest=result.weights_digest,
+        statements_digest=result.statements_digest,
+        statements_source=result.statements_source,
+        method="mass-mean",
+        run_id=run_id,
+        code_commit=code_commit(),
+        n_train=score.n_train,
+    )
+    vector = SteeringVector(
+        dimension=result.dimension,
+        direction=found.mass_mean.direction,
+        scale=found.mass_mean.scale,
+        layer=found.layer,
+        lineage=lineage,
+        mean_difference_norm=found.mass_mean.mean_difference_norm,
+        projection_mean=found.mass_mean.projection_mean,
+    )
+    probe = LinearProbe(result.dimension, found.layer, found.probe_weights, found.probe_bias, lineage)
+    metrics = {
+        f"{result.dimension}/probe_accuracy": score.accuracy.value,
+        f"{result.dimension}/validation_accuracy": score.validation_accuracy,
+        f"{result.dimension}/direction_auroc": found.held_out_auroc,
+    }
+    return VectorStore().register(vector, probe, metrics, unit_digest=result.digest)
+
+
+def log_curves(
+    run_id: str,
+    chosen: Sequence[tuple[UnitResult, int]],
+    floors: Mapping[str, Floors],
+    random_init: Mapping[str, UnitResult],
+) -> None:
+    """Curves over pre-training steps on the parent: each dimension at each checkpoint's best deep layer."""
+    points: list[Point] = []
+    for result, layer in chosen:
+        dimension = result.dimension
+        controls = _control_values(floors[dimension], random_init[dimension].score(layer))
+        values = _score_values(result.score(layer)) | controls | {"best_layer": float(layer)}
+        values["margin_over_floor"] = values["accuracy"] - values["ngram_floor"]
+        points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
+    log_points(run_id, points)
+
+
+def promote_champion(vector: RegisteredVector, validation_accuracy: float, candidates: int) -> None:
+    """Alias ``champion``, with the rule it was chosen by."""
+    reason = f"highest validation accuracy of {candidates} units in its sweep: {validation_accuracy:.4f}"
+    VectorStore().promote(vector, reason=reason)
+
+
+def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Each table as a CSV file, which the MLflow UI shows as one."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, table in tables.items():
+            table.to_csv(Path(directory) / name, index=False)
+        mlflow.log_artifacts(directory)
+
+
+def log_figures(figures: Mapping[str, Figure]) -> None:
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, f"figures/{name}.png")

@@ -1,0 +1,90 @@
+"""The run of an entry point: the one `mlflow run` opened, or a new one; a failure never leaves it RUNNING."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+# Before MLflow is imported: it reads them once.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+
+from registry.errors import TrustTraceError, Unavailable
+
+EXPERIMENT = "trusttrace"
+METRICS_PER_BATCH = 1000
+
+Point = tuple[str, float, int]
+"""A metric's name, value and step."""
+
+
+@contextmanager
+def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
+    """The run that an entry point logs to. An error inside marks it FAILED, with the error's words as a tag.
+
+    `mlflow run` has already opened a run and recorded its declared parameters; otherwise a run is opened in the
+    experiment ``MLFLOW_EXPERIMENT_NAME``, or ``trusttrace``. Raises ``Unavailable`` when the store does not answer.
+    """
+    try:
+        if "MLFLOW_RUN_ID" not in os.environ:
+            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
+        run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
+    except MlflowException as error:
+        raise Unavailable(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}") from error
+    try:
+        mlflow.set_tags(
+            {"mlflow.runName": name, "trusttrace.entry_point": name.split(" ")[0], "code_commit": code_commit()}
+        )
+        declared = set(run.data.params)
+        mlflow.log_params({key: value for key, value in params.items() if key not in declared})
+        yield run
+    except BaseException as error:
+        mlflow.set_tag("trusttrace.error", _sentence(error))
+        mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+@contextmanager
+def child_run(name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """A run below the active one; FAILED when an error leaves it."""
+    with mlflow.start_run(run_name=name, nested=True, tags=dict(tags)) as run:
+        yield run
+
+
+def log_points(run_id: str, points: Sequence[Point], params: Mapping[str, object] | None = None) -> None:
+    """Log many metrics at once; one at a time each would cost a transaction."""
+    client = MlflowClient()
+    metrics = [Metric(key, value, 0, step) for key, value, step in points]
+    first = [mlflow.entities.Param(key, str(value)) for key, value in (params or {}).items()]
+    for start in range(0, max(len(metrics), 1), METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics[start : start + METRICS_PER_BATCH], first if start == 0 else ())
+
+
+@cache
+def code_commit() -> str:
+    """The commit of the code that runs, ``-dirty`` when files differ from it, ``unknown`` outside a repository."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error) if isinstance(error, TrustTraceError) else f"{type(error).__name__}: {error}"
+    return text[:4000]

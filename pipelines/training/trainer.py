@@ -1,0 +1,191 @@
+"""Pre-training a small Llama from scratch: deterministic by seed, saved at every checkpoint, resumed after a kill."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+MANIFEST = "series.json"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything besides the corpus that decides the weights."""
+
+    d_model: int = 192
+    n_layers: int = 4
+    vocabulary: int = 6144
+    sequence_tokens: int = 64
+    batch_sequences: int = 16
+    steps: int = 2000
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    seed: int = 0
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Dense early, then evenly spaced in the logarithm: 0, 8, 32, 64, 128, 256, 384, 512, 768, … and the last step."""
+        doublings = range(int(math.log2(max(2, self.steps))) + 1)
+        spaced = [2**exponent for exponent in doublings if exponent >= 6]
+        spaced += [3 * 2**exponent for exponent in doublings if exponent >= 7]
+        return tuple(sorted({0, self.steps, *(step for step in (8, 32, *spaced) if step < self.steps)}))
+
+
+@dataclass(frozen=True)
+class LossRecord:
+    """The training loss of one step, in nats a token, and the speed so far."""
+
+    step: int
+    loss: float
+    tokens_per_second: float
+
+
+OnStep = Callable[[LossRecord], None]
+
+
+def build_network(config: TrainingConfig) -> Any:
+    """The randomly initialised network that training starts from."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=config.d_model,
+                num_hidden_layers=config.n_layers,
+                num_attention_heads=config.d_model // 32,
+                num_key_value_heads=config.d_model // 32,
+                intermediate_size=config.d_model * 8 // 3 // 32 * 32,
+                vocab_size=config.vocabulary,
+                tie_word_embeddings=True,
+                max_position_embeddings=512,
+                bos_token_id=0,
+                eos_token_id=0,
+            )
+        )
+
+
+def train(
+    tokens: Int64[np.ndarray, " n"],
+    tokenizer: PreTrainedTokenizerFast,
+    config: TrainingConfig,
+    directory: Path,
+    on_step: OnStep,
+) -> list[LossRecord]:
+    """Train on ``tokens``, saving ``directory/step_000000`` and so on; go on from the last save if there is one.
+
+    An interrupted training that is resumed ends with the weights of an uninterrupted one, bit for bit: the order of
+    the batches depends on the step alone, and the optimiser's state is saved with each checkpoint.
+    """
+    network = build_network(config)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), config.learning_rate, (0.9, 0.95), weight_decay=config.weight_decay, fused=True
+    )
+    records, start = _resume(network, optimiser, directory)
+    if not records and start == 0:
+        _save(network, tokenizer, optimiser, directory, 0, records)
+    began, saves = perf_counter(), set(config.checkpoint_steps)
+    for step, batch in _batches(tokens, config, start):
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(step, config)
+        loss = _step(network, optimiser, batch, config)
+        seen = (step + 1 - start) * config.batch_sequences * config.sequence_tokens
+        records.append(LossRecord(step + 1, loss, seen / (perf_counter() - began)))
+        on_step(records[-1])
+        if step + 1 in saves:
+            _save(network, tokenizer, optimiser, directory, step + 1, records)
+    (directory / "resume.safetensors").unlink(missing_ok=True)
+    (directory / "resume.json").unlink(missing_ok=True)
+    return records
+
+
+def _batches(tokens: Int64[np.ndarray, " n"], config: TrainingConfig, start: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """``(step, [batch, seq + 1])`` from ``start`` on; every epoch is a new permutation, drawn from seed and epoch."""
+    length, size = config.sequence_tokens, config.batch_sequences
+    windows = (len(tokens) - 1) // length
+    per_epoch = max(1, windows // size)
+    order, epoch = np.empty(0, np.int64), -1
+    for step in range(start, config.steps):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = np.random.default_rng((config.seed, epoch)).permutation(windows)
+        place = (step % per_epoch) * size
+        rows = order[place : place + size]
+        yield step, torch.from_numpy(np.stack([tokens[row * length : row * length + length + 1] for row in rows]))
+
+
+def _learning_rate(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine to a tenth."""
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.learning_rate * warm * (0.1 + 0.9 * cosine)
+
+
+def _step(network: Any, optimiser: torch.optim.Optimizer, batch: torch.Tensor, config: TrainingConfig) -> float:
+    with torch.autocast("cpu", torch.bfloat16):
+        states = network.model(input_ids=batch[:, :-1], use_cache=False)[0]
+        logits = network.lm_head(states)
+    loss = cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+    optimiser.step()
+    optimiser.zero_grad()
+    return float(loss)
+
+
+def _save(
+    network: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    optimiser: torch.optim.Optimizer,
+    directory: Path,
+    step: int,
+    records: list[LossRecord],
+) -> None:
+    """A checkpoint under its final name only when it is whole, then the state to go on from."""
+    final = directory / f"step_{step:06d}"
+    scratch = directory / f".step_{step:06d}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    network.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(scratch, final)
+    names = [name for name, _ in network.named_parameters()]
+    state = optimiser.state_dict()["state"]
+    tensors = {f"{names[index]}.{key}": value for index, slots in state.items() for key, value in slots.items()}
+    if tensors:
+        save_file(tensors, directory / "resume.tmp")
+        os.replace(directory / "resume.tmp", directory / "resume.safetensors")
+    (directory / "resume.json.tmp").write_text(json.dumps({"step": step, "records": [asdict(one) for one in records]}))
+    os.replace(directory / "resume.json.tmp", directory / "resume.json")
+
+
+def _resume(network: Any, optimiser: torch.optim.Optimizer, directory: Path) -> tuple[list[LossRecord], int]:
+    """Load the last save of ``directory`` into network and optimiser; its records and step, or none and 0."""
+    if not (directory / "resume.json").is_file():
+        return [], 0
+    saved = json.loads((directory / "resume.json").read_text())
+    step = int(saved["step"])
+    weights = load_file(directory / f"step_{step:06d}" / "model.safetensors")
+    network.load_state_dict(weights, strict=False)
+    network.tie_weights()
+    if step:
+        tensors = load_file(directory / "resume.safetensors")
+        names = [name for name, _ in network.named_parameters()]
+        state = {
+            index: {key: tensors[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            for index, name in enumerate(names)
+        }
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return [LossRecord(**record) for record in saved["records"]], step

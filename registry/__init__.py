@@ -1,0 +1,1 @@
+"""What is stored, what it means, and where it came from."""

@@ -1,0 +1,51 @@
+"""What can go wrong, as a tree:
+
+    TrustTraceError
+    ├── InvalidInput      an argument or data that the user can mend (also a ValueError)
+    │   └── UnknownName   a name that does not exist; the message says which do
+    ├── NotFound          a version, revision or file that is not there (also a LookupError)
+    ├── Mismatch          two things that do not belong together: widths, models, digests (also a ValueError)
+    ├── CorruptFile       a file that is not what it claims to be
+    └── Unavailable       network, registry or disk out of reach
+
+Every message is one sentence for the user: it names the values that clash and says what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TrustTraceError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class InvalidInput(TrustTraceError, ValueError):
+    """An argument or data that the user can mend."""
+
+
+class UnknownName(InvalidInput):
+    """A name that does not exist."""
+
+
+class NotFound(TrustTraceError, LookupError):
+    """A version, revision or file that is not there."""
+
+
+class Mismatch(TrustTraceError, ValueError):
+    """Two things that do not belong together."""
+
+
+class CorruptFile(TrustTraceError):
+    """A file that is not what it claims to be."""
+
+
+class Unavailable(TrustTraceError):
+    """Network, registry or disk out of reach."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a ``name`` that is none of ``known``, with the nearest ones as a suggestion."""
+    names = list(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return UnknownName(f"unknown {kind} {name!r}{hint} known: {', '.join(names)}")

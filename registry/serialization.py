@@ -1,0 +1,102 @@
+"""Steering vectors and probes as safetensors: a tensor, a header of strings, and nothing that can run.
+
+Schema version 1. A vector's file has the tensor ``direction``, a probe's ``weights``, float32 of one axis; the header
+has ``schema_version``, ``kind``, the numbers as ``repr`` of a Python float, and every field of the lineage.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from registry.errors import CorruptFile, InvalidInput, Mismatch
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+SCHEMA_VERSION = "1"
+LARGEST_FILE_BYTES = 64 << 20
+_TENSORS = {"steering-vector": "direction", "linear-probe": "weights"}
+
+
+def vector_to_bytes(vector: SteeringVector) -> bytes:
+    numbers = {
+        "scale": vector.scale,
+        "mean_difference_norm": vector.mean_difference_norm,
+        "projection_mean": vector.projection_mean,
+    }
+    header = _header("steering-vector", vector.dimension, vector.layer, vector.lineage, numbers)
+    return save({"direction": np.ascontiguousarray(vector.direction)}, metadata=header)
+
+
+def vector_from_bytes(content: bytes, *, d_model: int | None = None) -> SteeringVector:
+    """Read a vector back. Raises ``CorruptFile``, or ``Mismatch`` for a width other than ``d_model``."""
+    header, direction = _read(content, "steering-vector", d_model)
+    try:
+        return SteeringVector(
+            dimension=header["dimension"],
+            direction=direction,
+            scale=float(header["scale"]),
+            layer=int(header["layer"]),
+            lineage=Lineage.from_strings(header),
+            mean_difference_norm=float(header["mean_difference_norm"]),
+            projection_mean=float(header["projection_mean"]),
+        )
+    except (KeyError, ValueError, InvalidInput) as error:
+        raise CorruptFile(f"the file is no steering vector: {error}") from error
+
+
+def probe_to_bytes(probe: LinearProbe) -> bytes:
+    header = _header("linear-probe", probe.dimension, probe.layer, probe.lineage, {"bias": probe.bias})
+    return save({"weights": np.ascontiguousarray(probe.weights)}, metadata=header)
+
+
+def probe_from_bytes(content: bytes, *, d_model: int | None = None) -> LinearProbe:
+    """Read a probe back. Raises as ``vector_from_bytes`` does."""
+    header, weights = _read(content, "linear-probe", d_model)
+    try:
+        return LinearProbe(
+            header["dimension"], int(header["layer"]), weights, float(header["bias"]), Lineage.from_strings(header)
+        )
+    except (KeyError, ValueError, InvalidInput) as error:
+        raise CorruptFile(f"the file is no linear probe: {error}") from error
+
+
+def _header(kind: str, dimension: str, layer: int, lineage: Lineage, numbers: Mapping[str, float]) -> dict[str, str]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "dimension": dimension,
+        "layer": str(layer),
+        **{name: repr(float(value)) for name, value in numbers.items()},
+        **lineage.to_strings(),
+    }
+
+
+def _read(content: bytes, kind: str, d_model: int | None) -> tuple[dict[str, str], np.ndarray]:
+    if len(content) > LARGEST_FILE_BYTES:
+        raise CorruptFile(f"the file has {len(content)} bytes; no {kind} has more than {LARGEST_FILE_BYTES}")
+    try:
+        tensors = load(content)
+        header = _header_of(content)
+    except (SafetensorError, ValueError, KeyError, struct.error, TypeError) as error:
+        raise CorruptFile(f"the file is not safetensors, or it is damaged: {error}") from error
+    if header.get("schema_version") != SCHEMA_VERSION:
+        raise CorruptFile(
+            f"the file has schema version {header.get('schema_version')!r} and this program reads {SCHEMA_VERSION!r}"
+        )
+    name = _TENSORS[kind]
+    if header.get("kind") != kind or set(tensors) != {name}:
+        raise CorruptFile(f"the file holds a {header.get('kind')} with tensors {sorted(tensors)}, not a {kind}")
+    tensor = tensors[name]
+    if d_model is not None and tensor.shape != (d_model,):
+        raise Mismatch(f"the {kind} has shape {tensor.shape} and the model has d_model {d_model}")
+    return header, tensor
+
+
+def _header_of(content: bytes) -> dict[str, str]:
+    """The string header, which the safetensors reader for bytes does not return."""
+    (length,) = struct.unpack_from("<Q", content)
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata

@@ -1,0 +1,1 @@
+"""How to run a language model, plain or steered."""

@@ -1,0 +1,54 @@
+"""GGUF files as Hugging Face checkpoints: converted once, kept by content."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from registry.errors import CorruptFile
+from registry.packages import cache_root
+
+
+def converted(path: Path) -> Path:
+    """A directory with the checkpoint of a GGUF file, de-quantised to float32 safetensors.
+
+    The first call converts (tens of seconds); later ones find the directory by the file's SHA-256. Raises
+    ``CorruptFile`` when the file cannot be read.
+    """
+    directory = cache_root() / "models" / sha256_of(path)[:32]
+    if directory.is_dir():
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".converting-"))
+    try:
+        _convert(path, scratch)
+        os.rename(scratch, directory)
+    except (ValueError, KeyError, RuntimeError, IndexError) as error:
+        raise CorruptFile(f"{path.name} could not be read as GGUF ({error}); fetch the file again") from error
+    except OSError:
+        if not directory.is_dir():  # not another process that was faster
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return directory
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _convert(path: Path, directory: Path) -> None:
+    source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    network = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
+    # A network read from GGUF declares itself quantised, and then refuses to be saved, though it no longer is.
+    network.hf_quantizer = None
+    if hasattr(network.config, "quantization_config"):
+        del network.config.quantization_config
+    network.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(directory)

@@ -1,0 +1,70 @@
+"""Reading the residual stream of a decoder: the tensor between blocks, ``[batch, seq, d_model]``.
+
+Layer ``l`` is the output of decoder block ``l``, counted from 0. Hugging Face's ``hidden_states[l + 1]`` is the same
+tensor for every layer but the last, where theirs is taken after the final norm; so this module reads by hook.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from registry.errors import Mismatch
+
+Reader = Callable[[int, Tensor], None]
+"""Called with a layer and its hidden states ``[batch, seq, d_model]``, in layer order, during the forward pass."""
+
+BLOCK_PATHS = ("layers", "h", "blocks", "decoder.layers")
+"""Where the blocks lie below the trunk: Llama, Mistral, Qwen, Gemma, OLMo, GPT-NeoX; GPT-2; MPT; OPT."""
+
+
+def decoder_blocks(network: nn.Module) -> nn.ModuleList:
+    """The decoder blocks of a Hugging Face causal language model, in order.
+
+    Raises ``Mismatch`` if no list of ``num_hidden_layers`` modules is found.
+    """
+    trunk = getattr(network, "base_model", network)
+    expected = int(network.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    named = dict(trunk.named_modules())
+    candidates = [named[path] for path in BLOCK_PATHS if path in named]
+    candidates += [module for module in named.values() if isinstance(module, nn.ModuleList)]
+    for blocks in candidates:
+        if isinstance(blocks, nn.ModuleList) and len(blocks) == expected:
+            return blocks
+    lengths = sorted({len(module) for module in named.values() if isinstance(module, nn.ModuleList)})
+    raise Mismatch(
+        f"{type(network).__name__} declares {expected} hidden layers but holds module lists of lengths {lengths}; "
+        "only decoders built of one list of blocks can be read"
+    )
+
+
+def hidden_states_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The hidden states in a block's output: transformers 5 returns a tensor, older versions a tuple."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+@contextmanager
+def recording(network: nn.Module, layers: Iterable[int], read: Reader) -> Iterator[None]:
+    """While open, every forward pass of ``network`` hands the hidden states of ``layers`` to ``read``.
+
+    The model is borrowed: on leaving, also by an exception, it is as it was before.
+    """
+    blocks = decoder_blocks(network)
+    handles = [blocks[layer].register_forward_hook(_reading(layer, read)) for layer in layers]
+    try:
+        yield
+    finally:
+        _remove(handles)
+
+
+def _reading(layer: int, read: Reader) -> Callable[[nn.Module, object, Tensor | tuple[Tensor, ...]], None]:
+    def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        read(layer, hidden_states_of(output))
+
+    return hook
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()

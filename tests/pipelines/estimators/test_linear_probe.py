@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from pipelines.estimators.linear_probe import probe_layer, probe_layer_as_paper
+from pipelines.statements.splits import group_folds
+
+
+def planted(rng, n=400, d=20, signal=2.0):
+    """Two Gaussians ``signal`` standard deviations apart along the first axis, two statements a group."""
+    labels = np.tile([True, False], n // 2)
+    features = rng.normal(size=(n, d)).astype(np.float32)
+    features[:, 0] += np.where(labels, signal / 2, -signal / 2)
+    groups = np.repeat(np.arange(n // 2), 2)
+    folds = np.stack([group_folds(groups, labels, 5, seed) for seed in range(2)])
+    return features, labels, folds
+
+
+def accuracy(probabilities, labels):
+    return float(((probabilities > 0.5) == labels).mean())
+
+
+def test_two_gaussians_are_told_apart_as_well_as_the_optimal_rule_does(rng):
+    features, labels, folds = planted(rng, n=2000)
+    for one in probe_layer(features, labels, folds):
+        assert accuracy(one.probabilities, labels) == pytest.approx(0.8413, abs=0.03)  # Phi(1)
+
+
+def test_shuffled_labels_sit_at_chance(rng):
+    features, labels, folds = planted(rng, n=1000, signal=4.0)
+    for one in probe_layer(features, labels, folds):
+        assert accuracy(one.shuffled, labels) == pytest.approx(0.5, abs=0.08)
+
+
+def test_with_the_planted_direction_projected_out_nothing_is_left(rng):
+    features, labels, folds = planted(rng, n=1000, signal=4.0)
+    difference = features[labels].mean(axis=0) - features[~labels].mean(axis=0)
+    difference /= np.linalg.norm(difference)
+    erased = features - np.outer(features @ difference, difference)
+    assert accuracy(probe_layer(features, labels, folds)[0].probabilities, labels) > 0.95
+    assert accuracy(probe_layer(erased, labels, folds)[0].probabilities, labels) < 0.56
+
+
+def test_labels_of_a_tested_fold_never_reach_the_probe_that_predicts_it(rng):
+    features, labels, folds = planted(rng)
+    before = probe_layer(features, labels, folds[:1])[0]
+    flipped = labels ^ (folds[0] == 2)
+    after = probe_layer(features, flipped, folds[:1])[0]
+    tested = folds[0] == 2
+    # The fold before it validates on it, so only the predictions of fold 2 itself are bound to be untouched.
+    np.testing.assert_allclose(before.probabilities[tested], after.probabilities[tested], atol=1e-5)
+
+
+def test_the_papers_protocol_is_scikit_learns_default_on_rows_standardised_together(rng):
+    features, labels, _ = planted(rng, n=300, signal=1.0)
+    found = probe_layer_as_paper(features, labels)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1)
+    reference = LogisticRegression().fit(scaled[:240], labels[:240])
+    assert found.n_train == 240
+    np.testing.assert_array_equal(found.rows, np.arange(240, 300))
+    np.testing.assert_allclose(found.probabilities, reference.predict_proba(scaled[240:])[:, 1], atol=1e-6)

@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+
+from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
+
+
+def test_always_answering_one_half_costs_one_bit():
+    assert cross_entropy_bits(np.array([True, False, True]), np.full(3, 0.5)) == pytest.approx(1)
+
+
+def test_one_confident_mistake_costs_at_most_twenty_bits():
+    assert cross_entropy_bits(np.array([True]), np.array([0.0])) == pytest.approx(np.log2(1e6))
+
+
+def test_auroc_is_the_share_of_pairs_in_order():
+    labels = np.array([True, True, False, False])
+    assert auroc(labels, np.array([0.9, 0.4, 0.5, 0.1])) == pytest.approx(3 / 4)
+
+
+def test_forecasts_that_come_true_as_often_as_they_say_are_calibrated(rng):
+    probabilities = rng.random(20_000)
+    labels = rng.random(20_000) < probabilities
+    assert calibration_error(labels, probabilities) < 0.02
+    assert calibration_error(labels, np.where(probabilities > 0.5, 0.99, 0.01)) > 0.2

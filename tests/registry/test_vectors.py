@@ -1,0 +1,89 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from registry.errors import InvalidInput, Mismatch
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+
+def lineage(**changes):
+    fields = {
+        "model": "tiny",
+        "checkpoint_uri": "models:/ckpt.tiny/2",
+        "checkpoint_step": 64,
+        "checkpoint_revision": "step_000064",
+        "weights_digest": "ab" * 32,
+        "statements_digest": "cd" * 32,
+        "statements_source": "packaged:remarks",
+        "method": "mass-mean",
+        "run_id": "r1",
+        "code_commit": "unknown",
+        "n_train": 80,
+    }
+    return Lineage(**{**fields, **changes})
+
+
+def vector(**changes):
+    fields = {
+        "dimension": "toxicity",
+        "direction": np.array([0.6, 0.8, 0.0], np.float32),
+        "scale": 2.0,
+        "layer": 1,
+        "lineage": lineage(),
+        "mean_difference_norm": 3.0,
+        "projection_mean": 0.5,
+    }
+    return SteeringVector(**{**fields, **changes})
+
+
+def test_one_unit_of_strength_moves_one_standard_deviation():
+    np.testing.assert_allclose(vector().offset(1.5), [1.8, 2.4, 0.0], rtol=1e-6)
+    np.testing.assert_array_equal(vector().offset(0.0), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"direction": np.array([3.0, 4.0], np.float32)},
+        {"direction": np.array([np.nan, 1.0], np.float32)},
+        {"direction": np.array([0.6, 0.8])},
+        {"direction": np.eye(2, dtype=np.float32)},
+        {"scale": 0.0},
+        {"scale": float("inf")},
+        {"layer": -1},
+        {"projection_mean": float("nan")},
+        {"mean_difference_norm": -1.0},
+    ],
+)
+def test_what_cannot_steer_cannot_be_made(changes):
+    with pytest.raises(InvalidInput):
+        vector(**changes)
+
+
+def test_a_vector_of_another_width_or_model_is_refused_with_both_values():
+    with pytest.raises(Mismatch, match=r"d_model 3 .* has 4"):
+        vector().require_fits(model="tiny", d_model=4)
+    with pytest.raises(Mismatch, match="tiny.*smollm2"):
+        vector().require_fits(model="smollm2", d_model=3)
+
+
+def test_values_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        vector().scale = 3.0
+
+
+def test_a_lineage_survives_as_strings_and_misses_nothing():
+    assert Lineage.from_strings(lineage().to_strings()) == lineage()
+    incomplete = lineage().to_strings()
+    del incomplete["run_id"]
+    with pytest.raises(InvalidInput, match="run_id"):
+        Lineage.from_strings(incomplete)
+
+
+def test_a_probe_is_a_logistic_function_of_the_hidden_state():
+    probe = LinearProbe("toxicity", 1, np.array([1.0, -2.0], np.float32), 0.5, lineage())
+    states = np.array([[0.0, 0.0], [1.0, 2.0], [1000.0, 0.0]], np.float32)
+    np.testing.assert_allclose(probe.probability(states), [1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(2.5)), 1], rtol=1e-5)
+    with pytest.raises(Mismatch):
+        probe.probability(np.zeros((1, 3), np.float32))
