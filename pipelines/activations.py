@@ -5,6 +5,8 @@ decoder's states at a real token do not depend on what follows it, so neither an
 language-model head is needed.
 """
 
+import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from jaxtyping import Float32, Int64
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from registry.errors import InvalidInput, Mismatch
+from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
 
@@ -78,9 +80,7 @@ def extract(
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
     sequences = _tokenise(model, texts)
     shape = (len(chosen), len(texts), model.d_model)
-    hidden_states = (
-        np.empty(shape, np.float32) if path is None else open_memmap(path, "w+", dtype=np.float32, shape=shape)
-    )
+    hidden_states = np.empty(shape, np.float32) if path is None else _mapped(path, shape)
     slots = {layer: slot for slot, layer in enumerate(chosen)}
     for rows in _batches([len(sequence) for sequence in sequences], tokens_per_batch):
         tokens, lengths = _padded([sequences[row] for row in rows], model.device)
@@ -94,6 +94,19 @@ def extract(
         _require_finite(hidden_states[:, rows], chosen, rows, model)
         on_progress(len(rows))
     return Activations(chosen, hidden_states)
+
+
+def _mapped(path: Path, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:
+    """A file of this shape; a full disk is noticed here, not when half of it is written."""
+    needed = 4 * math.prod(shape)
+    free = shutil.disk_usage(path.parent)[2]
+    if needed > free:
+        raise Unavailable(
+            f"the activations need {needed / 1e6:.1f} MB in {path.parent} and {free / 1e6:.1f} MB are free; free some "
+            "space, set TRUSTTRACE_CACHE to a larger disk, or read fewer layers"
+        )
+    mapped: Float32[np.ndarray, "layers n d_model"] = open_memmap(path, "w+", dtype=np.float32, shape=shape)
+    return mapped
 
 
 _Pool = Callable[[Tensor], Tensor]

@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pipelines.tracking.pretraining import log_series
     from pipelines.tracking.runs import entry_point_run
     from pipelines.training.progress import ensure_series_with_bar
-    from pipelines.training.series import SeriesConfig, TrainingConfig
+    from pipelines.training.series import SeriesConfig
+    from pipelines.training.trainer import TrainingConfig
 
     config = SeriesConfig(training=TrainingConfig(seed=given.seed, steps=given.steps), corpus=given.corpus)
     with entry_point_run("pretrain tiny", vars(given)) as run:

@@ -78,7 +78,7 @@ class _SteeringFunction:
     def __init__(self, vector: SteeringVector) -> None:
         self.vector = vector
 
-    def predict(self, hidden_states: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(self, hidden_states: np.ndarray, params: dict[str, float] | None = None) -> np.ndarray:
         strength = float((params or {}).get("strength", 1.0))
         steered: np.ndarray = np.asarray(hidden_states, np.float32) + self.vector.offset(strength)
         return steered

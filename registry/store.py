@@ -17,8 +17,17 @@ from mlflow.exceptions import MlflowException
 
 from registry import flavor
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput, Mismatch, NotFound, Unavailable
+from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.vectors import LinearProbe, SteeringVector
+from registry.versions import (
+    all_versions,
+    ensure_model,
+    find_version,
+    logged_name,
+    model_id_of,
+    quoted,
+    reachable,
+)
 
 CHAMPION = "champion"
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -81,16 +90,16 @@ class CheckpointStore:
             "step": str(checkpoint.step),
             "weights_digest": weights_digest,
         }
-        with _reachable():
-            existing = _find_version(self._client, name, {key: tags[key] for key in ("revision", "weights_digest")})
+        with reachable():
+            existing = find_version(self._client, name, {key: tags[key] for key in ("revision", "weights_digest")})
             if existing is None:
-                _ensure_model(
+                ensure_model(
                     self._client,
                     name,
                     f"Pre-training checkpoints of {checkpoint.model}; weights stay in {checkpoint.repo}.",
                 )
                 external = mlflow.create_external_model(
-                    name=_logged_name(f"{name} {checkpoint.label}"),
+                    name=logged_name(f"{name} {checkpoint.label}"),
                     model_type="pretraining-checkpoint",
                     params=tags,
                     tags={"model": checkpoint.model},
@@ -115,8 +124,8 @@ class CheckpointStore:
 
     def list(self, model: str) -> list[RegisteredCheckpoint]:
         """All versions, the newest first."""
-        with _reachable():
-            return [_checkpoint(version) for version in _versions(self._client, f"ckpt.{model}")]
+        with reachable():
+            return [_checkpoint(version) for version in all_versions(self._client, f"ckpt.{model}")]
 
 
 class VectorStore:
@@ -140,14 +149,14 @@ class VectorStore:
         """
         name = vector_name(vector.lineage.model, vector.dimension)
         tags = _vector_tags(vector, unit_digest)
-        with _reachable():
+        with reachable():
             identity = {"unit_digest": unit_digest, "layer": str(vector.layer)}
-            existing = _find_version(self._client, name, identity)
+            existing = find_version(self._client, name, identity)
             if existing is not None:
                 return _vector(existing)
-            _ensure_model(self._client, name, f"Steers {vector.lineage.model} towards {vector.dimension}.")
+            ensure_model(self._client, name, f"Steers {vector.lineage.model} towards {vector.dimension}.")
             logged = flavor.log_model(
-                _logged_name(f"{name} step {vector.lineage.checkpoint_step} layer {vector.layer}"),
+                logged_name(f"{name} step {vector.lineage.checkpoint_step} layer {vector.layer}"),
                 vector,
                 probe,
                 params={key: tags[key] for key in ("checkpoint", "statements_source", "layer", "method")},
@@ -164,7 +173,7 @@ class VectorStore:
 
     def get(self, name: str, version: str) -> RegisteredVector:
         """A version by number, or by alias as ``@champion``. Raises ``NotFound``, naming those that exist."""
-        with _reachable():
+        with reachable():
             try:
                 if version.startswith("@"):
                     return _vector(self._client.get_model_version_by_alias(name, version[1:]))
@@ -190,11 +199,11 @@ class VectorStore:
     def list(self, model: str, dimension: str | None = None) -> list[RegisteredVector]:
         """All versions of a model's vectors, the newest first in each dimension."""
         prefix = vector_name(model, dimension or "")
-        with _reachable():
+        with reachable():
             pattern = prefix if dimension else f"{prefix}%"
-            found = self._client.search_registered_models(f"name LIKE '{_quoted(pattern)}'")
+            found = self._client.search_registered_models(f"name LIKE '{quoted(pattern)}'")
             names = [one.name for one in found if dimension is None or one.name == prefix]
-            return [_vector(version) for name in sorted(names) for version in _versions(self._client, name)]
+            return [_vector(version) for name in sorted(names) for version in all_versions(self._client, name)]
 
     def load(self, registered: RegisteredVector, *, d_model: int | None = None) -> SteeringVector:
         """Download a vector and check it against its tags. Raises ``Mismatch`` when they disagree."""
@@ -216,21 +225,21 @@ class VectorStore:
 
     def promote(self, registered: RegisteredVector, *, reason: str, alias: str = CHAMPION) -> None:
         """Point ``alias`` at a version, and write down why."""
-        with _reachable():
+        with reachable():
             self._client.set_registered_model_alias(registered.name, alias, registered.version)
             self._client.set_model_version_tag(registered.name, registered.version, f"{alias}_because", reason)
 
     @contextmanager
     def _directory(self, registered: RegisteredVector) -> Iterator[str]:
-        with _reachable(), tempfile.TemporaryDirectory() as scratch:
+        with reachable(), tempfile.TemporaryDirectory() as scratch:
             yield mlflow.artifacts.download_artifacts(artifact_uri=registered.uri, dst_path=scratch)
 
     def _what_exists(self, name: str) -> str:
-        versions = [str(version.version) for version in _versions(self._client, name)]
+        versions = [str(version.version) for version in all_versions(self._client, name)]
         if versions:
             return f"versions: {', '.join(reversed(versions))}"
         prefix = name.rsplit(".", 1)[0]
-        found = [one.name for one in self._client.search_registered_models(f"name LIKE '{_quoted(prefix)}%'")]
+        found = [one.name for one in self._client.search_registered_models(f"name LIKE '{quoted(prefix)}%'")]
         return f"registered vectors: {', '.join(sorted(found)) or 'none'}"
 
 
@@ -266,68 +275,11 @@ def _ui_path(uri: str) -> str:
     return f"{name}/versions/{version}"
 
 
-def _logged_name(text: str) -> str:
-    """MLflow's logged models reject ``/``, ``:`` and ``.`` in names."""
-    return text.replace(".", "-").replace("/", "-").replace(":", "-").replace(" ", "-")
-
-
-def _quoted(text: str) -> str:
-    if "'" in text or '"' in text:
-        raise InvalidInput(f"a registry name cannot hold quotes: {text}")
-    return text
-
-
-def _find_version(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
-    """The version that has all of ``tags``, if any."""
-    (key, value), *rest = tags.items()
-    found = client.search_model_versions(f"name = '{_quoted(name)}' AND tags.{key} = '{_quoted(value)}'")
-    return next((one for one in found if all(one.tags.get(key) == value for key, value in rest)), None)
-
-
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(
-            f"name = '{_quoted(name)}'", max_results=200, order_by=["version_number DESC"], page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def _ensure_model(client: MlflowClient, name: str, description: str) -> None:
-    try:
-        client.create_registered_model(name, description=description)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
 def _checkpoint(version: ModelVersion) -> RegisteredCheckpoint:
     tags = dict(version.tags)
-    return RegisteredCheckpoint(version.name, str(version.version), int(tags["step"]), _model_id(version), tags)
+    return RegisteredCheckpoint(version.name, str(version.version), int(tags["step"]), model_id_of(version), tags)
 
 
 def _vector(version: ModelVersion) -> RegisteredVector:
     tags = dict(version.tags)
-    return RegisteredVector(version.name, str(version.version), tags.get("run_id", ""), _model_id(version), tags)
-
-
-def _model_id(version: ModelVersion) -> str:
-    """MLflow's own stores leave ``version.model_id`` empty; the source names it."""
-    return str(version.source or "").removeprefix("models:/")
-
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    """Say in one sentence when the registry does not answer."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") and "API request" not in str(error):
-            raise
-        raise Unavailable(
-            f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {str(error).splitlines()[0]}"
-        ) from error
+    return RegisteredVector(version.name, str(version.version), tags.get("run_id", ""), model_id_of(version), tags)

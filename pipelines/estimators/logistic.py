@@ -129,12 +129,12 @@ class _Problems:
         spread = features.std(dim=0, correction=0)
         spread = torch.where(spread > 1e-6 * centre.abs().clamp_min(1e-6), spread, torch.inf)
         scaled = (features - centre) / spread
-        mask = torch.as_tensor(masks, dtype=features.dtype, device=features.device)
+        mask = torch.tensor(masks, dtype=features.dtype, device=features.device)
         counts = mask.sum(dim=0)
         means = scaled.T @ mask / counts
         variances = (scaled.square().T @ mask / counts - means.square()).clamp_min(0)
         inverse_stds = torch.where(variances > 1e-8, variances.rsqrt(), 0.0)
-        rates = torch.as_tensor(penalties, dtype=features.dtype, device=features.device)
+        rates = torch.tensor(penalties, dtype=features.dtype, device=features.device)
         factors = {}
         gram = scaled.T @ scaled / len(scaled)
         identity = torch.eye(len(gram), dtype=features.dtype, device=features.device)
@@ -142,7 +142,7 @@ class _Problems:
             members = torch.as_tensor(np.flatnonzero(penalties == penalty), device=features.device)
             rows = float(counts[members].max())
             factors[float(penalty)] = members, torch.linalg.cholesky(0.25 * float(penalty) * rows * gram + identity)
-        targets = torch.as_tensor(labels, dtype=features.dtype, device=features.device) * 2 - 1
+        targets = torch.tensor(labels, dtype=features.dtype, device=features.device) * 2 - 1
         return cls(scaled, centre, spread, means, inverse_stds, targets, mask * rates, factors)
 
     def logits(self, parameters: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipelines.activations import Activations, extract
+from pipelines.activations import extract
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.measure import measure
+from pipelines.sweep.measure import Measurement, measure
 from pipelines.sweep.results import ResultStore
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import UnitResult, unit_digest
@@ -51,41 +51,30 @@ def run_sweep(
     a hub revision from the local cache once all its units are done.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetcher:
-        todo = [checkpoint for checkpoint in plan.checkpoints if _missing(plan, store, checkpoint)]
-        fetched = {checkpoint: fetcher.submit(locate, checkpoint) for checkpoint in todo[:1]}
-        for checkpoint in plan.checkpoints:
-            missing = _missing(plan, store, checkpoint)
+        waiting: Future[WeightFiles] | None = None
+        for place, checkpoint in enumerate(plan.checkpoints):
+            stored = {name: store.find(plan.digest(checkpoint, name)) for name in plan.statements}
+            missing = [name for name, result in stored.items() if result is None]
             if missing:
-                following = todo[todo.index(checkpoint) + 1 :][:1]
-                _await(fetched.pop(checkpoint))
-                fetched.update({one: fetcher.submit(locate, one) for one in following})
-            done = sum(one.n for name, one in plan.statements.items() if name not in missing)
-            on_progress(2 * done)
-            computed = _measure_checkpoint(plan, checkpoint, missing, store, on_progress) if missing else iter(())
-            for dimension in plan.statements:
-                if dimension in missing:
-                    yield next(computed)
-                else:
-                    yield _stored(plan, store, checkpoint, dimension)
-            for _ in computed:
-                pass
-            if missing and delete_after_use:
-                discard(checkpoint)
+                # What went wrong while fetching is raised here, in the fetcher's words.
+                (waiting or fetcher.submit(locate, checkpoint)).result()
+                following = _next_unfinished(plan, store, place)
+                waiting = fetcher.submit(locate, following) if following else None
+            on_progress(2 * sum(plan.statements[name].n for name in stored if name not in missing))
+            computed = _measure_checkpoint(plan, checkpoint, missing, store, on_progress)
+            for result in stored.values():
+                yield result if result is not None else next(computed)
+            if missing:
+                next(computed, None)  # the model is released when the last unit is done
+                if delete_after_use:
+                    discard(checkpoint)
 
 
-def _missing(plan: SweepPlan, store: ResultStore, checkpoint: Checkpoint) -> tuple[str, ...]:
-    return tuple(name for name in plan.statements if store.find(plan.digest(checkpoint, name)) is None)
-
-
-def _stored(plan: SweepPlan, store: ResultStore, checkpoint: Checkpoint, dimension: str) -> UnitResult:
-    result = store.find(plan.digest(checkpoint, dimension))
-    assert result is not None
-    return result
-
-
-def _await(fetched: "Future[WeightFiles]") -> None:
-    """Raise here what went wrong while fetching, in the words of the fetcher."""
-    fetched.result()
+def _next_unfinished(plan: SweepPlan, store: ResultStore, place: int) -> Checkpoint | None:
+    for checkpoint in plan.checkpoints[place + 1 :]:
+        if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in plan.statements):
+            return checkpoint
+    return None
 
 
 def _measure_checkpoint(
@@ -96,53 +85,48 @@ def _measure_checkpoint(
     on_progress: Callable[[int], None],
 ) -> Iterator[UnitResult]:
     """Measure one checkpoint on some dimensions: one pass of the model over all their statements together."""
-    settings = plan.settings
     started = time.perf_counter()
-    with _loaded(checkpoint, settings) as model, _scratch() as scratch:
-        n_layers, precision, weights_digest = (
-            model.n_layers,
-            str(model.dtype).removeprefix("torch."),
-            model.weights_digest,
-        )
-        layers = settings.chosen_layers(n_layers, checkpoint.model)
-        device = model.device
+    with _loaded(checkpoint, plan.settings) as model, _scratch() as scratch:
         texts = [text for name in dimensions for text in plan.statements[name].texts]
         activations = extract(
             model,
             texts,
-            layers=layers,
-            pooling=settings.pooling,
+            layers=plan.settings.chosen_layers(model.n_layers, checkpoint.model),
+            pooling=plan.settings.pooling,
             path=scratch / "activations.npy",
             on_progress=on_progress,
         )
         reading = (time.perf_counter() - started) / len(texts)
         start = 0
         for name in dimensions:
-            statements = plan.statements[name]
-            began = time.perf_counter()
-            measured = measure(_slice(activations, start, statements.n), statements, settings, device=device)
+            began, statements = time.perf_counter(), plan.statements[name]
+            rows = activations.rows(start, start + statements.n)
             start += statements.n
-            result = UnitResult(
-                digest=plan.digest(checkpoint, name),
-                checkpoint=checkpoint,
-                weights_digest=weights_digest,
-                dimension=name,
-                statements_digest=statements.digest,
-                statements_source=statements.source,
-                n_layers=n_layers,
-                precision=precision,
-                scores=measured.scores,
-                directions=measured.directions,
-                probabilities=measured.probabilities,
-                seconds=time.perf_counter() - began + reading * statements.n,
-            )
+            measured = measure(rows, statements, plan.settings, device=model.device)
+            seconds = time.perf_counter() - began + reading * statements.n
+            result = _result(plan.digest(checkpoint, name), model, statements, measured, seconds)
             store.save(result)
             on_progress(statements.n)
             yield result
 
 
-def _slice(activations: Activations, start: int, n: int) -> Activations:
-    return activations.rows(start, start + n)
+def _result(
+    digest: str, model: LanguageModel, statements: LabelledStatements, measured: Measurement, seconds: float
+) -> UnitResult:
+    return UnitResult(
+        digest=digest,
+        checkpoint=model.checkpoint,
+        weights_digest=model.weights_digest,
+        dimension=statements.dimension,
+        statements_digest=statements.digest,
+        statements_source=statements.source,
+        n_layers=model.n_layers,
+        precision=str(model.dtype).removeprefix("torch."),
+        scores=measured.scores,
+        directions=measured.directions,
+        probabilities=measured.probabilities,
+        seconds=seconds,
+    )
 
 
 @contextmanager

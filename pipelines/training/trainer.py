@@ -38,7 +38,7 @@ class TrainingConfig:
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
-        """Dense early, then evenly spaced in the logarithm: 0, 8, 32, 64, 128, 256, 384, 512, 768, … and the last step."""
+        """Dense early, then even in the logarithm: 0, 8, 32, 64, 128, 256, 384, 512, 768, … and the last step."""
         doublings = range(int(math.log2(max(2, self.steps))) + 1)
         spaced = [2**exponent for exponent in doublings if exponent >= 6]
         spaced += [3 * 2**exponent for exponent in doublings if exponent >= 7]
@@ -142,7 +142,7 @@ def _step(network: Any, optimiser: torch.optim.Optimizer, batch: torch.Tensor, c
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
     optimiser.step()
     optimiser.zero_grad()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _save(

@@ -64,7 +64,7 @@ def test_init_is_the_random_initialisation_and_comes_first():
 
 
 def test_an_unknown_step_names_those_that_exist():
-    with pytest.raises(UnknownName, match="'7'.*known: 0, 1, 8"):
+    with pytest.raises(UnknownName, match=r"'7'.*known: 0, 1, 8"):
         series(0, 1, 8).select("7")
 
 

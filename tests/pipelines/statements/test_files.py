@@ -1,0 +1,107 @@
+import pandas as pd
+import pytest
+
+from pipelines.statements.files import statements_in_file
+from pipelines.statements.sources import load_statements
+from registry.dimensions import DIMENSIONS, TOXICITY
+from registry.errors import CorruptFile, InvalidInput, NotFound, UnknownName
+
+ROWS = pd.DataFrame({"statement": ["kind words", "cruel words", "more kind", "more cruel"], "label": [1, 0, 1, 0]})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_statements(tmp_path, suffix):
+    path = tmp_path / f"toxicity{suffix}"
+    if suffix == ".csv":
+        ROWS.to_csv(path, index=False)
+    elif suffix == ".jsonl":
+        ROWS.to_json(path, orient="records", lines=True)
+    else:
+        ROWS.to_parquet(path)
+    statements = load_statements(TOXICITY, str(tmp_path))
+    assert statements.texts == tuple(ROWS["statement"])
+    assert list(statements.labels) == [True, False, True, False]
+    assert statements.source == f"file:toxicity{suffix}"
+
+
+def test_groups_pairs_and_splits_are_the_users(tmp_path):
+    path = tmp_path / "toxicity.csv"
+    ROWS.assign(group=["x", "x", "y", "y"], split=["train", "train", "test", "test"]).to_csv(path, index=False)
+    statements = statements_in_file(path, "toxicity")
+    assert list(statements.groups) == [0, 0, 1, 1]
+    assert statements.split == ("train", "train", "test", "test")
+    ROWS.assign(pair=[1, 2, 2, 1]).to_csv(path, index=False)
+    assert list(statements_in_file(path, "toxicity").groups) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("text,label\nx,1\n", "no column statement; it has text, label"),
+        ("statement,label\n", "a header and no rows"),
+        ("statement,label\na,1\nb,2\n", "1 labels that are neither 0 nor 1, the first in row 2: '2'"),
+        ("statement,label\na,1\n,0\n", "1 rows without a statement, the first in row 2"),
+        ("statement,label\na,1\nb,1\n", "all 2 statements .* label 1"),
+        ("statement,label\na,1\na,0\nb,0\n", "both labels, such as 'a'"),
+    ],
+)
+def test_bad_files_are_met_with_a_sentence(tmp_path, content, words):
+    (tmp_path / "toxicity.csv").write_text(content)
+    with pytest.raises(InvalidInput, match=words):
+        load_statements(TOXICITY, str(tmp_path))
+
+
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path):
+    (tmp_path / "toxicity.parquet").write_bytes(b"not parquet")
+    with pytest.raises(CorruptFile, match="could not be read as parquet"):
+        load_statements(TOXICITY, str(tmp_path))
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InvalidInput, match=r"not one of \.csv"):
+        load_statements(TOXICITY, str(tmp_path / "notes.txt"))
+
+
+def test_a_directory_without_the_dimension_says_what_would_serve(tmp_path):
+    ROWS.to_csv(tmp_path / "privacy.csv", index=False)
+    with pytest.raises(NotFound, match=r"toxicity\.csv or toxigen\.csv would serve .* there: privacy\.csv"):
+        load_statements(TOXICITY, str(tmp_path))
+
+
+def test_an_unknown_source_is_met_with_the_known_ones(tmp_path):
+    with pytest.raises(UnknownName, match="did you mean 'packaged'"):
+        load_statements(TOXICITY, "pakaged")
+
+
+def test_a_mix_gives_each_dimension_its_own(tmp_path):
+    ROWS.to_csv(tmp_path / "mine.csv", index=False)
+    mix = f"toxicity={tmp_path / 'mine.csv'},privacy=packaged"
+    assert load_statements(TOXICITY, mix).source == "file:mine.csv"
+    assert load_statements(DIMENSIONS["privacy"], mix).source.startswith("packaged:")
+    with pytest.raises(InvalidInput, match="names no source for fairness"):
+        load_statements(DIMENSIONS["fairness"], mix)
+
+
+def test_a_benchmarks_polarity_groups_and_faults_are_known(tmp_path):
+    (tmp_path / "truthfulqa_train.csv").write_text(
+        "statement,label\nQ: Why?\tA: So.,1\nQ: Why?\tA: Not so.,0\n"
+        "Q: Who?\tA: He.,1\nQ: Who?\tA: He.,1\nQ: Who?\tA: She.,0\n"
+    )
+    statements = load_statements(DIMENSIONS["reliability"], str(tmp_path))
+    assert statements.source == "truthfulqa_train@paper"
+    assert statements.n == 4
+    assert list(statements.labels) == [True, False, True, False]
+    assert len(set(statements.groups)) == 2
+    (tmp_path / "toxigen.csv").write_text("statement,label\nnice,0\nvile,1\nodd,0\nodd,1\n")
+    toxic = load_statements(TOXICITY, str(tmp_path))
+    assert dict(zip(toxic.texts, toxic.labels, strict=True)) == {"nice": True, "vile": False}
+
+
+@pytest.mark.parametrize(("dimension", "rows"), [("toxicity", 6514), ("privacy", 2346), ("robustness", 3642)])
+def test_the_papers_released_files_load_as_they_are(shared_data, dimension, rows):
+    name = {"toxicity": "toxigen", "privacy": "confaide", "robustness": "sst2"}[dimension]
+    raw = pd.read_csv(shared_data / f"{name}.csv", keep_default_na=False)
+    assert len(raw) == rows
+    statements = load_statements(DIMENSIONS[dimension], str(shared_data))
+    conflicting = raw.groupby("statement")["label"].transform("nunique") > 1
+    assert statements.n == raw[~conflicting]["statement"].nunique()
+    by_text = dict(zip(raw["statement"], raw["label"], strict=True))
+    assert all(label == (by_text[text] == 0) for text, label in zip(statements.texts, statements.labels, strict=True))

@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.statements.benchmarks import BENCHMARKS
+from pipelines.statements.floors import ngram_char_scores, ngram_word_scores, surface_scores, surface_statistics
+from pipelines.statements.splits import group_leakage, sequential_split
+
+
+def accuracy(scores, labels, rows):
+    return float(((scores[rows] > 0.5) == labels[rows]).mean())
+
+
+def test_words_that_decide_are_found_and_coin_flips_are_not(rng):
+    labels = np.tile([True, False], 60)
+    texts = [f"the {'kind' if label else 'cruel'} word {row}" for row, label in enumerate(labels)]
+    folds = np.arange(120) // 2 % 5
+    everything = np.arange(120)
+    assert accuracy(ngram_word_scores(texts, labels, folds), labels, everything) == 1
+    assert accuracy(ngram_char_scores(texts, labels, folds), labels, everything) == 1
+    coins = rng.random(120) < 0.5
+    assert abs(accuracy(ngram_word_scores(texts, coins, folds), coins, everything) - 0.5) < 0.15
+
+
+def test_the_vectoriser_never_sees_the_tested_fold():
+    labels = np.tile([True, False], 20)
+    texts = [f"word{row // 2}{'good' if label else 'bad'}" for row, label in enumerate(labels)]
+    folds = np.arange(40) // 2 % 5
+    # Every word is new in its fold, so nothing can be known about it.
+    scores = ngram_word_scores([text + " the" for text in texts], labels, folds)
+    assert accuracy(scores, labels, np.arange(40)) == 0.5
+
+
+def test_surface_statistics_count_what_they_say():
+    np.testing.assert_array_equal(surface_statistics(["Oh, No!"]), [[7, 2, 2, 2]])
+
+
+def test_length_alone_is_found_by_the_surface_floor():
+    labels = np.tile([True, False], 30)
+    texts = ["word " * (8 if label else 2) for label in labels]
+    assert accuracy(surface_scores(texts, labels, np.arange(60) // 2 % 5), labels, np.arange(60)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "char", "surface"),
+    [("toxigen", 0.787, 0.786, 0.582), ("confaide", 0.794, 0.800, 0.589), ("sst2", 0.565, 0.782, 0.994)],
+)
+def test_the_floors_of_the_papers_files_are_those_measured_elsewhere(shared_data, name, word, char, surface):
+    frame = pd.read_csv(shared_data / f"{name}.csv", keep_default_na=False)
+    texts, labels = frame["statement"].tolist(), frame["label"].to_numpy() == 1
+    _, test = sequential_split(len(texts), 0.8)
+    folds = np.zeros(len(texts), np.int64)
+    folds[test] = 1
+    assert accuracy(ngram_word_scores(texts, labels, folds), labels, test) == pytest.approx(word, abs=0.01)
+    assert accuracy(ngram_char_scores(texts, labels, folds), labels, test) == pytest.approx(char, abs=0.01)
+    assert accuracy(surface_scores(texts, labels, folds), labels, test) == pytest.approx(surface, abs=0.01)
+
+
+def test_the_papers_split_of_sst2_leaks_as_measured_elsewhere(shared_data):
+    frame = pd.read_csv(shared_data / "sst2.csv", keep_default_na=False)
+    groups = np.unique([BENCHMARKS["sst2"].group_of(text) for text in frame["statement"]], return_inverse=True)[1]
+    train, test = sequential_split(len(frame), 0.8)
+    assert group_leakage(groups, train, test) == pytest.approx(605 / 729, abs=0.002)

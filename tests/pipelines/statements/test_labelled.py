@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from pipelines.statements.labelled import LabelledStatements
+from registry.errors import InvalidInput
+
+
+def statements(texts=("a", "b", "c", "d"), labels=(1, 0, 1, 0), groups=(0, 0, 1, 1), **others):
+    return LabelledStatements(
+        "toxicity", tuple(texts), np.array(labels, bool), np.array(groups, np.int64), "file:x.csv", **others
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": (1, 1, 1, 1)}, "all 4 statements .* label 1"),
+        ({"labels": (1, 0)}, "4 texts, 2 labels"),
+        ({"texts": ("a", " ", "c", "d")}, "1 empty statements, the first in row 1"),
+        ({"texts": ("a", "a", "c", "d")}, "1 texts .* both labels, such as 'a'"),
+        ({"texts": (), "labels": (), "groups": ()}, "holds no statements"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(changes, words):
+    with pytest.raises(InvalidInput, match=words):
+        statements(**changes)
+
+
+def test_the_digest_tells_every_part_apart():
+    digests = {
+        statements().digest,
+        statements(texts=("a", "b", "c", "e")).digest,
+        statements(labels=(0, 1, 1, 0)).digest,
+        statements(groups=(0, 1, 1, 1)).digest,
+        statements(split=("train", "train", "test", "test")).digest,
+    }
+    assert len(digests) == 5
+    assert statements().digest == statements().digest
+
+
+def test_a_subset_keeps_groups_whole_and_the_order():
+    many = statements(
+        texts=[f"t{row}" for row in range(100)], labels=np.tile([1, 0], 50), groups=np.repeat(np.arange(25), 4)
+    )
+    some = many.subset(20, seed=0)
+    assert some.n == 20
+    assert all(count == 4 for count in np.unique(some.groups, return_counts=True)[1])
+    assert list(some.texts) == sorted(some.texts, key=lambda text: int(text[1:]))
+    assert many.subset(0, seed=0) is many
+    assert many.subset(1000, seed=0) is many

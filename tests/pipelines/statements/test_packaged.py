@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
+from pipelines.statements.packaged import SOURCES, packaged_statements
+from pipelines.statements.splits import group_folds
+from registry.dimensions import DIMENSIONS
+from registry.errors import UnknownName
+
+
+def test_every_dimension_has_its_statements_and_a_card():
+    assert set(SOURCES) == set(DIMENSIONS)
+    for card in SOURCES.values():
+        assert card.question
+        assert card.licence
+        assert card.citation
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_they_are_balanced_made_anew_alike_and_end_alike(dimension):
+    statements = packaged_statements(dimension)
+    assert statements.digest == packaged_statements(dimension).digest
+    assert statements.digest != packaged_statements(dimension, seed=1).digest
+    assert abs(statements.labels.mean() - 0.5) < 0.1
+    assert statements.n >= 600
+    # The last token is what is read: it must not tell.
+    assert all(text.endswith(".") for text in statements.texts)
+
+
+@pytest.mark.parametrize("dimension", ["reliability", "privacy", "toxicity", "robustness"])
+def test_words_and_letters_tell_little_about_them(dimension):
+    statements = packaged_statements(dimension)
+    folds = group_folds(statements.groups, statements.labels, 5, 0)
+    for scores in (ngram_word_scores, ngram_char_scores):
+        accuracy = ((scores(statements.texts, statements.labels, folds) > 0.5) == statements.labels).mean()
+        assert accuracy < 0.70
+
+
+def test_every_country_is_as_often_false_as_true():
+    statements = packaged_statements("reliability")
+    countries = np.array([text.rsplit(" in ", 1)[1] for text in statements.texts])
+    for country in set(countries):
+        assert statements.labels[countries == country].mean() == 0.5
+
+
+def test_a_dimension_without_packaged_data_is_refused():
+    with pytest.raises(UnknownName, match="packaged data"):
+        packaged_statements("politeness")

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.statements.splits import group_folds, group_leakage, sequential_split
+from registry.errors import InvalidInput
+
+
+@given(st.integers(20, 60), st.integers(1, 4), st.integers(0, 10))
+@settings(max_examples=30, deadline=None)
+def test_no_group_straddles_and_every_statement_has_a_fold(n_groups, size, seed):
+    groups = np.repeat(np.arange(n_groups), 2 * size)
+    labels = np.tile([True, False], n_groups * size)
+    folds = group_folds(groups, labels, 5, seed)
+    assert set(folds) == {0, 1, 2, 3, 4}
+    for group in range(n_groups):
+        assert len(set(folds[groups == group])) == 1
+    for fold in range(5):
+        assert group_leakage(groups, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) == 0
+
+
+def test_seeds_split_differently_and_repeatably():
+    groups, labels = np.arange(50), np.tile([True, False], 25)
+    one, same, other = (group_folds(groups, labels, 5, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_too_few_groups_or_a_fold_of_one_class_is_refused():
+    with pytest.raises(InvalidInput, match="3 groups cannot be split into 5"):
+        group_folds(np.arange(3), np.array([True, False, True]), 5, 0)
+    labels = np.array([True, True] + [False] * 18)
+    with pytest.raises(InvalidInput, match="one class only"), pytest.warns(UserWarning, match="least populated class"):
+        group_folds(np.arange(20), labels, 5, 0)
+
+
+def test_the_papers_split_is_sequential_and_leaks():
+    train, test = sequential_split(10, 0.8)
+    assert list(train) == list(range(8))
+    assert list(test) == [8, 9]
+    assert group_leakage(np.array([0, 1, 2, 3, 4, 5, 6, 7, 7, 9]), train, test) == 0.5

@@ -1,0 +1,136 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from pipelines.activations import extract
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.controls import measure_floors
+from pipelines.sweep.results import ResultStore
+from pipelines.sweep.run import SweepPlan, run_sweep
+from pipelines.sweep.settings import ProbeSettings
+from pipelines.sweep.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
+from serving.model.language_model import load
+from serving.model.sources import find_series
+
+FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
+
+
+def statements(dimension, good, bad, seed):
+    """Contrast pairs that end in a telling word."""
+    rng = np.random.default_rng(seed)
+    rows = {}
+    while len(rows) < 80:
+        opening = " ".join(rng.choice(FILLERS, 4))
+        rows |= {f"{opening} {good}": (True, opening), f"{opening} {bad}": (False, opening)}
+    groups = np.unique([group for _, group in rows.values()], return_inverse=True)[1]
+    return LabelledStatements(
+        dimension, tuple(rows), np.array([label for label, _ in rows.values()]), groups.astype(np.int64), "test"
+    )
+
+
+@pytest.fixture
+def plan(series_directory, cache):
+    series = find_series(str(series_directory))
+    return SweepPlan(
+        (series.random_init, *series),
+        {"toxicity": statements("toxicity", "kind", "cruel", 0), "privacy": statements("privacy", "Paris", "Peru", 1)},
+        ProbeSettings(seeds=2),
+    )
+
+
+def same(one, other):
+    return (
+        dataclasses.replace(one, seconds=0, probabilities=None, directions=())
+        == dataclasses.replace(other, seconds=0, probabilities=None, directions=())
+        and np.array_equal(one.probabilities, other.probabilities)
+        and all(
+            np.array_equal(a.mass_mean.direction, b.mass_mean.direction)
+            for a, b in zip(one.directions, other.directions, strict=True)
+        )
+    )
+
+
+def test_every_unit_is_measured_in_order_and_stored_whole(plan):
+    store = ResultStore()
+    results = list(run_sweep(plan, store))
+    assert [(one.checkpoint.step, one.dimension) for one in results] == [
+        (step, dimension) for step in (-1, 0, 10, 100) for dimension in ("toxicity", "privacy")
+    ]
+    for result in results:
+        stored = store.find(result.digest)
+        assert stored is not None
+        assert same(stored, result)
+        assert [score.layer for score in result.pooled] == [0, 1, 2]
+        assert {score.seed for score in result.scores} == {0, 1, None}
+        # The last word is the last token: any network can be read.
+        assert result.score(0).accuracy.value > 0.95
+        assert abs(result.score(0).shuffled.value - 0.5) < 0.25
+
+
+def test_progress_reaches_the_announced_work_fresh_and_resumed(plan):
+    for _ in range(2):
+        seen = []
+        list(run_sweep(plan, ResultStore(), on_progress=seen.append))
+        assert sum(seen) == plan.work
+
+
+def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit(plan, monkeypatch):
+    whole = list(run_sweep(plan, ResultStore()))
+    store = ResultStore(ResultStore().directory.parent / "again")
+    interrupted = run_sweep(plan, store)
+    for _ in range(3):
+        next(interrupted)
+    interrupted.close()
+    loaded = []
+    monkeypatch.setattr("pipelines.sweep.run.load", lambda one, **how: loaded.append(one.step) or load(one, **how))
+    resumed = list(run_sweep(plan, store))
+    assert loaded == [0, 10, 100]  # the random initialisation was finished
+    assert all(same(one, other) for one, other in zip(resumed, whole, strict=True))
+
+
+def test_a_damaged_result_is_measured_again(plan):
+    store = ResultStore()
+    first = next(run_sweep(plan, store))
+    store.path(first.digest).write_bytes(b"damaged")
+    assert store.find(first.digest) is None
+    assert same(next(run_sweep(plan, store)), first)
+
+
+def test_what_decides_a_number_decides_the_digest(plan):
+    checkpoint = plan.checkpoints[1]
+    digests = {plan.digest(checkpoint, "toxicity"), plan.digest(checkpoint, "privacy")}
+    digests.add(plan.digest(plan.checkpoints[2], "toxicity"))
+    digests.add(dataclasses.replace(plan, settings=ProbeSettings(seeds=3)).digest(checkpoint, "toxicity"))
+    assert len(digests) == 4
+
+
+def test_the_papers_protocol_agrees_with_scikit_learn(plan):
+    settings = ProbeSettings(protocol="paper")
+    checkpoint, one = plan.checkpoints[-1], plan.statements["toxicity"]
+    paper = SweepPlan((checkpoint,), {"toxicity": one}, settings)
+    (result,) = run_sweep(paper, ResultStore())
+    features = extract(load(checkpoint), one.texts).layer(1)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1)
+    reference = LogisticRegression().fit(scaled[:64], one.labels[:64]).score(scaled[64:], one.labels[64:])
+    assert result.score(1).accuracy.value == pytest.approx(reference)
+    assert result.score(1).accuracy.n == 16
+    assert measure_floors(one, settings).ngram[None].n == 16
+
+
+def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(plan):
+    results = list(run_sweep(plan, ResultStore()))
+    initial = {one.dimension: one for one in results[:2]}
+    floors = {name: measure_floors(one, plan.settings) for name, one in plan.statements.items()}
+    table = probe_table(results, floors, initial)
+    assert tuple(table.columns) == PROBE_COLUMNS
+    assert len(table) == 4 * 2 * 3 * 2
+    assert not table.isna().any().any()
+    assert (table["accuracy_low"] <= table["accuracy"]).all()
+    assert (table["n_test"] == 80).all()
+    at_init = table[table["step"] == -1]
+    np.testing.assert_array_equal(at_init["accuracy"], at_init["random_init"])
+    controls = control_table("mini", floors, initial)
+    assert tuple(controls.columns) == CONTROL_COLUMNS
+    assert set(controls["control"]) == {"ngram_floor", "surface_floor", "random_init"}

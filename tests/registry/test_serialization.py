@@ -1,0 +1,131 @@
+import base64
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from registry.errors import CorruptFile, Mismatch, TrustTraceError
+from registry.serialization import probe_from_bytes, probe_to_bytes, vector_from_bytes, vector_to_bytes
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+LINEAGE = Lineage(
+    "tiny",
+    "models:/ckpt.tiny/2",
+    64,
+    "step_000064",
+    "ab" * 32,
+    "cd" * 32,
+    "packaged:remarks",
+    "mass-mean",
+    "r1",
+    "c1",
+    80,
+)
+VECTOR = SteeringVector("toxicity", np.array([0.6, 0.8], np.float32), 0.1 + 0.2, 1, LINEAGE, 3.0, -0.5)
+PROBE = LinearProbe("toxicity", 1, np.array([1.5, -2.5], np.float32), 0.25, LINEAGE)
+
+
+def test_a_vector_and_a_probe_come_back_exactly():
+    vector, probe = vector_from_bytes(vector_to_bytes(VECTOR)), probe_from_bytes(probe_to_bytes(PROBE))
+    np.testing.assert_array_equal(vector.direction, VECTOR.direction)
+    assert (vector.scale, vector.layer, vector.projection_mean) == (VECTOR.scale, VECTOR.layer, VECTOR.projection_mean)
+    assert vector.lineage == probe.lineage == LINEAGE
+    np.testing.assert_array_equal(probe.weights, PROBE.weights)
+    assert probe.bias == PROBE.bias
+
+
+def rewritten(**changes):
+    """The vector's file with some header fields changed, or removed when ``None``."""
+    content = vector_to_bytes(VECTOR)
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])["__metadata__"] | changes
+    return save(
+        {"direction": VECTOR.direction}, metadata={key: value for key, value in header.items() if value is not None}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema_version": "2"}, "'2'.*'1'"),
+        ({"kind": "linear-probe"}, "linear-probe"),
+        ({"scale": "nan"}, "scale is nan"),
+        ({"scale": None}, "scale"),
+        ({"layer": "one"}, "one"),
+        ({"run_id": None}, "run_id"),
+    ],
+)
+def test_a_header_that_lies_or_lacks_something_is_refused(changes, words):
+    with pytest.raises(CorruptFile, match=words):
+        vector_from_bytes(rewritten(**changes))
+
+
+def test_a_vector_of_another_width_is_refused_with_both_widths():
+    with pytest.raises(Mismatch, match=r"\(2,\).*576"):
+        vector_from_bytes(vector_to_bytes(VECTOR), d_model=576)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"direction": np.array([0.6, 0.8])},
+        {"direction": np.array([0.6, 0.9], np.float32)},
+        {"direction": np.array([[0.6, 0.8]], np.float32)},
+        {"weights": np.array([0.6, 0.8], np.float32)},
+    ],
+)
+def test_tensors_of_another_type_length_shape_or_name_are_refused(tensors):
+    content = vector_to_bytes(VECTOR)
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])["__metadata__"]
+    with pytest.raises(CorruptFile):
+        vector_from_bytes(save(tensors, metadata=header))
+
+
+@given(st.integers(0, len(vector_to_bytes(VECTOR)) - 1))
+@settings(max_examples=60, deadline=None)
+def test_a_truncated_file_is_refused(length):
+    with pytest.raises(CorruptFile):
+        vector_from_bytes(vector_to_bytes(VECTOR)[:length])
+
+
+@given(st.integers(0, len(vector_to_bytes(VECTOR)) - 1), st.integers(0, 7))
+@settings(max_examples=200, deadline=None)
+def test_a_flipped_bit_never_does_worse_than_a_clear_error(place, bit):
+    damaged = bytearray(vector_to_bytes(VECTOR))
+    damaged[place] ^= 1 << bit
+    try:
+        vector = vector_from_bytes(bytes(damaged))
+    except TrustTraceError:
+        return
+    assert abs(float(np.linalg.norm(vector.direction)) - 1) < 1e-3
+
+
+def test_a_header_that_claims_to_be_huge_is_refused_without_being_read():
+    with pytest.raises(CorruptFile):
+        vector_from_bytes(struct.pack("<Q", 1 << 60) + b"{}")
+
+
+def test_a_file_written_by_version_one_stays_readable():
+    golden = base64.b64decode(GOLDEN_VECTOR_V1)
+    vector = vector_from_bytes(golden)
+    np.testing.assert_array_equal(vector.direction, VECTOR.direction)
+    assert vector.scale == VECTOR.scale
+    assert vector.lineage == LINEAGE
+
+
+GOLDEN_VECTOR_V1 = (
+    "gAIAAAAAAAB7Il9fbWV0YWRhdGFfXyI6eyJ3ZWlnaHRzX2RpZ2VzdCI6ImFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFi"
+    "YWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWIiLCJwcm9qZWN0aW9uX21lYW4iOiItMC41IiwibWV0aG9kIjoibWFzcy1t"
+    "ZWFuIiwiY29kZV9jb21taXQiOiJjMSIsIm5fdHJhaW4iOiI4MCIsImtpbmQiOiJzdGVlcmluZy12ZWN0b3IiLCJjaGVja3BvaW50"
+    "X3N0ZXAiOiI2NCIsImNoZWNrcG9pbnRfcmV2aXNpb24iOiJzdGVwXzAwMDA2NCIsInN0YXRlbWVudHNfc291cmNlIjoicGFja2Fn"
+    "ZWQ6cmVtYXJrcyIsIm1vZGVsIjoidGlueSIsInNjYWxlIjoiMC4zMDAwMDAwMDAwMDAwMDAwNCIsInN0YXRlbWVudHNfZGlnZXN0"
+    "IjoiY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZCIsInJ1bl9p"
+    "ZCI6InIxIiwiZGltZW5zaW9uIjoidG94aWNpdHkiLCJsYXllciI6IjEiLCJzY2hlbWFfdmVyc2lvbiI6IjEiLCJtZWFuX2RpZmZl"
+    "cmVuY2Vfbm9ybSI6IjMuMCIsImNoZWNrcG9pbnRfdXJpIjoibW9kZWxzOi9ja3B0LnRpbnkvMiJ9LCJkaXJlY3Rpb24iOnsiZHR5"
+    "cGUiOiJGMzIiLCJzaGFwZSI6WzJdLCJkYXRhX29mZnNldHMiOlswLDhdfX0gICAgmpkZP83MTD8="
+)

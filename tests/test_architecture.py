@@ -1,0 +1,87 @@
+"""The house rules: which way imports point, what MLproject names, what the README draws."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = re.compile(r"import (cloud)?pickle|torch\.load|trust_remote_code=True|allow_pickle=True|joblib")
+PACKAGES = ("registry", "serving", "pipelines")
+
+
+def test_imports_point_down():
+    finished = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stdout
+
+
+def entry_points():
+    return yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+
+
+def test_a_module_has_main_exactly_when_mlproject_names_it():
+    named = {re.search(r"python -m ([\w.]+)", entry["command"]).group(1) for entry in entry_points().values()}
+    with_main = set()
+    for path in (ROOT / "pipelines").rglob("*.py"):
+        functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        if "main" in functions:
+            with_main.add(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    assert named == with_main
+
+
+def test_entry_points_declare_what_the_commands_take_with_the_same_defaults():
+    for name, entry in entry_points().items():
+        parser = importlib.import_module(f"pipelines.{name}")._parser()
+        defaults = {action.dest: str(action.default) for action in parser._actions if action.dest != "help"}
+        declared = {key: str(parameter["default"]) for key, parameter in entry["parameters"].items()}
+        assert declared == defaults
+        for key in declared:
+            assert f"--{key.replace('_', '-')} {{{key}}}" in entry["command"]
+
+
+def test_requirements_stand_once_and_are_pinned():
+    dependencies = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    (pinned,) = [one["pip"] for one in dependencies if isinstance(one, dict)]
+    assert all(re.fullmatch(r"[\w-]+(==|>=)[\d.]+", one) for one in pinned)
+    assert "dependencies" not in re.findall(r"^(\w+) =", (ROOT / "pyproject.toml").read_text().split("[tool")[0], re.M)
+    sed = subprocess.run(
+        ["sed", "-n", "s/^      - //p", "conda.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert sed.stdout.split() == pinned  # what the Makefile installs
+
+
+def test_the_readme_draws_the_files_that_exist():
+    readme = (ROOT / "README.md").read_text()
+    drawn = set(re.findall(r"^    ((?:registry|serving|pipelines)/\S+\.py)", readme, re.M))
+    existing = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert drawn == existing
+
+
+def test_files_and_functions_stay_small():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            source = path.read_text()
+            assert len(source.splitlines()) <= 300, path
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < 50, f"{path}: {node.name}"
+
+
+def test_nothing_is_pickled_and_no_remote_code_is_trusted():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            source = path.read_text()
+            assert not re.search(
+                r"import (cloud)?pickle|torch\.load|trust_remote_code=True|allow_pickle=True|joblib", source
+            ), path
