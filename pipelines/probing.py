@@ -14,7 +14,7 @@ from pipelines.sweep.run import SweepPlan, run_sweep
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.tables import control_table, probe_table
 from pipelines.sweep.unit import UnitResult
-from pipelines.tracking.probing import log_curves, log_figures, log_tables, log_unit, promote_champion
+from pipelines.tracking.probing import UnitLog, log_curves, log_figures, log_tables, promote_champion
 from pipelines.tracking.runs import entry_point_run
 from pipelines.training.progress import ensure_series_with_bar
 from pipelines.training.series import SeriesConfig
@@ -81,18 +81,24 @@ def resolve_series(model: str) -> CheckpointSeries:
 
 def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions) -> list[Found]:
     found = []
+    log = UnitLog()
     initial: dict[str, UnitResult] = {}
     with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
         results = run_sweep(plan, ResultStore(), delete_after_use=options.delete_after_use, on_progress=bar.update)
         for result in results:
             bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
             initial.setdefault(result.dimension, result)
-            found.append(_log(result, plan, floors, initial[result.dimension], options))
+            found.append(_log(result, log, plan, floors, initial[result.dimension], options))
     return found
 
 
 def _log(
-    result: UnitResult, plan: SweepPlan, floors: Mapping[str, Floors], initial: UnitResult, options: ProbeOptions
+    result: UnitResult,
+    log: UnitLog,
+    plan: SweepPlan,
+    floors: Mapping[str, Floors],
+    initial: UnitResult,
+    options: ProbeOptions,
 ) -> Found:
     layers = tuple(score.layer for score in result.pooled)
     best = result.best_layer(plan.settings.deep_layers(layers, result.n_layers))
@@ -100,7 +106,7 @@ def _log(
     if result.checkpoint.is_random_init:
         wanted = ()
     statements, floor = plan.statements[result.dimension], floors[result.dimension]
-    vectors = log_unit(result, statements, floor, initial, wanted)
+    vectors = log.add(result, statements, floor, initial, wanted)
     return Found(result, best, next((one for one in vectors if one.layer == best), None))
 
 

@@ -76,13 +76,21 @@ class RegisteredVector:
 
 
 class CheckpointStore:
-    """The checkpoints of every series."""
+    """The checkpoints of every series. It remembers what it registered, so keep one for a sweep."""
 
     def __init__(self) -> None:
         self._client = MlflowClient()
+        self._registered: dict[tuple[Checkpoint, str], RegisteredCheckpoint] = {}
 
     def register(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
         """The version of ``checkpoint`` with these weights: the one that exists, or a new one."""
+        key = checkpoint, weights_digest
+        if key not in self._registered:
+            with reachable():
+                self._registered[key] = self._find_or_create(checkpoint, weights_digest)
+        return self._registered[key]
+
+    def _find_or_create(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
         name = f"ckpt.{checkpoint.model}"
         tags = {
             "repo": checkpoint.repo,
@@ -90,28 +98,23 @@ class CheckpointStore:
             "step": str(checkpoint.step),
             "weights_digest": weights_digest,
         }
-        with reachable():
-            existing = find_version(self._client, name, {key: tags[key] for key in ("revision", "weights_digest")})
-            if existing is None:
-                ensure_model(
-                    self._client,
-                    name,
-                    f"Pre-training checkpoints of {checkpoint.model}; weights stay in {checkpoint.repo}.",
-                )
-                external = mlflow.create_external_model(
-                    name=logged_name(f"{name} {checkpoint.label}"),
-                    model_type="pretraining-checkpoint",
-                    params=tags,
-                    tags={"model": checkpoint.model},
-                )
-                source = f"models:/{external.model_id}"
-                existing = self._client.create_model_version(name, source, tags=tags, model_id=external.model_id)
-                self._client.update_model_version(
-                    name, existing.version, f"{checkpoint.repo} @ {checkpoint.revision}, {checkpoint.label}"
-                )
-                alias = "random-init" if checkpoint.is_random_init else f"step-{checkpoint.step}"
-                self._client.set_registered_model_alias(name, alias, str(existing.version))
-        return _checkpoint(existing)
+        existing = find_version(self._client, name, {key: tags[key] for key in ("revision", "weights_digest")})
+        if existing is not None:
+            return _checkpoint(existing)
+        ensure_model(self._client, name, f"Checkpoints of {checkpoint.model}; weights stay in {checkpoint.repo}.")
+        external = mlflow.create_external_model(
+            name=logged_name(f"{name} {checkpoint.label}"),
+            model_type="pretraining-checkpoint",
+            params=tags,
+            tags={"model": checkpoint.model},
+        )
+        description = f"{checkpoint.repo} @ {checkpoint.revision}, {checkpoint.label}"
+        version = self._client.create_model_version(
+            name, f"models:/{external.model_id}", tags=tags, description=description, model_id=external.model_id
+        )
+        alias = "random-init" if checkpoint.is_random_init else f"step-{checkpoint.step}"
+        self._client.set_registered_model_alias(name, alias, str(version.version))
+        return RegisteredCheckpoint(name, str(version.version), checkpoint.step, external.model_id, tags)
 
     def get(self, model: str, step: int) -> RegisteredCheckpoint:
         """The newest version of a step. Raises ``NotFound``, naming the steps that exist."""
@@ -133,6 +136,7 @@ class VectorStore:
 
     def __init__(self) -> None:
         self._client = MlflowClient()
+        self._models: set[str] = set()
 
     def register(
         self,
@@ -154,7 +158,9 @@ class VectorStore:
             existing = find_version(self._client, name, identity)
             if existing is not None:
                 return _vector(existing)
-            ensure_model(self._client, name, f"Steers {vector.lineage.model} towards {vector.dimension}.")
+            if name not in self._models:
+                ensure_model(self._client, name, f"Steers {vector.lineage.model} towards {vector.dimension}.")
+                self._models.add(name)
             logged = flavor.log_model(
                 logged_name(f"{name} step {vector.lineage.checkpoint_step} layer {vector.layer}"),
                 vector,
@@ -166,10 +172,14 @@ class VectorStore:
             if metrics:
                 mlflow.log_metrics(dict(metrics), step=vector.lineage.checkpoint_step, model_id=logged.model_id)
             version = self._client.create_model_version(
-                name, f"models:/{logged.model_id}", run_id=vector.lineage.run_id, tags=tags, model_id=logged.model_id
+                name,
+                f"models:/{logged.model_id}",
+                run_id=vector.lineage.run_id,
+                tags=tags,
+                description=_description(vector),
+                model_id=logged.model_id,
             )
-            self._client.update_model_version(name, version.version, _description(vector))
-        return _vector(self._client.get_model_version(name, str(version.version)))
+        return RegisteredVector(name, str(version.version), vector.lineage.run_id, str(logged.model_id), tags)
 
     def get(self, name: str, version: str) -> RegisteredVector:
         """A version by number, or by alias as ``@champion``. Raises ``NotFound``, naming those that exist."""

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.sweep.controls import Floors
 from pipelines.sweep.unit import UnitResult
 
+CHANCE = 0.5
 ACCENT, FLOOR, CONTROL, FAINT = "#1b5e8c", "#b3471d", "#6b6b6b", "#b8b8b8"
 
 
@@ -68,6 +70,7 @@ def curve(
     ):
         axes.axhline(estimate.value, color=colour, linewidth=1, label=name)
         axes.fill_between(_wide(positions), estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
+    axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
     axes.set_xticks(positions, [_tick(result) for result in results], rotation=45, ha="right")
     axes.set_xlabel("pre-training step")
     axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {scores[0].accuracy.n})")
@@ -99,6 +102,8 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     axes.plot(layers, [score.shuffled.value for score in result.pooled], color=FAINT, label="shuffled labels")
     axes.axhline(floors.ngram[None].value, color=FLOOR, linewidth=1, label=f"n-gram floor ({floors.ngram_kind})")
     axes.axhline(floors.surface[None].value, color="#c9a227", linewidth=1, label="surface floor")
+    axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
     axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {result.pooled[0].accuracy.n})")
     axes.set_title(f"{_title(result)}, {result.checkpoint.label}", loc="left", fontsize=10)

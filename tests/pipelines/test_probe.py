@@ -146,13 +146,13 @@ def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(argument
 
 def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, tmp_path):
     program = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from pipelines import probing; real = probing.log_unit\n"
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from pipelines import probing; real = probing.UnitLog.add\n"
         "count = [0]\n"
-        "def log_unit(*a, **k):\n"
+        "def add(*a, **k):\n"
         "    r = real(*a, **k); count[0] += 1\n"
         "    if count[0] == 5: os.kill(os.getpid(), 9)\n"
         "    return r\n"
-        "probing.log_unit = log_unit\n"
+        "probing.UnitLog.add = add\n"
         "from pipelines.probe import main; main(sys.argv[2:])"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(ROOT), *arguments], cwd=tmp_path, capture_output=True)

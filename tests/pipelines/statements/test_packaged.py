@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,17 @@ def test_every_country_is_as_often_false_as_true():
     countries = np.array([text.rsplit(" in ", 1)[1] for text in statements.texts])
     for country in set(countries):
         assert statements.labels[countries == country].mean() == 0.5
+
+
+def test_neither_city_nor_country_of_a_tested_claim_was_fitted_on():
+    statements = packaged_statements("reliability")
+    folds = group_folds(statements.groups, statements.labels, 5, 0)
+    names = [re.findall(r"[A-Z]\w+", text.removeprefix("The ")) for text in statements.texts]
+    for fold in range(5):
+        seen = {name for row in np.flatnonzero(folds != fold) for name in names[row]}
+        tested = {name for row in np.flatnonzero(folds == fold) for name in names[row]}
+        # Words such as South or United belong to several countries.
+        assert len(seen & tested) <= 8
 
 
 def test_a_dimension_without_packaged_data_is_refused():
