@@ -28,12 +28,16 @@ demo: setup ## train the embedded checkpoint series, probe it, register its stee
 	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
 
 ui: setup ## look at the runs, figures and vectors in MLflow
-	$(RUN) mlflow ui
+	$(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui
 
 check: $(VENV)/developing ## lint, types and import contracts
 	$(RUN) ruff check . && ruff format --check . && mypy && lint-imports
 
-test: check ## everything that has to hold
+$(VENV)/fetched: $(VENV)/installed registry/packages.py
+	$(RUN) python -c 'from registry.packages import PACKAGES, fetch; [fetch(one) for one in PACKAGES]'
+	touch $@
+
+test: check $(VENV)/fetched ## everything that has to hold
 	$(RUN) pytest -q
 
 bench: setup ## the ratios the README quotes, measured here

