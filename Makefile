@@ -25,6 +25,7 @@ $(VENV)/developing: $(VENV)/installed
 	touch $@
 
 demo: setup ## train the embedded checkpoint series, probe it, register its steering vectors
+	$(RUN) mlflow run . -e pretrain --env-manager local --experiment-name trusttrace
 	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
 
 ui: setup ## look at the runs, figures and vectors in MLflow

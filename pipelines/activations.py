@@ -141,16 +141,17 @@ def _padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[T
     tokens = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
     for row, sequence in enumerate(sequences):
         tokens[row, : len(sequence)] = torch.tensor(sequence)
-    return tokens.to(device), lengths.to(device)
+    return tokens.to(device), lengths
 
 
 def _pool(pooling: Pooling, lengths: Tensor) -> _Pool:
-    rows = torch.arange(len(lengths), device=lengths.device)
+    """A function from ``[batch, seq, d_model]`` to ``[batch, d_model]``, on whichever device a block lies."""
+    rows = torch.arange(len(lengths))
     if pooling == "last":
-        return lambda states: states[rows, lengths - 1]
-    real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+        return lambda states: states[rows.to(states.device), (lengths - 1).to(states.device)]
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
     weights = (real / lengths[:, None])[:, :, None]
-    return lambda states: (states.float() * weights).sum(dim=1)
+    return lambda states: (states.float() * weights.to(states.device)).sum(dim=1)
 
 
 def _require_finite(

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 from registry.errors import TrustTraceError
 
@@ -17,6 +19,7 @@ INTERRUPTED = 130
 
 def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
     """Run ``command`` and return its exit code; what the user can mend is said in a sentence, without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         command(arguments)
     except TrustTraceError as error:
@@ -35,3 +38,8 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
         )
         return USAGE_ERROR
     return 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A request to end is treated as Ctrl-C is, so that the run in MLflow does not stay RUNNING."""
+    raise KeyboardInterrupt

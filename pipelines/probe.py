@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
-from registry.dimensions import parse_dimensions
+from pipelines.statements.declared import choose_dimensions
 from registry.errors import unknown_name
 
 REGISTER = ("best", "all", "none")
@@ -20,7 +20,7 @@ REGISTER = ("best", "all", "none")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
-    dimensions = parse_dimensions(given.dimensions)
+    dimensions = choose_dimensions(given.dimensions, given.data)
     if given.register not in REGISTER:
         raise unknown_name("choice of vectors to register", given.register, REGISTER)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.

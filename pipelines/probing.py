@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from pipelines.figures.probing import curve, heat_map, profile
+from pipelines.statements.inspection import inspect_statements, refuse, render
+from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.controls import Floors, measure_floors
 from pipelines.sweep.results import ResultStore
@@ -15,13 +17,18 @@ from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.tables import control_table, probe_table
 from pipelines.sweep.unit import UnitResult
 from pipelines.tracking.probing import UnitLog, log_curves, log_figures, log_tables, promote_champion
+from pipelines.tracking.quality import log_quality
 from pipelines.tracking.runs import entry_point_run
 from pipelines.training.progress import ensure_series_with_bar
 from pipelines.training.series import SeriesConfig
-from registry.checkpoints import CheckpointSeries
+from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.dimensions import Dimension
+from registry.errors import InvalidInput
 from registry.store import RegisteredVector
 from serving.model.sources import find_series
+
+EMBEDDED = "tiny"
+"""The name of the checkpoint series that is trained on the spot."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,11 @@ class Found:
 def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
     """Probe, track and register; print what was found and where it lies."""
     with entry_point_run(f"probe {options.model}", params) as run:
-        series = resolve_series(options.model)
-        checkpoints = series.select(options.checkpoints)
-        statements = {one.name: load_statements(one, options.data, limit=options.limit) for one in options.dimensions}
-        probed = (series.random_init, *(one for one in checkpoints if not one.is_random_init))
-        plan = SweepPlan(probed, statements, options.settings)
+        # What can be found wrong at once is, before a series is trained or fetched.
+        known = None if options.model == EMBEDDED else find_series(options.model)
+        statements = _inspected_statements(options)
+        series = known or _embedded_series()
+        plan = SweepPlan(_probed_checkpoints(series, options.checkpoints), statements, options.settings)
         floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
         found = _sweep(plan, floors, options)
         trained = [one for one in found if not one.result.checkpoint.is_random_init]
@@ -73,10 +80,28 @@ def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
 
 def resolve_series(model: str) -> CheckpointSeries:
     """The series a model's name stands for; ``tiny`` is trained first, unless it was before."""
-    if model != "tiny":
-        return find_series(model)
-    directory = ensure_series_with_bar(SeriesConfig())
-    return find_series(str(directory), name="tiny")
+    return _embedded_series() if model == EMBEDDED else find_series(model)
+
+
+def _embedded_series() -> CheckpointSeries:
+    return find_series(str(ensure_series_with_bar(SeriesConfig())), name=EMBEDDED)
+
+
+def _inspected_statements(options: ProbeOptions) -> dict[str, LabelledStatements]:
+    """Every dimension's statements, once their quality report is shown, logged, and no reason to refuse them."""
+    reports = inspect_statements(options.dimensions, options.data, limit=options.limit)
+    print("\n\n".join(render(one) for one in reports), end="\n\n")  # noqa: T201
+    log_quality(reports)
+    refuse(reports)
+    return {one.name: load_statements(one, options.data, limit=options.limit) for one in options.dimensions}
+
+
+def _probed_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
+    """The selected checkpoints after the random initialisation, which is always probed beside them."""
+    trained = tuple(one for one in series.select(spec) if not one.is_random_init)
+    if not trained:
+        raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always probed beside those chosen")
+    return (series.random_init, *trained)
 
 
 def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions) -> list[Found]:

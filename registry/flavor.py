@@ -12,8 +12,14 @@ from mlflow.models import Model, ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from registry.errors import CorruptFile
-from registry.serialization import probe_from_bytes, probe_to_bytes, vector_from_bytes, vector_to_bytes
+from registry.errors import CorruptFile, Mismatch
+from registry.serialization import (
+    LARGEST_FILE_BYTES,
+    probe_from_bytes,
+    probe_to_bytes,
+    vector_from_bytes,
+    vector_to_bytes,
+)
 from registry.vectors import LinearProbe, SteeringVector
 
 FLAVOR = "steering_vector"
@@ -30,7 +36,9 @@ def save_model(
     signature: ModelSignature | None = None,
     **_ignored: Any,
 ) -> None:
-    """Write ``vector`` and ``probe`` as an MLflow model directory."""
+    """Write ``vector`` and ``probe`` as an MLflow model directory. Raises ``Mismatch`` when they are no pair."""
+    if probe is not None:
+        _require_pair(vector, probe)
     directory = Path(path)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / VECTOR_FILE).write_bytes(vector_to_bytes(vector))
@@ -64,7 +72,16 @@ def _content(path: str | os.PathLike[str], name: str) -> bytes:
     file = Path(path) / name
     if not file.is_file():
         raise CorruptFile(f"the registered model has no {name}; it is not a {FLAVOR}")
+    if file.stat().st_size > LARGEST_FILE_BYTES:
+        raise CorruptFile(f"{name} has {file.stat().st_size} bytes; none of ours has more than {LARGEST_FILE_BYTES}")
     return file.read_bytes()
+
+
+def _require_pair(vector: SteeringVector, probe: LinearProbe) -> None:
+    of_probe = f"{probe.dimension}, layer {probe.layer}, width {len(probe.weights)}"
+    of_vector = f"{vector.dimension}, layer {vector.layer}, width {vector.d_model}"
+    if of_probe != of_vector:
+        raise Mismatch(f"the probe is of {of_probe} and the vector of {of_vector}; register them apart")
 
 
 def _signature(d_model: int) -> ModelSignature:

@@ -7,10 +7,12 @@ has ``schema_version``, ``kind``, the numbers as ``repr`` of a Python float, and
 import json
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from jaxtyping import Float32
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
 from registry.errors import CorruptFile, InvalidInput, Mismatch
 from registry.vectors import Lineage, LinearProbe, SteeringVector
@@ -43,7 +45,9 @@ def vector_from_bytes(content: bytes, *, d_model: int | None = None) -> Steering
             mean_difference_norm=float(header["mean_difference_norm"]),
             projection_mean=float(header["projection_mean"]),
         )
-    except (KeyError, ValueError, InvalidInput) as error:
+    except KeyError as error:
+        raise CorruptFile(f"the file is no steering vector: its header lacks {error}") from error
+    except (ValueError, InvalidInput) as error:
         raise CorruptFile(f"the file is no steering vector: {error}") from error
 
 
@@ -59,7 +63,9 @@ def probe_from_bytes(content: bytes, *, d_model: int | None = None) -> LinearPro
         return LinearProbe(
             header["dimension"], int(header["layer"]), weights, float(header["bias"]), Lineage.from_strings(header)
         )
-    except (KeyError, ValueError, InvalidInput) as error:
+    except KeyError as error:
+        raise CorruptFile(f"the file is no linear probe: its header lacks {error}") from error
+    except (ValueError, InvalidInput) as error:
         raise CorruptFile(f"the file is no linear probe: {error}") from error
 
 
@@ -74,14 +80,14 @@ def _header(kind: str, dimension: str, layer: int, lineage: Lineage, numbers: Ma
     }
 
 
-def _read(content: bytes, kind: str, d_model: int | None) -> tuple[dict[str, str], np.ndarray]:
+def _read(content: bytes, kind: str, d_model: int | None) -> tuple[Mapping[str, str], Float32[np.ndarray, " d_model"]]:
     if len(content) > LARGEST_FILE_BYTES:
         raise CorruptFile(f"the file has {len(content)} bytes; no {kind} has more than {LARGEST_FILE_BYTES}")
     try:
-        tensors = load(content)
-        header = _header_of(content)
-    except (SafetensorError, ValueError, KeyError, struct.error, TypeError) as error:
+        tensors: dict[str, dict[str, Any]] = dict(deserialize(content))  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
         raise CorruptFile(f"the file is not safetensors, or it is damaged: {error}") from error
+    header = _header_of(content)
     if header.get("schema_version") != SCHEMA_VERSION:
         raise CorruptFile(
             f"the file has schema version {header.get('schema_version')!r} and this program reads {SCHEMA_VERSION!r}"
@@ -89,14 +95,16 @@ def _read(content: bytes, kind: str, d_model: int | None) -> tuple[dict[str, str
     name = _TENSORS[kind]
     if header.get("kind") != kind or set(tensors) != {name}:
         raise CorruptFile(f"the file holds a {header.get('kind')} with tensors {sorted(tensors)}, not a {kind}")
-    tensor = tensors[name]
-    if d_model is not None and tensor.shape != (d_model,):
-        raise Mismatch(f"the {kind} has shape {tensor.shape} and the model has d_model {d_model}")
-    return header, tensor
+    element_type, shape = tensors[name]["dtype"], tuple(tensors[name]["shape"])
+    if element_type != "F32" or len(shape) != 1:
+        raise CorruptFile(f"{name} has type {element_type} and shape {shape}; it must have type F32 and one axis")
+    if d_model is not None and shape != (d_model,):
+        raise Mismatch(f"the {kind} has shape {shape} and the model has d_model {d_model}")
+    return header, np.frombuffer(tensors[name]["data"], np.dtype("<f4"))
 
 
-def _header_of(content: bytes) -> dict[str, str]:
-    """The string header, which the safetensors reader for bytes does not return."""
+def _header_of(content: bytes) -> Mapping[str, str]:
+    """The string header, which the safetensors reader for bytes checks and does not return."""
     (length,) = struct.unpack_from("<Q", content)
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-    return metadata
+    metadata: Mapping[str, str] | None = json.loads(content[8 : 8 + length]).get("__metadata__")
+    return metadata or {}

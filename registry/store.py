@@ -8,78 +8,51 @@ as tags, so that a person can follow it in the UI and a program can search by it
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from registry import flavor
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput, Mismatch, NotFound
+from registry.errors import Mismatch, NotFound
+from registry.registered import (
+    CHAMPION,
+    CHECKPOINT_TAGS,
+    VECTOR_TAGS,
+    RegisteredCheckpoint,
+    RegisteredVector,
+    checkpoint_alias,
+    checkpoint_name,
+    checkpoint_tags,
+    describe_vector,
+    describe_vectors,
+    parse_reference,
+    vector_name,
+    vector_tags,
+)
 from registry.vectors import LinearProbe, SteeringVector
 from registry.versions import (
+    aliases_of,
     all_versions,
+    connect,
+    create_version,
     ensure_model,
     find_version,
     logged_name,
     model_id_of,
-    quoted,
+    model_names,
     reachable,
 )
 
-CHAMPION = "champion"
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-
-
-@dataclass(frozen=True)
-class RegisteredCheckpoint:
-    """One version of ``ckpt.<model>``."""
-
-    name: str
-    version: str
-    step: int
-    model_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
-
-
-@dataclass(frozen=True)
-class RegisteredVector:
-    """One version of ``steer.<model>.<dimension>``, with the lineage in its tags."""
-
-    name: str
-    version: str
-    run_id: str
-    model_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
-
-    @property
-    def dimension(self) -> str:
-        return self.tags["dimension"]
-
-    @property
-    def layer(self) -> int:
-        return int(self.tags["layer"])
-
-    @property
-    def checkpoint_step(self) -> int:
-        return int(self.tags["checkpoint_step"])
 
 
 class CheckpointStore:
     """The checkpoints of every series. It remembers what it registered, so keep one for a sweep."""
 
     def __init__(self) -> None:
-        self._client = MlflowClient()
+        self._client = connect()
         self._registered: dict[tuple[Checkpoint, str], RegisteredCheckpoint] = {}
 
     def register(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
@@ -91,30 +64,30 @@ class CheckpointStore:
         return self._registered[key]
 
     def _find_or_create(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
-        name = f"ckpt.{checkpoint.model}"
-        tags = {
-            "repo": checkpoint.repo,
-            "revision": checkpoint.revision,
-            "step": str(checkpoint.step),
-            "weights_digest": weights_digest,
-        }
-        existing = find_version(self._client, name, {key: tags[key] for key in ("revision", "weights_digest")})
-        if existing is not None:
-            return _checkpoint(existing)
-        ensure_model(self._client, name, f"Checkpoints of {checkpoint.model}; weights stay in {checkpoint.repo}.")
+        name, alias = checkpoint_name(checkpoint.model), checkpoint_alias(checkpoint)
+        tags = checkpoint_tags(checkpoint, weights_digest)
+        identity = {key: tags[key] for key in ("weights_digest", "revision")}
+        existing = find_version(self._client, name, identity)
+        version = existing or self._create(checkpoint, name, identity, tags)
+        if existing is None or alias not in aliases_of(self._client, name):
+            self._client.set_registered_model_alias(name, alias, str(version.version))
+        return _checkpoint(version)
+
+    def _create(
+        self, checkpoint: Checkpoint, name: str, identity: Mapping[str, str], tags: Mapping[str, str]
+    ) -> ModelVersion:
+        series = f"Pre-training checkpoints of `{checkpoint.model}`, by step; the weights stay in `{checkpoint.repo}`."
+        ensure_model(self._client, name, series)
         external = mlflow.create_external_model(
             name=logged_name(f"{name} {checkpoint.label}"),
             model_type="pretraining-checkpoint",
-            params=tags,
+            params=dict(tags),
             tags={"model": checkpoint.model},
         )
-        description = f"{checkpoint.repo} @ {checkpoint.revision}, {checkpoint.label}"
-        version = self._client.create_model_version(
-            name, f"models:/{external.model_id}", tags=tags, description=description, model_id=external.model_id
+        description = f"`{checkpoint.repo}` at revision `{checkpoint.revision}`: {checkpoint.label}"
+        return create_version(
+            self._client, name, identity, model_id=external.model_id, tags=tags, description=description
         )
-        alias = "random-init" if checkpoint.is_random_init else f"step-{checkpoint.step}"
-        self._client.set_registered_model_alias(name, alias, str(version.version))
-        return RegisteredCheckpoint(name, str(version.version), checkpoint.step, external.model_id, tags)
 
     def get(self, model: str, step: int) -> RegisteredCheckpoint:
         """The newest version of a step. Raises ``NotFound``, naming the steps that exist."""
@@ -122,20 +95,21 @@ class CheckpointStore:
         for version in versions:
             if version.step == step:
                 return version
-        known = ", ".join(sorted({str(version.step) for version in versions}, key=int)) or "none"
-        raise NotFound(f"ckpt.{model} has no checkpoint of step {step}; registered steps: {known}")
+        known = ", ".join(str(step) for step in sorted({version.step for version in versions})) or "none"
+        raise NotFound(f"{checkpoint_name(model)} has no checkpoint of step {step}; registered steps: {known}")
 
     def list(self, model: str) -> list[RegisteredCheckpoint]:
-        """All versions, the newest first."""
+        """All versions, the newest first; one that somebody registered by hand, without our tags, is left out."""
         with reachable():
-            return [_checkpoint(version) for version in all_versions(self._client, f"ckpt.{model}")]
+            versions = all_versions(self._client, checkpoint_name(model))
+        return [_checkpoint(version) for version in versions if version.tags.keys() >= CHECKPOINT_TAGS]
 
 
 class VectorStore:
     """The steering vectors of every model."""
 
     def __init__(self) -> None:
-        self._client = MlflowClient()
+        self._client = connect()
         self._models: set[str] = set()
 
     def register(
@@ -152,86 +126,77 @@ class VectorStore:
         so an interrupted sweep registers nothing twice.
         """
         name = vector_name(vector.lineage.model, vector.dimension)
-        tags = _vector_tags(vector, unit_digest)
+        identity = {"unit_digest": unit_digest, "layer": str(vector.layer)}
         with reachable():
-            identity = {"unit_digest": unit_digest, "layer": str(vector.layer)}
             existing = find_version(self._client, name, identity)
             if existing is not None:
-                return _vector(existing)
+                return self.get(name, str(existing.version))
             if name not in self._models:
-                ensure_model(self._client, name, f"Steers {vector.lineage.model} towards {vector.dimension}.")
+                ensure_model(self._client, name, describe_vectors(vector.lineage.model, vector.dimension))
                 self._models.add(name)
-            logged = flavor.log_model(
-                logged_name(f"{name} step {vector.lineage.checkpoint_step} layer {vector.layer}"),
-                vector,
-                probe,
-                params={key: tags[key] for key in ("checkpoint", "statements_source", "layer", "method")},
-                tags=tags,
-                step=max(0, vector.lineage.checkpoint_step),
-            )
-            if metrics:
-                mlflow.log_metrics(dict(metrics), step=vector.lineage.checkpoint_step, model_id=logged.model_id)
-            version = self._client.create_model_version(
+            version = create_version(
+                self._client,
                 name,
-                f"models:/{logged.model_id}",
+                identity,
+                model_id=_log(name, vector, probe, metrics, unit_digest),
+                tags=vector_tags(vector, unit_digest),
+                description=describe_vector(vector, metrics),
                 run_id=vector.lineage.run_id,
-                tags=tags,
-                description=_description(vector),
-                model_id=logged.model_id,
             )
-        return RegisteredVector(name, str(version.version), vector.lineage.run_id, str(logged.model_id), tags)
+        return _vector(version, ())
 
     def get(self, name: str, version: str) -> RegisteredVector:
         """A version by number, or by alias as ``@champion``. Raises ``NotFound``, naming those that exist."""
+        return self.resolve(f"{name}{version}" if version.startswith("@") else f"{name}/{version}")
+
+    def resolve(self, reference: str) -> RegisteredVector:
+        """``steer.tiny.toxicity/3``, ``steer.tiny.toxicity@champion``, either with ``models:/`` before it."""
+        name, version = parse_reference(reference)
         with reachable():
             try:
                 if version.startswith("@"):
-                    return _vector(self._client.get_model_version_by_alias(name, version[1:]))
-                return _vector(self._client.get_model_version(name, version))
+                    found = self._client.get_model_version_by_alias(name, version[1:])
+                else:
+                    found = self._client.get_model_version(name, version)
             except MlflowException as error:
                 if error.error_code not in _MISSING:
                     raise
                 raise NotFound(f"{name} has no version {version}; {self._what_exists(name)}") from error
-
-    def resolve(self, reference: str) -> RegisteredVector:
-        """``steer.tiny.toxicity/3``, ``steer.tiny.toxicity@champion``, either with ``models:/`` before it."""
-        bare = reference.removeprefix("models:/")
-        if "@" in bare:
-            name, _, alias = bare.partition("@")
-            return self.get(name, f"@{alias}")
-        name, separator, version = bare.rpartition("/")
-        if not separator or not version.isdigit():
-            raise InvalidInput(
-                f"{reference!r} names no vector; write steer.<model>.<dimension>/<version> or …@champion"
-            )
-        return self.get(name, version)
+        return _vector(found, tuple(found.aliases))
 
     def list(self, model: str, dimension: str | None = None) -> list[RegisteredVector]:
-        """All versions of a model's vectors, the newest first in each dimension."""
-        prefix = vector_name(model, dimension or "")
+        """All versions of a model's vectors, the newest first in each dimension; one without our tags is left out."""
+        prefix = vector_name(model, "")
         with reachable():
-            pattern = prefix if dimension else f"{prefix}%"
-            found = self._client.search_registered_models(f"name LIKE '{quoted(pattern)}'")
-            names = [one.name for one in found if dimension is None or one.name == prefix]
-            return [_vector(version) for name in sorted(names) for version in all_versions(self._client, name)]
+            dimensions = [name.removeprefix(prefix) for name in model_names(self._client, prefix)]
+            # The vectors of a model called tiny.v2 begin with "steer.tiny." too; dimensions have no dots.
+            chosen = [one for one in dimensions if "." not in one and dimension in (None, one)]
+            return [vector for one in chosen for vector in self._versions(vector_name(model, one))]
+
+    def _versions(self, name: str) -> Iterator[RegisteredVector]:
+        aliases = aliases_of(self._client, name)
+        for version in all_versions(self._client, name):
+            number = str(version.version)
+            if version.tags.keys() >= VECTOR_TAGS:
+                yield _vector(version, tuple(alias for alias, place in aliases.items() if place == number))
 
     def load(self, registered: RegisteredVector, *, d_model: int | None = None) -> SteeringVector:
         """Download a vector and check it against its tags. Raises ``Mismatch`` when they disagree."""
         with self._directory(registered) as directory:
             vector = flavor.load_model(directory, d_model=d_model)
-        for tag, value in (
-            ("dimension", vector.dimension),
-            ("layer", str(vector.layer)),
-            ("weights_digest", vector.lineage.weights_digest),
-        ):
-            if registered.tags.get(tag) != value:
-                raise Mismatch(f"{registered.uri} is tagged {tag}={registered.tags.get(tag)} and its file says {value}")
+        registered.require_agrees(vector.dimension, vector.layer, vector.lineage)
+        width = registered.tags.get("d_model", str(vector.d_model))
+        if width != str(vector.d_model):
+            raise Mismatch(f"{registered.uri} is tagged d_model={width} and its file has {vector.d_model}")
         return vector
 
     def load_probe(self, registered: RegisteredVector, *, d_model: int | None = None) -> LinearProbe | None:
-        """The probe registered beside a vector, if there is one."""
+        """The probe registered beside a vector, if there is one. Raises as ``load`` does."""
         with self._directory(registered) as directory:
-            return flavor.load_probe(directory, d_model=d_model)
+            probe = flavor.load_probe(directory, d_model=d_model)
+        if probe is not None:
+            registered.require_agrees(probe.dimension, probe.layer, probe.lineage)
+        return probe
 
     def promote(self, registered: RegisteredVector, *, reason: str, alias: str = CHAMPION) -> None:
         """Point ``alias`` at a version, and write down why."""
@@ -248,48 +213,45 @@ class VectorStore:
         versions = [str(version.version) for version in all_versions(self._client, name)]
         if versions:
             return f"versions: {', '.join(reversed(versions))}"
-        prefix = name.rsplit(".", 1)[0]
-        found = [one.name for one in self._client.search_registered_models(f"name LIKE '{quoted(prefix)}%'")]
-        return f"registered vectors: {', '.join(sorted(found)) or 'none'}"
+        of_model = model_names(self._client, name.rpartition(".")[0] + ".")
+        return f"registered vectors: {', '.join(of_model or model_names(self._client, 'steer.')) or 'none'}"
 
 
-def vector_name(model: str, dimension: str) -> str:
-    return f"steer.{model}.{dimension}"
-
-
-def _vector_tags(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
-    lineage = vector.lineage.to_strings()
-    return {
-        "dimension": vector.dimension,
-        "layer": str(vector.layer),
-        "d_model": str(vector.d_model),
-        "checkpoint": lineage.pop("checkpoint_uri"),
-        "unit_digest": unit_digest,
-        **lineage,
-    }
-
-
-def _description(vector: SteeringVector) -> str:
-    lineage = vector.lineage
-    return (
-        f"{lineage.method} direction for **{vector.dimension}** at layer {vector.layer}, fitted on {lineage.n_train} "
-        f"statements of `{lineage.statements_source}`.\n\n"
-        f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
-        f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
-        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`."
+def _log(
+    name: str, vector: SteeringVector, probe: LinearProbe | None, metrics: Mapping[str, float], unit_digest: str
+) -> str:
+    """Log the model to the active run; return its id."""
+    step = vector.lineage.checkpoint_step
+    tags = vector_tags(vector, unit_digest)
+    logged = flavor.log_model(
+        logged_name(f"{name} step {step} layer {vector.layer}"),
+        vector,
+        probe,
+        params={key: tags[key] for key in ("checkpoint", "statements_source", "layer", "method")},
+        tags=tags,
+        step=max(0, step),
     )
-
-
-def _ui_path(uri: str) -> str:
-    name, _, version = uri.removeprefix("models:/").rpartition("/")
-    return f"{name}/versions/{version}"
+    if metrics:
+        mlflow.log_metrics(dict(metrics), step=step, model_id=logged.model_id)
+    return str(logged.model_id)
 
 
 def _checkpoint(version: ModelVersion) -> RegisteredCheckpoint:
-    tags = dict(version.tags)
-    return RegisteredCheckpoint(version.name, str(version.version), int(tags["step"]), model_id_of(version), tags)
+    return RegisteredCheckpoint(version.name, str(version.version), model_id_of(version), dict(version.tags))
 
 
-def _vector(version: ModelVersion) -> RegisteredVector:
+def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector:
     tags = dict(version.tags)
-    return RegisteredVector(version.name, str(version.version), tags.get("run_id", ""), model_id_of(version), tags)
+    return RegisteredVector(
+        version.name, str(version.version), tags.get("run_id", ""), model_id_of(version), tags, aliases
+    )
+
+
+__all__ = [
+    "CHAMPION",
+    "CheckpointStore",
+    "RegisteredCheckpoint",
+    "RegisteredVector",
+    "VectorStore",
+    "vector_name",
+]

@@ -1,6 +1,7 @@
 """Steering vectors and linear probes, each with the lineage that says where it came from."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -36,13 +37,16 @@ class Lineage:
 
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> "Lineage":
-        """The inverse of ``to_strings``. Raises ``InvalidInput`` when a field is missing."""
+        """The inverse of ``to_strings``. Raises ``InvalidInput`` when a field is missing or no number."""
         names = [field.name for field in fields(cls)]
         missing = [name for name in names if name not in values]
         if missing:
             raise InvalidInput(f"the lineage lacks {', '.join(missing)}; it has {', '.join(sorted(values))}")
         known: dict[str, Any] = {name: values[name] for name in names}
-        known |= {name: int(values[name]) for name in ("checkpoint_step", "n_train")}
+        for name in ("checkpoint_step", "n_train"):
+            if not re.fullmatch(r"-?[0-9]{1,18}", values[name]):
+                raise InvalidInput(f"the lineage says {name} is {values[name]!r}; it must be a whole number")
+            known[name] = int(values[name])
         return cls(**known)
 
 

@@ -1,4 +1,4 @@
-"""Versions in the MLflow model registry: found by their tags, listed whole, and out of reach in one sentence."""
+"""Versions in the MLflow model registry: created once, found by their tags, listed whole, or out of reach."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,8 +7,16 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import InvalidInput, Unavailable
+
+
+def connect() -> MlflowClient:
+    """A client of the registry that MLflow is set to. Raises ``Unavailable``."""
+    with reachable():
+        return MlflowClient()
 
 
 def logged_name(text: str) -> str:
@@ -23,13 +31,42 @@ def quoted(text: str) -> str:
 
 
 def find_version(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
-    """The version that has all of ``tags``, if any."""
+    """The first version that has all of ``tags``, if any."""
     (key, value), *rest = tags.items()
     found = client.search_model_versions(f"name = '{quoted(name)}' AND tags.{key} = '{quoted(value)}'")
-    return next((one for one in found if all(one.tags.get(key) == value for key, value in rest)), None)
+    matching = [one for one in found if all(one.tags.get(key) == value for key, value in rest)]
+    return min(matching, key=lambda one: int(one.version), default=None)
+
+
+def create_version(
+    client: MlflowClient,
+    name: str,
+    identity: Mapping[str, str],
+    *,
+    model_id: str,
+    tags: Mapping[str, str],
+    description: str,
+    run_id: str | None = None,
+) -> ModelVersion:
+    """Register a logged model, unless another process registered one with the same ``identity`` at the same time.
+
+    MLflow has no unique key to hold them apart, so each process creates its version and looks again: the lowest number
+    stays, and whoever made another takes it back. Processes agree, because numbers are handed out one by one.
+    """
+    source = f"models:/{model_id}"
+    created = client.create_model_version(
+        name, source, run_id=run_id, tags=dict(tags), description=description, model_id=model_id
+    )
+    first = find_version(client, name, identity)
+    if first is None or int(first.version) >= int(created.version):
+        return created
+    client.delete_model_version(name, str(created.version))
+    client.delete_logged_model(model_id)
+    return first
 
 
 def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Every version, the newest first."""
     found: list[ModelVersion] = []
     token: str | None = None
     while True:
@@ -40,6 +77,23 @@ def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
         token = page.token
         if not token:
             return found
+
+
+def model_names(client: MlflowClient, prefix: str) -> list[str]:
+    """Registered models whose names begin with ``prefix``: MLflow's LIKE takes ``_`` for any character."""
+    found: list[str] = []
+    token: str | None = None
+    while True:
+        page = client.search_registered_models(f"name LIKE '{quoted(prefix)}%'", max_results=200, page_token=token)
+        found += [one.name for one in page if one.name.startswith(prefix)]
+        token = page.token
+        if not token:
+            return sorted(found)
+
+
+def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
+    """Alias → version. Versions found by a search come without theirs."""
+    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
 
 def ensure_model(client: MlflowClient, name: str, description: str) -> None:
@@ -63,6 +117,14 @@ def reachable() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") and "API request" not in str(error):
             raise
-        raise Unavailable(
-            f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {str(error).splitlines()[0]}"
-        ) from error
+        raise _unavailable(error) from error
+    except (RequestException, SQLAlchemyError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    return Unavailable(f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -102,8 +102,10 @@ def compare_with_the_paper(model: str, dimension: str, limit: int) -> None:
         line = f"{model}, {statements.n} statements, {fast_model.n_layers} layers, {settings.protocol} protocol: "
         line += f"{fast:.1f} s, the paper's implementation {slow:.1f} s: {slow / fast:.1f}x faster"
         if settings.protocol == "paper":
-            gap = np.abs(np.array(found) - theirs) * 100
-            line += f"; accuracies differ by {gap.mean():.2f} points on average, {gap.max():.2f} at most"
+            gap = abs(float(np.mean(found)) - float(theirs.mean())) * 100
+            line += (
+                f"; mean accuracy over layers {np.mean(found):.4f} against {theirs.mean():.4f}, {gap:.2f} points apart"
+            )
         print(line)
     compare_extraction(fast_model, statements.texts)
 

@@ -26,33 +26,29 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def group_bootstrap_mean(
-    values: Float[np.ndarray, " n"],
-    groups: Int64[np.ndarray, " n"],
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
-) -> Estimate:
-    """The mean of ``values`` with a percentile bootstrap interval that resamples whole groups.
+class GroupBootstrap:
+    """Percentile bootstrap intervals of means, resampling whole groups.
 
     Statements of one group (a pair, a question, a context) are not independent: resampling them singly would make the
-    interval too narrow. With one group the interval is the point itself.
+    interval too narrow. The resamples are drawn once, and serve every mean over the same statements.
     """
-    weights = _resampled_group_weights(groups, resamples, seed)
-    _, members = np.unique(groups, return_inverse=True)
-    totals = np.bincount(members, weights=values)
-    counts = np.bincount(members)
-    means = (weights @ totals) / (weights @ counts)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return Estimate(float(np.mean(values)), float(low), float(high), len(values))
+
+    def __init__(self, groups: Int64[np.ndarray, " n"], *, seed: int = 0, resamples: int = RESAMPLES) -> None:
+        _, self._members = np.unique(groups, return_inverse=True)
+        self._counts = np.bincount(self._members)
+        n_groups = len(self._counts)
+        rng = np.random.default_rng(seed)
+        self._weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples).astype(np.float64)
+        self._sizes = self._weights @ self._counts
+
+    def mean(self, values: Float[np.ndarray, " n"], confidence: float = CONFIDENCE) -> Estimate:
+        """The mean of ``values`` with its interval; with one group that is the point itself."""
+        means = (self._weights @ np.bincount(self._members, weights=values)) / self._sizes
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(means, (tail, 1 - tail))
+        return Estimate(float(np.mean(values)), float(low), float(high), len(values))
 
 
-def _resampled_group_weights(
-    groups: Int64[np.ndarray, " n"], resamples: int, seed: int
-) -> Int64[np.ndarray, "resamples n_groups"]:
-    """How often each group is drawn in each resample."""
-    n_groups = len(np.unique(groups))
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
+def group_bootstrap_mean(values: Float[np.ndarray, " n"], groups: Int64[np.ndarray, " n"], *, seed: int) -> Estimate:
+    """The mean of ``values`` with its interval, where one mean is all that is wanted."""
+    return GroupBootstrap(groups, seed=seed).mean(values)

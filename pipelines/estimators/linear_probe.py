@@ -43,16 +43,18 @@ def probe_layer(
     labels: Bool[np.ndarray, " n"],
     folds: Int64[np.ndarray, "seeds n"],
     *,
+    tested: Sequence[int] | None = None,
     penalties: Sequence[float] = PENALTIES,
     device: torch.device | str = "cpu",
 ) -> list[ProbePredictions]:
-    """Cross-validated predictions of one layer's probes, one ``ProbePredictions`` for each row of ``folds``.
+    """Held-out predictions of one layer's probes, one ``ProbePredictions`` for each row of ``folds``.
 
-    For each tested fold, C is the candidate with the least cross-entropy on the next fold when fitted on the other
-    three; the probe is then fitted again on all four.
+    ``tested`` names the folds to predict, all of them by default. For each, C is the candidate with the least
+    cross-entropy on the next fold when fitted on the others; the probe is then fitted again on all but the tested one.
     """
     matrix = torch.tensor(features, device=device)
-    plans = [(seed, fold) for seed in range(len(folds)) for fold in range(int(folds[seed].max()) + 1)]
+    wanted = range(int(folds.max()) + 1) if tested is None else tested
+    plans = [(seed, fold) for seed in range(len(folds)) for fold in wanted]
     chosen, accuracies = _choose_penalties(matrix, labels, folds, plans, penalties)
     masks = np.stack([folds[seed] != fold for seed, fold in plans], axis=1)
     shuffled = np.stack([_shuffled(labels, masks[:, k], k) for k in range(len(plans))], axis=1)
@@ -109,11 +111,11 @@ def _collect(
     accuracies: Float[np.ndarray, " plans"],
     masks: Bool[np.ndarray, "n plans"],
 ) -> ProbePredictions:
-    """Each statement's prediction by the probe of ``seed`` that was not fitted on its fold."""
-    first = next(k for k, (planned, _) in enumerate(plans) if planned == seed)
-    rows = np.arange(len(folds))
-    columns = first + folds
-    members = slice(first, first + int(folds.max()) + 1)
+    """Each tested statement's prediction by the probe of ``seed`` that was not fitted on its fold."""
+    members = [k for k, (planned, _) in enumerate(plans) if planned == seed]
+    column = {plans[k][1]: k for k in members}
+    rows = np.flatnonzero(np.isin(folds, list(column)))
+    columns = np.array([column[fold] for fold in folds[rows]])
     return ProbePredictions(
         rows=rows,
         probabilities=probabilities[rows, columns],

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import softplus
 
 HISTORY = 8
-LINE_SEARCH_STEPS = 5
+LINE_SEARCH_STEPS = 8
+LONGEST_STEP = 8.0
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,19 @@ def fit_logistic(
     """
     problems = _Problems.of(features, labels, masks, penalties)
     parameters = torch.zeros(problems.d + 1, problems.k, dtype=features.dtype, device=features.device)
-    logits = torch.zeros_like(problems.targets)
-    gradient = problems.gradient(parameters, logits)
+    margins = torch.zeros_like(problems.targets)
+    gradient = problems.gradient(parameters, torch.full_like(margins, 0.5))
     threshold = tolerance * gradient.norm(dim=0)
     history: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=HISTORY)
     iterations = 0
     while iterations < max_iterations and bool((gradient.norm(dim=0) > threshold).any()):
         direction = -_two_loop(gradient, history, problems)
-        slope = problems.logits(direction)
-        step = problems.line_search(parameters, direction, logits, slope)
-        logits += step * slope
+        rates = problems.targets * problems.logits(direction)
+        step, misfits = problems.line_search(parameters, direction, gradient, margins, rates)
+        margins += step * rates
         moved = step * direction
         parameters += moved
-        updated = problems.gradient(parameters, logits)
+        updated = problems.gradient(parameters, misfits)
         change = updated - gradient
         curvature = (moved * change).sum(dim=0)
         usable = curvature > 1e-10 * change.square().sum(dim=0)
@@ -149,8 +149,9 @@ class _Problems:
         slopes = parameters[:-1] * self.inverse_stds
         return self.features @ slopes + (parameters[-1] - (self.means * slopes).sum(dim=0))
 
-    def gradient(self, parameters: Tensor, logits: Tensor) -> Tensor:
-        residuals = -self.weights * self.targets * torch.sigmoid(-self.targets * logits)
+    def gradient(self, parameters: Tensor, misfits: Tensor) -> Tensor:
+        """``misfits [n, k]`` are the probabilities given to the wrong label."""
+        residuals = -self.weights * self.targets * misfits
         totals = residuals.sum(dim=0)
         slopes = (self.features.T @ residuals - self.means * totals) * self.inverse_stds + parameters[:-1]
         return torch.cat([slopes, totals[None]])
@@ -162,40 +163,31 @@ class _Problems:
             result[:-1, members] = torch.cholesky_solve(gradient[:-1, members], factor)
         return result
 
-    def line_search(self, parameters: Tensor, direction: Tensor, logits: Tensor, slope: Tensor) -> Tensor:
-        """For each problem the step along ``direction`` that minimises its objective, by Newton's method.
+    def line_search(
+        self, parameters: Tensor, direction: Tensor, gradient: Tensor, margins: Tensor, rates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """For each problem a step along ``direction`` near the least objective, and the misfits there.
 
-        The logits are linear in the step, so this costs no further product with the features.
+        Margins are linear in the step, so Newton's method on it costs no further product with the features. The
+        objective is convex: where its slope has fallen to a tenth, the step is long enough and not too long.
         """
         quadratic = direction[:-1].square().sum(dim=0)
         linear = (parameters[:-1] * direction[:-1]).sum(dim=0)
-        step = torch.zeros_like(quadratic)
-        margins, rates = self.targets * logits, self.targets * slope
+        wanted = 0.1 * (gradient * direction).sum(dim=0).abs()
+        step = torch.ones_like(quadratic)
+        low, high = torch.zeros_like(step), torch.full_like(step, LONGEST_STEP)
         for _ in range(LINE_SEARCH_STEPS):
-            misfit = torch.sigmoid(-(margins + step * rates))
-            first = linear + step * quadratic - (self.weights * misfit * rates).sum(dim=0)
-            second = quadratic + (self.weights * misfit * (1 - misfit) * rates.square()).sum(dim=0)
-            newton = first / second.clamp_min(1e-30)
-            step = (step - newton).clamp(0, 4)
-            if bool((newton.abs() < 1e-2 * step.clamp_min(1e-6)).all()):
-                break
-        return self._decreasing(step, parameters, direction, margins, rates)
-
-    def _decreasing(
-        self, step: Tensor, parameters: Tensor, direction: Tensor, margins: Tensor, rates: Tensor
-    ) -> Tensor:
-        """``step``, halved for problems whose objective it would raise (Newton's method can overshoot)."""
-        before = self._objective(parameters, margins)
-        for _ in range(LINE_SEARCH_STEPS):
-            after = self._objective(parameters + step * direction, margins + step * rates)
-            rising = after > before * (1 + 1e-6)
-            if not bool(rising.any()):
-                break
-            step = torch.where(rising, step / 2, step)
-        return step
-
-    def _objective(self, parameters: Tensor, margins: Tensor) -> Tensor:
-        return 0.5 * parameters[:-1].square().sum(dim=0) + (self.weights * softplus(-margins)).sum(dim=0)
+            misfits = torch.sigmoid(-(margins + step * rates))
+            pull = self.weights * misfits * rates
+            slope = linear + step * quadratic - pull.sum(dim=0)
+            if bool((slope.abs() <= wanted).all()):
+                return step, misfits
+            bend = quadratic + (pull * (1 - misfits) * rates).sum(dim=0)
+            low, high = torch.where(slope < 0, step, low), torch.where(slope > 0, step, high)
+            newton = step - slope / bend.clamp_min(1e-30)
+            inside = (newton > low) & (newton < high)
+            step = torch.where(slope.abs() <= wanted, step, torch.where(inside, newton, (low + high) / 2))
+        return step, torch.sigmoid(-(margins + step * rates))
 
     def unstandardised(self, parameters: Tensor, iterations: int) -> LogisticFits:
         scaled = parameters[:-1] * self.inverse_stds

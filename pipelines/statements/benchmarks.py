@@ -1,4 +1,4 @@
-"""The paper's released benchmark files: what each asks, which label is trustworthy, and what belongs together.
+"""What a set of statements asks and on what terms, and the paper's released files declared so.
 
 A file bearing one of these names in a data directory is that benchmark; any other file is the user's own, with
 label 1 trustworthy. Polarity and groups follow the files as released (arXiv 2402.19465), not its Table 3.
@@ -10,62 +10,115 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """How a benchmark's file is read."""
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a set of statements asks, what its labels mean, what belongs together, and whose it is."""
 
     name: str
     dimension: str
     question: str
+    trustworthy: str
+    """What a statement of label 1 is, once loaded."""
+    group: str
+    """What the statements of one group have in common."""
+    licence: str
+    citation: str
+    caveat: str = ""
+    """What the set does not measure, although its name suggests it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Card):
+    """A published file with columns ``statement`` and ``label``."""
+
     trustworthy_label: int
     """The raw label that means trustworthy."""
     group_of: Callable[[str], str]
     """Statements with the same key never straddle a split."""
-    citation: str
+    n_rows: int
+    """Rows of the file as released."""
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
+    """The text in lower case, without spreadsheet artefacts or repeated spaces: equal for copies of one text."""
     return re.sub(r"\s+", " ", text.replace("_x000D_", " ")).strip().lower()
 
 
 def _question(text: str) -> str:
-    return _normalised(text.partition("\tA:")[0])
+    return normalised(text.partition("\tA:")[0])
 
 
 def _first_sentence(text: str) -> str:
-    return _normalised(re.split(r"(?<=[.!?]) ", text.strip(), maxsplit=1)[0])
+    return normalised(re.split(r"(?<=[.!?]) ", text.strip(), maxsplit=1)[0])
 
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
-    {
-        one.name: one
-        for one in (
-            Benchmark("truthfulqa_train", "reliability", "Is the answer true?", 1, _question, "Lin et al., ACL 2022"),
-            Benchmark("toxigen", "toxicity", "Is the statement toxic?", 0, _normalised, "Hartvigsen et al., ACL 2022"),
-            Benchmark(
-                "confaide",
-                "privacy",
-                "Is it sensitive to share this?",
-                0,
-                _normalised,
-                "Mireshghallah et al., ICLR 2024",
-            ),
-            Benchmark(
-                "stereoset",
-                "fairness",
-                "Does the second sentence belong to the first? (the released file's label, which is not stereotyping)",
-                0,
-                _first_sentence,
-                "Nadeem et al., ACL 2021",
-            ),
-            Benchmark(
-                "sst2",
-                "robustness",
-                "Have letters of the sentence been flipped?",
-                0,
-                _normalised,
-                "Socher et al., EMNLP 2013",
-            ),
-        )
-    }
+RELEASE = "released with arXiv 2402.19465 (Apache-2.0); the texts keep their sources' terms"
+
+_PAPER = (
+    Benchmark(
+        name="truthfulqa_train",
+        dimension="reliability",
+        question="Is the answer true?",
+        trustworthy="a question with a true answer",
+        trustworthy_label=1,
+        group="question",
+        group_of=_question,
+        licence=RELEASE,
+        citation="Lin, Hilton and Evans, ACL 2022",
+        n_rows=2263,
+    ),
+    Benchmark(
+        name="toxigen",
+        dimension="toxicity",
+        question="Is the statement toxic?",
+        trustworthy="a benign statement",
+        trustworthy_label=0,
+        group="text",
+        group_of=normalised,
+        licence=RELEASE,
+        citation="Hartvigsen et al., ACL 2022; revised by Hosseini et al., 2023",
+        caveat="the raw label 1 is toxic, the reverse of the paper's Table 3",
+        n_rows=6514,
+    ),
+    Benchmark(
+        name="confaide",
+        dimension="privacy",
+        question="Is it sensitive to share this?",
+        trustworthy="something that may be shared",
+        trustworthy_label=0,
+        group="text",
+        group_of=normalised,
+        licence=RELEASE,
+        citation="Mireshghallah et al., ICLR 2024; extended by GPT-4",
+        caveat="most rows are GPT-4's, labelled by GPT-4, rather than ConfAIde's",
+        n_rows=2346,
+    ),
+    Benchmark(
+        name="stereoset",
+        dimension="fairness",
+        question="Does the second sentence belong to the first?",
+        trustworthy="two sentences that have nothing to do with each other",
+        trustworthy_label=0,
+        group="first sentence",
+        group_of=_first_sentence,
+        licence=RELEASE,
+        citation="Nadeem, Bethke and Reddy, ACL 2021",
+        caveat="the labels tell related from unrelated continuations, not stereotypes from their opposites; race only",
+        n_rows=1952,
+    ),
+    Benchmark(
+        name="sst2",
+        dimension="robustness",
+        question="Have letters of the sentence been flipped to upper case?",
+        trustworthy="the sentence as it stands",
+        trustworthy_label=0,
+        group="sentence, in lower case",
+        group_of=normalised,
+        licence=RELEASE,
+        citation="Socher et al., EMNLP 2013",
+        caveat="SST-2 is in lower case, so that the label says whether the text has a capital letter",
+        n_rows=3642,
+    ),
 )
+
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({one.name: one for one in _PAPER})

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
+from pipelines.statements.splits import whole_groups
 from registry.errors import InvalidInput
 
 
@@ -16,8 +17,8 @@ from registry.errors import InvalidInput
 class LabelledStatements:
     """``n`` texts that are each trustworthy or not in the sense of one dimension.
 
-    Raises ``InvalidInput`` on construction when lengths differ, a text is empty, a class is missing, or one text
-    carries both labels.
+    Raises ``InvalidInput`` on construction when lengths differ, a text is empty, a class is missing, one text
+    carries both labels, or the user's own split parts a group.
     """
 
     dimension: str
@@ -44,6 +45,7 @@ class LabelledStatements:
             raise InvalidInput(f"{self.source} has {len(empty)} empty statements, the first in row {empty[0]}")
         self._require_both_classes()
         self._refuse_conflicts()
+        self._refuse_leaking_split()
 
     def _require_both_classes(self) -> None:
         positive = int(self.labels.sum())
@@ -64,6 +66,18 @@ class LabelledStatements:
                 "decide on one label each, or remove them"
             )
 
+    def _refuse_leaking_split(self) -> None:
+        if self.split is None:
+            return
+        parts = np.array(self.split)
+        straddling = np.intersect1d(self.groups[parts == "train"], self.groups[parts == "test"])
+        if len(straddling):
+            example = self.texts[int(np.argmax(self.groups == straddling[0]))]
+            raise InvalidInput(
+                f"the split of {self.source} leaks: {len(straddling)} groups have rows in both train and test, such as "
+                f"that of {example[:60]!r}; put each group on one side, or leave the split column out"
+            )
+
     @property
     def n(self) -> int:
         return len(self.texts)
@@ -81,11 +95,7 @@ class LabelledStatements:
         """About ``limit`` statements in their order: whole groups, drawn at random until there are enough."""
         if limit <= 0 or limit >= self.n:
             return self
-        ids, members = np.unique(self.groups, return_inverse=True)
-        sizes = np.bincount(members)
-        order = np.random.default_rng(seed).permutation(len(ids))
-        enough = int(np.searchsorted(np.cumsum(sizes[order]), limit)) + 1
-        rows = np.flatnonzero(np.isin(members, order[:enough]))
+        rows = whole_groups(self.groups, limit, seed)
         return LabelledStatements(
             dimension=self.dimension,
             texts=tuple(self.texts[row] for row in rows),

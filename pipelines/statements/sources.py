@@ -1,42 +1,77 @@
 """Where a dimension's statements come from, as the user says it."""
 
+import re
 from pathlib import Path
 
-from pipelines.statements.files import statements_in_directory, statements_in_file
+from pipelines.statements.benchmarks import Card
+from pipelines.statements.files import SUFFIXES, rows_in_directory, rows_in_file
+from pipelines.statements.hub import hub_rows, is_hub_source
+from pipelines.statements.hub_benchmarks import HUB_BENCHMARKS
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.packaged import packaged_statements
+from pipelines.statements.packaged import SOURCES, packaged_statements
+from pipelines.statements.rows import StatementRows
 from registry.dimensions import Dimension
-from registry.errors import InvalidInput, unknown_name
+from registry.errors import InvalidInput, NotFound, unknown_name
 
 DATA_SEED = 0
+_MIX = re.compile(r"\s*[a-z_]\w*\s*=.+(,\s*[a-z_]\w*\s*=.+)*")
 
 
 def load_statements(dimension: Dimension, data: str, *, limit: int = 0, seed: int = DATA_SEED) -> LabelledStatements:
     """The statements of ``dimension`` from ``data``.
 
-    ``data`` is ``packaged``; a directory with a file for the dimension; one file; or a mix, such as
-    ``toxicity=./mine.csv,privacy=packaged``. ``limit`` draws about so many statements, in whole groups; 0 takes all.
-    Raises ``UnknownName`` for a source that is none of these, and whatever is wrong with the statements themselves.
+    ``data`` is ``packaged``; ``hub``, or a benchmark there by name (``truthfulqa``, ``toxigen@paper``); a directory
+    with a file for the dimension; one file; or a mix, such as ``toxicity=./mine.csv,privacy=packaged``. ``limit`` draws
+    about so many statements, in whole groups; 0 takes all. Raises ``UnknownName`` for a source that is none of these,
+    and whatever is wrong with the statements themselves.
     """
+    return load_rows(dimension, data, seed=seed).statements().subset(limit, seed)
+
+
+def load_rows(dimension: Dimension, data: str, *, seed: int = DATA_SEED) -> StatementRows:
+    """The same before anything is refused or dropped: every row of the source, in its order."""
     source = _source_for(dimension.name, data)
+    path = Path(source).expanduser()
     if source == "packaged":
-        statements = packaged_statements(dimension.name, seed)
-    else:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            statements = statements_in_directory(path, dimension.name)
-        elif path.is_file():
-            statements = statements_in_file(path, dimension.name)
-        else:
-            raise unknown_name("data source", source, ("packaged", "a directory", "a .csv, .jsonl or .parquet file"))
-    return statements.subset(limit, seed)
+        return _packaged_rows(dimension.name, seed)
+    if is_hub_source(source):
+        return hub_rows(source, dimension, seed)
+    if path.is_dir():
+        return rows_in_directory(path, dimension)
+    if path.is_file():
+        return rows_in_file(path, dimension)
+    if "/" in source or path.suffix in SUFFIXES:
+        raise NotFound(f"there is no {source}; give a directory, a {', '.join(SUFFIXES)} file, packaged or hub")
+    known = ("packaged", "hub", *HUB_BENCHMARKS, "a directory", "a .csv, .jsonl or .parquet file")
+    raise unknown_name("data source", source, known)
+
+
+def _packaged_rows(dimension: str, seed: int) -> StatementRows:
+    statements = packaged_statements(dimension, seed)
+    declared = SOURCES[dimension]
+    return StatementRows(
+        texts=statements.texts,
+        labels=statements.labels,
+        groups=statements.groups,
+        source=statements.source,
+        card=Card(
+            name=declared.name,
+            dimension=dimension,
+            question=declared.question,
+            trustworthy=declared.trustworthy,
+            group=declared.group,
+            licence=declared.licence,
+            citation=declared.citation,
+        ),
+        in_file_order=False,
+    )
 
 
 def _source_for(dimension: str, data: str) -> str:
     """``data`` itself, or the part of a mix that speaks of ``dimension``."""
-    if "=" not in data:
+    if Path(data).expanduser().exists() or not _MIX.fullmatch(data):
         return data
-    parts = dict(part.partition("=")[::2] for part in data.split(","))
+    parts = {name.strip(): source.strip() for name, _, source in (part.partition("=") for part in data.split(","))}
     if dimension not in parts:
         raise InvalidInput(f"data {data!r} names no source for {dimension}; add {dimension}=packaged or leave it out")
-    return parts[dimension].strip()
+    return parts[dimension]

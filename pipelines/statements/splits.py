@@ -1,7 +1,11 @@
 """Splits that keep groups together, and the paper's split, which does not."""
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from jaxtyping import Bool, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from registry.errors import InvalidInput
@@ -44,3 +48,32 @@ def group_leakage(
 ) -> float:
     """The share of test rows whose group also has a training row."""
     return float(np.isin(groups[test], groups[train]).mean())
+
+
+def connected_groups(*keys: Sequence[Hashable | None]) -> Int64[np.ndarray, " n"]:
+    """Groups of rows that share a key of any kind, directly or through other rows, numbered by first appearance.
+
+    Rows that share a pair or a text belong together even where the user's group column parts them. ``None`` ties
+    nothing.
+    """
+    n = len(keys[0])
+    nodes: dict[tuple[int, Hashable], int] = {}
+    edges = [
+        (row, nodes.setdefault((kind, key), n + len(nodes)))
+        for kind, column in enumerate(keys)
+        for row, key in enumerate(column)
+        if key is not None
+    ]
+    ends = np.array(edges, np.int64).reshape(-1, 2)
+    size = n + len(nodes)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
+    groups: Int64[np.ndarray, " n"] = connected_components(graph, directed=False)[1][:n].astype(np.int64)
+    return groups
+
+
+def whole_groups(groups: Int64[np.ndarray, " n"], limit: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """About ``limit`` rows in their order: whole groups, drawn at random until there are enough."""
+    ids, members = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(ids))
+    enough = int(np.searchsorted(np.cumsum(np.bincount(members)[order]), limit)) + 1
+    return np.flatnonzero(np.isin(members, order[:enough]))

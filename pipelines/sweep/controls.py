@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 
-from pipelines.estimators.estimate import Estimate, group_bootstrap_mean
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.statements.floors import ngram_char_scores, ngram_word_scores, surface_scores
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.splits import sequential_split
-from pipelines.sweep.measure import split_statements
+from pipelines.sweep.folds import Splits, split_statements
 from pipelines.sweep.settings import ProbeSettings
 
 
@@ -26,44 +25,25 @@ class Floors:
     """Length, word count, capitals and punctuation marks."""
 
 
-_Scores = Callable[[tuple[str, ...], np.ndarray, np.ndarray], Float[np.ndarray, " n"]]
+_Scores = Callable[[tuple[str, ...], np.ndarray, np.ndarray, tuple[int, ...]], Float[np.ndarray, " n"]]
 
 
 def measure_floors(statements: LabelledStatements, settings: ProbeSettings) -> Floors:
     """The floors under ``statements``, on the same splits as the probes; the higher n-gram model is the floor."""
-    folds, tested = _folds(statements, settings)
+    splits = split_statements(statements, settings)
     word, char, surface = (
-        _accuracies(scores, statements, folds, tested)
-        for scores in (ngram_word_scores, ngram_char_scores, surface_scores)
+        _accuracies(scores, statements, splits) for scores in (ngram_word_scores, ngram_char_scores, surface_scores)
     )
     kind, ngram = ("word", word) if word[None].value >= char[None].value else ("char", char)
     return Floors(ngram=ngram, ngram_kind=kind, surface=surface)
 
 
-def _folds(
-    statements: LabelledStatements, settings: ProbeSettings
-) -> tuple[Int64[np.ndarray, "seeds n"], Int64[np.ndarray, " n_test"]]:
-    """Fold assignments, and the rows whose predictions count."""
-    if settings.protocol == "sound":
-        return split_statements(statements, settings), np.arange(statements.n)
-    _, test = sequential_split(statements.n, 0.8)
-    folds = np.zeros((1, statements.n), np.int64)
-    folds[0, test] = 1
-    return folds, test
-
-
-def _accuracies(
-    scores: _Scores,
-    statements: LabelledStatements,
-    folds: Int64[np.ndarray, "seeds n"],
-    tested: Int64[np.ndarray, " n_test"],
-) -> dict[int | None, Estimate]:
-    labels, groups = statements.labels[tested], statements.groups[tested]
-    right = np.stack(
-        [(scores(statements.texts, statements.labels, one)[tested] > 0.5) == labels for one in folds]
-    ).astype(np.float64)
-    by_seed: dict[int | None, Estimate] = {
-        seed: group_bootstrap_mean(values, groups, seed=seed) for seed, values in enumerate(right)
-    }
-    by_seed[None] = group_bootstrap_mean(right.mean(axis=0), groups, seed=0)
+def _accuracies(scores: _Scores, statements: LabelledStatements, splits: Splits) -> dict[int | None, Estimate]:
+    rows = splits.test_rows
+    labels = statements.labels[rows]
+    predicted = (scores(statements.texts, statements.labels, folds, splits.tested) for folds in splits.folds)
+    right = np.stack([(one[rows] > 0.5) == labels for one in predicted]).astype(np.float64)
+    bootstrap = GroupBootstrap(statements.groups[rows])
+    by_seed: dict[int | None, Estimate] = {seed: bootstrap.mean(values) for seed, values in enumerate(right)}
+    by_seed[None] = bootstrap.mean(right.mean(axis=0))
     return by_seed

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float32, Int64
 
 from pipelines.activations import Activations
-from pipelines.estimators.estimate import group_bootstrap_mean
+from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.linear_probe import ProbePredictions, probe_layer, probe_layer_as_paper
 from pipelines.estimators.logistic import fit_logistic
 from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.splits import group_folds
-from pipelines.sweep.settings import N_FOLDS, ProbeSettings
+from pipelines.sweep.folds import PAPER_TRAIN_RATIO, split_statements
+from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import LayerDirection, ProbeScore
 
 DIRECTION_PENALTY = 1e-2
@@ -31,11 +31,6 @@ class Measurement:
     probabilities: Float32[np.ndarray, "seeds layers n_test"]
 
 
-def split_statements(statements: LabelledStatements, settings: ProbeSettings) -> Int64[np.ndarray, "seeds n"]:
-    """The fold of every statement for every split seed; folds never part a group."""
-    return np.stack([group_folds(statements.groups, statements.labels, N_FOLDS, seed) for seed in settings.split_seeds])
-
-
 def measure(
     activations: Activations,
     statements: LabelledStatements,
@@ -45,19 +40,20 @@ def measure(
     on_layer: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Probe every layer of ``activations`` under the protocol of ``settings``, and fit its mass-mean direction."""
-    folds = split_statements(statements, settings)
+    splits = split_statements(statements, settings)
+    bootstrap = GroupBootstrap(statements.groups[splits.test_rows])
     scores: list[ProbeScore] = []
     directions = []
     probabilities = []
     for layer in activations.layers:
         features = activations.layer(layer)
         if settings.protocol == "paper":
-            predictions = [probe_layer_as_paper(features, statements.labels)]
+            predictions = [probe_layer_as_paper(features, statements.labels, PAPER_TRAIN_RATIO)]
         else:
-            predictions = probe_layer(features, statements.labels, folds, device=device)
-        scores += [_score(layer, seed, [one], statements) for seed, one in enumerate(predictions)]
-        scores.append(_score(layer, None, predictions, statements))
-        directions.append(_direction(layer, features, statements, folds[0]))
+            predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
+        scores += [_score(layer, seed, [one], statements, bootstrap) for seed, one in enumerate(predictions)]
+        scores.append(_score(layer, None, predictions, statements, bootstrap))
+        directions.append(_direction(layer, features, statements, splits.folds[0]))
         probabilities.append([one.probabilities for one in predictions])
         on_layer()
     stacked = np.asarray(probabilities, np.float32).swapaxes(0, 1)
@@ -65,21 +61,24 @@ def measure(
 
 
 def _score(
-    layer: int, seed: int | None, predictions: list[ProbePredictions], statements: LabelledStatements
+    layer: int,
+    seed: int | None,
+    predictions: list[ProbePredictions],
+    statements: LabelledStatements,
+    bootstrap: GroupBootstrap,
 ) -> ProbeScore:
     """Scores of one split, or of several together: each statement then counts once, with its mean over splits."""
-    rows = predictions[0].rows
-    labels, groups = statements.labels[rows], statements.groups[rows]
+    labels = statements.labels[predictions[0].rows]
     right = np.mean([(one.probabilities > 0.5) == labels for one in predictions], axis=0)
     control = np.mean([(one.shuffled > 0.5) == labels for one in predictions], axis=0)
     return ProbeScore(
         layer=layer,
         seed=seed,
-        accuracy=group_bootstrap_mean(right, groups, seed=seed or 0),
+        accuracy=bootstrap.mean(right),
         auroc=float(np.mean([auroc(labels, one.probabilities) for one in predictions])),
         bits=float(np.mean([cross_entropy_bits(labels, one.probabilities) for one in predictions])),
         calibration_error=float(np.mean([calibration_error(labels, one.probabilities) for one in predictions])),
-        shuffled=group_bootstrap_mean(control, groups, seed=seed or 0),
+        shuffled=bootstrap.mean(control),
         validation_accuracy=float(np.mean([one.validation_accuracy for one in predictions])),
         n_train=predictions[0].n_train,
     )
@@ -98,6 +97,7 @@ def _direction(
     fit = fit_logistic(matrix, statements.labels[:, None], train[:, None], np.array([DIRECTION_PENALTY]))
     return LayerDirection(
         layer=layer,
+        n_train=int(train.sum()),
         mass_mean=mass_mean,
         held_out_auroc=auroc(statements.labels[~train], mass_mean.projections(features[~train]).astype(np.float64)),
         probe_weights=fit.weights[:, 0].numpy(),

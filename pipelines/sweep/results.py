@@ -36,10 +36,10 @@ class ResultStore:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads(file.metadata()["result"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, ValueError):
+            return _decode(header, tensors)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)
             return None
-        return _decode(header, tensors)
 
     def save(self, result: UnitResult) -> Path:
         """Write ``result``; a reader sees the whole file or none."""
@@ -72,6 +72,7 @@ def _encode(result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     header["directions"] = [
         {
             "layer": one.layer,
+            "n_train": one.n_train,
             "held_out_auroc": one.held_out_auroc,
             "probe_bias": one.probe_bias,
             "mean_difference_norm": one.mass_mean.mean_difference_norm,
@@ -92,6 +93,7 @@ def _decode(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> UnitResul
     directions = tuple(
         LayerDirection(
             layer=fields["layer"],
+            n_train=fields["n_train"],
             mass_mean=MassMean(
                 tensors["direction"][row], fields["mean_difference_norm"], fields["scale"], fields["projection_mean"]
             ),

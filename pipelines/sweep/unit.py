@@ -38,6 +38,8 @@ class LayerDirection:
     """What can steer and score at one layer, fitted on the training rows of the first split."""
 
     layer: int
+    n_train: int
+    """Statements it was fitted on."""
     mass_mean: MassMean
     held_out_auroc: float
     """AUROC of the projections of the statements that the direction was not fitted on."""

@@ -126,7 +126,6 @@ def _control_values(floors: Floors, random_init: ProbeScore) -> dict[str, float]
 def _vector_and_probe(
     result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
 ) -> tuple[SteeringVector, LinearProbe]:
-    score = result.score(found.layer)
     lineage = Lineage(
         model=result.checkpoint.model,
         checkpoint_uri=checkpoint.uri,
@@ -138,7 +137,7 @@ def _vector_and_probe(
         method="mass-mean",
         run_id=run_id,
         code_commit=code_commit(),
-        n_train=score.n_train,
+        n_train=found.n_train,
     )
     vector = SteeringVector(
         dimension=result.dimension,

@@ -18,9 +18,6 @@ from serving.model.weights import locate
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-SMALL_MODEL_PARAMETERS = 50_000_000
-"""Below this many parameters ``auto`` means float32: bfloat16 saves no time there."""
-
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -87,7 +84,7 @@ def load(
     files = locate(checkpoint)
     config = AutoConfig.from_pretrained(files.directory)
     tokenizer = AutoTokenizer.from_pretrained(files.directory)
-    dtype = _dtype(precision, config)
+    dtype = _dtype(precision, target)
     if checkpoint.is_random_init:
         network = _random_network(config, dtype, seed)
         digest = files.random_digest(seed)
@@ -128,13 +125,18 @@ def _device(device: str) -> torch.device:
     raise InvalidInput(f"device {device!r} is not available here; use auto or one of: {available}")
 
 
-def _dtype(precision: Precision, config: Any) -> torch.dtype:
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
-    parameters = sum(parameter.numel() for parameter in skeleton.parameters())
-    return torch.float32 if parameters < SMALL_MODEL_PARAMETERS else torch.bfloat16
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 where the hardware computes in it: half the bytes, and at least twice the speed."""
+    if precision == "float32" or (precision == "auto" and not _computes_in_bfloat16(device)):
+        return torch.float32
+    return torch.bfloat16
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _random_network(config: Any, dtype: torch.dtype, seed: int) -> Any:

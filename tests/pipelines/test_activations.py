@@ -12,7 +12,7 @@ TEXTS = ["the city of Paris is in France", "you are kind", "a letter", "Peru is 
 
 @pytest.fixture(scope="module")
 def model(series_directory):
-    return load(find_series(str(series_directory)).checkpoints[-1])
+    return load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
 
 
 def alone(model, text, layer):

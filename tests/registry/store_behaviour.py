@@ -4,6 +4,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from registry import versions
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.store import CheckpointStore, VectorStore
@@ -90,11 +91,50 @@ class StoreBehaviour:
             raise Killed
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr("registry.store.MlflowClient.create_model_version", kill)
+            patch.setattr("mlflow.MlflowClient.create_model_version", kill)
             with mlflow.start_run() as run:
                 vector = make_vector("models:/ckpt.tiny/1", run.info.run_id)
                 VectorStore().register(vector, None, {}, unit_digest="u1")
         assert register("u1").version == "1"
+
+    def test_a_kill_before_the_alias_was_set_is_mended_by_the_next_registration(self, tracking, monkeypatch):
+        class Killed(Exception):
+            pass
+
+        def kill(*_args, **_kwargs):
+            raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("mlflow.MlflowClient.set_registered_model_alias", kill)
+            CheckpointStore().register(CHECKPOINT, "ab" * 32)
+        assert CheckpointStore().register(CHECKPOINT, "ab" * 32).version == "1"
+        assert mlflow.MlflowClient().get_model_version_by_alias("ckpt.tiny", "step-64").version in (1, "1")
+
+    def test_two_that_register_the_same_at_once_end_with_one_version(self, tracking, monkeypatch):
+        with monkeypatch.context() as patch:
+            looked = iter([None])  # each looked before the other had registered
+            real = versions.find_version
+            patch.setattr("registry.store.find_version", lambda *found: next(looked, None) or real(*found))
+            first = register("u1")
+        with monkeypatch.context() as patch:
+            patch.setattr("registry.store.find_version", lambda *_: None)
+            checkpoint = CheckpointStore().register(CHECKPOINT, "ab" * 32)
+            with mlflow.start_run() as run:
+                vector = make_vector(checkpoint.uri, run.info.run_id)
+                second = VectorStore().register(vector, None, {}, unit_digest="u1")
+        assert first == second
+        assert [one.version for one in VectorStore().list("tiny")] == ["1"]
+        assert [one.version for one in CheckpointStore().list("tiny")] == ["1"]
+
+    def test_descriptions_lead_from_a_vector_to_its_checkpoint_and_run(self, tracking):
+        registered = register()
+        client = mlflow.MlflowClient()
+        version = client.get_model_version(registered.name, registered.version)
+        for word in ("models:/ckpt.tiny/1", "step 64", registered.run_id, "packaged:remarks", "toxicity/auroc`: 0.9"):
+            assert word in version.description
+        assert version.run_id == registered.run_id
+        assert "benign" in client.get_registered_model(registered.name).description
+        assert "org/tiny" in client.get_model_version("ckpt.tiny", "1").description
 
     def test_champion_is_an_alias_with_its_reason(self, tracking):
         register("u1")
@@ -103,6 +143,8 @@ class StoreBehaviour:
         champion = VectorStore().resolve("steer.tiny.toxicity@champion")
         assert champion.version == "2"
         assert champion.tags["champion_because"] == "better on validation"
+        assert champion.aliases == ("champion",)
+        assert [one.aliases for one in VectorStore().list("tiny")] == [("champion",), ()]
         assert VectorStore().resolve("models:/steer.tiny.toxicity/1").version == "1"
 
     def test_a_missing_version_or_alias_names_what_exists(self, tracking):
@@ -115,14 +157,39 @@ class StoreBehaviour:
             VectorStore().resolve("steer.tiny.toxcity/1")
 
     def test_what_is_no_reference_is_refused(self, tracking):
-        with pytest.raises(InvalidInput, match=r"steer.<model>.<dimension>"):
-            VectorStore().resolve("/etc/passwd")
+        for reference in (
+            "/etc/passwd",
+            "ckpt.tiny/1",
+            "steer.tiny.toxicity",
+            "steer.o'x.y/1",
+            "steer.a.b/" + "9" * 30,
+        ):
+            with pytest.raises(InvalidInput, match=r"steer.<model>.<dimension>"):
+                VectorStore().resolve(reference)
 
     def test_vectors_are_listed_by_model_and_dimension(self, tracking):
         register("u1")
         register("u2", dimension="privacy")
         register("u3", model="tiny2")
         assert {one.name for one in VectorStore().list("tiny")} == {"steer.tiny.toxicity", "steer.tiny.privacy"}
+        assert [one.name for one in VectorStore().list("tiny", "privacy")] == ["steer.tiny.privacy"]
+        assert VectorStore().list("other") == []
+
+    def test_models_with_similar_names_are_kept_apart(self, tracking):
+        for unit, model in enumerate(("my_model", "my-model", "my_model.v2")):
+            register(f"u{unit}", model=model)
+        assert [one.name for one in VectorStore().list("my_model")] == ["steer.my_model.toxicity"]
+
+    def test_what_somebody_registered_by_hand_is_left_out_and_refused(self, tracking):
+        client = mlflow.MlflowClient()
+        model = mlflow.create_external_model(name="by-hand")
+        for name in ("steer.tiny.privacy", "ckpt.tiny"):
+            client.create_registered_model(name)
+            client.create_model_version(name, f"models:/{model.model_id}", model_id=model.model_id)
+        assert VectorStore().list("tiny") == []
+        assert CheckpointStore().list("tiny") == []
+        with pytest.raises(Mismatch, match=r"privacy/1 lacks the tags checkpoint"):
+            VectorStore().resolve("steer.tiny.privacy/1")
 
     def test_a_file_that_disagrees_with_its_tags_is_refused(self, tracking):
         registered = register()

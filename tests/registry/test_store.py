@@ -1,5 +1,6 @@
 """The stores on SQLite."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import mlflow
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from store_behaviour import StoreBehaviour
+from store_behaviour import StoreBehaviour, register
 
-from registry.errors import Unavailable
+from registry.errors import CorruptFile, Unavailable
 from registry.store import VectorStore
 
 
@@ -23,3 +24,19 @@ def test_a_registry_that_does_not_answer_is_said_in_a_sentence(tracking, monkeyp
     mlflow.set_registry_uri("http://127.0.0.1:9")
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 does not answer"):
         VectorStore().list("tiny")
+
+
+def test_a_file_that_is_no_database_is_said_in_a_sentence(tracking, tmp_path):
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"no database " * 1000)
+    mlflow.set_tracking_uri(f"sqlite:///{broken}")
+    mlflow.set_registry_uri(f"sqlite:///{broken}")
+    with pytest.raises(Unavailable, match=r"broken\.db does not answer: .*not a database"):
+        VectorStore().list("tiny")
+
+
+def test_files_that_are_gone_are_said_in_a_sentence(tracking, tmp_path):
+    registered = register()
+    shutil.rmtree(tmp_path / "artifacts")
+    with pytest.raises(CorruptFile, match=r"no vector\.safetensors"):
+        VectorStore().load(registered)

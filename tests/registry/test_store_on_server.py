@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from store_behaviour import StoreBehaviour
 
-from registry.store import VectorStore
+from registry.store import CheckpointStore, VectorStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +44,7 @@ def test_processes_registering_at_once_lose_and_double_nothing(tracking):
     ]
     errors = [worker.communicate(timeout=120)[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0, 0], errors
+    assert [one.version for one in CheckpointStore().list("tiny")] == ["1"]  # all four registered this one
     versions = VectorStore().list("tiny")
     assert sorted(one.version for one in versions) == ["1", "2", "3", "4"]
     assert {one.tags["unit_digest"] for one in versions} == {f"unit-{number}" for number in range(4)}

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from pipelines.statements.files import statements_in_file
+from pipelines.statements.files import rows_in_file
 from pipelines.statements.sources import load_statements
 from registry.dimensions import DIMENSIONS, TOXICITY
 from registry.errors import CorruptFile, InvalidInput, NotFound, UnknownName
@@ -27,18 +27,35 @@ def test_every_format_gives_the_same_statements(tmp_path, suffix):
 def test_groups_pairs_and_splits_are_the_users(tmp_path):
     path = tmp_path / "toxicity.csv"
     ROWS.assign(group=["x", "x", "y", "y"], split=["train", "train", "test", "test"]).to_csv(path, index=False)
-    statements = statements_in_file(path, "toxicity")
+    statements = rows_in_file(path, TOXICITY).statements()
     assert list(statements.groups) == [0, 0, 1, 1]
     assert statements.split == ("train", "train", "test", "test")
     ROWS.assign(pair=[1, 2, 2, 1]).to_csv(path, index=False)
-    assert list(statements_in_file(path, "toxicity").groups) == [0, 1, 1, 0]
+    assert list(rows_in_file(path, TOXICITY).statements().groups) == [0, 1, 1, 0]
+
+
+def test_equal_texts_stay_together_whatever_the_group_column_says_and_blank_cells_tie_nothing(tmp_path):
+    path = tmp_path / "toxicity.csv"
+    path.write_text("statement,label,group\nKind words,1,x\nvile,0,\nodd,0,\nkind  words,1,y\nmean,0,y\n")
+    assert list(rows_in_file(path, TOXICITY).groups) == [0, 1, 2, 0, 0]
+
+
+def test_what_spreadsheets_write_is_read(tmp_path):
+    path = tmp_path / "toxicity.csv"
+    path.write_bytes('\ufeffstatement,label\r\n"Grüße, NA",TRUE\r\nNA,False\r\n'.encode())
+    statements = rows_in_file(path, TOXICITY).statements()
+    assert statements.texts == ("Grüße, NA", "NA")
+    assert list(statements.labels) == [True, False]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("text,label\nx,1\n", "no column statement; it has text, label"),
+        ("", "toxicity.csv is empty"),
         ("statement,label\n", "a header and no rows"),
+        ("statement,label,split\na,1,train\nb,0,dev\n", "the split 'dev' in row 2; use train and test"),
+        ("statement,label,group,split\na,1,x,train\nb,0,x,test\nc,1,y,test\n", "leaks: 1 groups"),
         ("statement,label\na,1\nb,2\n", "1 labels that are neither 0 nor 1, the first in row 2: '2'"),
         ("statement,label\na,1\n,0\n", "1 rows without a statement, the first in row 2"),
         ("statement,label\na,1\nb,1\n", "all 2 statements .* label 1"),
@@ -66,9 +83,11 @@ def test_a_directory_without_the_dimension_says_what_would_serve(tmp_path):
         load_statements(TOXICITY, str(tmp_path))
 
 
-def test_an_unknown_source_is_met_with_the_known_ones(tmp_path):
+def test_an_unknown_source_is_met_with_the_known_ones_and_a_missing_path_with_what_may_be_given():
     with pytest.raises(UnknownName, match="did you mean 'packaged'"):
         load_statements(TOXICITY, "pakaged")
+    with pytest.raises(NotFound, match=r"there is no mine\.csv; give a directory"):
+        load_statements(TOXICITY, "mine.csv")
 
 
 def test_a_mix_gives_each_dimension_its_own(tmp_path):

@@ -3,7 +3,13 @@ import pandas as pd
 import pytest
 
 from pipelines.statements.benchmarks import BENCHMARKS
-from pipelines.statements.floors import ngram_char_scores, ngram_word_scores, surface_scores, surface_statistics
+from pipelines.statements.floors import (
+    last_word_scores,
+    ngram_char_scores,
+    ngram_word_scores,
+    surface_scores,
+    surface_statistics,
+)
 from pipelines.statements.splits import group_leakage, sequential_split
 
 
@@ -16,10 +22,10 @@ def test_words_that_decide_are_found_and_coin_flips_are_not(rng):
     texts = [f"the {'kind' if label else 'cruel'} word {row}" for row, label in enumerate(labels)]
     folds = np.arange(120) // 2 % 5
     everything = np.arange(120)
-    assert accuracy(ngram_word_scores(texts, labels, folds), labels, everything) == 1
-    assert accuracy(ngram_char_scores(texts, labels, folds), labels, everything) == 1
+    assert accuracy(ngram_word_scores(texts, labels, folds, range(5)), labels, everything) == 1
+    assert accuracy(ngram_char_scores(texts, labels, folds, range(5)), labels, everything) == 1
     coins = rng.random(120) < 0.5
-    assert abs(accuracy(ngram_word_scores(texts, coins, folds), coins, everything) - 0.5) < 0.15
+    assert abs(accuracy(ngram_word_scores(texts, coins, folds, range(5)), coins, everything) - 0.5) < 0.15
 
 
 def test_the_vectoriser_never_sees_the_tested_fold():
@@ -27,7 +33,7 @@ def test_the_vectoriser_never_sees_the_tested_fold():
     texts = [f"word{row // 2}{'good' if label else 'bad'}" for row, label in enumerate(labels)]
     folds = np.arange(40) // 2 % 5
     # Every word is new in its fold, so nothing can be known about it.
-    scores = ngram_word_scores([text + " the" for text in texts], labels, folds)
+    scores = ngram_word_scores([text + " the" for text in texts], labels, folds, range(5))
     assert accuracy(scores, labels, np.arange(40)) == 0.5
 
 
@@ -38,7 +44,16 @@ def test_surface_statistics_count_what_they_say():
 def test_length_alone_is_found_by_the_surface_floor():
     labels = np.tile([True, False], 30)
     texts = ["word " * (8 if label else 2) for label in labels]
-    assert accuracy(surface_scores(texts, labels, np.arange(60) // 2 % 5), labels, np.arange(60)) == 1
+    assert accuracy(surface_scores(texts, labels, np.arange(60) // 2 % 5, range(5)), labels, np.arange(60)) == 1
+
+
+def test_the_last_word_alone_is_read_by_its_floor_and_no_other_word_is():
+    labels = np.tile([True, False], 30)
+    folds = np.arange(60) // 2 % 5
+    decided = [f"{row} yes {'now' if label else 'then'}" for row, label in enumerate(labels)]
+    assert accuracy(last_word_scores(decided, labels, folds, range(5)), labels, np.arange(60)) == 1
+    elsewhere = [f"{'now' if label else 'then'} {row} yes" for row, label in enumerate(labels)]
+    assert accuracy(last_word_scores(elsewhere, labels, folds, range(5)), labels, np.arange(60)) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -51,9 +66,9 @@ def test_the_floors_of_the_papers_files_are_those_measured_elsewhere(shared_data
     _, test = sequential_split(len(texts), 0.8)
     folds = np.zeros(len(texts), np.int64)
     folds[test] = 1
-    assert accuracy(ngram_word_scores(texts, labels, folds), labels, test) == pytest.approx(word, abs=0.01)
-    assert accuracy(ngram_char_scores(texts, labels, folds), labels, test) == pytest.approx(char, abs=0.01)
-    assert accuracy(surface_scores(texts, labels, folds), labels, test) == pytest.approx(surface, abs=0.01)
+    assert accuracy(ngram_word_scores(texts, labels, folds, (1,)), labels, test) == pytest.approx(word, abs=0.01)
+    assert accuracy(ngram_char_scores(texts, labels, folds, (1,)), labels, test) == pytest.approx(char, abs=0.01)
+    assert accuracy(surface_scores(texts, labels, folds, (1,)), labels, test) == pytest.approx(surface, abs=0.01)
 
 
 def test_the_papers_split_of_sst2_leaks_as_measured_elsewhere(shared_data):

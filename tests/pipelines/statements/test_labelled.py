@@ -19,6 +19,7 @@ def statements(texts=("a", "b", "c", "d"), labels=(1, 0, 1, 0), groups=(0, 0, 1,
         ({"texts": ("a", " ", "c", "d")}, "1 empty statements, the first in row 1"),
         ({"texts": ("a", "a", "c", "d")}, "1 texts .* both labels, such as 'a'"),
         ({"texts": (), "labels": (), "groups": ()}, "holds no statements"),
+        ({"split": ("train", "test", "test", "test")}, "the split .* leaks: 1 groups .* such as that of 'a'"),
     ],
 )
 def test_what_cannot_be_probed_is_refused(changes, words):

@@ -34,7 +34,7 @@ def test_words_and_letters_tell_little_about_them(dimension):
     statements = packaged_statements(dimension)
     folds = group_folds(statements.groups, statements.labels, 5, 0)
     for scores in (ngram_word_scores, ngram_char_scores):
-        accuracy = ((scores(statements.texts, statements.labels, folds) > 0.5) == statements.labels).mean()
+        accuracy = ((scores(statements.texts, statements.labels, folds, range(5)) > 0.5) == statements.labels).mean()
         assert accuracy < 0.70
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.statements.splits import group_folds, group_leakage, sequential_split
+from pipelines.statements.splits import connected_groups, group_folds, group_leakage, sequential_split, whole_groups
 from registry.errors import InvalidInput
 
 
@@ -40,3 +40,29 @@ def test_the_papers_split_is_sequential_and_leaks():
     assert list(train) == list(range(8))
     assert list(test) == [8, 9]
     assert group_leakage(np.array([0, 1, 2, 3, 4, 5, 6, 7, 7, 9]), train, test) == 0.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.none() | st.integers(0, 6)), min_size=1, max_size=25))
+@settings(max_examples=50, deadline=None)
+def test_rows_are_connected_exactly_when_a_chain_of_shared_keys_joins_them(keys):
+    groups = connected_groups([one for one, _ in keys], [other for _, other in keys])
+    reached = [{row} for row in range(len(keys))]
+    for _ in keys:
+        for row, own in enumerate(reached):
+            for other, (text, pair) in enumerate(keys):
+                if any(text == keys[one][0] or (pair is not None and pair == keys[one][1]) for one in own):
+                    own.add(other)
+            reached[row] = own
+    for row in range(len(keys)):
+        assert set(np.flatnonzero(groups == groups[row])) == reached[row]
+    assert list(dict.fromkeys(groups)) == list(range(groups.max() + 1))
+
+
+@given(st.integers(1, 40), st.integers(1, 100), st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_a_limit_takes_whole_groups_and_no_more_than_it_needs(n_groups, limit, seed):
+    groups = np.repeat(np.arange(n_groups), 3)
+    rows = whole_groups(groups, limit, seed)
+    assert list(rows) == sorted(rows)
+    assert len(rows) == min(3 * -(-limit // 3), 3 * n_groups)
+    assert all(np.sum(groups[rows] == group) == 3 for group in set(groups[rows]))

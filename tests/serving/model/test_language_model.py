@@ -30,8 +30,16 @@ def test_checkpoints_have_their_own_weights_and_digests(series_directory):
     first, last = (load(one) for one in find_series(str(series_directory)).select("first,last"))
     assert first.weights_digest != last.weights_digest
     assert first.d_model == last.d_model == 16
-    assert first.dtype == torch.float32  # small models are not worth bfloat16
     assert not torch.equal(first.network.get_input_embeddings().weight, last.network.get_input_embeddings().weight)
+
+
+def test_precision_is_what_is_asked_for_and_auto_follows_the_hardware(series_directory, monkeypatch):
+    checkpoint = find_series(str(series_directory)).checkpoints[0]
+    assert load(checkpoint, precision="float32").dtype == torch.float32
+    assert load(checkpoint, precision="bfloat16").dtype == torch.bfloat16
+    for able in (True, False):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda able=able: {"avx512_bf16": able})
+        assert load(checkpoint, device="cpu").dtype == (torch.bfloat16 if able else torch.float32)
 
 
 def test_a_random_initialisation_has_the_architecture_and_is_drawn_by_seed(series_directory):

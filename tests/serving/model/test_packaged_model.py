@@ -9,10 +9,10 @@ from serving.model.sources import find_series
 
 @pytest.fixture(scope="module")
 def smollm2():
-    return load(find_series("smollm2").checkpoints[0])
+    return load(find_series("smollm2").checkpoints[0], precision="bfloat16")
 
 
-def test_it_is_smollm2_in_bfloat16(smollm2):
+def test_it_is_smollm2(smollm2):
     assert (smollm2.n_layers, smollm2.d_model, smollm2.dtype) == (30, 576, torch.bfloat16)
     assert smollm2.weights_digest.startswith("b179c952")  # of the file in the package
 

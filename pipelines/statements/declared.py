@@ -1,0 +1,106 @@
+"""A user's own dimensions, and data with other labels than ours, declared in a small TOML file beside the data.
+
+    # humility.dimension.toml, beside humility.csv
+    meaning = "admitting what one does not know"
+    trustworthy = "a statement that admits doubt"
+    untrustworthy = "a statement that claims certainty"
+    trustworthy_label = 1            # which label of the file is the trustworthy one
+    question = "Does the speaker admit doubt?"
+    licence = "CC BY 4.0"
+    citation = "Our survey, 2026"
+
+For one of the five dimensions everything is optional: ``toxicity.dimension.toml`` with ``trustworthy_label = 0`` turns
+the labels of ``toxicity.csv``.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.dimensions import DIMENSIONS, Dimension, parse_dimensions
+from registry.errors import CorruptFile, InvalidInput, unknown_name
+
+SAFETY = Dimension(
+    "safety", "not helping anyone to do harm", "an answer judged safe", "an answer judged unsafe", ("PKU-SafeRLHF",)
+)
+"""Not one of the five, but what PKU-SafeRLHF stands for; available by its name."""
+
+SUFFIX = ".dimension.toml"
+_MEANINGS = ("meaning", "trustworthy", "untrustworthy")
+_KEYS = (*_MEANINGS, "trustworthy_label", "question", "licence", "citation")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a user says of a data file: the dimension it stands for, and how its labels read."""
+
+    dimension: Dimension
+    trustworthy_label: int = 1
+    question: str = ""
+    licence: str = "not declared"
+    citation: str = "the user's own"
+
+
+def declaration_for(path: Path, dimension: Dimension) -> Declaration:
+    """What is declared beside the data file ``path``; without a declaration, label 1 is trustworthy."""
+    for name in (path.stem, dimension.name):
+        declared = path.with_name(name + SUFFIX)
+        if declared.is_file():
+            return read_declaration(declared)
+    return Declaration(dimension)
+
+
+def choose_dimensions(spec: str, data: str) -> tuple[Dimension, ...]:
+    """The dimensions a user asks for, among the five, those declared beside ``data``, and ``safety`` where it is named.
+
+    ``all`` is the five and the declared ones.
+    """
+    own = {one.name: one for one in declared_dimensions(data) if one.name not in DIMENSIONS}
+    if SAFETY.name in (name.strip() for name in spec.split(",")):
+        own.setdefault(SAFETY.name, SAFETY)
+    return parse_dimensions(spec, own.values())
+
+
+def declared_dimensions(data: str) -> tuple[Dimension, ...]:
+    """The dimensions declared in the directories that ``data`` names, or beside the files that it names."""
+    named = [data, *(part.rpartition("=")[2].strip() for part in data.split(","))]
+    places = [place for place in (Path(name).expanduser() for name in named if name) if place.exists()]
+    directories = dict.fromkeys(place if place.is_dir() else place.parent for place in places)
+    paths = [path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}"))]
+    return tuple(dict.fromkeys(read_declaration(path).dimension for path in paths))
+
+
+def read_declaration(path: Path) -> Declaration:
+    """Read one declaration; the dimension bears the file's name.
+
+    Raises ``InvalidInput``, or ``UnknownName`` for a key that is none of ours, and ``CorruptFile`` for what is no TOML.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{path} is not TOML: {error}") from error
+    for key in content:
+        if key not in _KEYS:
+            raise unknown_name(f"key of {path.name}", key, _KEYS)
+    label = content.pop("trustworthy_label", 1)
+    if label not in (0, 1) or isinstance(label, bool):
+        raise InvalidInput(f"{path.name} declares trustworthy_label = {label!r}; the trustworthy label is 0 or 1")
+    wrong = [key for key, value in content.items() if not isinstance(value, str) or not value.strip()]
+    if wrong:
+        raise InvalidInput(f"{path.name} declares {wrong[0]} = {content[wrong[0]]!r}; it must be a text")
+    others = {key: value for key, value in content.items() if key not in _MEANINGS}
+    return Declaration(_dimension(path, content), label, **others)
+
+
+def _dimension(path: Path, content: Mapping[str, str]) -> Dimension:
+    name = path.name.removesuffix(SUFFIX)
+    if name in DIMENSIONS:
+        return DIMENSIONS[name]
+    missing = [key for key in _MEANINGS if key not in content]
+    if missing:
+        raise InvalidInput(
+            f"{path.name} declares a dimension of your own without {' and '.join(missing)}; say what it means, what a "
+            "trustworthy statement is and what an untrustworthy one is"
+        )
+    return Dimension(name, content["meaning"], content["trustworthy"], content["untrustworthy"])

@@ -1,0 +1,111 @@
+"""Steering vectors as GGUF control vectors, which llama.cpp and repeng read and write: out of the registry and into it.
+
+A file has tensors ``direction.<layer>`` that llama.cpp adds to the output of decoder block ``layer``, at every position
+of prompt and answer. It counts blocks from 0, as we do, and refuses ``direction.0``: a vector of layer 0 cannot be
+exported. A control vector has no scale of its own, so it is exported at a strength; ``--control-vector-scaled``
+multiplies what is in the file. The lineage travels as metadata under ``trusttrace.``, which other readers ignore.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter
+from jaxtyping import Float32
+
+from registry.errors import CorruptFile, InvalidInput
+from registry.gguf_file import Value, read_gguf
+from registry.serialization import LARGEST_FILE_BYTES
+from registry.vectors import Lineage, SteeringVector
+
+ARCHITECTURE = "controlvector"
+IMPORT_METHOD = "gguf import"
+_OWN = "trusttrace."
+_TENSOR = re.compile(r"direction\.(\d{1,6})")
+
+
+def vector_to_gguf(vector: SteeringVector, strength: float = 1.0, *, model_hint: str | None = None) -> bytes:
+    """A control vector that does at scale 1 what ``vector`` does at ``strength`` standard deviations.
+
+    ``model_hint`` is the architecture, such as ``llama``; without one the name of the model. Raises ``InvalidInput``
+    for layer 0, and for a strength that is not positive: a file always points to the trustworthy side.
+    """
+    if vector.layer == 0:
+        raise InvalidInput("a vector of layer 0 cannot be a control vector: llama.cpp steers layers from 1")
+    if not 0 < strength * vector.scale < float(np.finfo(np.float32).max):
+        raise InvalidInput(f"strength is {strength} and must be a positive number; llama.cpp negates with FILE:-1")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "vector.gguf"
+        writer = GGUFWriter(path, ARCHITECTURE)
+        writer.add_string(f"{ARCHITECTURE}.model_hint", model_hint or vector.lineage.model)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", 1)
+        writer.add_name(f"{vector.lineage.model} {vector.dimension}")
+        writer.add_string(f"{_OWN}dimension", vector.dimension)
+        writer.add_float64(f"{_OWN}strength", strength)
+        for name, value in vector.lineage.to_strings().items():
+            writer.add_string(f"{_OWN}{name}", value)
+        writer.add_tensor(f"direction.{vector.layer}", vector.offset(strength))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes()
+
+
+def vectors_from_gguf(
+    content: bytes, *, dimension: str | None = None, lineage: Lineage | None = None
+) -> tuple[SteeringVector, ...]:
+    """The steering vectors of a control vector, one a layer: unit direction, its length as the scale.
+
+    So strength 1 is the file at scale 1. ``dimension`` and ``lineage`` say what the vector steers and which model it
+    belongs to; a file that this project wrote says so itself. All-zero layers are left out. Raises ``CorruptFile``, and
+    ``InvalidInput`` when neither the file nor the caller says where it came from.
+    """
+    if len(content) > LARGEST_FILE_BYTES:
+        raise CorruptFile(f"the file has {len(content)} bytes; no control vector has more than {LARGEST_FILE_BYTES}")
+    file = read_gguf(content)
+    architecture = file.metadata.get("general.architecture")
+    if architecture != ARCHITECTURE:
+        raise CorruptFile(f"the file's architecture is {architecture!r} and a control vector's is {ARCHITECTURE!r}")
+    own = {key.removeprefix(_OWN): value for key, value in file.metadata.items() if key.startswith(_OWN)}
+    dimension = dimension or _own_dimension(own)
+    lineage = replace(lineage or _own_lineage(own), method=IMPORT_METHOD)
+    offsets = {_layer(name): tensor for name, tensor in file.tensors.items()}
+    vectors = tuple(
+        _vector(dimension, layer, offsets[layer], lineage) for layer in sorted(offsets) if offsets[layer].any()
+    )
+    if not vectors:
+        raise CorruptFile(f"the control vector steers nothing: {len(offsets)} tensors, and none other than zero")
+    if len({vector.d_model for vector in vectors}) > 1:
+        raise CorruptFile(f"the layers differ in width: {sorted({vector.d_model for vector in vectors})}")
+    return vectors
+
+
+def _layer(name: str) -> int:
+    found = _TENSOR.fullmatch(name)
+    if found is None or int(found.group(1)) == 0:
+        raise CorruptFile(f"the file has a tensor {name!r}; a control vector's are direction.<layer>, layers from 1")
+    return int(found.group(1))
+
+
+def _vector(dimension: str, layer: int, offset: Float32[np.ndarray, "..."], lineage: Lineage) -> SteeringVector:
+    if offset.ndim != 1 or not np.isfinite(offset).all():
+        raise CorruptFile(f"direction.{layer} has shape {offset.shape}; it must be one axis of finite numbers")
+    length = float(np.linalg.norm(offset.astype(np.float64)))
+    direction = (offset.astype(np.float64) / length).astype(np.float32)
+    return SteeringVector(dimension, direction, length, layer, lineage, length, 0.0)
+
+
+def _own_dimension(own: Mapping[str, Value]) -> str:
+    if "dimension" not in own:
+        raise InvalidInput("the file does not say which dimension it steers; give dimension=, such as toxicity")
+    return str(own["dimension"])
+
+
+def _own_lineage(own: Mapping[str, Value]) -> Lineage:
+    if "model" not in own:
+        raise InvalidInput("the file does not say which model it belongs to; give lineage= with its model")
+    return Lineage.from_strings({field.name: str(own.get(field.name, "")) for field in fields(Lineage)})

@@ -1,0 +1,159 @@
+"""What the registry says of its entries: their names, their lineage as tags, and a description to read in the UI."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registry.checkpoints import Checkpoint
+from registry.dimensions import DIMENSIONS
+from registry.errors import InvalidInput, Mismatch
+from registry.vectors import Lineage, SteeringVector
+
+CHAMPION = "champion"
+"""The alias of the version that a service serves."""
+
+CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
+VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
+"""What a version must be tagged with to be one of ours."""
+
+_REFERENCE = re.compile(r"(?:models:/)?(steer\.[^/@:'\"]+\.[^/@:.'\"]+)(?:/([0-9]{1,9})|(@[^/@:'\"]+))")
+
+
+@dataclass(frozen=True)
+class RegisteredCheckpoint:
+    """One version of ``ckpt.<model>``."""
+
+    name: str
+    version: str
+    model_id: str
+    tags: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        _require_tags(self.name, self.version, self.tags, CHECKPOINT_TAGS)
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def step(self) -> int:
+        return int(self.tags["step"])
+
+
+@dataclass(frozen=True)
+class RegisteredVector:
+    """One version of ``steer.<model>.<dimension>``, with the lineage in its tags."""
+
+    name: str
+    version: str
+    run_id: str
+    model_id: str
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_tags(self.name, self.version, self.tags, VECTOR_TAGS)
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def dimension(self) -> str:
+        return self.tags["dimension"]
+
+    @property
+    def layer(self) -> int:
+        return int(self.tags["layer"])
+
+    @property
+    def checkpoint_uri(self) -> str:
+        return self.tags["checkpoint"]
+
+    @property
+    def checkpoint_step(self) -> int:
+        return int(self.tags["checkpoint_step"])
+
+    def require_agrees(self, dimension: str, layer: int, lineage: Lineage) -> None:
+        """Raise ``Mismatch`` when a file from this version says something else than its tags."""
+        for tag, said in lineage_tags(dimension, layer, lineage).items():
+            if self.tags.get(tag, said) != said:
+                raise Mismatch(f"{self.uri} is tagged {tag}={self.tags[tag]} and its file says {said}")
+
+
+def checkpoint_name(model: str) -> str:
+    return f"ckpt.{model}"
+
+
+def vector_name(model: str, dimension: str) -> str:
+    return f"steer.{model}.{dimension}"
+
+
+def parse_reference(reference: str) -> tuple[str, str]:
+    """``steer.tiny.toxicity/3`` → its name and ``3``; ``steer.tiny.toxicity@champion`` → its name and ``@champion``.
+
+    Either may begin with ``models:/``. Raises ``InvalidInput`` for anything else.
+    """
+    found = _REFERENCE.fullmatch(reference)
+    if found is None:
+        raise InvalidInput(f"{reference!r} names no vector; write steer.<model>.<dimension>/<version> or …@champion")
+    name, version, alias = found.groups()
+    return name, version or alias
+
+
+def checkpoint_tags(checkpoint: Checkpoint, weights_digest: str) -> dict[str, str]:
+    return {
+        "repo": checkpoint.repo,
+        "revision": checkpoint.revision,
+        "step": str(checkpoint.step),
+        "weights_digest": weights_digest,
+    }
+
+
+def checkpoint_alias(checkpoint: Checkpoint) -> str:
+    return "random-init" if checkpoint.is_random_init else f"step-{checkpoint.step}"
+
+
+def lineage_tags(dimension: str, layer: int, lineage: Lineage) -> dict[str, str]:
+    values = lineage.to_strings()
+    return {"dimension": dimension, "layer": str(layer), "checkpoint": values.pop("checkpoint_uri"), **values}
+
+
+def vector_tags(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
+    return {
+        **lineage_tags(vector.dimension, vector.layer, vector.lineage),
+        "d_model": str(vector.d_model),
+        "unit_digest": unit_digest,
+    }
+
+
+def describe_vectors(model: str, dimension: str) -> str:
+    known = DIMENSIONS.get(dimension)
+    meaning = f" ({known.meaning}): positive strength moves towards {known.trustworthy}" if known else ""
+    return (
+        f"Steering vectors of `{model}` for **{dimension}**{meaning}. Strength counts standard deviations. Each "
+        f"version was fitted on one pre-training checkpoint and one layer; `@{CHAMPION}` is the one that is served."
+    )
+
+
+def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str:
+    lineage = vector.lineage
+    measured = "".join(f"- `{name}`: {value:.4g}\n" for name, value in metrics.items())
+    return (
+        f"{lineage.method} direction for **{vector.dimension}** at layer {vector.layer}, fitted on {lineage.n_train} "
+        f"statements of `{lineage.statements_source}`.\n\n"
+        f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
+        f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
+        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.\n\n{measured}"
+    ).rstrip()
+
+
+def _ui_path(uri: str) -> str:
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    return f"{name}/versions/{version}"
+
+
+def _require_tags(name: str, version: str, tags: Mapping[str, str], required: frozenset[str]) -> None:
+    missing = sorted(required - tags.keys())
+    if missing:
+        raise Mismatch(f"{name}/{version} lacks the tags {', '.join(missing)}; it was registered by something else")

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+
+from pipelines.statements.benchmarks import Card
+from pipelines.statements.findings import findings
+from pipelines.statements.inspection import inspect_statements, quality_table, refuse, render
+from pipelines.statements.quality import QualityReport, inspect_rows
+from pipelines.statements.rows import StatementRows
+from registry.dimensions import DIMENSIONS
+from registry.errors import InvalidInput
+
+CARD = Card(
+    name="x", dimension="toxicity", question="Is it?", trustworthy="kind", group="text", licence="no", citation="nobody"
+)
+WORDS = ("sun", "moon", "star", "tree", "leaf", "root", "lake", "rain", "snow", "wind")
+
+
+def rows(texts, labels, groups=None, **others) -> StatementRows:
+    keys = np.arange(len(texts)) if groups is None else np.asarray(groups)
+    return StatementRows(tuple(texts), np.array(labels, bool), keys.astype(np.int64), "file:x.csv", CARD, **others)
+
+
+def indifferent(rng, n=80):
+    """Texts of two words that say nothing of their labels."""
+    return [f"{rng.choice(WORDS)} {rng.choice(WORDS)} {row}" for row in range(n)], np.tile([True, False], n // 2)
+
+
+def said(report: QualityReport, severity: str) -> str:
+    return " / ".join(one.sentence for one in findings(report) if one.severity == severity)
+
+
+def test_statements_without_a_giveaway_raise_no_warning(rng):
+    report = inspect_rows(rows(*indifferent(rng)))
+    assert said(report, "refused") == said(report, "warning") == ""
+    assert "a probe must beat" in said(report, "note")
+    refuse([report])
+
+
+def test_length_and_capitals_that_decide_are_found(rng):
+    texts, labels = indifferent(rng)
+    longer = [text + (" and more of it" if label else "") for text, label in zip(texts, labels, strict=True)]
+    report = inspect_rows(rows(longer, labels))
+    assert report.aurocs["length"].value > 0.99
+    assert report.floors["grouped"]["surface"].value == 1
+    assert "trustworthy statements have more characters (AUROC" in said(report, "warning")
+    louder = [text if label else text.upper() for text, label in zip(texts, labels, strict=True)]
+    assert "fewer capitals" in said(inspect_rows(rows(louder, labels)), "warning")
+
+
+def test_a_last_word_that_decides_is_found(rng):
+    texts, labels = indifferent(rng)
+    report = inspect_rows(
+        rows([f"{text} {'ok' if label else 'no'}" for text, label in zip(texts, labels, strict=True)], labels)
+    )
+    assert report.floors["grouped"]["last_word"].value == 1
+    assert "from the last word alone" in said(report, "warning")
+
+
+def test_copies_conflicts_and_artefacts_are_counted(rng):
+    texts, labels = indifferent(rng)
+    texts += [texts[0], texts[1], texts[1], "a_x000D_b"]
+    labels = np.append(labels, [not labels[0], labels[1], labels[1], True])
+    groups = [*range(80), 0, 1, 1, 80]
+    report = inspect_rows(rows(texts, labels, groups))
+    assert (report.n, report.duplicates, report.conflicting, report.artefacts) == (84, 3, 1, 1)
+    assert report.n_kept == 80
+    assert "both labels: 1" in said(report, "refused")
+    with pytest.raises(InvalidInput, match="file:x.csv: texts that carry both labels: 1"):
+        refuse([report])
+    dropped = inspect_rows(rows(texts, labels, groups, conflicts="drop"))
+    assert said(dropped, "refused") == ""
+    assert "both labels: 1, which are dropped" in said(dropped, "warning")
+
+
+def test_one_class_and_few_groups_are_reported_and_refused_rather_than_crashed_on():
+    report = inspect_rows(rows(["a", "b", "c"], [True, True, True]))
+    assert report.floors == {} and report.aurocs == {}
+    assert "all 3 statements have one label" in said(report, "refused")
+    assert "3 groups cannot be split into 5 folds" in said(report, "refused")
+    assert "3 statements" in render(report)
+
+
+def test_a_split_of_the_users_that_leaks_is_refused(rng):
+    texts, labels = indifferent(rng)
+    split = tuple("train" if row < 60 else "test" for row in range(80))
+    clean = inspect_rows(rows(texts, labels, split=split))
+    assert clean.split_leakage == 0
+    assert said(clean, "refused") == ""
+    leaking = inspect_rows(rows(texts, labels, [row % 40 for row in range(80)], split=split))
+    assert leaking.split_leakage == 1
+    assert "the split column leaks: 100.0%" in said(leaking, "refused")
+
+
+def test_the_papers_split_is_measured_only_where_somebody_chose_the_order(rng):
+    texts, labels = indifferent(rng)
+    pairs = [row % 40 for row in range(80)]
+    assert inspect_rows(rows(texts, labels, pairs)).sequential_leakage == 1
+    unordered = inspect_rows(rows(texts, labels, pairs, in_file_order=False))
+    assert unordered.sequential_leakage is None
+    assert list(unordered.floors) == ["grouped"]
+
+
+def test_the_table_has_a_row_for_every_measure_with_its_interval(rng):
+    report = inspect_rows(rows(*indifferent(rng)))
+    table = quality_table([report]).set_index("measure")
+    assert table.loc["n", "value"] == 80
+    assert table.loc["ngram_char_grouped", "value"] == report.floors["grouped"]["ngram_char"].value
+    assert table.loc["length_auroc", "low"] <= table.loc["length_auroc", "value"] <= table.loc["length_auroc", "high"]
+    assert set(table["dimension"]) == {"toxicity"}
+
+
+PUBLISHED = {
+    "toxicity": {
+        "n": 6514, "n_trustworthy": 2881, "duplicates": 76, "conflicting": 6, "artefacts": 34, "leakage": 0.018,
+        "sequential": {"ngram_word": 0.787, "ngram_char": 0.786, "last_word": 0.589, "surface": 0.582},
+        "grouped": {"ngram_word": 0.781, "ngram_char": 0.786},
+    },
+    "privacy": {
+        "n": 2346, "n_trustworthy": 1173, "duplicates": 77, "conflicting": 3, "artefacts": 0, "leakage": 0.043,
+        "sequential": {"ngram_word": 0.794, "ngram_char": 0.800, "last_word": 0.681, "surface": 0.589},
+        "grouped": {"ngram_word": 0.799, "ngram_char": 0.797},
+    },
+    "robustness": {
+        "n": 3642, "n_trustworthy": 1821, "duplicates": 14, "conflicting": 14, "artefacts": 0, "leakage": 0.830,
+        "sequential": {"ngram_word": 0.565, "ngram_char": 0.782, "last_word": 0.471, "surface": 0.994},
+        "grouped": {"ngram_word": 0.762, "ngram_char": 0.940},
+    },
+}  # fmt: skip
+"""Measured by others on the released files, with scikit-learn's GroupKFold for the grouped accuracies."""
+
+
+@pytest.mark.parametrize("dimension", PUBLISHED)
+def test_the_released_files_show_the_faults_and_floors_measured_elsewhere(shared_data, dimension):
+    (report,) = inspect_statements([DIMENSIONS[dimension]], str(shared_data))
+    expected = PUBLISHED[dimension]
+    for count in ("n", "n_trustworthy", "duplicates", "conflicting", "artefacts"):
+        assert getattr(report, count) == expected[count]
+    assert report.sequential_leakage == pytest.approx(expected["leakage"], abs=0.001)
+    for split in ("sequential", "grouped"):
+        for name, accuracy in expected[split].items():
+            assert report.floors[split][name].value == pytest.approx(accuracy, abs=0.01), (split, name)

@@ -1,0 +1,45 @@
+import errno
+import os
+import signal
+
+import pytest
+
+from pipelines.cli import run_command
+from registry.errors import InvalidInput
+
+
+def raising(error):
+    def command(_arguments):
+        raise error
+
+    return command
+
+
+def test_success_is_zero_and_what_the_user_can_mend_is_two_and_a_sentence(capsys):
+    assert run_command(lambda _: None) == 0
+    assert run_command(raising(InvalidInput("the file is empty"))) == 2
+    assert capsys.readouterr().err == "error: the file is empty\n"
+
+
+def test_a_full_disk_says_that_nothing_finished_is_lost(capsys):
+    assert run_command(raising(OSError(errno.ENOSPC, "No space left on device", "/data/x"))) == 2
+    error = capsys.readouterr().err
+    assert "/data/x" in error
+    assert "finished units are kept" in error
+
+
+def test_what_nobody_expected_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()))
+    with pytest.raises(PermissionError):
+        run_command(raising(PermissionError(errno.EACCES, "denied")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_or_a_request_to_end_is_130_and_says_how_to_go_on(number, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run_command(lambda _: os.kill(os.getpid(), number)) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "run the same command again" in capsys.readouterr().err

@@ -1,0 +1,39 @@
+from functools import partial
+
+import pytest
+
+from pipelines.cli import run_command
+from pipelines.data import main
+
+data = partial(run_command, main)
+
+
+def test_a_report_is_printed_for_each_dimension_and_then_the_next_command(tmp_path, capsys):
+    lines = [f"word{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(60)]
+    (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *lines]))
+    assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 0
+    printed = capsys.readouterr().out
+    assert "## toxicity · file:toxicity.csv" in printed
+    assert "60 statements, 30 trustworthy (50.0%), in 60 groups" in printed
+    assert "! warning: accuracy 1.000 [1.000, 1.000] from the last word alone" in printed
+    assert f"-e probe --env-manager local -P data={tmp_path} -P dimensions=toxicity" in printed
+
+
+def test_what_no_probe_could_use_is_reported_and_refused(tmp_path, capsys):
+    (tmp_path / "toxicity.csv").write_text("statement,label\n" + "".join(f"word {row},1\n" for row in range(9)))
+    assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 2
+    printed = capsys.readouterr()
+    assert "✗ refused: all 9 statements have one label" in printed.out
+    assert printed.err == "error: file:toxicity.csv: all 9 statements have one label; a probe needs both\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dimensions", "toxicty"], "unknown dimension 'toxicty'; did you mean 'toxicity'"),
+        (["--data", "pakaged", "--dimensions", "toxicity"], "did you mean 'packaged'"),
+    ],
+)
+def test_a_mistyped_name_is_met_with_the_near_one(arguments, words, capsys):
+    assert data(arguments) == 2
+    assert words in capsys.readouterr().err

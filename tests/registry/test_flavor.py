@@ -1,0 +1,86 @@
+"""The MLflow flavor as a directory on disk; the stores' tests log it."""
+
+import dataclasses
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+
+from registry import flavor
+from registry.errors import CorruptFile, Mismatch
+from registry.serialization import LARGEST_FILE_BYTES
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+LINEAGE = Lineage("tiny", "models:/ckpt.tiny/2", 64, "step64", "ab", "cd", "packaged", "mass-mean", "r1", "c1", 80)
+VECTOR = SteeringVector("toxicity", np.array([0.6, 0.8], np.float32), 2.0, 1, LINEAGE, 3.0, 0.5)
+PROBE = LinearProbe("toxicity", 1, np.array([1.0, 2.0], np.float32), 0.1, LINEAGE)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    flavor.save_model(tmp_path / "model", VECTOR, PROBE)
+    return tmp_path / "model"
+
+
+def test_the_directory_holds_data_and_nothing_that_runs(saved):
+    assert {path.name for path in saved.iterdir()} == {
+        "MLmodel",
+        "requirements.txt",
+        "vector.safetensors",
+        "probe.safetensors",
+    }
+
+
+def test_a_vector_and_its_probe_come_back(saved):
+    vector, probe = flavor.load_model(saved, d_model=2), flavor.load_probe(saved, d_model=2)
+    np.testing.assert_array_equal(vector.direction, VECTOR.direction)
+    assert vector.lineage == probe.lineage == LINEAGE
+    np.testing.assert_array_equal(probe.weights, PROBE.weights)
+
+
+def test_a_vector_can_stand_without_a_probe(tmp_path):
+    flavor.save_model(tmp_path / "model", VECTOR)
+    assert flavor.load_probe(tmp_path / "model") is None
+
+
+def test_the_mlmodel_file_says_what_it_is(saved):
+    described = yaml.safe_load((saved / "MLmodel").read_text())
+    assert described["flavors"]["steering_vector"] == {
+        "vector": "vector.safetensors",
+        "probe": "probe.safetensors",
+        "dimension": "toxicity",
+        "layer": 1,
+    }
+    signature = mlflow.models.Model.load(saved).signature
+    assert signature.inputs.inputs[0].shape == (-1, 2)
+    assert [parameter.name for parameter in signature.params] == ["strength"]
+
+
+@pytest.mark.parametrize("strength", [-1.5, 0.0, 2.0])
+def test_as_a_function_it_adds_the_offset_to_every_hidden_state(saved, strength):
+    hidden_states = np.arange(6, dtype=np.float32).reshape(3, 2)
+    steered = mlflow.pyfunc.load_model(str(saved)).predict(hidden_states, params={"strength": strength})
+    np.testing.assert_allclose(steered, hidden_states + strength * 2.0 * VECTOR.direction, rtol=1e-6)
+
+
+def test_hidden_states_of_another_width_are_refused(saved):
+    with pytest.raises(mlflow.exceptions.MlflowException, match=r"\(-1, 2\)"):
+        mlflow.pyfunc.load_model(str(saved)).predict(np.zeros((1, 3), np.float32))
+
+
+def test_loading_refuses_what_is_missing_too_wide_or_too_large(saved):
+    with pytest.raises(Mismatch, match=r"\(2,\).*576"):
+        flavor.load_probe(saved, d_model=576)
+    with (saved / "vector.safetensors").open("r+b") as file:
+        file.truncate(LARGEST_FILE_BYTES + 1)
+    with pytest.raises(CorruptFile, match=str(LARGEST_FILE_BYTES)):
+        flavor.load_model(saved)
+    (saved / "vector.safetensors").unlink()
+    with pytest.raises(CorruptFile, match=r"no vector\.safetensors"):
+        flavor.load_model(saved)
+
+
+def test_a_probe_of_another_vector_is_not_saved_beside_it(tmp_path):
+    with pytest.raises(Mismatch, match=r"layer 2.*layer 1"):
+        flavor.save_model(tmp_path / "model", VECTOR, dataclasses.replace(PROBE, layer=2))
