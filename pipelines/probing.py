@@ -93,7 +93,11 @@ def _inspected_statements(options: ProbeOptions) -> dict[str, LabelledStatements
     print("\n\n".join(render(one) for one in reports), end="\n\n")  # noqa: T201
     log_quality(reports)
     refuse(reports)
-    return {one.name: load_statements(one, options.data, limit=options.limit) for one in options.dimensions}
+    released = options.settings.protocol == "paper"
+    return {
+        one.name: load_statements(one, options.data, limit=options.limit, as_released=released)
+        for one in options.dimensions
+    }
 
 
 def _probed_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:

@@ -31,6 +31,8 @@ class LabelledStatements:
     """Where they come from, such as ``packaged:city-facts``."""
     split: tuple[str, ...] | None = None
     """``train`` or ``test`` for each statement, where the user's file says so."""
+    as_released: bool = False
+    """A published file with its faults: texts that carry both labels are let through."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.texts), len(self.labels), len(self.groups), len(self.split or self.texts)}
@@ -44,7 +46,8 @@ class LabelledStatements:
         if empty:
             raise InvalidInput(f"{self.source} has {len(empty)} empty statements, the first in row {empty[0]}")
         self._require_both_classes()
-        self._refuse_conflicts()
+        if not self.as_released:
+            self._refuse_conflicts()
         self._refuse_leaking_split()
 
     def _require_both_classes(self) -> None:
@@ -103,6 +106,7 @@ class LabelledStatements:
             groups=self.groups[rows],
             source=self.source,
             split=tuple(self.split[row] for row in rows) if self.split else None,
+            as_released=self.as_released,
         )
 
     def to_frame(self) -> pd.DataFrame:

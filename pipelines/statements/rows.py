@@ -33,9 +33,13 @@ class StatementRows:
     in_file_order: bool = True
     """Whether somebody chose the order; only then does a split in that order mean anything."""
 
-    def statements(self) -> LabelledStatements:
-        """The rows fit for a probe. Raises ``InvalidInput`` as ``LabelledStatements`` does."""
-        rows = self.take(kept_rows(self.texts, self.labels)) if self.conflicts == "drop" else self
+    def statements(self, *, as_released: bool = False) -> LabelledStatements:
+        """The rows fit for a probe. Raises ``InvalidInput`` as ``LabelledStatements`` does.
+
+        A benchmark read ``as_released`` keeps its duplicates and conflicts, for comparison with published numbers.
+        """
+        released = as_released and self.conflicts == "drop"
+        rows = self.take(kept_rows(self.texts, self.labels)) if self.conflicts == "drop" and not released else self
         return LabelledStatements(
             dimension=rows.card.dimension,
             texts=rows.texts,
@@ -43,6 +47,7 @@ class StatementRows:
             groups=np.unique(rows.groups, return_inverse=True)[1].astype(np.int64),
             source=rows.source,
             split=rows.split,
+            as_released=released,
         )
 
     def subset(self, limit: int, seed: int) -> "StatementRows":

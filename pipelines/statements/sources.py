@@ -17,15 +17,17 @@ DATA_SEED = 0
 _MIX = re.compile(r"\s*[a-z_]\w*\s*=.+(,\s*[a-z_]\w*\s*=.+)*")
 
 
-def load_statements(dimension: Dimension, data: str, *, limit: int = 0, seed: int = DATA_SEED) -> LabelledStatements:
+def load_statements(
+    dimension: Dimension, data: str, *, limit: int = 0, seed: int = DATA_SEED, as_released: bool = False
+) -> LabelledStatements:
     """The statements of ``dimension`` from ``data``.
 
     ``data`` is ``packaged``; ``hub``, or a benchmark there by name (``truthfulqa``, ``toxigen@paper``); a directory
     with a file for the dimension; one file; or a mix, such as ``toxicity=./mine.csv,privacy=packaged``. ``limit`` draws
-    about so many statements, in whole groups; 0 takes all. Raises ``UnknownName`` for a source that is none of these,
-    and whatever is wrong with the statements themselves.
+    about so many statements, in whole groups; 0 takes all. ``as_released`` keeps a benchmark's faulty rows. Raises
+    ``UnknownName`` for a source that is none of these, and whatever is wrong with the statements themselves.
     """
-    return load_rows(dimension, data, seed=seed).statements().subset(limit, seed)
+    return load_rows(dimension, data, seed=seed).statements(as_released=as_released).subset(limit, seed)
 
 
 def load_rows(dimension: Dimension, data: str, *, seed: int = DATA_SEED) -> StatementRows:

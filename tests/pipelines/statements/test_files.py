@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
 
+from pipelines.statements.benchmarks import BENCHMARKS
 from pipelines.statements.files import rows_in_file
 from pipelines.statements.sources import load_statements
+from pipelines.statements.splits import sequential_split
 from registry.dimensions import DIMENSIONS, TOXICITY
 from registry.errors import CorruptFile, InvalidInput, NotFound, UnknownName
 
@@ -124,3 +126,17 @@ def test_the_papers_released_files_load_as_they_are(shared_data, dimension, rows
     assert statements.n == raw[~conflicting]["statement"].nunique()
     by_text = dict(zip(raw["statement"], raw["label"], strict=True))
     assert all(label == (by_text[text] == 0) for text, label in zip(statements.texts, statements.labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "n_test", "untrustworthy"), [("toxigen", 1303, 3633), ("confaide", 470, 1173), ("sst2", 729, 1821)]
+)
+def test_as_released_they_keep_the_rows_that_the_papers_test_sets_were_counted_on(
+    shared_data, name, n_test, untrustworthy
+):
+    dimension = DIMENSIONS[BENCHMARKS[name].dimension]
+    statements = load_statements(dimension, str(shared_data), as_released=True)
+    _, test = sequential_split(statements.n, 0.8)
+    assert len(test) == n_test
+    assert int((~statements.labels).sum()) == untrustworthy
+    assert load_statements(dimension, str(shared_data)).n < statements.n
