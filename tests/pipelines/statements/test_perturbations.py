@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.statements.perturbations import PERTURBATIONS
+from pipelines.statements.perturbations import PERTURBATIONS, misspellings
 
 SENTENCE = "The quick brown foxes jumped over several lazy dogs yesterday."
 
@@ -50,6 +50,19 @@ def test_typing_errors_spare_first_and_last_letters_and_lengths(name):
         for one, other in zip(SENTENCE.split(), perturbed(name, seed).split(), strict=True):
             assert len(one) == len(other)
             assert one[0] == other[0]
+
+
+def test_misspellings_are_those_that_people_make(rng):
+    assert "recieve" in misspellings()["receive"]
+    text = "They receive their necessary separate letters"
+    changed = {PERTURBATIONS["misspellings"](text, np.random.default_rng(seed)) for seed in range(20)}
+    assert changed != {text}
+    for one in changed:
+        assert len(one.split()) == len(text.split())
+        assert all(
+            new == old or new.lower() in misspellings()[old.lower()]
+            for new, old in zip(one.split(), text.split(), strict=True)
+        )
 
 
 def test_case_flips_come_at_their_rate(rng):
