@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from pipelines.sweep.tables import control_table, probe_table
 from pipelines.sweep.unit import UnitResult
 from pipelines.tracking.probing import UnitLog, log_curves, log_figures, log_tables, promote_champion
 from pipelines.tracking.quality import log_quality
-from pipelines.tracking.runs import entry_point_run
+from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.training.progress import ensure_series_with_bar
 from pipelines.training.series import SeriesConfig
 from registry.checkpoints import Checkpoint, CheckpointSeries
@@ -63,7 +64,7 @@ def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
         series = known or _embedded_series()
         plan = SweepPlan(_probed_checkpoints(series, options.checkpoints), statements, options.settings)
         floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
-        found = _sweep(plan, floors, options)
+        found = _sweep(plan, floors, options, run)
         trained = [one for one in found if not one.result.checkpoint.is_random_init]
         initial = {one.result.dimension: one.result for one in found if one.result.checkpoint.is_random_init}
         log_curves(run.info.run_id, [(one.result, one.layer) for one in trained], floors, initial)
@@ -108,17 +109,23 @@ def _probed_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint
     return (series.random_init, *trained)
 
 
-def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions) -> list[Found]:
-    found = []
-    log = UnitLog()
+def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions, run: Run) -> list[Found]:
+    """Every unit, logged below ``run`` while the next one is measured; never more than one behind."""
+    logged: list[Future[Found]] = []
+    log = UnitLog(run)
     initial: dict[str, UnitResult] = {}
-    with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
+        tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar,
+    ):
         results = run_sweep(plan, ResultStore(), delete_after_use=options.delete_after_use, on_progress=bar.update)
         for result in results:
             bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
             initial.setdefault(result.dimension, result)
-            found.append(_log(result, log, plan, floors, initial[result.dimension], options))
-    return found
+            if logged:
+                logged[-1].result()
+            logged.append(logger.submit(_log, result, log, plan, floors, initial[result.dimension], options))
+        return [one.result() for one in logged]
 
 
 def _log(

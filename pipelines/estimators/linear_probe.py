@@ -75,25 +75,29 @@ def _choose_penalties(
     plans: Sequence[tuple[int, int]],
     penalties: Sequence[float],
 ) -> tuple[Float[np.ndarray, " plans"], Float[np.ndarray, " plans"]]:
-    """For each (seed, tested fold): the C with the least validation cross-entropy, and its validation accuracy."""
+    """For each (seed, tested fold): the C with the least validation cross-entropy, and its validation accuracy.
+
+    Candidates are tried from the strongest regularisation on, until one is worse than the one before.
+    """
     n_folds = int(folds.max()) + 1
     validation = np.stack([folds[seed] == (fold + 1) % n_folds for seed, fold in plans], axis=1)
     train = np.stack([folds[seed] != fold for seed, fold in plans], axis=1) & ~validation
-    repeats = len(penalties)
-    fits = fit_logistic(
-        matrix,
-        np.repeat(labels[:, None], len(plans) * repeats, axis=1),
-        np.repeat(train, repeats, axis=1),
-        np.tile(penalties, len(plans)),
-    )
-    logits = fits.logits(matrix).cpu().numpy().astype(np.float64).reshape(len(labels), len(plans), repeats)
-    losses = np.logaddexp(0, -np.where(labels, 1.0, -1.0)[:, None, None] * logits)
-    counts = validation.sum(axis=0)
-    mean_losses = (losses * validation[:, :, None]).sum(axis=0) / counts[:, None]
-    best = mean_losses.argmin(axis=1)
-    right = (logits > 0) == labels[:, None, None]
-    accuracies = (right * validation[:, :, None]).sum(axis=0) / counts[:, None]
-    return np.asarray(penalties)[best], accuracies[np.arange(len(plans)), best]
+    signs = np.where(labels, 1.0, -1.0)[:, None]
+    chosen, accuracies = np.empty(len(plans)), np.empty(len(plans))
+    losses = np.full(len(plans), np.inf)
+    falling = np.arange(len(plans))
+    for penalty in sorted(penalties):
+        targets = np.repeat(labels[:, None], len(falling), axis=1)
+        fits = fit_logistic(matrix, targets, train[:, falling], np.full(len(falling), penalty))
+        margins = signs * fits.logits(matrix).cpu().numpy().astype(np.float64)
+        found = np.average(np.logaddexp(0, -margins), axis=0, weights=validation[:, falling])
+        better = found < losses[falling]
+        right = np.average(margins > 0, axis=0, weights=validation[:, falling])
+        falling = falling[better]
+        chosen[falling], accuracies[falling], losses[falling] = penalty, right[better], found[better]
+        if not len(falling):
+            break
+    return chosen, accuracies
 
 
 def _shuffled(labels: Bool[np.ndarray, " n"], mask: Bool[np.ndarray, " n"], seed: int) -> Bool[np.ndarray, " n"]:

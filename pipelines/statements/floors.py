@@ -73,7 +73,7 @@ def surface_statistics(texts: Sequence[str]) -> Float[np.ndarray, "n 4"]:
 def _ngrams(**vectoriser: object) -> Pipeline:
     return make_pipeline(
         TfidfVectorizer(min_df=2, lowercase=False, **vectoriser),
-        LogisticRegression(C=NGRAM_PENALTY, max_iter=1000),
+        LogisticRegression(C=NGRAM_PENALTY, solver="newton-cg"),
     )
 
 

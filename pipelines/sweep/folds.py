@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -52,8 +53,9 @@ def given_test_rows(statements: LabelledStatements) -> Bool[np.ndarray, " n"]:
     return test
 
 
+@lru_cache(maxsize=16)
 def split_statements(statements: LabelledStatements, settings: ProbeSettings) -> Splits:
-    """How ``statements`` are split under the protocol of ``settings``."""
+    """How ``statements`` are split under the protocol of ``settings``; every checkpoint is asked about the same."""
     if settings.protocol == "sound":
         return cross_validation(statements, settings.split_seeds)
     _, test = sequential_split(statements.n, PAPER_TRAIN_RATIO)

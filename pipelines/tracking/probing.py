@@ -8,7 +8,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
-from mlflow.entities import LoggedModelInput
+from mlflow.entities import LoggedModelInput, Run
 
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.controls import Floors
@@ -24,7 +24,8 @@ CURVES = ("accuracy", "accuracy_low", "accuracy_high", "auroc", "bits")
 class UnitLog:
     """Where the units of one sweep are logged; it keeps the stores, which remember what they registered."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Run) -> None:
+        self._parent = parent
         self._checkpoints = CheckpointStore()
         self._vectors = VectorStore()
 
@@ -37,7 +38,7 @@ class UnitLog:
         layers_to_register: Sequence[int],
     ) -> tuple[RegisteredVector, ...]:
         """A child run with the layer profile (step = layer), its data set, its checkpoint, and vectors registered."""
-        with child_run(f"{result.dimension} · {result.checkpoint.label}", _tags(result)) as run:
+        with child_run(f"{result.dimension} · {result.checkpoint.label}", _tags(result), self._parent) as run:
             run_id = run.info.run_id
             checkpoint = self._checkpoints.register(result.checkpoint, result.weights_digest)
             source = LoggedModelInput(model_id=checkpoint.model_id)

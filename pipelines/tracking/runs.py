@@ -12,7 +12,8 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric
+from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
 from registry.errors import TrustTraceError, Unavailable
@@ -52,9 +53,10 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
 
 
 @contextmanager
-def child_run(name: str, tags: Mapping[str, str]) -> Iterator[Run]:
-    """A run below the active one; FAILED when an error leaves it."""
-    with mlflow.start_run(run_name=name, nested=True, tags=dict(tags)) as run:
+def child_run(name: str, tags: Mapping[str, str], parent: Run) -> Iterator[Run]:
+    """A run below ``parent``; FAILED when an error leaves it. Each thread may have one open."""
+    place = {"parent_run_id": parent.info.run_id, "experiment_id": parent.info.experiment_id}
+    with mlflow.start_run(run_name=name, nested=True, tags=dict(tags), **place) as run:
         yield run
 
 

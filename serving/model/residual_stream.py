@@ -1,10 +1,10 @@
-"""Reading the residual stream of a decoder: the tensor between blocks, ``[batch, seq, d_model]``.
+"""Reading and steering the residual stream of a decoder: the tensor between blocks, ``[batch, seq, d_model]``.
 
 Layer ``l`` is the output of decoder block ``l``, counted from 0. Hugging Face's ``hidden_states[l + 1]`` is the same
 tensor for every layer but the last, where theirs is taken after the final norm; so this module reads by hook.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -56,6 +56,34 @@ def recording(network: nn.Module, layers: Iterable[int], read: Reader) -> Iterat
         yield
     finally:
         _remove(handles)
+
+
+@contextmanager
+def steering(network: nn.Module, offsets: Mapping[int, Tensor]) -> Iterator[None]:
+    """While open, every forward pass of ``network`` adds ``offsets[layer]`` to the hidden states of ``layer``.
+
+    An offset is ``[d_model]``, or any shape that broadcasts to ``[batch, seq, d_model]``. Layers without one are not
+    touched. A ``recording`` opened inside reads the states with the offsets added. On leaving, also by an exception,
+    the model is as it was before.
+    """
+    blocks = decoder_blocks(network)
+    handles = [blocks[layer].register_forward_hook(_adding(offset)) for layer, offset in offsets.items()]
+    try:
+        yield
+    finally:
+        _remove(handles)
+
+
+_Output = Tensor | tuple[Tensor, ...]
+
+
+def _adding(offset: Tensor) -> Callable[[nn.Module, object, _Output], _Output]:
+    def hook(_module: nn.Module, _inputs: object, output: _Output) -> _Output:
+        states = hidden_states_of(output)
+        shifted = states + offset.to(states.device, states.dtype)
+        return shifted if isinstance(output, Tensor) else (shifted, *output[1:])
+
+    return hook
 
 
 def _reading(layer: int, read: Reader) -> Callable[[nn.Module, object, Tensor | tuple[Tensor, ...]], None]:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
 
-from pipelines.estimators.linear_probe import probe_layer, probe_layer_as_paper
+from pipelines.estimators.linear_probe import PENALTIES, probe_layer, probe_layer_as_paper
 from pipelines.statements.splits import group_folds
 
 
@@ -24,6 +26,20 @@ def test_two_gaussians_are_told_apart_as_well_as_the_optimal_rule_does(rng):
     features, labels, folds = planted(rng, n=2000)
     for one in probe_layer(features, labels, folds):
         assert accuracy(one.probabilities, labels) == pytest.approx(0.8413, abs=0.03)  # Phi(1)
+
+
+@pytest.mark.parametrize("signal", [0.5, 6.0])
+def test_each_fold_gets_the_c_that_scikit_learn_would_choose_of_all(rng, signal):
+    features, labels, folds = planted(rng, n=200, d=60, signal=signal)
+    for fold in range(5):
+        validation = folds[0] == (fold + 1) % 5
+        train = ~validation & (folds[0] != fold)
+        scaler = StandardScaler().fit(features[train])
+        fits = [LogisticRegression(C=c).fit(scaler.transform(features[train]), labels[train]) for c in PENALTIES]
+        scaled = scaler.transform(features[validation])
+        best = min(fits, key=lambda fit: log_loss(labels[validation], fit.predict_proba(scaled)))
+        found = probe_layer(features, labels, folds[:1], tested=[fold])[0]
+        assert found.validation_accuracy == pytest.approx(best.score(scaled, labels[validation]))
 
 
 def test_shuffled_labels_sit_at_chance(rng):
