@@ -5,7 +5,7 @@ tensor for every layer but the last, where theirs is taken after the final norm;
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -26,12 +26,15 @@ def decoder_blocks(network: nn.Module) -> nn.ModuleList:
     """
     trunk = getattr(network, "base_model", network)
     expected = int(network.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    for path in BLOCK_PATHS:
+        with suppress(AttributeError):
+            blocks = trunk.get_submodule(path)
+            if isinstance(blocks, nn.ModuleList) and len(blocks) == expected:
+                return blocks
     named = dict(trunk.named_modules())
-    candidates = [named[path] for path in BLOCK_PATHS if path in named]
-    candidates += [module for module in named.values() if isinstance(module, nn.ModuleList)]
-    for blocks in candidates:
-        if isinstance(blocks, nn.ModuleList) and len(blocks) == expected:
-            return blocks
+    for module in named.values():
+        if isinstance(module, nn.ModuleList) and len(module) == expected:
+            return module
     lengths = sorted({len(module) for module in named.values() if isinstance(module, nn.ModuleList)})
     raise Mismatch(
         f"{type(network).__name__} declares {expected} hidden layers but holds module lists of lengths {lengths}; "

@@ -1,0 +1,1 @@
+"""Steered generation for many requests at once; free of HTTP."""

@@ -1,0 +1,234 @@
+"""What every engine takes and gives: requests, tokens as they appear, and how a generation ended."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from registry.errors import InvalidInput, TrustTraceError, Unavailable
+from serving.model.steering_bank import SteeringPlan
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class QueueFull(TrustTraceError):
+    """As many requests wait as may."""
+
+    def __init__(self, queue_limit: int, retry_after: float) -> None:
+        super().__init__(f"{queue_limit} requests wait already; try again in {math.ceil(retry_after)} s")
+        self.retry_after = retry_after
+        """Seconds until a place is likely to be free."""
+
+
+class PromptTooLong(InvalidInput):
+    """A prompt that leaves no room for a single generated token."""
+
+    def __init__(self, prompt_tokens: int, window: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the window {window}, one of them for the answer; shorten it"
+        )
+        self.prompt_tokens, self.window = prompt_tokens, window
+
+
+class EngineStopped(Unavailable):
+    """The engine admits no more requests, or ended before it could answer."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn, and when to stop. Raises ``InvalidInput`` for a value out of its range."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that together have this probability."""
+    seed: int | None = None
+    """The same seed gives the same tokens, whatever else runs; without one, they differ from call to call."""
+    stop: tuple[str, ...] = ()
+    """Texts before which the answer ends."""
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens to report beside the drawn one; ``None`` reports no log-probabilities."""
+    ignore_eos: bool = False
+    """Go on past the model's end of text, for benchmarks."""
+
+    def __post_init__(self) -> None:
+        _require("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
+        _require("temperature", self.temperature, 0 <= self.temperature < math.inf, "a finite number from 0 up")
+        _require("top_p", self.top_p, 0 < self.top_p <= 1, "over 0 and at most 1")
+        _require("stop", self.stop, all(self.stop), "texts that are not empty")
+        _require("top_logprobs", self.top_logprobs, self.top_logprobs is None or self.top_logprobs >= 0, "0 or more")
+
+
+def _require(name: str, value: object, holds: bool, rule: str) -> None:
+    if not holds:
+        raise InvalidInput(f"{name} is {value!r} and must be {rule}")
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    prompt_tokens: tuple[int, ...]
+    sampling: Sampling
+    plan: SteeringPlan
+
+    def __post_init__(self) -> None:
+        _require("prompt_tokens", self.prompt_tokens, bool(self.prompt_tokens), "at least one token")
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    token: int
+    text: str
+    logprob: float
+    """In nats, under the model's own distribution: before temperature and top-p."""
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One generated token."""
+
+    token: int
+    text: str
+    """What may now be shown: nothing while the text is part of a character or may begin a stop text."""
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a generation ended, and how much of it was steered."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+    """The token that ends the text included."""
+    steered_prompt: int
+    steered_generation: int
+    error: str = ""
+    """What went wrong, when the reason is ``error``."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    tokens: tuple[int, ...]
+    events: tuple[TokenEvent, ...]
+    finished: Finished
+
+
+class Generation:
+    """The answer to one request while it grows. One reader; from any thread, or any event loop."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.request = request
+        self.finished: Finished | None = None
+        """Set once the last event is there."""
+        self.cancelled = False
+        self._events: list[TokenEvent] = []
+        self._read = 0
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._wake: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Ask the engine to end this at its next step; what was generated stays."""
+        self.cancelled = True
+
+    def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        while True:
+            with self._lock:
+                if self._read < len(self._events):
+                    self._read += 1
+                    return self._events[self._read - 1]
+                if self.finished is not None:
+                    raise StopAsyncIteration
+                changed = asyncio.Event()
+                self._wake = _waker(changed, asyncio.get_running_loop())
+            await changed.wait()
+
+    def result(self, timeout: float | None = None) -> Completion:
+        """Wait for the end. Raises ``EngineStopped`` when the engine failed, ``TimeoutError`` after ``timeout`` s."""
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"no answer within {timeout} s; {len(self._events)} tokens so far")
+        assert self.finished is not None
+        if self.finished.reason == "error":
+            raise EngineStopped(self.finished.error)
+        events = tuple(self._events)
+        text = "".join(event.text for event in events)
+        return Completion(text, tuple(event.token for event in events), events, self.finished)
+
+    def add(self, event: TokenEvent) -> None:
+        """For the engine: hand one event to the reader."""
+        with self._lock:
+            self._events.append(event)
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def finish(self, finished: Finished) -> None:
+        """For the engine: there will be no further event."""
+        with self._lock:
+            self.finished = finished
+            wake, self._wake = self._wake, None
+        self._done.set()
+        if wake is not None:
+            wake()
+
+
+def _waker(changed: asyncio.Event, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    def wake() -> None:
+        with suppress(RuntimeError):  # the reader's loop has closed: nobody waits
+            loop.call_soon_threadsafe(changed.set)
+
+    return wake
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    active: int
+    queued: int
+    capacity: int
+    """Requests that can run at once."""
+    queue_limit: int
+    prompt_tokens_total: int
+    generated_tokens_total: int
+    steps_total: int
+    """Forward passes that generated tokens."""
+    mean_batch: float
+    """Generated tokens a step, since the start."""
+
+
+class Engine(Protocol):
+    """Runs one model. Every method may be called from any thread."""
+
+    @property
+    def window(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request. Raises ``QueueFull``, ``PromptTooLong``, ``EngineStopped``, or ``InvalidInput`` for tokens
+        that the vocabulary lacks. An answer ends with reason ``length`` where the window is full.
+        """
+
+    def hidden_states(
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> Future[list[dict[int, Float32[np.ndarray, "tokens d_model"]]]]:
+        """The unsteered hidden states of token sequences, read between two steps of the generations that run."""
+
+    def stats(self) -> EngineStats: ...
+
+    def drain(self, seconds: float) -> bool:
+        """Admit nothing more, and wait for what runs or waits. Whether all of it ended in time."""
+
+    def close(self) -> None:
+        """Stop at the next step; what has not ended ends with reason ``cancelled``."""

@@ -1,0 +1,106 @@
+"""One request while it has a slot: what is cached of it, what has been drawn, and what each token is steered by."""
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from serving.engine.base import Finished, FinishReason, Generation, TokenEvent, TokenLogprob
+from serving.engine.slot_cache import Span
+from serving.engine.text import TextStream
+from serving.model.steering_bank import PHASES, Phase, SteeringPlan
+
+Offsets = dict[tuple[int, Phase], Tensor]
+"""What steers a token of a phase at a layer; nothing where there is no entry."""
+
+
+class Running:
+    """A generation and its state. Every method belongs to the engine's thread."""
+
+    def __init__(self, generation: Generation, offsets: Offsets, tokenizer: Any) -> None:
+        self.generation, self.offsets = generation, offsets
+        self.request = generation.request
+        self.sampling = self.request.sampling
+        self.prompt = self.request.prompt_tokens
+        self.cached = 0
+        """Tokens whose keys and values are in the slot."""
+        self.tokens: list[int] = []
+        self.began = time.monotonic()
+        self._random = random.Random(self.sampling.seed)
+        self._tokenizer = tokenizer
+        self._text = TextStream(tokenizer, self.prompt, self.sampling.stop)
+
+    @property
+    def prefilling(self) -> bool:
+        return self.cached < len(self.prompt)
+
+    def next_number(self) -> float:
+        """The random number that the next token is drawn by."""
+        return self._random.random()
+
+    def span(self, slot: int, budget: int) -> Span:
+        """The next tokens of the prompt, at most ``budget``."""
+        return Span(slot, self.cached, min(budget, len(self.prompt) - self.cached))
+
+    def phases(self, span: Span) -> Iterable[Phase]:
+        """The phase of each token of a span of the prompt."""
+        last = span.end == len(self.prompt)
+        yield from repeat("prompt", span.count - last)
+        if last:
+            yield "last_prompt"
+
+    def accept(
+        self, token: int, logprobs: tuple[float, list[tuple[int, float]]] | None, ends: bool, full: bool
+    ) -> FinishReason | None:
+        """Take the token drawn, tell the reader, and say whether it was the last and why.
+
+        ``ends`` says that it is the model's end of text, ``full`` that no further token has room.
+        """
+        self.tokens.append(token)
+        text = self._text.flush() if ends else self._text.add(token)
+        stopped = ends or self._text.stopped
+        full = full or len(self.tokens) >= self.sampling.max_tokens
+        if full and not stopped:
+            text += self._text.flush()
+        self.generation.add(self._event(token, text, logprobs))
+        return "stop" if stopped else "length" if full else None
+
+    def finish(self, reason: FinishReason, error: str = "") -> None:
+        self.generation.finish(finished(self.generation, reason, self.cached, len(self.tokens), error))
+
+    def _event(self, token: int, text: str, logprobs: tuple[float, list[tuple[int, float]]] | None) -> TokenEvent:
+        if logprobs is None:
+            return TokenEvent(token, text)
+        own, likeliest = logprobs
+        top = tuple(TokenLogprob(other, self._tokenizer.decode([other]), value) for other, value in likeliest)
+        return TokenEvent(token, text, own, top)
+
+
+def finished(
+    generation: Generation, reason: FinishReason, cached: int = 0, generated: int = 0, error: str = ""
+) -> Finished:
+    """How a generation ended, with ``cached`` tokens of prompt and answer run through the model."""
+    prompt, plan = generation.request.prompt_tokens, generation.request.plan
+    seen = min(cached, len(prompt))
+    steered = plan.steers("prompt") * min(seen, len(prompt) - 1) + plan.steers("last_prompt") * (seen == len(prompt))
+    return Finished(reason, len(prompt), generated, steered, plan.steers("generation") * generated, error)
+
+
+def offsets_of(plan: SteeringPlan, device: torch.device, dtype: torch.dtype) -> Offsets:
+    """Coefficients times matrix, once a request: its strengths stay what they are while it runs."""
+    found = {(layer, phase): plan.offset(layer, phase) for layer in plan.layers for phase in PHASES}
+    return {key: torch.from_numpy(offset).to(device, dtype) for key, offset in found.items() if offset.any()}
+
+
+def offsets_by_layer(tokens: Sequence[tuple[Offsets, Phase]], nothing: Tensor) -> dict[int, Tensor]:
+    """For every layer that steers any of ``tokens``, one row a token: ``[tokens, d_model]``.
+
+    ``nothing`` stands where a token is not steered; it is -0.0, which added to any number, 0.0 and -0.0 too, gives that
+    very number.
+    """
+    layers = sorted({layer for offsets, phase in tokens for layer, found in offsets if found == phase})
+    return {layer: torch.stack([offsets.get((layer, phase), nothing) for offsets, phase in tokens]) for layer in layers}

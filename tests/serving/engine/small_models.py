@@ -1,0 +1,88 @@
+"""Small random models, a bank for them, and steered answers by the plainest loop as the truth to compare with."""
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from registry.checkpoints import Checkpoint
+from registry.registered import RegisteredVector, vector_tags
+from registry.vectors import Lineage, SteeringVector
+from serving.engine.base import GenerationRequest, Sampling
+from serving.model.language_model import LanguageModel
+from serving.model.residual_stream import steering
+from serving.model.steering_bank import LiveVector, SteeringBank, VectorStrength, plan
+
+VOCABULARY = 96
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 128,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+    # Weights so large that greedy answers vary from token to token instead of repeating one.
+    "initializer_range": 0.3,
+}
+
+
+def small_model(config, seed=0, dtype=torch.float32):
+    torch.manual_seed(seed)
+    network = AutoModelForCausalLM.from_config(config).to(dtype).eval().requires_grad_(False)
+    words = {f"w{number}": number for number in range(VOCABULARY)}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")), unk_token="w0")
+    return LanguageModel(network, tokenizer, Checkpoint("small", "memory", "main", 0), "ab" * 32)
+
+
+def small_llama(seed=0):
+    return small_model(LlamaConfig(**SMALL), seed)
+
+
+def live_vector(dimension="toxicity", layer=1, version="1", model="small", seed=0, d_model=32, scale=3.0):
+    direction = np.random.default_rng(seed).standard_normal(d_model)
+    direction = (direction / np.linalg.norm(direction)).astype(np.float32)
+    lineage = Lineage(model, f"models:/ckpt.{model}/1", 0, "main", "ab", "cd", "packaged", "mass-mean", "r1", "c", 80)
+    vector = SteeringVector(dimension, direction, scale, layer, lineage, 1.0, 0.0)
+    registered = RegisteredVector(f"steer.{model}.{dimension}", version, "r1", "m1", vector_tags(vector, "unit"))
+    return LiveVector(registered, vector)
+
+
+def small_bank(versions="1"):
+    """Three vectors at two layers."""
+    rows = enumerate((("toxicity", 0), ("privacy", 1), ("fairness", 1)))
+    vectors = tuple(
+        live_vector(dimension, layer, versions, seed=10 * int(versions) + seed) for seed, (dimension, layer) in rows
+    )
+    return SteeringBank("small", 32, vectors, {one.dimension: row for row, one in enumerate(vectors)})
+
+
+def request(prompt, strengths=(), bank=None, **sampling):
+    """Greedy, twelve tokens, unless said otherwise; ``strengths`` are ``VectorStrength`` or numbers by row."""
+    bank = bank or small_bank()
+    given = [one if isinstance(one, VectorStrength) else VectorStrength(row, one) for row, one in enumerate(strengths)]
+    settings = {"max_tokens": 12, "temperature": 0.0, **sampling}
+    return GenerationRequest(tuple(prompt), Sampling(**settings), plan(bank, given))
+
+
+def naive_tokens(model, asked):
+    """Greedy tokens by the whole sequence through the plain model for every token: no cache, no batch, no slots."""
+    tokens, steered, length = list(asked.prompt_tokens), asked.plan, len(asked.prompt_tokens)
+    for _ in range(asked.sampling.max_tokens):
+        phases = ["prompt"] * (length - 1) + ["last_prompt"] + ["generation"] * (len(tokens) - length)
+        offsets = {
+            layer: torch.from_numpy(np.stack([steered.offset(layer, phase) for phase in phases]))
+            for layer in steered.bank.layers
+        }
+        with torch.inference_mode(), steering(model.network, offsets):
+            tokens.append(int(model.network(torch.tensor([tokens]), use_cache=False).logits[0, -1].argmax()))
+    return tuple(tokens[length:])
+
+
+def prompts(count, seed=0, longest=40):
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, VOCABULARY, generator.integers(1, longest)).tolist() for _ in range(count)]
