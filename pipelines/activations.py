@@ -7,7 +7,7 @@ language-model head is needed.
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int64
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
+from pipelines.batches import batches, padded, tokenise
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
@@ -78,12 +79,12 @@ def extract(
     if pooling not in get_args(Pooling):
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}")
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
-    sequences = _tokenise(model, texts)
+    sequences = tokenise(model, texts)
     shape = (len(chosen), len(texts), model.d_model)
     hidden_states = np.empty(shape, np.float32) if path is None else _mapped(path, shape)
     slots = {layer: slot for slot, layer in enumerate(chosen)}
-    for rows in _batches([len(sequence) for sequence in sequences], tokens_per_batch):
-        tokens, lengths = _padded([sequences[row] for row in rows], model.device)
+    for rows in batches([len(sequence) for sequence in sequences], tokens_per_batch):
+        tokens, lengths = padded([sequences[row] for row in rows], model.device)
         pool = _pool(pooling, lengths)
 
         def read(layer: int, states: Tensor, rows: Int64[np.ndarray, " batch"] = rows, pool: _Pool = pool) -> None:
@@ -110,38 +111,6 @@ def _mapped(path: Path, shape: tuple[int, int, int]) -> Float32[np.ndarray, "lay
 
 
 _Pool = Callable[[Tensor], Tensor]
-
-
-def _tokenise(model: LanguageModel, texts: Sequence[str]) -> list[list[int]]:
-    sequences: list[list[int]] = model.tokenizer(list(texts))["input_ids"]
-    limit = model.context_length
-    for text, sequence in zip(texts, sequences, strict=True):
-        if limit is not None and len(sequence) > limit:
-            raise InvalidInput(
-                f"a statement has {len(sequence)} tokens and {model.checkpoint.model} reads at most {limit}: "
-                f"{text[:60]!r}…; shorten it or leave it out"
-            )
-        if not sequence:
-            raise InvalidInput(f"the statement {text!r} has no tokens; leave it out")
-    return sequences
-
-
-def _batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[Int64[np.ndarray, " batch"]]:
-    """Row numbers, longest first (so that memory peaks at once), at most ``tokens_per_batch`` a batch when padded."""
-    order = np.argsort(np.negative(lengths), kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, tokens_per_batch // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
-
-
-def _padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    tokens = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        tokens[row, : len(sequence)] = torch.tensor(sequence)
-    return tokens.to(device), lengths
 
 
 def _pool(pooling: Pooling, lengths: Tensor) -> _Pool:

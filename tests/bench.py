@@ -27,7 +27,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from pipelines import probing
-from pipelines.activations import TOKENS_PER_BATCH, _batches, _padded, _tokenise, extract
+from pipelines.activations import TOKENS_PER_BATCH, extract
+from pipelines.batches import batches, padded, tokenise
 from pipelines.cli import run_command
 from pipelines.probe import main as probe
 from pipelines.statements.labelled import LabelledStatements
@@ -51,9 +52,9 @@ def seconds(work: Callable[[], object], repeats: int = 3) -> float:
 
 def bare_forward(model: LanguageModel, texts: Sequence[str]) -> None:
     """The trunk on the same batches, with nothing read from it."""
-    sequences = _tokenise(model, texts)
-    for rows in _batches([len(sequence) for sequence in sequences], TOKENS_PER_BATCH):
-        tokens, _ = _padded([sequences[row] for row in rows], model.device)
+    sequences = tokenise(model, texts)
+    for rows in batches([len(sequence) for sequence in sequences], TOKENS_PER_BATCH):
+        tokens, _ = padded([sequences[row] for row in rows], model.device)
         with torch.inference_mode():
             model.trunk(input_ids=tokens, use_cache=False)
 

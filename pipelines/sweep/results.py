@@ -3,9 +3,10 @@
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,16 +19,34 @@ from registry.checkpoints import Checkpoint
 from registry.packages import cache_root
 
 
-class ResultStore:
-    """Finished units, found by digest: what lets a killed sweep go on where it stopped."""
+class Digested(Protocol):
+    """What can be stored: a value named by a digest of all that decides it."""
 
-    def __init__(self, directory: Path | None = None) -> None:
-        self.directory = directory or cache_root() / "probe"
+    @property
+    def digest(self) -> str: ...
+
+
+Result = TypeVar("Result", bound=Digested)
+
+
+class ResultStoreOf(ABC, Generic[Result]):
+    """Finished units of one kind, found by digest: what lets a killed sweep go on where it stopped."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @abstractmethod
+    def encode(self, result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What of ``result`` is plain, for the header, and what is a tensor."""
+
+    @abstractmethod
+    def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Result:
+        """The reverse of ``encode``."""
 
     def path(self, digest: str) -> Path:
         return self.directory / f"{digest}.safetensors"
 
-    def find(self, digest: str) -> UnitResult | None:
+    def find(self, digest: str) -> Result | None:
         """The stored result, or ``None`` when there is none that can be read."""
         path = self.path(digest)
         if not path.is_file():
@@ -36,15 +55,15 @@ class ResultStore:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads(file.metadata()["result"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return _decode(header, tensors)
+            return self.decode(header, tensors)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)
             return None
 
-    def save(self, result: UnitResult) -> Path:
+    def save(self, result: Result) -> Path:
         """Write ``result``; a reader sees the whole file or none."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        header, tensors = _encode(result)
+        header, tensors = self.encode(result)
         handle, scratch = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
         os.close(handle)
         try:
@@ -53,6 +72,19 @@ class ResultStore:
         finally:
             Path(scratch).unlink(missing_ok=True)
         return self.path(result.digest)
+
+
+class ResultStore(ResultStoreOf[UnitResult]):
+    """Finished units of probing sweeps."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        super().__init__(directory or cache_root() / "probe")
+
+    def encode(self, result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return _encode(result)
+
+    def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> UnitResult:
+        return _decode(header, tensors)
 
 
 def _encode(result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol, TypeVar
 
-from pipelines.activations import extract
+from pipelines.activations import Activations, extract
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.measure import Measurement, measure
-from pipelines.sweep.results import ResultStore
+from pipelines.sweep.results import Digested, Result, ResultStoreOf
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import UnitResult, unit_digest
 from registry.checkpoints import Checkpoint
@@ -19,10 +20,32 @@ from registry.packages import cache_root
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import WeightFiles, discard, locate
 
+Result_co = TypeVar("Result_co", bound=Digested, covariant=True)
+
+
+class Plan(Protocol[Result_co]):
+    """The units of a sweep, and how one of them is measured."""
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]: ...
+
+    @property
+    def statements(self) -> Mapping[str, LabelledStatements]: ...
+
+    @property
+    def settings(self) -> ProbeSettings:
+        """How activations are read."""
+
+    def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
+        """Names a unit's result by all that decides it."""
+
+    def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> Result_co:
+        """One unit's result; ``reading`` is the seconds its activations took."""
+
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The units of a sweep: every checkpoint with every dimension's statements."""
+    """The units of a probing sweep: every checkpoint with every dimension's statements."""
 
     checkpoints: tuple[Checkpoint, ...]
     statements: Mapping[str, LabelledStatements]
@@ -30,21 +53,27 @@ class SweepPlan:
     settings: ProbeSettings
 
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
-        return unit_digest(_identity(checkpoint), self.statements[dimension].digest, self.settings.identity())
+        return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, self.settings.identity())
 
     @property
     def work(self) -> int:
         """What a progress bar counts: each statement once when it is read and once when it is probed."""
         return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
 
+    def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> UnitResult:
+        began, statements = time.perf_counter(), self.statements[dimension]
+        measured = measure(activations, statements, self.settings, device=model.device)
+        digest = self.digest(model.checkpoint, dimension)
+        return _result(digest, model, statements, measured, time.perf_counter() - began + reading)
+
 
 def run_sweep(
-    plan: SweepPlan,
-    store: ResultStore,
+    plan: Plan[Result],
+    store: ResultStoreOf[Result],
     *,
     delete_after_use: bool = False,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> Iterator[UnitResult]:
+) -> Iterator[Result]:
     """Yield every unit's result in order, computing those that ``store`` does not have.
 
     The next checkpoint is fetched while this one is measured; one is in memory at a time. ``delete_after_use`` removes
@@ -70,7 +99,7 @@ def run_sweep(
                     discard(checkpoint)
 
 
-def _next_unfinished(plan: SweepPlan, store: ResultStore, place: int) -> Checkpoint | None:
+def _next_unfinished(plan: Plan[Result], store: ResultStoreOf[Result], place: int) -> Checkpoint | None:
     for checkpoint in plan.checkpoints[place + 1 :]:
         if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in plan.statements):
             return checkpoint
@@ -78,15 +107,15 @@ def _next_unfinished(plan: SweepPlan, store: ResultStore, place: int) -> Checkpo
 
 
 def _measure_checkpoint(
-    plan: SweepPlan,
+    plan: Plan[Result],
     checkpoint: Checkpoint,
     dimensions: Sequence[str],
-    store: ResultStore,
+    store: ResultStoreOf[Result],
     on_progress: Callable[[int], None],
-) -> Iterator[UnitResult]:
+) -> Iterator[Result]:
     """Measure one checkpoint on some dimensions: one pass of the model over all their statements together."""
     started = time.perf_counter()
-    with _loaded(checkpoint, plan.settings) as model, _scratch() as scratch:
+    with loaded(checkpoint, plan.settings) as model, _scratch() as scratch:
         texts = [text for name in dimensions for text in plan.statements[name].texts]
         activations = extract(
             model,
@@ -99,14 +128,11 @@ def _measure_checkpoint(
         reading = (time.perf_counter() - started) / len(texts)
         start = 0
         for name in dimensions:
-            began, statements = time.perf_counter(), plan.statements[name]
-            rows = activations.rows(start, start + statements.n)
-            start += statements.n
-            measured = measure(rows, statements, plan.settings, device=model.device)
-            seconds = time.perf_counter() - began + reading * statements.n
-            result = _result(plan.digest(checkpoint, name), model, statements, measured, seconds)
+            n = plan.statements[name].n
+            result = plan.measure(model, name, activations.rows(start, start + n), reading * n)
+            start += n
             store.save(result)
-            on_progress(statements.n)
+            on_progress(n)
             yield result
 
 
@@ -130,7 +156,7 @@ def _result(
 
 
 @contextmanager
-def _loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[LanguageModel]:
+def loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[LanguageModel]:
     model = load(checkpoint, precision=settings.precision, device=settings.device, device_map=settings.device_map)
     try:
         yield model
@@ -146,7 +172,7 @@ def _scratch() -> Iterator[Path]:
         yield Path(directory)
 
 
-def _identity(checkpoint: Checkpoint) -> str:
+def weights_identity(checkpoint: Checkpoint) -> str:
     """Stands for a checkpoint's weights without loading them: a hub revision by name, files by their content."""
     if checkpoint.repo.startswith("packaged:") or Path(checkpoint.repo).is_absolute():
         files = locate(checkpoint)

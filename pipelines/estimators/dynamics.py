@@ -1,0 +1,49 @@
+"""When a concept becomes readable, and whether it is the same one from then on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from pipelines.estimators.estimate import Estimate
+
+
+def onset(steps: Sequence[int], estimates: Sequence[Estimate], control: Estimate) -> int | None:
+    """The first step whose interval lies wholly above the control's, or ``None``."""
+    above = (step for step, one in zip(steps, estimates, strict=True) if one.above(control))
+    return next(above, None)
+
+
+def step_of_rise(steps: Sequence[int], values: Float[np.ndarray, " steps"], share: float = 0.95) -> int | None:
+    """The first step at which ``share`` of the rise from the first value to the highest is done; ``None`` for none."""
+    first, highest = float(values[0]), float(values.max())
+    if not highest > first:
+        return None
+    return steps[int(np.argmax(values >= first + share * (highest - first)))]
+
+
+def transfer_accuracy(
+    states: Sequence[Float32[np.ndarray, "n d_model"]],
+    weights: Sequence[Float32[np.ndarray, "folds d_model"]],
+    biases: Sequence[Float32[np.ndarray, " folds"]],
+    labels: Bool[np.ndarray, " n"],
+    folds: Int64[np.ndarray, " n"],
+) -> Float[np.ndarray, "fitted applied"]:
+    """Accuracy of the probes fitted at each checkpoint on the activations of each: rows fitted, columns applied.
+
+    Probe ``k`` of a checkpoint was fitted without fold ``k``, and predicts that fold alone; rows in no fold (-1) are
+    not predicted.
+    """
+    tested = folds >= 0
+    matrix = np.empty((len(weights), len(states)))
+    for row, (slopes, offsets) in enumerate(zip(weights, biases, strict=True)):
+        for column, features in enumerate(states):
+            logits = np.einsum("nd,nd->n", features[tested], slopes[folds[tested]]) + offsets[folds[tested]]
+            matrix[row, column] = np.mean((logits > 0) == labels[tested])
+    return matrix
+
+
+def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.ndarray, "n n"]:
+    """Cosine of every two directions."""
+    unit = np.stack([one / np.linalg.norm(one) for one in directions]).astype(np.float64)
+    return unit @ unit.T

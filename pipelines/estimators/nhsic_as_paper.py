@@ -1,0 +1,59 @@
+"""nHSIC as the paper's released code computes it (arXiv 2402.19465), faults included: to be compared with.
+
+In float32, centred on one side, with a bandwidth of 50 √d for every variable, at which the kernel is linear to four
+digits, and a ridge of 1e-5 n. Ill-conditioned where rows differ in norm: values, which cannot be negative, come out so.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+SIGMA = 50.0
+EPSILON = 1e-5
+TRAIN_RATIO = 0.8
+"""The released code measures the first 80 % of the statements, in file order."""
+
+
+def paper_features(features: Float[np.ndarray, "n d"]) -> Float32[Tensor, "m d"]:
+    """The rows that the released code measures, standardised over all rows."""
+    matrix = torch.tensor(features, dtype=torch.float32)
+    matrix = (matrix - matrix.mean(dim=0)) / matrix.std(dim=0).clamp_min(1e-12)
+    return matrix[: int(len(matrix) * TRAIN_RATIO)]
+
+
+def paper_labels(labels: Bool[np.ndarray, " n"]) -> Float32[Tensor, "m 1"]:
+    return torch.tensor(labels[: int(len(labels) * TRAIN_RATIO)], dtype=torch.float32)[:, None]
+
+
+def paper_operator(variable: Float32[Tensor, "m d"]) -> Float32[Tensor, "m m"]:
+    """``R = A (A + ε m I)⁻¹`` with ``A = K H``: one inverse a variable, where the released code takes one a value."""
+    m, d = variable.shape
+    products = variable @ variable.T
+    lengths = products.diagonal()
+    squares = (lengths[:, None] - 2 * products + lengths).abs()
+    kernel = torch.exp(-squares / (2 * SIGMA**2 * d))
+    identity = torch.eye(m)
+    # Subtracting row means would round less; the product with H is what the released code does.
+    centred = kernel @ (identity - torch.ones(m, m) / m)
+    operator: Tensor = centred @ torch.linalg.inv(centred + EPSILON * m * identity)
+    return operator
+
+
+def paper_nhsic(one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"]) -> float:
+    """``tr(R R')`` of two variables' operators."""
+    return float((one * other.T).sum())
+
+
+def paper_null_mean(one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"]) -> float:
+    """What the value is on average when the statements of one variable are permuted."""
+    return float(one.trace() * other.trace()) / (len(one) - 1)
+
+
+def paper_null_quantile(
+    one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"], permutations: int, seed: int
+) -> float:
+    """The 95 % quantile of the value when the statements of one variable are permuted."""
+    rng = np.random.default_rng(seed)
+    orders = [torch.as_tensor(rng.permutation(len(one))) for _ in range(permutations)]
+    return float(torch.tensor([paper_nhsic(one[order][:, order], other) for order in orders]).quantile(0.95))

@@ -1,0 +1,89 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.isotonic import isotonic_regression
+
+from pipelines.estimators.phases import _rising_misfits, fitting_p_value, peak_index, two_phases
+
+STEPS = (0, 100, 200, 300, 400, 500, 1000, 1500, 2000, 2500, 3000)
+PEAKED = np.array([1.0, 2, 3, 4.2, 4, 3.6, 3.1, 2.8, 2.5, 2.2, 2.0])
+
+
+@pytest.fixture(scope="module")
+def digitised():
+    """The paper's Figures 13 to 17, where this machine has them."""
+    root = Path(os.environ.get("TRUSTTRACE_SHARED", Path(__file__).parents[4] / "shared"))
+    path = root / "data" / "paper-figures" / "nhsic.csv"
+    if not path.is_file():
+        pytest.skip("the paper's digitised figures are not on this machine")
+    return pd.read_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "peak", "agreeing"),
+    [
+        ("TruthfulQA", 300, 28), ("Toxigen", 1000, 29), ("ConfAIde", 500, 28), ("StereoSet", 200, 22),
+        ("SST-2", 1000, 22),
+    ],
+)  # fmt: skip
+def test_the_papers_own_curves_peak_where_they_do(digitised, dataset, peak, agreeing):
+    rows = digitised[(digitised["dataset"] == dataset) & (digitised["quantity"] == "I(T,X)")]
+    curves = rows.pivot(index="layer", columns="step", values="value")
+    found = two_phases(tuple(curves.columns), curves.to_numpy(), permutations=50)
+    assert found.peak_step == peak
+    assert found.layers == 32
+    assert abs(found.layers_agreeing - agreeing) <= 4
+    assert found.peak_low <= peak <= found.peak_high
+    assert found.peak_step < 2000  # inside the official recipe's warm-up
+
+
+def test_misfits_of_every_prefix_are_those_of_isotonic_regression(rng):
+    for _ in range(30):
+        curve = rng.normal(size=12)
+        expected = [((curve[:k] - isotonic_regression(curve[:k])) ** 2).sum() for k in range(1, 13)]
+        np.testing.assert_allclose(_rising_misfits(curve), expected, atol=1e-12)
+
+
+def test_a_rise_and_fall_is_found_significant_where_it_turns():
+    found = two_phases(STEPS, np.stack([PEAKED, PEAKED * 2]))
+    assert found.peak_step == 300
+    assert found.layers_agreeing == 2
+    assert found.explained == pytest.approx(1)
+    assert found.p_value < 0.01
+    assert found.compresses
+    assert found.rise == pytest.approx(3.2 * 1.5)
+    assert found.fall == pytest.approx(2.2 * 1.5)
+
+
+def test_a_steady_rise_or_fall_or_noise_does_not_compress(rng):
+    steady = np.linspace(0, 1, 11)
+    for curve in (steady, -steady):
+        jagged = curve + 0.02 * rng.normal(size=(1, 11))
+        assert not two_phases(STEPS, jagged).compresses
+    verdicts = [
+        two_phases(STEPS, rng.normal(size=(1, 11)), seed=seed, permutations=60).compresses for seed in range(40)
+    ]
+    assert np.mean(verdicts) < 0.2
+
+
+def test_the_peaks_interval_is_that_of_the_resampled_curves(rng):
+    replicates = np.stack([np.roll(PEAKED, shift)[None] for shift in (0,) * 15 + (1,) * 5])
+    replicates[15:, :, 0] = 0.5
+    found = two_phases(STEPS, PEAKED[None], replicates)
+    assert (found.peak_step, found.peak_low, found.peak_high) == (300, 300, 400)
+
+
+def test_change_points_ignore_a_single_late_spike():
+    spiked = PEAKED.copy()
+    spiked[-1] = 4.3
+    assert np.argmax(spiked) == 10
+    assert peak_index(spiked) == 3
+
+
+def test_fitting_is_a_steady_rise(rng):
+    assert fitting_p_value(np.linspace(0, 1, 11) + 0.05 * rng.normal(size=11)) < 0.01
+    assert fitting_p_value(-np.linspace(0, 1, 11)) > 0.9
+    assert fitting_p_value(rng.permutation(np.arange(11.0))) > 0.01
