@@ -60,7 +60,9 @@ def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
     with entry_point_run(f"probe {options.model}", params) as run:
         # What can be found wrong at once is, before a series is trained or fetched.
         known = None if options.model == EMBEDDED else find_series(options.model)
-        statements = _inspected_statements(options)
+        statements = inspected_statements(
+            options.dimensions, options.data, limit=options.limit, as_released=options.settings.protocol == "paper"
+        )
         series = known or _embedded_series()
         plan = SweepPlan(_probed_checkpoints(series, options.checkpoints), statements, options.settings)
         floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
@@ -88,17 +90,15 @@ def _embedded_series() -> CheckpointSeries:
     return find_series(str(ensure_series_with_bar(SeriesConfig())), name=EMBEDDED)
 
 
-def _inspected_statements(options: ProbeOptions) -> dict[str, LabelledStatements]:
+def inspected_statements(
+    dimensions: Sequence[Dimension], data: str, *, limit: int, as_released: bool = False
+) -> dict[str, LabelledStatements]:
     """Every dimension's statements, once their quality report is shown, logged, and no reason to refuse them."""
-    reports = inspect_statements(options.dimensions, options.data, limit=options.limit)
+    reports = inspect_statements(dimensions, data, limit=limit)
     print("\n\n".join(render(one) for one in reports), end="\n\n")  # noqa: T201
     log_quality(reports)
     refuse(reports)
-    released = options.settings.protocol == "paper"
-    return {
-        one.name: load_statements(one, options.data, limit=options.limit, as_released=released)
-        for one in options.dimensions
-    }
+    return {one.name: load_statements(one, data, limit=limit, as_released=as_released) for one in dimensions}
 
 
 def _probed_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
@@ -169,7 +169,9 @@ def _promote(trained: Sequence[Found]) -> dict[str, Found]:
             champions[one.result.dimension] = one
     for one in champions.values():
         if one.vector is not None:
-            promote_champion(one.vector, _validation(one), len(trained))
+            champion = promote_champion(one.vector, _validation(one), len(trained))
+            if champion.uri != one.vector.uri:
+                print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
     return champions
 
 

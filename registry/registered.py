@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput, Mismatch
@@ -11,6 +12,8 @@ from registry.vectors import Lineage, SteeringVector
 
 CHAMPION = "champion"
 """The alias of the version that a service serves."""
+
+CALIBRATION_TAG = "calibration"
 
 CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
 VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
@@ -73,6 +76,12 @@ class RegisteredVector:
     @property
     def checkpoint_step(self) -> int:
         return int(self.tags["checkpoint_step"])
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `-e calibrate` measured for this version, if it did. Raises ``CorruptFile``."""
+        text = self.tags.get(CALIBRATION_TAG)
+        return None if text is None else Calibration.from_json(text)
 
     def require_agrees(self, dimension: str, layer: int, lineage: Lineage) -> None:
         """Raise ``Mismatch`` when a file from this version says something else than its tags."""
@@ -146,6 +155,16 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
         f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
         f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.\n\n{measured}"
     ).rstrip()
+
+
+def calibration_tags(calibration: Calibration) -> dict[str, str]:
+    """The curve for programs, and beside it what a person looks for in the UI."""
+    return {
+        CALIBRATION_TAG: calibration.to_json(),
+        "calibrated_range": f"{calibration.low:g} to {calibration.high:g}",
+        "recommended_strength": f"{calibration.recommended:g}",
+        "calibration_run": calibration.run_id,
+    }
 
 
 def _ui_path(uri: str) -> str:

@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from registry import flavor
+from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, NotFound
 from registry.registered import (
@@ -22,6 +23,7 @@ from registry.registered import (
     VECTOR_TAGS,
     RegisteredCheckpoint,
     RegisteredVector,
+    calibration_tags,
     checkpoint_alias,
     checkpoint_name,
     checkpoint_tags,
@@ -164,14 +166,29 @@ class VectorStore:
                 raise NotFound(f"{name} has no version {version}; {self._what_exists(name)}") from error
         return _vector(found, tuple(found.aliases))
 
-    def list(self, model: str, dimension: str | None = None) -> list[RegisteredVector]:
-        """All versions of a model's vectors, the newest first in each dimension; one without our tags is left out."""
+    def dimensions(self, model: str) -> tuple[str, ...]:
+        """The dimensions that have registered vectors of ``model``."""
         prefix = vector_name(model, "")
         with reachable():
-            dimensions = [name.removeprefix(prefix) for name in model_names(self._client, prefix)]
-            # The vectors of a model called tiny.v2 begin with "steer.tiny." too; dimensions have no dots.
-            chosen = [one for one in dimensions if "." not in one and dimension in (None, one)]
+            found = [name.removeprefix(prefix) for name in model_names(self._client, prefix)]
+        # The vectors of a model called tiny.v2 begin with "steer.tiny." too; dimensions have no dots.
+        return tuple(one for one in found if "." not in one)
+
+    def list(self, model: str, dimension: str | None = None) -> list[RegisteredVector]:
+        """All versions of a model's vectors, the newest first in each dimension; one without our tags is left out."""
+        chosen = [one for one in self.dimensions(model) if dimension in (None, one)]
+        with reachable():
             return [vector for one in chosen for vector in self._versions(vector_name(model, one))]
+
+    def experiment_id(self, registered: RegisteredVector) -> str | None:
+        """The experiment of the run that a version came from, if that run is still there."""
+        with reachable():
+            try:
+                return str(self._client.get_run(registered.run_id).info.experiment_id)
+            except MlflowException as error:
+                if error.error_code not in _MISSING:
+                    raise
+                return None
 
     def _versions(self, name: str) -> Iterator[RegisteredVector]:
         aliases = aliases_of(self._client, name)
@@ -203,6 +220,13 @@ class VectorStore:
         with reachable():
             self._client.set_registered_model_alias(registered.name, alias, registered.version)
             self._client.set_model_version_tag(registered.name, registered.version, f"{alias}_because", reason)
+
+    def calibrate(self, registered: RegisteredVector, calibration: Calibration) -> RegisteredVector:
+        """Store what was measured with a version; an earlier calibration of it is replaced."""
+        with reachable():
+            for key, value in calibration_tags(calibration).items():
+                self._client.set_model_version_tag(registered.name, registered.version, key, value)
+        return self.get(registered.name, registered.version)
 
     @contextmanager
     def _directory(self, registered: RegisteredVector) -> Iterator[str]:

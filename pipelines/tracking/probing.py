@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -14,7 +15,8 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.controls import Floors
 from pipelines.sweep.unit import LayerDirection, ProbeScore, UnitResult
 from pipelines.tracking.runs import Point, child_run, code_commit, log_points
-from registry.store import CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
+from registry.errors import NotFound
+from registry.store import CHAMPION, CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
 CURVES = ("accuracy", "accuracy_low", "accuracy_high", "auroc", "bits")
@@ -44,22 +46,24 @@ class UnitLog:
             source = LoggedModelInput(model_id=checkpoint.model_id)
             mlflow.log_input(_dataset(statements), context="probing", model=source)
             vectors = tuple(
-                self._register(result, result.direction(layer), checkpoint, run_id) for layer in layers_to_register
+                register_direction(self._vectors, result, layer, checkpoint, run_id) for layer in layers_to_register
             )
             log_points(run_id, _profile_points(result, floors, random_init), _params(result))
         return vectors
 
-    def _register(
-        self, result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
-    ) -> RegisteredVector:
-        vector, probe = _vector_and_probe(result, found, checkpoint, run_id)
-        score = result.score(found.layer)
-        metrics = {
-            f"{result.dimension}/probe_accuracy": score.accuracy.value,
-            f"{result.dimension}/validation_accuracy": score.validation_accuracy,
-            f"{result.dimension}/direction_auroc": found.held_out_auroc,
-        }
-        return self._vectors.register(vector, probe, metrics, unit_digest=result.digest)
+
+def register_direction(
+    store: VectorStore, result: UnitResult, layer: int, checkpoint: RegisteredCheckpoint, run_id: str
+) -> RegisteredVector:
+    """The version of a unit's direction at one layer, with its probe and its scores; made under the active run."""
+    found, score = result.direction(layer), result.score(layer)
+    vector, probe = _vector_and_probe(result, found, checkpoint, run_id)
+    metrics = {
+        f"{result.dimension}/probe_accuracy": score.accuracy.value,
+        f"{result.dimension}/validation_accuracy": score.validation_accuracy,
+        f"{result.dimension}/direction_auroc": found.held_out_auroc,
+    }
+    return store.register(vector, probe, metrics, unit_digest=result.digest)
 
 
 def _tags(result: UnitResult) -> dict[str, str]:
@@ -171,10 +175,19 @@ def log_curves(
     log_points(run_id, points)
 
 
-def promote_champion(vector: RegisteredVector, validation_accuracy: float, candidates: int) -> None:
-    """Alias ``champion``, with the rule it was chosen by."""
+def promote_champion(vector: RegisteredVector, validation_accuracy: float, candidates: int) -> RegisteredVector:
+    """Give ``vector`` the alias ``champion``, with the rule it was chosen by, and return the champion.
+
+    A champion that was calibrated stays: it was chosen by what it does, and its range is what a service enforces.
+    """
+    store = VectorStore()
+    with suppress(NotFound):
+        champion = store.get(vector.name, f"@{CHAMPION}")
+        if champion.calibration is not None:
+            return champion
     reason = f"highest validation accuracy of {candidates} units in its sweep: {validation_accuracy:.4f}"
-    VectorStore().promote(vector, reason=reason)
+    store.promote(vector, reason=reason)
+    return vector
 
 
 def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:

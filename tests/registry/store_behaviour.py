@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from registry import versions
+from registry.calibration import Calibration, CalibrationPoint
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.store import CheckpointStore, VectorStore
@@ -125,6 +126,17 @@ class StoreBehaviour:
         assert first == second
         assert [one.version for one in VectorStore().list("tiny")] == ["1"]
         assert [one.version for one in CheckpointStore().list("tiny")] == ["1"]
+
+    def test_a_calibration_stays_with_its_version_and_a_later_one_replaces_it(self, tracking):
+        registered = register()
+        assert registered.calibration is None
+        points = (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0),)
+        for high in (2.0, 3.0):
+            measured = Calibration(-1.0, high, 1.0, 1.34, points, n=9, statements_digest="s", run_id="r")
+            assert VectorStore().calibrate(registered, measured).calibration == measured
+        (listed,) = VectorStore().list("tiny")
+        assert listed.calibration == measured
+        assert listed.tags["calibrated_range"] == "-1 to 3"
 
     def test_descriptions_lead_from_a_vector_to_its_checkpoint_and_run(self, tracking):
         registered = register()

@@ -1,0 +1,55 @@
+"""Find how far a model can be steered: the layer and the strengths at which each registered direction works.
+
+    python -m pipelines.calibrate --model smollm2
+    mlflow run . -e calibrate -P model=EleutherAI/pythia-70m -P checkpoint=last
+
+For each dimension the mass-mean directions of several layers are tried at a few strengths on held-out statements and
+held-out prose. The best layer's vector is registered with its whole curve and its safe range, which a service enforces.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipelines.cli import run_command
+from pipelines.statements.declared import choose_dimensions
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
+    dimensions = choose_dimensions(given.dimensions, given.data)
+    # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
+    from pipelines.calibrating import CalibrateOptions, run_calibration
+    from pipelines.sweep.settings import ProbeSettings
+
+    options = CalibrateOptions(
+        model=given.model,
+        checkpoint=given.checkpoint,
+        dimensions=dimensions,
+        data=given.data,
+        limit=given.limit,
+        layers=given.layers,
+        settings=ProbeSettings(seeds=given.seeds, precision=given.precision, device=given.device),
+    )
+    run_calibration(options, vars(given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pipelines.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", default="smollm2", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
+    add("--checkpoint", default="last", help="a step, a revision, first or last [%(default)s]")
+    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
+    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
+    add("--layers", default="auto", help="layers to try, separated by commas; auto spreads five [%(default)s]")
+    add("--seeds", type=int, default=3, help="as in probe, whose cached results are used again [%(default)s]")
+    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
+    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,66 @@
+"""What steering with a vector was measured to do: its safe range of strengths, and the curve behind it."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+from registry.errors import CorruptFile, InvalidInput
+
+PERPLEXITY_CAP = 1.34
+"""Perplexity on held-out prose over that of the unsteered model, at most: where arXiv 2402.19465 draws the line."""
+
+
+@dataclass(frozen=True)
+class CalibrationPoint:
+    """One strength on the curve, measured on statements that the vector was not fitted on."""
+
+    strength: float
+    perplexity_ratio: float
+    """Perplexity on held-out prose, over that of the unsteered model."""
+    shift: float
+    """By how many nats the log-probability of trustworthy statements rose against untrustworthy ones."""
+    shift_low: float
+    shift_high: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The strengths at which a vector may be used on the model that it was calibrated on.
+
+    Raises ``InvalidInput`` when the range does not hold zero, or the recommended strength lies outside of it.
+    """
+
+    low: float
+    high: float
+    """The model stays fluent from ``low`` to ``high``: perplexity at most ``perplexity_cap`` times the unsteered."""
+    recommended: float
+    """The strength that shifts most at little cost; 0 when none shifts in the wanted direction."""
+    perplexity_cap: float
+    points: tuple[CalibrationPoint, ...]
+    """In order of strength."""
+    n: int
+    """Statements behind each shift."""
+    statements_digest: str
+    run_id: str
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= 0 <= self.high):
+            raise InvalidInput(f"the calibrated range is {self.low} to {self.high}; it must be finite and hold 0")
+        if not self.low <= self.recommended <= self.high:
+            raise InvalidInput(f"the recommended strength {self.recommended} is not within {self.low} to {self.high}")
+
+    def allows(self, strength: float) -> bool:
+        return self.low <= strength <= self.high
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Calibration":
+        """The inverse of ``to_json``. Raises ``CorruptFile`` for anything else."""
+        try:
+            content = json.loads(text)
+            points = tuple(CalibrationPoint(**point) for point in content.pop("points"))
+            return cls(points=points, **content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CorruptFile(f"the calibration cannot be read ({error}); calibrate the vector again") from error

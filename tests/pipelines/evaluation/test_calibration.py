@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.mass_mean import MassMean
+from pipelines.evaluation.calibration import Effect, Texts, calibrate, recommend, safe_range, settings_to_measure
+from serving.model.language_model import load
+from serving.model.sources import find_series
+
+
+def point(strength, ratio, low=0.1, value=None):
+    value = low + 0.1 if value is None else value
+    return Effect(1, strength, ratio, Estimate(value, low, value + 0.1, 50))
+
+
+def test_the_safe_range_ends_at_the_first_strength_beyond_the_cap():
+    curve = [point(-4, 1.2), point(-2, 1.5), point(-1, 1.1), point(0, 1), point(2, 1.3), point(4, 1.35), point(8, 1.0)]
+    assert safe_range(curve) == (-1, 2)
+
+
+def test_where_the_weakest_strength_is_beyond_the_cap_only_zero_is_safe():
+    assert safe_range([point(-1, 2.0), point(0, 1), point(1, 2.0)]) == (0, 0)
+
+
+def test_recommended_is_the_largest_shift_that_is_certain_and_cheap():
+    curve = [point(1, 1.02, value=0.3), point(2, 1.09, value=0.6), point(3, 1.12, value=0.9)]
+    assert recommend([*curve, point(2.5, 1.05, low=-0.1, value=0.8)]) == 2
+    assert recommend([point(-2, 1.0, value=5.0), point(2, 1.0, low=-0.01)]) == 0
+
+
+@pytest.fixture
+def model(series_directory):
+    return load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+
+
+def texts(model):
+    openings = ("the city is", "you are", "a letter of the city is", "Paris is")
+    statements = [f"{opening} {word}" for opening in openings for word in ("kind", "cruel")]
+    labels = np.tile([True, False], len(openings))
+    return Texts.measured(model, statements, labels, np.arange(8) // 2, ["the city of Paris is in France ."] * 3)
+
+
+def towards(model, word, other, scale):
+    """At the last layer of a model with tied embeddings this direction raises ``word`` against ``other``."""
+    ids = model.tokenizer.convert_tokens_to_ids([word, other])
+    difference = (
+        model.network.get_input_embeddings().weight[ids[0]] - model.network.get_input_embeddings().weight[ids[1]]
+    )
+    unit = (difference / difference.norm()).numpy()
+    return MassMean(unit, 1.0, scale, 0.0)
+
+
+def test_a_direction_that_must_work_is_chosen_over_its_opposite_and_beats_random_ones(model):
+    good = towards(model, "kind", "cruel", 0.02)
+    bad = towards(model, "cruel", "kind", 0.02)
+    measured = []
+    found = calibrate(model, {1: bad, 2: good}, texts(model), texts(model), on_setting=lambda: measured.append(1))
+    assert found.layer == 2
+    assert found.low < 0 < found.recommended <= found.high
+    assert found.tested.works
+    assert found.beats_random
+    assert [one.strength for one in found.curve] == sorted(one.strength for one in found.curve)
+    shifts = [one.shift.value for one in found.curve]
+    assert shifts == sorted(shifts)
+    assert len(measured) <= settings_to_measure(2)
+
+
+def test_a_direction_that_does_the_opposite_is_recommended_at_no_strength(model):
+    found = calibrate(model, {2: towards(model, "cruel", "kind", 0.02)}, texts(model), texts(model))
+    assert found.recommended == 0
+    assert not found.tested.works
+    assert not found.beats_random
+
+
+def test_offsets_have_the_length_of_the_strength_in_standard_deviations(model, monkeypatch):
+    from pipelines.evaluation import calibration
+
+    seen = []
+    real = calibration.likelihoods
+
+    def spy(model, given, offsets=None, **options):
+        seen.extend((layer, float(torch.linalg.norm(offset))) for layer, offset in (offsets or {}).items())
+        return real(model, given, offsets, **options)
+
+    monkeypatch.setattr(calibration, "likelihoods", spy)
+    calibrate(model, {0: towards(model, "kind", "cruel", 0.5)}, texts(model), texts(model))
+    lengths = {round(length, 3) for _, length in seen}
+    assert lengths == {round(0.5 * abs(strength), 3) for strength in (*calibration.CURVE, 2.0)}

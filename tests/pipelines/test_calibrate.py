@@ -1,0 +1,89 @@
+"""Calibration as a user runs it, on a tiny series and a real tracking store."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.calibrate import main
+from pipelines.cli import run_command
+from pipelines.probe import main as probe
+from registry.store import VectorStore
+
+FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
+
+
+@pytest.fixture
+def arguments(series_directory, tmp_path, tracking, cache):
+    rng = np.random.default_rng(0)
+    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(40)})
+    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
+    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
+    data = f"toxicity={tmp_path / 'toxicity.csv'}"
+    return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--seeds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short_prose(monkeypatch):
+    """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
+    sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
+    monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: sentences * 30)
+
+
+def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
+    assert run_command(main, [*arguments, "--layers", "1,2"]) == 0
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    calibration = champion.calibration
+    assert calibration is not None
+    assert champion.layer in (1, 2)
+    assert champion.checkpoint_step == 100
+    assert champion.tags["champion_because"].startswith("calibrated: ")
+    assert calibration.low <= 0 <= calibration.high
+    assert {point.strength for point in calibration.points} >= {-8.0, 0.0, 8.0}
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.run_id == calibration.run_id
+    assert run.data.metrics["toxicity/layer"] == champion.layer
+    client = mlflow.MlflowClient()
+    table = pd.read_csv(client.download_artifacts(run.info.run_id, "calibration.csv"))
+    assert set(table["layer"]) == {1, 2}
+    assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "random"}
+    figures = [Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")]
+    assert figures == ["toxicity_calibration.png"]
+    assert champion.uri in capsys.readouterr().out
+
+
+def test_calibrated_again_it_is_the_same_version_with_the_same_curve(arguments):
+    run_command(main, [*arguments, "--layers", "2"])
+    first = VectorStore().resolve("steer.mini.toxicity@champion")
+    run_command(main, [*arguments, "--layers", "2"])
+    second = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert second.version == first.version
+    assert second.calibration.points == first.calibration.points
+    assert second.calibration.run_id != first.calibration.run_id
+
+
+def test_a_later_probe_leaves_a_calibrated_champion_where_it_is(arguments, capsys):
+    run_command(main, [*arguments, "--layers", "2"])
+    calibrated = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert run_command(probe, [*arguments, "--checkpoints", "0"]) == 0
+    assert VectorStore().resolve("steer.mini.toxicity@champion") == calibrated
+    assert f"{calibrated.uri} is calibrated and stays champion" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--layers", "3"], "layer 3 does not exist: mini has 3 layers, 0 to 2"),
+        (["--layers", "deep"], "layers 'deep' is neither 'auto' nor numbers"),
+        (["--checkpoint", "all"], "checkpoint 'all' selects 3 trained checkpoints"),
+        (["--checkpoint", "init"], "selects 0 trained checkpoints"),
+        (["--checkpoint", "50"], "50"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, capsys):
+    assert run_command(main, [*arguments, *more]) == 2
+    assert sentence in capsys.readouterr().err
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.status == "FAILED"

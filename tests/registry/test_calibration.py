@@ -1,0 +1,31 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.calibration import Calibration, CalibrationPoint
+from registry.errors import CorruptFile, InvalidInput
+
+POINTS = (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0), CalibrationPoint(2.0, 1.05, 0.4, 0.3, 0.5))
+WHOLE = Calibration(-2.0, 4.0, 2.0, 1.34, POINTS, n=96, statements_digest="abc", run_id="run")
+
+
+@given(st.text(max_size=40))
+def test_what_is_no_calibration_is_refused_in_one_way(text):
+    with pytest.raises(CorruptFile, match="calibrate the vector again"):
+        Calibration.from_json(text)
+
+
+def test_it_survives_a_round_trip():
+    assert Calibration.from_json(WHOLE.to_json()) == WHOLE
+
+
+def test_it_says_which_strengths_are_safe():
+    assert [WHOLE.allows(strength) for strength in (-2.1, -2.0, 0.0, 4.0, 4.1)] == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("change", [{"low": 0.5}, {"high": -1.0}, {"recommended": 5.0}, {"high": float("nan")}])
+def test_a_range_without_zero_or_its_recommendation_is_no_range(change):
+    with pytest.raises(InvalidInput):
+        dataclasses.replace(WHOLE, **change)
