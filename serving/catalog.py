@@ -1,0 +1,227 @@
+"""From the registry to the live bank: aliases followed, vectors checked, banks swapped whole.
+
+A request reads ``Catalog.live`` once and keeps what it got, so that a swap while it runs changes nothing for it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError, Unavailable
+from registry.registered import CHAMPION, RegisteredVector, checkpoint_name, vector_name
+from registry.store import VectorStore
+from registry.vectors import LinearProbe
+from serving.model.language_model import LanguageModel, require_layer
+from serving.model.steering_bank import LiveVector, SteeringBank
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A vector that can be steered with, and what lies beside it."""
+
+    vector: LiveVector
+    probe: LinearProbe | None
+    experiment_id: str | None
+    """Where the run is in MLflow's UI."""
+
+    @property
+    def registered(self) -> RegisteredVector:
+        return self.vector.registered
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is served at one moment."""
+
+    bank: SteeringBank
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    """By reference; those of the bank, in its order."""
+    refused: Mapping[str, TrustTraceError] = field(default_factory=dict)
+    """Dimensions that have registered vectors and no champion that can be served, and why."""
+
+    def champion(self, dimension: str) -> Loaded | None:
+        row = self.bank.champions.get(dimension)
+        return None if row is None else self.loaded[self.bank.vectors[row].reference]
+
+
+@dataclass(frozen=True)
+class RegistryHealth:
+    reached: bool = False
+    """Whether the registry has ever answered."""
+    answers: bool = False
+    """Whether it answered when it was last asked."""
+    problem: str = ""
+    """What it said instead of an answer."""
+    last_answer: float | None = None
+    """When it last answered, in seconds since the epoch."""
+
+
+class Catalog:
+    """The live vectors of one model. Every method may be called from any thread; all but the properties may wait.
+
+    Champions follow their aliases at each ``refresh``; vectors that an administrator loaded stay until unloaded.
+    """
+
+    def __init__(self, model: LanguageModel, connect: Callable[[], VectorStore] = VectorStore) -> None:
+        self._model, self._connect = model, connect
+        self._live = Live(SteeringBank(model.checkpoint.model, model.d_model))
+        self._health = RegistryHealth()
+        self._extra: dict[str, Loaded] = {}
+        self._store: VectorStore | None = None
+        self._changing = threading.Lock()
+        self._stopped = threading.Event()
+        self.swaps = 0
+        """How often the bank was replaced."""
+
+    @property
+    def live(self) -> Live:
+        return self._live
+
+    @property
+    def health(self) -> RegistryHealth:
+        return self._health
+
+    def follow(self, seconds: float) -> None:
+        """Refresh every so many seconds on a thread of its own, until ``stop``."""
+        threading.Thread(target=self._poll, args=(seconds,), name="catalog", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def refresh(self) -> None:
+        """Look where the aliases point now. When the registry does not answer, what is live stays live."""
+        with self._changing:
+            try:
+                champions, refused = self._champions()
+            except Unavailable as error:
+                if self._health.answers or not self._health.problem:
+                    logger.error("registry out of reach, serving what is loaded: %s", error)
+                self._health = replace(self._health, answers=False, problem=str(error))
+                return
+            if not self._health.answers:
+                logger.info("registry reached; champions: %s", ", ".join(champions) or "none")
+            self._swap(champions, refused)
+            self._health = RegistryHealth(reached=True, answers=True, last_answer=time.time())
+
+    def load(self, reference: str) -> Loaded:
+        """Make a version live beside the champions. Raises ``NotFound``, ``Mismatch``, ``Unavailable``, …"""
+        with self._changing:
+            registered = self.store().resolve(reference)
+            found = self._current(registered)
+            self._extra[found.vector.reference] = found
+            self._swap(self._live_champions(), self._live.refused)
+            return found
+
+    def unload(self, reference: str) -> Loaded:
+        """Take back a ``load``. Raises ``NotFound`` for what is not live, ``Mismatch`` for a champion."""
+        with self._changing:
+            found = self._extra.get(reference)
+            if found is None:
+                champions = [one.vector.reference for one in self._live_champions().values()]
+                if reference in champions:
+                    raise Mismatch(f"{reference} is live as champion; promote another version and it goes by itself")
+                raise NotFound(f"{reference} is not loaded; loaded: {', '.join(self._extra) or 'none'}")
+            del self._extra[reference]
+            self._swap(self._live_champions(), self._live.refused)
+            return found
+
+    def store(self) -> VectorStore:
+        """The registry's vectors. Raises ``Unavailable``."""
+        if self._store is None:
+            self._store = self._connect()
+        return self._store
+
+    def _poll(self, seconds: float) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.refresh()
+            except Exception:
+                logger.exception("the registry could not be read; trying again")
+                self._health = replace(self._health, answers=False, problem="the registry could not be read")
+            self._stopped.wait(seconds)
+
+    def _champions(self) -> tuple[dict[str, Loaded], dict[str, TrustTraceError]]:
+        champions: dict[str, Loaded] = {}
+        refused: dict[str, TrustTraceError] = {}
+        model = self._model.checkpoint.model
+        for dimension in self.store().dimensions(model):
+            try:
+                registered = self.store().resolve(f"{vector_name(model, dimension)}@{CHAMPION}")
+                champions[dimension] = self._current(registered)
+            except Unavailable:
+                raise
+            except TrustTraceError as error:
+                refused[dimension] = error
+                if str(self._live.refused.get(dimension)) != str(error):
+                    logger.error("no champion of %s can be served: %s", dimension, error)
+        return champions, refused
+
+    def _current(self, registered: RegisteredVector) -> Loaded:
+        """``registered`` loaded, with what its tags say now: a version can be calibrated after it went live."""
+        known = self._live.loaded.get(f"{registered.name}/{registered.version}")
+        if known is None:
+            return self._load(registered)
+        if known.registered == registered:
+            return known
+        return replace(known, vector=LiveVector(registered, known.vector.vector))
+
+    def _load(self, registered: RegisteredVector) -> Loaded:
+        store, width = self.store(), self._model.d_model
+        require_belongs(registered, self._model)
+        try:
+            vector = LiveVector(registered, store.load(registered, d_model=width))
+            vector.vector.require_fits(model=self._model.checkpoint.model, d_model=width)
+            return Loaded(vector, store.load_probe(registered, d_model=width), store.experiment_id(registered))
+        except TrustTraceError:
+            raise
+        except Exception as error:  # whatever an artifact store raises for a file that is gone
+            raise CorruptFile(
+                f"{registered.uri} could not be read ({type(error).__name__}); register it again"
+            ) from error
+
+    def _live_champions(self) -> dict[str, Loaded]:
+        found = {dimension: self._live.champion(dimension) for dimension in self._live.bank.champions}
+        return {dimension: one for dimension, one in found.items() if one is not None}
+
+    def _swap(self, champions: Mapping[str, Loaded], refused: Mapping[str, TrustTraceError]) -> None:
+        loaded = self._extra | {one.vector.reference: one for one in champions.values()}
+        rows = {reference: row for row, reference in enumerate(loaded)}
+        bank = SteeringBank(
+            self._live.bank.model,
+            self._live.bank.d_model,
+            tuple(one.vector for one in loaded.values()),
+            {dimension: rows[one.vector.reference] for dimension, one in champions.items()},
+        )
+        if bank.identity != self._live.bank.identity or bank.champions != self._live.bank.champions:
+            self.swaps += 1
+            served = ", ".join(f"{dimension} {one.vector.reference}" for dimension, one in champions.items())
+            logger.info("bank swapped; champions: %s", served or "none")
+        self._live = Live(bank, loaded, refused)
+
+
+def require_belongs(registered: RegisteredVector, model: LanguageModel) -> None:
+    """Raise ``Mismatch`` unless a version's tags say that it belongs to the model that is served.
+
+    A vector of any checkpoint of the model's series will do: steering a model with vectors from earlier in its
+    pre-training is what the series is for. One that claims the very checkpoint must have been made from its weights.
+    """
+    served, tags = model.checkpoint, registered.tags
+    series = registered.checkpoint_uri.removeprefix("models:/").rpartition("/")[0]
+    if series != checkpoint_name(served.model):
+        raise Mismatch(
+            f"{registered.uri} was made from {series} and the model served is {checkpoint_name(served.model)}"
+        )
+    width = tags.get("d_model", str(model.d_model))
+    if width != str(model.d_model):
+        raise Mismatch(f"{registered.uri} has d_model {width} and {served.model} has {model.d_model}")
+    require_layer(model, registered.layer)
+    revision, digest = tags.get("checkpoint_revision"), tags.get("weights_digest", model.weights_digest)
+    if revision == served.revision and digest != model.weights_digest:
+        raise Mismatch(
+            f"{registered.uri} was made from weights {digest[:12]} at {served.label} and the weights served there are "
+            f"{model.weights_digest[:12]}; probe the model that is served"
+        )

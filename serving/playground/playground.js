@@ -1,0 +1,207 @@
+/** The page: reads the setting, asks for both answers, shows what came back. */
+
+import { answerCard, difference } from "./answers.js";
+import { call } from "./api.js";
+import { announce, byId, element } from "./dom.js";
+import { compared, steerings, streamed } from "./generation.js";
+import { noSuchVectors, noVectors, problem } from "./problems.js";
+import { DEFAULTS, fromHash, toHash } from "./setting.js";
+import { strengthControl } from "./strengths.js";
+import { coloured, legend, summary } from "./tokens.js";
+import { lineage } from "./vectors.js";
+
+const form = byId("setting");
+const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
+const page = { model: "", dimensions: [], controls: [], scores: null, running: null };
+
+const access = (signal) => ({ key: byId("key").value, signal });
+const fetched = async (path) => (await call(path, access())).json();
+
+function readOption(name) {
+  const { type, checked, valueAsNumber, value } = form.elements[name];
+  return type === "checkbox" ? checked : type === "number" ? valueAsNumber : value;
+}
+
+/** Strengths in the address are kept until there are controls to show them. */
+function readStrengths() {
+  if (!page.model) return fromHash(location.hash).strengths;
+  return Object.fromEntries(page.controls.map((control) => [control.dimension, control.strength()]));
+}
+
+function readSetting() {
+  const options = Object.keys(DEFAULTS).map((name) => [name, readOption(name)]);
+  return { ...Object.fromEntries(options), strengths: readStrengths() };
+}
+
+function showSetting() {
+  const { strengths, ...options } = fromHash(location.hash);
+  for (const [name, value] of Object.entries(options)) {
+    const control = form.elements[name];
+    if (control.type === "checkbox") control.checked = value;
+    else control.value = value;
+  }
+  for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
+  if (page.model) showNotices(Object.keys(strengths));
+}
+
+/** Say what the page was asked for and the service lacks. */
+function showNotices(asked) {
+  const steerable = page.controls.map((control) => control.dimension);
+  const missing = asked.filter((dimension) => !steerable.includes(dimension));
+  byId("notice").replaceChildren(
+    ...(steerable.length ? [] : [noVectors(page.model)]),
+    ...(missing.length ? [noSuchVectors(missing)] : []),
+  );
+}
+
+const keepInAddress = () => history.replaceState(null, "", toHash(readSetting()));
+
+function showService({ model, mlflow_ui: ui, data }) {
+  const vectors = data.map((one) => one.vector).filter(Boolean);
+  byId("model").textContent = `${model} · ${vectors.length} live vector${vectors.length === 1 ? "" : "s"}`;
+  byId("vectors").replaceChildren(lineage(ui, vectors));
+}
+
+/** One control a dimension; those without a live vector are shown, and cannot be moved. */
+function layOut(dimensions) {
+  const controls = dimensions.map(strengthControl);
+  page.dimensions = dimensions;
+  page.controls = controls.filter((_, index) => dimensions[index].vector);
+  byId("strengths").replaceChildren(...controls.map((control) => control.node));
+  byId("reset").hidden = !page.controls.length;
+  form.elements.colour.replaceChildren(
+    element("option", { value: "" }, "no probe"),
+    ...page.controls.map(({ dimension }) => element("option", { value: dimension }, `${dimension} probe`)),
+  );
+}
+
+/** Ask what is served and lay out the page for it; again and again while the model loads. */
+async function load() {
+  try {
+    const [models, dimensions] = await Promise.all([fetched("models"), fetched("steering/dimensions")]);
+    page.model = models.data[0].id;
+    layOut(dimensions.data);
+    showService(dimensions);
+    showSetting();
+    setRunning(null);
+  } catch (error) {
+    byId("model").textContent = "";
+    byId("notice").replaceChildren(problem(error));
+    if (error.status === 401) byId("access").open = true;
+    if (error.status === 503) setTimeout(load, 1000 * (error.retryAfter ?? 2));
+  }
+}
+
+async function follow(card, setting, steering, signal) {
+  try {
+    for await (const event of streamed(page.model, setting, steering, access(signal))) card.add(event);
+    card.end();
+  } catch (error) {
+    closeCard(card, error);
+  }
+}
+
+function closeCard(card, error) {
+  if (error.name === "AbortError") card.end("stopped");
+  else card.fail(error);
+}
+
+async function together(setting, signal) {
+  try {
+    const answers = await compared(page.model, setting, access(signal));
+    for (const [name, card] of Object.entries(cards)) {
+      card.add(answers[name]);
+      card.end();
+    }
+  } catch (error) {
+    for (const card of Object.values(cards)) closeCard(card, error);
+  }
+}
+
+async function generate(setting, signal) {
+  for (const card of Object.values(cards)) card.begin();
+  if (!setting.stream) return together(setting, signal);
+  const steering = steerings(setting);
+  await Promise.all(Object.entries(cards).map(([name, card]) => follow(card, setting, steering[name], signal)));
+}
+
+/** Colour both answers by the chosen probe; they are scored once for all dimensions. */
+async function colour() {
+  const dimension = page.dimensions.find((one) => one.dimension === readOption("colour"));
+  const written = Object.values(cards).filter((card) => card.text());
+  byId("legend").hidden = !dimension;
+  byId("legend").replaceChildren(...(dimension ? legend(dimension) : []));
+  for (const card of written) card.colour();
+  if (!dimension || !written.length || page.running) return;
+  try {
+    page.scores ??= await probed(written.map((card) => card.text()));
+    written.forEach((card, index) => {
+      const scored = page.scores[index];
+      card.colour(coloured(scored.tokens, dimension.dimension), summary(scored, dimension.dimension));
+    });
+  } catch (error) {
+    byId("legend").replaceChildren(problem(error));
+  }
+}
+
+async function probed(texts) {
+  const body = { model: page.model, input: texts, per_token: true };
+  return (await (await call("probe", { ...access(), body })).json()).data;
+}
+
+function setRunning(running) {
+  page.running = running;
+  byId("generate").setAttribute("aria-disabled", String(Boolean(running)));
+  if (!running && document.activeElement === byId("stop")) byId("generate").focus();
+  byId("stop").disabled = !running;
+}
+
+async function run() {
+  if (page.running || !page.model) return;
+  setRunning(new AbortController());
+  page.scores = null;
+  byId("difference").textContent = "";
+  announce("Generating both answers.");
+  await generate(readSetting(), page.running.signal);
+  setRunning(null);
+  const [unsteered, steered] = [cards.unsteered.text(), cards.steered.text()];
+  byId("difference").textContent = difference(unsteered, steered);
+  announce(`Unsteered: ${unsteered} Steered: ${steered} ${difference(unsteered, steered)}`);
+  await Promise.all([colour(), refresh()]);
+}
+
+/** A vector that was promoted meanwhile has another lineage. */
+async function refresh() {
+  try {
+    showService(await fetched("steering/dimensions"));
+  } catch (error) {
+    byId("notice").replaceChildren(problem(error));
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepInAddress();
+  run();
+});
+form.addEventListener("change", keepInAddress);
+form.elements.colour.addEventListener("change", colour);
+form.elements.prompt.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+});
+byId("stop").addEventListener("click", () => page.running?.abort());
+byId("reset").addEventListener("click", () => {
+  for (const control of page.controls) control.set(0);
+  keepInAddress();
+});
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("prompt").focus();
+});
+byId("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  load();
+});
+addEventListener("hashchange", showSetting);
+showSetting();
+load();

@@ -1,0 +1,74 @@
+/** One slider a dimension: the hard range is its limits, the recommended range a band, and the number beside it the truth. */
+
+import { element, signed } from "./dom.js";
+
+const STEP = 0.1;
+
+/** The multiples of the step within the range, so that 0 can be reached. */
+export function limits([low, high]) {
+  const steps = 1 / STEP;
+  return [Math.ceil(low * steps - 1e-9) / steps, Math.floor(high * steps + 1e-9) / steps];
+}
+
+/** A strength in words, for those who do not see the band. */
+export function describe(strength, [low, high]) {
+  const beyond = strength < low || strength > high ? ", beyond the recommended range" : "";
+  return `${signed(strength)} standard deviations${beyond}`;
+}
+
+function scale([low, high], [recommendedLow, recommendedHigh]) {
+  const share = (value) => String((Math.min(Math.max(value, low), high) - low) / (high - low));
+  const band = element("div", { class: "recommended" });
+  band.style.setProperty("--from", share(recommendedLow));
+  band.style.setProperty("--to", share(recommendedHigh));
+  const values = [...new Set([low, recommendedLow, 0, recommendedHigh, high])];
+  const ticks = values.map((value) => {
+    const tick = element("span", {}, signed(value, 1));
+    tick.style.setProperty("--at", share(value));
+    return tick;
+  });
+  return [band, element("div", { class: "ticks", "aria-hidden": "true" }, ...ticks)];
+}
+
+/** The row of one dimension: its node, and its strength to read and to set. */
+export function strengthControl({ dimension, meaning, recommended, hard, calibrated, vector }) {
+  const [low, high] = limits(hard);
+  const bounds = { min: low, max: high, value: 0, disabled: vector === null };
+  const id = `strength-${dimension}`;
+  const range = element("input", { type: "range", step: STEP, id, ...bounds, "aria-describedby": `${id}-hint` });
+  const number = element("input", { type: "number", step: "any", required: true, ...bounds, "aria-label": `${dimension}, strength` });
+  const reset = element("button", { type: "button", class: "quiet", "aria-label": `Reset ${dimension} to 0` }, "reset");
+  const note = vector === null ? "No live vector." : calibrated ? "" : "Range not calibrated.";
+  const hint = element("p", { class: "hint", id: `${id}-hint` });
+  const [band, ticks] = scale([low, high], recommended);
+
+  const show = () => {
+    const strength = number.valueAsNumber || 0;
+    range.value = strength;
+    range.setAttribute("aria-valuetext", describe(strength, recommended));
+    const beyond = strength < recommended[0] || strength > recommended[1];
+    hint.classList.toggle("warning", beyond);
+    hint.textContent = beyond ? "▲ Beyond the recommended range" : [meaning, note].filter(Boolean).join(". ");
+    reset.disabled = strength === 0;
+  };
+  const set = (strength) => {
+    number.value = strength;
+    show();
+  };
+  range.addEventListener("input", () => set(range.value));
+  number.addEventListener("input", show);
+  reset.addEventListener("click", () => {
+    set(0);
+    range.focus();
+    range.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+  show();
+
+  const node = element("div", { class: "dimension" },
+    element("label", { for: id }, dimension),
+    element("span", { class: "value" }, number, element("abbr", { title: "standard deviations" }, "SD"), reset),
+    hint,
+    element("div", { class: "slider" }, band, range, ticks),
+  );
+  return { dimension, node, set, strength: () => number.valueAsNumber };
+}

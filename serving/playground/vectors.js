@@ -1,0 +1,35 @@
+/** Where each live vector came from. */
+
+import { element, scrolling, table } from "./dom.js";
+
+const HEADERS = ["Dimension", "Vector", "Checkpoint", "Step", "Layer", "Method", "Statements", "Statements digest", "Run"];
+
+/** A link where there is an address, else the text alone. */
+function linked(text, address) {
+  return address ? element("a", { href: address, target: "_blank", rel: "noopener" }, text) : text;
+}
+
+const abbreviated = (digest) => element("code", { title: digest }, digest.slice(0, 12));
+
+function row(ui, vector) {
+  const version = ui && `${ui}/#/models/${vector.name}/versions/${vector.version}`;
+  const run = ui && vector.experiment_id && `${ui}/#/experiments/${vector.experiment_id}/runs/${vector.run_id}`;
+  return [
+    vector.dimension,
+    linked(`${vector.name}/${vector.version}`, version),
+    vector.checkpoint.replace("models:/", ""),
+    String(vector.step),
+    String(vector.layer),
+    vector.method,
+    String(vector.n_train),
+    abbreviated(vector.statements_digest),
+    linked(abbreviated(vector.run_id), run),
+  ];
+}
+
+/** The lineage of the vectors, linked to the MLflow UI at `ui` where its address is known. */
+export function lineage(ui, vectors) {
+  if (!vectors.length) return element("p", {}, "None yet.");
+  const rows = vectors.map((vector) => row(ui?.replace(/\/$/, ""), vector));
+  return scrolling("Live vectors", table("Live vectors and their lineage", HEADERS, rows));
+}

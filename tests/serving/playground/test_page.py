@@ -1,0 +1,261 @@
+"""The playground in a real headless Chromium, against a real service."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright; run make test")
+
+CONTROLS = {"button", "checkbox", "combobox", "link", "slider", "spinbutton", "textbox", "disclosuretriangle"}
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as driver:
+        own = driver.chromium.executable_path
+        found = own if Path(own).exists() else next(filter(None, map(shutil.which, CHROMIUMS)), None)
+        if found is None:
+            pytest.skip("no Chromium on this machine; install one with: playwright install --with-deps chromium")
+        running = driver.chromium.launch(executable_path=found)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, service_url) -> Iterator["playwright.Page"]:
+    """The page, laid out. Whatever a test does there: no script fails, nothing is blocked, nothing leaves the service."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(10_000)
+    faults, requests = [], []
+    opened.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
+    visit(opened, service_url)
+    yield opened
+    refused = "Failed to load resource: the server responded with a status of 4"
+    assert [fault for fault in faults if not fault.startswith(refused)] == []
+    assert [url for url in requests if not url.startswith(f"{service_url}/")] == []
+    context.close()
+
+
+def visit(page, url: str) -> None:
+    page.goto("about:blank")
+    page.goto(url)
+    page.wait_for_selector("#generate[aria-disabled=false]")
+
+
+def generate(page) -> tuple[str, str]:
+    """Both answers, when they are complete."""
+    page.click("#generate")
+    return finished(page)
+
+
+def finished(page) -> tuple[str, str]:
+    page.wait_for_selector("#stop:disabled")
+    return text_of(page, "#unsteered .text"), text_of(page, "#steered .text")
+
+
+def text_of(page, selector: str) -> str:
+    return page.locator(selector).text_content()
+
+
+def accessible(page) -> list[tuple[str, str]]:
+    """Role and name of every control, as the browser tells them to a screen reader."""
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    told = [
+        (node["role"]["value"].lower(), node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]
+    ]
+    return [(role, name) for role, name in told if role in CONTROLS]
+
+
+def strengths_of(page) -> dict[str, float]:
+    return page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('[type=range]')].map((one) => [one.id, +one.value]))"
+    )
+
+
+def test_there_is_a_slider_for_every_dimension_with_the_ranges_that_the_service_gives(page, service_url):
+    for served in page.request.get(f"{service_url}/v1/steering/dimensions").json()["data"]:
+        row = page.locator(".dimension").filter(has=page.get_by_label(served["dimension"], exact=True))
+        slider = row.get_by_role("slider")
+        low, high = float(slider.get_attribute("min")), float(slider.get_attribute("max"))
+        assert served["hard"] == pytest.approx([low, high], abs=0.1)
+        assert served["hard"][0] <= low < 0 < high <= served["hard"][1]
+        band, track = row.locator(".recommended").bounding_box(), slider.bounding_box()
+        assert 0 < band["width"] < track["width"]
+        middle_of_band, middle_of_track = (box["x"] + box["width"] / 2 for box in (band, track))
+        if served["recommended"] == [-served["recommended"][1], served["recommended"][1]]:
+            assert middle_of_band == pytest.approx(middle_of_track, abs=1)
+
+
+def test_a_number_beyond_the_recommended_range_is_said_in_words(page, service_url):
+    served = page.request.get(f"{service_url}/v1/steering/dimensions").json()["data"][0]
+    beyond = sum((served["recommended"][1], served["hard"][1])) / 2
+    page.get_by_label(f"{served['dimension']}, strength").fill(str(beyond))
+    slider = page.get_by_role("slider", name=served["dimension"])
+    assert "beyond the recommended range" in slider.get_attribute("aria-valuetext")
+    assert page.get_by_text("Beyond the recommended range").is_visible()
+    page.get_by_role("button", name=f"Reset {served['dimension']} to 0").click()
+    assert slider.get_attribute("aria-valuetext") == "0 standard deviations"
+
+
+def test_generate_streams_both_answers_and_says_what_was_applied(page):
+    slider = page.get_by_role("slider").first
+    slider.press("ArrowRight")
+    unsteered, steered = generate(page)
+    assert unsteered and steered
+    applied = page.locator("#steered .applied")
+    assert applied.get_by_role("row").count() == 2
+    assert "+0.1" in applied.text_content() and "%" in applied.text_content()
+    assert re.search(r"Fingerprint[0-9a-f]{32}", applied.text_content())
+    assert "Nothing was applied." in text_of(page, "#unsteered .applied")
+    assert re.search(r"\d+ tokens? in ", text_of(page, "#steered"))
+    assert steered in text_of(page, "#status")
+
+
+def test_strength_0_gives_two_identical_answers(page):
+    page.get_by_label("Temperature").fill("1")
+    unsteered, steered = generate(page)
+    assert unsteered == steered != ""
+    assert text_of(page, "#difference") == "The two answers are identical."
+
+
+def test_both_answers_come_in_one_batch_when_streaming_is_switched_off(page):
+    page.get_by_role("slider").first.press("PageUp")
+    page.get_by_label("Stream").uncheck()
+    with page.expect_request("**/v1/steering/compare"):
+        answers = generate(page)
+    assert all(answers)
+    assert re.search(r"Fingerprint[0-9a-f]{32}", text_of(page, "#steered .applied"))
+
+
+def test_what_the_service_refuses_is_shown_where_the_answer_would_be(page):
+    page.get_by_label("Prompt").fill("the city " * 5000)
+    page.click("#generate")
+    finished(page)
+    assert re.search(r"4\d\d \w+", page.get_by_role("alert").first.text_content())
+
+
+def test_tokens_are_coloured_by_the_chosen_probe_and_scored_in_a_table(page):
+    unsteered, _ = generate(page)
+    page.get_by_label("Colour tokens by").select_option(index=1)
+    tokens = page.locator("#unsteered data")
+    tokens.first.wait_for()
+    assert "".join(tokens.all_text_contents()) == unsteered
+    assert re.fullmatch(r"P\(trustworthy\) [01]\.\d\d", tokens.first.get_attribute("title"))
+    decorations = tokens.evaluate_all("(all) => all.map((one) => getComputedStyle(one).textDecorationStyle)")
+    scores = [float(score) for score in tokens.evaluate_all("(all) => all.map((one) => one.value)")]
+    assert decorations == ["dotted" if score < 0.5 else "solid" for score in scores]
+    assert page.locator("#legend data").all_text_contents() == ["0.00", "0.25", "0.50", "0.75", "1.00"]
+    page.locator("#unsteered summary").click()
+    assert page.locator("#unsteered .score").get_by_role("row").count() == len(scores) + 1
+
+
+def test_stop_ends_both_answers_and_leaves_the_page_usable(page):
+    network = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 5000, "downloadThroughput": -1, "uploadThroughput": -1}
+    network.send("Network.emulateNetworkConditions", slow)
+    page.click("#generate")
+    page.click("#stop")
+    finished(page)
+    assert "stopped" in text_of(page, "#unsteered") and "stopped" in text_of(page, "#steered")
+    network.send("Network.emulateNetworkConditions", {**slow, "latency": 0})
+    assert all(generate(page))
+
+
+def test_the_address_holds_the_setting_and_never_the_key(page, service_url):
+    page.get_by_text("API key").click()
+    page.get_by_label("Key, kept only").fill("secret-of-mine")
+    page.get_by_label("Prompt").fill("Is Paris in Peru? 100 % & more")
+    page.get_by_label("Seed").fill("3")
+    page.get_by_role("slider").first.press("ArrowLeft")
+    generate(page)
+    address, strengths = page.url, strengths_of(page)
+    assert "secret" not in address
+    visit(page, address)
+    assert page.get_by_label("Prompt").input_value() == "Is Paris in Peru? 100 % & more"
+    assert page.get_by_label("Seed").input_value() == "3"
+    assert strengths_of(page) == strengths and -0.1 in strengths.values()
+    assert page.get_by_label("Key, kept only").input_value() == ""
+    visit(page, f"{service_url}/#strength.humility=1")
+    assert "asks for humility" in text_of(page, "#notice")
+
+
+def test_the_keyboard_alone_is_enough(page):
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Tab")
+    for _ in range(100):
+        if page.evaluate("document.activeElement.type") == "range":
+            break
+        page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowRight")
+    assert 0.1 in strengths_of(page).values()
+    page.get_by_label("Prompt").focus()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("Is the city")
+    page.keyboard.press("Control+Enter")
+    assert all(finished(page))
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+
+
+def test_every_control_has_a_name_and_every_id_is_used_once(page):
+    generate(page)
+    page.get_by_text("API key").click()
+    page.get_by_label("Colour tokens by").select_option(index=1)
+    page.locator("#legend data").first.wait_for()
+    controls = accessible(page)
+    assert {"slider", "spinbutton", "button", "textbox", "combobox", "checkbox"} <= {role for role, _ in controls}
+    assert [role for role, name in controls if not name.strip()] == []
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_a_narrow_screen_does_not_scroll_sideways(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    generate(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    generate(page)
+    page.get_by_label("Colour tokens by").select_option(index=1)
+    page.locator("#unsteered data").first.wait_for()
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 50
+    assert [text for text, contrast in contrasts if contrast < 4.5] == []
+
+
+CONTRASTS = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const mixed = (colours) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const colour of colours) {
+      canvas.fillStyle = colour;
+      canvas.fillRect(0, 0, 1, 1);
+    }
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = ([r, g, b]) => {
+    const linear = [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const backgrounds = (node) => (node ? [...backgrounds(node.parentElement), getComputedStyle(node).backgroundColor] : []);
+  const contrast = (node) => {
+    const behind = backgrounds(node);
+    const [darker, lighter] = [mixed(behind), mixed([...behind, getComputedStyle(node).color])].map(luminance).sort((a, b) => a - b);
+    return (lighter + 0.05) / (darker + 0.05);
+  };
+  const hasText = (node) => [...node.childNodes].some((child) => child.nodeType === Node.TEXT_NODE && child.data.trim());
+  return [...document.querySelectorAll("body *")]
+    .filter((node) => hasText(node) && node.checkVisibility() && !node.matches(":disabled, noscript, .unseen"))
+    .map((node) => [node.textContent, contrast(node)]);
+}"""
