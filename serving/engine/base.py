@@ -136,6 +136,9 @@ class Generation:
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._wake: Callable[[], None] | None = None
+        """Called at the next event."""
+        self._ended: Callable[[], None] | None = None
+        """Called at the end alone."""
 
     def cancel(self) -> None:
         """Ask the engine to end this at its next step; what was generated stays."""
@@ -156,6 +159,17 @@ class Generation:
                 self._wake = _waker(changed, asyncio.get_running_loop())
             await changed.wait()
 
+    async def completion(self) -> Completion:
+        """Wait for the end, whatever it is; nothing is awoken by the tokens in between."""
+        with self._lock:
+            ended = None
+            if self.finished is None:
+                ended = asyncio.Event()
+                self._ended = _waker(ended, asyncio.get_running_loop())
+        if ended is not None:
+            await ended.wait()
+        return self._completion()
+
     def result(self, timeout: float | None = None) -> Completion:
         """Wait for the end. Raises ``EngineStopped`` when the engine failed, ``TimeoutError`` after ``timeout`` s."""
         if not self._done.wait(timeout):
@@ -163,6 +177,10 @@ class Generation:
         assert self.finished is not None
         if self.finished.reason == "error":
             raise EngineStopped(self.finished.error)
+        return self._completion()
+
+    def _completion(self) -> Completion:
+        assert self.finished is not None
         events = tuple(self._events)
         text = "".join(event.text for event in events)
         return Completion(text, tuple(event.token for event in events), events, self.finished)
@@ -179,10 +197,12 @@ class Generation:
         """For the engine: there will be no further event."""
         with self._lock:
             self.finished = finished
-            wake, self._wake = self._wake, None
+            wakes = (self._wake, self._ended)
+            self._wake = self._ended = None
         self._done.set()
-        if wake is not None:
-            wake()
+        for wake in wakes:
+            if wake is not None:
+                wake()
 
 
 def _waker(changed: asyncio.Event, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:

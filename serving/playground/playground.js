@@ -12,7 +12,7 @@ import { lineage } from "./vectors.js";
 
 const form = byId("setting");
 const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
-const page = { model: "", dimensions: [], controls: [], scores: null, running: null };
+const page = { model: "", chat: true, dimensions: [], controls: [], scores: null, running: null };
 
 const access = (signal) => ({ key: byId("key").value, signal });
 const fetched = async (path) => (await call(path, access())).json();
@@ -40,6 +40,8 @@ function showSetting() {
     if (control.type === "checkbox") control.checked = value;
     else control.value = value;
   }
+  form.elements.format.querySelector("[value=chat]").disabled = !page.chat;
+  if (!page.chat) form.elements.format.value = "text";
   for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
   if (page.model) showNotices(Object.keys(strengths));
 }
@@ -80,6 +82,7 @@ async function load() {
   try {
     const [models, dimensions] = await Promise.all([fetched("models"), fetched("steering/dimensions")]);
     page.model = models.data[0].id;
+    page.chat = models.data[0].chat;
     layOut(dimensions.data);
     showService(dimensions);
     showSetting();

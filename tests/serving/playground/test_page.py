@@ -135,7 +135,7 @@ def test_both_answers_come_in_one_batch_when_streaming_is_switched_off(page):
 
 
 def test_what_the_service_refuses_is_shown_where_the_answer_would_be(page):
-    page.get_by_label("Prompt").fill("the city " * 5000)
+    page.get_by_role("textbox", name="Prompt").fill("the city " * 5000)
     page.click("#generate")
     finished(page)
     assert re.search(r"4\d\d \w+", page.get_by_role("alert").first.text_content())
@@ -171,14 +171,14 @@ def test_stop_ends_both_answers_and_leaves_the_page_usable(page):
 def test_the_address_holds_the_setting_and_never_the_key(page, service_url):
     page.get_by_text("API key").click()
     page.get_by_label("Key, kept only").fill("secret-of-mine")
-    page.get_by_label("Prompt").fill("Is Paris in Peru? 100 % & more")
+    page.get_by_role("textbox", name="Prompt").fill("Is Paris in Peru? 100 % & more")
     page.get_by_label("Seed").fill("3")
     page.get_by_role("slider").first.press("ArrowLeft")
     generate(page)
     address, strengths = page.url, strengths_of(page)
     assert "secret" not in address
     visit(page, address)
-    assert page.get_by_label("Prompt").input_value() == "Is Paris in Peru? 100 % & more"
+    assert page.get_by_role("textbox", name="Prompt").input_value() == "Is Paris in Peru? 100 % & more"
     assert page.get_by_label("Seed").input_value() == "3"
     assert strengths_of(page) == strengths and -0.1 in strengths.values()
     assert page.get_by_label("Key, kept only").input_value() == ""
@@ -196,7 +196,7 @@ def test_the_keyboard_alone_is_enough(page):
         page.keyboard.press("Shift+Tab")
     page.keyboard.press("ArrowRight")
     assert 0.1 in strengths_of(page).values()
-    page.get_by_label("Prompt").focus()
+    page.get_by_role("textbox", name="Prompt").focus()
     page.keyboard.press("ControlOrMeta+A")
     page.keyboard.type("Is the city")
     page.keyboard.press("Control+Enter")

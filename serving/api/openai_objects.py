@@ -1,0 +1,154 @@
+"""OpenAI's answer objects, whole and in chunks, as plain dictionaries."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from serving.engine.base import Completion, Finished, TokenEvent
+from serving.model.language_model import LanguageModel
+
+Json = dict[str, Any]
+
+
+class AnswerFormat(Protocol):
+    """How the one or the other of OpenAI's routes writes answers."""
+
+    prefix: str
+    whole: str
+    """``object`` of a whole answer."""
+    chunk: str
+    """``object`` of a chunk."""
+
+    def choice(self, model: LanguageModel, completion: Completion) -> Json: ...
+
+    def opening(self) -> Json | None:
+        """What a stream says of a choice before its first token."""
+
+    def piece(self, model: LanguageModel, event: TokenEvent) -> Json: ...
+
+    def ending(self) -> Json: ...
+
+
+class ChatFormat:
+    prefix, whole, chunk = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def choice(self, model: LanguageModel, completion: Completion) -> Json:
+        message = {"role": "assistant", "content": completion.text, "refusal": None}
+        return {"message": message, "logprobs": self._logprobs(model, completion.events)}
+
+    def opening(self) -> Json | None:
+        return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
+
+    def piece(self, model: LanguageModel, event: TokenEvent) -> Json:
+        return {"delta": {"content": event.text}, "logprobs": self._logprobs(model, [event])}
+
+    def ending(self) -> Json:
+        return {"delta": {}, "logprobs": None}
+
+    def _logprobs(self, model: LanguageModel, events: Sequence[TokenEvent]) -> Json | None:
+        if not events or events[0].logprob is None:
+            return None
+        return {"content": [self._token(model, event) for event in events], "refusal": None}
+
+    def _token(self, model: LanguageModel, event: TokenEvent) -> Json:
+        top = [_told(one.text, one.logprob) for one in event.top]
+        return {**_told(token_text(model, event.token), event.logprob), "top_logprobs": top}
+
+
+class TextFormat:
+    prefix, whole, chunk = "cmpl", "text_completion", "text_completion"
+
+    def choice(self, model: LanguageModel, completion: Completion) -> Json:
+        return {"text": completion.text, "logprobs": self._logprobs(model, completion.events)}
+
+    def opening(self) -> Json | None:
+        return None
+
+    def piece(self, model: LanguageModel, event: TokenEvent) -> Json:
+        return {"text": event.text, "logprobs": self._logprobs(model, [event])}
+
+    def ending(self) -> Json:
+        return {"text": "", "logprobs": None}
+
+    def _logprobs(self, model: LanguageModel, events: Sequence[TokenEvent]) -> Json | None:
+        if not events or events[0].logprob is None:
+            return None
+        offsets, length = [], 0
+        for event in events:
+            offsets.append(length)
+            length += len(event.text)
+        return {
+            "tokens": [token_text(model, event.token) for event in events],
+            "token_logprobs": [event.logprob for event in events],
+            "top_logprobs": [{one.text: one.logprob for one in event.top} for event in events],
+            "text_offset": offsets,
+        }
+
+
+def token_text(model: LanguageModel, token: int) -> str:
+    return str(model.tokenizer.decode([token]))
+
+
+def _told(text: str, logprob: float | None) -> Json:
+    whole = "\N{REPLACEMENT CHARACTER}" not in text
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if whole else None}
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What every object of one answer repeats."""
+
+    format: AnswerFormat
+    model: LanguageModel
+    fingerprint: str
+    """OpenAI's ``system_fingerprint``: what was served, weights and steering alike."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def whole(self, completions: Sequence[Completion], steering: Json) -> Json:
+        choices = [
+            {"index": index, **self.format.choice(self.model, one), "finish_reason": one.finished.reason}
+            for index, one in enumerate(completions)
+        ]
+        return {
+            **self._head(self.format.whole),
+            "choices": choices,
+            "usage": usage([one.finished for one in completions]),
+            "steering": steering,
+        }
+
+    def opening(self, index: int) -> Json | None:
+        opened = self.format.opening()
+        return None if opened is None else self._chunk(index, opened, None)
+
+    def piece(self, index: int, event: TokenEvent) -> Json:
+        return self._chunk(index, self.format.piece(self.model, event), None)
+
+    def ending(self, index: int, finished: Finished) -> Json:
+        return self._chunk(index, self.format.ending(), finished.reason)
+
+    def closing(self, ended: Sequence[Finished]) -> Json:
+        """The chunk without a choice that tells the usage, where a client asked for it."""
+        return {**self._head(self.format.chunk), "choices": [], "usage": usage(ended)}
+
+    def _chunk(self, index: int, content: Mapping[str, Any], reason: str | None) -> Json:
+        choice = {"index": index, **content, "finish_reason": reason}
+        return {**self._head(self.format.chunk), "choices": [choice]}
+
+    def _head(self, kind: str) -> Json:
+        return {
+            "id": f"{self.format.prefix}-{self.id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.model.checkpoint.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+
+def usage(ended: Sequence[Finished], prompts: int | None = None) -> Json:
+    """Tokens read and generated. A prompt that several choices share is read for each, and counted for each."""
+    read = sum(one.prompt_tokens for one in ended) if prompts is None else prompts
+    generated = sum(one.generated_tokens for one in ended)
+    return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}

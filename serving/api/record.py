@@ -1,0 +1,73 @@
+"""What is known of one HTTP request for logs, metrics and traces: numbers and names, and texts only where allowed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.api.steering import Resolved
+from serving.engine.base import Finished
+
+KEY = "trusttrace.record"
+"""Where the record of a request lies in its ASGI scope."""
+
+
+@dataclass
+class RequestRecord:
+    """Filled while a request is answered; the only thing about it that changes."""
+
+    request_id: str
+    method: str
+    path: str
+    began: float = field(default_factory=time.monotonic)
+    status: int = 0
+    model: str = ""
+    prompt: tuple[int, ...] = ()
+    """Tokens of the first prompt, for traces."""
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    first_token: float | None = None
+    """Seconds to the first token of a streamed answer."""
+    steered: tuple[str, ...] = ()
+    """Dimensions steered."""
+    applied: tuple[dict[str, Any], ...] = ()
+    fingerprint: str = ""
+
+    def asked(self, prompt: tuple[int, ...], settings: Sequence[Resolved]) -> None:
+        self.prompt = prompt
+        self.applied = tuple(one for setting in settings for one in setting.applied)
+        self.steered = tuple(dict.fromkeys(one["dimension"] for one in self.applied))
+        self.fingerprint = next((one.plan.fingerprint for one in settings if one.plan.fingerprint), "")
+
+    def token(self) -> None:
+        if self.first_token is None:
+            self.first_token = self.seconds
+
+    def ended(self, finished: Sequence[Finished]) -> None:
+        self.prompt_tokens = sum(one.prompt_tokens for one in finished)
+        self.generated_tokens = sum(one.generated_tokens for one in finished)
+
+    def failed(self, status: int) -> None:
+        """A stream broke off, after its headers had said that all was well."""
+        self.status = status
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def told(self) -> dict[str, Any]:
+        """One line of the log."""
+        line: dict[str, Any] = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "seconds": round(self.seconds, 4),
+        }
+        if self.prompt_tokens:
+            line |= {"prompt_tokens": self.prompt_tokens, "generated_tokens": self.generated_tokens}
+        if self.first_token is not None:
+            line["first_token_seconds"] = round(self.first_token, 4)
+        if self.applied:
+            line["steering"] = {f"{one['vector']}/{one['version']}": one["strength"] for one in self.applied}
+        return line

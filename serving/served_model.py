@@ -1,0 +1,155 @@
+"""The model that is served, from loading to draining: one network, its engine, and the vectors that are live for it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from registry.checkpoints import Checkpoint, CheckpointSeries
+from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
+from registry.store import CheckpointStore, VectorStore
+from serving.catalog import Catalog
+from serving.engine.base import Engine
+from serving.engine.slot_engine import SlotEngine
+from serving.model.language_model import LanguageModel, load
+from serving.model.sources import find_series
+from serving.model.steering_bank import residual_norms
+from serving.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["loading", "waiting for the registry", "ready", "draining", "failed"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a request needs of the model once it is loaded."""
+
+    model: LanguageModel
+    engine: Engine
+    catalog: Catalog
+    norms: Mapping[int, float]
+    """Median length of hidden states, by layer."""
+    since: int
+    """When it was loaded, in seconds since the epoch."""
+
+    @property
+    def name(self) -> str:
+        return self.model.checkpoint.model
+
+
+class ServedModel:
+    """Loads on a thread of its own, so that the service can say meanwhile that it is not ready yet."""
+
+    def __init__(self, settings: Settings, connect: Callable[[], VectorStore] = VectorStore) -> None:
+        self.settings = settings
+        self.defaults: Mapping[str, float] = {}
+        """Strengths of requests that name none; replaced whole, never changed."""
+        self._connect = connect
+        self._running: Running | None = None
+        self._problem = ""
+        self._draining = False
+        self._loader = threading.Thread(target=self._load, name="loader", daemon=True)
+
+    def start(self) -> None:
+        self._loader.start()
+
+    @property
+    def status(self) -> Status:
+        if self._draining:
+            return "draining"
+        if self._problem:
+            return "failed"
+        if self._running is None:
+            return "loading"
+        reached = self._running.catalog.health.reached or self.settings.allow_unsteered
+        return "ready" if reached else "waiting for the registry"
+
+    @property
+    def problem(self) -> str:
+        """Why it is not ready, where there is a reason to tell."""
+        if self._problem or self._running is None:
+            return self._problem
+        return self._running.catalog.health.problem
+
+    @property
+    def loaded(self) -> Running | None:
+        return self._running
+
+    def running(self) -> Running:
+        """The loaded model. Raises ``Unavailable`` while there is none to ask."""
+        if self._draining:
+            raise Unavailable("the service is shutting down; ask another one")
+        if self._running is None:
+            raise Unavailable(self._problem or f"{self.settings.model} is loading; try again in a moment")
+        return self._running
+
+    def drain(self) -> bool:
+        """Admit nothing more and wait for what runs, as long as the settings allow. Whether all of it ended in time."""
+        self._draining = True
+        if self._running is None:
+            return True
+        self._running.catalog.stop()
+        ended = self._running.engine.drain(self.settings.drain)
+        self._running.engine.close()
+        return ended
+
+    def _load(self) -> None:
+        try:
+            self._running = self._loaded()
+        except TrustTraceError as error:
+            self._problem = str(error)
+            logger.error("the model cannot be served: %s", error)
+        except Exception as error:
+            self._problem = f"the model could not be loaded ({type(error).__name__}); the service's log says more"
+            logger.exception("the model could not be loaded")
+        else:
+            logger.info("%s is served, from %s", self._running.name, self._running.model.checkpoint.repo)
+
+    def _loaded(self) -> Running:
+        settings = self.settings
+        model = load(find_checkpoint(settings), precision=settings.precision, device=settings.device)
+        norms = residual_norms(model)
+        engine = SlotEngine(model, slots=settings.slots, queue_limit=settings.queue_limit, window=settings.window)
+        catalog = Catalog(model, self._connect)
+        catalog.refresh()
+        catalog.follow(settings.poll)
+        return Running(model, engine, catalog, norms, int(time.time()))
+
+
+def find_checkpoint(settings: Settings) -> Checkpoint:
+    """The one checkpoint to serve: of a known series, or of one whose checkpoints the registry remembers by name.
+
+    Raises ``InvalidInput`` for a selection of several, and what ``find_series`` raises.
+    """
+    try:
+        series = find_series(settings.model, name=settings.model_name)
+    except UnknownName:
+        registered = _registered_series(settings.model)
+        if registered is None:
+            raise
+        series = registered
+    chosen = series.select(settings.checkpoint)
+    if len(chosen) != 1:
+        raise InvalidInput(
+            f"TRUSTTRACE_CHECKPOINT {settings.checkpoint!r} selects {len(chosen)} checkpoints of {series.model}; "
+            "one is served, such as last"
+        )
+    return chosen[0]
+
+
+def _registered_series(model: str) -> CheckpointSeries | None:
+    """The trained checkpoints of ``ckpt.<model>``: a newer version stands for an older one of the same step."""
+    try:
+        versions = CheckpointStore().list(model)
+    except TrustTraceError:
+        return None
+    by_step = {
+        one.step: Checkpoint(model, one.tags["repo"], one.tags["revision"], one.step)
+        for one in reversed(versions)
+        if "repo" in one.tags
+    }
+    trained = tuple(one for one in by_step.values() if not one.is_random_init)
+    return CheckpointSeries(model, trained) if trained else None

@@ -1,0 +1,96 @@
+"""The BentoML service, and nothing else: `bentoml serve serving.service:SteeringService`.
+
+BentoML runs the process, its workers, its metrics and its clients; every route but ``/generate`` is the mounted
+application's.
+"""
+
+import os
+
+# All are read once, by what is imported below.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+import re
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from pydantic import ValidationError
+
+from registry.errors import TrustTraceError
+from serving.api import metrics
+from serving.api.app import create_app
+from serving.api.edge import Edge
+from serving.api.errors import as_reply, envelope
+from serving.api.generate import generate
+from serving.logs import configure_logs
+from serving.served_model import ServedModel
+from serving.settings import read_settings
+
+CONDA = Path(__file__).parents[1] / "conda.yaml"
+"""Where requirements stand, once; a bento carries it."""
+
+configure_logs()
+SETTINGS = read_settings()
+served = ServedModel(SETTINGS)
+app = create_app(served)
+
+
+@bentoml.service(
+    name="trusttrace",
+    image=bentoml.images.Image(python_version="3.11").python_packages(
+        *re.findall(r"^      - (\S+)$", CONDA.read_text(), re.MULTILINE)
+    ),
+    # The service has a time limit of its own, and says so in its own words.
+    traffic={"timeout": SETTINGS.timeout + 30},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(app, path="/")
+class SteeringService:
+    """Steered text generation over HTTP."""
+
+    def __init__(self) -> None:
+        served.start()
+        metrics.follow(served)
+
+    @bentoml.on_shutdown
+    def shutdown(self) -> None:
+        served.drain()
+
+    async def __is_ready__(self) -> bool:
+        return served.status == "ready"
+
+    @bentoml.api(route="/generate")
+    async def generate(
+        self,
+        ctx: bentoml.Context,
+        prompt: str,
+        strengths: dict[str, float] = {},  # noqa: B006
+        max_tokens: int = SETTINGS.max_tokens,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        chat: bool = False,
+    ) -> dict[str, Any]:
+        """Text for a prompt, steered: what BentoML's client calls."""
+        try:
+            return await generate(served, prompt, strengths, max_tokens, temperature, seed, chat)
+        except TrustTraceError as error:
+            ctx.response.status_code, body, headers = as_reply(error)
+            ctx.response.headers.update(headers)
+            return body
+        except ValidationError as error:
+            ctx.response.status_code = 400
+            first = error.errors()[0]
+            return envelope(
+                f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "invalid_request_error", "invalid_request"
+            )
+
+
+SteeringService.add_asgi_middleware(  # type: ignore[attr-defined]
+    Edge, own=app, settings=SETTINGS, on_end=metrics.observe
+)

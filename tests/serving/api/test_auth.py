@@ -1,0 +1,85 @@
+"""Who is let in: keys, the admin key, this machine alone without any, and no page of another site."""
+
+import pytest
+
+from serving.api.auth import require_allowed
+from serving.api.errors import KeyNeeded, NotAllowed
+from serving.settings import Settings
+
+HOST = {"host": "localhost:3000"}
+OPEN, KEYED = Settings(), Settings(api_keys=("k1", "k2"), admin_key="a")
+CHAT, LOAD = ("POST", "/v1/chat/completions"), ("POST", "/v1/steering/vectors")
+
+
+def ask(settings, route, *, key=None, client="127.0.0.1", headers=HOST):
+    bearer = {} if key is None else {"authorization": f"Bearer {key}"}
+    require_allowed(settings, *route, {**headers, **bearer}, client)
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1", None])
+@pytest.mark.parametrize("host", ["localhost", "localhost:3000", "127.0.0.1:3000", "[::1]:3000"])
+def test_without_keys_this_machine_may_do_everything(client, host):
+    ask(OPEN, CHAT, client=client, headers={"host": host})
+    ask(OPEN, LOAD, client=client, headers={"host": host})
+
+
+@pytest.mark.parametrize("client", ["10.0.0.7", "192.168.1.2", "2001:db8::1", "1.127.0.0"])
+def test_without_keys_no_other_machine_is_answered_but_probes_of_health(client):
+    with pytest.raises(NotAllowed, match="TRUSTTRACE_API_KEYS"):
+        ask(OPEN, CHAT, client=client)
+    with pytest.raises(NotAllowed):
+        ask(OPEN, ("GET", "/"), client=client)
+    ask(OPEN, ("GET", "/readyz"), client=client)
+    ask(OPEN, ("GET", "/metrics"), client=client)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example"},
+        {**HOST, "origin": "https://evil.example"},
+        {**HOST, "origin": "null"},
+    ],
+)
+def test_without_keys_pages_of_other_sites_and_rebound_names_are_refused(headers):
+    with pytest.raises(NotAllowed):
+        ask(OPEN, CHAT, headers=headers)
+
+
+def test_the_own_page_is_let_in():
+    ask(OPEN, CHAT, headers={**HOST, "origin": "http://localhost:3000"})
+
+
+def test_with_keys_a_known_one_is_needed_from_anywhere():
+    for key in ("k1", "k2", "a"):
+        ask(KEYED, CHAT, key=key, client="10.0.0.7", headers={"host": "api.example"})
+    for key in (None, "", "k", "k1k2", "k1 "[:2] + "x"):
+        with pytest.raises(KeyNeeded):
+            ask(KEYED, CHAT, key=key)
+    ask(KEYED, ("GET", "/"))
+    ask(KEYED, ("GET", "/playground/style.css"))
+
+
+@pytest.mark.parametrize(
+    "route",
+    [LOAD, ("DELETE", "/v1/steering/vectors"), ("PUT", "/v1/steering/default"), ("DELETE", "/v1/steering/default/")],
+)
+def test_only_the_admin_key_administers(route):
+    ask(KEYED, route, key="a")
+    with pytest.raises(NotAllowed, match="admin key"):
+        ask(KEYED, route, key="k1")
+    with pytest.raises(KeyNeeded):
+        ask(KEYED, route)
+    with pytest.raises(NotAllowed, match="TRUSTTRACE_ADMIN_KEY"):
+        ask(Settings(api_keys=("k1",)), route, key="k1")
+
+
+def test_an_admin_key_alone_guards_changes_and_leaves_this_machine_the_rest():
+    settings = Settings(admin_key="a")
+    ask(settings, CHAT)
+    with pytest.raises(KeyNeeded):
+        ask(settings, LOAD)
+    with pytest.raises(NotAllowed):
+        ask(settings, CHAT, client="10.0.0.7")
+    ask(settings, LOAD, key="a", client="10.0.0.7", headers={"host": "api.example"})

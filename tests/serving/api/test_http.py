@@ -1,0 +1,367 @@
+"""The real service over real HTTP: what OpenAI's SDK, BentoML's client and plain requests get."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from gguf import GGUFReader
+
+from registry.serialization import vector_from_bytes
+
+PROMPT = "The city of Lyon"
+
+
+@pytest.fixture
+def sdk(service_url):
+    return openai.OpenAI(base_url=f"{service_url}/v1", api_key="none", max_retries=0)
+
+
+def complete(client, **body):
+    reply = client.post("/v1/completions", json={"prompt": PROMPT, "max_tokens": 8, "temperature": 0, **body})
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def streamed(client, path="/v1/completions", **body):
+    asked = {"max_tokens": 8, "temperature": 0, "stream": True, **body}
+    with client.stream("POST", path, json=asked) as reply:
+        lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def test_the_openai_sdk_chats_steered_and_reads_what_was_applied(sdk):
+    answer = sdk.chat.completions.create(
+        model="mini",
+        messages=[{"role": "system", "content": "be kind"}, {"role": "user", "content": "is it true"}],
+        max_completion_tokens=6,
+        temperature=0,
+        extra_body={"steering": {"strengths": {"reliability": 1.5, "toxicity": -0.5}}},
+    )
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.usage.completion_tokens == 6
+    applied = answer.model_extra["steering"]["applied"]
+    assert [(one["dimension"], one["strength"]) for one in applied] == [("reliability", 1.5), ("toxicity", -0.5)]
+    assert answer.model_extra["steering"]["tokens_steered"] == {"prompt": 1, "generation": 6}
+
+
+def test_a_stream_adds_up_to_the_whole_answer_and_says_at_its_end_what_was_applied(sdk, client):
+    asked = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "seed": 3}
+    steering = {"steering": {"strengths": {"privacy": 2.0}}}
+    whole = sdk.completions.create(model="mini", **asked, extra_body=steering)
+    chunks = list(sdk.completions.create(model="mini", **asked, stream=True, extra_body=steering))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+    assert chunks[-1].model_extra["steering"] == whole.model_extra["steering"]
+    with_usage = streamed(client, prompt=PROMPT, stream_options={"include_usage": True})
+    assert with_usage[-1]["choices"] == []
+    assert with_usage[-1]["usage"]["completion_tokens"] == 8
+
+
+def test_a_chat_stream_begins_with_the_role_and_ends_with_the_reason(client):
+    chunks = streamed(client, "/v1/chat/completions", messages=[{"role": "user", "content": "you"}])
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [one["choices"][0]["finish_reason"] for one in chunks] == [None] * (len(chunks) - 1) + ["length"]
+
+
+def test_requests_at_the_same_time_get_what_they_get_alone(client, service_url):
+    settings = [{}, {"toxicity": 1.0}, {"toxicity": -2.0, "fairness": 1.0}, {"privacy": 0.7}, {"robustness": 3.0}]
+    asked = [{"prompt": f"{PROMPT} {place}", "steering": {"strengths": one}} for place, one in enumerate(settings * 2)]
+    alone = [complete(client, max_tokens=20, **one)["choices"] for one in asked]
+    together: dict[int, list] = {}
+
+    def ask(place: int) -> None:
+        with httpx.Client(base_url=service_url, timeout=60) as own:
+            together[place] = complete(own, max_tokens=20, **asked[place])["choices"]
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[place] for place in range(len(asked))] == alone
+    assert len({json.dumps(one) for one in alone}) > len(settings)
+
+
+def test_choices_of_a_seed_differ_and_can_be_had_again(client):
+    first, again = (complete(client, n=3, seed=5, temperature=1.5, max_tokens=12) for _ in range(2))
+    texts = [choice["text"] for choice in first["choices"]]
+    assert texts == [choice["text"] for choice in again["choices"]]
+    assert len(set(texts)) == 3
+    assert [choice["index"] for choice in first["choices"]] == [0, 1, 2]
+
+
+def test_several_prompts_and_prompts_of_tokens(client):
+    texts = complete(client, prompt=["The city", "you are"])["choices"]
+    assert [one["text"] for one in texts] == [
+        complete(client, prompt=one)["choices"][0]["text"] for one in ("The city", "you are")
+    ]
+    assert complete(client, prompt=[40, 41, 42])["usage"]["prompt_tokens"] == 3
+
+
+def test_a_stop_text_ends_the_answer_before_it(client):
+    text = complete(client, max_tokens=30)["choices"][0]["text"]
+    stop = text[5:7]
+    found = complete(client, max_tokens=30, stop=[stop])["choices"][0]
+    assert found["text"] == text[: text.index(stop)]
+    assert found["finish_reason"] == "stop"
+
+
+def test_log_probabilities_are_those_of_a_distribution(sdk):
+    text = sdk.completions.create(model="mini", prompt=PROMPT, max_tokens=3, temperature=0, logprobs=5)
+    told = text.choices[0].logprobs
+    assert len(told.tokens) == len(told.token_logprobs) == 3
+    for own, top in zip(told.token_logprobs, told.top_logprobs, strict=True):
+        assert own == pytest.approx(max(top.values())) and sum(np.exp(list(top.values()))) <= 1 + 1e-6
+    chat = sdk.chat.completions.create(
+        model="mini", messages=[{"role": "user", "content": "you"}], max_tokens=2, logprobs=True, top_logprobs=2
+    )
+    assert all(len(one.top_logprobs) == 2 for one in chat.choices[0].logprobs.content)
+
+
+def by_reference(reference):
+    return {"steering": {"vectors": [{"ref": reference, "strength": 1}]}}
+
+
+BAD = [
+    ({"prompt": ""}, 400, "invalid_request", "prompt"),
+    ({"prompt": []}, 400, "invalid_request", "prompt"),
+    ({"prompt": 7}, 400, "invalid_request", "prompt"),
+    ({"prompt": [999_999]}, 400, "invalid_request", None),
+    ({"prompt": "the city " * 400}, 413, "context_length_exceeded", None),
+    ({"model": "gpt-4"}, 404, "model_not_found", "model"),
+    ({"max_tokens": 0}, 400, "invalid_request", "max_tokens"),
+    ({"max_tokens": "5"}, 400, "invalid_request", "max_tokens"),
+    ({"temperature": 3}, 400, "invalid_request", "temperature"),
+    ({"n": 100}, 400, "invalid_request", "n"),
+    ({"tools": []}, 400, "invalid_request", "tools"),
+    ({"logit_bias": {"5": 1}}, 400, "invalid_request", None),
+    ({"stop": ["a"] * 5}, 400, "invalid_request", None),
+    ({"steering": 5}, 400, "invalid_steering", "steering"),
+    ({"steering": {"strength": {}}}, 400, "invalid_steering", "steering.strength"),
+    ({"steering": {"strengths": {"toxicty": 1}}}, 400, "invalid_steering", "steering.strengths.toxicty"),
+    ({"steering": {"strengths": {"toxicity": "1"}}}, 400, "invalid_steering", "steering.strengths.toxicity"),
+    ({"steering": {"strengths": {"toxicity": None}}}, 400, "invalid_steering", "steering.strengths.toxicity"),
+    ({"steering": {"strengths": {"toxicity": 1e6}}}, 422, "dose_exceeded", "steering.strengths.toxicity"),
+    (by_reference("steer.mini.toxicity/99"), 404, "vector_not_found", "steering.vectors.0.ref"),
+    (by_reference("../../etc/passwd"), 404, "vector_not_found", "steering.vectors.0.ref"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "status", "code", "param"), BAD)
+def test_what_cannot_be_answered_is_refused_in_openais_envelope(client, body, status, code, param):
+    reply = client.post("/v1/completions", json={"prompt": PROMPT, "max_tokens": 2, **body})
+    assert reply.status_code == status, reply.text
+    (error,) = reply.json().values()
+    assert (error["code"], error["param"]) == (code, param)
+    assert error["message"] and "Traceback" not in error["message"] and "/serving/" not in error["message"]
+    assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_strengths_that_are_no_numbers_are_refused(client, number):
+    body = f'{{"prompt": "x", "steering": {{"strengths": {{"toxicity": {number}}}}}}}'
+    reply = client.post("/v1/completions", content=body, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "steering.strengths.toxicity")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_bodies_that_are_no_objects_are_refused(client, content):
+    reply = client.post("/v1/completions", content=content, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_huge_body_and_unknown_paths(client):
+    huge = client.post("/v1/completions", json={"prompt": "x" * 2_000_000})
+    assert (huge.status_code, huge.json()["error"]["code"]) == (413, "request_too_large")
+    chunked = client.post("/v1/completions", content=(b" " * 100_000 for _ in range(20)))
+    assert chunked.status_code == 413
+    assert client.get("/nowhere").json()["error"]["code"] == "not_found"
+    wrong = client.get("/v1/completions")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "bad_method")
+
+
+def test_too_strong_can_be_clamped_or_applied_with_a_warning(client):
+    for on_exceed in ("clamp", "warn"):
+        steering = {"strengths": {"toxicity": 400.0}, "on_exceed": on_exceed}
+        (applied,) = complete(client, steering=steering)["steering"]["applied"]
+        assert (applied["strength"] < 400) == (on_exceed == "clamp")
+        assert complete(client, steering=steering)["steering"]["warnings"]
+    assert applied["relative_dose"] > 1
+
+
+def test_strength_0_is_unsteered_to_the_bit(client):
+    plain = complete(client, logprobs=5)
+    zero = complete(client, logprobs=5, steering={"strengths": {"toxicity": 0.0, "privacy": -0.0}})
+    assert zero["choices"] == plain["choices"]
+    assert zero["steering"]["applied"] == [] and zero["steering"]["fingerprint"] == ""
+
+
+def test_vectors_by_reference_and_where_they_apply(client):
+    reference = {
+        "ref": "models:/steer.mini.privacy/1",
+        "strength": 0.8,
+        "apply": {"prompt": "all", "generation": "none"},
+    }
+    found = complete(client, steering={"vectors": [reference]})["steering"]
+    assert found["tokens_steered"] == {"prompt": len(PROMPT), "generation": 0}
+    by_alias = complete(client, steering={"vectors": [{**reference, "ref": "steer.mini.privacy@champion"}]})["steering"]
+    assert by_alias == found
+    wrong_layer = client.post(
+        "/v1/completions", json={"prompt": "x", "steering": {"vectors": [{**reference, "layers": [0]}]}}
+    )
+    assert wrong_layer.json()["error"]["param"] == "steering.vectors.0.layers"
+
+
+def test_one_prompt_under_several_settings_in_one_batch(client):
+    settings = [{"steering": "off"}, {"steering": {"strengths": {"toxicity": 2.0}}}, {"steering": {}}]
+    body = {"prompt": PROMPT, "max_tokens": 10, "temperature": 0, "settings": settings}
+    data = client.post("/v1/steering/compare", json=body).json()["data"]
+    assert data[0]["text"] == data[2]["text"] == complete(client, max_tokens=10)["choices"][0]["text"]
+    steered = complete(client, max_tokens=10, steering=settings[1]["steering"])
+    assert data[1]["text"] == steered["choices"][0]["text"]
+    assert data[1]["steering"] == steered["steering"]
+    bad = client.post("/v1/steering/compare", json={**body, "settings": [{"steering": {"strengths": {"x": 1}}}]})
+    assert bad.json()["error"]["param"] == "settings.0.steering.strengths.x"
+
+
+def test_a_dry_run_says_what_would_be_applied_or_why_not(client):
+    good = client.post("/v1/steering/validate", json={"steering": {"strengths": {"fairness": 1.0}}}).json()
+    assert good["valid"] and good["applied"][0]["dimension"] == "fairness" and good["error"] is None
+    bad = client.post("/v1/steering/validate", json={"steering": {"strengths": {"fairness": 1e6}}})
+    assert bad.status_code == 200
+    assert (bad.json()["valid"], bad.json()["error"]["code"]) == (False, "dose_exceeded")
+
+
+def test_probes_score_the_last_token_and_every_token(client):
+    body = {"input": ["you are kind", "you are crüel"], "per_token": True}
+    reply = client.post("/v1/probe", json=body).json()
+    assert set(reply["probes"]) == {"reliability", "privacy", "toxicity", "fairness", "robustness"}
+    for text, found in zip(body["input"], reply["data"], strict=True):
+        assert "".join(one["text"] for one in found["tokens"]) == text
+        assert found["tokens"][-1]["scores"] == found["scores"]
+        assert all(0 <= score <= 1 for score in found["scores"].values())
+    one = client.post("/v1/probe", json={"input": "you are kind", "dimensions": ["toxicity"]}).json()["data"][0]
+    assert one["scores"] == {"toxicity": reply["data"][0]["scores"]["toxicity"]}
+    assert client.post("/v1/probe", json={"input": "x", "dimensions": ["humility"]}).status_code == 400
+    assert client.post("/v1/probe", json={"input": []}).status_code == 400
+
+
+def test_vectors_are_listed_with_their_lineage_and_exported(client):
+    listed = client.get("/v1/steering/vectors", params={"dimension": "toxicity"}).json()["data"]
+    (one,) = listed
+    assert one["live"] and one["checkpoint"] == "models:/ckpt.mini/1" and one["aliases"] == ["champion"]
+    path = f"/v1/steering/vectors/{one['name']}/versions/{one['version']}"
+    assert client.get(path).json() == one
+    own = vector_from_bytes(client.get(f"{path}/export").content)
+    assert own.lineage.run_id == one["run_id"]
+    gguf = client.get(f"{path}/export", params={"format": "gguf", "strength": 2.0})
+    assert 'filename="steer.mini.toxicity-1.gguf"' in gguf.headers["content-disposition"]
+    assert client.get("/v1/steering/vectors/steer.mini.toxicity/versions/9").status_code == 404
+    assert client.get("/v1/steering/vectors/other/versions/1").status_code == 400
+
+
+def test_an_exported_control_vector_is_read_by_the_gguf_package(client, tmp_path):
+    content = client.get("/v1/steering/vectors/steer.mini.privacy/versions/1/export", params={"format": "gguf"}).content
+    (tmp_path / "vector.gguf").write_bytes(content)
+    (tensor,) = GGUFReader(tmp_path / "vector.gguf").tensors
+    own = vector_from_bytes(client.get("/v1/steering/vectors/steer.mini.privacy/versions/1/export").content)
+    np.testing.assert_array_equal(tensor.data, own.offset(1.0))
+
+
+def test_models_and_dimensions_tell_what_can_be_steered(client, sdk):
+    (one,) = sdk.models.list().data
+    told = client.get("/v1/models/mini").json()
+    assert one.id == told["id"] == "mini" and told["chat"] is True
+    assert [each["dimension"] for each in told["steering"]["dimensions"]] == sorted(
+        ["reliability", "privacy", "toxicity", "fairness", "robustness"]
+    )
+    assert client.get("/v1/models/gpt-4").json()["error"]["code"] == "model_not_found"
+    dimensions = client.get("/v1/steering/dimensions").json()["data"]
+    for each in dimensions:
+        assert each["hard"][0] < each["recommended"][0] < 0 < each["recommended"][1] < each["hard"][1]
+        assert each["vector"]["version"] == "1"
+
+
+def test_a_client_that_goes_away_frees_its_slot(client, service_url):
+    body = {"prompt": PROMPT, "max_tokens": 400, "temperature": 0, "ignore_eos": True}
+
+    def gauge(name: str) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return float(
+            next(line.split()[-1] for line in lines if line.startswith(f"{name} ") or line.startswith(f"{name}{{"))
+        )
+
+    with (
+        httpx.Client(base_url=service_url) as gone,
+        gone.stream("POST", "/v1/completions", json={**body, "stream": True}) as reply,
+    ):
+        next(reply.iter_lines())
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{service_url}/v1/completions", json=body, timeout=0.05)
+    deadline = time.monotonic() + 10
+    while gauge("trusttrace_active") > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    generated = gauge("trusttrace_generated_tokens_total")
+    complete(client)
+    assert gauge("trusttrace_generated_tokens_total") == generated + 8
+
+
+BENTOML_CLIENT = """
+import json, sys, bentoml
+with bentoml.SyncHTTPClient(sys.argv[1]) as client:
+    print(json.dumps(client.generate(prompt="you", strengths={"toxicity": 1.0}, max_tokens=4, temperature=0.0)))
+"""
+
+
+def test_bentomls_own_client_generates(service_url):
+    # In a process of its own: it warns of its age, and leaves a directory behind.
+    command = [sys.executable, "-W", "ignore", "-c", BENTOML_CLIENT, service_url]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found["usage"]["completion_tokens"] == 4
+    assert found["steering"]["applied"][0]["dimension"] == "toxicity"
+    refused = httpx.post(f"{service_url}/generate", json={"prompt": PROMPT, "strengths": {"toxicty": 1.0}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "steering.strengths.toxicty")
+    invalid = httpx.post(f"{service_url}/generate", json={"prompt": 7})
+    assert (invalid.status_code, invalid.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_health_metrics_and_the_page(client):
+    assert client.get("/livez").json() == {"status": "alive"}
+    ready = client.get("/readyz").json()
+    assert ready["status"] == "ready" and ready["registry"]["answers"]
+    complete(client, steering={"strengths": {"toxicity": 1.0}})
+    metrics = client.get("/metrics").text
+    for name in (
+        "requests_total",
+        "first_token_seconds",
+        "mean_batch",
+        "queued",
+        'steered_requests_total{dimension="toxicity"}',
+    ):
+        assert f"trusttrace_{name}" in metrics
+    page = client.get("/")
+    assert "TrustTrace playground" in page.text and "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert client.get("/playground/playground.js").status_code == 200
+    assert client.get("/playground/../service.py").status_code == 404
+
+
+def test_logs_are_lines_of_json_without_any_text_of_a_request(client, service):
+    secret = "a-prompt-that-nobody-may-read"
+    reply = client.post("/v1/completions", json={"prompt": secret, "max_tokens": 2}, headers={"x-request-id": "mine-1"})
+    assert reply.headers["x-request-id"] == "mine-1"
+    deadline = time.monotonic() + 5
+    while "mine-1" not in (log := service.log.read_text()):
+        assert time.monotonic() < deadline, log[-2000:]
+        time.sleep(0.1)
+    line = next(line for line in log.splitlines() if "mine-1" in line)
+    told = json.loads(line[line.index("{") :])
+    assert (told["status"], told["generated_tokens"], told["path"]) == (200, 2, "/v1/completions")
+    assert secret not in log
