@@ -1,6 +1,6 @@
 """When a concept becomes readable, and whether it is the same one from then on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -23,7 +23,7 @@ def step_of_rise(steps: Sequence[int], values: Float[np.ndarray, " steps"], shar
 
 
 def transfer_accuracy(
-    states: Sequence[Float32[np.ndarray, "n d_model"]],
+    states: Iterable[Float32[np.ndarray, "n d_model"]],
     weights: Sequence[Float32[np.ndarray, "folds d_model"]],
     biases: Sequence[Float32[np.ndarray, " folds"]],
     labels: Bool[np.ndarray, " n"],
@@ -35,12 +35,15 @@ def transfer_accuracy(
     not predicted.
     """
     tested = folds >= 0
-    matrix = np.empty((len(weights), len(states)))
-    for row, (slopes, offsets) in enumerate(zip(weights, biases, strict=True)):
-        for column, features in enumerate(states):
-            logits = np.einsum("nd,nd->n", features[tested], slopes[folds[tested]]) + offsets[folds[tested]]
-            matrix[row, column] = np.mean((logits > 0) == labels[tested])
-    return matrix
+    columns = []
+    for features in states:  # which may be read one after the other
+        seen, fold = features[tested], folds[tested]
+        logits = [
+            np.einsum("nd,nd->n", seen, slopes[fold]) + offsets[fold]
+            for slopes, offsets in zip(weights, biases, strict=True)
+        ]
+        columns.append([float(np.mean((one > 0) == labels[tested])) for one in logits])
+    return np.array(columns).T
 
 
 def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.ndarray, "n n"]:

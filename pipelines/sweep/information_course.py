@@ -1,0 +1,179 @@
+"""One dimension over pre-training: its phases, when it becomes readable, and whether it is the same from then on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from pipelines.estimators.dynamics import cosines, onset, step_of_rise, transfer_accuracy
+from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.phases import TwoPhases, fitting_p_value, two_phases
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import cross_validation
+from pipelines.sweep.information_results import InformationStore
+from pipelines.sweep.information_unit import PAPER, InformationResult
+
+FEWEST_CHECKPOINTS = 4
+"""With fewer no order of the steps is rare, and phases are not looked for."""
+NHSIC, CKA, RANK = "nhsic_xt", "cka_xt", "effective_rank"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One quantity of every layer over the trained checkpoints."""
+
+    estimator: str
+    quantity: str
+    values: Float[np.ndarray, "layers steps"]
+    replicates: Float[np.ndarray, "halves layers steps"] | None = None
+    """The same on halves of the statements."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The phases of one quantity at one layer, or of all layers together but that of X, which tells of X itself."""
+
+    estimator: str
+    quantity: str
+    layer: int | None
+    found: TwoPhases
+
+
+@dataclass(frozen=True)
+class LayerDynamics:
+    """When one layer can be read. Steps are ``None`` where it never comes to that."""
+
+    layer: int
+    onset: int | None
+    """The first step whose usable bits lie above those of the random initialisation."""
+    onset_beyond_ngrams: int | None
+    """The first step whose bits beyond an n-gram model of the text lie above zero."""
+    rise_95: int | None
+    """The step at which 95 % of the rise of usable bits is done."""
+    fitting_p: float
+    """How often usable bits in permuted order rise as steadily."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Every two trained checkpoints, at one layer."""
+
+    layer: int
+    n: int
+    accuracy: Float[np.ndarray, "fitted applied"]
+    """Held-out accuracy of the probes of one checkpoint on the activations of another."""
+    cosine: Float[np.ndarray, "checkpoints checkpoints"]
+    """Of mass-mean directions."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the information experiment found of one dimension."""
+
+    dimension: str
+    initial: InformationResult
+    """At random initialisation."""
+    trained: tuple[InformationResult, ...]
+    """In order of step."""
+    phases: tuple[Phase, ...]
+    dynamics: tuple[LayerDynamics, ...]
+    transfer: Transfer
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(one.checkpoint.step for one in self.trained)
+
+    @property
+    def layer(self) -> int:
+        """The layer that curves over pre-training are drawn of: two thirds down."""
+        return self.transfer.layer
+
+    def phase(self, estimator: str, quantity: str = NHSIC, layer: int | None = None) -> TwoPhases | None:
+        """The phases of a layer, or of all together; ``None`` when there were too few checkpoints."""
+        wanted = (estimator, quantity, layer)
+        return next((one.found for one in self.phases if (one.estimator, one.quantity, one.layer) == wanted), None)
+
+    def layer_dynamics(self, layer: int) -> LayerDynamics:
+        return next(one for one in self.dynamics if one.layer == layer)
+
+
+def follow(
+    results: Sequence[InformationResult], statements: LabelledStatements, store: InformationStore, seed: int
+) -> Course:
+    """The course of one dimension, of its ``results`` in order of step; ``store`` has their activations."""
+    initial, trained = results[0], tuple(results[1:])
+    steps = [one.checkpoint.step for one in trained]
+    return Course(
+        dimension=initial.dimension,
+        initial=initial,
+        trained=trained,
+        phases=_phases(steps, trained, seed) if len(trained) >= FEWEST_CHECKPOINTS else (),
+        dynamics=tuple(_dynamics(steps, initial, trained, layer, seed) for layer in initial.layers),
+        transfer=_transfer(trained, statements, store, seed),
+    )
+
+
+def curves_of(trained: Sequence[InformationResult]) -> tuple[Curves, ...]:
+    """The curves in which phases are looked for: nHSIC by estimator, then what it may be confused with."""
+    points = [[result.point(layer) for result in trained] for layer in trained[0].layers]
+    found = []
+    for estimator in trained[0].points[0].xt:
+        values = np.array([[one.xt[estimator].nhsic for one in row] for row in points])
+        halves = np.array([[one.xt[estimator].halves for one in row] for row in points])
+        replicates = np.moveaxis(halves, 2, 0) if halves.shape[2] else None
+        found.append(Curves(estimator, NHSIC, values, replicates))
+        if estimator != PAPER:
+            cka = np.array([[one.xt[estimator].cka for one in row] for row in points])
+            found.append(Curves(estimator, CKA, np.nan_to_num(cka)))
+    rank = np.array([[one.spectrum.effective_rank for one in row] for row in points])
+    return (*found, Curves(found[0].estimator, RANK, rank))
+
+
+def _phases(steps: Sequence[int], trained: Sequence[InformationResult], seed: int) -> tuple[Phase, ...]:
+    phases = []
+    deeper = slice(1 if len(trained[0].layers) > 1 else 0, None)
+    for curves in curves_of(trained):
+        halves = curves.replicates
+        together = two_phases(steps, curves.values[deeper], None if halves is None else halves[:, deeper], seed=seed)
+        phases.append(Phase(curves.estimator, curves.quantity, None, together))
+        for row, layer in enumerate(trained[0].layers):
+            own = None if halves is None else halves[:, row : row + 1]
+            found = two_phases(steps, curves.values[row : row + 1], own, seed=seed)
+            phases.append(Phase(curves.estimator, curves.quantity, layer, found))
+    return tuple(phases)
+
+
+def _dynamics(
+    steps: Sequence[int],
+    initial: InformationResult,
+    trained: Sequence[InformationResult],
+    layer: int,
+    seed: int,
+) -> LayerDynamics:
+    bits = [result.point(layer).bits for result in trained]
+    beyond = [result.point(layer).conditional_bits for result in trained]
+    values = np.array([one.value for one in bits])
+    return LayerDynamics(
+        layer=layer,
+        onset=onset(steps, bits, initial.point(layer).bits),
+        onset_beyond_ngrams=onset(steps, beyond, Estimate(0.0, 0.0, 0.0, beyond[0].n)),
+        rise_95=step_of_rise(steps, values),
+        fitting_p=fitting_p_value(values, seed=seed),
+    )
+
+
+def _transfer(
+    trained: Sequence[InformationResult], statements: LabelledStatements, store: InformationStore, seed: int
+) -> Transfer:
+    splits = cross_validation(statements, (seed,))
+    (folds,) = splits.folds
+    kept = [one.transferable for one in trained]
+    accuracy = transfer_accuracy(
+        (store.states(one.digest) for one in trained),
+        [one.weights for one in kept],
+        [one.biases for one in kept],
+        statements.labels,
+        np.where(np.isin(folds, splits.tested), folds, -1),
+    )
+    return Transfer(kept[0].layer, len(splits.test_rows), accuracy, cosines([one.direction for one in kept]))
