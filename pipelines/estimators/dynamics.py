@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
+from scipy.stats import spearmanr
 
 from pipelines.estimators.estimate import Estimate
 
@@ -50,3 +51,9 @@ def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.n
     """Cosine of every two directions."""
     unit = np.stack([one / np.linalg.norm(one) for one in directions]).astype(np.float64)
     return unit @ unit.T
+
+
+def rank_correlation(one: Float[np.ndarray, "layers steps"], other: Float[np.ndarray, "layers steps"]) -> float:
+    """Spearman's correlation of two quantities over the steps, mean over layers; not a number where one is constant."""
+    varying = [(a, b) for a, b in zip(one, other, strict=True) if np.ptp(a) > 0 and np.ptp(b) > 0]
+    return float(np.mean([spearmanr(a, b).statistic for a, b in varying])) if varying else float("nan")

@@ -71,10 +71,10 @@ def curves(course: Course, warmup_steps: int | None) -> Figure:
 def _input_curves(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
     for estimator in points[0].xt:
         _dependence(axes, [one.xt[estimator] for one in points], COLOURS[estimator], NAMES[estimator])
-        found = course.phase(estimator, layer=course.layer)
-        if found is not None and found.compresses:
-            place = course.steps.index(found.peak_step)
-            name = f"its peak (p = {found.p_value:.3f})"
+        phase = course.phase(estimator, layer=course.layer)
+        if phase is not None and phase.found.compresses:
+            place = course.steps.index(phase.found.peak_step)
+            name = f"its peak (p = {phase.found.p_value:.3f})"
             axes.plot(place, points[place].xt[estimator].nhsic, "v", color=FLOOR, markersize=7, label=name)
     axes.set_ylabel("nHSIC(T; X)\n95 % interval")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipelines.estimators.dynamics import cosines, onset, step_of_rise, transfer_accuracy
+from pipelines.estimators.dynamics import cosines, onset, rank_correlation, step_of_rise, transfer_accuracy
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.phases import TwoPhases, fitting_p_value, two_phases
 from pipelines.statements.labelled import LabelledStatements
@@ -38,6 +38,8 @@ class Phase:
     quantity: str
     layer: int | None
     found: TwoPhases
+    rank_correlation: float
+    """Spearman's correlation over checkpoints with the activations' effective rank, mean over layers."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ class Course:
         """The layer that curves over pre-training are drawn of: two thirds down."""
         return self.transfer.layer
 
-    def phase(self, estimator: str, quantity: str = NHSIC, layer: int | None = None) -> TwoPhases | None:
+    def phase(self, estimator: str, quantity: str = NHSIC, layer: int | None = None) -> Phase | None:
         """The phases of a layer, or of all together; ``None`` when there were too few checkpoints."""
         wanted = (estimator, quantity, layer)
-        return next((one.found for one in self.phases if (one.estimator, one.quantity, one.layer) == wanted), None)
+        return next((one for one in self.phases if (one.estimator, one.quantity, one.layer) == wanted), None)
 
     def layer_dynamics(self, layer: int) -> LayerDynamics:
         return next(one for one in self.dynamics if one.layer == layer)
@@ -131,16 +133,18 @@ def curves_of(trained: Sequence[InformationResult]) -> tuple[Curves, ...]:
 
 
 def _phases(steps: Sequence[int], trained: Sequence[InformationResult], seed: int) -> tuple[Phase, ...]:
+    layers = trained[0].layers
+    every = curves_of(trained)
+    ranks = every[-1].values
+    rows: list[tuple[int | None, slice]] = [(None, slice(1 if len(layers) > 1 else 0, None))]
+    rows += [(layer, slice(row, row + 1)) for row, layer in enumerate(layers)]
     phases = []
-    deeper = slice(1 if len(trained[0].layers) > 1 else 0, None)
-    for curves in curves_of(trained):
-        halves = curves.replicates
-        together = two_phases(steps, curves.values[deeper], None if halves is None else halves[:, deeper], seed=seed)
-        phases.append(Phase(curves.estimator, curves.quantity, None, together))
-        for row, layer in enumerate(trained[0].layers):
-            own = None if halves is None else halves[:, row : row + 1]
-            found = two_phases(steps, curves.values[row : row + 1], own, seed=seed)
-            phases.append(Phase(curves.estimator, curves.quantity, layer, found))
+    for curves in every:
+        for layer, chosen in rows:
+            halves = None if curves.replicates is None else curves.replicates[:, chosen]
+            found = two_phases(steps, curves.values[chosen], halves, seed=seed)
+            alike = rank_correlation(curves.values[chosen], ranks[chosen])
+            phases.append(Phase(curves.estimator, curves.quantity, layer, found, alike))
     return tuple(phases)
 
 

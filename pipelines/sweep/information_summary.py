@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.estimators.phases import TwoPhases
-from pipelines.sweep.information_course import RANK, Course
+from pipelines.sweep.information_course import Course
 from pipelines.sweep.information_tables import inside_warmup
 from pipelines.sweep.information_unit import FIXED, OWN, PAPER
 
@@ -23,17 +23,18 @@ def _phases(courses: Sequence[Course], warmup_steps: int | None) -> list[str]:
     known = "unknown, give warmup_steps" if warmup_steps is None else f"{warmup_steps:,} steps"
     lines = [
         f"Phases of nHSIC(T; X), {checkpoints}, layers above that of X together; X is that of the same or the last",
-        f"checkpoint; p by permuted order of steps; rank: where activations' effective rank peaks; warm-up: {known}",
+        f"checkpoint; p by permuted order of steps; ρ with rank: of its curve and effective rank's; warm-up: {known}",
         f"{'dimension':<12} {'X':<5} {'peak [95 %]':<20} {'layers':>6}  {'fall [95 %]':<24} {'p':>6}  "
-        f"{'two phases':<10} {'in warm-up':<10} {'rank':>6}",
+        f"{'two phases':<10} {'in warm-up':<10} {'ρ with rank':>11}",
     ]
     for course in courses:
         for estimator in course.initial.points[0].xt:
-            found, rank = course.phase(estimator), course.phase(course.phases[0].estimator, RANK)
-            if found is not None and rank is not None:
+            phase = course.phase(estimator)
+            if phase is not None:
+                phases = _yes(phase.found.compresses)
                 lines.append(
-                    f"{course.dimension:<12} {X[estimator]:<5} {_phase(found)}  {_yes(found.compresses):<10} "
-                    f"{inside_warmup(found, warmup_steps):<10} {rank.peak_step:>6,}"
+                    f"{course.dimension:<12} {X[estimator]:<5} {_phase(phase.found)}  {phases:<10} "
+                    f"{inside_warmup(phase.found, warmup_steps):<10} {phase.rank_correlation:>11.2f}"
                 )
     return lines
 
@@ -51,13 +52,13 @@ def _dynamics(courses: Sequence[Course]) -> list[str]:
     lines = [
         f"Bits that a linear probe tells of the label at layer {courses[0].layer}, held out; onset: first above random",
         "initialisation; beyond: first above an n-gram model; 95 %: when that share of the rise is done",
-        f"{'dimension':<12} {'onset':>6} {'beyond':>6} {'95 %':>6}  {'bits at the last step':<23} "
+        f"{'dimension':<12} {'n':>6} {'onset':>6} {'beyond':>6} {'95 %':>6}  {'bits at the last step':<23} "
         f"{'beyond n-grams':<23} {'nHSIC(T; Y)':>11} {'its null':>8}",
     ]
     for course in courses:
         when, last = course.layer_dynamics(course.layer), course.trained[-1].point(course.layer)
         lines.append(
-            f"{course.dimension:<12} {_step(when.onset):>6} {_step(when.onset_beyond_ngrams):>6} "
+            f"{course.dimension:<12} {last.bits.n:>6,} {_step(when.onset):>6} {_step(when.onset_beyond_ngrams):>6} "
             f"{_step(when.rise_95):>6}  {last.bits!s:<23} {last.conditional_bits!s:<23} {last.ty.nhsic:>11.3f} "
             f"{last.ty.null:>8.3f}"
         )

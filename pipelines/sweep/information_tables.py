@@ -24,7 +24,7 @@ BANDWIDTH_COLUMNS = (
 PHASE_COLUMNS = (
     "model", "dimension", "estimator", "quantity", "layer", "peak_step", "peak_low", "peak_high", "layers_agreeing",
     "layers", "rise", "fall", "fall_error", "explained", "p_value", "compresses", "warmup_steps", "inside_warmup",
-    "checkpoints", "n", "seed",
+    "rank_correlation", "checkpoints", "n", "seed",
 )  # fmt: skip
 
 DYNAMICS_COLUMNS = (
@@ -94,7 +94,8 @@ def phase_table(courses: Iterable[Course], warmup_steps: int | None) -> pd.DataF
                     *(model, course.dimension, one.estimator, one.quantity, one.layer),
                     *(found.peak_step, found.peak_low, found.peak_high, found.layers_agreeing, found.layers),
                     *(found.rise, found.fall, found.fall_error, found.explained, found.p_value, found.compresses),
-                    *(warmup_steps, inside_warmup(found, warmup_steps), len(course.trained), n, seed),
+                    *(warmup_steps, inside_warmup(found, warmup_steps), one.rank_correlation),
+                    *(len(course.trained), n, seed),
                 )
             )
     table = pd.DataFrame(rows, columns=list(PHASE_COLUMNS))

@@ -171,14 +171,17 @@ def test_a_course_tells_when_a_label_comes_and_where_its_probes_hold(course):
 
 def test_a_course_tells_where_the_geometry_turns(course):
     found, _, _ = course
-    assert found.phase(OWN).peak_step == 10
-    assert found.phase(OWN).layers == 2  # the layers above that of X
-    assert found.phase(OWN, layer=1).layers == 1
-    assert found.phase(OWN, "effective_rank").peak_step == 10
-    assert inside_warmup(found.phase(OWN), 10) == "yes"
-    assert inside_warmup(found.phase(OWN), 5) == "no"
-    assert inside_warmup(dataclasses.replace(found.phase(OWN), peak_high=20), 10) == "unclear"
-    assert inside_warmup(found.phase(OWN), None) == "unknown"
+    phase = found.phase(OWN)
+    assert phase.found.peak_step == 10
+    assert phase.found.layers == 2  # the layers above that of X
+    assert phase.rank_correlation > 0.8
+    assert found.phase(OWN, layer=1).found.layers == 1
+    assert found.phase(OWN, "effective_rank").found.peak_step == 10
+    assert found.phase(OWN, "effective_rank").rank_correlation == pytest.approx(1)
+    assert inside_warmup(phase.found, 10) == "yes"
+    assert inside_warmup(phase.found, 5) == "no"
+    assert inside_warmup(dataclasses.replace(phase.found, peak_high=20), 10) == "unclear"
+    assert inside_warmup(phase.found, None) == "unknown"
 
 
 def test_tables_have_the_promised_columns_and_a_row_for_everything(course):
