@@ -13,6 +13,8 @@ from pipelines.sweep.information_unit import Dependence, LayerInformation
 
 NAMES = {"sound": "X of the same checkpoint", "sound-fixed": "X of the last checkpoint", "paper": "the paper's code"}
 WARMUP = "#f8f2df"
+LEAST = 0.1
+"""The least height of an axis of I(T;Y) or bits, so that noise around nothing does not fill it."""
 COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
@@ -32,6 +34,7 @@ def information_plane(course: Course) -> Figure:
         axes.axhline(course.trained[-1].points[-1].ty.null, color=FLOOR, linewidth=1, linestyle=":")
         axes.set_xlabel(f"nHSIC(T; X), {NAMES[estimator]}")
         axes.spines[["top", "right"]].set_visible(False)
+    _show_at_least(panels[0], 0, LEAST)
     panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {course.initial.n})")
     panels[0].set_title(
         f"{_title(course)}\na line a layer (its number at the last step), dotted: 95 % null of I(T;Y)",
@@ -51,6 +54,7 @@ def curves(course: Course, warmup_steps: int | None) -> Figure:
     _input_curves(rows[0], course, points)
     _rank(rows[1], course, points)
     _dependence(rows[2], [one.ty for one in points], ACCENT, "nHSIC(T; Y)")
+    _show_at_least(rows[2], 0, LEAST)
     rows[2].set_ylabel("nHSIC(T; Y)")
     _bits(rows[3], course, points)
     positions = range(len(course.steps))
@@ -102,6 +106,7 @@ def _bits(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> Non
     control = course.initial.point(course.layer).bits
     axes.axhline(control.value, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.axhline(0, color=FAINT, linewidth=1)
+    _show_at_least(axes, -LEAST / 2, LEAST)
     axes.set_ylabel(f"bits, held out\n95 % interval (n = {control.n})")
 
 
@@ -109,6 +114,11 @@ def _estimates(axes: Axes, estimates: Sequence[Estimate], colour: str, name: str
     axes.plot([one.value for one in estimates], "o-", color=colour, markersize=3, label=name)
     low, high = [one.low for one in estimates], [one.high for one in estimates]
     axes.fill_between(range(len(estimates)), low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _show_at_least(axes: Axes, low: float, high: float) -> None:
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, low), max(top, high))
 
 
 def _position(steps: Sequence[int], step: int) -> float:
@@ -126,10 +136,12 @@ def heat_maps(course: Course) -> Figure:
         ("effective rank", lambda point: point.spectrum.effective_rank),
     )
     layers, steps = course.initial.layers, course.steps
-    figure = Figure(figsize=(2.4 + 0.84 * len(steps), 3.6 + 0.36 * len(layers)), layout="constrained")
+    figure = Figure(figsize=(2.4 + 0.84 * len(steps), 3.8 + 0.2 * len(layers)), layout="constrained")
     for axes, (name, value) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, quantities, strict=True):
         values = np.array([[value(result.point(layer)) for result in course.trained] for layer in layers])
-        image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
+        image = axes.imshow(
+            values, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=max(LEAST, values.max())
+        )
         axes.set_title(name, loc="left", fontsize=9)
         axes.set_xticks(range(len(steps)), [f"{step:,}" for step in steps], rotation=45, ha="right", fontsize=8)
         shown = range(0, len(layers), max(1, len(layers) // 10))

@@ -50,7 +50,7 @@ class LayerDynamics:
     onset: int | None
     """The first step whose usable bits lie above those of the random initialisation."""
     onset_beyond_ngrams: int | None
-    """The first step whose bits beyond an n-gram model of the text lie above zero."""
+    """The first step whose bits beyond an n-gram model of the text lie above zero and the random initialisation's."""
     rise_95: int | None
     """The step at which 95 % of the rise of usable bits is done."""
     fitting_p: float
@@ -155,16 +155,22 @@ def _dynamics(
     layer: int,
     seed: int,
 ) -> LayerDynamics:
-    bits = [result.point(layer).bits for result in trained]
-    beyond = [result.point(layer).conditional_bits for result in trained]
-    values = np.array([one.value for one in bits])
+    control, points = initial.point(layer), [result.point(layer) for result in trained]
+    values = np.array([one.bits.value for one in points])
+    began = onset(steps, [one.bits for one in points], control.bits)
     return LayerDynamics(
         layer=layer,
-        onset=onset(steps, bits, initial.point(layer).bits),
-        onset_beyond_ngrams=onset(steps, beyond, Estimate(0.0, 0.0, 0.0, beyond[0].n)),
-        rise_95=step_of_rise(steps, values),
+        onset=began,
+        onset_beyond_ngrams=onset(
+            steps, [one.conditional_bits for one in points], _not_below_zero(control.conditional_bits)
+        ),
+        rise_95=None if began is None else step_of_rise(steps, values),
         fitting_p=fitting_p_value(values, seed=seed),
     )
+
+
+def _not_below_zero(one: Estimate) -> Estimate:
+    return Estimate(max(one.value, 0.0), max(one.low, 0.0), max(one.high, 0.0), one.n)
 
 
 def _transfer(

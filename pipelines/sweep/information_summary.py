@@ -50,8 +50,8 @@ def _phase(found: TwoPhases) -> str:
 
 def _dynamics(courses: Sequence[Course]) -> list[str]:
     lines = [
-        f"Bits that a linear probe tells of the label at layer {courses[0].layer}, held out; onset: first above random",
-        "initialisation; beyond: first above an n-gram model; 95 %: when that share of the rise is done",
+        f"Bits that a linear probe tells of the label at layer {courses[0].layer}, held out; onset: first step above",
+        "random initialisation; beyond: the same of what an n-gram model lacks; 95 %: that share of the rise is done",
         f"{'dimension':<12} {'n':>6} {'onset':>6} {'beyond':>6} {'95 %':>6}  {'bits at the last step':<23} "
         f"{'beyond n-grams':<23} {'nHSIC(T; Y)':>11} {'its null':>8}",
     ]

@@ -78,7 +78,7 @@ def test_the_papers_estimator_runs_from_end_to_end(arguments):
     assert found["cka_xt"].isna().all()
 
 
-def test_a_single_checkpoint_of_one_layer_read_by_mean_is_measured(arguments):
+def test_a_single_checkpoint_is_measured_by_mean_and_exactly(arguments):
     assert run_command(main, [*arguments, "--checkpoints", "last", "--pooling", "mean", "--landmarks", "0"]) == 0
     (parent,) = parents()
     found = table(parent)
