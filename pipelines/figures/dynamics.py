@@ -8,15 +8,17 @@ from pipelines.sweep.information_course import Course
 
 
 def transfer_matrices(course: Course) -> Figure:
-    """Left, probes of one checkpoint (row) on another's activations (column); right, cosine of their directions."""
+    """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
     steps, transfer = course.steps, course.transfer
-    size = 2.2 + 0.34 * len(steps)
-    figure = Figure(figsize=(2 * size + 1.2, size + 0.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _matrix(figure, left, transfer.accuracy, steps, f"held-out accuracy (n = {transfer.n})", "RdBu", (0.0, 1.0))
+    size = 1.8 + 0.34 * len(steps)
+    figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    _matrix(figure, left, transfer.accuracy, steps, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
+    _matrix(figure, middle, transfer.recentred, steps, "the same, each checkpoint's mean removed", (0.0, 1.0))
+    _matrix(figure, right, transfer.cosine, steps, "cosine of mass-mean directions", (-1.0, 1.0))
     left.set_ylabel("probe fitted at step")
-    left.set_xlabel("applied at step")
-    _matrix(figure, right, transfer.cosine, steps, "cosine of mass-mean directions", "RdBu", (-1.0, 1.0))
+    for axes in (left, middle):
+        axes.set_xlabel("applied at step")
     right.set_xlabel("pre-training step")
     model, source = course.initial.checkpoint.model, course.initial.statements_source
     figure.suptitle(
@@ -34,10 +36,9 @@ def _matrix(
     values: np.ndarray,
     steps: tuple[int, ...],
     name: str,
-    colours: str,
     limits: tuple[float, float],
 ) -> None:
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1])
+    image = axes.imshow(values, cmap="RdBu", vmin=limits[0], vmax=limits[1])
     ticks, labels = range(len(steps)), [f"{step:,}" for step in steps]
     axes.set_xticks(ticks, labels, rotation=45, ha="right", fontsize=7)
     axes.set_yticks(ticks, labels, fontsize=7)

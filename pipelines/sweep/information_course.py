@@ -17,6 +17,8 @@ from pipelines.sweep.information_unit import PAPER, InformationResult
 FEWEST_CHECKPOINTS = 4
 """With fewer no order of the steps is rare, and phases are not looked for."""
 NHSIC, CKA, RANK = "nhsic_xt", "cka_xt", "effective_rank"
+SWEPT = "nhsic_xt_bandwidth_"
+"""Begins the name of nHSIC at another multiple of the median bandwidth, X of the same checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Transfer:
     n: int
     accuracy: Float[np.ndarray, "fitted applied"]
     """Held-out accuracy of the probes of one checkpoint on the activations of another."""
+    recentred: Float[np.ndarray, "fitted applied"]
+    """The same with each checkpoint's activations less their mean, which needs no labels: whether a direction holds
+    where only the threshold has moved."""
     cosine: Float[np.ndarray, "checkpoints checkpoints"]
     """Of mass-mean directions."""
 
@@ -95,6 +100,13 @@ class Course:
         """The phases of a layer, or of all together; ``None`` when there were too few checkpoints."""
         wanted = (estimator, quantity, layer)
         return next((one for one in self.phases if (one.estimator, one.quantity, one.layer) == wanted), None)
+
+    @property
+    def bandwidths(self) -> tuple[Phase, ...]:
+        """The phases of nHSIC of all layers together at every bandwidth, X of the same checkpoint."""
+        first = self.phases[0].estimator if self.phases else ""
+        chosen = (one for one in self.phases if one.estimator == first and one.layer is None)
+        return tuple(one for one in chosen if one.quantity == NHSIC or one.quantity.startswith(SWEPT))
 
     def layer_dynamics(self, layer: int) -> LayerDynamics:
         return next(one for one in self.dynamics if one.layer == layer)
@@ -128,6 +140,9 @@ def curves_of(trained: Sequence[InformationResult]) -> tuple[Curves, ...]:
         if estimator != PAPER:
             cka = np.array([[one.xt[estimator].cka for one in row] for row in points])
             found.append(Curves(estimator, CKA, np.nan_to_num(cka)))
+    for place, swept in list(enumerate(trained[0].points[0].swept))[1:]:
+        values = np.array([[one.swept[place].xt for one in row] for row in points])
+        found.append(Curves(found[0].estimator, f"{SWEPT}{swept.scale:g}", values))
     rank = np.array([[one.spectrum.effective_rank for one in row] for row in points])
     return (*found, Curves(found[0].estimator, RANK, rank))
 
@@ -140,7 +155,7 @@ def _phases(steps: Sequence[int], trained: Sequence[InformationResult], seed: in
     rows += [(layer, slice(row, row + 1)) for row, layer in enumerate(layers)]
     phases = []
     for curves in every:
-        for layer, chosen in rows:
+        for layer, chosen in rows[:1] if curves.quantity.startswith(SWEPT) else rows:
             halves = None if curves.replicates is None else curves.replicates[:, chosen]
             found = two_phases(steps, curves.values[chosen], halves, seed=seed)
             alike = rank_correlation(curves.values[chosen], ranks[chosen])
@@ -178,12 +193,18 @@ def _transfer(
 ) -> Transfer:
     splits = cross_validation(statements, (seed,))
     (folds,) = splits.folds
+    rows = np.where(np.isin(folds, splits.tested), folds, -1)
     kept = [one.transferable for one in trained]
-    accuracy = transfer_accuracy(
-        (store.states(one.digest) for one in trained),
-        [one.weights for one in kept],
-        [one.biases for one in kept],
-        statements.labels,
-        np.where(np.isin(folds, splits.tested), folds, -1),
+    weights, biases = [one.weights for one in kept], [one.biases for one in kept]
+    means = [store.states(one.digest).mean(axis=0) for one in trained]
+    centred = (store.states(one.digest) - mean for one, mean in zip(trained, means, strict=True))
+    moved = [bias + slopes @ mean for slopes, bias, mean in zip(weights, biases, means, strict=True)]
+    return Transfer(
+        layer=kept[0].layer,
+        n=len(splits.test_rows),
+        accuracy=transfer_accuracy(
+            (store.states(one.digest) for one in trained), weights, biases, statements.labels, rows
+        ),
+        recentred=transfer_accuracy(centred, weights, moved, statements.labels, rows),
+        cosine=cosines([one.direction for one in kept]),
     )
-    return Transfer(kept[0].layer, len(splits.test_rows), accuracy, cosines([one.direction for one in kept]))

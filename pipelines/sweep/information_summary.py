@@ -23,18 +23,20 @@ def _phases(courses: Sequence[Course], warmup_steps: int | None) -> list[str]:
     known = "unknown, give warmup_steps" if warmup_steps is None else f"{warmup_steps:,} steps"
     lines = [
         f"Phases of nHSIC(T; X), {checkpoints}, layers above that of X together; X is that of the same or the last",
-        f"checkpoint; p by permuted order of steps; ρ with rank: of its curve and effective rank's; warm-up: {known}",
+        "checkpoint; p by permuted order of steps; at σ: at how many bandwidths; ρ: correlation with effective rank;",
+        f"warm-up of the learning rate: {known}",
         f"{'dimension':<12} {'X':<5} {'peak [95 %]':<20} {'layers':>6}  {'fall [95 %]':<24} {'p':>6}  "
-        f"{'two phases':<10} {'in warm-up':<10} {'ρ with rank':>11}",
+        f"{'two phases':<10} {'at σ':<4} {'in warm-up':<10} {'ρ':>5}",
     ]
     for course in courses:
         for estimator in course.initial.points[0].xt:
             phase = course.phase(estimator)
             if phase is not None:
-                phases = _yes(phase.found.compresses)
+                inside = inside_warmup(phase.found, warmup_steps) if phase.found.compresses else "-"
                 lines.append(
-                    f"{course.dimension:<12} {X[estimator]:<5} {_phase(phase.found)}  {phases:<10} "
-                    f"{inside_warmup(phase.found, warmup_steps):<10} {phase.rank_correlation:>11.2f}"
+                    f"{course.dimension:<12} {X[estimator]:<5} {_phase(phase.found)}  "
+                    f"{_yes(phase.found.compresses):<10} {_bandwidths(course, estimator):<4} {inside:<10} "
+                    f"{phase.rank_correlation:>5.2f}"
                 )
     return lines
 
@@ -46,6 +48,13 @@ def _phase(found: TwoPhases) -> str:
         fall += f" [{found.fall - margin:.3f}, {found.fall + margin:.3f}]"
     agreeing = f"{found.layers_agreeing}/{found.layers}"
     return f"{peak:<20} {agreeing:>6}  {fall:<24} {found.p_value:>6.3f}"
+
+
+def _bandwidths(course: Course, estimator: str) -> str:
+    """At how many of the bandwidths tried there are two phases; the fixed X is measured at one."""
+    if estimator == FIXED or len(course.bandwidths) < 2:
+        return ""
+    return f"{sum(one.found.compresses for one in course.bandwidths)}/{len(course.bandwidths)}"
 
 
 def _dynamics(courses: Sequence[Course]) -> list[str]:

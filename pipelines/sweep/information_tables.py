@@ -33,7 +33,9 @@ DYNAMICS_COLUMNS = (
     "last_conditional_high", "n_test", "seed",
 )  # fmt: skip
 
-TRANSFER_COLUMNS = ("model", "dimension", "layer", "fitted_step", "applied_step", "accuracy", "cosine", "n")
+TRANSFER_COLUMNS = (
+    "model", "dimension", "layer", "fitted_step", "applied_step", "accuracy", "recentred", "cosine", "n",
+)  # fmt: skip
 
 
 def information_table(results: Iterable[InformationResult], settings: InformationSettings) -> pd.DataFrame:
@@ -136,7 +138,8 @@ def transfer_table(courses: Iterable[Course]) -> pd.DataFrame:
     rows = [
         (
             *(course.initial.checkpoint.model, course.dimension, course.transfer.layer, fitted, applied),
-            *(course.transfer.accuracy[row, column], course.transfer.cosine[row, column], course.transfer.n),
+            *(course.transfer.accuracy[row, column], course.transfer.recentred[row, column]),
+            *(course.transfer.cosine[row, column], course.transfer.n),
         )
         for course in courses
         for row, fitted in enumerate(course.steps)

@@ -167,6 +167,20 @@ def test_a_course_tells_when_a_label_comes_and_where_its_probes_hold(course):
     assert accuracy[2:, 2:].min() > 0.9
     assert accuracy[:2, :2].max() < 0.75
     assert found.transfer.cosine[2:, 2:].min() > 0.9
+    np.testing.assert_allclose(np.diag(found.transfer.recentred), np.diag(accuracy), atol=0.02)
+
+
+def test_a_direction_that_holds_is_told_from_a_threshold_that_moved(tmp_path):
+    one, settings, store = statements(), InformationSettings(), InformationStore(tmp_path)
+    before = planted(one.labels, (0.0, 4.0, 4.0))
+    after = Activations(before.layers, before.hidden_states + 20 * np.eye(1, 12, dtype=np.float32))
+    common = shared(one, before, ngrams=False)
+    results = [result(one, states, step, settings, common) for step, states in ((-1, before), (0, before), (1, after))]
+    for unit in results:
+        store.save(unit)
+    transfer = follow(results, one, store, 0).transfer
+    assert transfer.accuracy[0, 1] == 0.5
+    assert transfer.recentred[0, 1] > 0.95
 
 
 def test_a_course_tells_where_the_geometry_turns(course):
@@ -196,7 +210,11 @@ def test_tables_have_the_promised_columns_and_a_row_for_everything(course):
     assert not table.drop(columns=["cka_xt", "cka_ty"]).isna().any().any()
     assert (table["null_mean_xt"] < table["null_xt"]).all()
     phases = phase_table([found], 10)
-    assert len(phases) == 5 * 4  # nHSIC and CKA for both X, and effective rank; all layers and each
+    # nHSIC and CKA for both X, and effective rank: all layers and each; then three more bandwidths.
+    assert len(phases) == 5 * 4 + 3
+    assert [one.quantity for one in found.bandwidths] == ["nhsic_xt"] + [
+        f"nhsic_xt_bandwidth_{scale}" for scale in ("0.5", "2", "8")
+    ]
     assert set(phases["inside_warmup"]) <= {"yes", "no", "unclear"}
     dynamics = dynamics_table([found])
     assert dynamics["onset_step"].tolist()[1:] == [20, 20]
