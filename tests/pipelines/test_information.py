@@ -89,7 +89,7 @@ def test_a_single_checkpoint_is_measured_by_mean_and_exactly(arguments):
 
 
 def test_interrupted_it_resumes_to_the_same_table(arguments, tmp_path, monkeypatch, capsys):
-    real, logged = measuring.InformationLog.add, []
+    real, logged, arguments = measuring.InformationLog.add, [], [*arguments, "--checkpoints", "0,100"]
 
     def interrupt_at_the_second(*given):
         logged.append(real(*given))
