@@ -1,19 +1,16 @@
 """The probing experiment, from a user's options to runs, tables, figures and registered vectors."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-
-from tqdm import tqdm
 
 from pipelines.figures.probing import curve, heat_map, profile
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.controls import Floors, measure_floors
+from pipelines.sweep.logged import run_logged
 from pipelines.sweep.results import ResultStore
-from pipelines.sweep.run import SweepPlan, run_sweep
+from pipelines.sweep.run import SweepPlan
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.tables import control_table, probe_table
 from pipelines.sweep.unit import UnitResult
@@ -64,7 +61,7 @@ def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
             options.dimensions, options.data, limit=options.limit, as_released=options.settings.protocol == "paper"
         )
         series = known or _embedded_series()
-        plan = SweepPlan(_probed_checkpoints(series, options.checkpoints), statements, options.settings)
+        plan = SweepPlan(after_random_init(series, options.checkpoints), statements, options.settings)
         floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
         found = _sweep(plan, floors, options, run)
         trained = [one for one in found if not one.result.checkpoint.is_random_init]
@@ -101,31 +98,23 @@ def inspected_statements(
     return {one.name: load_statements(one, data, limit=limit, as_released=as_released) for one in dimensions}
 
 
-def _probed_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
-    """The selected checkpoints after the random initialisation, which is always probed beside them."""
+def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
+    """The selected checkpoints after the random initialisation, which is always measured beside them."""
     trained = tuple(one for one in series.select(spec) if not one.is_random_init)
     if not trained:
-        raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always probed beside those chosen")
+        raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always measured beside those chosen")
     return (series.random_init, *trained)
 
 
 def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions, run: Run) -> list[Found]:
-    """Every unit, logged below ``run`` while the next one is measured; never more than one behind."""
-    logged: list[Future[Found]] = []
+    """Every unit, logged below ``run`` while the next one is measured."""
     log = UnitLog(run)
     initial: dict[str, UnitResult] = {}
-    with (
-        ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
-        tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar,
-    ):
-        results = run_sweep(plan, ResultStore(), delete_after_use=options.delete_after_use, on_progress=bar.update)
-        for result in results:
-            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
-            initial.setdefault(result.dimension, result)
-            if logged:
-                logged[-1].result()
-            logged.append(logger.submit(_log, result, log, plan, floors, initial[result.dimension], options))
-        return [one.result() for one in logged]
+
+    def logged(result: UnitResult) -> Found:
+        return _log(result, log, plan, floors, initial.setdefault(result.dimension, result), options)
+
+    return run_logged(plan, ResultStore(), logged, "probing", delete_after_use=options.delete_after_use)
 
 
 def _log(

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -38,16 +38,8 @@ from pipelines.sweep.results import ResultStore
 from pipelines.sweep.settings import ProbeSettings
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
-
-
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The least time of some repetitions: what the work costs when nothing disturbs it."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+from tests.bench_information import compare_information
+from tests.bench_timing import seconds
 
 
 def bare_forward(model: LanguageModel, texts: Sequence[str]) -> None:
@@ -145,6 +137,7 @@ def main() -> None:
     limit = parser.parse_args().limit
     compare_with_the_paper("tiny", "toxicity", 0)
     compare_with_the_paper("smollm2", "robustness", limit)
+    compare_information()
     compare_tracking()
 
 

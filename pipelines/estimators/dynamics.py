@@ -1,9 +1,10 @@
 """When a concept becomes readable, and whether it is the same one from then on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
+from scipy.stats import spearmanr
 
 from pipelines.estimators.estimate import Estimate
 
@@ -23,7 +24,7 @@ def step_of_rise(steps: Sequence[int], values: Float[np.ndarray, " steps"], shar
 
 
 def transfer_accuracy(
-    states: Sequence[Float32[np.ndarray, "n d_model"]],
+    states: Iterable[Float32[np.ndarray, "n d_model"]],
     weights: Sequence[Float32[np.ndarray, "folds d_model"]],
     biases: Sequence[Float32[np.ndarray, " folds"]],
     labels: Bool[np.ndarray, " n"],
@@ -35,15 +36,24 @@ def transfer_accuracy(
     not predicted.
     """
     tested = folds >= 0
-    matrix = np.empty((len(weights), len(states)))
-    for row, (slopes, offsets) in enumerate(zip(weights, biases, strict=True)):
-        for column, features in enumerate(states):
-            logits = np.einsum("nd,nd->n", features[tested], slopes[folds[tested]]) + offsets[folds[tested]]
-            matrix[row, column] = np.mean((logits > 0) == labels[tested])
-    return matrix
+    columns = []
+    for features in states:  # which may be read one after the other
+        seen, fold = features[tested], folds[tested]
+        logits = [
+            np.einsum("nd,nd->n", seen, slopes[fold]) + offsets[fold]
+            for slopes, offsets in zip(weights, biases, strict=True)
+        ]
+        columns.append([float(np.mean((one > 0) == labels[tested])) for one in logits])
+    return np.array(columns).T
 
 
 def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.ndarray, "n n"]:
     """Cosine of every two directions."""
     unit = np.stack([one / np.linalg.norm(one) for one in directions]).astype(np.float64)
     return unit @ unit.T
+
+
+def rank_correlation(one: Float[np.ndarray, "layers steps"], other: Float[np.ndarray, "layers steps"]) -> float:
+    """Spearman's correlation of two quantities over the steps, mean over layers; not a number where one is constant."""
+    varying = [(a, b) for a, b in zip(one, other, strict=True) if np.ptp(a) > 0 and np.ptp(b) > 0]
+    return float(np.mean([spearmanr(a, b).statistic for a, b in varying])) if varying else float("nan")

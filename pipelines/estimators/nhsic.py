@@ -123,6 +123,8 @@ def label_factor(labels: Bool[np.ndarray, " n"]) -> KernelFactor:
 
 def nhsic(one: KernelFactor, other: KernelFactor) -> float:
     """``tr(R R')``, between 0 and the smaller effective dimension of the two."""
+    if one is other:
+        return float(one.weights.square().sum())
     left, right = (factor.basis * factor.weights.sqrt() for factor in (one, other))
     return float((left.T @ (one.features.T @ other.features) @ right).square().sum())
 

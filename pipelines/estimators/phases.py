@@ -36,11 +36,14 @@ class TwoPhases:
     """Mean over layers, from the first checkpoint to the peak, in units of the curve."""
     fall: float
     """Mean over layers, from the peak to the last checkpoint."""
+    fall_error: float
+    """Its standard error, from resampled statements; not a number where there are none."""
 
     @property
     def compresses(self) -> bool:
-        """Whether the fall is there: a significant peak that is not the last checkpoint."""
-        return self.p_value < 0.05 and self.fall > 0
+        """Whether the fall is there: the peak is more than order by chance, the fall more than choice of statements."""
+        certain = self.fall > 1.96 * self.fall_error if self.fall_error == self.fall_error else self.fall > 0
+        return self.p_value < 0.05 and certain
 
 
 def two_phases(
@@ -60,9 +63,10 @@ def two_phases(
     peaks = np.array([peak_index(curve) for curve in curves])
     peak = _majority(peaks)
     if replicates is None:
-        spread = [_majority(rng.choice(peaks, len(peaks))) for _ in range(1000)]
+        spread, error = [_majority(rng.choice(peaks, len(peaks))) for _ in range(1000)], float("nan")
     else:
-        spread = [_majority(np.array([peak_index(curve) for curve in curves])) for curves in replicates]
+        spread = [_majority(np.array([peak_index(curve) for curve in one])) for one in replicates]
+        error = float((replicates[:, :, peak] - replicates[:, :, -1]).mean(axis=1).std())
     low, high = np.quantile(spread, (0.025, 0.975), method="inverted_cdf")
     explained = _explained(curves)
     chance = [_explained(curves[:, rng.permutation(len(steps))]) for _ in range(permutations)]
@@ -76,6 +80,7 @@ def two_phases(
         p_value=(1 + sum(one >= explained for one in chance)) / (1 + permutations),
         rise=float((curves[:, peak] - curves[:, 0]).mean()),
         fall=float((curves[:, peak] - curves[:, -1]).mean()),
+        fall_error=error,
     )
 
 

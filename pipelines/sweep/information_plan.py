@@ -37,7 +37,6 @@ class InformationPlan:
 
     @property
     def work(self) -> int:
-        """What a progress bar counts: each statement when it is read and when it is measured."""
         return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
 
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:

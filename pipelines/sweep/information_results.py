@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
+from safetensors import safe_open
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.spectrum import Spectrum
@@ -27,6 +29,12 @@ class InformationStore(ResultStoreOf[InformationResult]):
 
     def __init__(self, directory: Path | None = None) -> None:
         super().__init__(directory or cache_root() / "information")
+
+    def states(self, digest: str) -> Float32[np.ndarray, "n d_model"]:
+        """The activations that a stored unit keeps."""
+        with safe_open(self.path(digest), framework="numpy") as file:
+            states: Float32[np.ndarray, "n d_model"] = file.get_tensor("states").astype(np.float32)
+        return states
 
     def encode(self, result: InformationResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = asdict(result)

@@ -1,7 +1,7 @@
 """A unit of the information experiment, one checkpoint and one dimension: its settings and its result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -145,6 +145,11 @@ class InformationResult:
     points: tuple[LayerInformation, ...]
     transferable: Transferable
     seconds: float
+
+    def without_states(self) -> "InformationResult":
+        """All but the activations, which the store keeps: a sweep holds many results, and one set of activations."""
+        states = np.empty((0, self.transferable.states.shape[1]), np.float16)
+        return replace(self, transferable=replace(self.transferable, states=states))
 
     def point(self, layer: int) -> LayerInformation:
         return next(point for point in self.points if point.layer == layer)

@@ -36,6 +36,10 @@ class Plan(Protocol[Result_co]):
     def settings(self) -> ProbeSettings:
         """How activations are read."""
 
+    @property
+    def work(self) -> int:
+        """What a progress bar counts: each statement once when it is read and once when it is measured."""
+
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
         """Names a unit's result by all that decides it."""
 
@@ -57,7 +61,6 @@ class SweepPlan:
 
     @property
     def work(self) -> int:
-        """What a progress bar counts: each statement once when it is read and once when it is probed."""
         return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
 
     def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> UnitResult:

@@ -8,13 +8,13 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
-from mlflow.data.pandas_dataset import PandasDataset, from_pandas
-from mlflow.entities import LoggedModelInput, Run
+from mlflow.entities import Run
 
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.controls import Floors
 from pipelines.sweep.unit import LayerDirection, ProbeScore, UnitResult
-from pipelines.tracking.runs import Point, child_run, code_commit, log_points
+from pipelines.tracking.runs import Point, code_commit, log_points
+from pipelines.tracking.units import unit_params, unit_run
 from registry.errors import NotFound
 from registry.store import CHAMPION, CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
@@ -40,15 +40,12 @@ class UnitLog:
         layers_to_register: Sequence[int],
     ) -> tuple[RegisteredVector, ...]:
         """A child run with the layer profile (step = layer), its data set, its checkpoint, and vectors registered."""
-        with child_run(f"{result.dimension} · {result.checkpoint.label}", _tags(result), self._parent) as run:
-            run_id = run.info.run_id
-            checkpoint = self._checkpoints.register(result.checkpoint, result.weights_digest)
-            source = LoggedModelInput(model_id=checkpoint.model_id)
-            mlflow.log_input(_dataset(statements), context="probing", model=source)
+        with unit_run(result, statements, self._parent, self._checkpoints) as (run_id, checkpoint):
             vectors = tuple(
                 register_direction(self._vectors, result, layer, checkpoint, run_id) for layer in layers_to_register
             )
-            log_points(run_id, _profile_points(result, floors, random_init), _params(result))
+            points = _profile_points(result, floors, random_init)
+            log_points(run_id, points, {**unit_params(result), "n_test": result.pooled[0].accuracy.n})
         return vectors
 
 
@@ -64,39 +61,6 @@ def register_direction(
         f"{result.dimension}/direction_auroc": found.held_out_auroc,
     }
     return store.register(vector, probe, metrics, unit_digest=result.digest)
-
-
-def _tags(result: UnitResult) -> dict[str, str]:
-    return {
-        "dimension": result.dimension,
-        "checkpoint": result.checkpoint.label,
-        "unit_digest": result.digest,
-        "statements_digest": result.statements_digest,
-        "weights_digest": result.weights_digest,
-        "code_commit": code_commit(),
-    }
-
-
-def _params(result: UnitResult) -> dict[str, object]:
-    return {
-        "model": result.checkpoint.model,
-        "repo": result.checkpoint.repo,
-        "revision": result.checkpoint.revision,
-        "step": result.checkpoint.step,
-        "dimension": result.dimension,
-        "statements": result.statements_source,
-        "precision": result.precision,
-        "n_test": result.pooled[0].accuracy.n,
-    }
-
-
-def _dataset(statements: LabelledStatements) -> PandasDataset:
-    return from_pandas(
-        statements.to_frame(),
-        name=f"{statements.dimension}-{statements.source}".replace(":", "-")[:200],
-        targets="label",
-        digest=statements.digest[:32],
-    )
 
 
 def _profile_points(result: UnitResult, floors: Floors, random_init: UnitResult) -> list[Point]:

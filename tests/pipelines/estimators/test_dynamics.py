@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.estimators.dynamics import cosines, onset, step_of_rise, transfer_accuracy
+from pipelines.estimators.dynamics import cosines, onset, rank_correlation, step_of_rise, transfer_accuracy
 from pipelines.estimators.estimate import Estimate
 
 STEPS = (0, 8, 32, 64)
@@ -42,3 +42,10 @@ def test_a_statement_is_predicted_by_the_probe_that_did_not_see_it():
 
 def test_cosines_are_of_every_two():
     np.testing.assert_allclose(cosines([np.array([2.0, 0]), np.array([0, 3.0])]), np.eye(2), atol=1e-12)
+
+
+def test_rank_correlation_is_of_orders_and_means_over_layers():
+    rising, bent = np.arange(5.0), np.array([0.0, 1, 4, 9, 100])
+    assert rank_correlation(np.stack([rising, rising]), np.stack([bent, -bent])) == pytest.approx(0)
+    assert rank_correlation(np.stack([rising, np.ones(5)]), np.stack([bent, bent])) == pytest.approx(1)
+    assert np.isnan(rank_correlation(np.ones((1, 5)), bent[None]))

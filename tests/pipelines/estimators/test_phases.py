@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,13 +10,9 @@ PEAKED = np.array([1.0, 2, 3, 4.2, 4, 3.6, 3.1, 2.8, 2.5, 2.2, 2.0])
 
 
 @pytest.fixture(scope="module")
-def digitised():
+def digitised(shared_data):
     """The paper's Figures 13 to 17, where this machine has them."""
-    root = Path(os.environ.get("TRUSTTRACE_SHARED", Path(__file__).parents[4] / "shared"))
-    path = root / "data" / "paper-figures" / "nhsic.csv"
-    if not path.is_file():
-        pytest.skip("the paper's digitised figures are not on this machine")
-    return pd.read_csv(path)
+    return pd.read_csv(shared_data.parent / "paper-figures" / "nhsic.csv")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +49,7 @@ def test_a_rise_and_fall_is_found_significant_where_it_turns():
     assert found.compresses
     assert found.rise == pytest.approx(3.2 * 1.5)
     assert found.fall == pytest.approx(2.2 * 1.5)
+    assert np.isnan(found.fall_error)
 
 
 def test_a_steady_rise_or_fall_or_noise_does_not_compress(rng):
@@ -74,6 +68,16 @@ def test_the_peaks_interval_is_that_of_the_resampled_curves(rng):
     replicates[15:, :, 0] = 0.5
     found = two_phases(STEPS, PEAKED[None], replicates)
     assert (found.peak_step, found.peak_low, found.peak_high) == (300, 300, 400)
+    assert found.fall_error == pytest.approx((replicates[:, 0, 3] - replicates[:, 0, -1]).std())
+
+
+def test_a_fall_that_other_statements_might_not_show_is_none(rng):
+    steady = PEAKED[None] + rng.normal(size=(20, 1, 1))
+    assert two_phases(STEPS, PEAKED[None], steady).compresses
+    unsure = PEAKED + 3 * rng.normal(size=(20, 1, 11))
+    found = two_phases(STEPS, PEAKED[None], unsure)
+    assert found.p_value < 0.01
+    assert not found.compresses
 
 
 def test_change_points_ignore_a_single_late_spike():

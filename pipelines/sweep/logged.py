@@ -1,0 +1,48 @@
+"""A sweep whose units are logged while the next one is measured, with a progress bar."""
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from tqdm import tqdm
+
+from pipelines.sweep.results import Digested, ResultStoreOf
+from pipelines.sweep.run import Plan, run_sweep
+from registry.checkpoints import Checkpoint
+
+
+class Unit(Digested, Protocol):
+    """What a progress bar names."""
+
+    @property
+    def dimension(self) -> str: ...
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+
+
+UnitT = TypeVar("UnitT", bound=Unit)
+Logged = TypeVar("Logged")
+
+
+def run_logged(
+    plan: Plan[UnitT],
+    store: ResultStoreOf[UnitT],
+    log: Callable[[UnitT], Logged],
+    name: str,
+    *,
+    delete_after_use: bool = False,
+) -> list[Logged]:
+    """What ``log`` makes of every unit's result, in order; it is called in one thread, never more than one behind."""
+    logged: list[Future[Logged]] = []
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
+        tqdm(total=plan.work, desc=name, unit="statement", file=sys.stderr) as bar,
+    ):
+        for result in run_sweep(plan, store, delete_after_use=delete_after_use, on_progress=bar.update):
+            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
+            if logged:
+                logged[-1].result()
+            logged.append(logger.submit(log, result))
+        return [one.result() for one in logged]

@@ -1,0 +1,77 @@
+"""A unit's own run: a child of its sweep's, with its data set, its checkpoint, and what they are tagged by."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import mlflow
+from mlflow.data.pandas_dataset import PandasDataset, from_pandas
+from mlflow.entities import LoggedModelInput, Run
+
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.tracking.runs import child_run, code_commit
+from registry.checkpoints import Checkpoint
+from registry.store import CheckpointStore, RegisteredCheckpoint
+
+
+class Unit(Protocol):
+    """What the runs of probing and of information have in common."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+    @property
+    def weights_digest(self) -> str: ...
+    @property
+    def dimension(self) -> str: ...
+    @property
+    def statements_digest(self) -> str: ...
+    @property
+    def statements_source(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+
+
+@contextmanager
+def unit_run(
+    result: Unit, statements: LabelledStatements, parent: Run, checkpoints: CheckpointStore
+) -> Iterator[tuple[str, RegisteredCheckpoint]]:
+    """The id of a child run that has the unit's data set as input, and the unit's registered checkpoint."""
+    with child_run(f"{result.dimension} · {result.checkpoint.label}", _tags(result), parent) as run:
+        checkpoint = checkpoints.register(result.checkpoint, result.weights_digest)
+        source = LoggedModelInput(model_id=checkpoint.model_id)
+        mlflow.log_input(_dataset(statements), context="probing", model=source)
+        yield run.info.run_id, checkpoint
+
+
+def unit_params(result: Unit) -> dict[str, object]:
+    return {
+        "model": result.checkpoint.model,
+        "repo": result.checkpoint.repo,
+        "revision": result.checkpoint.revision,
+        "step": result.checkpoint.step,
+        "dimension": result.dimension,
+        "statements": result.statements_source,
+        "precision": result.precision,
+    }
+
+
+def _tags(result: Unit) -> dict[str, str]:
+    return {
+        "dimension": result.dimension,
+        "checkpoint": result.checkpoint.label,
+        "unit_digest": result.digest,
+        "statements_digest": result.statements_digest,
+        "weights_digest": result.weights_digest,
+        "code_commit": code_commit(),
+    }
+
+
+def _dataset(statements: LabelledStatements) -> PandasDataset:
+    return from_pandas(
+        statements.to_frame(),
+        name=f"{statements.dimension}-{statements.source}".replace(":", "-")[:200],
+        targets="label",
+        digest=statements.digest[:32],
+    )
