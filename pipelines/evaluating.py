@@ -1,0 +1,189 @@
+"""The evaluation experiment, from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from pipelines.calibrating import PROSE_SENTENCES
+from pipelines.evaluation.conditions import Condition, Subject, conditions_for, strength_of
+from pipelines.evaluation.measurement import Measurement
+from pipelines.evaluation.results import Row, entanglement_table, evaluation_table, rows_of, summary, verdicts
+from pipelines.evaluation.suite import Texts, all_tasks, measure_tasks
+from pipelines.evaluation.tasks import Task
+from pipelines.evaluation.toxicity_classifier import toxicity_classifier
+from pipelines.figures.evaluation import cost_figure, effects_figure, entanglement_figure
+from pipelines.probing import inspected_statements, resolve_series
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.splits import group_folds
+from pipelines.sweep.folds import split_statements
+from pipelines.sweep.settings import ProbeSettings
+from pipelines.tracking.evaluation import champion_of, log_verdicts, named_vectors, shuffled_vectors
+from pipelines.tracking.probing import log_figures, log_tables
+from pipelines.tracking.runs import entry_point_run
+from registry.checkpoints import Checkpoint
+from registry.dimensions import TOXICITY, Dimension
+from registry.errors import InvalidInput, Mismatch
+from serving.model.language_model import LanguageModel, load, release
+from serving.model.sources import find_series
+from serving.model.steering_bank import LiveVector
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What a user may choose; see ``python -m pipelines.evaluate --help``."""
+
+    model: str
+    checkpoint: str
+    dimensions: tuple[Dimension, ...]
+    data: str
+    limit: int
+    vectors: tuple[str, ...]
+    finetuned: tuple[str, ...]
+    random: int
+    items: int
+    prompts: int
+    seed: int
+    settings: ProbeSettings
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("items", self.items, 2), ("prompts", self.prompts, 2), ("random", self.random, 0)):
+            if value < least:
+                raise InvalidInput(f"{name} is {value} and must be at least {least}")
+
+
+def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> None:
+    """Measure every condition on its tasks, compare each with the base, and print what steering is worth."""
+    with entry_point_run(f"evaluate {options.model}", params) as run:
+        checkpoint = one_checkpoint(options.model, options.checkpoint)
+        further = named_vectors(options.vectors)
+        subjects = [_subject(one, checkpoint.model) for one in options.dimensions]
+        finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
+        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
+        held_out = {one.dimension.name: held_out_for(one, statements, options.settings) for one in subjects}
+        seen = tuple(text for one in statements.values() for text in one.texts)
+        tasks = all_tasks(Texts(held_out, seen, 2 * PROSE_SENTENCES), limit=options.items, prompts=options.prompts)
+        conditions = [one for subject in subjects for one in _conditions(subject, further, options)]
+        rows = _measured(checkpoint, conditions, finetuned, tasks, options.settings)
+        found = verdicts(rows)
+        table = evaluation_table(checkpoint.model, checkpoint.step, rows)
+        entanglement = entanglement_table(table)
+        log_tables({"evaluate.csv": table, "entanglement.csv": entanglement})
+        log_figures(
+            {
+                "effects": effects_figure(checkpoint.model, found),
+                "entanglement": entanglement_figure(checkpoint.model, entanglement),
+                "cost": cost_figure(checkpoint.model, rows),
+            }
+        )
+        log_verdicts(run.info.run_id, found)
+        print(summary(found, rows))  # noqa: T201
+        if TOXICITY.name in held_out:
+            auroc = toxicity_classifier().held_out
+            print(f"The classifier of toxicity: AUROC {auroc} on {auroc.n} texts it was not fitted on")  # noqa: T201
+
+
+def one_checkpoint(model: str, spec: str) -> Checkpoint:
+    """The one trained checkpoint that ``spec`` selects. Raises ``InvalidInput`` for none or several."""
+    chosen = [one for one in resolve_series(model).select(spec) if not one.is_random_init]
+    if len(chosen) != 1:
+        raise InvalidInput(f"checkpoint {spec!r} selects {len(chosen)} trained checkpoints of {model}; give one")
+    return chosen[0]
+
+
+def held_out_for(
+    subject: Subject, statements: Mapping[str, LabelledStatements], settings: ProbeSettings
+) -> LabelledStatements:
+    """Statements that the champion was neither fitted nor calibrated on.
+
+    Of the statements that it was made from, the half that calibration kept for its test; all of any other set. Raises
+    ``Mismatch`` for a different draw of the same source, of which nobody can say what was fitted on.
+    """
+    mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
+    if lineage.statements_digest == mine.digest:
+        return calibration_test(mine, settings)
+    if lineage.statements_source == mine.source:
+        raise Mismatch(
+            f"{subject.champion.reference} was fitted on another draw of {mine.source} (digest "
+            f"{lineage.statements_digest[:12]}, now {mine.digest[:12]}); give the data and limit it was calibrated with"
+        )
+    return mine
+
+
+def calibration_test(statements: LabelledStatements, settings: ProbeSettings) -> LabelledStatements:
+    """The half, by group, that calibration looks at once, after it has chosen."""
+    held_out = np.flatnonzero(split_statements(statements, settings).folds[0] == 0)
+    halves = group_folds(statements.groups[held_out], statements.labels[held_out], 2, seed=0)
+    rows = held_out[halves == 1]
+    return LabelledStatements(
+        dimension=statements.dimension,
+        texts=tuple(statements.texts[row] for row in rows),
+        labels=statements.labels[rows],
+        groups=statements.groups[rows],
+        source=statements.source,
+        as_released=statements.as_released,
+    )
+
+
+def _subject(dimension: Dimension, model: str) -> Subject:
+    champion = champion_of(model, dimension.name)
+    return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
+
+
+def _conditions(subject: Subject, further: Sequence[LiveVector], options: EvaluateOptions) -> Iterator[Condition]:
+    chosen = [one for one in further if one.dimension == subject.dimension.name]
+    controls = shuffled_vectors(subject.champion)
+    yield from conditions_for(subject, shuffled=controls, chosen=chosen, random=options.random, seed=options.seed)
+
+
+def _measured(
+    checkpoint: Checkpoint,
+    conditions: Sequence[Condition],
+    finetuned: Sequence[Checkpoint],
+    tasks: Sequence[Task],
+    settings: ProbeSettings,
+) -> list[Row]:
+    with tqdm(total=1 + len(conditions) + len(finetuned), desc="evaluating", unit="condition", file=sys.stderr) as bar:
+        with _loaded(checkpoint, settings) as model:
+            base = measure_tasks(model, tasks)
+            rows = list(rows_of(Condition("base"), base, base))
+            bar.update()
+            for condition in conditions:
+                bar.set_postfix_str(condition.name)
+                rows += rows_of(condition, base, measure_condition(model, condition, tasks))
+                bar.update()
+        for one in finetuned:
+            bar.set_postfix_str(one.model)
+            with _loaded(one, settings) as model:
+                rows += rows_of(Condition("fine-tuned", source=one.model), base, measure_tasks(model, tasks))
+            bar.update()
+    return rows
+
+
+def measure_condition(model: LanguageModel, condition: Condition, tasks: Sequence[Task]) -> tuple[Measurement, ...]:
+    """What ``condition`` does, on the tasks within its scope."""
+    return measure_tasks(
+        model,
+        [one for one in tasks if _within(condition, one)],
+        offsets=condition.offsets(),
+        plan=condition.plan(model),
+        prefix=condition.prefix,
+    )
+
+
+def _within(condition: Condition, task: Task) -> bool:
+    if condition.scope == "all" or task.name == "perplexity":
+        return True
+    return task.dimension == condition.dimension and (condition.scope == "own" or task.held_out_statements)
+
+
+@contextmanager
+def _loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[LanguageModel]:
+    model = load(checkpoint, precision=settings.precision, device=settings.device)
+    try:
+        yield model
+    finally:
+        release(model)

@@ -1,0 +1,101 @@
+"""Two conditions on the same items: the paired difference, its interval, and how surprising it is by chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from scipy.stats import binomtest
+
+from pipelines.estimators.estimate import CONFIDENCE, Estimate
+from pipelines.evaluation.measurement import Measurement
+from registry.errors import Mismatch
+
+RESAMPLES = 2000
+ENUMERATED_GROUPS = 12
+"""Up to so many groups every exchange is tried, and the p-value is exact."""
+SWAPS = 9999
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one condition, beside the same metric of the base condition."""
+
+    value: Estimate
+    difference: Estimate
+    """From the base, in the metric's own unit."""
+    p: float
+    """Two-sided, of a difference at least so large were the two conditions exchangeable on every group."""
+    mcnemar_p: float | None
+    """Exact McNemar, for items that are right or wrong; it takes items as independent."""
+
+
+def compare(base: Measurement, other: Measurement, *, seed: int = 0) -> Comparison:
+    """Compare ``other`` with ``base`` on the items that both were measured on. Raises ``Mismatch`` for other items."""
+    if base.columns.shape != other.columns.shape or not np.array_equal(base.groups, other.groups):
+        raise Mismatch(
+            f"{base.metric} was measured on {base.n} items and {other.metric} on {other.n}; only the same items compare"
+        )
+    _, members = np.unique(base.groups, return_inverse=True)
+    before, after, counts = _sums(base, members), _sums(other, members), np.bincount(members)
+    weights = _resamples(len(counts), seed)
+    sizes = (weights @ counts)[:, None]
+    values = other.statistic(weights @ after / sizes)
+    differences = values - base.statistic(weights @ before / sizes)
+    observed = other.value - base.value
+    binary = base.is_binary and other.is_binary
+    return Comparison(
+        value=_interval(other.value, values, base.n),
+        difference=_interval(observed, differences, base.n),
+        p=_swap_p(base, before, after, observed, seed),
+        mcnemar_p=mcnemar(base.columns[:, 0] == 1, other.columns[:, 0] == 1) if binary else None,
+    )
+
+
+def mcnemar(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " n"]) -> float:
+    """Exact two-sided McNemar test: of the items that changed, are as many better as worse?"""
+    better, worse = int((after & ~before).sum()), int((before & ~after).sum())
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for how many there are (Holm 1979)."""
+    order = np.argsort(p_values)
+    scaled = np.asarray(p_values, np.float64)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return [float(one) for one in adjusted]
+
+
+def _sums(measured: Measurement, members: np.ndarray) -> Float64[np.ndarray, "groups k"]:
+    return np.stack([np.bincount(members, weights=column) for column in measured.columns.T], axis=1)
+
+
+def _resamples(n_groups: int, seed: int) -> Float64[np.ndarray, "resamples groups"]:
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=RESAMPLES).astype(np.float64)
+
+
+def _interval(value: float, resampled: np.ndarray, n: int) -> Estimate:
+    """A resample that lacks a class has no value and is left out."""
+    found = resampled[np.isfinite(resampled)]
+    if not len(found):
+        return Estimate(value, value, value, n)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(found, (tail, 1 - tail))
+    return Estimate(value, float(low), float(high), n)
+
+
+def _swap_p(base: Measurement, before: np.ndarray, after: np.ndarray, observed: float, seed: int) -> float:
+    """Exchange the conditions group by group at random, and count how often the difference is as large."""
+    n_groups, enumerate_all = len(before), len(before) <= ENUMERATED_GROUPS
+    if enumerate_all:
+        swapped = np.array(list(product((0.0, 1.0), repeat=n_groups)))
+    else:
+        swapped = np.random.default_rng(seed).integers(0, 2, (SWAPS, n_groups)).astype(np.float64)
+    first = (1 - swapped) @ before + swapped @ after
+    second = (1 - swapped) @ after + swapped @ before
+    differences = base.statistic(second / base.n) - base.statistic(first / base.n)
+    extreme = np.abs(differences) >= abs(observed) - 1e-12 * max(1.0, abs(observed))
+    return float(extreme.mean() if enumerate_all else (1 + extreme.sum()) / (1 + len(extreme)))
