@@ -11,7 +11,15 @@ from tqdm import tqdm
 from pipelines.calibrating import PROSE_SENTENCES
 from pipelines.evaluation.conditions import Condition, Subject, conditions_for, strength_of
 from pipelines.evaluation.measurement import Measurement
-from pipelines.evaluation.results import Row, entanglement_table, evaluation_table, rows_of, summary, verdicts
+from pipelines.evaluation.results import (
+    Row,
+    entanglement_table,
+    evaluation_table,
+    rows_of,
+    summary,
+    verdict_table,
+    verdicts,
+)
 from pipelines.evaluation.suite import Texts, all_tasks, measure_tasks
 from pipelines.evaluation.tasks import Task
 from pipelines.evaluation.toxicity_classifier import toxicity_classifier
@@ -71,7 +79,7 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
         found = verdicts(rows)
         table = evaluation_table(checkpoint.model, checkpoint.step, rows)
         entanglement = entanglement_table(table)
-        log_tables({"evaluate.csv": table, "entanglement.csv": entanglement})
+        log_tables({"verdicts.csv": verdict_table(found), "evaluate.csv": table, "entanglement.csv": entanglement})
         log_figures(
             {
                 "effects": effects_figure(checkpoint.model, found),

@@ -111,6 +111,30 @@ def _cells(model: str, step: int, row: Row) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def verdict_table(found: Sequence[Verdict]) -> pd.DataFrame:
+    """``verdicts.csv``: whether each dimension's vector works, and by what."""
+    return pd.DataFrame([_verdict_cells(one) for one in found])
+
+
+def _verdict_cells(one: Verdict) -> dict[str, object]:
+    condition, change = one.row.condition, one.row.found.difference
+    return {
+        "dimension": one.dimension,
+        "vector": condition.source,
+        "layer": condition.vector.layer if condition.vector else None,
+        "strength": condition.strength,
+        "preference": change.value,
+        "low": change.low,
+        "high": change.high,
+        "n": change.n,
+        "p_holm": one.p,
+        "random_max": max(one.random, default=None),
+        "random_directions": len(one.random),
+        "perplexity_ratio": one.perplexity_ratio,
+        "works": one.works,
+    }
+
+
 def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
     """What each dimension's vector does to the preference of every dimension: a row a pair, from ``evaluate.csv``."""
     chosen = table[(table["kind"] == "vector") & (table["metric"] == HEADLINE)]
