@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 from tqdm import tqdm
 
 from pipelines.calibrating import PROSE_SENTENCES
 from pipelines.evaluation.conditions import Condition, Subject, conditions_for, strength_of
+from pipelines.evaluation.held_out import held_out_for
 from pipelines.evaluation.measurement import Measurement
 from pipelines.evaluation.results import (
     Row,
@@ -23,18 +23,26 @@ from pipelines.evaluation.results import (
 from pipelines.evaluation.suite import Texts, all_tasks, measure_tasks
 from pipelines.evaluation.tasks import Task
 from pipelines.evaluation.toxicity_classifier import toxicity_classifier
-from pipelines.figures.evaluation import cost_figure, effects_figure, entanglement_figure
+from pipelines.evaluation.tracing import (
+    TracedCheckpoint,
+    correlation_summary,
+    correlation_table,
+    correlations,
+    trace_effects,
+    tracing_table,
+)
+from pipelines.figures.evaluation import cost_figure, effects_figure, entanglement_figure, tracing_figure
 from pipelines.probing import inspected_statements, resolve_series
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.splits import group_folds
-from pipelines.sweep.folds import split_statements
+from pipelines.sweep.results import ResultStore
+from pipelines.sweep.run import SweepPlan, run_sweep
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.tracking.evaluation import champion_of, log_verdicts, named_vectors, shuffled_vectors
 from pipelines.tracking.probing import log_figures, log_tables
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
-from registry.errors import InvalidInput, Mismatch
+from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.sources import find_series
 from serving.model.steering_bank import LiveVector
@@ -51,6 +59,7 @@ class EvaluateOptions:
     limit: int
     vectors: tuple[str, ...]
     finetuned: tuple[str, ...]
+    trace: str
     random: int
     items: int
     prompts: int
@@ -89,6 +98,8 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
         )
         log_verdicts(run.info.run_id, found)
         print(summary(found, rows))  # noqa: T201
+        if options.trace != "none":
+            _trace(checkpoint, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
             auroc = toxicity_classifier().held_out
             print(f"The classifier of toxicity: AUROC {auroc} on {auroc.n} texts it was not fitted on")  # noqa: T201
@@ -100,40 +111,6 @@ def one_checkpoint(model: str, spec: str) -> Checkpoint:
     if len(chosen) != 1:
         raise InvalidInput(f"checkpoint {spec!r} selects {len(chosen)} trained checkpoints of {model}; give one")
     return chosen[0]
-
-
-def held_out_for(
-    subject: Subject, statements: Mapping[str, LabelledStatements], settings: ProbeSettings
-) -> LabelledStatements:
-    """Statements that the champion was neither fitted nor calibrated on.
-
-    Of the statements that it was made from, the half that calibration kept for its test; all of any other set. Raises
-    ``Mismatch`` for a different draw of the same source, of which nobody can say what was fitted on.
-    """
-    mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
-    if lineage.statements_digest == mine.digest:
-        return calibration_test(mine, settings)
-    if lineage.statements_source == mine.source:
-        raise Mismatch(
-            f"{subject.champion.reference} was fitted on another draw of {mine.source} (digest "
-            f"{lineage.statements_digest[:12]}, now {mine.digest[:12]}); give the data and limit it was calibrated with"
-        )
-    return mine
-
-
-def calibration_test(statements: LabelledStatements, settings: ProbeSettings) -> LabelledStatements:
-    """The half, by group, that calibration looks at once, after it has chosen."""
-    held_out = np.flatnonzero(split_statements(statements, settings).folds[0] == 0)
-    halves = group_folds(statements.groups[held_out], statements.labels[held_out], 2, seed=0)
-    rows = held_out[halves == 1]
-    return LabelledStatements(
-        dimension=statements.dimension,
-        texts=tuple(statements.texts[row] for row in rows),
-        labels=statements.labels[rows],
-        groups=statements.groups[rows],
-        source=statements.source,
-        as_released=statements.as_released,
-    )
 
 
 def _subject(dimension: Dimension, model: str) -> Subject:
@@ -186,6 +163,33 @@ def _within(condition: Condition, task: Task) -> bool:
     if condition.scope == "all" or task.name == "perplexity":
         return True
     return task.dimension == condition.dimension and (condition.scope == "own" or task.held_out_statements)
+
+
+def _trace(
+    checkpoint: Checkpoint,
+    subjects: Sequence[Subject],
+    statements: Mapping[str, LabelledStatements],
+    tasks: Sequence[Task],
+    options: EvaluateOptions,
+) -> None:
+    """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
+    chosen = tuple(one for one in resolve_series(options.model).select(options.trace) if not one.is_random_init)
+    plan = SweepPlan(chosen, statements, options.settings)
+    with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
+        results = list(run_sweep(plan, ResultStore(), on_progress=bar.update))
+    traced: list[TracedCheckpoint] = []
+    with (
+        _loaded(checkpoint, options.settings) as model,
+        tqdm(total=len(results), desc="tracing", unit="checkpoint", file=sys.stderr) as bar,
+    ):
+        for subject in subjects:
+            name = subject.dimension.name
+            task = next(one for one in tasks if one.held_out_statements and one.dimension == name)
+            traced += trace_effects(model, subject, task, (one for one in results if one.dimension == name), bar.update)
+    found = correlations(traced)
+    log_tables({"tracing.csv": tracing_table(traced), "correlation.csv": correlation_table(found)})
+    log_figures({"tracing": tracing_figure(checkpoint.model, traced, found)})
+    print(correlation_summary(found), end="\n\n")  # noqa: T201
 
 
 @contextmanager

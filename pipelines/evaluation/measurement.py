@@ -38,6 +38,10 @@ class Measurement:
         return len(self.columns)
 
     @property
+    def n_groups(self) -> int:
+        return len(np.unique(self.groups))
+
+    @property
     def value(self) -> float:
         return float(self.statistic(self.columns.mean(axis=0)))
 

@@ -13,10 +13,12 @@ from pipelines.evaluation.significance import Comparison, compare, holm
 HEADLINE = "preference"
 """The metric that decides whether steering works: it was named before anything was measured."""
 ALPHA = 0.05
+FEWEST_GROUPS = 6
+"""With fewer no exchange of groups is rarer than 2 in 32."""
 
 COLUMNS = (
     "model", "step", "condition", "kind", "steered", "source", "layer", "strength", "scored", "metric", "better",
-    "value", "low", "high", "n", "difference", "difference_low", "difference_high", "p", "mcnemar_p", "flag",
+    "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "p", "mcnemar_p", "flag",
 )  # fmt: skip
 
 
@@ -105,10 +107,17 @@ def _cells(model: str, step: int, row: Row) -> tuple[object, ...]:
     return (
         model, step, condition.name, condition.kind, condition.dimension, condition.source,
         condition.vector.layer if condition.vector else None, condition.strength if steered else None,
-        measured.dimension, measured.metric, better, found.value.value, found.value.low, found.value.high, measured.n,
+        measured.dimension, measured.metric, better, found.value.value, found.value.low, found.value.high,
+        measured.n, measured.n_groups,
         found.difference.value, found.difference.low, found.difference.high, found.p, found.mcnemar_p,
-        "constant answer" if measured.is_constant else "",
+        _flag(measured),
     )  # fmt: skip
+
+
+def _flag(measured: Measurement) -> str:
+    if measured.is_constant:
+        return "constant answer"
+    return "too few groups for p < 0.05" if measured.n_groups < FEWEST_GROUPS else ""
 
 
 def verdict_table(found: Sequence[Verdict]) -> pd.DataFrame:
@@ -127,6 +136,7 @@ def _verdict_cells(one: Verdict) -> dict[str, object]:
         "low": change.low,
         "high": change.high,
         "n": change.n,
+        "groups": one.row.measured.n_groups,
         "p_holm": one.p,
         "random_max": max(one.random, default=None),
         "random_directions": len(one.random),
@@ -146,15 +156,15 @@ def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
 def summary(found: Sequence[Verdict], rows: Sequence[Row]) -> str:
     """The verdicts, one line a dimension, and below them every other metric that moved."""
     lines = [
-        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'n':>5} {'p (Holm)':>9} "
-        f"{'random, up to':>13} {'perplexity':>10}  works"
+        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'n':>5} "
+        f"{'groups':>6} {'p (Holm)':>9} {'random, up to':>13} {'perplexity':>10}  works"
     ]
     for one in found:
         vector, change = one.row.condition.vector, one.row.found.difference
         lines.append(
             f"{one.dimension:<12} {vector.layer if vector else '':>5} {one.row.condition.strength:>8g}  {change!s:<26} "
-            f"{change.n:>5} {one.p:>9.4f} {max(one.random, default=0.0):>13.3f} {one.perplexity_ratio:>9.3f}x  "
-            f"{'yes' if one.works else 'no'}"
+            f"{change.n:>5} {one.row.measured.n_groups:>6} {one.p:>9.4f} {max(one.random, default=0.0):>13.3f} "
+            f"{one.perplexity_ratio:>9.3f}x  {'yes' if one.works else 'no'}"
         )
     moved = [line for row in rows if row.condition.scope != "statements" for line in _moved(row)]
     constant = sorted({f"  {one.condition.name}: {one.measured.metric}" for one in rows if one.measured.is_constant})

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from scipy.stats import binomtest
 
 from pipelines.estimators.estimate import CONFIDENCE, Estimate
-from pipelines.evaluation.measurement import Measurement
+from pipelines.evaluation.measurement import Measurement, difference_of_class_means
 from registry.errors import Mismatch
 
 RESAMPLES = 2000
@@ -38,7 +38,8 @@ def compare(base: Measurement, other: Measurement, *, seed: int = 0) -> Comparis
             f"{base.metric} was measured on {base.n} items and {other.metric} on {other.n}; only the same items compare"
         )
     _, members = np.unique(base.groups, return_inverse=True)
-    before, after, counts = _sums(base, members), _sums(other, members), np.bincount(members)
+    before, after = _sums(base.columns, members), _sums(_without_common_move(base, other), members)
+    counts = np.bincount(members)
     weights = _resamples(len(counts), seed)
     sizes = (weights @ counts)[:, None]
     values = other.statistic(weights @ after / sizes)
@@ -68,8 +69,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(one) for one in adjusted]
 
 
-def _sums(measured: Measurement, members: np.ndarray) -> Float64[np.ndarray, "groups k"]:
-    return np.stack([np.bincount(members, weights=column) for column in measured.columns.T], axis=1)
+def _without_common_move(base: Measurement, other: Measurement) -> Float64[np.ndarray, "n k"]:
+    """Of a margin, what moves both classes alike is taken off: it is no part of the difference, nor of its chance."""
+    if other.statistic is not difference_of_class_means:
+        return other.columns
+    moved, sizes = (other.columns - base.columns)[:, [0, 2]].sum(axis=0), other.columns[:, [1, 3]].sum(axis=0)
+    common = float((moved / sizes).mean())
+    return other.columns - common * other.columns[:, [1, 1, 3, 3]] * (1, 0, 1, 0)
+
+
+def _sums(columns: Float64[np.ndarray, "n k"], members: np.ndarray) -> Float64[np.ndarray, "groups k"]:
+    return np.stack([np.bincount(members, weights=column) for column in columns.T], axis=1)
 
 
 def _resamples(n_groups: int, seed: int) -> Float64[np.ndarray, "resamples groups"]:

@@ -42,7 +42,7 @@ class Texts:
 def all_tasks(texts: Texts, *, limit: int, prompts: int) -> tuple[Task, ...]:
     """The tasks of every dimension of ``texts``, of general ability and of fluency; ``limit`` items of each set."""
     packaged = {
-        RELIABILITY.name: lambda: reliability_tasks(texts.held_out[RELIABILITY.name], prompts),
+        RELIABILITY.name: lambda: reliability_tasks(texts.held_out[RELIABILITY.name], limit, prompts),
         PRIVACY.name: lambda: privacy_tasks(prompts),
         TOXICITY.name: lambda: toxicity_tasks(toxicity_classifier(), prompts),
         FAIRNESS.name: lambda: fairness_tasks(texts.seen, limit),

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from pipelines.evaluation.calibration import CHEAP
 from pipelines.evaluation.results import HEADLINE, Row, Verdict
+from pipelines.evaluation.tracing import Correlation, TracedCheckpoint
 from pipelines.figures.probing import ACCENT, CONTROL, FAINT, FLOOR
 
 
@@ -81,4 +82,28 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     axes.set_title(model, loc="left", fontsize=10)
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], found: Sequence[Correlation]) -> Figure:
+    """Each checkpoint's steering effect against its probe's accuracy, with both intervals; later is darker."""
+    names = list(dict.fromkeys(one.dimension for one in traced))
+    figure = Figure(figsize=(2.9 * max(1, len(names)), 3.3), layout="constrained")
+    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
+        own = sorted((one for one in traced if one.dimension == name), key=lambda one: one.step)
+        for place, one in enumerate(own):
+            x, y = one.accuracy, one.effect
+            spread = {
+                "xerr": [[max(0.0, x.value - x.low)], [max(0.0, x.high - x.value)]],
+                "yerr": [[max(0.0, y.value - y.low)], [max(0.0, y.high - y.value)]],
+            }
+            axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
+        r = next((one for one in found if one.dimension == name and one.checkpoints == "all"), None)
+        said = f"r = {r.r:+.2f} [{r.low:+.2f}, {r.high:+.2f}], n = {r.n}" if r else "no correlation"
+        axes.set_title(f"{name}\n{said}", loc="left", fontsize=8)
+        axes.axhline(0, color=FAINT, linewidth=1)
+        axes.set_xlabel("probe accuracy", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("change of preference, nats", fontsize=8)
+    figure.suptitle(f"{model}: each checkpoint's direction in one model", fontsize=10)
     return figure

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 from pipelines.calibrate import main as calibrate
 from pipelines.cli import run_command
 from pipelines.evaluate import main
-from pipelines.evaluating import calibration_test
 from pipelines.evaluation.conditions import Condition, matched_strength, random_vectors, strength_of
+from pipelines.evaluation.held_out import calibration_test
 from pipelines.evaluation.suite import measure_tasks
 from pipelines.evaluation.tasks import Reading, Task
 from pipelines.statements.labelled import LabelledStatements
@@ -40,9 +40,9 @@ def packages():
 @pytest.fixture
 def series(series_directory, tmp_path):
     """The tiny series with a context long enough for packaged questions."""
-    source = AutoModelForCausalLM.from_pretrained(series_directory / "step_000100")
-    source.config.max_position_embeddings = 512
     for step in (10, 100):
+        source = AutoModelForCausalLM.from_pretrained(series_directory / f"step_{step:06d}")
+        source.config.max_position_embeddings = 512
         directory = tmp_path / "mini" / f"step_{step:06d}"
         source.save_pretrained(directory)
         for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -69,7 +69,18 @@ def evaluate(arguments, *more):
 
 def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, series, capsys):
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
-    assert evaluate(arguments, "--finetuned", str(series / "step_000010"), "--vectors", "steer.mini.toxicity/1") == 0
+    assert (
+        evaluate(
+            arguments,
+            "--finetuned",
+            str(series / "step_000100"),
+            "--vectors",
+            "steer.mini.toxicity/1",
+            "--trace",
+            "all",
+        )
+        == 0
+    )
     run = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
     client = mlflow.MlflowClient()
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"), keep_default_na=False)
@@ -87,7 +98,12 @@ def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, 
     entanglement = pd.read_csv(client.download_artifacts(run.info.run_id, "entanglement.csv"))
     assert entanglement[["steered", "scored"]].values.tolist() == [["toxicity", "toxicity"]]
     figures = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")}
-    assert figures == {"cost.png", "effects.png", "entanglement.png"}
+    assert figures == {"cost.png", "effects.png", "entanglement.png", "tracing.png"}
+    traced = pd.read_csv(client.download_artifacts(run.info.run_id, "tracing.csv")).set_index("step")
+    assert traced.index.tolist() == [10, 100]
+    # The champion is the direction of the checkpoint that it was calibrated on.
+    assert traced.loc[100, "effect"] == pytest.approx(headline.loc["vector", "difference"], abs=1e-5)
+    assert list(pd.read_csv(client.download_artifacts(run.info.run_id, "correlation.csv"))["r"]) == []
     printed = capsys.readouterr().out
     assert "p (Holm)" in printed
     assert "texts it was not fitted on" in printed

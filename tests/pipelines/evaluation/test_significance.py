@@ -2,7 +2,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, ttest_ind, ttest_rel
 
 from pipelines.evaluation.measurement import (
     Measurement,
@@ -80,6 +80,30 @@ def test_the_margin_moves_by_the_preference_shift(rng):
     found, shift = compare(base, other).difference, preference_shift(before, after, labels, groups)
     assert found.value == pytest.approx(shift.value)
     assert (found.low, found.high) == (pytest.approx(shift.low, abs=0.05), pytest.approx(shift.high, abs=0.05))
+
+
+def test_what_moves_both_classes_alike_is_no_part_of_chance(rng):
+    """Groups of one class each: exchanging before and after would mix the common move in."""
+    labels, groups = np.tile([True, False], 40), np.arange(80)
+    before = rng.normal(-30, 8, 80)
+    moved = 0.6 * labels + rng.normal(0, 0.5, 80)
+    found = [
+        compare(*(margin_of("toxicity", "preference", one, labels, groups) for one in (before, before + move + moved)))
+        for move in (0.0, -40.0)
+    ]
+    assert found[0].p == found[1].p
+    assert found[0].difference.low == pytest.approx(found[1].difference.low)
+    assert found[0].p == pytest.approx(ttest_ind(moved[labels], moved[~labels]).pvalue, abs=0.002)
+
+
+def test_margins_without_a_shift_are_rarely_significant(rng):
+    labels, groups = np.tile([True, False], 10), np.arange(20)
+    p = []
+    for _ in range(200):
+        before, after = rng.normal(-30, 8, 20), rng.normal(-5, 1, 20)
+        base, other = (margin_of("toxicity", "preference", one, labels, groups) for one in (before, before + after))
+        p.append(compare(base, other).p)
+    assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.1
 
 
 def test_perplexity_is_that_of_all_tokens_together():

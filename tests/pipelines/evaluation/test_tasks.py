@@ -1,5 +1,8 @@
 """Scorers, each on readings whose right score is known by hand."""
 
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -10,12 +13,15 @@ from pipelines.evaluation.fairness import Stereotype, crows_pairs, crows_task, f
 from pipelines.evaluation.fluency import continuations_task, distinct, repetition
 from pipelines.evaluation.pii import passes_luhn, personal_details
 from pipelines.evaluation.privacy import privacy_tasks
-from pipelines.evaluation.reliability import reliability_tasks
+from pipelines.evaluation.reliability import other_cities, reliability_tasks
 from pipelines.evaluation.tasks import Reading
 from pipelines.evaluation.toxicity import toxicity_tasks
 from pipelines.evaluation.toxicity_classifier import labelled_texts, toxicity_classifier
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.lexicons import cities
 from pipelines.statements.packaged import held_out_sentences, packaged_statements
+
+CLAIM = re.compile(r"The city of (\w+) is in (.+)\.")
 
 
 def values(task, log_probabilities=(), tokens=None, continuations=()):
@@ -85,11 +91,23 @@ def test_truthfulqa_style_groups_are_multiple_choice():
         ("Q: Who? A: me", True, 1),
         ("Q: Who? A: you", False, 1),
     ]
-    _, task = reliability_tasks(statements(rows, "reliability"), 0)
+    _, _, task = reliability_tasks(statements(rows, "reliability"), 3, 0)
     assert values(task, np.log([0.1, 0.2, 0.7, 0.6, 0.4])) == {
         "multiple choice accuracy": 0.5,
         "multiple choice mass": pytest.approx((0.3 + 0.6) / 2),
     }
+
+
+def test_other_cities_are_in_no_statement_and_every_country_is_as_often_false_as_true():
+    choices = other_cities()
+    known = {city.name for city in cities()}
+    claims = [[CLAIM.match(option).groups() for option in one.options] for one in choices]
+    assert len(choices) > 100
+    assert all(one.wanted == (True, False) for one in choices)
+    assert all(true[0] == false[0] and true[1] != false[1] for true, false in claims)
+    assert known.isdisjoint(true[0] for true, _ in claims)
+    assert Counter(true[1] for true, _ in claims) == Counter(false[1] for _, false in claims)
+    assert ("Nice", "France") in [true for true, _ in claims] or ("Toulouse", "France") in [true for true, _ in claims]
 
 
 def test_answers_are_parsed_and_never_guessed():
