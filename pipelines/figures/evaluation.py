@@ -27,7 +27,7 @@ def effects_figure(model: str, found: Sequence[Verdict]) -> Figure:
     names = [f"{one.dimension} (n = {one.row.measured.n})" for one in found]
     axes.set_yticks(range(len(found)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("preference for trustworthy statements against the unsteered model, nats")
+    axes.set_xlabel("change of preference for trustworthy statements, nats")
     axes.set_title(f"{model}: held-out statements", loc="left", fontsize=10)
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,9 @@
 """What a report takes from MLflow, and where it is left."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +15,10 @@ from mlflow.entities import Run
 
 from registry.checkpoints import model_short_name
 from registry.errors import InvalidInput, NotFound
-from registry.store import CHAMPION, VectorStore, vector_name
+from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
 
 PAGE = "report.html"
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,34 +65,38 @@ def newest_runs(model: str, entry_points: Sequence[str]) -> dict[str, ReportedRu
     return found
 
 
-def champions(model: str) -> tuple[ChampionCard, ...]:
-    """The champions of a model's dimensions, with what calibration says of them."""
+def champion_versions(model: str) -> list[RegisteredVector]:
+    """The champions of a model's dimensions; ``model`` as it was given to other commands."""
     store = VectorStore()
     short = model_short_name(model.partition("@")[0].removesuffix(".gguf"))
-    cards = []
+    found = []
     for dimension in store.dimensions(short):
-        try:
-            one = store.get(vector_name(short, dimension), f"@{CHAMPION}")
-        except NotFound:
-            continue
-        calibration = one.calibration
-        cards.append(
-            ChampionCard(
-                {
-                    "dimension": dimension,
-                    "vector": one.uri,
-                    "layer": one.layer,
-                    "step": one.checkpoint_step,
-                    "method": one.tags.get("method", ""),
-                    "statements": one.tags.get("statements_source", ""),
-                    "n_train": one.tags.get("n_train", ""),
-                    "safe range": f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated",
-                    "recommended": f"{calibration.recommended:g}" if calibration else "",
-                    "why": one.tags.get(f"{CHAMPION}_because", ""),
-                }
-            )
-        )
-    return tuple(cards)
+        with suppress(NotFound):
+            found.append(store.get(vector_name(short, dimension), f"@{CHAMPION}"))
+    return found
+
+
+def champions(model: str) -> tuple[ChampionCard, ...]:
+    """The same with what calibration says of them, for reading."""
+    return tuple(_card(one) for one in champion_versions(model))
+
+
+def _card(one: RegisteredVector) -> ChampionCard:
+    calibration = one.calibration
+    return ChampionCard(
+        {
+            "dimension": one.dimension,
+            "vector": one.uri,
+            "layer": one.layer,
+            "step": one.checkpoint_step,
+            "method": one.tags.get("method", ""),
+            "statements": one.tags.get("statements_source", ""),
+            "n_train": one.tags.get("n_train", ""),
+            "safe range": f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated",
+            "recommended": f"{calibration.recommended:g}" if calibration else "",
+            "why": one.tags.get(f"{CHAMPION}_because", ""),
+        }
+    )
 
 
 def log_page(content: str) -> str:

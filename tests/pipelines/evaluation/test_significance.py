@@ -12,7 +12,7 @@ from pipelines.evaluation.measurement import (
     perplexity_of_means,
 )
 from pipelines.evaluation.shift import preference_shift
-from pipelines.evaluation.significance import compare, holm, mcnemar
+from pipelines.evaluation.significance import compare, holm, mcnemar, widening
 from registry.errors import Mismatch
 
 
@@ -47,6 +47,22 @@ def test_on_many_items_the_exchange_test_agrees_with_student(rng):
     assert found.mcnemar_p is None
     half_width = 1.96 * np.std(after - before, ddof=1) / np.sqrt(200)
     assert found.difference.high - found.difference.low == pytest.approx(2 * half_width, rel=0.1)
+
+
+@pytest.mark.parametrize("n", [3, 6, 40])
+def test_the_interval_holds_the_truth_as_often_as_it_says_also_for_few_groups(n):
+    rng, held = np.random.default_rng(n), 0
+    for _ in range(300):
+        found = compare(flags(np.zeros(n)), flags(rng.normal(0.3, 1, n))).difference
+        held += found.low <= 0.3 <= found.high
+    assert 0.91 <= held / 300 <= 0.985
+
+
+def test_shares_stay_between_nothing_and_all():
+    found = compare(flags([1, 0, 0]), flags([1, 1, 0]))
+    assert 0 <= found.value.low <= found.value.high <= 1
+    assert widening(2) == pytest.approx(12.706 / 1.960 * np.sqrt(2), abs=0.01)
+    assert widening(10_000) == pytest.approx(1, abs=1e-3)
 
 
 def test_without_any_difference_nothing_is_found(rng):
