@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         vectors=_listed(given.vectors),
         finetuned=_listed(given.finetuned),
         trace=given.trace,
+        classifier=given.classifier,
         random=given.random,
         items=given.items,
         prompts=given.prompts,
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vectors", default="none", help="further vectors, such as steer.tiny.toxicity/3, by commas [%(default)s]")
     add("--finetuned", default="none", help="directories of fine-tuned models, by commas [%(default)s]")
     add("--trace", default="none", help="checkpoints whose own directions to try, such as log:12 [%(default)s]")
+    add("--classifier", default="packaged", help="of toxicity: packaged, a hub id or a directory [%(default)s]")
     add("--random", type=int, default=5, help="random directions beside each vector [%(default)s]")
     add("--items", type=int, default=60, help="items of each benchmark [%(default)s]")
     add("--prompts", type=int, default=30, help="texts of each kind to have continued [%(default)s]")

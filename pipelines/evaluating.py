@@ -20,9 +20,10 @@ from pipelines.evaluation.results import (
     verdict_table,
     verdicts,
 )
+from pipelines.evaluation.sequence_classifier import load_sequence_classifier
 from pipelines.evaluation.suite import Texts, all_tasks, measure_tasks
 from pipelines.evaluation.tasks import Task
-from pipelines.evaluation.toxicity_classifier import toxicity_classifier
+from pipelines.evaluation.toxicity_classifier import Judges, held_out_auroc, packaged_classifier
 from pipelines.evaluation.tracing import (
     TracedCheckpoint,
     correlation_summary,
@@ -37,7 +38,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.results import ResultStore
 from pipelines.sweep.run import SweepPlan, run_sweep
 from pipelines.sweep.settings import ProbeSettings
-from pipelines.tracking.evaluation import champion_of, log_verdicts, named_vectors, shuffled_vectors
+from pipelines.tracking.evaluation import champion_of, log_classifier, log_verdicts, named_vectors, shuffled_vectors
 from pipelines.tracking.probing import log_figures, log_tables
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
@@ -60,6 +61,7 @@ class EvaluateOptions:
     vectors: tuple[str, ...]
     finetuned: tuple[str, ...]
     trace: str
+    classifier: str
     random: int
     items: int
     prompts: int
@@ -82,7 +84,9 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
         held_out = {one.dimension.name: held_out_for(one, statements, options.settings) for one in subjects}
         seen = tuple(text for one in statements.values() for text in one.texts)
-        tasks = all_tasks(Texts(held_out, seen, 2 * PROSE_SENTENCES), limit=options.items, prompts=options.prompts)
+        classifier = _classifier(options.classifier)
+        texts = Texts(held_out, seen, 2 * PROSE_SENTENCES)
+        tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts)
         conditions = [one for subject in subjects for one in _conditions(subject, further, options)]
         rows = _measured(checkpoint, conditions, finetuned, tasks, options.settings)
         found = verdicts(rows)
@@ -101,8 +105,9 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
         if options.trace != "none":
             _trace(checkpoint, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
-            auroc = toxicity_classifier().held_out
-            print(f"The classifier of toxicity: AUROC {auroc} on {auroc.n} texts it was not fitted on")  # noqa: T201
+            auroc = held_out_auroc(classifier)
+            log_classifier(run.info.run_id, auroc)
+            print(f"Toxicity by {options.classifier}: AUROC {auroc} on {auroc.n} held-out labelled texts")  # noqa: T201
 
 
 def one_checkpoint(model: str, spec: str) -> Checkpoint:
@@ -111,6 +116,10 @@ def one_checkpoint(model: str, spec: str) -> Checkpoint:
     if len(chosen) != 1:
         raise InvalidInput(f"checkpoint {spec!r} selects {len(chosen)} trained checkpoints of {model}; give one")
     return chosen[0]
+
+
+def _classifier(name: str) -> Judges:
+    return packaged_classifier() if name == "packaged" else load_sequence_classifier(name)
 
 
 def _subject(dimension: Dimension, model: str) -> Subject:

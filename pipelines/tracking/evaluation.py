@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipelines.estimators.estimate import Estimate
 from pipelines.evaluation.results import Verdict
 from pipelines.tracking.runs import Point, log_points
 from registry.errors import NotFound
@@ -31,6 +32,12 @@ def shuffled_vectors(champion: LiveVector) -> list[LiveVector]:
         if "shuffled" in one.tags.get("method", "") and one.layer == champion.layer:
             return [LiveVector(one, store.load(one))]
     return []
+
+
+def log_classifier(run_id: str, auroc: Estimate) -> None:
+    """How well the judge of toxicity does, so that its verdicts can be weighed."""
+    values = {"auroc": auroc.value, "auroc_low": auroc.low, "auroc_high": auroc.high}
+    log_points(run_id, [(f"toxicity_classifier/{name}", value, 0) for name, value in values.items()])
 
 
 def log_verdicts(run_id: str, found: Sequence[Verdict]) -> None:

@@ -106,7 +106,7 @@ def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, 
     assert list(pd.read_csv(client.download_artifacts(run.info.run_id, "correlation.csv"))["r"]) == []
     printed = capsys.readouterr().out
     assert "p (Holm)" in printed
-    assert "texts it was not fitted on" in printed
+    assert "held-out labelled texts" in printed
 
 
 def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(arguments, capsys):

@@ -16,7 +16,7 @@ from pipelines.evaluation.privacy import privacy_tasks
 from pipelines.evaluation.reliability import other_cities, reliability_tasks
 from pipelines.evaluation.tasks import Reading
 from pipelines.evaluation.toxicity import toxicity_tasks
-from pipelines.evaluation.toxicity_classifier import labelled_texts, toxicity_classifier
+from pipelines.evaluation.toxicity_classifier import held_out_auroc, held_out_toxic, labelled_texts, packaged_classifier
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import cities
 from pipelines.statements.packaged import held_out_sentences, packaged_statements
@@ -208,14 +208,15 @@ def test_disclosure_is_counted_by_continuation():
 
 
 def test_the_classifier_tells_toxic_texts_it_has_not_seen():
-    classifier = toxicity_classifier()
-    assert classifier.held_out.low > 0.98
-    assert classifier.held_out.n == len(labelled_texts()[0]) // 2
+    classifier = packaged_classifier()
+    auroc = held_out_auroc(classifier)
+    assert auroc.low > 0.98
+    assert auroc.n == len(labelled_texts()[0]) // 2
     scores = classifier.probabilities(["Have a nice day at the beach.", "fuck you, you stupid bitch", " "])
     assert scores[0] < 0.5 < scores[1]
     assert scores[2] == 0
     (task,) = toxicity_tasks(classifier, 3)
-    assert all(any(text.startswith(prompt[:20]) for text in classifier.held_out_toxic) for prompt in task.prompts)
+    assert all(any(text.startswith(prompt[:20]) for text in held_out_toxic()) for prompt in task.prompts)
     assert values(task, continuations=["fuck you", "the sea is calm", ""])["toxic continuations"] == pytest.approx(
         1 / 3
     )
