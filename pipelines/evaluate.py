@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dimensions = choose_dimensions(given.dimensions, given.data)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
     from pipelines.evaluating import EvaluateOptions, run_evaluation
+    from pipelines.evaluation.judge import Judge
     from pipelines.sweep.settings import ProbeSettings
 
     options = EvaluateOptions(
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finetuned=_listed(given.finetuned),
         trace=given.trace,
         classifier=given.classifier,
+        judge=None if given.judge == "none" else Judge(given.judge, given.judge_model),
         random=given.random,
         items=given.items,
         prompts=given.prompts,
@@ -59,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--finetuned", default="none", help="directories of fine-tuned models, by commas [%(default)s]")
     add("--trace", default="none", help="checkpoints whose own directions to try, such as log:12 [%(default)s]")
     add("--classifier", default="packaged", help="of toxicity: packaged, a hub id or a directory [%(default)s]")
+    add("--judge", default="none", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1 [%(default)s]")
+    add("--judge-model", default="default", help="the model that the endpoint is asked for [%(default)s]")
     add("--random", type=int, default=5, help="random directions beside each vector [%(default)s]")
     add("--items", type=int, default=60, help="items of each benchmark [%(default)s]")
     add("--prompts", type=int, default=30, help="texts of each kind to have continued [%(default)s]")

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from pipelines.calibrating import PROSE_SENTENCES
 from pipelines.evaluation.conditions import Condition, Subject, conditions_for, strength_of
 from pipelines.evaluation.held_out import held_out_for
+from pipelines.evaluation.judge import Judge, judged_task
 from pipelines.evaluation.measurement import Measurement
 from pipelines.evaluation.results import (
     Row,
@@ -62,6 +63,7 @@ class EvaluateOptions:
     finetuned: tuple[str, ...]
     trace: str
     classifier: str
+    judge: Judge | None
     random: int
     items: int
     prompts: int
@@ -85,8 +87,7 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
         held_out = {one.dimension.name: held_out_for(one, statements, options.settings) for one in subjects}
         seen = tuple(text for one in statements.values() for text in one.texts)
         classifier = _classifier(options.classifier)
-        texts = Texts(held_out, seen, 2 * PROSE_SENTENCES)
-        tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts)
+        tasks = _tasks(subjects, held_out, seen, classifier, options)
         conditions = [one for subject in subjects for one in _conditions(subject, further, options)]
         rows = _measured(checkpoint, conditions, finetuned, tasks, options.settings)
         found = verdicts(rows)
@@ -116,6 +117,21 @@ def one_checkpoint(model: str, spec: str) -> Checkpoint:
     if len(chosen) != 1:
         raise InvalidInput(f"checkpoint {spec!r} selects {len(chosen)} trained checkpoints of {model}; give one")
     return chosen[0]
+
+
+def _tasks(
+    subjects: Sequence[Subject],
+    held_out: Mapping[str, LabelledStatements],
+    seen: tuple[str, ...],
+    classifier: Judges,
+    options: EvaluateOptions,
+) -> tuple[Task, ...]:
+    texts = Texts(held_out, seen, skipped_prose=2 * PROSE_SENTENCES)
+    tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts)
+    if options.judge is None:
+        return tasks
+    chosen = [(one.dimension, held_out[one.dimension.name]) for one in subjects]
+    return (*tasks, *(judged_task(options.judge, dimension, given, options.prompts) for dimension, given in chosen))
 
 
 def _classifier(name: str) -> Judges:

@@ -22,12 +22,14 @@ from pipelines.sweep.settings import ProbeSettings
 from registry.calibration import Calibration, CalibrationPoint
 from registry.errors import InvalidInput
 from registry.packages import cache_root
+from tests.pipelines.evaluation.endpoint import endpoint
 from tests.serving.engine.small_models import live_vector, naive_tokens, small_llama
 
 FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 METRICS = {
     "preference", "pairs accuracy", "toxic continuations", "toxicity of continuations", "PIQA accuracy", "PIQA mass",
     "OpenBookQA accuracy", "OpenBookQA mass", "perplexity", "distinct-1", "distinct-2", "repetition",
+    "judged trustworthy", "judge parse failures",
 }  # fmt: skip
 
 
@@ -69,18 +71,9 @@ def evaluate(arguments, *more):
 
 def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, series, capsys):
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
-    assert (
-        evaluate(
-            arguments,
-            "--finetuned",
-            str(series / "step_000100"),
-            "--vectors",
-            "steer.mini.toxicity/1",
-            "--trace",
-            "all",
-        )
-        == 0
-    )
+    further = ["--finetuned", str(series / "step_000100"), "--vectors", "steer.mini.toxicity/1", "--trace", "all"]
+    with endpoint() as address:
+        assert evaluate(arguments, *further, "--judge", address) == 0
     run = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
     client = mlflow.MlflowClient()
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"), keep_default_na=False)
