@@ -8,26 +8,31 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from pipelines.evaluation.measurement import Measurement, commonest_share, mean_of
 from pipelines.evaluation.tasks import ANSWER_TOKENS, Reading, Task
-from pipelines.statements.labelled import LabelledStatements
 
 UNREADABLE = "unreadable"
 
 
 def asked_task(
-    name: str, dimension: str, statements: LabelledStatements, question: str, words: tuple[str, str], limit: int
+    name: str,
+    dimension: str,
+    question: str,
+    words: tuple[str, str],
+    texts: Sequence[str],
+    labels: Bool[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"],
 ) -> Task:
-    """Ask of each statement whether ``words[0]`` (label 1) or ``words[1]`` (label 0) holds, and read the answer."""
-    chosen = statements.subset(limit, seed=0)
-    prompts = tuple(question.format(text=text) for text in chosen.texts)
-    gold = [words[0] if label else words[1] for label in chosen.labels]
+    """Ask of each text whether ``words[0]`` (label 1) or ``words[1]`` (label 0) holds, and read the answer."""
+    prompts = tuple(question.format(text=text) for text in texts)
+    gold = [words[0] if label else words[1] for label in labels]
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
-        return answer_measurements(name, dimension, reading.continuations, gold, words, chosen.groups)
+        return answer_measurements(name, dimension, reading.continuations, gold, words, groups)
 
-    return Task(name, dimension, measure, prompts=prompts, tokens=ANSWER_TOKENS)
+    return Task(name, dimension, measure, prompts=prompts, tokens=ANSWER_TOKENS, asks=True)
 
 
 def answer_measurements(

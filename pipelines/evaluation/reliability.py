@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -24,10 +24,10 @@ TRUE_OR_FALSE = "Is the following statement true or false?\n{text}\nAnswer (true
 
 
 def reliability_tasks(held_out: LabelledStatements, items: int, prompts: int) -> tuple[Task, ...]:
-    """Cities of no packaged statement; held-out statements put as a question; and multiple choice, where they are
-    questions with several answers."""
+    """Cities of no packaged statement, by likelihood and put as a question; and multiple choice, where the held-out
+    statements are questions with several answers."""
     claims = choice_task("other cities", RELIABILITY.name, draw(other_cities(), items))
-    asked = asked_task("asked", RELIABILITY.name, held_out, TRUE_OR_FALSE, ("true", "false"), prompts)
+    asked = _asked(draw(other_cities(), prompts // 2 or 1, seed=1))
     questions = list(_questions(held_out))[: items or None]
     more = (choice_task("multiple choice", RELIABILITY.name, questions),) if questions else ()
     return (claims, asked, *more)
@@ -58,6 +58,14 @@ def other_cities() -> tuple[Choice, ...]:
         for place, name in enumerate(full)
         for shift, city in enumerate(places[codes[name.removeprefix("the ")]])
     )
+
+
+def _asked(claims: Sequence[Choice]) -> Task:
+    """Both the true and the false claim about each city."""
+    texts = [option for one in claims for option in one.options]
+    labels = np.array([wanted for one in claims for wanted in one.wanted])
+    groups = np.array([one.group for one in claims for _ in one.options])
+    return asked_task("asked", RELIABILITY.name, TRUE_OR_FALSE, ("true", "false"), texts, labels, groups)
 
 
 def _questions(statements: LabelledStatements) -> Iterator[Choice]:

@@ -78,14 +78,22 @@ def continue_prompts(
     waiting = sum(len(task.prompts) for task in asked)
     with SlotEngine(model, slots=SLOTS, queue_limit=waiting) as engine:
         running = [
-            [engine.submit(_request(model, one, task, steering, prefix)) for one in task.prompts] for task in tasks
+            [engine.submit(request_for(model, one, task, steering, prefix)) for one in task.prompts] for task in tasks
         ]
         return [tuple(one.result(ANSWER_SECONDS).text for one in generations) for generations in running]
 
 
-def _request(model: LanguageModel, prompt: str, task: Task, plan: SteeringPlan, prefix: str) -> GenerationRequest:
+def request_for(
+    model: LanguageModel, prompt: str, task: Task, plan: SteeringPlan, prefix: str = ""
+) -> GenerationRequest:
+    """A greedy request for one prompt of ``task``; a question is put in the model's chat template, if it has one."""
     text = f"{prefix} {prompt}" if prefix else prompt
-    tokens = tuple(model.tokenizer(text)["input_ids"])
+    if task.asks and getattr(model.tokenizer, "chat_template", None):
+        turn = [{"role": "user", "content": text}]
+        text = str(model.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+        tokens = tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    else:
+        tokens = tuple(model.tokenizer(text)["input_ids"])
     return GenerationRequest(tokens, Sampling(task.tokens, temperature=0.0), plan)
 
 

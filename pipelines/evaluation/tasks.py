@@ -4,7 +4,7 @@ No task holds a model: one condition reads all texts of all tasks together, and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -38,5 +38,7 @@ class Task:
     prompts: tuple[str, ...] = ()
     tokens: int = CONTINUATION_TOKENS
     """How many tokens a continuation has at most."""
-    held_out_statements: bool = field(default=False)
+    asks: bool = False
+    """Whether prompts are questions: put to a model in its chat template, where it has one."""
+    held_out_statements: bool = False
     """Whether the items are the dimension's own held-out statements: the only thing every control is measured on."""

@@ -15,13 +15,14 @@ from pipelines.cli import run_command
 from pipelines.evaluate import main
 from pipelines.evaluation.conditions import Condition, matched_strength, random_vectors, strength_of
 from pipelines.evaluation.held_out import calibration_test
-from pipelines.evaluation.suite import measure_tasks
+from pipelines.evaluation.suite import measure_tasks, request_for
 from pipelines.evaluation.tasks import Reading, Task
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.settings import ProbeSettings
 from registry.calibration import Calibration, CalibrationPoint
 from registry.errors import InvalidInput
 from registry.packages import cache_root
+from serving.model.steering_bank import SteeringBank, unsteered
 from tests.pipelines.evaluation.endpoint import endpoint
 from tests.serving.engine.small_models import live_vector, naive_tokens, small_llama
 
@@ -182,6 +183,21 @@ def _request(model, plan):
     from serving.engine.base import GenerationRequest, Sampling
 
     return GenerationRequest((7, 8), Sampling(6, temperature=0.0), plan)
+
+
+def test_questions_are_put_in_the_chat_template_where_there_is_one():
+    model = words_model()
+    task = Task("asked", "reliability", lambda _: (), prompts=("w5 w6",), asks=True)
+    assert _prompt(model, task) == (5, 6)
+    model.tokenizer.chat_template = "{% for turn in messages %}w1 {{ turn.content }} w2{% endfor %}"
+    assert _prompt(model, task) == (1, 5, 6, 2)
+    assert _prompt(model, task, prefix="w9") == (1, 9, 5, 6, 2)
+    assert _prompt(model, Task("other", "reliability", lambda _: (), prompts=("w5 w6",))) == (5, 6)
+
+
+def _prompt(model, task, prefix=""):
+    bank = SteeringBank("small", model.d_model)
+    return request_for(model, task.prompts[0], task, unsteered(bank), prefix).prompt_tokens
 
 
 def test_more_prompts_than_the_engine_has_places_are_all_answered():
