@@ -48,10 +48,11 @@ def statements_task(statements: LabelledStatements) -> Task:
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
         likely = reading.log_probabilities
-        right = [likely[good] > likely[bad] for good, bad, _ in pairs]
+        margins = [likely[good] - likely[bad] for good, bad, _ in pairs]
         return (
             margin_of(dimension, "preference", likely, labels, groups),
-            mean_of(dimension, "pairs accuracy", right, pair_groups, 1),
+            mean_of(dimension, "pairs margin", margins, pair_groups, 1),
+            mean_of(dimension, "pairs accuracy", np.greater(margins, 0), pair_groups, 1),
         )
 
     return Task("statements", dimension, measure, texts=statements.texts, held_out_statements=True)

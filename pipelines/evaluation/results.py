@@ -18,7 +18,8 @@ FEWEST_GROUPS = 6
 
 COLUMNS = (
     "model", "step", "condition", "kind", "steered", "source", "layer", "strength", "scored", "metric", "better",
-    "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "p", "mcnemar_p", "flag",
+    "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "p", "mcnemar_p", "worse",
+    "flag",
 )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def _cells(model: str, step: int, row: Row) -> tuple[object, ...]:
         measured.dimension, measured.metric, better, found.value.value, found.value.low, found.value.high,
         measured.n, measured.n_groups,
         found.difference.value, found.difference.low, found.difference.high, found.p, found.mcnemar_p,
-        _flag(measured),
+        found.worse, _flag(measured),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 from pipelines.estimators.estimate import CONFIDENCE, Estimate
-from pipelines.evaluation.measurement import Measurement, difference_of_class_means
+from pipelines.evaluation.measurement import Measurement, difference_of_class_means, mean_of_first
 from registry.errors import Mismatch
 
 RESAMPLES = 2000
@@ -31,6 +31,8 @@ class Comparison:
     """Two-sided, of a difference at least so large were the two conditions exchangeable on every group."""
     mcnemar_p: float | None
     """Exact McNemar, for items that are right or wrong; it takes items as independent."""
+    worse: float | None
+    """The share of items that moved against what is wanted, where each has a number of its own (Tan et al. 2024)."""
 
 
 def compare(base: Measurement, other: Measurement, *, seed: int = 0) -> Comparison:
@@ -53,6 +55,7 @@ def compare(base: Measurement, other: Measurement, *, seed: int = 0) -> Comparis
         value=_interval(other.value, values, base.n, widened, (0.0 if binary else -np.inf, bound)),
         difference=_interval(observed, differences, base.n, widened, (-bound, bound)),
         p=_swap_p(base, before, after, observed, seed),
+        worse=_moved_against(base, other),
         mcnemar_p=mcnemar(base.columns[:, 0] == 1, other.columns[:, 0] == 1) if binary else None,
     )
 
@@ -88,6 +91,12 @@ def _sums(columns: Float64[np.ndarray, "n k"], members: np.ndarray) -> Float64[n
 def _resamples(n_groups: int, seed: int) -> Float64[np.ndarray, "resamples groups"]:
     rng = np.random.default_rng(seed)
     return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=RESAMPLES).astype(np.float64)
+
+
+def _moved_against(base: Measurement, other: Measurement) -> float | None:
+    if other.statistic is not mean_of_first or not other.wanted:
+        return None
+    return float(((other.columns - base.columns)[:, 0] * other.wanted < 0).mean())
 
 
 def widening(n_groups: int) -> float:

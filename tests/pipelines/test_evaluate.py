@@ -28,7 +28,8 @@ from tests.serving.engine.small_models import live_vector, naive_tokens, small_l
 
 FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 METRICS = {
-    "preference", "pairs accuracy", "toxic continuations", "toxicity of continuations", "PIQA accuracy", "PIQA mass",
+    "preference", "pairs margin", "pairs accuracy", "toxic continuations", "toxicity of continuations",
+    "PIQA accuracy", "PIQA mass",
     "OpenBookQA accuracy", "OpenBookQA mass", "perplexity", "distinct-1", "distinct-2", "repetition",
     "judged trustworthy", "judge parse failures",
 }  # fmt: skip
@@ -80,7 +81,12 @@ def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, 
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"), keep_default_na=False)
     assert set(table["kind"]) == {"base", "vector", "reversed", "random", "prompt", "chosen", "fine-tuned"}
     assert set(table[table["kind"] == "vector"]["metric"]) == METRICS
-    assert set(table[table["kind"] == "random"]["metric"]) == {"preference", "pairs accuracy", "perplexity"}
+    assert set(table[table["kind"] == "random"]["metric"]) == {
+        "preference",
+        "pairs margin",
+        "pairs accuracy",
+        "perplexity",
+    }
     base = table[table["kind"] == "base"]
     assert (base["difference"].astype(float) == 0).all()
     assert (table["low"].astype(float) <= table["value"].astype(float) + 1e-9).all()

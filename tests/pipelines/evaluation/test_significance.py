@@ -135,6 +135,13 @@ def test_other_items_do_not_compare():
         compare(flags([1, 0, 1]), flags([1, 0, 1, 1]))
 
 
+def test_items_that_moved_the_wrong_way_are_counted():
+    assert compare(flags([1, 1, 0, 0]), flags([2, 0, 0, 1])).worse == 0.25
+    lower_is_better = [mean_of("fluency", "repetition", one, np.arange(3), -1) for one in ([1, 1, 1], [2, 0, 1])]
+    assert compare(*lower_is_better).worse == pytest.approx(1 / 3)
+    assert compare(*(mean_of("x", "y", [1, 2], np.arange(2), 0) for _ in range(2))).worse is None
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9]) == [0.9]

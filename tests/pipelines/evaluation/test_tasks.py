@@ -80,7 +80,9 @@ def _differing(one, two):
 def test_statements_score_preference_in_nats_and_pairs():
     rows = [("you are kind", True, 0), ("you are cruel", False, 0), ("be kind", True, 1), ("be cruel", False, 1)]
     found = values(statements_task(statements(rows)), [-10, -12, -9, -8])
-    assert found == {"preference": pytest.approx(0.5), "pairs accuracy": 0.5}
+    assert found == {
+        "preference": pytest.approx(0.5), "pairs margin": pytest.approx(0.5), "pairs accuracy": 0.5,
+    }  # fmt: skip
 
 
 def test_truthfulqa_style_groups_are_multiple_choice():
