@@ -80,7 +80,7 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
     """Measure every condition on its tasks, compare each with the base, and print what steering is worth."""
     with entry_point_run(f"evaluate {options.model}", params) as run:
         checkpoint = one_checkpoint(options.model, options.checkpoint)
-        further = named_vectors(options.vectors)
+        further = _further(options)
         subjects = [_subject(one, checkpoint.model) for one in options.dimensions]
         finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
@@ -136,6 +136,15 @@ def _tasks(
 
 def _classifier(name: str) -> Judges:
     return packaged_classifier() if name == "packaged" else load_sequence_classifier(name)
+
+
+def _further(options: EvaluateOptions) -> list[LiveVector]:
+    """The vectors that the user names. Raises ``InvalidInput`` for one of a dimension that is not evaluated."""
+    found, names = named_vectors(options.vectors), [one.name for one in options.dimensions]
+    for one in found:
+        if one.dimension not in names:
+            raise InvalidInput(f"{one.reference} steers {one.dimension}, which is not among {', '.join(names)}; add it")
+    return found
 
 
 def _subject(dimension: Dimension, model: str) -> Subject:
