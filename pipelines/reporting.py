@@ -67,12 +67,23 @@ def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: tuple[Cham
         element("h1", f"TrustTrace: {model}"),
         element("p", f"Written at commit {code_commit()} from the newest finished run of each kind.", class_="quiet"),
     ]
+    body += _in_short(runs)
     for kind in SECTIONS:
         if kind in runs:
             body += _section(kind, runs[kind])
         if kind == "calibrate" and vectors:
             body += [element("h2", "Champions"), table("champions", pd.DataFrame([one.row for one in vectors]))]
     return page(f"TrustTrace: {model}", body)
+
+
+def _in_short(runs: Mapping[str, ReportedRun]) -> list[Html]:
+    """What it comes to: whether each dimension can be steered, where that was evaluated."""
+    found = runs["evaluate"].tables.get("verdicts.csv") if "evaluate" in runs else None
+    if found is None:
+        return []
+    columns = [one for one in ("dimension", "works", "preference", "low", "high", "n", "p_holm") if one in found]
+    said = "Change of preference for trustworthy statements in nats, with its 95 % interval; conditions are below."
+    return [element("p", said), table("in short", found[columns])]
 
 
 def _section(kind: str, run: ReportedRun) -> Iterator[Html]:

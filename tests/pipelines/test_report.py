@@ -83,6 +83,7 @@ def test_sections_stand_in_the_order_of_the_work_and_verdicts_before_figures():
         "probe": reported(),
     }
     content = report_page("m", runs)
+    assert content.index("<table>") < content.index("<h2>")
     order = ("becomes readable", "Whether steering works", "verdicts.csv", "<img", "evaluate.csv")
     places = [content.index(one) for one in order]
     assert places == sorted(places)
