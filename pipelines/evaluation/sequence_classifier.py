@@ -1,0 +1,67 @@
+"""A classifier of toxicity from the hub, or from a directory: any sequence classifier with a label for toxic text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from registry.errors import InvalidInput, Unavailable
+
+TEXTS_PER_BATCH = 32
+LONGEST = 256
+TOXIC = re.compile(r"toxic|hate|offensive|abusive|label_1$", re.IGNORECASE)
+BENIGN = re.compile(r"\b(non|not|no|neutral)[-_ ]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SequenceClassifier:
+    """A network, its tokenizer, and which of its labels means toxic."""
+
+    network: Any
+    tokenizer: Any
+    toxic: int
+
+    def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
+        """P(toxic) of each text; 0 for an empty one."""
+        found = np.zeros(len(texts))
+        rows = [row for row, text in enumerate(texts) if text.strip()]
+        for start in range(0, len(rows), TEXTS_PER_BATCH):
+            chosen = rows[start : start + TEXTS_PER_BATCH]
+            encoded = self.tokenizer(
+                [texts[row] for row in chosen], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                logits = self.network(**encoded).logits.double()
+            several = self.network.config.problem_type == "multi_label_classification" or logits.shape[1] == 1
+            found[chosen] = (logits.sigmoid() if several else logits.softmax(dim=1))[:, self.toxic].numpy()
+        return found
+
+
+def load_sequence_classifier(name: str) -> SequenceClassifier:
+    """``name`` is a hub id or a directory, such as ``tomh/toxigen_roberta``; weights in safetensors only.
+
+    Raises ``Unavailable`` when it cannot be had, ``InvalidInput`` when none of its labels tells toxic text.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        network = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Unavailable(
+            f"the classifier {name!r} could not be loaded ({reason}); go online, give a directory with safetensors, or "
+            "use classifier=packaged"
+        ) from error
+    return SequenceClassifier(network.eval().requires_grad_(False), tokenizer, toxic_label(network.config.id2label))
+
+
+def toxic_label(labels: dict[int, str]) -> int:
+    """The number of the label whose name says toxic. Raises ``InvalidInput`` naming the labels that there are."""
+    for number, label in sorted(labels.items()):
+        if TOXIC.search(label) and not BENIGN.search(label):
+            return int(number)
+    raise InvalidInput(f"none of the classifier's labels ({', '.join(labels.values())}) tells toxic text")

@@ -1,0 +1,49 @@
+"""Every notebook runs from its first cell to its last, on a tiny series; its cells alternate and carry no outputs."""
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
+
+
+def cells(path):
+    return json.loads(path.read_text())["cells"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_text_and_code_alternate_and_no_output_is_kept(path):
+    assert [one["cell_type"] for one in cells(path)] == ["markdown", "code"] * (len(cells(path)) // 2)
+    assert all(one["outputs"] == [] and one["execution_count"] is None for one in cells(path)[1::2])
+    assert cells(path)[0]["source"][0].startswith("# ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, series_directory, tmp_path, tracking, cache, monkeypatch):
+    rng = np.random.default_rng(0)
+    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(60)})
+    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
+    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
+    monkeypatch.setenv("NOTEBOOK_MODEL", str(series_directory))
+    monkeypatch.setenv("NOTEBOOK_DATA", f"toxicity={tmp_path / 'toxicity.csv'}")
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: ["the city of Paris is in France"] * 120)
+    monkeypatch.chdir(path.parent)
+    scope = {}
+    shown = [run("".join(cell["source"]), scope) for cell in cells(path)[1::2]]
+    assert any(isinstance(one, Figure | pd.DataFrame) for one in shown)
+
+
+def run(source, scope):
+    """Execute one cell as a notebook does: the value of a last expression is what is shown."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), scope)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), scope) if last else None
