@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from transformers import AutoConfig
 
 from pipelines.evaluation.calibration import CalibratedLayer, Effect, Texts, calibrate, settings_to_measure
 from pipelines.figures.calibration import calibration_curve
@@ -26,7 +27,8 @@ from registry.checkpoints import Checkpoint
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput
 from registry.store import RegisteredVector
-from serving.model.language_model import LanguageModel, load, require_layer
+from serving.model.language_model import LanguageModel, load
+from serving.model.weights import locate
 
 PROSE_SENTENCES = 60
 """In each half: enough that a perplexity ratio is known to a percent, since both models read the same."""
@@ -64,10 +66,10 @@ def run_calibration(options: CalibrateOptions, params: Mapping[str, object]) -> 
     with entry_point_run(f"calibrate {options.model}", params) as run:
         checkpoint = _one_checkpoint(options)
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
-        results = _probed(SweepPlan((checkpoint,), statements, options.settings))
+        layers = layers_to_try(options.layers, checkpoint)
+        results = _probed(checkpoint, statements, options.settings, layers)
         log = CalibrationLog(run)
         model = load(checkpoint, precision=options.settings.precision, device=options.settings.device)
-        layers = layers_to_try(options.layers, model)
         calibrated = []
         with tqdm(total=len(results) * settings_to_measure(len(layers)), desc="steering", file=sys.stderr) as bar:
             for result in results:
@@ -88,14 +90,14 @@ def run_calibration(options: CalibrateOptions, params: Mapping[str, object]) -> 
         print(summary(calibrated))  # noqa: T201
 
 
-def layers_to_try(spec: str, model: LanguageModel) -> tuple[int, ...]:
+def layers_to_try(spec: str, checkpoint: Checkpoint) -> tuple[int, ...]:
     """The layers that ``spec`` names; ``auto`` spreads five over the middle half, where steering is known to work."""
-    n = model.n_layers
+    n = int(AutoConfig.from_pretrained(locate(checkpoint).directory).num_hidden_layers)
     if spec == "auto":
         return tuple(sorted({round(place) for place in np.linspace(n / 4, 3 * n / 4, 5)} & set(range(n))))
     if not all(part.strip().isdigit() for part in spec.split(",")):
         raise InvalidInput(f"layers {spec!r} is neither 'auto' nor numbers separated by commas, such as 8,12,16")
-    return tuple(sorted({require_layer(model, int(part)) for part in spec.split(",")}))
+    return ProbeSettings(layers=spec).chosen_layers(n, checkpoint.model)
 
 
 def held_out_halves(
@@ -128,10 +130,18 @@ def _one_checkpoint(options: CalibrateOptions) -> Checkpoint:
     return chosen[0]
 
 
-def _probed(plan: SweepPlan) -> list[UnitResult]:
-    """The directions of every layer: those that a probing sweep left, or computed now."""
+def _probed(
+    checkpoint: Checkpoint,
+    statements: Mapping[str, LabelledStatements],
+    settings: ProbeSettings,
+    layers: tuple[int, ...],
+) -> list[UnitResult]:
+    """The directions of ``layers``: of the sweep over all layers where one was made, or of those layers alone."""
+    store, plan = ResultStore(), SweepPlan((checkpoint,), statements, settings)
+    if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in statements):
+        plan = replace(plan, settings=replace(settings, layers=",".join(map(str, layers))))
     with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
-        return list(run_sweep(plan, ResultStore(), on_progress=bar.update))
+        return list(run_sweep(plan, store, on_progress=bar.update))
 
 
 def calibration_table(calibrated: list[Calibrated]) -> pd.DataFrame:

@@ -62,12 +62,14 @@ class SteeringVector:
     direction: Float32[np.ndarray, " d_model"]
     """Unit vector from untrustworthy to trustworthy."""
     scale: float
-    """Standard deviation (ddof 1) of the fitting activations' projections on the direction."""
+    """Standard deviation (ddof 1) of the fitting activations' projections on the direction; of a control vector, of the
+    mass-mean vector beside it, so that both move activations equally far."""
     layer: int
     """Output of decoder block ``layer``, from 0."""
     lineage: Lineage
     mean_difference_norm: float
-    """``direction * mean_difference_norm`` is the difference of class means, equation 1 of arXiv 2402.19465."""
+    """Length of the difference of class means. Of a mass-mean vector, ``direction * mean_difference_norm`` is that
+    difference, equation 1 of arXiv 2402.19465."""
     projection_mean: float
     """Mean projection of the fitting activations."""
 

@@ -6,7 +6,7 @@ range and the recommended strength follow. Only then is the other half looked at
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
-from pipelines.evaluation.likelihood import Likelihoods, likelihoods
+from pipelines.evaluation.likelihood import Below, Likelihoods, likelihoods
 from pipelines.evaluation.shift import preference_shift
 from registry.calibration import PERPLEXITY_CAP, CalibrationPoint
 from serving.model.language_model import LanguageModel
@@ -40,6 +40,8 @@ class Texts:
     """Of the statements."""
     plain_perplexity: float
     """Of the prose."""
+    below: tuple[Below, Below] = field(default_factory=lambda: (Below(), Below()))
+    """Of the statements and of the prose, under the layers steered so far."""
 
     @classmethod
     def measured(
@@ -84,7 +86,7 @@ class CalibratedLayer:
     searched: tuple[Effect, ...]
     """All layers at the strengths of the search."""
     curve: tuple[Effect, ...]
-    """At the chosen layer, in order of strength, zero included."""
+    """At the chosen layer, in order of strength, zero included: up to the first beyond the cap on either side."""
     low: float
     high: float
     recommended: float
@@ -126,8 +128,13 @@ def calibrate(
     layer = _best(searched).layer
     direction = directions[layer].direction
     known = {one.strength: one for one in searched if one.layer == layer} | {0.0: nothing(validation, layer)}
-    missing = [strength for strength in CURVE if strength not in known]
-    known |= {strength: measure(validation, layer, strength, direction) for strength in missing}
+    for side in (sorted(one for one in CURVE if one > 0), sorted((one for one in CURVE if one < 0), reverse=True)):
+        for strength in side:
+            if strength not in known:
+                known[strength] = measure(validation, layer, strength, direction)
+            # Stronger ones are not in the safe range whatever they do.
+            if known[strength].perplexity_ratio > PERPLEXITY_CAP:
+                break
     curve = tuple(known[strength] for strength in sorted(known))
     low, high = safe_range(curve)
     recommended = recommend([one for one in curve if low <= one.strength <= high])
@@ -149,8 +156,8 @@ def calibrate(
 def effect(model: LanguageModel, texts: Texts, layer: int, strength: float, unit: Tensor) -> Effect:
     """What adding ``strength * unit`` at every position does; ``unit`` is the offset ``[d_model]`` at strength 1."""
     offsets = {layer: strength * unit}
-    perplexity = likelihoods(model, texts.prose, offsets).perplexity
-    steered = likelihoods(model, texts.statements, offsets)
+    perplexity = likelihoods(model, texts.prose, offsets, below=texts.below[1]).perplexity
+    steered = likelihoods(model, texts.statements, offsets, below=texts.below[0])
     shift = preference_shift(texts.plain.log_probabilities, steered.log_probabilities, texts.labels, texts.groups)
     return Effect(layer, strength, perplexity / texts.plain_perplexity, shift)
 

@@ -12,14 +12,12 @@ from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.linear_probe import ProbePredictions, probe_layer, probe_layer_as_paper
 from pipelines.estimators.logistic import fit_logistic
 from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.estimators.probe_direction import DIRECTION_PENALTY
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import PAPER_TRAIN_RATIO, split_statements
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import LayerDirection, ProbeScore
-
-DIRECTION_PENALTY = 1e-2
-"""C of the probe registered beside a vector; the middle of the candidates, which most folds choose."""
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,11 @@ def _control_values(floors: Floors, random_init: ProbeScore) -> dict[str, float]
     }
 
 
-def _vector_and_probe(
-    result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
-) -> tuple[SteeringVector, LinearProbe]:
-    lineage = Lineage(
+def unit_lineage(
+    result: UnitResult, checkpoint: RegisteredCheckpoint, run_id: str, *, method: str, n_train: int
+) -> Lineage:
+    """Where a vector fitted on a unit's statements and checkpoint comes from."""
+    return Lineage(
         model=result.checkpoint.model,
         checkpoint_uri=checkpoint.uri,
         checkpoint_step=result.checkpoint.step,
@@ -103,11 +104,17 @@ def _vector_and_probe(
         weights_digest=result.weights_digest,
         statements_digest=result.statements_digest,
         statements_source=result.statements_source,
-        method="mass-mean",
+        method=method,
         run_id=run_id,
         code_commit=code_commit(),
-        n_train=found.n_train,
+        n_train=n_train,
     )
+
+
+def _vector_and_probe(
+    result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
+) -> tuple[SteeringVector, LinearProbe]:
+    lineage = unit_lineage(result, checkpoint, run_id, method="mass-mean", n_train=found.n_train)
     vector = SteeringVector(
         dimension=result.dimension,
         direction=found.mass_mean.direction,

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.evaluation.likelihood import likelihoods
+from pipelines.evaluation.likelihood import Below, likelihoods
 from serving.model.language_model import load
+from serving.model.residual_stream import decoder_blocks
 from serving.model.sources import find_series
 
 TEXTS = ["the city of Paris is in France", "you are kind", "a letter of Paris", "you are cruel ."]
@@ -51,3 +52,19 @@ def test_perplexity_is_that_of_all_tokens_together(model):
 def test_a_zero_offset_changes_nothing_at_all(model):
     plain = likelihoods(model, TEXTS).log_probabilities
     assert np.array_equal(likelihoods(model, TEXTS, {0: torch.zeros(model.d_model)}).log_probabilities, plain)
+
+
+def test_what_lies_below_the_steered_layer_is_run_once_and_changes_nothing(model, rng):
+    below, runs = Below(), []
+    attention = decoder_blocks(model.network)[0].self_attn
+    with_hook = attention.register_forward_hook(lambda *_: runs.append(1))
+    for strength in (1.0, -2.0, 3.0):
+        offsets = {1: torch.tensor((strength * rng.normal(size=model.d_model)).astype(np.float32))}
+        found = likelihoods(model, TEXTS, offsets, below=below, tokens_per_batch=8)
+        again = len(runs)
+        alone = likelihoods(model, TEXTS, offsets, tokens_per_batch=8)
+        np.testing.assert_array_equal(found.log_probabilities, alone.log_probabilities)
+        assert again == (len(below.outputs) if strength == 1.0 else 0)
+        runs.clear()
+    with_hook.remove()
+    assert all("forward" not in vars(block) for block in decoder_blocks(model.network))

@@ -1,0 +1,62 @@
+"""Make steering vectors by several methods, with random and shuffled-label controls beside them.
+
+    python -m pipelines.vectors --model smollm2
+    mlflow run . -e vectors -P model=EleutherAI/pythia-70m -P checkpoints=log:4 -P methods=mass-mean,lda
+
+For each dimension and checkpoint a vector by each method is fitted at one layer, on the statements that probing fits
+on, and registered with what it tells apart on the others. None becomes champion: calibrate decides on that.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipelines.cli import run_command
+from pipelines.statements.declared import choose_dimensions
+from registry.errors import InvalidInput
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
+    dimensions = choose_dimensions(given.dimensions, given.data)
+    if given.controls < 0:
+        raise InvalidInput(f"controls is {given.controls}; give how many of each kind to register, 0 for none")
+    # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
+    from pipelines.extracting import VectorOptions, choose_methods, run_extraction
+    from pipelines.sweep.settings import ProbeSettings
+
+    options = VectorOptions(
+        model=given.model,
+        checkpoints=given.checkpoints,
+        dimensions=dimensions,
+        data=given.data,
+        limit=given.limit,
+        layers=given.layers,
+        methods=choose_methods(given.methods),
+        n_controls=given.controls,
+        settings=ProbeSettings(seeds=given.seeds, precision=given.precision, device=given.device),
+    )
+    run_extraction(options, vars(given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pipelines.vectors", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", default="tiny", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
+    add("--checkpoints", default="last", help="all, steps such as 0,512, log:N, first, last [%(default)s]")
+    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
+    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
+    add("--layers", default="best", help="best (of the deeper half, by probe), champion, or numbers [%(default)s]")
+    add("--methods", default="all", help="all, or of mass-mean,mean-centred,pca,logistic,lda [%(default)s]")
+    add("--controls", type=int, default=1, help="so many random and so many shuffled-label vectors [%(default)s]")
+    add("--seeds", type=int, default=3, help="as in probe, whose cached results are used again [%(default)s]")
+    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
+    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
