@@ -1,13 +1,11 @@
 """The probing experiment, from a user's options to runs, tables, figures and registered vectors."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from pipelines.figures.probing import curve, heat_map, profile
+from pipelines.progress import progress_bar
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.sources import load_statements
@@ -116,11 +114,11 @@ def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions,
     initial: dict[str, UnitResult] = {}
     with (
         ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
-        tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar,
+        progress_bar(plan.work, "probing", "statement") as bar,
     ):
         results = run_sweep(plan, ResultStore(), delete_after_use=options.delete_after_use, on_progress=bar.update)
         for result in results:
-            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
+            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}", refresh=False)
             initial.setdefault(result.dimension, result)
             if logged:
                 logged[-1].result()
