@@ -1,17 +1,16 @@
 """The calibration experiment, from a user's options to calibrated champions, curves and figures."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 from transformers import AutoConfig
 
 from pipelines.evaluation.calibration import CalibratedLayer, Effect, Texts, calibrate, settings_to_measure
 from pipelines.figures.calibration import calibration_curve
 from pipelines.probing import inspected_statements, resolve_series
+from pipelines.progress import progress_bar
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import held_out_sentences
 from pipelines.statements.splits import group_folds
@@ -71,9 +70,9 @@ def run_calibration(options: CalibrateOptions, params: Mapping[str, object]) -> 
         log = CalibrationLog(run)
         model = load(checkpoint, precision=options.settings.precision, device=options.settings.device)
         calibrated = []
-        with tqdm(total=len(results) * settings_to_measure(len(layers)), desc="steering", file=sys.stderr) as bar:
+        with progress_bar(len(results) * settings_to_measure(len(layers)), "steering", "setting") as bar:
             for result in results:
-                bar.set_postfix_str(result.dimension)
+                bar.set_postfix_str(result.dimension, refresh=False)
                 validation, test = held_out_halves(model, statements[result.dimension], options.settings)
                 directions = {layer: result.direction(layer).mass_mean for layer in layers}
                 found = calibrate(model, directions, validation, test, on_setting=bar.update)
@@ -140,7 +139,7 @@ def _probed(
     store, plan = ResultStore(), SweepPlan((checkpoint,), statements, settings)
     if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in statements):
         plan = replace(plan, settings=replace(settings, layers=",".join(map(str, layers))))
-    with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
+    with progress_bar(plan.work, "probing", "statement") as bar:
         return list(run_sweep(plan, store, on_progress=bar.update))
 
 

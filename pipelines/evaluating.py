@@ -1,11 +1,8 @@
 """The evaluation experiment, from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from tqdm import tqdm
 
 from pipelines.calibrating import PROSE_SENTENCES
 from pipelines.evaluation.conditions import Condition, Subject, conditions_for, strength_of
@@ -35,6 +32,7 @@ from pipelines.evaluation.tracing import (
 )
 from pipelines.figures.evaluation import cost_figure, effects_figure, entanglement_figure, tracing_figure
 from pipelines.probing import inspected_statements, resolve_series
+from pipelines.progress import progress_bar
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.results import ResultStore
 from pipelines.sweep.run import SweepPlan, run_sweep
@@ -165,17 +163,17 @@ def _measured(
     tasks: Sequence[Task],
     settings: ProbeSettings,
 ) -> list[Row]:
-    with tqdm(total=1 + len(conditions) + len(finetuned), desc="evaluating", unit="condition", file=sys.stderr) as bar:
+    with progress_bar(1 + len(conditions) + len(finetuned), "evaluating", "condition") as bar:
         with _loaded(checkpoint, settings) as model:
             base = measure_tasks(model, tasks)
             rows = list(rows_of(Condition("base"), base, base))
             bar.update()
             for condition in conditions:
-                bar.set_postfix_str(condition.name)
+                bar.set_postfix_str(condition.name, refresh=False)
                 rows += rows_of(condition, base, measure_condition(model, condition, tasks))
                 bar.update()
         for one in finetuned:
-            bar.set_postfix_str(one.model)
+            bar.set_postfix_str(one.model, refresh=False)
             with _loaded(one, settings) as model:
                 rows += rows_of(Condition("fine-tuned", source=one.model), base, measure_tasks(model, tasks))
             bar.update()
@@ -209,12 +207,12 @@ def _trace(
     """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
     chosen = tuple(one for one in resolve_series(options.model).select(options.trace) if not one.is_random_init)
     plan = SweepPlan(chosen, statements, options.settings)
-    with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
+    with progress_bar(plan.work, "probing", "statement") as bar:
         results = list(run_sweep(plan, ResultStore(), on_progress=bar.update))
     traced: list[TracedCheckpoint] = []
     with (
         _loaded(checkpoint, options.settings) as model,
-        tqdm(total=len(results), desc="tracing", unit="checkpoint", file=sys.stderr) as bar,
+        progress_bar(len(results), "tracing", "checkpoint") as bar,
     ):
         for subject in subjects:
             name = subject.dimension.name

@@ -1,18 +1,17 @@
 """The extraction of vectors, from a user's options to registered versions and their table."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from pipelines.activations import Activations, extract
 from pipelines.estimators.directions import METHODS, FittedDirection, FittingSet, fit_directions
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.figures.vectors import method_chart
 from pipelines.probing import inspected_statements, resolve_series
+from pipelines.progress import progress_bar, with_progress
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import held_out_sentences
 from pipelines.statements.signals import bootstrap_auroc
@@ -81,7 +80,7 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
         checkpoints = _trained(options)
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
         plan = SweepPlan(checkpoints, statements, options.settings)
-        with tqdm(total=plan.work, desc="probing", unit="statement", file=sys.stderr) as bar:
+        with progress_bar(plan.work, "probing", "statement") as bar:
             results = list(run_sweep(plan, ResultStore(), on_progress=bar.update))
         layers = {one.digest: layers_to_fit(options.layers, one, options.settings) for one in results}
         extracted = [
@@ -128,7 +127,7 @@ def _extract(
     log, prose = VectorLog(run), held_out_sentences()[-BACKGROUND:]
     with loaded(checkpoint, plan.settings) as model:
         background = extract(model, prose, layers=sorted({layer for one in results for layer in layers[one.digest]}))
-        for result in tqdm(results, desc=f"vectors, {checkpoint.label}", unit="dimension", file=sys.stderr):
+        for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
             statements = plan.statements[result.dimension]
             activations = extract(model, statements.texts, layers=layers[result.digest])
             for layer in activations.layers:

@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from pipelines.evaluating import one_checkpoint
 from pipelines.figures.finetuning import loss_figure
 from pipelines.probing import inspected_statements
+from pipelines.progress import progress_bar
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.settings import ProbeSettings
@@ -105,7 +104,7 @@ def _make(
     model: LanguageModel = load(parent, precision="float32", device=options.device)
     training, validation = trustworthy_texts(statements, ProbeSettings())
     per_epoch = -(-len(training) // options.config.batch_texts)
-    with tqdm(total=per_epoch * options.config.epochs, desc="fine-tuning", unit="step", file=sys.stderr) as bar:
+    with progress_bar(per_epoch * options.config.epochs, "fine-tuning", "step") as bar:
 
         def show(_step: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.2f} nats", refresh=False)

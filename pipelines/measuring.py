@@ -1,16 +1,14 @@
 """The information experiment, from a user's options to runs, tables and figures."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pipelines.figures.dynamics import transfer_matrices
 from pipelines.figures.information import curves, heat_maps, information_plane
 from pipelines.probing import EMBEDDED, after_random_init, inspected_statements, resolve_series
+from pipelines.progress import progress_bar, with_progress
 from pipelines.sweep.information_course import Course, follow
 from pipelines.sweep.information_plan import InformationPlan
 from pipelines.sweep.information_results import InformationStore
@@ -67,7 +65,7 @@ def run_information(options: InformationOptions, params: Mapping[str, object]) -
         seed = options.settings.seed
         courses = [
             follow([one for one in results if one.dimension == name], statements[name], store, seed)
-            for name in tqdm(statements, desc="following", unit="dimension", file=sys.stderr)
+            for name in with_progress(statements, "following", "dimension")
         ]
         log_courses(run.info.run_id, courses)
         log_tables(
@@ -96,10 +94,10 @@ def known_warmup(checkpoint: Checkpoint) -> int | None:
 
 
 def _prepared(plan: InformationPlan, store: InformationStore) -> InformationPlan:
-    with tqdm(total=len(plan.statements), desc="baselines", unit="dimension", file=sys.stderr, delay=1) as bar:
+    with progress_bar(len(plan.statements), "baselines", "dimension", delay=1) as bar:
 
         def show(dimension: str) -> None:
-            bar.set_postfix_str(dimension)
+            bar.set_postfix_str(dimension, refresh=False)
             bar.update()
 
         return plan.prepared(store, show)

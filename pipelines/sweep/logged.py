@@ -1,12 +1,10 @@
 """A sweep whose units are logged while the next one is measured, with a progress bar."""
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from tqdm import tqdm
-
+from pipelines.progress import progress_bar
 from pipelines.sweep.results import Digested, ResultStoreOf
 from pipelines.sweep.run import Plan, run_sweep
 from registry.checkpoints import Checkpoint
@@ -38,10 +36,10 @@ def run_logged(
     logged: list[Future[Logged]] = []
     with (
         ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
-        tqdm(total=plan.work, desc=name, unit="statement", file=sys.stderr) as bar,
+        progress_bar(plan.work, name, "statement") as bar,
     ):
         for result in run_sweep(plan, store, delete_after_use=delete_after_use, on_progress=bar.update):
-            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}")
+            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}", refresh=False)
             if logged:
                 logged[-1].result()
             logged.append(logger.submit(log, result))

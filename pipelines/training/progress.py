@@ -1,17 +1,15 @@
 """Training with a progress bar: loss, speed, and an estimate of the time left."""
 
-import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from pipelines.progress import progress_bar
 from pipelines.training.series import SeriesConfig, ensure_series
 from pipelines.training.trainer import LossRecord
 
 
 def ensure_series_with_bar(config: SeriesConfig) -> Path:
     """``ensure_series``, shown step by step; silent when the series exists."""
-    with tqdm(total=config.steps, desc="pre-training", unit="step", file=sys.stderr, delay=1) as bar:
+    with progress_bar(config.steps, "pre-training", "step", delay=1) as bar:
 
         def show(record: LossRecord) -> None:
             bar.set_postfix_str(f"loss {record.loss:.2f} nats, {record.tokens_per_second:,.0f} tokens/s", refresh=False)

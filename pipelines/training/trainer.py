@@ -17,6 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
+
+disable_progress_bar()  # of every saved file; training has one of its own
 
 MANIFEST = "series.json"
 RESUME = "resume.safetensors"

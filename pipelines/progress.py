@@ -1,0 +1,46 @@
+"""Progress bars: alive on a terminal, a line now and then in a log."""
+
+import sys
+from collections.abc import Collection, Iterator
+from typing import Any, TextIO, TypeVar
+
+from tqdm import tqdm
+
+One = TypeVar("One")
+
+SECONDS_BETWEEN_LINES = 10.0
+LINE = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+
+class _Lines:
+    """Turns what redraws one line of a terminal into lines of a file."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self._file.write(f"{line}\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def progress_bar(total: int, description: str, unit: str, *, delay: float = 0) -> Any:
+    """A ``tqdm`` bar on stderr with an estimate of the time left, shown after ``delay`` seconds at the earliest.
+
+    Where stderr is no terminal it writes a line every ten seconds and one at the end. A postfix is set with
+    ``refresh=False``, or it would be written at once.
+    """
+    bar: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "delay": delay}
+    if sys.stderr.isatty():
+        return tqdm(**bar, file=sys.stderr)
+    return tqdm(**bar, file=_Lines(sys.stderr), bar_format=LINE, mininterval=SECONDS_BETWEEN_LINES)
+
+
+def with_progress(items: Collection[One], description: str, unit: str) -> Iterator[One]:
+    """Each of ``items``, with a bar that counts those that are done."""
+    with progress_bar(len(items), description, unit) as bar:
+        for one in items:
+            yield one
+            bar.update()
