@@ -18,7 +18,7 @@ from registry.errors import TrustTraceError, unknown_name
 from serving.model.sources import find_series
 from serving.model.weights import locate
 
-STAGES = ("pretrain", "probe", "calibrate", "evaluate", "report")
+STAGES = ("pretrain", "probe", "information", "vectors", "calibrate", "evaluate", "report")
 EMBEDDED_ONLY = ("pretrain",)
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("registry", "serving", "pipelines")

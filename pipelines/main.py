@@ -1,4 +1,4 @@
-"""Everything in order: probe a series, calibrate its vectors, evaluate them, and write the report.
+"""Everything in order: probe a series, look at its information, make vectors, calibrate and evaluate them, report.
 
     mlflow run . -P model=tiny
     python -m pipelines.main --model smollm2 --stages calibrate,evaluate,report
