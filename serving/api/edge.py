@@ -47,10 +47,11 @@ class Edge:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         record = RequestRecord(request_id, scope["method"], scope["path"])
         scope[KEY] = record
-        reply = _Reply(send, record)
+        own = scope["path"] in OWN
+        reply = _Reply(send, record, rewrap=not own)
         try:
             self._require_allowed(scope, headers)
-            app = self._own if scope["path"] in OWN else self._app
+            app = self._own if own else self._app
             await app(scope, self._bounded(receive), reply.send)
         except (TrustTraceError, HTTPException) as error:
             await _refuse(error, scope, receive, reply)
@@ -95,8 +96,8 @@ async def _refuse(error: Exception, scope: Scope, receive: Receive, reply: "_Rep
 class _Reply:
     """What goes back: with the request's id on it, and errors of whatever origin in the one envelope."""
 
-    def __init__(self, send: Send, record: RequestRecord) -> None:
-        self._send, self._record = send, record
+    def __init__(self, send: Send, record: RequestRecord, *, rewrap: bool) -> None:
+        self._send, self._record, self._rewrap = send, record, rewrap
         self._held: Message | None = None
         self._body = b""
         self.begun = False
@@ -106,7 +107,7 @@ class _Reply:
             self.begun = True
             self._record.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self._record.request_id
-            if message["status"] >= 400:
+            if message["status"] >= 400 and self._rewrap:
                 self._held = message
                 return
         elif self._held is not None and message["type"] == "http.response.body":

@@ -82,21 +82,6 @@ def chat_model(tmp_path_factory) -> Path:
     return directory.parent
 
 
-@pytest.fixture(scope="session")
-def registry_of(empty_database, chat_model):
-    """Makes a registry with champions for ``chat_model`` in a directory, and says how to serve it."""
-
-    def make(root: Path) -> Deployment:
-        shutil.copy(empty_database, root / "mlflow.db")
-        deployment = Deployment(chat_model, f"sqlite:///{root / 'mlflow.db'}")
-        with tracked_at(deployment.tracking_uri):
-            for place, dimension in enumerate(DIMENSIONS):
-                promoted(deployment, dimension, layer=1 + place % 2, seed=place)
-        return deployment
-
-    return make
-
-
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 
 
@@ -155,9 +140,21 @@ def promoted(deployment: Deployment, dimension: str, *, layer: int = 1, seed: in
 
 
 @pytest.fixture(scope="session")
-def deployment(registry_of, tmp_path_factory) -> Deployment:
-    """The registry of the service that the session shares; tests read it and do not change it."""
-    return registry_of(tmp_path_factory.mktemp("registry"))
+def promote():
+    """Makes a new version champion, in the registry that MLflow points to."""
+    return promoted
+
+
+@pytest.fixture(scope="session")
+def deployment(empty_database, chat_model, tmp_path_factory) -> Deployment:
+    """A registry with a champion for each dimension of ``chat_model``; tests read it, and change copies of it."""
+    root = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_database, root / "mlflow.db")
+    made = Deployment(chat_model, f"sqlite:///{root / 'mlflow.db'}")
+    with tracked_at(made.tracking_uri):
+        for place, dimension in enumerate(DIMENSIONS):
+            promoted(made, dimension, layer=1 + place % 2, seed=place)
+    return made
 
 
 def free_port() -> int:

@@ -1,0 +1,243 @@
+"""What changes under a service that runs: promotions, registries that come and go, full queues, shutting down."""
+
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from starlette.testclient import TestClient
+
+from registry.errors import Unavailable
+from registry.store import VectorStore
+from serving.api.app import create_app
+from serving.api.edge import Edge
+from serving.served_model import ServedModel
+from serving.settings import read_settings
+
+ASKED = {"prompt": "The city", "max_tokens": 6, "temperature": 0}
+
+
+@pytest.fixture
+def registry(deployment, tmp_path, monkeypatch):
+    """A registry of the test's own, which MLflow points to."""
+    import mlflow
+
+    shutil.copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(variable, own.tracking_uri)
+    mlflow.set_tracking_uri(own.tracking_uri)
+    mlflow.set_registry_uri(own.tracking_uri)
+    mlflow.set_experiment("trusttrace")
+    return own
+
+
+@contextmanager
+def serving(registry, connect=VectorStore, wait=True, **settings):
+    """The application over the model, in this process, as a client on this machine sees it."""
+    served = ServedModel(replace(read_settings(registry.environment), **settings), connect)
+    served.start()
+    if wait:
+        until(lambda: served.status in ("ready", "failed", "waiting for the registry"))
+    app = create_app(served)
+    client = TestClient(
+        Edge(app, app, served.settings),
+        base_url="http://localhost",
+        client=("127.0.0.1", 1),
+        raise_server_exceptions=False,
+    )
+    try:
+        yield served, client
+    finally:
+        served.drain()
+
+
+def until(holds, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def complete(client, **body):
+    reply = client.post("/v1/completions", json={**ASKED, **body})
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def version(client, dimension="toxicity"):
+    steering = {"strengths": {dimension: 1.0}}
+    return complete(client, steering=steering)["steering"]["applied"][0]["version"]
+
+
+def test_a_promoted_version_goes_live_and_running_requests_keep_theirs(registry, promote):
+    with serving(registry, poll=0.1) as (served, client):
+        found = {}
+
+        def long() -> None:
+            steering = {"strengths": {"toxicity": 2.0}}
+            found["long"] = complete(client, max_tokens=450, ignore_eos=True, steering=steering)
+
+        before = complete(client, max_tokens=6, steering={"strengths": {"toxicity": 2.0}})
+        running = threading.Thread(target=long)
+        running.start()
+        until(lambda: served.running().engine.stats().active == 1)
+        promote(registry, "toxicity", seed=99)
+        until(lambda: version(client) == "2", seconds=5)
+        running.join()
+        assert found["long"]["steering"]["applied"] == before["steering"]["applied"]
+        text, begun = (one["choices"][0]["text"] for one in (found["long"], before))
+        assert text.startswith(begun)
+        assert version(client, "privacy") == "1"
+
+
+def test_a_champion_of_other_weights_is_refused_and_never_silently_left_out(registry, promote):
+    import mlflow
+
+    with serving(registry, poll=0.1) as (_, client):
+        found = promote(registry, "toxicity", seed=5)
+        mlflow.MlflowClient().set_model_version_tag(found.name, found.version, "weights_digest", "f" * 64)
+        refused = client.post("/v1/completions", json={**ASKED, "steering": {"strengths": {"toxicity": 1.0}}})
+        until(
+            lambda: (
+                client.post("/v1/steering/validate", json={"steering": {"strengths": {"toxicity": 1}}}).json()["valid"]
+                is False
+            )
+        )
+        refused = client.post("/v1/completions", json={**ASKED, "steering": {"strengths": {"toxicity": 1.0}}})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "vector_checkpoint_mismatch")
+        assert "ffffffffffff" in refused.json()["error"]["message"]
+        told = {one["dimension"]: one for one in client.get("/v1/steering/dimensions").json()["data"]}
+        assert told["toxicity"]["vector"] is None and "ffffffffffff" in told["toxicity"]["problem"]
+        assert version(client, "privacy") == "1"
+
+
+def test_a_vector_of_another_model_cannot_be_loaded(registry, promote):
+    with serving(registry) as (_, client):
+        promote(registry, "toxicity", seed=7, model="other")
+        reply = client.post("/v1/steering/vectors", json={"ref": "models:/steer.other.toxicity/1"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "vector_checkpoint_mismatch")
+        assert "ckpt.other" in reply.json()["error"]["message"] and "ckpt.mini" in reply.json()["error"]["message"]
+
+
+def test_an_older_version_can_be_loaded_used_and_unloaded(registry, promote):
+    promote(registry, "fairness", seed=42)
+    with serving(registry) as (_, client):
+        reference = {"ref": "models:/steer.mini.fairness/1"}
+        steering = {"vectors": [{"ref": "steer.mini.fairness/1", "strength": 1.0}]}
+        assert client.post("/v1/completions", json={**ASKED, "steering": steering}).status_code == 404
+        assert client.post("/v1/steering/vectors", json=reference).json()["live"]
+        assert complete(client, steering=steering)["steering"]["applied"][0]["version"] == "1"
+        assert client.request("DELETE", "/v1/steering/vectors", json=reference).status_code == 200
+        assert client.request("DELETE", "/v1/steering/vectors", json=reference).status_code == 404
+        assert client.post("/v1/completions", json={**ASKED, "steering": steering}).status_code == 404
+        champion = client.request("DELETE", "/v1/steering/vectors", json={"ref": "steer.mini.fairness/2"})
+        assert champion.status_code == 409
+
+
+def test_default_strengths_hold_until_a_request_overrides_or_clears_them(registry):
+    with serving(registry) as (_, client):
+        refused = client.put("/v1/steering/default", json={"strengths": {"toxicity": 1e5}})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "strengths.toxicity")
+        assert client.get("/v1/steering/default").json() == {"strengths": {}}
+        client.put("/v1/steering/default", json={"strengths": {"toxicity": 1.0, "privacy": 0.5}})
+
+        def applied(steering):
+            told = complete(client, steering=steering)["steering"]["applied"]
+            return {one["dimension"]: one["strength"] for one in told}
+
+        assert applied(None) == applied({}) == {"toxicity": 1.0, "privacy": 0.5}
+        assert applied({"strengths": {"toxicity": -1.0}}) == {"toxicity": -1.0, "privacy": 0.5}
+        assert applied("off") == {}
+        client.delete("/v1/steering/default")
+        assert applied(None) == {}
+
+
+def test_a_registry_that_is_out_of_reach_at_the_start_and_then_answers(registry):
+    broken = threading.Event()
+    broken.set()
+
+    class Store(VectorStore):
+        def dimensions(self, model):
+            if broken.is_set():
+                raise Unavailable("the registry does not answer")
+            return super().dimensions(model)
+
+    with serving(registry, Store, poll=0.1) as (served, client):
+        waiting = client.get("/readyz")
+        assert (waiting.status_code, waiting.json()["status"]) == (503, "waiting for the registry")
+        assert complete(client)["steering"]["applied"] == []
+        refused = client.post("/v1/completions", json={**ASKED, "steering": {"strengths": {"toxicity": 1.0}}})
+        assert refused.status_code == 503 and refused.headers["retry-after"]
+        broken.clear()
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert version(client) == "1"
+        broken.set()
+        until(lambda: not served.running().catalog.health.answers)
+        assert version(client) == "1"
+        assert client.get("/readyz").json()["registry"]["answers"] is False
+
+
+def test_a_full_queue_says_when_to_come_back(registry):
+    with serving(registry, slots=1, queue_limit=0) as (served, client):
+        long = threading.Thread(target=complete, args=(client,), kwargs={"max_tokens": 450, "ignore_eos": True})
+        long.start()
+        until(lambda: served.running().engine.stats().active == 1)
+        full = client.post("/v1/completions", json=ASKED)
+        assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
+        assert int(full.headers["retry-after"]) >= 1
+        long.join()
+        assert complete(client)
+
+
+def test_an_answer_that_takes_too_long_is_broken_off(registry):
+    with serving(registry, timeout=0.05) as (served, client):
+        slow = client.post("/v1/completions", json={**ASKED, "max_tokens": 480, "ignore_eos": True})
+        assert (slow.status_code, slow.json()["error"]["code"]) == (504, "timeout")
+        with client.stream(
+            "POST", "/v1/completions", json={**ASKED, "max_tokens": 480, "ignore_eos": True, "stream": True}
+        ) as reply:
+            lines = [line for line in reply.iter_lines() if line]
+        assert '"code":"timeout"' in lines[-1] and "[DONE]" not in lines[-1]
+        until(lambda: served.running().engine.stats().active == 0)
+
+
+def test_draining_ends_what_runs_and_admits_nothing_more(registry):
+    with serving(registry) as (served, client):
+        found = {}
+        long = threading.Thread(target=lambda: found.update(complete(client, max_tokens=300, ignore_eos=True)))
+        long.start()
+        until(lambda: served.running().engine.stats().active == 1)
+        assert served.drain()
+        long.join()
+        assert found["usage"]["completion_tokens"] == 300
+        assert client.get("/readyz").json()["status"] == "draining"
+        assert client.post("/v1/completions", json=ASKED).status_code == 503
+
+
+def test_a_model_that_is_not_there_is_told_by_readyz_and_every_route(registry, tmp_path):
+    with serving(registry, model=str(tmp_path / "nothing")) as (served, client):
+        assert served.status == "failed"
+        for reply in (client.get("/readyz"), client.post("/v1/completions", json=ASKED), client.get("/v1/models")):
+            assert reply.status_code == 503
+        assert "nothing" in client.get("/readyz").json()["problem"]
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_checkpoint_that_the_registry_remembers_is_served_by_its_models_name(registry):
+    with serving(registry, model="mini", model_name=None) as (served, client):
+        assert served.running().model.checkpoint.repo == str(registry.model)
+        assert version(client) == "1"
+
+
+def test_keys_guard_every_route_but_health(registry):
+    with serving(registry, api_keys=("k1",), admin_key="a1") as (_, client):
+        assert client.post("/v1/completions", json=ASKED).json()["error"]["code"] == "invalid_api_key"
+        client.headers["authorization"] = "Bearer k1"
+        assert complete(client)
+        put = client.put("/v1/steering/default", json={"strengths": {}})
+        assert (put.status_code, put.json()["error"]["code"]) == (403, "not_allowed")
+        client.headers["authorization"] = "Bearer a1"
+        assert client.put("/v1/steering/default", json={"strengths": {}}).status_code == 200
