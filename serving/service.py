@@ -23,11 +23,14 @@ import bentoml
 from pydantic import ValidationError
 
 from registry.errors import TrustTraceError
+from registry.traces import TraceLog
 from serving.api import metrics
 from serving.api.app import create_app
 from serving.api.edge import Edge
 from serving.api.errors import as_reply, envelope
 from serving.api.generate import generate
+from serving.api.record import RequestRecord
+from serving.api.tracing import trace_of
 from serving.logs import configure_logs
 from serving.served_model import ServedModel
 from serving.settings import read_settings
@@ -91,6 +94,15 @@ class SteeringService:
             )
 
 
-SteeringService.add_asgi_middleware(  # type: ignore[attr-defined]
-    Edge, own=app, settings=SETTINGS, on_end=metrics.observe
-)
+traces = TraceLog() if SETTINGS.trace else None
+
+
+def on_end(record: RequestRecord) -> None:
+    """Count a request that has ended, and trace it where that was asked for."""
+    metrics.observe(record)
+    trace = trace_of(record) if traces else None
+    if traces and trace:
+        traces.add(trace)
+
+
+SteeringService.add_asgi_middleware(Edge, own=app, settings=SETTINGS, on_end=on_end)  # type: ignore[attr-defined]

@@ -62,7 +62,7 @@ def begin(served: ServedModel, body: Answered, record: RequestRecord) -> Answer:
         (tokens, sampling_of(served, body, index), steering.plan)
         for index, tokens in enumerate(tokens for tokens in prompts for _ in range(body.choices))
     ]
-    record.asked(asked[0][0], [steering])
+    record.asked(lambda: running.model.tokenizer.decode(asked[0][0]), [steering])
     generations = submit_all(running.engine, asked)
     return Answer(Envelope(format, running.model, system_fingerprint(running, steering)), generations, steering, record)
 
@@ -101,6 +101,8 @@ def system_fingerprint(running: Running, steering: Resolved) -> str:
 async def whole(served: ServedModel, answer: Answer, request: Request | None) -> Json:
     """The answer in one object."""
     found: list[Completion] = await completions(answer.generations, request, served.settings.timeout)
+    for index, one in enumerate(found):
+        answer.record.text(index, one.text)
     return answer.envelope.whole(found, answer.told([one.finished for one in found]))
 
 
@@ -119,7 +121,7 @@ async def streamed(served: ServedModel, answer: Answer, body: Answered) -> Async
                 continue
             index, event = found
             if not isinstance(event, Finished):
-                answer.record.token()
+                answer.record.token(index, event.text)
                 if event.text or event.logprob is not None:
                     yield _sent(envelope.piece(index, event))
                 continue

@@ -32,6 +32,8 @@ class Comparison:
         """The answers in the order of the settings."""
         found = await completions(self.generations, request, seconds)
         self.record.ended([one.finished for one in found])
+        for index, one in enumerate(found):
+            self.record.text(index, one.text)
         data = [
             {
                 "index": index,
@@ -56,7 +58,7 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord) ->
         tokens = chat_tokens(running.model, body.messages)
     else:
         (tokens,) = prompt_tokens(running.model, body.prompt or "")
-    record.asked(tokens, settings)
+    record.asked(lambda: running.model.tokenizer.decode(tokens), settings)
     sampling = sampling_of(served, body)
     generations = submit_all(running.engine, [(tokens, sampling, one.plan) for one in settings])
     return Comparison(running.name, generations, settings, record)

@@ -45,7 +45,7 @@ class Edge:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        record = RequestRecord(request_id, scope["method"], scope["path"])
+        record = RequestRecord(request_id, scope["method"], scope["path"], keeps_texts=self._settings.log_prompts)
         scope[KEY] = record
         own = scope["path"] in OWN
         reply = _Reply(send, record, rewrap=not own)

@@ -1,7 +1,7 @@
 """What is known of one HTTP request for logs, metrics and traces: numbers and names, and texts only where allowed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,12 @@ class RequestRecord:
     path: str
     began: float = field(default_factory=time.monotonic)
     status: int = 0
-    model: str = ""
-    prompt: tuple[int, ...] = ()
-    """Tokens of the first prompt, for traces."""
+    keeps_texts: bool = False
+    """Whether prompts and answers may be kept: never, unless the service was told so."""
+    asked_model: bool = False
+    """Whether the model was asked for anything."""
+    prompt: str = ""
+    answers: dict[int, str] = field(default_factory=dict)
     prompt_tokens: int = 0
     generated_tokens: int = 0
     first_token: float | None = None
@@ -33,15 +36,24 @@ class RequestRecord:
     applied: tuple[dict[str, Any], ...] = ()
     fingerprint: str = ""
 
-    def asked(self, prompt: tuple[int, ...], settings: Sequence[Resolved]) -> None:
-        self.prompt = prompt
+    def asked(self, prompt: Callable[[], str], settings: Sequence[Resolved]) -> None:
+        """``prompt`` makes the first prompt's text, and is called where texts are kept."""
+        self.asked_model = True
+        if self.keeps_texts:
+            self.prompt = prompt()
         self.applied = tuple(one for setting in settings for one in setting.applied)
         self.steered = tuple(dict.fromkeys(one["dimension"] for one in self.applied))
         self.fingerprint = next((one.plan.fingerprint for one in settings if one.plan.fingerprint), "")
 
-    def token(self) -> None:
+    def token(self, choice: int, text: str) -> None:
+        """A token of a streamed answer went out."""
         if self.first_token is None:
             self.first_token = self.seconds
+        self.text(choice, text)
+
+    def text(self, choice: int, text: str) -> None:
+        if self.keeps_texts:
+            self.answers[choice] = self.answers.get(choice, "") + text
 
     def ended(self, finished: Sequence[Finished]) -> None:
         self.prompt_tokens = sum(one.prompt_tokens for one in finished)
@@ -70,4 +82,6 @@ class RequestRecord:
             line["first_token_seconds"] = round(self.first_token, 4)
         if self.applied:
             line["steering"] = {f"{one['vector']}/{one['version']}": one["strength"] for one in self.applied}
+        if self.keeps_texts and self.asked_model:
+            line |= {"prompt": self.prompt, "answers": self.answers}
         return line

@@ -13,6 +13,7 @@ from registry.errors import Unavailable
 from registry.store import VectorStore
 from serving.api.app import create_app
 from serving.api.edge import Edge
+from serving.api.tracing import trace_of
 from serving.served_model import ServedModel
 from serving.settings import read_settings
 
@@ -241,3 +242,23 @@ def test_keys_guard_every_route_but_health(registry):
         assert (put.status_code, put.json()["error"]["code"]) == (403, "not_allowed")
         client.headers["authorization"] = "Bearer a1"
         assert client.put("/v1/steering/default", json={"strengths": {}}).status_code == 200
+
+
+def test_texts_are_kept_for_logs_and_traces_only_where_that_is_asked_for(registry):
+    for keeps in (False, True):
+        records = []
+        with serving(registry, log_prompts=keeps) as (served, _):
+            app = create_app(served)
+            edge = Edge(app, app, served.settings, records.append)
+            client = TestClient(edge, base_url="http://localhost", client=("127.0.0.1", 1))
+            text = complete(client, steering={"strengths": {"toxicity": 1.0}})["choices"][0]["text"]
+            client.post("/v1/completions", json={**ASKED, "stream": True})
+            client.get("/v1/models")
+        traces = [trace_of(record) for record in records]
+        assert [one is None for one in traces] == [False, False, True]
+        assert (records[0].told().get("prompt"), traces[0].inputs.get("prompt")) == (
+            ("The city",) * 2 if keeps else (None,) * 2
+        )
+        assert traces[0].outputs == ({"answers": {0: text}} if keeps else {"generated_tokens": 6})
+        assert (text in str(records[0].told())) == keeps
+        assert "toxicity" in traces[0].attributes["applied"]
