@@ -36,7 +36,8 @@ def probes_asked(live: Live, dimensions: Sequence[str] | None) -> dict[str, Load
     found = {name: one for name, one in champions.items() if one is not None and one.probe is not None}
     if not found:
         raise InvalidSteering(
-            f"no probes of {live.bank.model} are registered; probe it with -P model={live.bank.model}",
+            f"no probes of {live.bank.model} are registered; make some with mlflow run . -e calibrate -P "
+            f"model={live.bank.model}",
             code="invalid_request",
         )
     return found

@@ -113,7 +113,10 @@ class Resolver:
             raise VectorMismatch(f"{dimension} cannot be steered: {refused}", param=param, code=code)
         if not self.live.bank.champions:
             model = self.live.bank.model
-            raise InvalidSteering(f"no vectors of {model} are registered; probe it with -P model={model}", param=param)
+            raise InvalidSteering(
+                f"no vectors of {model} are registered; make some with mlflow run . -e calibrate -P model={model}",
+                param=param,
+            )
         raise InvalidSteering(str(unknown_dimension(dimension, self.live)), param=param)
 
     def _require_registry(self) -> None:

@@ -32,7 +32,7 @@ export function noVectors(model) {
   return element("div", { class: "problem" },
     element("strong", {}, `No steering vectors are registered for ${model}`),
     element("p", {}, "Both answers will be the same until there are some. This command makes them:"),
-    element("pre", { tabindex: "0" }, `mlflow run . -e probe --env-manager local -P model=${model}`),
+    element("pre", { tabindex: "0" }, `mlflow run . -e calibrate --env-manager local -P model=${model}`),
     element("p", { class: "hint" }, "Then load this page again."),
   );
 }
