@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
+import httpx2
 
 from pipelines.statements.hub_benchmarks import HUB_BENCHMARKS, HubBenchmark, RawRow
 from pipelines.statements.rows import StatementRows, rows_of
@@ -86,8 +86,8 @@ def _download(benchmark: HubBenchmark, path: Path, checksum: Path) -> None:
     alternative = f"or give {packaged}a directory with {benchmark.card.dimension}.csv"
     if not reachable(address):
         raise Unavailable(
-            f"{benchmark.card.name} is not in the cache and {httpx.URL(address).host} does not answer; go online once, "
-            f"{alternative}"
+            f"{benchmark.card.name} is not in the cache and {httpx2.URL(address).host} does not answer; go online "
+            f"once, {alternative}"
         )
     datasets = _datasets_library(alternative)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def _download(benchmark: HubBenchmark, path: Path, checksum: Path) -> None:
         table = Path(scratch) / "rows.parquet"
         try:
             _fetch_parts(datasets, benchmark, Path(scratch)).to_parquet(str(table))
-        except (datasets.exceptions.DatasetsError, OSError, ValueError, httpx.HTTPError) as error:
+        except (datasets.exceptions.DatasetsError, OSError, ValueError, httpx2.HTTPError) as error:
             raise Unavailable(
                 f"{benchmark.card.name} could not be fetched from {address}: {error}; if it asks for consent, give it "
                 f"on that page and set HF_TOKEN, {alternative}"
@@ -136,8 +136,8 @@ def reachable(address: str) -> bool:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     try:
-        httpx.head(address, timeout=ANSWER_SECONDS)
-    except httpx.HTTPError:
+        httpx2.head(address, timeout=ANSWER_SECONDS)
+    except httpx2.HTTPError:
         return False
     return True
 

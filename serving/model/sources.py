@@ -7,7 +7,7 @@ directories (a checkpoint series), a GGUF file, or a hub id, whose revisions are
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from httpx import HTTPError
+from httpx2 import HTTPError
 from huggingface_hub import HfApi, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 

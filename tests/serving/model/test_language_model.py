@@ -104,6 +104,13 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch, tmp_path):
         load(Checkpoint("pythia-70m", "EleutherAI/pythia-70m", "step1000", 1000))
 
 
+def test_a_hub_that_refuses_the_connection_is_said_in_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(Unavailable, match="could not be reached.*smollm2"):
+        find_series("EleutherAI/pythia-70m")
+
+
 def test_a_released_model_holds_no_memory(series_directory):
     model = load(find_series(str(series_directory)).checkpoints[0])
     release(model)
