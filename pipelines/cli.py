@@ -15,6 +15,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+DISK_FULL = ("[Errno 28]", "(os error 28)", "database or disk is full")
+"""How Python, safetensors and SQLite say so; the latter two raise errors of their own kinds."""
 
 
 def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
@@ -22,22 +24,37 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         command(arguments)
-    except TrustTraceError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return USAGE_ERROR
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on from here", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        sentence = _disk_full(error) or (str(error) if isinstance(error, TrustTraceError) else "")
+        if not sentence:
             raise
-        print(  # noqa: T201
-            f"error: the disk is full ({error.filename or 'while writing'}); free some space, or set TRUSTTRACE_CACHE "
-            "to a larger disk, and run the same command again: finished units are kept",
-            file=sys.stderr,
-        )
+        print(f"error: {sentence}", file=sys.stderr)  # noqa: T201
         return USAGE_ERROR
     return 0
+
+
+def _disk_full(error: BaseException) -> str:
+    """The sentence for a disk that was full at ``error`` or at what led to it, or none."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    full = [one for one in chain if getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _says_full(one)]
+    if not full:
+        return ""
+    place = getattr(full[-1], "filename", None) or "while writing"
+    return (
+        f"the disk is full ({place}); free some space, or set TRUSTTRACE_CACHE or MLFLOW_TRACKING_URI to a larger "
+        "disk, and run the same command again: finished units are kept"
+    )
+
+
+def _says_full(error: BaseException) -> bool:
+    return any(words in str(error) for words in DISK_FULL)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

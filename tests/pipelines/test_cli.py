@@ -1,11 +1,12 @@
 import errno
 import os
 import signal
+import sqlite3
 
 import pytest
 
 from pipelines.cli import run_command
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, Unavailable
 
 
 def raising(error):
@@ -43,3 +44,22 @@ def test_an_interrupt_or_a_request_to_end_is_130_and_says_how_to_go_on(number, c
     finally:
         signal.signal(signal.SIGTERM, before)
     assert "run the same command again" in capsys.readouterr().err
+
+
+def safetensors_on_a_full_disk(_):
+    from safetensors import SafetensorError
+
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def tracking_store_on_a_full_disk(_):
+    try:
+        raise sqlite3.OperationalError("database or disk is full")
+    except sqlite3.OperationalError as error:
+        raise Unavailable("MLflow does not answer") from error
+
+
+@pytest.mark.parametrize("command", [safetensors_on_a_full_disk, tracking_store_on_a_full_disk])
+def test_a_full_disk_is_known_whoever_meets_it(command, capsys):
+    assert run_command(command) == 2
+    assert "error: the disk is full (while writing); free some space" in capsys.readouterr().err
