@@ -114,6 +114,8 @@ def test_all_layers_or_none_can_be_registered(arguments):
         (["--dimensions", "fairness"], "fairness.csv or stereoset.csv would serve"),
         (["--model", "smollm3"], "did you mean 'smollm2'"),
         (["--protocol", "fair"], "sound, paper"),
+        (["--limit", "-1"], "limit is -1; give 0 for all"),
+        (["--delete-after-use", "maybe"], "known: true, false"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, changes, words, capsys):
