@@ -20,8 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     dimensions = choose_dimensions(given.dimensions, given.data)
     from pipelines.statements.inspection import inspect_statements, refuse, render
+    from pipelines.statements.sources import load_statements
     from pipelines.tracking.quality import log_quality
     from pipelines.tracking.runs import entry_point_run
+    from pipelines.tracking.units import log_statements
 
     with entry_point_run("data", vars(given)):
         reports = []
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(render(reports[-1]), end="\n\n")  # noqa: T201
         log_quality(reports)
         refuse(reports)
+        log_statements([load_statements(one, given.data, limit=given.limit, seed=given.seed) for one in dimensions])
     print(f"next: mlflow run . -e probe --env-manager local -P data={given.data} -P dimensions={given.dimensions}")  # noqa: T201
 
 

@@ -17,6 +17,7 @@ from pipelines.sweep.unit import UnitResult
 from pipelines.tracking.probing import UnitLog, log_curves, log_figures, log_tables, promote_champion
 from pipelines.tracking.quality import log_quality
 from pipelines.tracking.runs import Run, entry_point_run
+from pipelines.tracking.units import log_statements
 from pipelines.training.progress import ensure_series_with_bar
 from pipelines.training.series import SeriesConfig
 from registry.checkpoints import Checkpoint, CheckpointSeries
@@ -95,7 +96,9 @@ def inspected_statements(
     print("\n\n".join(render(one) for one in reports), end="\n\n")  # noqa: T201
     log_quality(reports)
     refuse(reports)
-    return {one.name: load_statements(one, data, limit=limit, as_released=as_released) for one in dimensions}
+    found = {one.name: load_statements(one, data, limit=limit, as_released=as_released) for one in dimensions}
+    log_statements(found.values())
+    return found
 
 
 def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:

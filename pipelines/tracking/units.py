@@ -1,6 +1,6 @@
 """A unit's own run: a child of its sweep's, with its data set, its checkpoint, and what they are tagged by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -41,7 +41,7 @@ def unit_run(
     with child_run(f"{result.dimension} · {result.checkpoint.label}", _tags(result), parent) as run:
         checkpoint = checkpoints.register(result.checkpoint, result.weights_digest)
         source = LoggedModelInput(model_id=checkpoint.model_id)
-        mlflow.log_input(_dataset(statements), context="probing", model=source)
+        mlflow.log_input(dataset_of(statements), context="probing", model=source)
         yield run.info.run_id, checkpoint
 
 
@@ -68,7 +68,13 @@ def _tags(result: Unit) -> dict[str, str]:
     }
 
 
-def _dataset(statements: LabelledStatements) -> PandasDataset:
+def log_statements(statements: Iterable[LabelledStatements]) -> None:
+    """Each dimension's statements as a data set of the active run, with its digest."""
+    for one in statements:
+        mlflow.log_input(dataset_of(one), context=one.dimension)
+
+
+def dataset_of(statements: LabelledStatements) -> PandasDataset:
     return from_pandas(
         statements.to_frame(),
         name=f"{statements.dimension}-{statements.source}".replace(":", "-")[:200],

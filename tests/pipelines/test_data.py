@@ -37,3 +37,17 @@ def test_what_no_probe_could_use_is_reported_and_refused(tmp_path, capsys):
 def test_a_mistyped_name_is_met_with_the_near_one(arguments, words, capsys):
     assert data(arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_run_names_its_statements_by_their_digest(tmp_path, tracking):
+    import mlflow
+
+    from pipelines.statements.sources import load_statements
+    from registry.dimensions import TOXICITY
+
+    lines = [f"word{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(60)]
+    (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *lines]))
+    assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 0
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    (found,) = run.inputs.dataset_inputs
+    assert found.dataset.digest == load_statements(TOXICITY, str(tmp_path)).digest[:32]
