@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64
 from pipelines.statements.benchmarks import Card
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.splits import whole_groups
+from registry.errors import InvalidInput
 
 Conflicts = Literal["refuse", "drop"]
 
@@ -51,8 +52,10 @@ class StatementRows:
         )
 
     def subset(self, limit: int, seed: int) -> "StatementRows":
-        """About ``limit`` rows, in whole groups; 0 takes all."""
-        return self if limit <= 0 or limit >= len(self.texts) else self.take(whole_groups(self.groups, limit, seed))
+        """About ``limit`` rows, in whole groups; 0 takes all. Raises ``InvalidInput`` for fewer than none."""
+        if limit < 0:
+            raise InvalidInput(f"limit is {limit}; give a number of statements, or 0 for all")
+        return self if limit == 0 or limit >= len(self.texts) else self.take(whole_groups(self.groups, limit, seed))
 
     def take(self, rows: Int64[np.ndarray, " m"]) -> "StatementRows":
         return replace(
