@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pipelines.cli import run_command
 from pipelines.statements.declared import choose_dimensions
-from registry.errors import InvalidInput, unknown_name
+from registry.errors import unknown_name
 
 REGISTER = ("best", "all", "none")
 
@@ -25,8 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise unknown_name("choice of vectors to register", given.register, REGISTER)
     if given.delete_after_use not in ("true", "false"):
         raise unknown_name("value of delete_after_use", given.delete_after_use, ("true", "false"))
-    if given.limit < 0:
-        raise InvalidInput(f"limit is {given.limit}; give 0 for all statements, or how many at most")
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
     from pipelines.probing import ProbeOptions, run_probing
     from pipelines.sweep.settings import ProbeSettings
