@@ -54,6 +54,8 @@ test: check $(VENV)/fetched $(VENV)/browser ## everything that has to hold
 
 bench: setup ## the ratios the README quotes, measured here
 	$(RUN) python -m tests.bench
+	$(RUN) python -m tests.bench_engine
+	$(RUN) python -m tests.bench_http
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
