@@ -31,6 +31,8 @@ def calibration_curve(title: str, found: CalibratedLayer) -> Figure:
     below.plot(strengths, [one.perplexity_ratio for one in found.curve], "o-", color=ACCENT, markersize=3)
     below.axhline(PERPLEXITY_CAP, color=FLOOR, linewidth=1, label=f"cap, {PERPLEXITY_CAP} times the unsteered")
     below.set_yscale("log")
+    for formatter in (below.yaxis.set_major_formatter, below.yaxis.set_minor_formatter):
+        formatter("{x:g}")
     below.set_ylabel("perplexity / unsteered")
     below.set_xlabel("strength, standard deviations (positive is more trustworthy)")
     for axes in (above, below):

@@ -6,6 +6,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from pipelines.calibrate import main
 from pipelines.cli import run_command
@@ -70,6 +71,16 @@ def test_a_later_probe_leaves_a_calibrated_champion_where_it_is(arguments, capsy
     assert run_command(probe, [*arguments, "--checkpoints", "0"]) == 0
     assert VectorStore().resolve("steer.mini.toxicity@champion") == calibrated
     assert f"{calibrated.uri} is calibrated and stays champion" in capsys.readouterr().out
+
+
+def test_only_the_layers_tried_are_probed_unless_a_whole_sweep_was_made(arguments, cache):
+    run_command(main, [*arguments, "--layers", "2"])
+    (unit,) = (cache / "probe").glob("*.safetensors")
+    assert len(load_file(unit)["direction"]) == 1
+    run_command(probe, [*arguments, "--checkpoints", "last"])
+    (probed,) = [one for one in VectorStore().list("mini", "toxicity") if one.calibration is None]
+    run_command(main, [*arguments, "--layers", str(probed.layer)])
+    assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
 
 
 @pytest.mark.parametrize(
