@@ -50,7 +50,7 @@ $(VENV)/browser: $(VENV)/developing
 	touch $@
 
 test: check $(VENV)/fetched $(VENV)/browser ## everything that has to hold
-	$(RUN) pytest -q
+	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadfile
 
 bench: setup ## the ratios the README quotes, measured here
 	$(RUN) python -m tests.bench
