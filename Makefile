@@ -52,7 +52,7 @@ $(VENV)/browser: $(VENV)/developing
 test: check $(VENV)/fetched $(VENV)/browser ## everything that has to hold
 	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadfile
 
-bench: setup ## the ratios the README quotes, measured here
+bench: setup ## the ratios the README quotes, measured here in about 20 minutes
 	$(RUN) python -m tests.bench
 	$(RUN) python -m tests.bench_engine
 	$(RUN) python -m tests.bench_http
