@@ -15,8 +15,9 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import held_out_sentences
 from pipelines.statements.splits import group_folds
 from pipelines.sweep.folds import split_statements
+from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.results import ResultStore
-from pipelines.sweep.run import SweepPlan, run_sweep
+from pipelines.sweep.run import SweepPlan
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import UnitResult
 from pipelines.tracking.calibration import CalibrationLog
@@ -139,8 +140,7 @@ def _probed(
     store, plan = ResultStore(), SweepPlan((checkpoint,), statements, settings)
     if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in statements):
         plan = replace(plan, settings=replace(settings, layers=",".join(map(str, layers))))
-    with progress_bar(plan.work, "probing", "statement") as bar:
-        return list(run_sweep(plan, store, on_progress=bar.update))
+    return run_with_bar(plan, store)
 
 
 def calibration_table(calibrated: list[Calibrated]) -> pd.DataFrame:

@@ -34,8 +34,9 @@ from pipelines.figures.evaluation import cost_figure, effects_figure, entangleme
 from pipelines.probing import inspected_statements, resolve_series
 from pipelines.progress import progress_bar
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.results import ResultStore
-from pipelines.sweep.run import SweepPlan, run_sweep
+from pipelines.sweep.run import SweepPlan
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.tracking.evaluation import champion_of, log_classifier, log_verdicts, named_vectors, shuffled_vectors
 from pipelines.tracking.probing import log_figures, log_tables
@@ -207,8 +208,7 @@ def _trace(
     """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
     chosen = tuple(one for one in resolve_series(options.model).select(options.trace) if not one.is_random_init)
     plan = SweepPlan(chosen, statements, options.settings)
-    with progress_bar(plan.work, "probing", "statement") as bar:
-        results = list(run_sweep(plan, ResultStore(), on_progress=bar.update))
+    results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []
     with (
         _loaded(checkpoint, options.settings) as model,

@@ -11,13 +11,14 @@ from pipelines.estimators.directions import METHODS, FittedDirection, FittingSet
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.figures.vectors import method_chart
 from pipelines.probing import inspected_statements, resolve_series
-from pipelines.progress import progress_bar, with_progress
+from pipelines.progress import with_progress
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import held_out_sentences
 from pipelines.statements.signals import bootstrap_auroc
 from pipelines.sweep.folds import split_statements
+from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.results import ResultStore
-from pipelines.sweep.run import SweepPlan, loaded, run_sweep
+from pipelines.sweep.run import SweepPlan, loaded
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import UnitResult
 from pipelines.tracking.probing import log_figures, log_tables
@@ -80,8 +81,7 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
         checkpoints = _trained(options)
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
         plan = SweepPlan(checkpoints, statements, options.settings)
-        with progress_bar(plan.work, "probing", "statement") as bar:
-            results = list(run_sweep(plan, ResultStore(), on_progress=bar.update))
+        results = run_with_bar(plan, ResultStore())
         layers = {one.digest: layers_to_fit(options.layers, one, options.settings) for one in results}
         extracted = [
             one

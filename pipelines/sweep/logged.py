@@ -44,3 +44,9 @@ def run_logged(
                 logged[-1].result()
             logged.append(logger.submit(log, result))
         return [one.result() for one in logged]
+
+
+def run_with_bar(plan: Plan[UnitT], store: ResultStoreOf[UnitT]) -> list[UnitT]:
+    """Every unit, with a bar and nothing logged: for experiments that go on from what probing found."""
+    with progress_bar(plan.work, "probing", "statement") as bar:
+        return list(run_sweep(plan, store, on_progress=bar.update))

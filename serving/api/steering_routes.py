@@ -1,6 +1,7 @@
 """Routes about steering itself: dimensions, vectors and their lineage, limits, defaults, comparisons."""
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -27,7 +28,7 @@ from serving.api.replies import (
 from serving.api.schemas import CompareRequest, DefaultStrengths, Steering, ValidateRequest, VectorReference
 from serving.api.steering import vector_info
 from serving.api.steering_info import dimension_info
-from serving.served_model import Running
+from serving.served_model import Running, ServedModel
 
 router = APIRouter(tags=["steering"])
 
@@ -149,10 +150,10 @@ def set_default(body: DefaultStrengths, served: Served, running: Loaded) -> JSON
     return JSONResponse({"strengths": dict(served.defaults)})
 
 
-def _require_appliable(body: DefaultStrengths, served: Any, running: Running) -> None:
+def _require_appliable(body: DefaultStrengths, served: ServedModel, running: Running) -> None:
     bare = resolver(served, running)
     try:
-        type(bare)(bare.live, bare.health, bare.limits, {}).resolve(Steering(strengths=body.strengths, vectors=[]), "")
+        replace(bare, defaults={}).resolve(Steering(strengths=body.strengths, vectors=[]), "")
     except ApiError as error:
         error.param = (error.param or "").removeprefix(".") or None
         raise
