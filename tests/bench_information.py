@@ -9,6 +9,7 @@ import torch
 
 from pipelines.estimators.nhsic import LANDMARKS, choose_landmarks, kernel_factors, label_factor, nhsic, standardised
 from pipelines.estimators.nhsic_as_paper import EPSILON, SIGMA, paper_features, paper_labels
+from pipelines.side_by_side import side_by_side
 from tests.bench_timing import seconds
 
 CASES = ((1500, 4, 192), (1877, 12, 576))
@@ -50,8 +51,8 @@ def soundly(states: np.ndarray, labels: np.ndarray, landmarks: int = LANDMARKS) 
     """The same quantities of the same rows; 0 landmarks for all statements, which is exact."""
     n = int(0.8 * len(labels))
     rows, wanted = choose_landmarks(n, landmarks, 0), label_factor(labels[:n])
-    factors = [kernel_factors(standardised(layer[:n]), rows)[0] for layer in states]
-    return [(nhsic(one, factors[0]), nhsic(one, wanted)) for one in factors]
+    factors = side_by_side(lambda layer: kernel_factors(standardised(layer[:n]), rows)[0], states)
+    return list(side_by_side(lambda one: (nhsic(one, factors[0]), nhsic(one, wanted)), factors))
 
 
 def compare_information() -> None:

@@ -6,8 +6,10 @@ digits, and a ridge of 1e-5 n. Ill-conditioned where rows differ in norm: values
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
+
+from pipelines.estimators.nhsic import Null
 
 SIGMA = 50.0
 EPSILON = 1e-5
@@ -45,15 +47,9 @@ def paper_nhsic(one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"]) -> f
     return float((one * other.T).sum())
 
 
-def paper_null_mean(one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"]) -> float:
-    """What the value is on average when the statements of one variable are permuted."""
-    return float(one.trace() * other.trace()) / (len(one) - 1)
-
-
-def paper_null_quantile(
-    one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"], permutations: int, seed: int
-) -> float:
-    """The 95 % quantile of the value when the statements of one variable are permuted."""
-    rng = np.random.default_rng(seed)
-    orders = [torch.as_tensor(rng.permutation(len(one))) for _ in range(permutations)]
-    return float(torch.tensor([paper_nhsic(one[order][:, order], other) for order in orders]).quantile(0.95))
+def paper_null(
+    one: Float32[Tensor, "m m"], other: Float32[Tensor, "m m"], orders: Int64[np.ndarray, "m permutations"]
+) -> Null:
+    """What the value is when the statements of one variable are put in each of ``orders``."""
+    values = torch.tensor([paper_nhsic(one[order][:, order], other) for order in map(torch.as_tensor, orders.T)])
+    return Null(float(values.mean()), float(values.quantile(0.95)))

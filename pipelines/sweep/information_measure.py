@@ -23,20 +23,20 @@ from pipelines.estimators.nhsic import (
     kernel_factors,
     label_factor,
     nhsic,
-    null_mean,
-    null_quantile,
+    null,
     standardised,
 )
 from pipelines.estimators.nhsic_as_paper import (
     paper_features,
     paper_labels,
     paper_nhsic,
-    paper_null_mean,
-    paper_null_quantile,
+    paper_null,
     paper_operator,
 )
+from pipelines.estimators.permutations import permutations_of_groups
 from pipelines.estimators.spectrum import spectrum
 from pipelines.estimators.v_information import conditional_information, usable_information
+from pipelines.side_by_side import side_by_side
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import Splits
 from pipelines.sweep.information_unit import (
@@ -94,30 +94,29 @@ def measure_information(
     kernels = measure(activations.layer(activations.layers[0]), shared.reference, statements, settings)
     (folds,), rows = shared.splits.folds, shared.splits.test_rows
     bootstrap = GroupBootstrap(statements.groups[rows])
-    points = []
-    for layer in activations.layers:
+
+    def of_layer(layer: int) -> LayerInformation:
         features = activations.layer(layer)
         matrix = standardised(features)
         geometry = kernels.geometry(features, matrix)
         (probe,) = probe_layer(features, statements.labels, folds[None], device=device)
         known = _information(statements.labels, probe.probabilities, shared.baseline, folds, rows, bootstrap)
-        points.append(
-            LayerInformation(
-                layer=layer,
-                xt=geometry.xt,
-                ty=geometry.ty,
-                tt=geometry.tt,
-                captured=geometry.captured,
-                bits=known[0],
-                conditional_bits=known[1],
-                neighbour_bits=neighbour_information_bits(
-                    logit(probe.probabilities[rows].clip(1e-6, 1 - 1e-6)), statements.labels[rows], seed=settings.seed
-                ),
-                spectrum=spectrum(matrix),
-                swept=geometry.swept,
-            )
+        return LayerInformation(
+            layer=layer,
+            xt=geometry.xt,
+            ty=geometry.ty,
+            tt=geometry.tt,
+            captured=geometry.captured,
+            bits=known[0],
+            conditional_bits=known[1],
+            neighbour_bits=neighbour_information_bits(
+                logit(probe.probabilities[rows].clip(1e-6, 1 - 1e-6)), statements.labels[rows], seed=settings.seed
+            ),
+            spectrum=spectrum(matrix),
+            swept=geometry.swept,
         )
-    return tuple(points)
+
+    return side_by_side(of_layer, activations.layers)
 
 
 def _information(
@@ -145,7 +144,7 @@ class _Kernels:
         statements: LabelledStatements,
         settings: InformationSettings,
     ) -> None:
-        self._seed = settings.seed
+        self._orders = permutations_of_groups(statements.groups, PERMUTATIONS, settings.seed)
         self._landmarks = choose_landmarks(statements.n, settings.landmarks, settings.seed)
         self._halves = half_samples(statements.groups, settings.seed)
         self._own = kernel_factors(standardised(own), self._landmarks, SCALES)
@@ -166,10 +165,11 @@ class _Kernels:
         return Geometry(xt, self._dependence(here, self._labels), nhsic(here, here), captured, swept)
 
     def _dependence(self, one: KernelFactor, other: KernelFactor) -> Dependence:
+        chance = null(one, other, self._orders)
         return Dependence(
             nhsic=nhsic(one, other),
-            null_mean=null_mean(one, other),
-            null=null_quantile(one, other, PERMUTATIONS, self._seed),
+            null_mean=chance.mean,
+            null=chance.quantile,
             hsic=unbiased_hsic(one, other),
             cka=debiased_cka(one, other),
             halves=tuple(nhsic_on_halves(one, other, self._halves).tolist()),
@@ -186,9 +186,10 @@ class _PaperKernels:
         statements: LabelledStatements,
         settings: InformationSettings,
     ) -> None:
-        self._seed = settings.seed
         self._own = paper_operator(paper_features(own))
         self._labels = paper_operator(paper_labels(statements.labels))
+        groups = statements.groups[: len(self._own)]
+        self._orders = permutations_of_groups(groups, PAPER_PERMUTATIONS, settings.seed)
 
     def geometry(self, features: Float32[np.ndarray, "n d_model"], _matrix: Tensor) -> Geometry:
         here = paper_operator(paper_features(features))
@@ -196,8 +197,8 @@ class _PaperKernels:
         return Geometry({PAPER: xt}, ty, paper_nhsic(here, here), 1.0)
 
     def _dependence(self, one: Tensor, other: Tensor) -> Dependence:
-        null = paper_null_quantile(one, other, PAPER_PERMUTATIONS, self._seed)
-        return Dependence(paper_nhsic(one, other), paper_null_mean(one, other), null)
+        chance = paper_null(one, other, self._orders)
+        return Dependence(paper_nhsic(one, other), chance.mean, chance.quantile)
 
 
 def keep_transferable(

@@ -16,7 +16,7 @@ from registry.errors import InvalidInput
 
 InformationEstimator = Literal["sound", "paper"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
 OWN, FIXED, PAPER = "sound", "sound-fixed", "paper"
 """What ``estimator`` may be in a table: X of the same checkpoint, X of the last one, and the paper's code."""

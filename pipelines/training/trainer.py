@@ -44,11 +44,10 @@ class TrainingConfig:
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
-        """Dense early, then even in the logarithm: 0, 8, 32, 64, 128, 256, 384, 512, 768, … and the last step."""
-        doublings = range(int(math.log2(max(2, self.steps))) + 1)
-        spaced = [2**exponent for exponent in doublings if exponent >= 6]
-        spaced += [3 * 2**exponent for exponent in doublings if exponent >= 7]
-        return tuple(sorted({0, self.steps, *(step for step in (8, 32, *spaced) if step < self.steps)}))
+        """Even in the logarithm, two to a doubling: 0, 8, 12, 16, 24, 32, 48, 64, 96, 128, … and the last step."""
+        doublings = range(max(2, self.steps).bit_length())
+        spaced = {multiple << exponent for exponent in doublings for multiple in (2, 3)}
+        return tuple(sorted({0, self.steps, *(step for step in spaced if 8 <= step < self.steps)}))
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pipelines.estimators.nhsic import (
     kernel_factors,
     label_factor,
     nhsic,
-    null_mean,
-    null_quantile,
+    null,
     standardised,
 )
+from pipelines.estimators.permutations import permutations_of_groups
 
 LINEAR = 30.0
 """A multiple of the median bandwidth at which the kernel is linear to three digits."""
@@ -106,6 +106,10 @@ def test_repeated_and_constant_observations_are_borne():
     assert nhsic(constant, label_factor(np.arange(30) % 2 == 0)) == 0
 
 
+def freely(n, count, seed=0):
+    return permutations_of_groups(np.arange(n), count, seed)
+
+
 def test_the_null_is_what_permutations_give(rng):
     root = lambda factor: factor.components * factor.weights.sqrt()  # noqa: E731
     one, other = factor(rng.normal(size=(120, 6))), factor(rng.normal(size=(120, 3)))
@@ -113,21 +117,37 @@ def test_the_null_is_what_permutations_give(rng):
     for seed in range(200):
         order = np.random.default_rng(seed).permutation(120)
         permuted.append(float((root(one).T @ root(other)[order]).square().sum()))
-    assert null_mean(one, other) == pytest.approx(np.mean(permuted), rel=0.02)
-    assert null_quantile(one, other, 200, seed=1) == pytest.approx(np.quantile(permuted, 0.95), rel=0.03)
+    chance = null(one, other, freely(120, 200, seed=1))
+    assert chance.mean == pytest.approx(np.mean(permuted), rel=0.02)
+    assert chance.mean == pytest.approx(float(one.weights.sum() * other.weights.sum()) / 119, rel=0.02)
+    assert chance.quantile == pytest.approx(np.quantile(permuted, 0.95), rel=0.03)
     labels = label_factor(rng.random(120) > 0.5)
-    assert null_mean(one, labels) < null_quantile(one, labels, 200, seed=1)
+    against = null(one, labels, freely(120, 200, seed=1))
+    assert against.mean < against.quantile
 
 
 def test_independent_variables_reach_their_null_and_dependent_ones_pass_it(rng):
     one = rng.normal(size=(150, 5))
-    quantile = null_quantile(factor(one), factor(one[:, :3]), 60, seed=0)
-    assert nhsic(factor(one), factor(one[:, :3])) > 3 * quantile
+    chance = null(factor(one), factor(one[:, :3]), freely(150, 60))
+    assert nhsic(factor(one), factor(one[:, :3])) > 3 * chance.quantile
     strangers = [
-        nhsic(first, second) > null_quantile(first, second, 60, seed=0)
+        nhsic(first, second) > null(first, second, freely(100, 60)).quantile
         for first, second in ((factor(rng.normal(size=(100, 5))), factor(rng.normal(size=(100, 3)))) for _ in range(40))
     ]
     assert np.mean(strangers) < 0.2
+
+
+def test_where_groups_share_a_label_only_their_null_holds_what_is_not_there(rng):
+    groups = np.repeat(np.arange(30), 10)
+    passed = {"groups": 0, "freely": 0}
+    for draw in range(40):
+        features = np.repeat(rng.normal(size=(30, 4)), 10, axis=0) + 0.1 * rng.normal(size=(300, 4))
+        one, labels = factor(features, landmarks=100), label_factor(np.repeat(rng.permutation(30) < 15, 10))
+        value = nhsic(one, labels)
+        passed["groups"] += value > null(one, labels, permutations_of_groups(groups, 60, draw)).quantile
+        passed["freely"] += value > null(one, labels, freely(300, 60, draw)).quantile
+    assert passed["groups"] <= 7  # 2 are expected, more than 7 have probability .001
+    assert passed["freely"] > 30
 
 
 def test_halves_keep_groups_whole_and_spread_as_new_samples_do(rng):

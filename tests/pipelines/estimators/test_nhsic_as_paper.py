@@ -9,9 +9,10 @@ from pipelines.estimators.nhsic_as_paper import (
     paper_features,
     paper_labels,
     paper_nhsic,
-    paper_null_quantile,
+    paper_null,
     paper_operator,
 )
+from pipelines.estimators.permutations import permutations_of_groups
 
 
 def as_released(x, y):
@@ -111,5 +112,6 @@ def test_the_null_of_unrelated_variables_holds_their_value(rng):
     one = paper_operator(paper_features(rng.normal(size=(100, 5))))
     other = paper_operator(paper_features(rng.normal(size=(100, 5))))
     related = paper_nhsic(one, one)
-    quantile = paper_null_quantile(one, other, 50, seed=0)
-    assert 0 < quantile < related / 3
+    chance = paper_null(one, other, permutations_of_groups(np.arange(80), 50, seed=0))
+    assert 0 < chance.mean < chance.quantile < related / 3
+    assert chance.mean == pytest.approx(float(one.trace() * other.trace()) / 79, rel=0.05)

@@ -41,7 +41,7 @@ def test_it_learns_and_every_checkpoint_loads(config):
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     series = find_series(str(directory), name="tiny")
-    assert [one.step for one in series] == [0, 8, 32, 40]
+    assert [one.step for one in series] == [0, 8, 12, 16, 24, 32, 40]
     assert load(series.checkpoints[-1]).n_layers == 2
     tokens = load(series.checkpoints[0]).tokenizer("The cat")["input_ids"]
     assert tokens[0] == 0  # statements start as documents do
@@ -131,4 +131,7 @@ def test_a_corpus_that_is_not_there_is_refused(config):
 
 
 def test_the_default_checkpoints_are_dense_early():
-    assert TrainingConfig().checkpoint_steps == (0, 8, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2000)
+    steps = TrainingConfig().checkpoint_steps
+    assert steps == (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2000)
+    assert sum(0 < step <= TrainingConfig().warmup_steps for step in steps) == 8
+    assert TrainingConfig(steps=40).checkpoint_steps == (0, 8, 12, 16, 24, 32, 40)
