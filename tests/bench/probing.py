@@ -1,27 +1,18 @@
-"""The ratios that the README quotes, measured side by side in one run: `make bench`.
+"""Extraction and probes against the paper's implementation, and what MLflow adds to a sweep.
 
 The slow reference is the paper's implementation (arXiv 2402.19465) rewritten from its description: one statement at
 a time through the whole model in float32, one file a layer, then scikit-learn's default regression layer by layer.
-Run it on an otherwise idle machine.
 """
 
-import argparse
-import contextlib
-import io
-import os
-import resource
+import json
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from unittest import mock
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
-import mlflow
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -29,17 +20,14 @@ from sklearn.linear_model import LogisticRegression
 from pipelines import probing
 from pipelines.activations import TOKENS_PER_BATCH, extract
 from pipelines.batches import batches, padded, tokenise
-from pipelines.cli import run_command
-from pipelines.probe import main as probe
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import packaged_statements
 from pipelines.sweep.measure import measure
-from pipelines.sweep.results import ResultStore
 from pipelines.sweep.settings import ProbeSettings
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
-from tests.bench_information import compare_information
-from tests.bench_timing import seconds
+from tests.bench.table import Comparison
+from tests.bench.timing import seconds
 
 
 def bare_forward(model: LanguageModel, texts: Sequence[str]) -> None:
@@ -73,13 +61,14 @@ def as_the_paper_does(model: LanguageModel, statements: LabelledStatements, dire
     return np.array(accuracies)
 
 
-def compare_extraction(model: LanguageModel, texts: Sequence[str]) -> None:
+def compare_extraction(model: LanguageModel, texts: Sequence[str]) -> Comparison:
     bare, ours = seconds(lambda: bare_forward(model, texts)), seconds(lambda: extract(model, texts))
-    name = f"{model.checkpoint.model} {model.dtype}".replace("torch.", "")
-    print(f"extraction, {name}: {ours:.2f} s, bare trunk {bare:.2f} s: {ours / bare:.2f}x (at most 1.25)")
+    name = f"`{model.checkpoint.model}` {model.dtype}".replace("torch.", "")
+    what, key = f"extraction, {name}, {len(texts)} statements", f"extraction/{model.checkpoint.model}"
+    return Comparison(key, what, f"{ours:.2f} s", f"{bare:.2f} s for the bare trunk", ours / bare, "x", at_most=1.25)
 
 
-def compare_with_the_paper(model: str, dimension: str, limit: int) -> None:
+def compare_with_the_paper(model: str, dimension: str, limit: int) -> list[Comparison]:
     checkpoint = probing.resolve_series(model).checkpoints[-1]
     statements = packaged_statements(dimension).subset(limit, 0)
     slow_model, fast_model = load(checkpoint, precision="float32"), load(checkpoint)
@@ -87,59 +76,51 @@ def compare_with_the_paper(model: str, dimension: str, limit: int) -> None:
         began = time.perf_counter()
         theirs = as_the_paper_does(slow_model, statements, Path(directory))
         slow = time.perf_counter() - began
-    for settings in (ProbeSettings(), ProbeSettings(protocol="paper")):
+    rows = []
+    size = f"`{model}`, {statements.n} statements, {fast_model.n_layers} layers"
+    for settings in (ProbeSettings(protocol="paper"), ProbeSettings()):
         found: list[float] = []
 
         def sweep(settings: ProbeSettings = settings, found: list[float] = found) -> None:
             measured = measure(extract(fast_model, statements.texts), statements, settings)
             found[:] = [score.accuracy.value for score in measured.scores if score.seed is None]
 
-        fast = seconds(sweep, repeats=2)
-        line = f"{model}, {statements.n} statements, {fast_model.n_layers} layers, {settings.protocol} protocol: "
-        line += f"{fast:.1f} s, the paper's implementation {slow:.1f} s: {slow / fast:.1f}x faster"
-        if settings.protocol == "paper":
-            gap = abs(float(np.mean(found)) - float(theirs.mean())) * 100
-            line += (
-                f"; mean accuracy over layers {np.mean(found):.4f} against {theirs.mean():.4f}, {gap:.2f} points apart"
-            )
-        print(line)
-    compare_extraction(fast_model, statements.texts)
+        fast, paper = seconds(sweep, repeats=2), settings.protocol == "paper"
+        what = f"extraction and probes, {settings.protocol} protocol, {size}"
+        against = f"{slow:.1f} s for the paper's implementation"
+        wanted = 10 if paper else None
+        key = f"sweep/{model}_{settings.protocol}"
+        rows.append(Comparison(key, what, f"{fast:.1f} s", against, slow / fast, "x", at_least=wanted))
+        if paper:
+            gaps = 100 * np.abs(np.array(found) - theirs)
+            what = f"mean accuracy over layers, and the mean gap of a layer (the largest is {gaps.max():.1f})"
+            means = (f"{100 * np.mean(found):.2f} %", f"{100 * theirs.mean():.2f} %")
+            rows.append(Comparison(f"{key}_gap", what, *means, float(gaps.mean()), "points", at_most=0.5))
+    return [*rows, compare_extraction(fast_model, statements.texts)]
 
 
-def compare_tracking() -> None:
-    """What MLflow adds to a sweep over the embedded series, and the memory it took."""
+def compare_tracking() -> list[Comparison]:
+    """What MLflow adds to a sweep over four checkpoints, and what twelve take of memory beside two."""
     probing.resolve_series("tiny")
-    bare, logged = min(sweep_seconds(log=False) for _ in range(2)), min(sweep_seconds(log=True) for _ in range(2))
-    print(f"MLflow, 13 checkpoints × 5 dimensions: {logged:.1f} s, without logging the units {bare:.1f} s", end=": ")
-    print(f"{logged / bare - 1:+.1%} (at most 5 %); largest resident size {largest_resident_mib():.0f} MiB")
+    pairs = [(sweep_once("log:4", log=True), sweep_once("log:4", log=False)) for _ in range(2)]
+    logged, bare = (min(seconds for seconds, _ in runs) for runs in zip(*pairs, strict=True))
+    (_, few), (_, many) = sweep_once("log:2", log=True), sweep_once("log:12", log=True)
+    share = 100 * (logged / bare - 1)
+    what = "a sweep of 5 checkpoints × 5 dimensions, logged to MLflow"
+    memory = "largest resident size, 13 checkpoints"
+    return [
+        Comparison("tracking/share", what, f"{logged:.1f} s", f"{bare:.1f} s without", share, "%", at_most=5),
+        Comparison(
+            "tracking/memory", memory, f"{many:.0f} MiB", f"{few:.0f} MiB, 3", 100 * (many / few - 1), "%", at_most=5
+        ),
+    ]
 
 
-def sweep_seconds(*, log: bool) -> float:
-    """Seconds for a whole sweep, computed anew and logged to an SQLite store of its own."""
-    with tempfile.TemporaryDirectory() as directory, mock.patch.object(probing, "ResultStore") as results:
-        results.return_value = ResultStore(Path(directory) / "results")
-        mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
-        mlflow.create_experiment("trusttrace", artifact_location=Path(directory).as_uri())
-        add = probing.UnitLog.add if log else lambda *_: ()
-        with mock.patch.object(probing.UnitLog, "add", add), contextlib.redirect_stdout(io.StringIO()):
-            began = time.perf_counter()
-            run_command(probe, ["--model", "tiny"])
-            return time.perf_counter() - began
-
-
-def largest_resident_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=600, help="statements of the comparison on smollm2 [%(default)s]")
-    limit = parser.parse_args().limit
-    compare_with_the_paper("tiny", "toxicity", 0)
-    compare_with_the_paper("smollm2", "robustness", limit)
-    compare_information()
-    compare_tracking()
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(lambda _: main()))
+def sweep_once(checkpoints: str, *, log: bool) -> tuple[float, float]:
+    """Seconds and largest resident MiB of a whole sweep, computed anew in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.sweep_once", checkpoints, *(() if log else ("--no-log",))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the sweep failed: {done.stderr[-500:]}")
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return measured["seconds"], measured["mib"]

@@ -1,6 +1,5 @@
-"""What HTTP and BentoML add to the engine's own time, request by request in turn: `make bench`."""
+"""What HTTP and BentoML add to the engine's own time, request by request in turn."""
 
-import argparse
 import os
 import signal
 import socket
@@ -13,20 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
 import httpx
 
-from pipelines.cli import run_command
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slot_engine import SlotEngine
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.model.steering_bank import SteeringBank, unsteered
+from tests.bench.table import Comparison
 
 PROMPT = "The city of Lyon is in"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -62,30 +58,22 @@ def await_ready(client: httpx.Client) -> None:
     raise TimeoutError("the service did not come up")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2", help="[%(default)s]")
-    parser.add_argument("--requests", type=int, default=60, help="[%(default)s]")
-    parser.add_argument("--tokens", type=int, default=4, help="[%(default)s]")
-    given = parser.parse_args()
-    model = load(find_series(given.model).checkpoints[-1])
-    tokens = tuple(model.tokenizer(PROMPT)["input_ids"])
+def compare_http(model_name: str, requests: int = 60, tokens: int = 4) -> list[Comparison]:
+    model = load(find_series(model_name).checkpoints[-1])
+    prompt = tuple(model.tokenizer(PROMPT)["input_ids"])
     plan = unsteered(SteeringBank(model.checkpoint.model, model.d_model))
-    sampling = Sampling(given.tokens, temperature=0.0, ignore_eos=True)
-    body = {"prompt": PROMPT, "max_tokens": given.tokens, "temperature": 0, "ignore_eos": True}
+    sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
+    body = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     own, http = [], []
-    with SlotEngine(model) as engine, service(given.model) as client:
-        for _ in range(given.requests):
+    with SlotEngine(model) as engine, service(model_name) as client:
+        for _ in range(requests):
             began = time.perf_counter()
-            engine.submit(GenerationRequest(tokens, sampling, plan)).result()
+            engine.submit(GenerationRequest(prompt, sampling, plan)).result()
             own.append(time.perf_counter() - began)
             began = time.perf_counter()
             client.post("/v1/completions", json=body).raise_for_status()
             http.append(time.perf_counter() - began)
     engine_ms, http_ms = (1e3 * statistics.median(times[5:]) for times in (own, http))
-    print(f"{given.tokens} tokens by the engine {engine_ms:.1f} ms, over HTTP {http_ms:.1f} ms at the median: ", end="")
-    print(f"{http_ms - engine_ms:+.1f} ms (at most 5)")
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(lambda _: main()))
+    what = f"HTTP and BentoML, {tokens} tokens, median of {requests - 5}"
+    measured, against = f"{http_ms:.1f} ms", f"{engine_ms:.1f} ms by the engine"
+    return [Comparison("http/added_ms", what, measured, against, http_ms - engine_ms, "ms", at_most=5)]

@@ -1,22 +1,15 @@
-"""The slot engine against serial requests, `generate` and itself unsteered, side by side in one run: `make bench`.
+"""The slot engine against serial requests, `generate` and itself unsteered, side by side.
 
-Everything is measured in turn, round after round, and each figure is the best of its rounds: what the work costs when
-nothing disturbs it. Run it on an otherwise idle machine.
+Rates are measured in turn, round after round, and each is the best of its rounds: what the work costs when nothing
+disturbs it. What steering costs is smaller than a machine's noise, so it is the median of pairs measured in turn.
 """
 
-import argparse
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 import torch
 
-from pipelines.cli import run_command
 from registry.dimensions import DIMENSIONS
 from registry.registered import RegisteredVector, vector_tags
 from registry.vectors import Lineage, SteeringVector
@@ -25,6 +18,8 @@ from serving.engine.slot_engine import SlotEngine
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
 from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan, residual_norms
+from tests.bench.table import Comparison
+from tests.bench.timing import paired_ratio
 
 CONCURRENT = 16
 SETTINGS = 256
@@ -59,8 +54,12 @@ def plans(bank: SteeringBank, settings: int, dimensions: int) -> list[SteeringPl
     return [plan(bank, [VectorStrength(row, float(value)) for row, value in enumerate(one)]) for one in strengths]
 
 
+def text_of(number: int) -> str:
+    return TEXTS[number % len(TEXTS)]
+
+
 def prompts_of(model: LanguageModel, count: int) -> list[tuple[int, ...]]:
-    return [tuple(model.tokenizer(TEXTS[number % len(TEXTS)])["input_ids"]) for number in range(count)]
+    return [tuple(model.tokenizer(text_of(number))["input_ids"]) for number in range(count)]
 
 
 def submit_all(engine: SlotEngine, count: int, tokens: int, steered: Sequence[SteeringPlan], at_once: int) -> int:
@@ -115,65 +114,85 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def compare_concurrency(engine: SlotEngine, plain: LanguageModel, bank: SteeringBank, rounds: int) -> None:
-    unsteered = plans(bank, 1, 0)
+def compare_concurrency(engine: SlotEngine, plain: LanguageModel, bank: SteeringBank, rounds: int) -> list[Comparison]:
+    none = plans(bank, 1, 0)
     rates = best_rates(
         {
-            "serial": lambda: submit_all(engine, 4, 48, unsteered, 1),
-            "concurrent": lambda: submit_all(engine, CONCURRENT, 48, unsteered, CONCURRENT),
+            "serial": lambda: submit_all(engine, 4, 48, none, 1),
+            "concurrent": lambda: submit_all(engine, CONCURRENT, 48, none, CONCURRENT),
             "generate, one": lambda: generate(plain, 1, 48),
             "generate, batch": lambda: generate(plain, CONCURRENT, 48),
         },
         rounds,
     )
-    serial, concurrent, batch = rates["serial"], rates["concurrent"], rates["generate, batch"]
-    print(f"{CONCURRENT} concurrent requests: {concurrent:.0f} tokens/s, one after another {serial:.0f}: ", end="")
-    print(f"{concurrent / serial:.1f}x (at least 3.3)")
-    print(f"generate on a static batch of {CONCURRENT}: {batch:.0f} tokens/s: {concurrent / batch:.2f}x (at least 1.5)")
-    print(f"generate on one: {rates['generate, one']:.0f} tokens/s: {serial / rates['generate, one']:.2f}x")
-    for rows, rate in ((1, serial), (CONCURRENT, concurrent)):
-        reading, multiplying = floor_seconds(plain, rows)
-        least = max(reading, multiplying)
-        print(
-            f"floor of a step of {rows}: {1e3 * reading:.1f} ms to read the weights, {1e3 * multiplying:.1f} ms ",
-            end="",
+    serial, concurrent, alone, batch = rates.values()
+    here = f"{concurrent:.0f} tokens/s"
+    what = f"{CONCURRENT} concurrent requests, `{plain.checkpoint.model}` bfloat16"
+    rows = [
+        Comparison("engine/concurrent", what, here, f"{serial:.0f} one after another", concurrent / serial, "x", 3.3),
+        Comparison(
+            "engine/generate_batch",
+            "the same",
+            here,
+            f"{batch:.0f} by `generate` on a static batch of {CONCURRENT}",
+            concurrent / batch,
+            "x",
+            1.5,
+        ),
+        Comparison(
+            "engine/generate_one",
+            "one request at a time",
+            f"{serial:.0f} tokens/s",
+            f"{alone:.0f} by `generate`",
+            serial / alone,
+            "x",
+        ),
+    ]
+    for count, rate in ((1, serial), (CONCURRENT, concurrent)):
+        reading, multiplying = floor_seconds(plain, count)
+        step, least = count / rate, max(reading, multiplying)
+        parts = f"to read every weight {1e3 * reading:.1f}, to multiply {1e3 * multiplying:.1f}"
+        against = f"{1e3 * least:.1f} ms, its floor: {parts}"
+        what = f"a step of {count} token{'s' if count > 1 else ''}"
+        rows.append(Comparison(f"engine/floor_{count}", what, f"{1e3 * step:.1f} ms", against, step / least, "x"))
+    return rows
+
+
+def compare_steering(engine: SlotEngine, bank: SteeringBank, pairs: int) -> list[Comparison]:
+    everything = len(bank.vectors)
+    cases = (
+        ("steering all five dimensions", plans(bank, 1, everything), plans(bank, 1, 0), "unsteered", 1.0),
+        ("steering all five dimensions", plans(bank, 1, everything), plans(bank, 1, 1), "one dimension", 1.0),
+        (f"{SETTINGS} distinct settings", plans(bank, SETTINGS, everything), plans(bank, 1, everything), "one", 3.0),
+    )
+    rows = []
+    for what, given, base, name, most in cases:
+        work, against = (
+            lambda given=one: submit_all(engine, SETTINGS, 8, given, SETTINGS)  # type: ignore[misc]
+            for one in (given, base)
         )
-        print(
-            f"to multiply: {rows / least:.0f} tokens/s; measured {rows / rate * 1e3:.1f} ms, {rate * least / rows:.0%}"
+        ours, theirs, ratio, low, high = paired_ratio(work, against, pairs)
+        rates = [f"{SETTINGS * 8 / taken:.0f} tokens/s" for taken in (ours, theirs)]
+        percent, *interval = (100 * (value - 1) for value in (ratio, low, high))
+        key = f"engine/{'distinct' if most > 1 else 'steered_against_' + name.split()[0]}"
+        rows.append(
+            Comparison(
+                key,
+                f"{what}, {SETTINGS} requests, {pairs} pairs",
+                rates[0],
+                f"{rates[1]} with {name}" if most > 1 or name != "unsteered" else f"{rates[1]} unsteered",
+                percent,
+                "%",
+                at_most=most,
+                interval=(interval[0], interval[1]),
+            )
         )
+    return rows
 
 
-def compare_steering(engine: SlotEngine, bank: SteeringBank, rounds: int) -> None:
-    settings = {
-        "unsteered": plans(bank, 1, 0),
-        "one dimension": plans(bank, 1, 1),
-        "all five dimensions": plans(bank, 1, len(bank.vectors)),
-        f"all five, {SETTINGS} distinct settings": plans(bank, SETTINGS, len(bank.vectors)),
-    }
-    work = {
-        name: lambda given=given: submit_all(engine, SETTINGS, 16, given, SETTINGS)  # type: ignore[misc]
-        for name, given in settings.items()
-    }
-    rates = best_rates(work, rounds)
-    for name, rate in rates.items():
-        print(f"{name}: {rate:.0f} tokens/s")
-    unsteered, _, all_five, distinct = rates.values()
-    print(f"steering all five dimensions costs {unsteered / all_five - 1:+.1%} (at most 1 %)")
-    print(f"{SETTINGS} distinct settings cost {all_five / distinct - 1:+.1%} over one (at most 3 %)")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2", help="[%(default)s]")
-    parser.add_argument("--rounds", type=int, default=4, help="[%(default)s]")
-    given = parser.parse_args()
-    checkpoint = find_series(given.model).checkpoints[-1]
+def compare_engine(model_name: str, rounds: int, pairs: int) -> list[Comparison]:
+    checkpoint = find_series(model_name).checkpoints[-1]
     plain, served = (load(checkpoint, precision="bfloat16") for _ in range(2))
     bank = bank_of(plain)
     with SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS) as engine:
-        compare_concurrency(engine, plain, bank, given.rounds)
-        compare_steering(engine, bank, given.rounds)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(lambda _: main()))
+        return [*compare_concurrency(engine, plain, bank, rounds), *compare_steering(engine, bank, pairs)]

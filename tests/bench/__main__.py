@@ -1,0 +1,56 @@
+"""The ratios that the README quotes, measured side by side in one run: `make bench`.
+
+Run it on an otherwise idle machine. It prints one table and logs it to MLflow, experiment trusttrace-bench.
+"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+from pipelines.cli import run_command
+from registry.errors import InvalidInput
+from tests.bench.engine import compare_engine
+from tests.bench.information import compare_information
+from tests.bench.over_http import compare_http
+from tests.bench.peers import compare_peers
+from tests.bench.probing import compare_tracking, compare_with_the_paper
+from tests.bench.table import EXPERIMENT, as_markdown, log_to_mlflow
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="smollm2", help="what is served and swept beside `tiny` [%(default)s]")
+    parser.add_argument("--limit", type=int, default=600, help="statements of its comparison [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=4, help="of the engine's rates [%(default)s]")
+    parser.add_argument("--pairs", type=int, default=12, help="of what steering costs [%(default)s]")
+    parser.add_argument("--parts", default="all", help="names separated by commas [%(default)s]")
+    given = parser.parse_args()
+    parts = {
+        "probing": lambda: [
+            *compare_with_the_paper("tiny", "toxicity", 0),
+            *compare_with_the_paper(given.model, "robustness", given.limit),
+        ],
+        "information": compare_information,
+        "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
+        "peers": lambda: compare_peers(given.model),
+        "http": lambda: compare_http(given.model),
+        "tracking": compare_tracking,
+    }
+    chosen = list(parts) if given.parts == "all" else given.parts.split(",")
+    if unknown := set(chosen) - set(parts):
+        raise InvalidInput(f"parts {', '.join(sorted(unknown))} do not exist; choose from {', '.join(parts)}")
+    rows = []
+    for name in chosen:
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        rows += parts[name]()
+    print(as_markdown(rows))
+    print(f"MLflow: experiment {EXPERIMENT}, run {log_to_mlflow(rows)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda _: main()))

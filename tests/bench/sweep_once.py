@@ -1,0 +1,43 @@
+"""One sweep over the embedded series, computed anew, logged to a store of its own: seconds and MiB as JSON."""
+
+import argparse
+import contextlib
+import io
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import mlflow
+
+from pipelines import probing
+from pipelines.cli import run_command
+from pipelines.probe import main as probe
+from pipelines.sweep.results import ResultStore
+
+
+def sweep_seconds(checkpoints: str, *, log: bool) -> float:
+    with tempfile.TemporaryDirectory() as directory, mock.patch.object(probing, "ResultStore") as results:
+        results.return_value = ResultStore(Path(directory) / "results")
+        mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
+        mlflow.create_experiment("trusttrace", artifact_location=Path(directory).as_uri())
+        add = probing.UnitLog.add if log else lambda *_: ()
+        with mock.patch.object(probing.UnitLog, "add", add), contextlib.redirect_stdout(io.StringIO()):
+            began = time.perf_counter()
+            run_command(probe, ["--model", "tiny", "--checkpoints", checkpoints])
+            return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints")
+    parser.add_argument("--no-log", action="store_true", help="leave out the units' runs")
+    given = parser.parse_args()
+    taken = sweep_seconds(given.checkpoints, log=not given.no_log)
+    print(json.dumps({"seconds": taken, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+if __name__ == "__main__":
+    main()
