@@ -1,5 +1,6 @@
 """Versions in the MLflow model registry: created once, found by their tags, listed whole, or out of reach."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -123,7 +124,11 @@ def reachable() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    return Unavailable(f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {_first_line(error)}")
+    said = _first_line(error)
+    # SQLite makes tables one by one; PostgreSQL makes all of them or none.
+    half_made = "; it was left half made by a process that was ended then, so delete it if it is new"
+    hint = half_made if re.search(r"table \S+ already exists", said) else ""
+    return Unavailable(f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {said}{hint}")
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
 from registry.errors import TrustTraceError, Unavailable
+from registry.versions import reachable
 
 EXPERIMENT = "trusttrace"
 METRICS_PER_BATCH = 1000
@@ -33,9 +34,10 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
     experiment ``MLFLOW_EXPERIMENT_NAME``, or ``trusttrace``. Raises ``Unavailable`` when the store does not answer.
     """
     try:
-        if "MLFLOW_RUN_ID" not in os.environ:
-            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
-        run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
+        with reachable():
+            if "MLFLOW_RUN_ID" not in os.environ:
+                mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
+            run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
     except MlflowException as error:
         raise Unavailable(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}") from error
     try:
