@@ -63,7 +63,7 @@ def test_ten_minutes_of_traffic_and_promotions(team, watched, tmp_path, say):
     )
     gradient, low, high = slope(memory.samples, after=min(120.0, 20 * MINUTES))
     last, n = memory.samples[-1][1], len(memory.samples)
-    say(f"memory {last:.0f} MiB, growing by {gradient:+.3f} MiB a minute [{low:+.3f}, {high:+.3f}]; n = {n}")
+    say(f"{last:.0f} MiB allocated, growing by {gradient:+.3f} MiB a minute [{low:+.3f}, {high:+.3f}]; n = {n}")
     say(f"connected to {sorted(connections())}")
     assert max(delays) < POLL + 5
     assert all(len(one) == 1 for one in texts.values())

@@ -20,15 +20,15 @@ def processes_of(group: int) -> list[int]:
     return found
 
 
-def resident(group: int) -> float:
-    """MiB of memory that a process group holds; pages that its processes share are counted once."""
+def allocated(group: int) -> float:
+    """MiB that a process group has allocated, without files mapped into memory, which other programs share."""
     total = 0.0
     for process in processes_of(group):
         try:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total += sum(float(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+        total += sum(float(line.split()[1]) / 1024 for line in lines if line.startswith("Pss_Anon:"))
     return total
 
 
@@ -44,7 +44,7 @@ class MemoryWatch(threading.Thread):
     def run(self) -> None:
         began = time.monotonic()
         while not self._stopped.wait(self._every):
-            self.samples.append((time.monotonic() - began, resident(self._group)))
+            self.samples.append((time.monotonic() - began, allocated(self._group)))
 
     def stop(self) -> None:
         self._stopped.set()
