@@ -33,10 +33,18 @@ class Answer:
 class Client(threading.Thread):
     """Asks again and again until stopped, with a short rest between two requests."""
 
-    def __init__(self, url: str, seed: int, dimensions: tuple[str, ...], kinds: tuple[str, ...] = KINDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        seed: int,
+        dimensions: tuple[str, ...],
+        kinds: tuple[str, ...] = KINDS,
+        lengths: tuple[int, ...] = (8, 24),
+    ) -> None:
         super().__init__(daemon=True)
         self.answers: list[Answer] = []
-        self._url, self._random, self._dimensions, self._kinds = url, random.Random(seed), dimensions, kinds
+        self._url, self._random, self._dimensions = url, random.Random(seed), dimensions
+        self._kinds, self._lengths = kinds, lengths
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -54,7 +62,7 @@ class Client(threading.Thread):
         names = self._random.sample(self._dimensions, self._random.choice((1, 1, 2)))
         asked = {} if kind in ("unsteered", "probed") else {one: self._random.choice((-2.0, 0.5, 2.0)) for one in names}
         steering: Any = {"strengths": asked} if asked else "off"
-        length = self._random.choice((8, 24))
+        length = self._random.choice(self._lengths)
         body = {"prompt": prompt, "max_tokens": length, "temperature": 0, "ignore_eos": True, "steering": steering}
         began = time.time()
         try:
