@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench ui clean
+.PHONY: help setup demo serve test check bench endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -68,6 +68,9 @@ $(VENV)-peers/installed: pyproject.toml
 
 bench: setup $(VENV)-peers/installed ## the ratios the README quotes, measured here in about 25 minutes
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python python -m tests.bench
+
+endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files, in about half an hour
+	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
 	rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

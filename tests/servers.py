@@ -77,9 +77,9 @@ def postgresql(programs: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def mlflow_server(root: Path, database: str | Database, *, log: str = "log") -> Iterator[str]:
+def mlflow_server(root: Path, database: str | Database, *, port: int | None = None) -> Iterator[str]:
     """`mlflow server` with proxied artifacts in ``root``, on PostgreSQL as ``compose.yaml`` has it; yields its URI."""
-    port, environment = free_port(), dict(SEPARATE)
+    port, environment = port or free_port(), dict(SEPARATE)
     if isinstance(database, Database):
         environment |= database.environment
         there = {"0.0.0.0": "127.0.0.1", "=5000": f"={port}", "=/artifacts": f"={root / 'artifacts'}"}
@@ -87,8 +87,8 @@ def mlflow_server(root: Path, database: str | Database, *, log: str = "log") -> 
     else:
         command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
         command += [f"--backend-store-uri={database}", f"--artifacts-destination={root / 'artifacts'}"]
-    with started([sys.executable, "-m", *command], root / log, environment) as server:
-        _await(lambda: answers(f"http://127.0.0.1:{port}/health"), server, root / log)
+    with started([sys.executable, "-m", *command], root / "log", environment) as server:
+        _await(lambda: answers(f"http://127.0.0.1:{port}/health"), server, root / "log")
         yield f"http://127.0.0.1:{port}"
 
 

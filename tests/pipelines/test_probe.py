@@ -151,6 +151,19 @@ def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(argument
     monkeypatch.undo()
 
 
+def test_a_store_that_stops_answering_within_a_sweep_is_a_sentence_too(arguments, tracking, monkeypatch, capsys):
+    def refuse(*_given):
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        return mlflow.MlflowClient().search_experiments()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.units.dataset_of", refuse)
+        assert run_command(main, arguments) == 2
+    mlflow.set_tracking_uri(tracking)
+    assert "does not answer" in capsys.readouterr().err
+
+
 def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, tmp_path):
     program = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); from pipelines import probing; real = probing.UnitLog.add\n"
