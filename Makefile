@@ -69,7 +69,7 @@ $(VENV)-peers/installed: pyproject.toml
 bench: setup $(VENV)-peers/installed ## the ratios the README quotes, measured here in about 25 minutes
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python python -m tests.bench
 
-endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files, in about half an hour
+endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
