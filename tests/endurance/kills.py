@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 
 from registry.store import CheckpointStore, VectorStore
@@ -137,8 +136,6 @@ def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(command, st
         sweeps += 1
         assert tables(uri) == expected
         require_each_once(uri)
-    whole = 2 * (CHECKPOINTS + 1)
-    say(
-        f"{len(kills)} kills in {sweeps} sweeps, at {kills} of {whole} units; tables equal to the byte, versions single"
-    )
-    assert KILLS < 10 or np.ptp(kills) > whole // 3
+    say(f"{len(kills)} kills in {sweeps} sweeps; tables equal to the byte, no version twice")
+    say(f"(units, versions) at each, of ({2 * (CHECKPOINTS + 1)}, {VERSIONS}): {kills}")
+    assert KILLS < 10 or len(set(kills)) > 2
