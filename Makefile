@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench ui clean
+.PHONY: help setup demo serve test check bench endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -21,7 +21,7 @@ $(VENV)/installed: conda.yaml pyproject.toml
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed
-	sed -n '/^dev = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml > $(VENV)/requirements-dev.txt
+	sed -nE '/^(dev|server) = \[/,/^\]/s/^ *"(.*)",$$/\1/p' pyproject.toml > $(VENV)/requirements-dev.txt
 	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements-dev.txt
 	touch $@
 
@@ -49,7 +49,14 @@ $(VENV)/browser: $(VENV)/developing
 	  echo "no Chromium here and no right to install one: the tests of the page will be skipped"
 	touch $@
 
-test: check $(VENV)/fetched $(VENV)/browser ## everything that has to hold
+# A tracking server is tested on a real PostgreSQL; Debian's package brings it.
+$(VENV)/postgresql: $(VENV)/developing
+	command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null; } || \
+	  echo "no PostgreSQL here and no right to install it: the tests on it will be skipped"
+	touch $@
+
+test: check $(VENV)/fetched $(VENV)/browser $(VENV)/postgresql ## everything that has to hold
 	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadfile
 
 # They want older libraries than ours, so they get a Python of their own.
@@ -61,6 +68,9 @@ $(VENV)-peers/installed: pyproject.toml
 
 bench: setup $(VENV)-peers/installed ## the ratios the README quotes, measured here in about 25 minutes
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python python -m tests.bench
+
+endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
+	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
 	rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

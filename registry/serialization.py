@@ -1,9 +1,11 @@
 """Steering vectors and probes as safetensors: a tensor, a header of strings, and nothing that can run.
 
-Schema version 1. A vector's file has the tensor ``direction``, a probe's ``weights``, float32 of one axis; the header
-has ``schema_version``, ``kind``, the numbers as ``repr`` of a Python float, and every field of the lineage.
+Schema version 2. A vector's file has the tensor ``direction``, a probe's ``weights``, float32 of one axis; the header
+has ``schema_version``, ``kind``, the numbers as ``repr`` of a Python float, every field of the lineage, and the
+``digest`` of all this, so that a bit that changed anywhere is noticed. Version 1, without a digest, is still read.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -17,7 +19,8 @@ from safetensors.numpy import save
 from registry.errors import CorruptFile, InvalidInput, Mismatch
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+UNSEALED_VERSION = "1"
 LARGEST_FILE_BYTES = 64 << 20
 _TENSORS = {"steering-vector": "direction", "linear-probe": "weights"}
 
@@ -29,7 +32,7 @@ def vector_to_bytes(vector: SteeringVector) -> bytes:
         "projection_mean": vector.projection_mean,
     }
     header = _header("steering-vector", vector.dimension, vector.layer, vector.lineage, numbers)
-    return save({"direction": np.ascontiguousarray(vector.direction)}, metadata=header)
+    return _sealed(header, "direction", vector.direction)
 
 
 def vector_from_bytes(content: bytes, *, d_model: int | None = None) -> SteeringVector:
@@ -53,7 +56,7 @@ def vector_from_bytes(content: bytes, *, d_model: int | None = None) -> Steering
 
 def probe_to_bytes(probe: LinearProbe) -> bytes:
     header = _header("linear-probe", probe.dimension, probe.layer, probe.lineage, {"bias": probe.bias})
-    return save({"weights": np.ascontiguousarray(probe.weights)}, metadata=header)
+    return _sealed(header, "weights", probe.weights)
 
 
 def probe_from_bytes(content: bytes, *, d_model: int | None = None) -> LinearProbe:
@@ -80,6 +83,17 @@ def _header(kind: str, dimension: str, layer: int, lineage: Lineage, numbers: Ma
     }
 
 
+def _sealed(header: Mapping[str, str], name: str, values: Float32[np.ndarray, " d_model"]) -> bytes:
+    tensor = np.ascontiguousarray(values, "<f4")
+    return save({name: tensor}, metadata={**header, "digest": content_digest(header, tensor.tobytes())})
+
+
+def content_digest(header: Mapping[str, str], tensor: bytes) -> str:
+    """SHA-256 of the header's other fields, in order of name, and of the tensor's bytes."""
+    fields = sorted((name, value) for name, value in header.items() if name != "digest")
+    return hashlib.sha256(json.dumps(fields).encode() + tensor).hexdigest()
+
+
 def _read(content: bytes, kind: str, d_model: int | None) -> tuple[Mapping[str, str], Float32[np.ndarray, " d_model"]]:
     if len(content) > LARGEST_FILE_BYTES:
         raise CorruptFile(f"the file has {len(content)} bytes; no {kind} has more than {LARGEST_FILE_BYTES}")
@@ -88,16 +102,18 @@ def _read(content: bytes, kind: str, d_model: int | None) -> tuple[Mapping[str, 
     except SafetensorError as error:
         raise CorruptFile(f"the file is not safetensors, or it is damaged: {error}") from error
     header = _header_of(content)
-    if header.get("schema_version") != SCHEMA_VERSION:
-        raise CorruptFile(
-            f"the file has schema version {header.get('schema_version')!r} and this program reads {SCHEMA_VERSION!r}"
-        )
+    version = header.get("schema_version")
+    if version not in (SCHEMA_VERSION, UNSEALED_VERSION):
+        readable = f"{UNSEALED_VERSION!r} and {SCHEMA_VERSION!r}"
+        raise CorruptFile(f"the file has schema version {version!r} and this program reads {readable}")
     name = _TENSORS[kind]
     if header.get("kind") != kind or set(tensors) != {name}:
         raise CorruptFile(f"the file holds a {header.get('kind')} with tensors {sorted(tensors)}, not a {kind}")
     element_type, shape = tensors[name]["dtype"], tuple(tensors[name]["shape"])
     if element_type != "F32" or len(shape) != 1:
         raise CorruptFile(f"{name} has type {element_type} and shape {shape}; it must have type F32 and one axis")
+    if version != UNSEALED_VERSION and header.get("digest") != content_digest(header, bytes(tensors[name]["data"])):
+        raise CorruptFile(f"the {kind} is damaged: its file is not the one that was written; register it again")
     if d_model is not None and shape != (d_model,):
         raise Mismatch(f"the {kind} has shape {shape} and the model has d_model {d_model}")
     return header, np.frombuffer(tensors[name]["data"], np.dtype("<f4"))

@@ -1,5 +1,6 @@
 """Versions in the MLflow model registry: created once, found by their tags, listed whole, or out of reach."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -123,8 +124,14 @@ def reachable() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    return Unavailable(f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {_first_line(error)}")
+    said = _first_line(error)
+    # SQLite makes tables one by one; PostgreSQL makes all of them or none.
+    half_made = "; it was left half made by a process that was ended then, so delete it if it is new"
+    hint = half_made if re.search(r"table \S+ already exists", said) else ""
+    return Unavailable(f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {said}{hint}")
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """What an error says first; MLflow's of downloads begin with a heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

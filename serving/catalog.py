@@ -15,6 +15,7 @@ from registry.store import VectorStore
 from registry.vectors import LinearProbe
 from serving.model.language_model import LanguageModel, require_layer
 from serving.model.steering_bank import LiveVector, SteeringBank
+from serving.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +67,17 @@ class Catalog:
     Champions follow their aliases at each ``refresh``; vectors that an administrator loaded stay until unloaded.
     """
 
-    def __init__(self, model: LanguageModel, connect: Callable[[], VectorStore] = VectorStore) -> None:
-        self._model, self._connect = model, connect
+    def __init__(
+        self,
+        model: LanguageModel,
+        connect: Callable[[], VectorStore] = VectorStore,
+        shared: SharedState | None = None,
+    ) -> None:
+        self._model, self._connect, self._shared = model, connect, shared or SharedState()
         self._live = Live(SteeringBank(model.checkpoint.model, model.d_model))
         self._health = RegistryHealth()
         self._extra: dict[str, Loaded] = {}
+        self._followed: tuple[str, ...] = ()
         self._store: VectorStore | None = None
         self._changing = threading.Lock()
         self._stopped = threading.Event()
@@ -104,6 +111,8 @@ class Catalog:
                 return
             if not self._health.answers:
                 logger.info("registry reached; champions: %s", ", ".join(champions) or "none")
+            self._followed = self._shared.current().vectors
+            self._extra = self._wanted(self._followed)
             self._swap(champions, refused)
             self._health = RegistryHealth(reached=True, answers=True, last_answer=time.time())
 
@@ -112,7 +121,9 @@ class Catalog:
         with self._changing:
             registered = self.store().resolve(reference)
             found = self._current(registered)
-            self._extra[found.vector.reference] = found
+            reference = found.vector.reference
+            self._shared.update(lambda now: replace(now, vectors=(*_without(reference, now.vectors), reference)))
+            self._extra[reference] = found
             self._swap(self._live_champions(), self._live.refused)
             return found
 
@@ -125,9 +136,19 @@ class Catalog:
                 if reference in champions:
                     raise Mismatch(f"{reference} is live as champion; promote another version and it goes by itself")
                 raise NotFound(f"{reference} is not loaded; loaded: {', '.join(self._extra) or 'none'}")
+            self._shared.update(lambda now: replace(now, vectors=_without(reference, now.vectors)))
             del self._extra[reference]
             self._swap(self._live_champions(), self._live.refused)
             return found
+
+    def follow_workers(self) -> None:
+        """Load and unload what another worker did. What cannot be loaded is tried again at the next ``refresh``."""
+        if self._shared.current().vectors == self._followed:
+            return
+        with self._changing:
+            self._followed = self._shared.current().vectors
+            self._extra = self._wanted(self._followed)
+            self._swap(self._live_champions(), self._live.refused)
 
     def store(self) -> VectorStore:
         """The registry's vectors. Raises ``Unavailable``."""
@@ -159,6 +180,17 @@ class Catalog:
                 if str(self._live.refused.get(dimension)) != str(error):
                     logger.error("no champion of %s can be served: %s", dimension, error)
         return champions, refused
+
+    def _wanted(self, references: tuple[str, ...]) -> dict[str, Loaded]:
+        """What administrators loaded, in this worker or another."""
+        found = {one: self._extra[one] for one in references if one in self._extra}
+        for reference in references:
+            if reference not in found:
+                try:
+                    found[reference] = self._current(self.store().resolve(reference))
+                except TrustTraceError as error:
+                    logger.error("%s was loaded by another worker and cannot be here: %s", reference, error)
+        return found
 
     def _current(self, registered: RegisteredVector) -> Loaded:
         """``registered`` loaded, with what its tags say now: a version can be calibrated after it went live."""
@@ -201,6 +233,10 @@ class Catalog:
             served = ", ".join(f"{dimension} {one.vector.reference}" for dimension, one in champions.items())
             logger.info("bank swapped; champions: %s", served or "none")
         self._live = Live(bank, loaded, refused)
+
+
+def _without(reference: str, references: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one for one in references if one != reference)
 
 
 def require_belongs(registered: RegisteredVector, model: LanguageModel) -> None:

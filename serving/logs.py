@@ -10,12 +10,13 @@ FIELDS = "fields"
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, further fields, and the traceback where there is one."""
+    """Time, level, process, logger, message, further fields, and the traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
+            "process": record.process,
             "logger": record.name,
             "message": record.getMessage(),
             **getattr(record, FIELDS, {}),

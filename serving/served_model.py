@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from registry.checkpoints import Checkpoint, CheckpointSeries
@@ -17,6 +17,7 @@ from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
 from serving.model.steering_bank import residual_norms
 from serving.settings import Settings
+from serving.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,12 @@ class Running:
 class ServedModel:
     """Loads on a thread of its own, so that the service can say meanwhile that it is not ready yet."""
 
-    def __init__(self, settings: Settings, connect: Callable[[], VectorStore] = VectorStore) -> None:
+    def __init__(
+        self, settings: Settings, connect: Callable[[], VectorStore] = VectorStore, shared: SharedState | None = None
+    ) -> None:
         self.settings = settings
-        self.defaults: Mapping[str, float] = {}
-        """Strengths of requests that name none; replaced whole, never changed."""
         self._connect = connect
+        self._shared = shared or SharedState()
         self._running: Running | None = None
         self._problem = ""
         self._draining = False
@@ -55,6 +57,15 @@ class ServedModel:
 
     def start(self) -> None:
         self._loader.start()
+
+    @property
+    def defaults(self) -> Mapping[str, float]:
+        """Strengths of requests that name none; replaced whole, in every worker."""
+        return self._shared.current().strengths
+
+    @defaults.setter
+    def defaults(self, strengths: Mapping[str, float]) -> None:
+        self._shared.update(lambda changes: replace(changes, strengths=strengths))
 
     @property
     def status(self) -> Status:
@@ -84,6 +95,7 @@ class ServedModel:
             raise Unavailable("the service is shutting down; ask another one")
         if self._running is None:
             raise Unavailable(self._problem or f"{self.settings.model} is loading; try again in a moment")
+        self._running.catalog.follow_workers()
         return self._running
 
     def drain(self) -> bool:
@@ -113,7 +125,7 @@ class ServedModel:
         model = load(find_checkpoint(settings), precision=settings.precision, device=settings.device)
         norms = residual_norms(model)
         engine = SlotEngine(model, slots=settings.slots, queue_limit=settings.queue_limit, window=settings.window)
-        catalog = Catalog(model, self._connect)
+        catalog = Catalog(model, self._connect, self._shared)
         catalog.refresh()
         catalog.follow(settings.poll)
         return Running(model, engine, catalog, norms, int(time.time()))

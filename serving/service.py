@@ -15,8 +15,11 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+import atexit
 import re
+import shutil
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import bentoml
@@ -34,18 +37,27 @@ from serving.api.tracing import trace_of
 from serving.logs import configure_logs
 from serving.served_model import ServedModel
 from serving.settings import read_settings
+from serving.shared_state import SharedState
 
 CONDA = Path(__file__).parents[1] / "conda.yaml"
 """Where requirements stand, once; a bento carries it."""
 
+STATE = "TRUSTTRACE_STATE"
+"""Where the workers of one service share what administrators change."""
+
 configure_logs()
 SETTINGS = read_settings()
-served = ServedModel(SETTINGS)
+# The process that starts the workers imports this first, and they inherit its environment.
+if STATE not in os.environ:
+    os.environ[STATE] = mkdtemp(prefix="trusttrace-")
+    atexit.register(shutil.rmtree, os.environ[STATE], ignore_errors=True)
+served = ServedModel(SETTINGS, shared=SharedState(Path(os.environ[STATE]) / "changes.json"))
 app = create_app(served)
 
 
 @bentoml.service(
     name="trusttrace",
+    workers=SETTINGS.workers,
     image=bentoml.images.Image(python_version="3.11").python_packages(
         *re.findall(r"^      - (\S+)$", CONDA.read_text(), re.MULTILINE)
     ),

@@ -21,8 +21,9 @@ class Settings:
     | `TRUSTTRACE_CHECKPOINT` | `last` | which checkpoint of a series: `first`, `last`, a step or a revision |
     | `TRUSTTRACE_PRECISION` | `auto` | `bfloat16` where the hardware computes in it, else `float32`; or either by name |
     | `TRUSTTRACE_DEVICE` | `auto` | `cpu`, `cuda`, `cuda:1` |
-    | `TRUSTTRACE_SLOTS` | `16` | requests that run at once |
-    | `TRUSTTRACE_QUEUE_LIMIT` | `64` | requests that may wait; beyond them 429 |
+    | `TRUSTTRACE_WORKERS` | `1` | processes that answer on the one port, each with a model of its own |
+    | `TRUSTTRACE_SLOTS` | `16` | requests that run at once, in each worker |
+    | `TRUSTTRACE_QUEUE_LIMIT` | `64` | requests that may wait, in each worker; beyond them 429 |
     | `TRUSTTRACE_WINDOW` | the model's | tokens that a prompt and its answer may have together |
     | `TRUSTTRACE_MAX_TOKENS` | `256` | length of an answer whose request names none |
     | `TRUSTTRACE_MAX_CHOICES` | `16` | answers that one request may ask for |
@@ -47,6 +48,7 @@ class Settings:
     checkpoint: str = "last"
     precision: Precision = "auto"
     device: str = "auto"
+    workers: int = 1
     slots: int = 16
     queue_limit: int = 64
     window: int | None = None
@@ -148,6 +150,7 @@ _READERS: Mapping[str, Callable[[str, str], Any]] = {
     "checkpoint": _text,
     "precision": _precision,
     "device": _text,
+    "workers": _whole(1),
     "slots": _whole(1),
     "queue_limit": _whole(0),
     "window": _whole(2),

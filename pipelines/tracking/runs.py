@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 # Before MLflow is imported: it reads them once.
@@ -17,6 +17,7 @@ from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
 from registry.errors import TrustTraceError, Unavailable
+from registry.versions import reachable
 
 EXPERIMENT = "trusttrace"
 METRICS_PER_BATCH = 1000
@@ -33,23 +34,27 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
     experiment ``MLFLOW_EXPERIMENT_NAME``, or ``trusttrace``. Raises ``Unavailable`` when the store does not answer.
     """
     try:
-        if "MLFLOW_RUN_ID" not in os.environ:
-            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
-        run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
+        with reachable():
+            if "MLFLOW_RUN_ID" not in os.environ:
+                mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
+            run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
     except MlflowException as error:
         raise Unavailable(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}") from error
     try:
-        mlflow.set_tags(
-            {"mlflow.runName": name, "trusttrace.entry_point": name.split(" ")[0], "code_commit": code_commit()}
-        )
-        declared = set(run.data.params)
-        mlflow.log_params({key: value for key, value in params.items() if key not in declared})
-        yield run
+        with reachable():
+            mlflow.set_tags(
+                {"mlflow.runName": name, "trusttrace.entry_point": name.split(" ")[0], "code_commit": code_commit()}
+            )
+            declared = set(run.data.params)
+            mlflow.log_params({key: value for key, value in params.items() if key not in declared})
+            yield run
+            mlflow.end_run("FINISHED")
     except BaseException as error:
-        mlflow.set_tag("trusttrace.error", _sentence(error))
-        mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        _lose_patience(error)
+        with suppress(Exception):  # what went wrong first is what the user must hear of
+            mlflow.set_tag("trusttrace.error", _sentence(error))
+            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    mlflow.end_run("FINISHED")
 
 
 @contextmanager
@@ -57,7 +62,17 @@ def child_run(name: str, tags: Mapping[str, str], parent: Run) -> Iterator[Run]:
     """A run below ``parent``; FAILED when an error leaves it. Each thread may have one open."""
     place = {"parent_run_id": parent.info.run_id, "experiment_id": parent.info.experiment_id}
     with mlflow.start_run(run_name=name, nested=True, tags=dict(tags), **place) as run:
-        yield run
+        try:
+            yield run
+        except BaseException as error:
+            _lose_patience(error)
+            raise
+
+
+def _lose_patience(error: BaseException) -> None:
+    """After a store has not answered for minutes, let farewells to it fail at once instead of minutes later each."""
+    if isinstance(error, Unavailable | MlflowException):
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
 
 def log_points(run_id: str, points: Sequence[Point], params: Mapping[str, object] | None = None) -> None:

@@ -19,16 +19,20 @@ ROOT = Path(__file__).parents[2]
 FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 
 
-@pytest.fixture
-def data(tmp_path):
+def write_statements(directory):
+    """Two dimensions that one word decides, in pairs."""
     rng = np.random.default_rng(0)
     for name, (good, bad) in {"toxicity": ("kind", "cruel"), "privacy": ("Paris", "Peru")}.items():
         openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(40)})
         rows = [(f"{one} {word}", label, one) for one in openings for word, label in ((good, 1), (bad, 0))]
-        directory = tmp_path / "data"
         directory.mkdir(exist_ok=True)
         pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(directory / f"{name}.csv", index=False)
-    return tmp_path / "data"
+    return directory
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_statements(tmp_path / "data")
 
 
 @pytest.fixture
@@ -145,6 +149,19 @@ def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(argument
     assert parent.info.status == "FAILED"
     assert "No space left" in parent.data.tags["trusttrace.error"]
     monkeypatch.undo()
+
+
+def test_a_store_that_stops_answering_within_a_sweep_is_a_sentence_too(arguments, tracking, monkeypatch, capsys):
+    def refuse(*_given):
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        return mlflow.MlflowClient().search_experiments()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.units.dataset_of", refuse)
+        assert run_command(main, arguments) == 2
+    mlflow.set_tracking_uri(tracking)
+    assert "does not answer" in capsys.readouterr().err
 
 
 def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, tmp_path):

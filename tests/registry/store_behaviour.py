@@ -1,4 +1,11 @@
-"""What the stores promise, written once and run against SQLite and against a real server."""
+"""What the stores promise, written once and run against SQLite and against real servers on SQLite and PostgreSQL."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -38,6 +45,45 @@ def register(unit="u1", *, dimension="toxicity", layer=1, model="tiny"):
         vector = make_vector(checkpoint.uri, run.info.run_id, dimension=dimension, layer=layer, model=model)
         probe = LinearProbe(dimension, layer, np.array([1.0, 2.0], np.float32), 0.1, vector.lineage)
         return VectorStore().register(vector, probe, {f"{dimension}/auroc": 0.9}, unit_digest=unit)
+
+
+@contextmanager
+def emptied(uri: str, monkeypatch) -> Iterator[str]:
+    """MLflow pointed to a server, emptied of what the last test registered."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = mlflow.MlflowClient()
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    mlflow.set_experiment(f"test-{uuid.uuid4()}")
+    yield uri
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+def register_at_once(processes: int, units: int = 1) -> None:
+    """So many processes, each registering units of its own and the one checkpoint; then what must hold."""
+    program = (
+        "import sys; sys.path[:0] = sys.argv[3:]; from store_behaviour import register\n"
+        "for unit in range(int(sys.argv[2])): register(f'unit-{sys.argv[1]}-{unit}')"
+    )
+    here = Path(__file__).parent
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(number), str(units), str(here.parents[1]), str(here)],
+            stderr=subprocess.PIPE,
+            cwd="/tmp",
+        )
+        for number in range(processes)
+    ]
+    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * processes, errors
+    assert [one.version for one in CheckpointStore().list("tiny")] == ["1"]  # all registered this one
+    registered = VectorStore().list("tiny")
+    assert sorted(int(one.version) for one in registered) == list(range(1, processes * units + 1))
+    expected = {f"unit-{number}-{unit}" for number in range(processes) for unit in range(units)}
+    assert {one.tags["unit_digest"] for one in registered} == expected
 
 
 class StoreBehaviour:

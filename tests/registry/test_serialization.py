@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from registry.errors import CorruptFile, Mismatch, TrustTraceError
-from registry.serialization import probe_from_bytes, probe_to_bytes, vector_from_bytes, vector_to_bytes
+from registry.errors import CorruptFile, Mismatch
+from registry.serialization import content_digest, probe_from_bytes, probe_to_bytes, vector_from_bytes, vector_to_bytes
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
 LINEAGE = Lineage(
@@ -38,20 +38,23 @@ def test_a_vector_and_a_probe_come_back_exactly():
     assert probe.bias == PROBE.bias
 
 
-def rewritten(**changes):
-    """The vector's file with some header fields changed, or removed when ``None``."""
-    content = vector_to_bytes(VECTOR)
+def header_of(content):
     (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8 : 8 + length])["__metadata__"] | changes
-    return save(
-        {"direction": VECTOR.direction}, metadata={key: value for key, value in header.items() if value is not None}
-    )
+    return json.loads(content[8 : 8 + length])["__metadata__"]
+
+
+def rewritten(**changes):
+    """The vector's file with some header fields changed, or removed when ``None``, by somebody who seals it again."""
+    changed = header_of(vector_to_bytes(VECTOR)) | changes
+    header = {key: value for key, value in changed.items() if value is not None}
+    header["digest"] = content_digest(header, VECTOR.direction.tobytes())
+    return save({"direction": VECTOR.direction}, metadata=header)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": "2"}, "'2'.*'1'"),
+        ({"schema_version": "3"}, "'3'.*'1' and '2'"),
         ({"kind": "linear-probe"}, "linear-probe"),
         ({"scale": "nan"}, "scale is nan"),
         ({"scale": None}, "scale"),
@@ -79,10 +82,10 @@ def test_a_vector_of_another_width_is_refused_with_both_widths():
     ],
 )
 def test_tensors_of_another_type_length_shape_or_name_are_refused(tensors):
-    content = vector_to_bytes(VECTOR)
-    (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8 : 8 + length])["__metadata__"]
-    with pytest.raises(CorruptFile):
+    header = header_of(vector_to_bytes(VECTOR))
+    (values,) = tensors.values()
+    header["digest"] = content_digest(header, values.tobytes())
+    with pytest.raises(CorruptFile, match="type|length|shape|tensors"):
         vector_from_bytes(save(tensors, metadata=header))
 
 
@@ -95,14 +98,17 @@ def test_a_truncated_file_is_refused(length):
 
 @given(st.integers(0, len(vector_to_bytes(VECTOR)) - 1), st.integers(0, 7))
 @settings(max_examples=200, deadline=None)
-def test_a_flipped_bit_never_does_worse_than_a_clear_error(place, bit):
+def test_any_flipped_bit_is_refused(place, bit):
     damaged = bytearray(vector_to_bytes(VECTOR))
     damaged[place] ^= 1 << bit
-    try:
-        vector = vector_from_bytes(bytes(damaged))
-    except TrustTraceError:
-        return
-    assert abs(float(np.linalg.norm(vector.direction)) - 1) < 1e-3
+    with pytest.raises(CorruptFile):
+        vector_from_bytes(bytes(damaged))
+
+
+def test_a_number_that_was_changed_without_sealing_is_refused():
+    content = vector_to_bytes(VECTOR).replace(b'"layer":"1"', b'"layer":"2"')
+    with pytest.raises(CorruptFile, match="damaged.*register it again"):
+        vector_from_bytes(content)
 
 
 def test_a_header_that_claims_to_be_huge_is_refused_without_being_read():
@@ -116,6 +122,13 @@ def test_a_file_written_by_version_one_stays_readable():
     np.testing.assert_array_equal(vector.direction, VECTOR.direction)
     assert vector.scale == VECTOR.scale
     assert vector.lineage == LINEAGE
+
+
+def test_the_digest_of_version_two_stays_what_it_is():
+    assert (
+        header_of(vector_to_bytes(VECTOR))["digest"]
+        == "8b6c10c9ac761eb302f275679f6998dc7807b78b5c3d1a83b1cbbc230ff3e2ca"
+    )
 
 
 GOLDEN_VECTOR_V1 = (

@@ -1,0 +1,64 @@
+"""What administrators changed while the service runs: in a small file, where all of its worker processes see it."""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs from how the service was started."""
+
+    strengths: Mapping[str, float] = field(default_factory=dict)
+    """Of requests that name none, by dimension."""
+    vectors: tuple[str, ...] = ()
+    """Versions that are live beside the champions, such as ``steer.tiny.toxicity/3``."""
+
+
+class SharedState:
+    """The changes in ``path``, replaced whole, so that readers never wait; without a path they stay in this process."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._changes = Changes()
+        self._read_at: tuple[int, int] | None = None
+
+    def current(self) -> Changes:
+        """What holds now: another process's change is seen by the next call. Costs a look at the file's date."""
+        if self._path is None:
+            return self._changes
+        try:
+            found = self._path.stat()
+            if (found.st_ino, found.st_mtime_ns) != self._read_at:
+                content = json.loads(self._path.read_text())
+                self._changes = Changes(content["strengths"], tuple(content["vectors"]))
+                self._read_at = found.st_ino, found.st_mtime_ns
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.error("what other workers changed could not be read, keeping what is known: %s", error)
+        return self._changes
+
+    def update(self, change: Callable[[Changes], Changes]) -> None:
+        """Replace the changes by what ``change`` makes of them; processes take turns. Raises ``Unavailable``."""
+        if self._path is None:
+            self._changes = change(self._changes)
+            return
+        try:
+            with self._path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                changed = change(self.current())
+                scratch = self._path.with_suffix(".new")
+                scratch.write_text(json.dumps({"strengths": dict(changed.strengths), "vectors": list(changed.vectors)}))
+                os.replace(scratch, self._path)
+                self._changes = changed
+        except OSError as error:
+            raise Unavailable(f"the change could not be told to all workers ({error}); nothing was changed") from error

@@ -1,0 +1,113 @@
+"""Ten minutes of mixed requests while champions change every ten seconds (`TRUSTTRACE_MINUTES` shortens it)."""
+
+import os
+import time
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from registry.store import VectorStore
+from tests.endurance.conftest import DIMENSIONS
+from tests.endurance.memory import MemoryWatch, slope
+from tests.endurance.traffic import Answer, Client
+from tests.serving.conftest import Service
+
+MINUTES = float(os.environ.get("TRUSTTRACE_MINUTES", "10"))
+CLIENTS, PROMOTED_EVERY, POLL = 12, 10.0, 0.5
+
+
+def test_ten_minutes_of_traffic_and_promotions(team, watched, tmp_path, say):
+    deployment, versions = team
+    settings, connections = watched
+    service = Service(deployment, tmp_path / "service.log", TRUSTTRACE_POLL=str(POLL), **settings).await_ready()
+    memory = MemoryWatch(service.process.pid, every=2.0)
+    clients = [Client(service.url, seed, DIMENSIONS) for seed in range(CLIENTS)]
+    try:
+        began = time.time()
+        for thread in (memory, *clients):
+            thread.start()
+        history = promote_in_turn(versions, seconds=60 * MINUTES)
+        for client in clients:
+            client.stop()
+        for client in clients:
+            client.join(60)
+        seconds = time.time() - began
+        time.sleep(3)
+        left = [
+            line
+            for line in httpx.get(f"{service.url}/metrics").text.splitlines()
+            if line.startswith("trusttrace_active")
+        ]
+        memory.stop()
+    finally:
+        service.stop()
+
+    answers = [one for client in clients for one in client.answers]
+    kinds = Counter(one.kind for one in answers)
+    say(f"{len(answers)} requests in {seconds:.0f} s: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}")
+    wrong = [one for one in answers if one.status != 200]
+    assert not wrong, (Counter(one.status for one in wrong), wrong[:3])
+    delays = [delay_of(one, history) for one in answers if one.applied]
+    texts = defaultdict(set)
+    for one in answers:
+        if one.text and one.kind != "probed":
+            texts[one.kind == "chat", one.prompt, told(one)].add(one.text)
+    given = sum(bool(one.text) and one.kind != "probed" for one in answers)
+    promoted = sum(len(one) - 1 for one in history.values())
+    differing = sum(len(one) > 1 for one in texts.values())
+    say(
+        f"{len(delays)} steered answers, each by versions that were champion less than {max(delays):.2f} s before it "
+        f"was asked for; {promoted} promotions; {given - len(texts)} answers given again, {differing} differently"
+    )
+    gradient, low, high = slope(memory.samples, after=min(120.0, 20 * MINUTES))
+    last, n = memory.samples[-1][1], len(memory.samples)
+    say(f"{last:.0f} MiB allocated, growing by {gradient:+.3f} MiB a minute [{low:+.3f}, {high:+.3f}]; n = {n}")
+    say(f"connected to {sorted(connections())}")
+    assert max(delays) < POLL + 5
+    assert all(len(one) == 1 for one in texts.values())
+    assert all(
+        "127.0.0.1" in one or one.startswith(("'", "b'")) for one in connections()
+    )  # or a socket in the file system
+    assert all(float(one.split()[-1]) == 0 for one in left)
+    if MINUTES >= 10:
+        assert len(answers) >= 1000
+        assert low <= 0 or gradient < 0.001 * last, (gradient, low, high)
+
+
+def promote_in_turn(versions, seconds: float) -> dict[str, list[tuple[float, float, str]]]:
+    """Promote two dimensions' next versions every ten seconds; by dimension, each with when it began and ended."""
+    store, history = VectorStore(), {name: [(0.0, 0.0, found[-1].version)] for name, found in versions.items()}
+    deadline, turn = time.monotonic() + seconds, 0
+    while time.monotonic() + PROMOTED_EVERY < deadline:
+        time.sleep(PROMOTED_EVERY)
+        for name in (DIMENSIONS[turn % 5], DIMENSIONS[(turn + 2) % 5]):
+            chosen = versions[name][turn % 3]
+            asked = time.time()
+            store.promote(chosen, reason="endurance")
+            history[name].append((asked, time.time(), chosen.version))
+        turn += 1
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    return history
+
+
+def delay_of(answer: Answer, history) -> float:
+    """Seconds by which the versions that an answer names had ceased to be champion when it was asked; 0 for none."""
+    assert {one["dimension"]: one["strength"] for one in answer.applied} == pytest.approx(dict(answer.asked)), answer
+    return max(_delay(answer, one["version"], history[one["dimension"]]) for one in answer.applied)
+
+
+def _delay(answer: Answer, version: str, promoted: list[tuple[float, float, str]]) -> float:
+    ends = [*(following[1] for _, following in pairwise(promoted)), float("inf")]
+    found = [
+        max(0.0, answer.began - end)
+        for (asked, _, number), end in zip(promoted, ends, strict=True)
+        if number == version and asked <= answer.ended
+    ]
+    assert found, f"version {version} was not yet champion: {answer}"
+    return min(found)
+
+
+def told(answer: Answer) -> tuple:
+    return tuple((one["vector"], one["version"], one["strength"]) for one in answer.applied)

@@ -1,0 +1,71 @@
+"""The memory of a service while it runs, and how fast it grows."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def processes_of(group: int) -> list[int]:
+    """The processes of a process group."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group:
+            found.append(int(path.parent.name))
+    return found
+
+
+def allocated(group: int) -> float:
+    """MiB that a process group has allocated, without files mapped into memory, which other programs share."""
+    total = 0.0
+    for process in processes_of(group):
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(float(line.split()[1]) / 1024 for line in lines if line.startswith("Pss_Anon:"))
+    return total
+
+
+class MemoryWatch(threading.Thread):
+    """Samples a process group's memory every so many seconds, until ``stop``."""
+
+    def __init__(self, group: int, every: float) -> None:
+        super().__init__(daemon=True)
+        self.samples: list[tuple[float, float]] = []
+        """Seconds since the start, and MiB."""
+        self._group, self._every, self._stopped = group, every, threading.Event()
+
+    def run(self) -> None:
+        began = time.monotonic()
+        while not self._stopped.wait(self._every):
+            self.samples.append((time.monotonic() - began, allocated(self._group)))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
+def slope(samples: list[tuple[float, float]], *, after: float, block: float = 30.0) -> tuple[float, float, float]:
+    """MiB a minute by least squares over samples after so many seconds, with its 95 % interval.
+
+    Neighbouring samples depend on each other, so the interval is from a bootstrap of the residuals in blocks of
+    ``block`` seconds.
+    """
+    times, values = np.array([one for one in samples if one[0] >= after]).T
+    minutes = times / 60
+    gradient, start = np.polyfit(minutes, values, 1)
+    residuals = values - (gradient * minutes + start)
+    rows = max(1, round(block / float(np.median(np.diff(times)))))
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        starts = rng.integers(0, max(1, len(values) - rows + 1), size=-(-len(values) // rows))
+        drawn = np.concatenate([residuals[one : one + rows] for one in starts])[: len(values)]
+        found.append(np.polyfit(minutes, gradient * minutes + start + drawn, 1)[0])
+    return float(gradient), *(float(one) for one in np.quantile(found, (0.025, 0.975)))

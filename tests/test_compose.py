@@ -1,0 +1,77 @@
+"""`compose.yaml`, as far as it can be held to its word without Docker; the commands in it are run by other tests."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from serving.settings import read_settings
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+
+
+def test_ports_are_published_on_loopback_alone_and_the_database_on_none():
+    published = {name: one.get("ports", []) for name, one in SERVICES.items()}
+    assert published == {"database": [], "tracking": ["127.0.0.1:5000:5000"], "service": ["127.0.0.1:3000:3000"]}
+
+
+def test_secrets_come_from_the_environment_and_have_no_default():
+    text = (ROOT / "compose.yaml").read_text()
+    used = set(re.findall(r"\$\{(\w+)", text))
+    secret = {one for one in used if one.endswith(("PASSWORD", "KEYS", "KEY"))}
+    assert secret == {"POSTGRES_PASSWORD", "TRUSTTRACE_API_KEYS", "TRUSTTRACE_ADMIN_KEY"}
+    for name in secret:
+        assert set(re.findall(rf"\$\{{{name}(..)", text)) == {":?"}  # compose refuses to start without it
+    example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line)
+    assert example.keys() == used
+    assert not any(example[name] for name in secret)
+    assert ".env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_every_service_tells_its_health_and_waits_for_those_before_it():
+    assert all(one["healthcheck"]["test"][0] == "CMD" for one in SERVICES.values())
+    assert SERVICES["tracking"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+    assert SERVICES["service"]["depends_on"] == {"tracking": {"condition": "service_healthy"}}
+    volumes = {one.split(":")[0] for service in SERVICES.values() for one in service["volumes"]}
+    assert volumes == set(COMPOSE["volumes"])
+
+
+def test_commands_exist_and_the_service_can_read_its_settings():
+    for name in ("tracking", "service"):
+        assert shutil.which(SERVICES[name]["command"][0])
+    environment = {key: value for key, value in SERVICES["service"]["environment"].items() if "${" not in value}
+    settings = read_settings({**environment, "TRUSTTRACE_API_KEYS": "a", "TRUSTTRACE_ADMIN_KEY": "b"})
+    assert settings.mlflow_ui == "http://127.0.0.1:5000"
+    assert settings.drain < int(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
+
+
+def test_images_install_what_is_pinned_here():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    targets = set(re.findall(r"^FROM \S+ AS (\w+)", dockerfile, re.M))
+    built = {one["build"]["target"] for one in SERVICES.values() if "build" in one}
+    assert targets == built | {"base"}
+    extractions = re.findall(r"sed -n '([^']+)' (\S+)", dockerfile)
+    found = [
+        subprocess.run(["sed", "-n", program, ROOT / file], capture_output=True, text=True, check=True).stdout.split()
+        for program, file in extractions
+    ]
+    conda = re.findall(r"^      - (\S+)$", (ROOT / "conda.yaml").read_text(), re.M)
+    server = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["server"]
+    assert found == [[one for one in conda if one.startswith("mlflow==")], server, conda]
+    assert all(one in (ROOT / "README.md").read_text() for one in (*found[0], *server))
+    python = re.search(r"^FROM python:([\d.]+)", dockerfile, re.M).group(1)
+    assert f"- python={python}\n" in (ROOT / "conda.yaml").read_text()
+
+
+def test_what_images_copy_is_let_through_to_them():
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    paths = {path for line in copied for path in line.split()}
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert ignored[0] == "*"
+    assert paths == {one[1:] for one in ignored if one.startswith("!")}
+    assert all((ROOT / path).exists() for path in paths)

@@ -1,0 +1,83 @@
+"""What works on SQLite works for a team: MLflow on PostgreSQL with proxied artifacts, as `compose.yaml` starts it."""
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipelines import probing
+from pipelines.cli import run_command
+from pipelines.probe import main
+from registry.registered import RegisteredVector
+from registry.store import VectorStore
+from tests.pipelines.test_probe import parents, runs, write_statements
+from tests.registry.store_behaviour import StoreBehaviour, emptied, register_at_once
+from tests.servers import ROOT
+
+
+@pytest.fixture
+def tracking(mlflow_server_on_postgresql, monkeypatch):
+    with emptied(mlflow_server_on_postgresql, monkeypatch) as uri:
+        yield uri
+
+
+class TestOnPostgresql(StoreBehaviour):
+    pass
+
+
+def test_processes_registering_at_once_lose_and_double_nothing(tracking):
+    register_at_once(3)
+
+
+def registered() -> dict[str, RegisteredVector]:
+    return {one.uri: one for one in VectorStore().list("mini")}
+
+
+def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sqlite(
+    tracking, series_directory, tmp_path, cache, monkeypatch, capsys
+):
+    data = write_statements(tmp_path / "data")
+    arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
+    real, added = probing.UnitLog.add, []
+
+    def fail_at_the_sixth(*given):
+        added.append(1)
+        if len(added) == 6:
+            raise OSError(28, "No space left on device")
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probing.UnitLog, "add", fail_at_the_sixth)
+        assert run_command(main, [*arguments, "--seeds", "1"]) == 2
+    first = registered()
+    assert len(first) == 3  # of five units, two were random initialisations
+    assert run_command(main, [*arguments, "--seeds", "1"]) == 0
+    second = registered()
+    assert first.keys() < second.keys()
+    assert len({(one.name, one.tags["unit_digest"]) for one in second.values()}) == len(second) == 6
+
+    finished, failed = parents()
+    assert (finished.info.status, failed.info.status) == ("FINISHED", "FAILED")
+    assert "No space left" in failed.data.tags["trusttrace.error"]
+    client, run_id = mlflow.MlflowClient(), finished.info.run_id
+    assert finished.info.artifact_uri.startswith("mlflow-artifacts:")
+    assert len(pd.read_csv(client.download_artifacts(run_id, "probe.csv"))) == 4 * 2 * 3
+    assert len(client.list_artifacts(run_id, "figures")) == 6
+    assert [one.step for one in client.get_metric_history(run_id, "toxicity/accuracy")] == [0, 10, 100]
+    assert len(runs(f"tags.`mlflow.parentRunId` = '{run_id}'")) == 8
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert VectorStore().load_probe(champion).weights.dtype == np.float32
+    assert champion.uri in capsys.readouterr().out
+
+
+def test_the_server_answers_by_the_names_that_compose_gives_it_and_by_no_other(mlflow_server_on_postgresql):
+    within = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["service"]["environment"][
+        "MLFLOW_TRACKING_URI"
+    ]
+    for host, status in ((within.removeprefix("http://"), 200), ("127.0.0.1:5000", 200), ("evil.example", 403)):
+        asked = httpx.get(
+            f"{mlflow_server_on_postgresql}/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host}
+        )
+        assert asked.status_code == status, host
