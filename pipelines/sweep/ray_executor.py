@@ -12,13 +12,13 @@ from typing import Any, Generic
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from pipelines.sweep.ray_cluster import connected, gpus_and_room
 from pipelines.sweep.results import Result, ResultStoreOf
 from pipelines.sweep.run import Plan, measure_unit
 from registry.checkpoints import Checkpoint
-from registry.errors import Mismatch, Unavailable
+from registry.errors import Mismatch, TrustTraceError, Unavailable
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import discard
 
@@ -34,11 +34,15 @@ class Worker(Generic[Result]):
         self._plan = plan
         self._model: LanguageModel | None = None
 
-    def measure(self, checkpoint: Checkpoint, dimension: str) -> Result:
-        if self._model is None:
-            how = self._plan.settings
-            self._model = load(checkpoint, precision=how.precision, device=how.device, device_map=how.device_map)
-        return measure_unit(self._plan, self._model, dimension)
+    def measure(self, checkpoint: Checkpoint, dimension: str) -> Result | TrustTraceError:
+        """The unit's result, or the error to be raised where a user can read it."""
+        try:
+            if self._model is None:
+                how = self._plan.settings
+                self._model = load(checkpoint, precision=how.precision, device=how.device, device_map=how.device_map)
+            return measure_unit(self._plan, self._model, dimension)
+        except TrustTraceError as error:
+            return error.with_traceback(None)
 
     def finish(self, checkpoint: Checkpoint, delete: bool) -> None:
         if self._model is not None:
@@ -87,12 +91,12 @@ class _Crew(Generic[Result]):
         errand = self.running.pop(done)
         dimension = errand.dimensions[0]
         try:
-            result: Result = ray.get(done)
-        except RayTaskError as error:
-            raise error.cause from None
+            result: Result | TrustTraceError = ray.get(done)
         except RayActorError as error:
             self._replace(errand, error)
             return
+        if isinstance(result, TrustTraceError):
+            raise result
         self._save(result, errand.checkpoint, dimension)
         errand.dimensions.popleft()
         errand.attempts = 0
