@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench endurance ui clean
+.PHONY: help setup demo serve test test-ray check bench endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/installed ## a virtual environment with the pinned requirements
 $(VENV)/installed: conda.yaml pyproject.toml
@@ -59,6 +59,12 @@ $(VENV)/postgresql: $(VENV)/developing
 test: check $(VENV)/fetched $(VENV)/browser $(VENV)/postgresql ## everything that has to hold
 	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadfile
 
+test-ray: ## the tests of executor=ray, in an environment of their own
+	$(MAKE) VENV=$(VENV)-ray $(VENV)-ray/developing
+	. $(VENV)-ray/bin/activate && pip install --quiet --disable-pip-version-check \
+	  $$(sed -n 's/^ray = \["\(.*\)"\]/\1/p' pyproject.toml)
+	. $(VENV)-ray/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/sweep/test_ray_executor.py
+
 # They want older libraries than ours, so they get a Python of their own.
 $(VENV)-peers/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-peers
@@ -73,4 +79,4 @@ endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damage
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
-	rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -6,8 +6,11 @@ language-model head is needed.
 """
 
 import math
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from pipelines.batches import batches, padded, tokenise
 from registry.errors import InvalidInput, Mismatch, Unavailable
+from registry.packages import cache_root
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
 
@@ -95,6 +99,23 @@ def extract(
         _require_finite(hidden_states[:, rows], chosen, rows, model)
         on_progress(len(rows))
     return Activations(chosen, hidden_states)
+
+
+@contextmanager
+def unit_file(digest: str, *, keep: bool) -> Iterator[Path]:
+    """Where the activations of the unit named ``digest`` are written.
+
+    The file is gone when the unit is measured, or with ``keep`` becomes ``activations/<digest>.npy`` in the cache:
+    float32 ``[layers, n, d_model]``, for ``np.load(path, mmap_mode="r")``. An interrupted unit leaves no such file.
+    """
+    scratch, kept = cache_root() / "scratch", cache_root() / "activations"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        path = Path(directory) / f"{digest}.npy"
+        yield path
+        if keep:
+            kept.mkdir(exist_ok=True)
+            os.replace(path, kept / path.name)
 
 
 def _mapped(path: Path, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:

@@ -3,8 +3,8 @@
     python -m pipelines.probe --model tiny
     mlflow run . -e probe -P model=EleutherAI/pythia-70m -P checkpoints=log:8 -P dimensions=toxicity,fairness
 
-Every dimension's statements are read at every layer of every selected checkpoint in one forward pass a checkpoint;
-probes are fitted with their controls; a mass-mean vector is registered for each dimension and checkpoint.
+Every dimension's statements are read once at every layer of every selected checkpoint; probes are fitted with their
+controls; a mass-mean vector is registered for each dimension and checkpoint.
 """
 
 import argparse
@@ -23,10 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dimensions = choose_dimensions(given.dimensions, given.data)
     if given.register not in REGISTER:
         raise unknown_name("choice of vectors to register", given.register, REGISTER)
-    if given.delete_after_use not in ("true", "false"):
-        raise unknown_name("value of delete_after_use", given.delete_after_use, ("true", "false"))
+    for name in ("delete_after_use", "keep_activations"):
+        if getattr(given, name) not in ("true", "false"):
+            raise unknown_name(f"value of {name}", getattr(given, name), ("true", "false"))
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
     from pipelines.probing import ProbeOptions, run_probing
+    from pipelines.sweep.executors import choose_executor
     from pipelines.sweep.settings import ProbeSettings
 
     settings = ProbeSettings(
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         precision=given.precision,
         device=given.device,
         device_map=None if given.device_map == "none" else given.device_map,
+        keep_activations=given.keep_activations == "true",
     )
     options = ProbeOptions(
         model=given.model,
@@ -47,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         register=given.register,
         delete_after_use=given.delete_after_use == "true",
         settings=settings,
+        executor=choose_executor(given.executor, given.address),
     )
     run_probing(options, vars(given))
 
@@ -78,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
     add("--device-map", default="none", help="Hugging Face device_map for a model larger than a device [%(default)s]")
     add("--delete-after-use", default="false", help="true deletes each downloaded checkpoint when done [%(default)s]")
+    add("--keep-activations", default="false", help="true keeps activations, a file a unit, in the cache [%(default)s]")
+    add("--executor", default="local", help="local, or ray: units on a Ray cluster [%(default)s]")
+    add("--address", default="local", help="of the Ray cluster: local, auto, host:port, ray://host:port [%(default)s]")
     return parser
 
 

@@ -8,9 +8,10 @@ from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.controls import Floors, measure_floors
+from pipelines.sweep.executors import Executor
 from pipelines.sweep.logged import run_logged
 from pipelines.sweep.results import ResultStore
-from pipelines.sweep.run import SweepPlan
+from pipelines.sweep.run import SweepPlan, run_sweep
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.tables import control_table, probe_table
 from pipelines.sweep.unit import UnitResult
@@ -42,6 +43,7 @@ class ProbeOptions:
     register: str
     delete_after_use: bool
     settings: ProbeSettings
+    executor: Executor = run_sweep
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,14 @@ def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions,
     def logged(result: UnitResult) -> Found:
         return _log(result, log, plan, floors, initial.setdefault(result.dimension, result), options)
 
-    return run_logged(plan, ResultStore(), logged, "probing", delete_after_use=options.delete_after_use)
+    return run_logged(
+        plan,
+        ResultStore(),
+        logged,
+        "probing",
+        executor=options.executor,
+        delete_after_use=options.delete_after_use,
+    )
 
 
 def _log(

@@ -11,6 +11,7 @@ fitted on its own rows:
 
 The solver is L-BFGS (Nocedal & Wright, algorithm 7.5). Its initial inverse Hessian comes from the Cholesky factor of
 Böhning's bound on the Hessian, ¼ C ZᵀZ + I, so that correlated features cost no more iterations than others.
+Where there are more features than rows the same inverse comes from the smaller matrix ZZᵀ (Woodbury's identity).
 """
 
 from collections import deque
@@ -107,7 +108,8 @@ class _Problems:
     weights: Tensor
     """``[n, k]``, C where the row belongs to the problem, 0 elsewhere."""
     factors: dict[float, tuple[Tensor, Tensor]]
-    """For each distinct C: its problems, and the Cholesky factor of the Hessian's bound."""
+    """For each distinct C: its problems, and the Cholesky factor of the Hessian's bound ``a ZᵀZ + I``; where ``n < d``
+    that of ``ZZᵀ + I / a``, ``[n, n]``."""
 
     @property
     def d(self) -> int:
@@ -136,12 +138,14 @@ class _Problems:
         inverse_stds = torch.where(variances > 1e-8, variances.rsqrt(), 0.0)
         rates = torch.tensor(penalties, dtype=features.dtype, device=features.device)
         factors = {}
-        gram = scaled.T @ scaled / len(scaled)
+        wide = scaled.shape[1] > len(scaled)
+        gram = scaled @ scaled.T if wide else scaled.T @ scaled / len(scaled)
         identity = torch.eye(len(gram), dtype=features.dtype, device=features.device)
         for penalty in np.unique(penalties):
             members = torch.as_tensor(np.flatnonzero(penalties == penalty), device=features.device)
-            rows = float(counts[members].max())
-            factors[float(penalty)] = members, torch.linalg.cholesky(0.25 * float(penalty) * rows * gram + identity)
+            bend = 0.25 * float(penalty) * float(counts[members].max())
+            bound = gram + (len(scaled) / bend) * identity if wide else bend * gram + identity
+            factors[float(penalty)] = members, torch.linalg.cholesky(bound)
         targets = torch.tensor(labels, dtype=features.dtype, device=features.device) * 2 - 1
         return cls(scaled, centre, spread, means, inverse_stds, targets, mask * rates, factors)
 
@@ -160,7 +164,11 @@ class _Problems:
         result = torch.empty_like(gradient)
         result[-1] = gradient[-1] / (0.25 * self.weights.sum(dim=0))
         for members, factor in self.factors.values():
-            result[:-1, members] = torch.cholesky_solve(gradient[:-1, members], factor)
+            slopes = gradient[:-1, members]
+            if len(factor) == self.d:
+                result[:-1, members] = torch.cholesky_solve(slopes, factor)
+            else:
+                result[:-1, members] = slopes - self.features.T @ torch.cholesky_solve(self.features @ slopes, factor)
         return result
 
     def line_search(

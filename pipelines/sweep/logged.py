@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from pipelines.progress import progress_bar
+from pipelines.sweep.executors import Executor
 from pipelines.sweep.results import Digested, ResultStoreOf
 from pipelines.sweep.run import Plan, run_sweep
 from registry.checkpoints import Checkpoint
@@ -30,6 +31,7 @@ def run_logged(
     log: Callable[[UnitT], Logged],
     name: str,
     *,
+    executor: Executor = run_sweep,
     delete_after_use: bool = False,
 ) -> list[Logged]:
     """What ``log`` makes of every unit's result, in order; it is called in one thread, never more than one behind."""
@@ -38,7 +40,7 @@ def run_logged(
         ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
         progress_bar(plan.work, name, "statement") as bar,
     ):
-        for result in run_sweep(plan, store, delete_after_use=delete_after_use, on_progress=bar.update):
+        for result in executor(plan, store, delete_after_use=delete_after_use, on_progress=bar.update):
             bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}", refresh=False)
             if logged:
                 logged[-1].result()

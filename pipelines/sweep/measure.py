@@ -51,7 +51,7 @@ def measure(
             predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
         scores += [_score(layer, seed, [one], statements, bootstrap) for seed, one in enumerate(predictions)]
         scores.append(_score(layer, None, predictions, statements, bootstrap))
-        directions.append(_direction(layer, features, statements, splits.folds[0]))
+        directions.append(_direction(layer, features, statements, splits.folds[0], device))
         probabilities.append([one.probabilities for one in predictions])
         on_layer()
     stacked = np.asarray(probabilities, np.float32).swapaxes(0, 1)
@@ -87,17 +87,18 @@ def _direction(
     features: Float32[np.ndarray, "n d_model"],
     statements: LabelledStatements,
     folds: Int64[np.ndarray, " n"],
+    device: torch.device | str,
 ) -> LayerDirection:
     """The direction and the probe to register, both fitted without the first fold."""
     train = folds != 0
     mass_mean = fit_mass_mean(features[train], statements.labels[train])
-    matrix = torch.tensor(features)
+    matrix = torch.tensor(features, device=device)
     fit = fit_logistic(matrix, statements.labels[:, None], train[:, None], np.array([DIRECTION_PENALTY]))
     return LayerDirection(
         layer=layer,
         n_train=int(train.sum()),
         mass_mean=mass_mean,
         held_out_auroc=auroc(statements.labels[~train], mass_mean.projections(features[~train]).astype(np.float64)),
-        probe_weights=fit.weights[:, 0].numpy(),
+        probe_weights=fit.weights[:, 0].cpu().numpy(),
         probe_bias=float(fit.biases[0]),
     )

@@ -1,4 +1,4 @@
-"""The sweep itself: one checkpoint in memory, all dimensions in one forward pass, finished units skipped."""
+"""The sweep on this machine: one checkpoint in memory, its units one after another, finished ones skipped."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,17 +6,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
-from pipelines.activations import Activations, extract
+from pipelines.activations import Activations, extract, unit_file
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.measure import Measurement, measure
 from pipelines.sweep.results import Digested, Result, ResultStoreOf
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.unit import UnitResult, unit_digest
 from registry.checkpoints import Checkpoint
-from registry.packages import cache_root
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import WeightFiles, discard, locate
 
@@ -116,27 +114,33 @@ def _measure_checkpoint(
     store: ResultStoreOf[Result],
     on_progress: Callable[[int], None],
 ) -> Iterator[Result]:
-    """Measure one checkpoint on some dimensions: one pass of the model over all their statements together."""
-    started = time.perf_counter()
-    with loaded(checkpoint, plan.settings) as model, _scratch() as scratch:
-        texts = [text for name in dimensions for text in plan.statements[name].texts]
+    """Measure one checkpoint on some dimensions, loading it once."""
+    with loaded(checkpoint, plan.settings) as model:
+        for name in dimensions:
+            result = measure_unit(plan, model, name, on_progress)
+            store.save(result)
+            on_progress(plan.statements[name].n)
+            yield result
+
+
+def measure_unit(
+    plan: Plan[Result], model: LanguageModel, dimension: str, on_progress: Callable[[int], None] = lambda _: None
+) -> Result:
+    """Read and measure one unit; its activations lie in a file of their own, mapped into memory.
+
+    No batch holds statements of two units, so that a unit's numbers do not depend on which others are measured.
+    """
+    began, settings = time.perf_counter(), plan.settings
+    with unit_file(plan.digest(model.checkpoint, dimension), keep=settings.keep_activations) as path:
         activations = extract(
             model,
-            texts,
-            layers=plan.settings.chosen_layers(model.n_layers, checkpoint.model),
-            pooling=plan.settings.pooling,
-            path=scratch / "activations.npy",
+            plan.statements[dimension].texts,
+            layers=settings.chosen_layers(model.n_layers, model.checkpoint.model),
+            pooling=settings.pooling,
+            path=path,
             on_progress=on_progress,
         )
-        reading = (time.perf_counter() - started) / len(texts)
-        start = 0
-        for name in dimensions:
-            n = plan.statements[name].n
-            result = plan.measure(model, name, activations.rows(start, start + n), reading * n)
-            start += n
-            store.save(result)
-            on_progress(n)
-            yield result
+        return plan.measure(model, dimension, activations, time.perf_counter() - began)
 
 
 def _result(
@@ -165,14 +169,6 @@ def loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[Language
         yield model
     finally:
         release(model)
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    root = cache_root() / "scratch"
-    root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=root) as directory:
-        yield Path(directory)
 
 
 def weights_identity(checkpoint: Checkpoint) -> str:

@@ -25,6 +25,8 @@ class ProbeSettings:
     precision: Precision = "auto"
     device: str = "auto"
     device_map: str | None = None
+    keep_activations: bool = False
+    """Whether the file of a unit's activations outlives its measurement."""
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -63,7 +65,7 @@ class ProbeSettings:
         return tuple(layer for layer in layers if layer >= n_layers // 2) or layers[-1:]
 
     def identity(self) -> dict[str, str | int]:
-        """What two sweeps must share for their numbers to be the same; the device is not part of it."""
+        """What two sweeps must share for their numbers to be the same; device and files kept are no part of it."""
         return {
             "protocol": self.protocol,
             "pooling": self.pooling,

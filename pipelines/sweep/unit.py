@@ -66,6 +66,7 @@ class UnitResult:
     probabilities: Float32[np.ndarray, "seeds layers n_test"]
     """Held-out P(trustworthy), in the order of the statements."""
     seconds: float
+    """Reading and measuring took, without loading the checkpoint."""
 
     @property
     def pooled(self) -> tuple[ProbeScore, ...]:

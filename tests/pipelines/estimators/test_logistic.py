@@ -26,6 +26,22 @@ def test_every_problem_is_the_one_scikit_learn_solves_after_standardising_its_ro
         np.testing.assert_allclose(ours[:, k], theirs, atol=2e-3 * np.abs(theirs).max())
 
 
+def test_more_features_than_rows_are_solved_as_scikit_learn_does(rng):
+    features = correlated_features(rng, n=60, d=200)
+    labels = features[:, 0] + rng.normal(size=60) > features[:, 0].mean()
+    masks = np.stack([np.arange(60) % 5 != fold for fold in range(5)], axis=1)
+    penalties = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+    fits = fit_logistic(torch.tensor(features), np.repeat(labels[:, None], 5, axis=1), masks, penalties, tolerance=1e-5)
+    ours = fits.logits(torch.tensor(features)).numpy()
+    for k in range(5):
+        scaler = StandardScaler().fit(features[masks[:, k]].astype(np.float64))
+        reference = LogisticRegression(C=penalties[k], tol=1e-8, max_iter=5000)
+        reference.fit(scaler.transform(features[masks[:, k]]), labels[masks[:, k]])
+        theirs = reference.decision_function(scaler.transform(features))
+        np.testing.assert_allclose(ours[:, k], theirs, atol=2e-3 * np.abs(theirs).max())
+    assert fits.iterations < 60
+
+
 def test_rows_outside_the_mask_do_not_matter(rng):
     features = correlated_features(rng)
     labels = rng.random((300, 1)) < 0.5

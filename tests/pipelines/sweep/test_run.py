@@ -134,3 +134,22 @@ def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(pl
     controls = control_table("mini", floors, initial)
     assert tuple(controls.columns) == CONTROL_COLUMNS
     assert set(controls["control"]) == {"ngram_floor", "surface_floor", "random_init"}
+
+
+def test_units_alone_or_together_have_the_same_numbers_and_keep_a_file_each(plan, cache):
+    settings = dataclasses.replace(plan.settings, keep_activations=True)
+    together = list(run_sweep(plan, ResultStore()))
+    assert not list((cache / "scratch").iterdir())
+    assert not (cache / "activations").exists()
+    for name, one in plan.statements.items():
+        alone = SweepPlan(plan.checkpoints, {name: one}, settings)
+        found = list(run_sweep(alone, ResultStore(cache / "alone")))
+        assert all(same(a, b) for a, b in zip(found, [b for b in together if b.dimension == name], strict=True))
+    assert {path.stem for path in (cache / "activations").iterdir()} == {one.digest for one in together}
+    for result in together:
+        kept = np.load(cache / "activations" / f"{result.digest}.npy", mmap_mode="r")
+        one = plan.statements[result.dimension]
+        model = load(result.checkpoint)
+        in_memory = extract(model, one.texts)
+        np.testing.assert_array_equal(kept, in_memory.hidden_states)
+        assert same(plan.measure(model, result.dimension, in_memory, 0), result)

@@ -1,0 +1,101 @@
+"""A Ray cluster: joined or started, and how many actors it has room for."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+
+from pipelines.sweep.settings import ProbeSettings
+from registry.errors import Mismatch, Unavailable
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = tuple(str(ROOT / name) for name in ("registry", "serving", "pipelines"))
+"""Sent to the cluster by Ray, so that workers run this code."""
+ANSWER_SECONDS = 5.0
+
+
+@contextmanager
+def connected(address: str, threads: int) -> Iterator[None]:
+    """A connection to the cluster at ``address``, given up afterwards.
+
+    ``local`` starts a cluster on this machine and ends it, ``auto`` joins the one that runs on it, ``host:port`` and
+    ``ray://host:port`` join another. Workers compute with ``threads`` threads.
+    Raises ``Unavailable`` where there is no cluster.
+    """
+    if address not in ("local", "auto"):
+        _require_answer(address)
+    try:
+        ray.init(
+            address=address,
+            **({"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={
+                "py_modules": list(PACKAGES),
+                "excludes": ["**/__pycache__"],
+                "env_vars": _environment(threads),
+            },
+        )
+    except (ConnectionError, RuntimeError, ImportError, TimeoutError, RayError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Unavailable(
+            f"no Ray cluster could be joined at address={address} ({reason}); start one with `ray start --head`, or "
+            "give address=local"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What a worker must find set before it imports torch."""
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself takes a minute to say that nobody answers."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    reason = "it is not of the form host:port"
+    if host in ("localhost", "127.0.0.1", "::1") and not address.startswith("ray://"):
+        host = ray.util.get_node_ip_address()  # where Ray will look, and wait for minutes
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:
+            reason = str(error)
+    raise Unavailable(
+        f"no Ray cluster answers at address={address}: {reason}; give local, auto, host:port or ray://host:port"
+    )
+
+
+def gpus_and_room(settings: ProbeSettings, threads: int) -> tuple[int, int]:
+    """GPUs of one actor that has a CPU for each of ``threads``, and how many such actors fit on the cluster.
+
+    An actor has a GPU where the cluster has one and ``settings`` do not say otherwise; with ``device_map`` it has all
+    those of a node. Raises ``Mismatch`` where no node has room for one.
+    """
+    nodes = [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    most = int(max(node.get("GPU", 0) for node in nodes))
+    needed = settings.device.startswith("cuda")
+    if needed and not most:
+        raise Mismatch(f"device is {settings.device} and the Ray cluster has no GPU; give device=auto or cpu")
+    gpus = 0 if settings.device == "cpu" else most if settings.device_map else min(most, 1)
+    room = sum(_fits(node, threads, gpus) for node in nodes)
+    if not room:
+        largest = int(max(node.get("CPU", 0) for node in nodes))
+        raise Mismatch(
+            f"a worker needs {threads} CPUs, as this process has so many threads, and {gpus} GPUs; the largest node "
+            f"of the Ray cluster has {largest} CPUs: set OMP_NUM_THREADS={max(largest, 1)}"
+        )
+    return gpus, room
+
+
+def _fits(node: dict[str, float], cpus: int, gpus: int) -> int:
+    by_cpu = int(node.get("CPU", 0) // cpus)
+    return min(by_cpu, int(node.get("GPU", 0) // gpus)) if gpus else by_cpu

@@ -1,0 +1,202 @@
+"""A sweep's units on a Ray cluster: workers measure, and this process stores, logs and registers what they return.
+
+An actor holds one checkpoint at a time. It asks for as many CPUs as this process has threads, so that sums are taken in
+the same order as here, and for one GPU where it needs one. What Ray itself sends between processes is pickled by Ray.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+import ray
+import torch
+from ray.exceptions import RayActorError
+
+from pipelines.sweep.ray_cluster import connected, gpus_and_room
+from pipelines.sweep.results import Result, ResultStoreOf
+from pipelines.sweep.run import Plan, measure_unit
+from registry.checkpoints import Checkpoint
+from registry.errors import Mismatch, TrustTraceError, Unavailable
+from serving.model.language_model import LanguageModel, load, release
+from serving.model.weights import discard
+
+ATTEMPTS = 3
+"""How often a unit is begun before its workers' deaths are taken for its own fault."""
+
+
+class Worker(Generic[Result]):
+    """Measures units of one checkpoint after another; its weights are loaded when the first of them is asked for."""
+
+    def __init__(self, plan: Plan[Result], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._plan = plan
+        self._model: LanguageModel | None = None
+
+    def measure(self, checkpoint: Checkpoint, dimension: str) -> Result | TrustTraceError:
+        """The unit's result, or the error to be raised where a user can read it."""
+        try:
+            if self._model is None:
+                how = self._plan.settings
+                self._model = load(checkpoint, precision=how.precision, device=how.device, device_map=how.device_map)
+            return measure_unit(self._plan, self._model, dimension)
+        except TrustTraceError as error:
+            return error.with_traceback(None)
+
+    def finish(self, checkpoint: Checkpoint, delete: bool) -> None:
+        if self._model is not None:
+            release(self._model)
+            self._model = None
+        if delete:
+            discard(checkpoint)
+
+
+@dataclass
+class _Errand:
+    """What one actor is at: a checkpoint, and the dimensions that are still to be measured."""
+
+    worker: Any
+    checkpoint: Checkpoint
+    dimensions: deque[str]
+    attempts: int = 0
+
+
+@dataclass
+class _Crew(Generic[Result]):
+    """Actors and the checkpoints that wait for them."""
+
+    plan: Plan[Result]
+    store: ResultStoreOf[Result]
+    hire: Callable[[], Any]
+    delete: bool
+    on_progress: Callable[[int], None]
+    waiting: deque[tuple[Checkpoint, deque[str]]]
+    running: dict[Any, _Errand] = field(default_factory=dict)
+    """By the reference that Ray gave for the unit under way."""
+
+    def begin(self, worker: Any) -> None:
+        if self.waiting:
+            self._ask(_Errand(worker, *self.waiting.popleft()))
+        else:
+            ray.kill(worker)
+
+    def _ask(self, errand: _Errand) -> None:
+        errand.attempts += 1
+        self.running[errand.worker.measure.remote(errand.checkpoint, errand.dimensions[0])] = errand
+
+    def advance(self) -> None:
+        """Wait for one unit, store it, and give its worker something to do."""
+        (done,), _ = ray.wait(list(self.running), num_returns=1)
+        errand = self.running.pop(done)
+        dimension = errand.dimensions[0]
+        try:
+            result: Result | TrustTraceError = ray.get(done)
+        except RayActorError as error:
+            self._replace(errand, error)
+            return
+        if isinstance(result, TrustTraceError):
+            raise result
+        self._save(result, errand.checkpoint, dimension)
+        errand.dimensions.popleft()
+        errand.attempts = 0
+        if errand.dimensions:
+            self._ask(errand)
+        else:
+            errand.worker.finish.remote(errand.checkpoint, self.delete)
+            self.begin(errand.worker)
+
+    def _replace(self, errand: _Errand, error: RayActorError) -> None:
+        """Another actor for the unit whose actor died; what it had measured before is stored already."""
+        if errand.attempts == ATTEMPTS:
+            raise Unavailable(
+                f"{errand.attempts} workers died one after another at {errand.dimensions[0]} of "
+                f"{errand.checkpoint.label}, as for want of memory; see `ray logs`, or give executor=local"
+            ) from error
+        errand.worker = self.hire()
+        self._ask(errand)
+
+    def _save(self, result: Result, checkpoint: Checkpoint, dimension: str) -> None:
+        expected = self.plan.digest(checkpoint, dimension)
+        if result.digest != expected:
+            raise Mismatch(
+                f"a worker measured {dimension} of {checkpoint.label} as {result.digest} and {expected} was asked for; "
+                "its copy of the checkpoint has other weights: give all nodes the same files"
+            )
+        self.store.save(result)
+        self.on_progress(2 * self.plan.statements[dimension].n)
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """Runs sweeps on the cluster at ``address``; see ``connected`` for what that may be."""
+
+    address: str
+
+    def __call__(
+        self,
+        plan: Plan[Result],
+        store: ResultStoreOf[Result],
+        *,
+        delete_after_use: bool = False,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[Result]:
+        """Yield every unit's result in the order of the local executor, computing those that ``store`` lacks.
+
+        A result is stored as soon as it is measured, and yielded when all before it were.
+        """
+        missing = {}
+        for checkpoint in plan.checkpoints:
+            names = [name for name in plan.statements if store.find(plan.digest(checkpoint, name)) is None]
+            on_progress(2 * sum(one.n for name, one in plan.statements.items() if name not in names))
+            if names:
+                missing[checkpoint] = deque(names)
+        if not missing:
+            yield from _in_order(plan, store, lambda: None)
+            return
+        with (
+            connected(self.address, torch.get_num_threads()),
+            _crew(plan, store, missing, delete_after_use, on_progress) as crew,
+        ):
+            yield from _in_order(plan, store, crew.advance)
+
+
+def _in_order(plan: Plan[Result], store: ResultStoreOf[Result], advance: Callable[[], None]) -> Iterator[Result]:
+    for checkpoint in plan.checkpoints:
+        for name in plan.statements:
+            digest = plan.digest(checkpoint, name)
+            while not store.path(digest).is_file():
+                advance()
+            result = store.find(digest)
+            if result is None:
+                raise Unavailable(f"{store.path(digest)} was damaged while the sweep ran; give the same command again")
+            yield result
+
+
+@contextmanager
+def _crew(
+    plan: Plan[Result],
+    store: ResultStoreOf[Result],
+    missing: dict[Checkpoint, deque[str]],
+    delete: bool,
+    on_progress: Callable[[int], None],
+) -> Iterator[_Crew[Result]]:
+    """As many actors as the cluster has room for, each with a checkpoint; gone when the sweep is over or given up."""
+    threads = torch.get_num_threads()
+    gpus, room = gpus_and_room(plan.settings, threads)
+    sent = ray.put(plan)
+    hired: list[Any] = []
+    kind = ray.remote(Worker).options(num_cpus=threads, num_gpus=gpus)
+
+    def hire() -> Any:
+        hired.append(kind.remote(sent, threads))
+        return hired[-1]
+
+    crew = _Crew(plan, store, hire, delete, on_progress, deque(missing.items()))
+    try:
+        for _ in range(min(room, len(missing))):
+            crew.begin(hire())
+        yield crew
+    finally:
+        for worker in hired:
+            ray.kill(worker)

@@ -1,0 +1,149 @@
+"""A sweep on a real Ray cluster with room for two workers, started for these tests: `make test-ray`."""
+
+import dataclasses
+import importlib.util
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import run_command
+from pipelines.probe import main
+from pipelines.sweep.executors import RAY, choose_executor
+from pipelines.sweep.results import ResultStore
+from pipelines.sweep.run import run_sweep
+from registry.errors import InvalidInput, Mismatch, UnknownName
+from registry.store import VectorStore
+from tests.pipelines.sweep.test_run import plan, same  # noqa: F401
+from tests.pipelines.test_probe import data, parents  # noqa: F401
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-ray")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The address of a cluster that this process does not own, as far as the executor knows."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("ray")
+        patch.setenv("TRUSTTRACE_CACHE", str(root))
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # On Linux too, keep to the loopback address; read when ray is first imported.
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        from ray.cluster_utils import Cluster
+
+        running = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 2, "node_ip_address": "127.0.0.1", "include_dashboard": False},
+        )
+        yield running.address
+        running.shutdown()
+
+
+def workers():
+    """Process ids of this cluster's actors, by their names; other clusters' are not looked at."""
+    mine = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                named = (directory / "cmdline").read_bytes().startswith(b"ray::Worker")
+                ours = b"/ray0" in (directory / "environ").read_bytes().split(b"TRUSTTRACE_CACHE=")[-1].split(b"\0")[0]
+            except OSError:
+                continue
+            if named and ours:
+                mine.append(int(directory.name))
+    return mine
+
+
+@needs_ray
+def test_the_results_are_those_of_the_local_executor_bit_for_bit_and_in_its_order(cluster, plan):  # noqa: F811
+    here = list(run_sweep(plan, ResultStore()))
+    store, seen = ResultStore(ResultStore().directory.parent / "ray"), []
+    there = list(choose_executor("ray", cluster)(plan, store, on_progress=seen.append))
+    assert [one.digest for one in there] == [one.digest for one in here]
+    assert all(same(one, other) for one, other in zip(there, here, strict=True))
+    assert sum(seen) == plan.work
+    resumed = list(choose_executor("ray", "127.0.0.1:1")(plan, store))  # nothing is missing, so nobody is asked
+    assert all(same(one, other) for one, other in zip(resumed, here, strict=True))
+
+
+@needs_ray
+def test_a_killed_worker_is_replaced_and_nothing_is_registered_twice(
+    cluster,
+    series_directory,
+    data,  # noqa: F811
+    tracking,
+    cache,
+    monkeypatch,
+):
+    import mlflow
+
+    arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
+    killed = []
+
+    def kill():
+        while not list((cache / "probe").glob("*.safetensors")):
+            time.sleep(0.01)
+        while not killed:
+            killed.extend(workers()[:1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert run_command(main, [*arguments, "--executor", "ray", "--address", cluster]) == 0
+    killer.join(10)
+    assert killed
+    assert not Path(f"/proc/{killed[0]}").exists()
+    versions = VectorStore().list("mini")
+    assert len(versions) == 6
+    assert len({(one.name, one.tags["unit_digest"]) for one in versions}) == 6
+    monkeypatch.setenv("TRUSTTRACE_CACHE", str(cache.parent / "another"))
+    assert run_command(main, arguments) == 0
+    tables = [
+        Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="probe.csv")).read_bytes()
+        for run in parents()
+    ]
+    assert len(tables) == 2
+    assert tables[0] == tables[1]
+    assert len(VectorStore().list("mini")) == 6
+
+
+@needs_ray
+def test_what_goes_wrong_in_a_worker_is_said_in_its_words(cluster, plan):  # noqa: F811
+    beyond = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, layers="9"))
+    with pytest.raises(Mismatch, match=r"^layer 9 does not exist: mini has 3 layers, 0 to 2$"):
+        list(choose_executor("ray", cluster)(beyond, ResultStore()))
+    on_cuda = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, device="cuda"))
+    with pytest.raises(Mismatch, match="device is cuda and the Ray cluster has no GPU"):
+        list(choose_executor("ray", cluster)(on_cuda, ResultStore()))
+    assert workers() == []
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
+def test_a_wrong_address_is_one_sentence(address, series_directory, data, tracking, cache, capsys):  # noqa: F811
+    arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity"]
+    assert run_command(main, [*arguments, "--executor", "ray", "--address", address]) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert f"no Ray cluster answers at address={address}" in line
+
+
+def test_without_ray_the_pip_command_is_named(monkeypatch):
+    monkeypatch.setattr("pipelines.sweep.executors.find_spec", lambda _: None)
+    with pytest.raises(Exception, match=f"pip install ray=={RAY}"):
+        choose_executor("ray", "local")
+
+
+def test_an_unknown_executor_and_an_address_without_ray_are_refused():
+    with pytest.raises(UnknownName, match="did you mean 'ray'"):
+        choose_executor("rays", "local")
+    with pytest.raises(InvalidInput, match="give executor=ray"):
+        choose_executor("local", "auto")
+
+
+def test_the_version_named_is_the_one_pinned():
+    assert f'ray = ["ray=={RAY}"]' in (ROOT / "pyproject.toml").read_text()
