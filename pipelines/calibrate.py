@@ -3,15 +3,16 @@
     python -m pipelines.calibrate --model smollm2
     mlflow run . -e calibrate -P model=EleutherAI/pythia-70m -P checkpoint=last
 
-For each dimension the mass-mean directions of several layers are tried at a few strengths on held-out statements and
-held-out prose. The best layer's vector is registered with its whole curve and its safe range, which a service enforces.
+For each dimension the directions of several layers, by one method or several, are tried at a few strengths on held-out
+statements and held-out prose, and so are registered vectors that are named. The best is registered with its whole curve
+and its safe range, which a service enforces.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines.cli import run_command
+from pipelines.cli import listed, run_command
 from pipelines.statements.declared import choose_dimensions
 
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dimensions = choose_dimensions(given.dimensions, given.data)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
     from pipelines.calibrating import CalibrateOptions, run_calibration
+    from pipelines.contending import choose_methods
     from pipelines.sweep.settings import ProbeSettings
 
     options = CalibrateOptions(
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data=given.data,
         limit=given.limit,
         layers=given.layers,
+        methods=choose_methods(given.methods),
+        vectors=listed(given.vectors),
         settings=ProbeSettings(seeds=given.seeds, precision=given.precision, device=given.device),
     )
     run_calibration(options, vars(given))
@@ -44,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
     add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
     add("--layers", default="auto", help="layers to try, separated by commas; auto spreads five [%(default)s]")
+    add("--methods", default="mass-mean", help="to choose from: all, none, or as for vectors [%(default)s]")
+    add("--vectors", default="none", help="registered ones to choose from, such as steer.tiny.toxicity/3 [%(default)s]")
     add("--seeds", type=int, default=3, help="as in probe, whose cached results are used again [%(default)s]")
     add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
     add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")

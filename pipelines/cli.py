@@ -60,3 +60,8 @@ def _says_full(error: BaseException) -> bool:
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     """A request to end is treated as Ctrl-C is, so that the run in MLflow does not stay RUNNING."""
     raise KeyboardInterrupt
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The parts of a parameter that are separated by commas; ``none`` has none."""
+    return () if value == "none" else tuple(part.strip() for part in value.split(",") if part.strip())

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines.cli import run_command
+from pipelines.cli import listed, run_command
 from pipelines.statements.declared import choose_dimensions
 
 
@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dimensions=dimensions,
         data=given.data,
         limit=given.limit,
-        vectors=_listed(given.vectors),
-        finetuned=_listed(given.finetuned),
+        vectors=listed(given.vectors),
+        finetuned=listed(given.finetuned),
         trace=given.trace,
+        source=given.model if given.source == "none" else given.source,
         classifier=given.classifier,
         judge=None if given.judge == "none" else Judge(given.judge, given.judge_model),
         random=given.random,
@@ -41,10 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings=ProbeSettings(precision=given.precision, device=given.device),
     )
     run_evaluation(options, vars(given))
-
-
-def _listed(value: str) -> tuple[str, ...]:
-    return () if value == "none" else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vectors", default="none", help="further vectors, such as steer.tiny.toxicity/3, by commas [%(default)s]")
     add("--finetuned", default="none", help="directories of fine-tuned models, by commas [%(default)s]")
     add("--trace", default="none", help="checkpoints whose own directions to try, such as log:12 [%(default)s]")
+    add("--source", default="none", help="the series that trace is of, if not the model's own [%(default)s]")
     add("--classifier", default="packaged", help="of toxicity: packaged, a hub id or a directory [%(default)s]")
     add("--judge", default="none", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1 [%(default)s]")
     add("--judge-model", default="default", help="the model that the endpoint is asked for [%(default)s]")

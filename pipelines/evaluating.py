@@ -61,6 +61,8 @@ class EvaluateOptions:
     vectors: tuple[str, ...]
     finetuned: tuple[str, ...]
     trace: str
+    source: str
+    """The series whose checkpoints are traced."""
     classifier: str
     judge: Judge | None
     random: int
@@ -206,7 +208,7 @@ def _trace(
     options: EvaluateOptions,
 ) -> None:
     """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
-    chosen = tuple(one for one in resolve_series(options.model).select(options.trace) if not one.is_random_init)
+    chosen = tuple(one for one in resolve_series(options.source).select(options.trace) if not one.is_random_init)
     plan = SweepPlan(chosen, statements, options.settings)
     results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from pipelines.activations import Activations, extract
-from pipelines.estimators.directions import METHODS, FittedDirection, FittingSet, fit_directions
+from pipelines.contending import BACKGROUND, fitting_rows
+from pipelines.estimators.directions import FittedDirection, FittingSet, fit_directions
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.figures.vectors import method_chart
 from pipelines.probing import inspected_statements, resolve_series
 from pipelines.progress import with_progress
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import held_out_sentences
 from pipelines.statements.signals import bootstrap_auroc
-from pipelines.sweep.folds import split_statements
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.results import ResultStore
 from pipelines.sweep.run import SweepPlan, loaded
@@ -24,17 +25,16 @@ from pipelines.sweep.unit import UnitResult
 from pipelines.tracking.probing import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.tracking.vectors import VectorLog, champion_layer
+from pipelines.transferring import Target, rescaled
 from registry.checkpoints import Checkpoint
 from registry.dimensions import Dimension
-from registry.errors import InvalidInput, unknown_name
+from registry.errors import InvalidInput
 from registry.store import RegisteredVector
-
-BACKGROUND = 200
-"""Sentences of ordinary text, the last of those held out: calibration measures perplexity on the first."""
+from serving.model.language_model import load
 
 COLUMNS = (
-    "model", "step", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test", "n_train",
-    "cosine_with_mass_mean", "scale", "vector",
+    "model", "step", "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
+    "n_train", "cosine_with_mass_mean", "scale", "vector",
 )  # fmt: skip
 
 
@@ -50,6 +50,8 @@ class VectorOptions:
     layers: str
     methods: tuple[str, ...]
     n_controls: int
+    target: str
+    """The model that the vectors are for, where it is another one; empty for the model itself."""
     settings: ProbeSettings
 
 
@@ -62,17 +64,8 @@ class Extracted:
     fitted: FittedDirection
     auroc: Estimate
     cosine: float
-    """With the mass-mean direction of the same layer."""
+    """With the mass-mean direction of the same layer, of the target where there is one."""
     vector: RegisteredVector
-
-
-def choose_methods(spec: str) -> tuple[str, ...]:
-    """The methods that ``spec`` names: ``all``, or names separated by commas. Raises ``UnknownName``."""
-    names = list(METHODS) if spec == "all" else [name.strip() for name in spec.split(",")]
-    for name in names:
-        if name not in METHODS:
-            raise unknown_name("method", name, ("all", *METHODS))
-    return tuple(dict.fromkeys(names))
 
 
 def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None:
@@ -82,12 +75,14 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
         plan = SweepPlan(checkpoints, statements, options.settings)
         results = run_with_bar(plan, ResultStore())
-        layers = {one.digest: layers_to_fit(options.layers, one, options.settings) for one in results}
+        target = _target(options)
+        served = target.name if target else ""
+        layers = {one.digest: layers_to_fit(options.layers, one, options.settings, served) for one in results}
         extracted = [
             one
             for checkpoint in checkpoints
             for one in _extract(
-                checkpoint, [one for one in results if one.checkpoint == checkpoint], layers, plan, options, run
+                checkpoint, [one for one in results if one.checkpoint == checkpoint], layers, plan, options, run, target
             )
         ]
         log_tables({"vectors.csv": vector_table(extracted)})
@@ -103,13 +98,21 @@ def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
     return trained
 
 
-def layers_to_fit(spec: str, result: UnitResult, settings: ProbeSettings) -> tuple[int, ...]:
+def _target(options: VectorOptions) -> Target | None:
+    """The last checkpoint of the model that vectors are for, loaded."""
+    if not options.target:
+        return None
+    checkpoint = resolve_series(options.target).select("last")[0]
+    return Target(load(checkpoint, precision=options.settings.precision, device=options.settings.device))
+
+
+def layers_to_fit(spec: str, result: UnitResult, settings: ProbeSettings, target: str = "") -> tuple[int, ...]:
     """The layers that ``spec`` names for one unit: ``best``, ``champion`` or numbers. Raises ``InvalidInput``."""
     if spec == "best":
         layers = tuple(score.layer for score in result.pooled)
         return (result.best_layer(settings.deep_layers(layers, result.n_layers)),)
     if spec == "champion":
-        return (champion_layer(result.checkpoint.model, result.dimension),)
+        return (champion_layer(target or result.checkpoint.model, result.dimension),)
     if not all(part.strip().isdigit() for part in spec.split(",")):
         raise InvalidInput(f"layers {spec!r} is neither 'best', 'champion' nor numbers separated by commas")
     return ProbeSettings(layers=spec).chosen_layers(result.n_layers, result.checkpoint.model)
@@ -122,16 +125,19 @@ def _extract(
     plan: SweepPlan,
     options: VectorOptions,
     run: Run,
+    target: Target | None,
 ) -> Iterator[Extracted]:
     """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
     log, prose = VectorLog(run), held_out_sentences()[-BACKGROUND:]
     with loaded(checkpoint, plan.settings) as model:
+        if target and (warning := target.require_takes(model)):
+            print(f"{warning}\n")  # noqa: T201
         background = extract(model, prose, layers=sorted({layer for one in results for layer in layers[one.digest]}))
         for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
             statements = plan.statements[result.dimension]
             activations = extract(model, statements.texts, layers=layers[result.digest])
             for layer in activations.layers:
-                yield from _fit(result, layer, activations, background, statements, options, log)
+                yield from _fit(result, layer, activations, background, statements, options, log, target)
 
 
 def _fit(
@@ -142,17 +148,23 @@ def _fit(
     statements: LabelledStatements,
     options: VectorOptions,
     log: VectorLog,
+    target: Target | None,
 ) -> Iterator[Extracted]:
     """Vectors of one layer: fitted where probing fits directions, judged on the fold that it leaves out."""
-    train = split_statements(statements, options.settings).folds[0] != 0
+    train = fitting_rows(statements, options.settings)
     features, labels, groups = activations.layer(layer), statements.labels, statements.groups
     fitting = FittingSet(features[train], labels[train], groups[train], background.layer(layer))
+    read = target.features(statements, layer) if target else features
+    own = fit_mass_mean(read[train], labels[train])
     bootstrap = GroupBootstrap(groups[~train])
     for fitted in fit_directions(fitting, options.methods, options.n_controls):
-        projections = (features[~train] @ fitted.unit).astype(np.float64)
+        if target:
+            fitted = rescaled(fitted, read[train], own.scale)
+        projections = (read[~train] @ fitted.unit).astype(np.float64)
         auroc = bootstrap_auroc(labels[~train], projections, bootstrap)
-        cosine = float(fitted.unit @ fitting.mass_mean.direction)
-        yield Extracted(result, layer, fitted, auroc, cosine, log.add(result, layer, fitted, auroc, cosine))
+        cosine = float(fitted.unit @ own.direction)
+        registered = log.add(result, layer, fitted, auroc, cosine, target.model if target else None)
+        yield Extracted(result, layer, fitted, auroc, cosine, registered)
 
 
 def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
@@ -160,7 +172,8 @@ def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
     rows = []
     for one in extracted:
         checkpoint, fitted, auroc = one.result.checkpoint, one.fitted, one.auroc
-        where = (checkpoint.model, checkpoint.step, one.result.dimension, one.layer, fitted.method, fitted.seed)
+        target = one.vector.tags.get("target", "")
+        where = (checkpoint.model, checkpoint.step, target, one.result.dimension, one.layer, fitted.method, fitted.seed)
         told = (auroc.value, auroc.low, auroc.high, auroc.n, one.result.direction(one.layer).n_train)
         rows.append((*where, *told, one.cosine, fitted.scale, one.vector.uri))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.controls < 0:
         raise InvalidInput(f"controls is {given.controls}; give how many of each kind to register, 0 for none")
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.extracting import VectorOptions, choose_methods, run_extraction
+    from pipelines.contending import choose_methods
+    from pipelines.extracting import VectorOptions, run_extraction
     from pipelines.sweep.settings import ProbeSettings
 
     options = VectorOptions(
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         layers=given.layers,
         methods=choose_methods(given.methods),
         n_controls=given.controls,
+        target="" if given.target == "none" else given.target,
         settings=ProbeSettings(seeds=given.seeds, precision=given.precision, device=given.device),
     )
     run_extraction(options, vars(given))
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--layers", default="best", help="best (of the deeper half, by probe), champion, or numbers [%(default)s]")
     add("--methods", default="all", help="all, or of mass-mean,mean-centred,pca,logistic,lda [%(default)s]")
     add("--controls", type=int, default=1, help="so many random and so many shuffled-label vectors [%(default)s]")
+    add("--target", default="none", help="another model of this width that the vectors are for [%(default)s]")
     add("--seeds", type=int, default=3, help="as in probe, whose cached results are used again [%(default)s]")
     add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
     add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")

@@ -147,13 +147,14 @@ def describe_vectors(model: str, dimension: str) -> str:
 
 def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str:
     lineage = vector.lineage
+    transferred = f" Made for `{lineage.target}`: one unit of strength was measured there." if lineage.target else ""
     measured = "".join(f"- `{name}`: {value:.4g}\n" for name, value in metrics.items())
     return (
         f"{lineage.method} direction for **{vector.dimension}** at layer {vector.layer}, fitted on {lineage.n_train} "
         f"statements of `{lineage.statements_source}`.\n\n"
         f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
         f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
-        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.\n\n{measured}"
+        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}"
     ).rstrip()
 
 

@@ -127,14 +127,14 @@ class VectorStore:
         ``unit_digest`` names the measurement that it came from: a second registration returns the version that exists,
         so an interrupted sweep registers nothing twice.
         """
-        name = vector_name(vector.lineage.model, vector.dimension)
+        name = vector_name(vector.lineage.steers, vector.dimension)
         identity = {"unit_digest": unit_digest, "layer": str(vector.layer)}
         with reachable():
             existing = find_version(self._client, name, identity)
             if existing is not None:
                 return self.get(name, str(existing.version))
             if name not in self._models:
-                ensure_model(self._client, name, describe_vectors(vector.lineage.model, vector.dimension))
+                ensure_model(self._client, name, describe_vectors(vector.lineage.steers, vector.dimension))
                 self._models.add(name)
             version = create_version(
                 self._client,

@@ -31,14 +31,25 @@ class Lineage:
     code_commit: str
     n_train: int
     """Statements it was fitted on."""
+    target: str = ""
+    """The model it was made to steer, where that is not ``model``: its scale was measured there."""
+    target_digest: str = ""
+    """SHA-256 of the target's weights."""
+
+    @property
+    def steers(self) -> str:
+        """The model whose registry entry holds it."""
+        return self.target or self.model
 
     def to_strings(self) -> dict[str, str]:
-        return {name: str(value) for name, value in asdict(self).items()}
+        """Every field as text; those of a target only where there is one."""
+        return {name: str(value) for name, value in asdict(self).items() if value != ""}
 
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> "Lineage":
         """The inverse of ``to_strings``. Raises ``InvalidInput`` when a field is missing or no number."""
-        names = [field.name for field in fields(cls)]
+        optional = ("target", "target_digest")
+        names = [field.name for field in fields(cls) if field.name not in optional or field.name in values]
         missing = [name for name in names if name not in values]
         if missing:
             raise InvalidInput(f"the lineage lacks {', '.join(missing)}; it has {', '.join(sorted(values))}")
@@ -63,7 +74,7 @@ class SteeringVector:
     """Unit vector from untrustworthy to trustworthy."""
     scale: float
     """Standard deviation (ddof 1) of the fitting activations' projections on the direction; of a control vector, of the
-    mass-mean vector beside it, so that both move activations equally far."""
+    mass-mean vector beside it, so that both move activations equally far; of a transferred vector, of the target's."""
     layer: int
     """Output of decoder block ``layer``, from 0."""
     lineage: Lineage
@@ -97,8 +108,9 @@ class SteeringVector:
         """Raise ``Mismatch`` unless the vector belongs to a model of this name and width."""
         if self.d_model != d_model:
             raise Mismatch(f"the vector has d_model {self.d_model} and {model} has {d_model}; use a vector of {model}")
-        if self.lineage.model != model:
-            raise Mismatch(f"the vector was made from {self.lineage.model} and the model is {model}")
+        if self.lineage.steers != model:
+            made = f"made from {self.lineage.model}" + (f" for {self.lineage.target}" if self.lineage.target else "")
+            raise Mismatch(f"the vector was {made} and the model is {model}")
 
 
 @dataclass(frozen=True, eq=False)

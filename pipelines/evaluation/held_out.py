@@ -1,8 +1,10 @@
 """The statements that an evaluation may score: those that nothing was fitted or calibrated on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from pipelines.evaluation.conditions import Subject
 from pipelines.statements.labelled import LabelledStatements
@@ -32,15 +34,22 @@ def held_out_for(
 
 
 def calibration_test(statements: LabelledStatements, settings: ProbeSettings) -> LabelledStatements:
-    """The half, by group, that calibration looks at once, after it has chosen."""
-    held_out = np.flatnonzero(split_statements(statements, settings).folds[0] == 0)
-    halves = group_folds(statements.groups[held_out], statements.labels[held_out], 2, seed=0)
-    rows = held_out[halves == 1]
-    return LabelledStatements(
-        dimension=statements.dimension,
-        texts=tuple(statements.texts[row] for row in rows),
-        labels=statements.labels[rows],
-        groups=statements.groups[rows],
-        source=statements.source,
-        as_released=statements.as_released,
-    )
+    """The half that calibration looks at once, after it has chosen."""
+    return calibration_halves(statements, settings)[1]
+
+
+def calibration_halves(
+    statements: LabelledStatements, settings: ProbeSettings
+) -> tuple[LabelledStatements, LabelledStatements]:
+    """Validation and test: halves of the statements that registered directions are not fitted on.
+
+    Where there are subgroups they are what is halved, and the groups of each half: whole groups were held out before.
+    """
+    held_out = statements.take(np.flatnonzero(split_statements(statements, settings).folds[0] == 0))
+    held_out = replace(held_out, groups=_finest(held_out), subgroups=None, split=None)
+    halves = group_folds(held_out.groups, held_out.labels, 2, seed=0)
+    return held_out.take(np.flatnonzero(halves == 0)), held_out.take(np.flatnonzero(halves == 1))
+
+
+def _finest(statements: LabelledStatements) -> Int64[np.ndarray, " n"]:
+    return statements.groups if statements.subgroups is None else statements.subgroups

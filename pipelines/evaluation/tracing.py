@@ -17,6 +17,7 @@ from pipelines.evaluation.significance import compare
 from pipelines.evaluation.suite import measure_tasks
 from pipelines.evaluation.tasks import Task
 from pipelines.sweep.unit import UnitResult
+from registry.errors import Mismatch
 from serving.model.language_model import LanguageModel
 
 FEWEST_CHECKPOINTS = 4
@@ -63,7 +64,13 @@ def trace_effects(
     for result in results:
         if not any(one.layer == layer for one in result.directions):
             continue
-        offset = torch.from_numpy(np.float32(length) * result.direction(layer).mass_mean.direction)
+        direction = result.direction(layer).mass_mean.direction
+        if len(direction) != model.d_model:
+            raise Mismatch(
+                f"{result.checkpoint.model} has d_model {len(direction)} and {model.checkpoint.model} has "
+                f"{model.d_model}; trace a series of the same width"
+            )
+        offset = torch.from_numpy(np.float32(length) * direction)
         (steered, *_) = measure_tasks(model, [task], offsets={layer: offset})
         yield TracedCheckpoint(
             dimension=subject.dimension.name,

@@ -3,12 +3,12 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelines.evaluation.calibration import CalibratedLayer
+from pipelines.evaluation.calibration import Calibrated
 from pipelines.figures.probing import ACCENT, CONTROL, FAINT, FLOOR
 from registry.calibration import PERPLEXITY_CAP
 
 
-def calibration_curve(title: str, found: CalibratedLayer) -> Figure:
+def calibration_curve(title: str, found: Calibrated) -> Figure:
     """Preference shift (above) and perplexity (below) by strength; the safe range is shaded."""
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
@@ -27,8 +27,12 @@ def calibration_curve(title: str, found: CalibratedLayer) -> Figure:
     _test_points(above, found)
     above.axhline(0, color=FAINT, linewidth=1)
     above.set_ylabel(f"preference shift, nats\n95 % interval (n = {found.curve[0].shift.n})")
-    above.set_title(f"{title}, layer {found.layer}", loc="left", fontsize=10)
-    below.plot(strengths, [one.perplexity_ratio for one in found.curve], "o-", color=ACCENT, markersize=3)
+    above.set_title(f"{title}, {found.candidate.label}, layer {found.layer}", loc="left", fontsize=10)
+    ratios = [one.perplexity for one in found.curve]
+    below.plot(strengths, [one.value for one in ratios], "o-", color=ACCENT, markersize=3)
+    below.fill_between(
+        strengths, [one.low for one in ratios], [one.high for one in ratios], color=ACCENT, alpha=0.2, linewidth=0
+    )
     below.axhline(PERPLEXITY_CAP, color=FLOOR, linewidth=1, label=f"cap, {PERPLEXITY_CAP} times the unsteered")
     below.set_yscale("log")
     for formatter in (below.yaxis.set_major_formatter, below.yaxis.set_minor_formatter):
@@ -42,7 +46,7 @@ def calibration_curve(title: str, found: CalibratedLayer) -> Figure:
     return figure
 
 
-def _test_points(axes: Axes, found: CalibratedLayer) -> None:
+def _test_points(axes: Axes, found: Calibrated) -> None:
     tested = found.tested
     spread = [[tested.shift.value - tested.shift.low], [tested.shift.high - tested.shift.value]]
     label = f"test (n = {tested.shift.n})"

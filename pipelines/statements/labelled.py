@@ -33,9 +33,13 @@ class LabelledStatements:
     """``train`` or ``test`` for each statement, where the user's file says so."""
     as_released: bool = False
     """A published file with its faults: texts that carry both labels are let through."""
+    subgroups: Int64[np.ndarray, " n"] | None = None
+    """What is halved and resampled among statements held out together, where groups are few: a city's claims, of
+    groups that are three countries with all their cities. Each lies within one group."""
 
     def __post_init__(self) -> None:
-        lengths = {len(self.texts), len(self.labels), len(self.groups), len(self.split or self.texts)}
+        finest = self.groups if self.subgroups is None else self.subgroups
+        lengths = {len(self.texts), len(self.labels), len(self.groups), len(self.split or self.texts), len(finest)}
         if len(lengths) > 1:
             raise InvalidInput(
                 f"{self.source} has {len(self.texts)} texts, {len(self.labels)} labels and {len(self.groups)} groups"
@@ -98,7 +102,10 @@ class LabelledStatements:
         """About ``limit`` statements in their order: whole groups, drawn at random until there are enough."""
         if limit <= 0 or limit >= self.n:
             return self
-        rows = whole_groups(self.groups, limit, seed)
+        return self.take(whole_groups(self.groups, limit, seed))
+
+    def take(self, rows: Int64[np.ndarray, " m"]) -> "LabelledStatements":
+        """The statements of ``rows``, in that order."""
         return LabelledStatements(
             dimension=self.dimension,
             texts=tuple(self.texts[row] for row in rows),
@@ -107,6 +114,7 @@ class LabelledStatements:
             source=self.source,
             split=tuple(self.split[row] for row in rows) if self.split else None,
             as_released=self.as_released,
+            subgroups=None if self.subgroups is None else self.subgroups[rows],
         )
 
     def to_frame(self) -> pd.DataFrame:

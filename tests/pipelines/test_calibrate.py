@@ -30,7 +30,8 @@ def arguments(series_directory, tmp_path, tracking, cache):
 def short_prose(monkeypatch):
     """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: sentences * 30)
+    for place in ("calibrating", "contending"):
+        monkeypatch.setattr(f"pipelines.{place}.held_out_sentences", lambda: sentences * 50)
 
 
 def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
@@ -83,6 +84,24 @@ def test_only_the_layers_tried_are_probed_unless_a_whole_sweep_was_made(argument
     assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
 
 
+def test_the_champion_may_be_of_any_method_and_any_registered_vector(arguments, capsys):
+    run_command(main, [*arguments, "--layers", "1,2", "--methods", "mass-mean,logistic"])
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
+    assert set(table[table["split"] == "validation"]["direction"]) == {"mass-mean", "logistic"}
+    assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "logistic", "random"}
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    tried = table[(table["split"] == "validation") & table["strength"].isin([2, 4]) & (table["perplexity_high"] <= 1.1)]
+    best = tried.loc[tried["shift"].idxmax()]
+    assert (champion.tags["method"], champion.layer) == (best["direction"], best["layer"])
+    assert "Not chosen on validation" in capsys.readouterr().out
+    reference = f"steer.mini.toxicity/{champion.version}"
+    assert run_command(main, [*arguments, "--methods", "none", "--vectors", reference]) == 0
+    again = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert again.version == champion.version
+    assert again.calibration.points == champion.calibration.points
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -91,6 +110,8 @@ def test_only_the_layers_tried_are_probed_unless_a_whole_sweep_was_made(argument
         (["--checkpoint", "all"], "checkpoint 'all' selects 3 trained checkpoints"),
         (["--checkpoint", "init"], "selects 0 trained checkpoints"),
         (["--checkpoint", "50"], "50"),
+        (["--methods", "none"], "nothing is to be calibrated for toxicity"),
+        (["--vectors", "steer.other.toxicity/1"], "is no vector of mini for toxicity; make one"),
     ],
 )
 def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, capsys):

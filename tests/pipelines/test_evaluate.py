@@ -59,7 +59,7 @@ def arguments(series, tmp_path, tracking, cache, packages, monkeypatch):
     cache.mkdir()
     (cache / "packages").symlink_to(packages)
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: sentences * 30)
+    monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: sentences * 50)
     rng = np.random.default_rng(0)
     openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(60)})
     rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]

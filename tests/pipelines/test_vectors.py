@@ -1,5 +1,7 @@
 """Vectors as a user makes them, on a tiny series and a real tracking store."""
 
+import dataclasses
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -8,16 +10,19 @@ import pytest
 from pipelines.activations import extract
 from pipelines.cli import run_command
 from pipelines.estimators.directions import METHODS
+from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.probe import main as probe
 from pipelines.statements.declared import choose_dimensions
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.settings import ProbeSettings
 from pipelines.vectors import main
-from registry.errors import NotFound
+from registry.errors import Mismatch, NotFound
 from registry.store import CheckpointStore, VectorStore
+from serving.catalog import require_belongs
 from serving.model.language_model import load
 from serving.model.sources import find_series
+from tests.conftest import tiny_llama
 
 FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 
@@ -103,6 +108,55 @@ def test_layers_may_be_the_champions(arguments):
     run_command(probe, [*arguments, "--layers", "1"])
     assert run_command(main, [*arguments, "--layers", "champion", "--methods", "lda", "--controls", "0"]) == 0
     assert (by_method()["lda"].layer, by_method().keys()) == (1, {"mass-mean", "lda"})
+
+
+@pytest.fixture
+def target_directory(tmp_path, word_tokenizer):
+    """A model of the series' shape with weights of its own, as fine-tuning would leave it."""
+    directory = tmp_path / "tuned"
+    tiny_llama(7).save_pretrained(directory)
+    word_tokenizer.save_pretrained(directory)
+    return directory
+
+
+def test_a_vector_of_a_checkpoint_is_made_for_another_model_and_says_so(arguments, series_directory, target_directory):
+    more = ["--layers", "2", "--checkpoints", "10", "--methods", "mass-mean,lda", "--target", str(target_directory)]
+    assert run_command(main, [*arguments, *more]) == 0
+    assert VectorStore().list("mini") == []
+    found = {one.tags["method"]: one for one in VectorStore().list("tuned", "toxicity")}
+    assert set(found) == {"mass-mean", "lda", "random", "shuffled"}
+    source, target = (load(find_series(str(one)).select("last")[0]) for one in (series_directory, target_directory))
+    data = arguments[arguments.index("--data") + 1]
+    statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
+    train = split_statements(statements, ProbeSettings(seeds=1)).folds[0] != 0
+    features = extract(target, statements.texts, layers=[2]).layer(2)[train]
+    for method in ("mass-mean", "lda"):
+        vector = VectorStore().load(found[method])
+        assert vector.scale == pytest.approx((features @ vector.direction).std(ddof=1), rel=1e-4)
+        assert (vector.lineage.model, vector.lineage.target) == ("mini", "tuned")
+        assert found[method].checkpoint_uri == CheckpointStore().get("mini", 10).uri
+        assert vector.lineage.target_digest == target.weights_digest != vector.lineage.weights_digest
+        assert VectorStore().load_probe(found[method]) is None
+        require_belongs(found[method], target)
+        vector.require_fits(model="tuned", d_model=target.d_model)
+        with pytest.raises(Mismatch, match="for tuned and the model served is mini"):
+            require_belongs(found[method], source)
+        with pytest.raises(Mismatch, match="transfer it to the model that is served"):
+            require_belongs(found[method], dataclasses.replace(target, weights_digest="0" * 64))
+    model = load(find_series(str(series_directory)).select("10")[0])
+    at_source = fit_mass_mean(extract(model, statements.texts, layers=[2]).layer(2)[train], statements.labels[train])
+    np.testing.assert_allclose(VectorStore().load(found["mass-mean"]).direction, at_source.direction, atol=1e-4)
+
+
+def test_only_models_of_one_architecture_take_a_vector(arguments, tmp_path, word_tokenizer, capsys):
+    from transformers import LlamaForCausalLM
+
+    config = tiny_llama().config
+    config.num_hidden_layers = 2
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "shallow")
+    word_tokenizer.save_pretrained(tmp_path / "shallow")
+    assert run_command(main, [*arguments, "--target", str(tmp_path / "shallow")]) == 2
+    assert "mini has layers 3 and the target shallow has 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,23 @@ import pytest
 import torch
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.estimators.mass_mean import MassMean
-from pipelines.evaluation.calibration import Effect, Texts, calibrate, recommend, safe_range, settings_to_measure
+from pipelines.evaluation.calibration import (
+    Candidate,
+    Effect,
+    Texts,
+    calibrate,
+    recommend,
+    safe_range,
+    settings_to_measure,
+)
 from serving.model.language_model import load
 from serving.model.sources import find_series
 
 
-def point(strength, ratio, low=0.1, value=None):
+def point(strength, ratio, low=0.1, value=None, spread=0.005):
     value = low + 0.1 if value is None else value
-    return Effect(1, strength, ratio, Estimate(value, low, value + 0.1, 50))
+    perplexity = Estimate(ratio, ratio - spread, ratio + spread, 60)
+    return Effect("mass-mean", 1, strength, perplexity, Estimate(value, low, value + 0.1, 50))
 
 
 def test_the_safe_range_ends_at_the_first_strength_beyond_the_cap():
@@ -29,6 +37,13 @@ def test_recommended_is_the_largest_shift_that_is_certain_and_cheap():
     assert recommend([point(-2, 1.0, value=5.0), point(2, 1.0, low=-0.01)]) == 0
 
 
+def test_a_cost_that_may_be_beyond_a_tenth_is_not_recommended():
+    curve = [point(1, 1.02, value=0.3), point(2, 1.09, value=0.6, spread=0.02)]
+    assert recommend(curve) == 1
+    assert curve[1].is_cheap
+    assert not curve[1].is_surely_cheap
+
+
 @pytest.fixture
 def model(series_directory):
     return load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
@@ -41,35 +56,34 @@ def texts(model):
     return Texts.measured(model, statements, labels, np.arange(8) // 2, ["the city of Paris is in France ."] * 3)
 
 
-def towards(model, word, other, scale):
+def towards(model, word, other, scale, layer=2, label="mass-mean"):
     """At the last layer of a model with tied embeddings this direction raises ``word`` against ``other``."""
     ids = model.tokenizer.convert_tokens_to_ids([word, other])
     difference = (
         model.network.get_input_embeddings().weight[ids[0]] - model.network.get_input_embeddings().weight[ids[1]]
     )
-    unit = (difference / difference.norm()).numpy()
-    return MassMean(unit, 1.0, scale, 0.0)
+    return Candidate(label, layer, (difference / difference.norm()).numpy(), scale)
 
 
 def test_a_direction_that_must_work_is_chosen_over_its_opposite_and_beats_random_ones(model):
     good = towards(model, "kind", "cruel", 0.02)
-    bad = towards(model, "cruel", "kind", 0.02)
+    bad = towards(model, "cruel", "kind", 0.02, layer=1)
     measured = []
-    found = calibrate(model, {1: bad, 2: good}, texts(model), texts(model), on_setting=lambda: measured.append(1))
+    found = calibrate(model, [bad, good], texts(model), texts(model), on_setting=lambda: measured.append(1))
     assert found.layer == 2
     assert found.low < 0 < found.recommended <= found.high
-    assert found.tested.works
+    assert found.works
     assert found.beats_random
     assert [one.strength for one in found.curve] == sorted(one.strength for one in found.curve)
     shifts = [one.shift.value for one in found.curve]
     assert shifts == sorted(shifts)
-    assert len(measured) <= settings_to_measure(2)
+    assert len(measured) <= settings_to_measure([bad, good])
 
 
 def test_a_direction_that_does_the_opposite_is_recommended_at_no_strength(model):
-    found = calibrate(model, {2: towards(model, "cruel", "kind", 0.02)}, texts(model), texts(model))
+    found = calibrate(model, [towards(model, "cruel", "kind", 0.02)], texts(model), texts(model))
     assert found.recommended == 0
-    assert not found.tested.works
+    assert not found.works
     assert not found.beats_random
 
 
@@ -84,6 +98,15 @@ def test_offsets_have_the_length_of_the_strength_in_standard_deviations(model, m
         return real(model, given, offsets, **options)
 
     monkeypatch.setattr(calibration, "likelihoods", spy)
-    calibrate(model, {0: towards(model, "kind", "cruel", 0.5)}, texts(model), texts(model))
+    calibrate(model, [towards(model, "kind", "cruel", 0.5, layer=0)], texts(model), texts(model))
     lengths = {round(length, 3) for _, length in seen}
     assert lengths == {round(0.5 * abs(strength), 3) for strength in (*calibration.CURVE, 2.0)}
+
+
+def test_of_several_methods_the_best_is_chosen_and_the_others_are_told_on_test(model):
+    good, bad = towards(model, "kind", "cruel", 0.02, label="lda"), towards(model, "cruel", "kind", 0.02)
+    found = calibrate(model, [bad, good], texts(model), texts(model))
+    assert found.candidate is good
+    (other,) = found.others
+    assert other.label == "mass-mean"
+    assert other.shift.value < 0 < found.tested.shift.value

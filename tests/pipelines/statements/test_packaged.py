@@ -3,9 +3,11 @@ import re
 import numpy as np
 import pytest
 
+from pipelines.evaluation.held_out import calibration_halves
 from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
 from pipelines.statements.packaged import SOURCES, packaged_statements
 from pipelines.statements.splits import group_folds
+from pipelines.sweep.settings import ProbeSettings
 from registry.dimensions import DIMENSIONS
 from registry.errors import UnknownName
 
@@ -54,6 +56,19 @@ def test_neither_city_nor_country_of_a_tested_claim_was_fitted_on():
         tested = {name for row in np.flatnonzero(folds == fold) for name in names[row]}
         # Words such as South or United belong to several countries.
         assert len(seen & tested) <= 8
+
+
+def test_a_citys_claims_are_a_subgroup_within_its_region():
+    statements = packaged_statements("reliability")
+    assert statements.subgroups is not None
+    assert packaged_statements("toxicity").subgroups is None
+    cities = [re.match(r"(?:The city of )?(\w+)", text).group(1) for text in statements.texts]
+    n = len(set(cities))
+    assert len(set(zip(cities, statements.subgroups, strict=True))) == len(set(statements.subgroups)) == n
+    assert len(set(zip(statements.subgroups, statements.groups, strict=True))) == n
+    validation, test = (set(one.groups) for one in calibration_halves(statements, ProbeSettings()))
+    assert min(len(validation), len(test)) >= 20
+    assert validation.isdisjoint(test)
 
 
 def test_a_dimension_without_packaged_data_is_refused():
