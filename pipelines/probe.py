@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--delete-after-use", default="false", help="true deletes each downloaded checkpoint when done [%(default)s]")
     add("--keep-activations", default="false", help="true keeps activations, a file a unit, in the cache [%(default)s]")
     add("--executor", default="local", help="local, or ray: units on a Ray cluster [%(default)s]")
-    add("--address", default="local", help="of the Ray cluster: local, auto, host:port, ray://host:port [%(default)s]")
+    add("--address", default="local", help="of the Ray cluster: local, auto or host:port [%(default)s]")
     return parser
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_every_service_tells_its_health_and_waits_for_those_before_it():
 
 def test_commands_exist_and_the_service_can_read_its_settings():
     for name in ("tracking", "service"):
-        assert shutil.which(SERVICES[name]["command"][0])
+        assert shutil.which(SERVICES[name]["command"][0], path=str(Path(sys.executable).parent))
     environment = {key: value for key, value in SERVICES["service"]["environment"].items() if "${" not in value}
     settings = read_settings({**environment, "TRUSTTRACE_API_KEYS": "a", "TRUSTTRACE_ADMIN_KEY": "b"})
     assert settings.mlflow_ui == "http://127.0.0.1:5000"

@@ -1,7 +1,9 @@
 """A Ray cluster: joined or started, and how many actors it has room for."""
 
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +24,13 @@ ANSWER_SECONDS = 5.0
 def connected(address: str, threads: int) -> Iterator[None]:
     """A connection to the cluster at ``address``, given up afterwards.
 
-    ``local`` starts a cluster on this machine and ends it, ``auto`` joins the one that runs on it, ``host:port`` and
-    ``ray://host:port`` join another. Workers compute with ``threads`` threads.
+    ``local`` starts a cluster on this machine and ends it, ``auto`` joins the one that runs on it, ``host:port`` joins
+    another. Workers compute with ``threads`` threads.
     Raises ``Unavailable`` where there is no cluster.
     """
     if address not in ("local", "auto"):
         _require_answer(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -43,9 +46,11 @@ def connected(address: str, threads: int) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ImportError, TimeoutError, RayError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Unavailable(
-            f"no Ray cluster could be joined at address={address} ({reason}); start one with `ray start --head`, or "
-            "give address=local"
+            f"no Ray cluster could be joined at address={address} ({reason}); start one with `ray start --head`, with "
+            "the RAY_AUTH_MODE and token that this process has, or give address=local"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray took it, and a run that is ended has to say so in MLflow
     try:
         yield
     finally:
@@ -59,9 +64,11 @@ def _environment(threads: int) -> dict[str, str]:
 
 def _require_answer(address: str) -> None:
     """Ray itself takes a minute to say that nobody answers."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     reason = "it is not of the form host:port"
-    if host in ("localhost", "127.0.0.1", "::1") and not address.startswith("ray://"):
+    if address.startswith("ray://"):
+        host, reason = "", "Ray's client is not supported, so run the command on a node of the cluster"
+    if host in ("localhost", "127.0.0.1", "::1"):
         host = ray.util.get_node_ip_address()  # where Ray will look, and wait for minutes
     if host and port.isdigit():
         try:
@@ -70,7 +77,7 @@ def _require_answer(address: str) -> None:
         except (OSError, OverflowError) as error:
             reason = str(error)
     raise Unavailable(
-        f"no Ray cluster answers at address={address}: {reason}; give local, auto, host:port or ray://host:port"
+        f"no Ray cluster answers at address={address}: {reason}; give local, auto or host:port"
     )
 
 
