@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-ray check bench endurance ui clean
+.PHONY: help setup demo serve test test-ray test-vllm check bench bench-vllm endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/installed ## a virtual environment with the pinned requirements
 $(VENV)/installed: conda.yaml pyproject.toml
@@ -65,6 +65,20 @@ test-ray: ## the tests of executor=ray, in an environment of their own
 	  $$(sed -n 's/^ray = \["\(.*\)"\]/\1/p' pyproject.toml)
 	. $(VENV)-ray/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/sweep/test_ray_executor.py
 
+# What comes beside torch for pictures and sound is built for another torch, and would keep transformers from loading.
+$(VENV)-vllm/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-vllm
+	sed -n '/^vllm = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml > $(VENV)-vllm/requirements.txt
+	. $(VENV)-vllm/bin/activate && pip install --quiet --disable-pip-version-check -r $(VENV)-vllm/requirements.txt
+	. $(VENV)-vllm/bin/activate && pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+test-vllm: $(VENV)-vllm/installed ## the engine vllm against the slot engine, on vLLM's build for CPUs
+	. $(VENV)-vllm/bin/activate && OMP_NUM_THREADS=1 pytest -q -W default tests/vllm
+
+bench-vllm: $(VENV)-vllm/installed ## throughput of the engine vllm beside the slot engine's
+	. $(VENV)-vllm/bin/activate && python -m tests.bench_vllm
+
 # They want older libraries than ours, so they get a Python of their own.
 $(VENV)-peers/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-peers
@@ -79,4 +93,4 @@ endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damage
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
@@ -13,7 +13,9 @@ from registry.store import CheckpointStore, VectorStore
 from serving.catalog import Catalog
 from serving.engine.base import Engine
 from serving.engine.slot_engine import SlotEngine
-from serving.model.language_model import LanguageModel, load
+from serving.engine.vllm_engine import VllmEngine, norms_read
+from serving.engine.vllm_version import installed_release, require_tested
+from serving.model.language_model import LanguageModel, described, load
 from serving.model.sources import find_series
 from serving.model.steering_bank import residual_norms
 from serving.settings import Settings
@@ -122,13 +124,30 @@ class ServedModel:
 
     def _loaded(self) -> Running:
         settings = self.settings
-        model = load(find_checkpoint(settings), precision=settings.precision, device=settings.device)
-        norms = residual_norms(model)
-        engine = SlotEngine(model, slots=settings.slots, queue_limit=settings.queue_limit, window=settings.window)
+        model, engine, norms = started(settings)
         catalog = Catalog(model, self._connect, self._shared)
         catalog.refresh()
         catalog.follow(settings.poll)
         return Running(model, engine, catalog, norms, int(time.time()))
+
+
+def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, float]]:
+    """The model to serve, the engine that the settings name, and ``residual_norms``."""
+    checkpoint = find_checkpoint(settings)
+    size: Any = {"slots": settings.slots, "queue_limit": settings.queue_limit, "window": settings.window}
+    if settings.engine == "slots":
+        model = load(checkpoint, precision=settings.precision, device=settings.device)
+        norms = residual_norms(model)
+        return model, SlotEngine(model, **size), norms
+    if settings.device != "auto":
+        raise InvalidInput(
+            f"TRUSTTRACE_DEVICE is {settings.device} and TRUSTTRACE_ENGINE vllm, which takes the devices that "
+            "CUDA_VISIBLE_DEVICES shows; leave the device at auto"
+        )
+    require_tested(installed_release())
+    model = described(checkpoint, precision=settings.precision)
+    engine = VllmEngine(model, arguments=settings.vllm_arguments, **size)
+    return model, engine, norms_read(model, engine)
 
 
 def find_checkpoint(settings: Settings) -> Checkpoint:

@@ -1,13 +1,16 @@
 """What the service is told by its environment, read once."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from registry.errors import InvalidInput
 from serving.model.language_model import Precision
+
+EngineName = Literal["slots", "vllm"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Settings:
     | `TRUSTTRACE_CHECKPOINT` | `last` | which checkpoint of a series: `first`, `last`, a step or a revision |
     | `TRUSTTRACE_PRECISION` | `auto` | `bfloat16` where the hardware computes in it, else `float32`; or either by name |
     | `TRUSTTRACE_DEVICE` | `auto` | `cpu`, `cuda`, `cuda:1` |
+    | `TRUSTTRACE_ENGINE` | `slots` | what generates: `slots`, the engine of this repository, or `vllm` |
+    | `TRUSTTRACE_VLLM_ARGUMENTS` | none | vLLM's own arguments, a JSON object such as `{"tensor_parallel_size": 2}` |
     | `TRUSTTRACE_WORKERS` | `1` | processes that answer on the one port, each with a model of its own |
     | `TRUSTTRACE_SLOTS` | `16` | requests that run at once, in each worker |
     | `TRUSTTRACE_QUEUE_LIMIT` | `64` | requests that may wait, in each worker; beyond them 429 |
@@ -48,6 +53,8 @@ class Settings:
     checkpoint: str = "last"
     precision: Precision = "auto"
     device: str = "auto"
+    engine: EngineName = "slots"
+    vllm_arguments: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
     slots: int = 16
     queue_limit: int = 64
@@ -114,10 +121,23 @@ def _flag(variable: str, text: str) -> bool:
     return known[text.lower()]
 
 
-def _precision(variable: str, text: str) -> str:
-    if text not in get_args(Precision):
-        raise InvalidInput(f"{variable} is {text!r} and must be one of {', '.join(get_args(Precision))}")
-    return text
+def _one_of(kind: Any) -> Callable[[str, str], str]:
+    def read(variable: str, text: str) -> str:
+        if text not in get_args(kind):
+            raise InvalidInput(f"{variable} is {text!r} and must be one of {', '.join(get_args(kind))}")
+        return text
+
+    return read
+
+
+def _object(variable: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{variable} is {text!r} and must be a JSON object")
+    return found
 
 
 def _address(variable: str, text: str) -> str:
@@ -148,8 +168,10 @@ _READERS: Mapping[str, Callable[[str, str], Any]] = {
     "model": _text,
     "model_name": _text,
     "checkpoint": _text,
-    "precision": _precision,
+    "precision": _one_of(Precision),
     "device": _text,
+    "engine": _one_of(EngineName),
+    "vllm_arguments": _object,
     "workers": _whole(1),
     "slots": _whole(1),
     "queue_limit": _whole(0),

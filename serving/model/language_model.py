@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from registry.checkpoints import Checkpoint
@@ -94,6 +94,24 @@ def load(
     if device_map is None:
         network = network.to(target)
     return LanguageModel(network.eval().requires_grad_(False), tokenizer, checkpoint, digest)
+
+
+def described(checkpoint: Checkpoint, *, precision: Precision = "auto", device: str = "auto") -> LanguageModel:
+    """All of a checkpoint but its weights: the network is on the meta device, for an engine that loads them itself.
+
+    Raises what ``load`` raises, and ``InvalidInput`` for a random initialisation, which no file holds.
+    """
+    if checkpoint.is_random_init:
+        raise InvalidInput(f"{checkpoint.label} of {checkpoint.model} is a random initialisation, and no file holds it")
+    files = locate(checkpoint)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(files.directory), dtype=_dtype(precision, _device(device))
+        )
+    with suppress(OSError):
+        network.generation_config = GenerationConfig.from_pretrained(files.directory)
+    tokenizer = AutoTokenizer.from_pretrained(files.directory)
+    return LanguageModel(network.eval(), tokenizer, checkpoint, files.digest())
 
 
 def release(model: LanguageModel) -> None:

@@ -1,0 +1,262 @@
+"""The engine over vLLM against the slot engine and the plainest loop, in float32 on vLLM's build for CPUs."""
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from transformers import GenerationConfig
+
+from registry.errors import InvalidInput, Mismatch
+from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
+from serving.engine.slot_engine import SlotEngine
+from serving.model.steering_bank import SteeringBank, VectorStrength, residual_norms
+from tests.serving.engine.small_models import live_vector, naive_tokens, prompts, request
+
+MIXTURE = [(), (2.0,), (0.0, -3.0), (1.0, 1.0, 1.0), (), (0.0, 0.0, 6.0), (-4.0, 2.5), (3.5,), (9.0, 9.0), ()]
+
+
+def bank(version="1"):
+    """Three vectors at two layers."""
+    rows = enumerate((("toxicity", 0), ("privacy", 1), ("fairness", 1)))
+    seed = 10 * int(version)
+    vectors = tuple(live_vector(name, layer, version, seed=seed + row, d_model=64) for row, (name, layer) in rows)
+    return SteeringBank("small", 64, vectors, {one.dimension: row for row, one in enumerate(vectors)})
+
+
+def asked(prompt, strengths=(), version="1", **sampling):
+    return request(prompt, strengths, bank(version), **sampling)
+
+
+def completions(engine, requests):
+    return [generation.result(120) for generation in [engine.submit(one) for one in requests]]
+
+
+def tokens(engine, requests):
+    return [one.tokens for one in completions(engine, requests)]
+
+
+def test_a_mixed_batch_has_the_slot_engines_tokens_text_and_counts(model, engine):
+    requests = [asked(prompt, strengths) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)]
+    found = completions(engine, requests)
+    with SlotEngine(model, slots=4) as slots:
+        expected = completions(slots, requests)
+    assert [one.tokens for one in found] == [one.tokens for one in expected]
+    assert [one.tokens for one in found] == [naive_tokens(model, one) for one in requests]
+    assert [one.text for one in found] == [one.text for one in expected]
+    assert [one.finished for one in found] == [one.finished for one in expected]
+    plain = tokens(engine, [asked(one.prompt_tokens) for one in requests])
+    assert [one.tokens != other for one, other in zip(found, plain, strict=True)] == [any(one) for one in MIXTURE]
+
+
+@pytest.mark.parametrize("prompt", ["none", "last", "all"])
+@pytest.mark.parametrize("generation", ["none", "all"])
+def test_each_phase_is_steered_on_its_own(model, engine, prompt, generation):
+    given = [VectorStrength(0, 5.0, prompt, generation), VectorStrength(1, -4.0, "none", "all")]
+    one = asked(range(20, 45), given)
+    completion = engine.submit(one).result(60)
+    assert completion.tokens == naive_tokens(model, one)
+    assert completion.finished.steered_prompt == {"none": 0, "last": 1, "all": 25}[prompt]
+
+
+LONG = [number % 90 for number in range(3, 99)]
+"""Three blocks of vLLM's cache."""
+
+
+def test_unsteered_answers_are_bit_identical_after_steered_ones_with_the_same_prompt(engine):
+    """With the cache on: once it holds the prompt as it was unsteered, and once it has held it steered alone."""
+    for prompt in (LONG, LONG[::-1]):
+        plain, steered = (asked(prompt, given, top_logprobs=5) for given in ((), [VectorStrength(0, 6.0, "all")]))
+        if prompt == LONG:
+            before = completions(engine, [plain])[0]
+            between = completions(engine, [steered])[0]
+        else:
+            between = completions(engine, [steered])[0]
+            before = completions(engine, [plain])[0]
+        after = completions(engine, [plain])[0]
+        assert before.tokens != between.tokens
+        assert (after.text, after.events) == (before.text, before.events)
+
+
+def test_without_the_salt_they_would_not_be(model, engine, monkeypatch):
+    """The trap itself: what the salt is for, shown by taking it away."""
+    prompt = [(7 * number) % 90 for number in range(96)]
+    plain, steered = asked(prompt), asked(prompt, [VectorStrength(0, 6.0, "all")])
+    generate = engine.process.generate
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.process, "generate", lambda given, how, **_: generate(given, how, ""))
+        tokens(engine, [steered])
+        poisoned = tokens(engine, [plain])[0]
+    assert poisoned != naive_tokens(model, plain)
+    other = asked(prompt[1:])
+    tokens(engine, [asked(prompt[1:], [VectorStrength(0, 6.0, "all")])])
+    assert tokens(engine, [other])[0] == naive_tokens(model, other)
+
+
+def test_requests_keep_the_bank_that_they_began_with_while_banks_are_swapped_under_load(model, engine):
+    """Four banks of three vectors take turns on four rows: requests of different banks run together, or wait."""
+    requests = [
+        asked(prompt, (4.0, 2.0, -1.0)[: 1 + number % 3], str(1 + number % 4))
+        for number, prompt in enumerate(prompts(24, seed=5))
+    ]
+    assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
+
+
+def test_the_same_seed_draws_the_same_tokens_whatever_runs_beside(engine):
+    seeded = [asked(prompt, max_tokens=20, temperature=1.0, top_p=0.9, seed=7) for prompt in prompts(3)]
+    alone = [tokens(engine, [one])[0] for one in seeded]
+    crowd = [asked(prompt, (2.0,), temperature=1.3) for prompt in prompts(5, seed=3)]
+    assert tokens(engine, [*seeded, *crowd])[:3] == alone
+    unseeded = asked(prompts(1)[0], max_tokens=20, temperature=1.0)
+    assert len({tokens(engine, [unseeded])[0] for _ in range(3)}) == 3
+
+
+def test_log_probabilities_are_the_slot_engines(model, engine):
+    requests = [asked(range(5), strengths, top_logprobs=3) for strengths in ((), (3.0, 1.0))]
+    requests.append(asked(range(5), top_logprobs=0, temperature=1.0, seed=3))
+    found = completions(engine, requests)
+    with SlotEngine(model) as slots:
+        expected = completions(slots, requests[:2])
+    for one, other in zip(found, expected, strict=False):
+        for event, same in zip(one.events, other.events, strict=True):
+            assert event.logprob == pytest.approx(same.logprob, abs=1e-3)
+            assert [top.token for top in event.top] == [top.token for top in same.top]
+            assert [top.text for top in event.top] == [top.text for top in same.top]
+            assert [top.logprob for top in event.top] == pytest.approx([top.logprob for top in same.top], abs=1e-3)
+    assert all(event.logprob is not None and not event.top for event in found[2].events)
+    with pytest.raises(EngineStopped, match="InvalidInput|top_logprobs"):
+        completions(engine, [asked([1], top_logprobs=21)])
+
+
+def test_an_answer_ends_at_a_stop_text_the_models_end_or_its_room(model, engine, monkeypatch):
+    first = naive_tokens(model, asked(range(5)))
+    stop = f"w{first[2]} w{first[3]}"
+    stopped = completions(engine, [asked(range(5), stop=(stop,))])[0]
+    assert (stopped.tokens, stopped.finished.reason) == (first[:4], "stop")
+    assert stopped.text == f" w{first[0]} w{first[1]} "
+    monkeypatch.setattr(engine, "_ends", frozenset([first[5]]))
+    ended, went_on = completions(engine, [asked(range(5)), asked(range(5), ignore_eos=True)])
+    assert (ended.tokens, ended.finished.reason) == (first[:6], "stop")
+    assert ended.text == "".join(f" w{token}" for token in first[:5])
+    assert (went_on.tokens, went_on.finished.reason) == (first, "length")
+    full = completions(engine, [asked([1] * (engine.window - 2), ignore_eos=True)])[0]
+    assert (full.finished.generated_tokens, full.finished.reason) == (2, "length")
+
+
+def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
+    requests = [asked(prompt, strengths, max_tokens=60) for prompt, strengths in zip(prompts(6), MIXTURE, strict=False)]
+    generations = [engine.submit(one) for one in requests]
+    generations[5].cancel()  # it waits still
+    while not generations[0]._events:
+        time.sleep(0.001)
+    generations[0].cancel()
+    found = [generation.result(60) for generation in generations]
+    assert found[0].finished.reason == found[5].finished.reason == "cancelled"
+    assert 1 <= len(found[0].tokens) < 60
+    assert found[5].finished.generated_tokens == found[5].finished.steered_prompt == 0
+    for row in range(1, 5):
+        assert found[row].tokens == naive_tokens(model, requests[row])
+    assert engine.stats().active == engine.stats().queued == 0
+
+
+def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
+    async def read(one):
+        generation = engine.submit(one)
+        events = [event async for event in generation]
+        return tuple(event.token for event in events), "".join(event.text for event in events)
+
+    async def read_all(requests):
+        return await asyncio.gather(*(read(one) for one in requests))
+
+    requests = [asked(prompt, strengths) for prompt, strengths in zip(prompts(6), MIXTURE, strict=False)]
+    streamed = asyncio.run(read_all(requests))
+    assert streamed == [(one.tokens, one.text) for one in completions(engine, requests)]
+
+
+def test_hidden_states_are_the_plain_models_while_steered_answers_run(model, engine):
+    sequences = [list(range(5)), [7], LONG]
+    with SlotEngine(model) as slots:
+        expected = slots.hidden_states(sequences, [0, 2]).result(60)
+    generations = [engine.submit(asked(LONG, (6.0, 6.0), max_tokens=25)) for _ in range(3)]
+    found = engine.hidden_states(sequences, [0, 2]).result(60)
+    for generation in generations:
+        generation.result(60)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for layer in one:
+            np.testing.assert_allclose(one[layer], other[layer], atol=1e-4 * np.abs(other[layer]).max())
+    with pytest.raises(Mismatch, match="layer 3"):
+        engine.hidden_states([[1]], [3])
+
+
+def test_norms_are_those_that_the_weights_give(model, engine):
+    from serving.engine.vllm_engine import norms_read
+    from serving.model.language_model import described
+
+    without_weights = described(model.checkpoint, precision="float32")
+    assert without_weights.network.get_input_embeddings().weight.device.type == "meta"
+    assert (without_weights.d_model, without_weights.n_layers) == (model.d_model, model.n_layers)
+    found = norms_read(without_weights, engine)
+    assert found == pytest.approx(residual_norms(model), rel=1e-4)
+
+
+def test_what_cannot_be_run_is_refused_at_the_door(model, engine):
+    with pytest.raises(PromptTooLong, match="200 tokens and the window 128"):
+        engine.submit(asked([1] * 200))
+    with pytest.raises(InvalidInput, match="token 96 does not exist"):
+        engine.submit(asked([1, 96]))
+    with pytest.raises(Mismatch, match="d_model 32, and the model is small with 64"):
+        engine.submit(request([1], bank=SteeringBank("small", 32)))
+    many = tuple(live_vector(f"d{number}", seed=number, d_model=64) for number in range(5))
+    with pytest.raises(InvalidInput, match="steers by 5 vectors and the engine has rows for 4"):
+        engine.submit(request([1], (1.0,) * 5, SteeringBank("small", 64, many)))
+
+
+def test_a_full_queue_says_when_to_return(engine):
+    generations = []
+    with pytest.raises(QueueFull, match="64 requests wait already"):
+        for _ in range(100):
+            generations.append(engine.submit(asked(range(9), max_tokens=60)))
+    assert len(generations) >= 68
+    threads = [threading.Thread(target=one.cancel) for one in generations]
+    for thread in threads:
+        thread.start()
+    for one in generations:
+        assert one.result(60).finished.reason in ("cancelled", "length")
+
+
+def test_workers_hooked_every_layer(engine):
+    (facts,) = engine._on_loop(engine.process.facts()).result()
+    assert facts["layers"] == [0, 1, 2]
+    assert "cpu" in facts["runner"]
+
+
+def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
+    """An engine of its own: torch.compile on, a model whose end of text is declared, then drained and closed."""
+    from serving.engine.vllm_engine import VllmEngine
+
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    first = naive_tokens(model, asked(range(5)))
+    ending = replace(model)
+    ending.network.generation_config = GenerationConfig(eos_token_id=[first[5]])
+    engine = VllmEngine(ending, slots=4)
+    (facts,) = engine._on_loop(engine.process.facts()).result()
+    assert facts["compiled"] != "NONE"
+    requests = [
+        asked(prompt, strengths, ignore_eos=True) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)
+    ]
+    assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
+    assert completions(engine, [asked(range(5))])[0].finished.reason == "stop"
+    stats = engine.stats()
+    assert stats.generated_tokens_total == 10 * 12 + 6
+    assert 1 < stats.mean_batch <= 4
+    running = [engine.submit(asked(range(9), (1.0,), max_tokens=40, ignore_eos=True)) for _ in range(6)]
+    assert not engine.drain(0.0)
+    with pytest.raises(EngineStopped, match="shutting down"):
+        engine.submit(asked([1]))
+    assert engine.drain(60)
+    assert {one.result(1).finished.reason for one in running} == {"length"}
+    engine.close()
+    engine.close()
