@@ -1,6 +1,7 @@
 """vLLM itself: how it is started, asked and stopped. Its names appear here and in ``vllm_worker`` alone."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ class VllmProcess:
             llm.output_handler.cancel()
             await asyncio.gather(llm.output_handler, return_exceptions=True)
         await asyncio.to_thread(llm.shutdown)
+        del llm
+        gc.collect()  # it refers to itself, and what it does when it is deleted must not come after Python's own end
 
     async def facts(self) -> list[dict[str, Any]]:
         """What each worker hooked into."""

@@ -26,7 +26,7 @@ def require_added(plan: SteeringPlan) -> None:
     lacking = sorted(frozenset(getattr(plan, "operations", ())) - OPERATIONS)
     if lacking:
         raise InvalidInput(
-            f"the engine vllm cannot do {', '.join(lacking)}; it can do {', '.join(sorted(OPERATIONS))}; use the "
+            f"the engine vllm cannot do {', '.join(lacking)}, only {', '.join(sorted(OPERATIONS))}; use the "
             "engine slots"
         )
 

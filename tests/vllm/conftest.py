@@ -19,8 +19,12 @@ def pytest_collection_modifyitems(items):
 
 
 def saved(model, directory):
-    """A model of ``small_models``, as a checkpoint on disk."""
+    """A model of ``small_models``, as a checkpoint on disk, whose tokenizer finds more than one token in a sentence."""
+    from tokenizers.pre_tokenizers import Whitespace
+
     from registry.checkpoints import Checkpoint
+
+    model.tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
 
     model.network.save_pretrained(directory)
     model.tokenizer.save_pretrained(directory)

@@ -138,5 +138,5 @@ def test_arguments_that_would_break_steering_are_refused(name):
 
 def test_operations_beyond_adding_are_refused_by_name():
     require_added(plan(small_bank(), [VectorStrength(0, 1.0)]))
-    with pytest.raises(InvalidInput, match="vllm cannot do project, when; it can do add"):
+    with pytest.raises(InvalidInput, match="vllm cannot do project, when, only add; use the engine slots"):
         require_added(SimpleNamespace(operations=frozenset({"add", "project", "when"})))
