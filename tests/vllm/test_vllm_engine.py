@@ -1,6 +1,7 @@
 """The engine over vLLM against the slot engine and the plainest loop, in float32 on vLLM's build for CPUs."""
 
 import asyncio
+import os
 import threading
 import time
 from dataclasses import replace
@@ -260,3 +261,16 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     assert {one.result(1).finished.reason for one in running} == {"length"}
     engine.close()
     engine.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers want a core each")
+def test_tensor_parallel_workers_steer_alike(model, monkeypatch):
+    from serving.engine.vllm_engine import VllmEngine
+
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{first}|{second}")
+    requests = [asked(prompt, strengths) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)]
+    with VllmEngine(model, slots=4, arguments={"tensor_parallel_size": 2, "enforce_eager": True}) as engine:
+        facts = engine._on_loop(engine.process.facts()).result()
+        assert [one["layers"] for one in facts] == [[0, 1, 2]] * 2
+        assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
