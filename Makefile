@@ -77,7 +77,7 @@ test-vllm: $(VENV)-vllm/installed ## the engine vllm against the slot engine, on
 	. $(VENV)-vllm/bin/activate && OMP_NUM_THREADS=1 pytest -q -W default tests/vllm
 
 bench-vllm: $(VENV)-vllm/installed ## throughput of the engine vllm beside the slot engine's
-	. $(VENV)-vllm/bin/activate && python -m tests.bench_vllm
+	. $(VENV)-vllm/bin/activate && python -m tests.bench.vllm
 
 # They want older libraries than ours, so they get a Python of their own.
 $(VENV)-peers/installed: pyproject.toml
