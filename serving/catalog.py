@@ -25,13 +25,16 @@ class Loaded:
     """A vector that can be steered with, and what lies beside it."""
 
     vector: LiveVector
-    probe: LinearProbe | None
     experiment_id: str | None
     """Where the run is in MLflow's UI."""
 
     @property
     def registered(self) -> RegisteredVector:
         return self.vector.registered
+
+    @property
+    def probe(self) -> LinearProbe | None:
+        return self.vector.probe
 
 
 @dataclass(frozen=True)
@@ -199,15 +202,16 @@ class Catalog:
             return self._load(registered)
         if known.registered == registered:
             return known
-        return replace(known, vector=LiveVector(registered, known.vector.vector))
+        return replace(known, vector=replace(known.vector, registered=registered))
 
     def _load(self, registered: RegisteredVector) -> Loaded:
         store, width = self.store(), self._model.d_model
         require_belongs(registered, self._model)
         try:
-            vector = LiveVector(registered, store.load(registered, d_model=width))
+            probe = store.load_probe(registered, d_model=width)
+            vector = LiveVector(registered, store.load(registered, d_model=width), probe)
             vector.vector.require_fits(model=self._model.checkpoint.model, d_model=width)
-            return Loaded(vector, store.load_probe(registered, d_model=width), store.experiment_id(registered))
+            return Loaded(vector, store.experiment_id(registered))
         except TrustTraceError:
             raise
         except Exception as error:  # whatever an artifact store raises for a file that is gone

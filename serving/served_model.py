@@ -15,9 +15,9 @@ from serving.engine.base import Engine
 from serving.engine.slot_engine import SlotEngine
 from serving.engine.vllm_engine import VllmEngine, norms_read
 from serving.engine.vllm_version import installed_release, require_tested
+from serving.model.doses import residual_norms
 from serving.model.language_model import LanguageModel, described, load
 from serving.model.sources import find_series
-from serving.model.steering_bank import residual_norms
 from serving.settings import Settings
 from serving.shared_state import SharedState
 
@@ -61,13 +61,13 @@ class ServedModel:
         self._loader.start()
 
     @property
-    def defaults(self) -> Mapping[str, float]:
-        """Strengths of requests that name none; replaced whole, in every worker."""
-        return self._shared.current().strengths
+    def defaults(self) -> Mapping[str, Any]:
+        """What requests inherit, as ``PUT /v1/steering/default`` takes it; replaced whole, in every worker."""
+        return self._shared.current().default
 
     @defaults.setter
-    def defaults(self, strengths: Mapping[str, float]) -> None:
-        self._shared.update(lambda changes: replace(changes, strengths=strengths))
+    def defaults(self, default: Mapping[str, Any]) -> None:
+        self._shared.update(lambda changes: replace(changes, default=default))
 
     @property
     def status(self) -> Status:

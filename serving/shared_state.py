@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from registry.errors import Unavailable
 
@@ -17,8 +18,8 @@ logger = logging.getLogger(__name__)
 class Changes:
     """What differs from how the service was started."""
 
-    strengths: Mapping[str, float] = field(default_factory=dict)
-    """Of requests that name none, by dimension."""
+    default: Mapping[str, Any] = field(default_factory=dict)
+    """Steering that requests inherit, as JSON has it."""
     vectors: tuple[str, ...] = ()
     """Versions that are live beside the champions, such as ``steer.tiny.toxicity/3``."""
 
@@ -39,7 +40,7 @@ class SharedState:
             found = self._path.stat()
             if (found.st_ino, found.st_mtime_ns) != self._read_at:
                 content = json.loads(self._path.read_text())
-                self._changes = Changes(content["strengths"], tuple(content["vectors"]))
+                self._changes = Changes(content["default"], tuple(content["vectors"]))
                 self._read_at = found.st_ino, found.st_mtime_ns
         except FileNotFoundError:
             pass
@@ -57,7 +58,7 @@ class SharedState:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 changed = change(self.current())
                 scratch = self._path.with_suffix(".new")
-                scratch.write_text(json.dumps({"strengths": dict(changed.strengths), "vectors": list(changed.vectors)}))
+                scratch.write_text(json.dumps({"default": dict(changed.default), "vectors": list(changed.vectors)}))
                 os.replace(scratch, self._path)
                 self._changes = changed
         except OSError as error:

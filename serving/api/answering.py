@@ -8,13 +8,14 @@ from typing import Any
 from fastapi import Request
 
 from registry.errors import TrustTraceError
+from serving.api.dosing import Limits
 from serving.api.errors import ApiError, as_reply, require_model
 from serving.api.generating import completions, events, submit_all
 from serving.api.openai_objects import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
 from serving.api.prompts import Tokens, chat_tokens, prompt_tokens
 from serving.api.record import RequestRecord
 from serving.api.schemas import Answered, ChatRequest, CompletionRequest, Sampled
-from serving.api.steering import Limits, Resolved, Resolver
+from serving.api.steering import Resolved, Resolver
 from serving.engine.base import Completion, Finished, Generation, Sampling
 from serving.served_model import Running, ServedModel
 
@@ -34,15 +35,14 @@ class Answer:
     def told(self, ended: Sequence[Finished]) -> Json:
         """The reply's ``steering``."""
         self.record.ended(ended)
-        return self.steering.told(
-            sum(one.steered_prompt for one in ended), sum(one.steered_generation for one in ended)
-        )
+        return self.steering.told(ended)
 
 
 def resolver(served: ServedModel, running: Running) -> Resolver:
     """Everything that a request's steering is resolved against, at this moment."""
     limits = Limits(running.norms, served.settings.dose_limit)
-    return Resolver(running.catalog.live, running.catalog.health, limits, served.defaults)
+    live, health = running.catalog.live, running.catalog.health
+    return Resolver(live, health, limits, served.defaults, running.engine.operations)
 
 
 def begin(served: ServedModel, body: Answered, record: RequestRecord) -> Answer:

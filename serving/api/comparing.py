@@ -40,7 +40,7 @@ class Comparison:
                 "text": one.text,
                 "finish_reason": one.finished.reason,
                 "usage": usage([one.finished]),
-                "steering": setting.told(one.finished.steered_prompt, one.finished.steered_generation),
+                "steering": setting.told([one.finished]),
             }
             for index, (one, setting) in enumerate(zip(found, self.settings, strict=True))
         ]

@@ -13,7 +13,7 @@ from serving.api.prompts import has_chat
 from serving.api.record import RequestRecord
 from serving.api.replies import Answer, ModelInfo, ModelList
 from serving.api.schemas import Answered, ChatRequest, CompletionRequest
-from serving.api.steering_info import dimension_info
+from serving.api.steering_info import default_told, dimension_info
 from serving.served_model import Running, ServedModel
 
 router = APIRouter(tags=["OpenAI"])
@@ -77,6 +77,7 @@ def _model_info(served: ServedModel, running: Running) -> dict[str, Any]:
             "layers": list(live.bank.layers),
             "n_layers": language_model.n_layers,
             "d_model": language_model.d_model,
-            "default": dict(served.defaults),
+            "operations": sorted(running.engine.operations),
+            "default": default_told(served),
         },
     }

@@ -81,7 +81,10 @@ class RequestRecord:
         if self.first_token is not None:
             line["first_token_seconds"] = round(self.first_token, 4)
         if self.applied:
-            line["steering"] = {f"{one['vector']}/{one['version']}": one["strength"] for one in self.applied}
+            line["steering"] = {
+                f"{one['vector']}/{one['version']}": one.get("strength", {"target": one.get("target")})
+                for one in self.applied
+            }
         if self.keeps_texts and self.asked_model:
             line |= {"prompt": self.prompt, "answers": self.answers}
         return line

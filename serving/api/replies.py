@@ -4,6 +4,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from serving.model.steering_bank import Bound
+
+
+class TokensSteered(BaseModel):
+    prompt: int
+    generation: int
+
+
+class AppliedCondition(BaseModel):
+    """Only tokens were steered at which P(trustworthy) by the vector's probe was below the threshold."""
+
+    probe_below: float
+    probe_layer: int
+
 
 class AppliedVector(BaseModel):
     """One vector that steered an answer, and where it came from."""
@@ -15,17 +29,22 @@ class AppliedVector(BaseModel):
     checkpoint: str
     step: int
     layers: list[int]
-    strength: float
+    op: Literal["add", "project"]
+    strength: float | None = None
+    """What was added, in standard deviations."""
+    target: float | None = None
+    """Where the projection was brought, in standard deviations from the fitting activations' mean."""
     requested: float | None = None
     """What was asked for, where it was clamped."""
+    bound: Bound | None = None
+    limit: list[float] | None = None
+    """The furthest moves down and up of a projection, in standard deviations: never beyond the vector's range."""
+    when: AppliedCondition | None = None
     relative_dose: float
-    """Length of the offset, as a share of the median length of the layer's hidden states."""
+    """Length of the longest offset, as a share of the median length of the layer's hidden states."""
     apply: dict[str, str]
-
-
-class TokensSteered(BaseModel):
-    prompt: int
-    generation: int
+    tokens_steered: TokensSteered | None = None
+    """Of a projection or a condition: the tokens that it did move. The last token of an answer is never read."""
 
 
 class AppliedSteering(BaseModel):
@@ -131,6 +150,8 @@ class DimensionInfo(BaseModel):
     recommended: list[float]
     hard: list[float]
     calibrated: bool
+    probe_layer: int | None
+    """Where the probe reads that a condition asks; a vector without one cannot be steered conditionally."""
     vector: VectorInfo | None
     problem: str | None
     """Why the dimension has no live vector, where it should have one."""
@@ -182,7 +203,12 @@ class ProbeReply(BaseModel):
 
 
 class Defaults(BaseModel):
+    """What requests inherit in dimensions of which they say nothing."""
+
     strengths: dict[str, float]
+    targets: dict[str, float]
+    bound: Bound | None
+    when: dict[str, float] | None
 
 
 class Health(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serving.model.steering_bank import GenerationScope, PromptScope
+from serving.model.steering_bank import Bound, GenerationScope, PromptScope
 
 OnExceed = Literal["reject", "clamp", "warn"]
 
@@ -24,31 +24,56 @@ class Apply(Request):
     generation: GenerationScope = "all"
 
 
+class Condition(Request):
+    """Steer a token only where the vector's registered probe finds P(trustworthy) below a threshold."""
+
+    probe_below: float = Field(0.5, gt=0, le=1)
+
+
 class VectorChoice(Request):
     """A live vector by its registry reference, such as ``steer.smollm2.privacy/2`` or ``…@champion``."""
 
     ref: str = Field(max_length=300)
-    strength: float
+    op: Literal["add", "project"] = "add"
+    strength: float | None = None
+    """What ``add`` adds, in standard deviations."""
+    target: float | None = None
+    """Where ``project`` brings the projection: standard deviations from the fitting activations' mean."""
+    bound: Bound | None = None
+    """Whether ``project`` moves to the target from both sides (``exactly``, the default) or from one."""
+    when: Condition | None = None
+    """Which tokens; all of them where there is no condition."""
     layers: list[int] | None = Field(None, max_length=16)
     """A vector is valid at the layer where it was fitted; naming another is an error."""
     apply: Apply = Apply()
 
 
-class Steering(Request):
-    """``strengths`` by dimension through the champions, ``vectors`` by reference."""
+class ByDimension(Request):
+    """Through the champions: dimensions to add to, dimensions to project, and how."""
 
     strengths: Strengths = {}
+    targets: Strengths = {}
+    """Dimension → where its projection is brought, in standard deviations from the fitting activations' mean."""
+    bound: Bound | None = None
+    """Of every target; ``exactly`` unless said otherwise."""
+    when: Condition | None = None
+    """Of every strength and target here."""
+
+
+class Steering(ByDimension):
+    """``strengths`` and ``targets`` by dimension through the champions, ``vectors`` by reference."""
+
     vectors: list[VectorChoice] = Field([], max_length=64)
     on_exceed: OnExceed = "reject"
     """What happens to a strength beyond its range."""
 
 
 SteeringChoice = Steering | Literal["off"] | None
-"""``null`` and ``{}`` inherit the server's default strengths, given strengths override them, ``"off"`` clears them."""
+"""``null`` and ``{}`` inherit the server's default, what is given overrides it by dimension, ``"off"`` clears it."""
 
 
-class DefaultStrengths(Request):
-    strengths: Strengths
+class DefaultSteering(ByDimension):
+    """PUT /v1/steering/default."""
 
 
 class VectorReference(Request):

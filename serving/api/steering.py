@@ -1,69 +1,17 @@
 """From what a request says about steering to a plan on the live bank, and what is told about it afterwards."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
-from registry.errors import CorruptFile, Mismatch, UnknownName, unknown_name
+from registry.errors import CorruptFile, InvalidInput, Mismatch, UnknownName, unknown_name
 from registry.registered import CHAMPION, RegisteredVector
-from serving.api.errors import DoseExceeded, InvalidSteering, NotServing, VectorMismatch, VectorNotFound
-from serving.api.schemas import Apply, OnExceed, Steering, SteeringChoice, VectorChoice
+from serving.api.dosing import Applied, Limits, bounded, bounded_together
+from serving.api.errors import InvalidSteering, NotServing, VectorMismatch, VectorNotFound
+from serving.api.schemas import ByDimension, Condition, Steering, SteeringChoice, VectorChoice
 from serving.catalog import Live, Loaded, RegistryHealth
-from serving.model.steering_bank import SteeringPlan, VectorStrength, plan, relative_dose
-
-RECOMMENDED = 2.0
-"""How far an uncalibrated vector is recommended to be used, in standard deviations."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """The strengths at which one vector may be used, and those at which it should be."""
-
-    low: float
-    high: float
-    recommended: tuple[float, float]
-    calibrated: bool
-
-    def __contains__(self, strength: float) -> bool:
-        return self.low <= strength <= self.high
-
-    def clamp(self, strength: float) -> float:
-        return min(max(strength, self.low), self.high)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """By what strengths are bounded on the model that is served."""
-
-    norms: Mapping[int, float]
-    """Median length of hidden states, by layer."""
-    dose: float
-    """Longest offset of an uncalibrated vector, as a share of that."""
-
-    def range_of(self, one: Loaded) -> Range:
-        """The calibrated range of a version, where it was calibrated; else as far as its offset stays within limits."""
-        try:
-            calibration = one.registered.calibration
-        except CorruptFile:
-            calibration = None
-        if calibration is not None:
-            best = calibration.recommended
-            return Range(calibration.low, calibration.high, (min(0.0, best), max(0.0, best)), True)
-        furthest = self.dose / one.vector.relative_dose(1.0, self.norms)
-        usual = min(RECOMMENDED, furthest)
-        return Range(-furthest, furthest, (-usual, usual), False)
-
-
-@dataclass(frozen=True)
-class Applied:
-    """One vector of a request, as it is used."""
-
-    one: Loaded
-    strength: float
-    requested: float
-    apply: Apply
-    param: str
-    """The field of the request that asked for it."""
+from serving.engine.base import Finished, Operation
+from serving.model.steering_bank import SteeringPlan, VectorTarget, plan
 
 
 @dataclass(frozen=True)
@@ -72,13 +20,29 @@ class Resolved:
 
     plan: SteeringPlan
     applied: tuple[dict[str, Any], ...]
+    rows: tuple[int, ...]
+    """Of the bank, one for each of what is applied."""
     warnings: tuple[str, ...]
 
-    def told(self, prompt: int, generation: int) -> dict[str, Any]:
-        """The reply's ``steering``, with how many tokens of each phase were steered."""
-        steered = {"prompt": prompt, "generation": generation}
-        found = {"applied": list(self.applied), "fingerprint": self.plan.fingerprint, "tokens_steered": steered}
+    def told(self, ended: Sequence[Finished]) -> dict[str, Any]:
+        """The reply's ``steering``, with how many tokens of each phase were steered in these answers."""
+        moves = {move.row for move in self.plan.moves}
+        applied = [
+            {**one, "tokens_steered": _moved(row, ended)} if row in moves else one
+            for row, one in zip(self.rows, self.applied, strict=True)
+        ]
+        steered = {
+            "prompt": sum(one.steered_prompt for one in ended),
+            "generation": sum(one.steered_generation for one in ended),
+        }
+        found = {"applied": applied, "fingerprint": self.plan.fingerprint, "tokens_steered": steered}
         return {**found, "warnings": list(self.warnings)} if self.warnings else found
+
+
+def _moved(row: int, ended: Sequence[Finished]) -> dict[str, int]:
+    """Tokens that one move did move."""
+    counts = [one.moved.get(row, (0, 0)) for one in ended]
+    return {"prompt": sum(prompt for prompt, _ in counts), "generation": sum(answer for _, answer in counts)}
 
 
 @dataclass(frozen=True)
@@ -88,19 +52,23 @@ class Resolver:
     live: Live
     health: RegistryHealth
     limits: Limits
-    defaults: Mapping[str, float]
+    defaults: Mapping[str, Any]
+    """As ``PUT /v1/steering/default`` takes it."""
+    operations: frozenset[Operation] = frozenset(get_args(Operation))
+    """What the engine can do."""
 
     def resolve(self, choice: SteeringChoice, param: str = "steering") -> Resolved:
         """Raises ``InvalidSteering``, ``VectorNotFound``, ``VectorMismatch``, ``DoseExceeded`` or ``NotServing``."""
         spec = Steering(vectors=[]) if choice is None or choice == "off" else choice
-        strengths = {} if choice == "off" else {**self.defaults, **spec.strengths}
+        defaults = ByDimension() if choice == "off" else ByDimension.model_validate(self.defaults)
         warnings: list[str] = []
-        wanted = [*self._by_dimension(strengths, param), *self._by_reference(spec.vectors, param)]
+        wanted = [*self._by_dimension(spec, defaults, param), *self._by_reference(spec.vectors, param)]
         _require_each_once(wanted)
-        used = [self._bounded(one, spec.on_exceed, warnings) for one in wanted]
-        used = self._bounded_together(used, spec.on_exceed, warnings)
-        steering = self._plan(used)
-        return Resolved(steering, tuple(self._told(one) for one in used if one.strength), tuple(warnings))
+        used = [bounded(one, self.limits, spec.on_exceed, warnings) for one in wanted]
+        used = bounded_together(used, self.limits, self._plan, spec.on_exceed, warnings)
+        acting = [one for one in used if one.move().reach]
+        rows = tuple(self._row(one) for one in acting)
+        return Resolved(self._plan(acting), tuple(map(self._told, acting)), rows, tuple(warnings))
 
     def champion(self, dimension: str, param: str) -> Loaded:
         found = self.live.champion(dimension)
@@ -123,10 +91,35 @@ class Resolver:
         if not self.health.reached:
             raise NotServing(f"steering is not possible yet: {self.health.problem or 'the registry is being read'}")
 
-    def _by_dimension(self, strengths: Mapping[str, float], param: str) -> Iterator[Applied]:
-        for dimension, strength in strengths.items():
-            place = f"{param}.strengths.{dimension}"
-            yield Applied(self.champion(dimension, place), strength, strength, Apply(), place)
+    def _by_dimension(self, spec: ByDimension, defaults: ByDimension, param: str) -> Iterator[Applied]:
+        """What the request says of dimensions, and what it inherits for the others."""
+        own = spec.strengths.keys() | spec.targets.keys()
+        inherited = ByDimension(
+            strengths={name: value for name, value in defaults.strengths.items() if name not in own},
+            targets={name: value for name, value in defaults.targets.items() if name not in own},
+            bound=spec.bound or defaults.bound,
+            when=spec.when or defaults.when,
+        )
+        every = (inherited, spec)
+        for name in spec.strengths.keys() & spec.targets.keys():
+            message = f"{name} has both a strength and a target; give one of them"
+            raise InvalidSteering(message, param=f"{param}.targets.{name}")
+        if spec.bound is not None and not any(one.targets for one in every):
+            raise InvalidSteering("bound is of targets, and there is none; give targets", param=f"{param}.bound")
+        if spec.when is not None and not any(one.strengths or one.targets for one in every):
+            message = "when is of strengths and targets, and there are none; give some, or say when of each vector"
+            raise InvalidSteering(message, param=f"{param}.when")
+        for one in every:
+            for dimension, strength in one.strengths.items():
+                place = f"{param}.strengths.{dimension}"
+                found = self.champion(dimension, place)
+                yield Applied(found, strength, strength, place, below=self._below(found, one.when, f"{param}.when"))
+            for dimension, target in one.targets.items():
+                place = f"{param}.targets.{dimension}"
+                self._require_able("project", place)
+                found = self.champion(dimension, place)
+                below = self._below(found, one.when, f"{param}.when")
+                yield Applied(found, target, target, place, below=below, bound=one.bound or "exactly")
 
     def _by_reference(self, choices: list[VectorChoice], param: str) -> Iterator[Applied]:
         for index, choice in enumerate(choices):
@@ -136,7 +129,28 @@ class Resolver:
             if choice.layers is not None and choice.layers != own:
                 message = f"{one.vector.reference} was fitted at layer {own[0]} and is asked for at {choice.layers}"
                 raise InvalidSteering(f"{message}; leave layers out", param=f"{place}.layers")
-            yield Applied(one, choice.strength, choice.strength, choice.apply, f"{place}.strength")
+            name, amount = _amount(choice, place)
+            if choice.op == "project":
+                self._require_able("project", f"{place}.op")
+            below = self._below(one, choice.when, f"{place}.when")
+            bound = (choice.bound or "exactly") if choice.op == "project" else None
+            yield Applied(one, amount, amount, f"{place}.{name}", choice.apply, below, bound)
+
+    def _below(self, one: Loaded, when: Condition | None, param: str) -> float | None:
+        """The threshold of a condition, once it is certain that it can be asked."""
+        if when is None:
+            return None
+        self._require_able("when", param)
+        try:
+            one.vector.usable_probe()
+        except InvalidInput as error:
+            raise InvalidSteering(str(error), param=param) from error
+        return when.probe_below
+
+    def _require_able(self, operation: Operation, param: str) -> None:
+        if operation not in self.operations:
+            able = ", ".join(sorted(self.operations))
+            raise InvalidSteering(f"the engine of this service cannot do {operation}; it can do {able}", param=param)
 
     def _referenced(self, reference: str, param: str) -> Loaded:
         name, _, alias = reference.partition("@")
@@ -149,53 +163,15 @@ class Resolver:
             raise VectorNotFound(message, param=param)
         return found
 
-    def _bounded(self, one: Applied, on_exceed: OnExceed, warnings: list[str]) -> Applied:
-        allowed, reference = self.limits.range_of(one.one), one.one.vector.reference
-        if one.strength in allowed:
-            low, high = allowed.recommended
-            if not low <= one.strength <= high:
-                warnings.append(f"{reference}: strength {one.strength:g} is beyond the recommended {low:g} to {high:g}")
-            return one
-        kind = "calibrated" if allowed.calibrated else "uncalibrated"
-        message = (
-            f"strength {one.strength:g} on {reference} is beyond its {kind} range, {allowed.low:.3g} to "
-            f"{allowed.high:.3g}"
-        )
-        if on_exceed == "reject":
-            raise DoseExceeded(f"{message}; lower it, or set on_exceed to clamp or warn", param=one.param)
-        warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
-        return replace(one, strength=allowed.clamp(one.strength)) if on_exceed == "clamp" else one
+    def _row(self, one: Applied) -> int:
+        return list(self.live.loaded).index(one.one.vector.reference)
 
-    def _bounded_together(self, used: list[Applied], on_exceed: OnExceed, warnings: list[str]) -> list[Applied]:
-        """Vectors of one layer add up: their sum may be no longer than the limit, or the longest of them may be."""
-        for layer, dose in relative_dose(self._plan(used), self.limits.norms).items():
-            here = [one for one in used if one.one.vector.layer == layer and one.strength]
-            alone = [one.one.vector.relative_dose(one.strength, self.limits.norms) for one in here]
-            most = max(self.limits.dose, *alone)
-            if len(here) < 2 or dose <= most * (1 + 1e-6):
-                continue
-            message = f"the strengths at layer {layer} add up to a relative dose of {dose:.3g}, over {most:.3g}"
-            if on_exceed == "reject":
-                param = here[0].param.rpartition(".strength")[0]
-                raise DoseExceeded(f"{message}; lower them, or set on_exceed to clamp or warn", param=param)
-            warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
-            if on_exceed == "clamp":
-                share = most / dose
-                used = [replace(one, strength=one.strength * share) if one in here else one for one in used]
-        return used
-
-    def _plan(self, used: list[Applied]) -> SteeringPlan:
-        rows = {one.reference: row for row, one in enumerate(self.live.bank.vectors)}
-        strengths = [
-            VectorStrength(rows[one.one.vector.reference], one.strength, one.apply.prompt, one.apply.generation)
-            for one in used
-        ]
-        return plan(self.live.bank, strengths)
+    def _plan(self, used: Sequence[Applied]) -> SteeringPlan:
+        return plan(self.live.bank, [one.move(self._row(one)) for one in used])
 
     def _told(self, used: Applied) -> dict[str, Any]:
-        registered = used.one.registered
-        clamped = {} if used.strength == used.requested else {"requested": used.requested}
-        return {
+        registered, probe = used.one.registered, used.one.probe
+        found = {
             "dimension": registered.dimension,
             "vector": registered.name,
             "version": registered.version,
@@ -203,11 +179,31 @@ class Resolver:
             "checkpoint": registered.checkpoint_uri.removeprefix("models:/"),
             "step": registered.checkpoint_step,
             "layers": [registered.layer],
-            "strength": used.strength,
-            **clamped,
-            "relative_dose": round(used.one.vector.relative_dose(used.strength, self.limits.norms), 6),
-            "apply": used.apply.model_dump(),
+            "op": "add" if used.bound is None else "project",
+            used.name: used.amount,
         }
+        if used.amount != used.requested:
+            found["requested"] = used.requested
+        move = used.move()
+        if isinstance(move, VectorTarget):
+            found |= {"bound": move.bound, "limit": [round(one, 6) for one in move.moves]}
+        if used.below is not None and probe is not None:
+            found["when"] = {"probe_below": used.below, "probe_layer": probe.layer}
+        return {**found, "relative_dose": round(used.dose(self.limits), 6), "apply": used.apply.model_dump()}
+
+
+def _amount(choice: VectorChoice, place: str) -> tuple[str, float]:
+    """The field that the operation goes by, and its value. Raises ``InvalidSteering`` for fields of the other one."""
+    adds = choice.op == "add"
+    foreign = {"target": choice.target, "bound": choice.bound} if adds else {"strength": choice.strength}
+    for field, value in foreign.items():
+        if value is not None:
+            other = "project" if adds else "add"
+            raise InvalidSteering(f"{field} is of op {other}, and op is {choice.op}", param=f"{place}.{field}")
+    name, amount = ("strength", choice.strength) if adds else ("target", choice.target)
+    if amount is None:
+        raise InvalidSteering(f"op {choice.op} needs a {name}, in standard deviations", param=f"{place}.{name}")
+    return name, amount
 
 
 def _require_each_once(wanted: list[Applied]) -> None:
@@ -215,7 +211,7 @@ def _require_each_once(wanted: list[Applied]) -> None:
     for one in wanted:
         reference = one.one.vector.reference
         if reference in seen:
-            message = f"{reference} is asked for twice, by {seen[reference]} and {one.param}; give one strength"
+            message = f"{reference} is asked for twice, by {seen[reference]} and {one.param}; name it once"
             raise InvalidSteering(message, param=one.param)
         seen[reference] = one.param
 

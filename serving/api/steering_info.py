@@ -3,7 +3,10 @@
 from typing import Any
 
 from registry.dimensions import DIMENSIONS
-from serving.api.steering import Range, Resolver, vector_info
+from serving.api.dosing import Range
+from serving.api.schemas import DefaultSteering
+from serving.api.steering import Resolver, vector_info
+from serving.served_model import ServedModel
 
 UNIT = "standard deviations of the fitting activations' projections on the vector"
 SIGN = "positive is more trustworthy"
@@ -15,6 +18,7 @@ def dimension_info(name: str, resolver: Resolver) -> dict[str, Any]:
     found, known = live.champion(name), DIMENSIONS.get(name)
     allowed = Range(0.0, 0.0, (0.0, 0.0), False) if found is None else resolver.limits.range_of(found)
     problem = live.refused.get(name)
+    probe = None if found is None else found.vector.probe
     return {
         "dimension": name,
         "meaning": known.meaning if known else "",
@@ -25,6 +29,12 @@ def dimension_info(name: str, resolver: Resolver) -> dict[str, Any]:
         "recommended": list(allowed.recommended),
         "hard": [allowed.low, allowed.high],
         "calibrated": allowed.calibrated,
+        "probe_layer": None if probe is None else probe.layer,
         "vector": None if found is None else vector_info(found.registered, live),
         "problem": None if problem is None else str(problem),
     }
+
+
+def default_told(served: ServedModel) -> dict[str, Any]:
+    """What requests inherit, every field of it."""
+    return DefaultSteering.model_validate(served.defaults).model_dump()

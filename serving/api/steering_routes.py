@@ -25,9 +25,9 @@ from serving.api.replies import (
     VectorInfo,
     VectorList,
 )
-from serving.api.schemas import CompareRequest, DefaultStrengths, Steering, ValidateRequest, VectorReference
+from serving.api.schemas import CompareRequest, DefaultSteering, Steering, ValidateRequest, VectorReference
 from serving.api.steering import vector_info
-from serving.api.steering_info import dimension_info
+from serving.api.steering_info import default_told, dimension_info
 from serving.served_model import Running, ServedModel
 
 router = APIRouter(tags=["steering"])
@@ -138,22 +138,22 @@ def validate(body: ValidateRequest, served: Served, running: Loaded) -> JSONResp
 
 @router.get("/v1/steering/default", responses={200: {"model": Defaults}, **documented()})
 def default(served: Served) -> JSONResponse:
-    """Strengths of requests that say nothing of a dimension."""
-    return JSONResponse({"strengths": dict(served.defaults)})
+    """What requests are steered by in dimensions of which they say nothing."""
+    return JSONResponse(default_told(served))
 
 
 @router.put("/v1/steering/default", responses={200: {"model": Defaults}, **documented(404, 409, 422, 503)})
-def set_default(body: DefaultStrengths, served: Served, running: Loaded) -> JSONResponse:
-    """Replace them, unless the live vectors refuse them (admin key)."""
+def set_default(body: DefaultSteering, served: Served, running: Loaded) -> JSONResponse:
+    """Replace it, unless the live vectors refuse it (admin key)."""
     _require_appliable(body, served, running)
-    served.defaults = dict(body.strengths)
-    return JSONResponse({"strengths": dict(served.defaults)})
+    served.defaults = body.model_dump(exclude_defaults=True)
+    return JSONResponse(default_told(served))
 
 
-def _require_appliable(body: DefaultStrengths, served: ServedModel, running: Running) -> None:
+def _require_appliable(body: DefaultSteering, served: ServedModel, running: Running) -> None:
     bare = resolver(served, running)
     try:
-        replace(bare, defaults={}).resolve(Steering(strengths=body.strengths, vectors=[]), "")
+        replace(bare, defaults={}).resolve(Steering(**dict(body), vectors=[]), "")
     except ApiError as error:
         error.param = (error.param or "").removeprefix(".") or None
         raise
@@ -163,7 +163,7 @@ def _require_appliable(body: DefaultStrengths, served: ServedModel, running: Run
 def clear_default(served: Served) -> JSONResponse:
     """Go back to no steering by default (admin key)."""
     served.defaults = {}
-    return JSONResponse({"strengths": {}})
+    return JSONResponse(default_told(served))
 
 
 @router.post(

@@ -3,17 +3,20 @@
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float32
 
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
-from serving.model.steering_bank import SteeringPlan
+from serving.model.steering_bank import PHASES, SteeringPlan, VectorTarget
+
+Operation = Literal["add", "project", "when"]
+"""Add an offset, bring a projection to a target, and do either only where the vector's probe fires."""
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -72,6 +75,23 @@ def _require(name: str, value: object, holds: bool, rule: str) -> None:
         raise InvalidInput(f"{name} is {value!r} and must be {rule}")
 
 
+def operations_of(plan: SteeringPlan) -> frozenset[Operation]:
+    """What an engine must be able to do for this plan."""
+    found: set[Operation] = {"add"} if any(plan.steers(phase) for phase in PHASES) else set()
+    for move in plan.moves:
+        found.add("project" if isinstance(move, VectorTarget) else "add")
+        if move.below is not None:
+            found.add("when")
+    return frozenset(found)
+
+
+def require_operations(plan: SteeringPlan, able: frozenset[Operation]) -> None:
+    """Raise ``InvalidInput`` unless an engine that is ``able`` to do so much can carry out ``plan``."""
+    lacking = sorted(operations_of(plan) - able)
+    if lacking:
+        raise InvalidInput(f"this engine cannot do {', '.join(lacking)}; it can do {', '.join(sorted(able))}")
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     prompt_tokens: tuple[int, ...]
@@ -113,6 +133,9 @@ class Finished:
     steered_generation: int
     error: str = ""
     """What went wrong, when the reason is ``error``."""
+    moved: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Tokens of prompt and answer that each move of the plan did move, by its row in the bank. The last token of an
+    answer is drawn and never read, so no move meets it."""
 
 
 @dataclass(frozen=True)
@@ -235,9 +258,14 @@ class Engine(Protocol):
     def window(self) -> int:
         """Tokens that a prompt and its answer may have together."""
 
+    @property
+    def operations(self) -> frozenset[Operation]:
+        """What of steering this engine can do."""
+
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request. Raises ``QueueFull``, ``PromptTooLong``, ``EngineStopped``, or ``InvalidInput`` for tokens
-        that the vocabulary lacks. An answer ends with reason ``length`` where the window is full.
+        that the vocabulary lacks and for operations that the engine lacks (``require_operations``). An answer ends
+        with reason ``length`` where the window is full.
         """
 
     def hidden_states(

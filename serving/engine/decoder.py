@@ -16,7 +16,8 @@ from serving.engine.attention import SLOTS
 from serving.engine.packing import packed
 from serving.engine.slot_cache import SlotCache, Span, TokenBatch
 from serving.model.language_model import LanguageModel
-from serving.model.residual_stream import recording, steering
+from serving.model.moving import LayerMoves, moving
+from serving.model.residual_stream import recording
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 STRETCHED_ROPES = frozenset({"dynamic", "longrope"})
@@ -63,7 +64,12 @@ class SlotDecoder:
         return self.model.network
 
     def forward(
-        self, tokens: Sequence[int], batch: TokenBatch, rows: Sequence[int], offsets: Mapping[int, Tensor]
+        self,
+        tokens: Sequence[int],
+        batch: TokenBatch,
+        rows: Sequence[int],
+        offsets: Mapping[int, Tensor],
+        moves: Sequence[LayerMoves] = (),
     ) -> Float[Tensor, "rows vocabulary"]:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
         device = self.model.device
@@ -71,7 +77,7 @@ class SlotDecoder:
         if len(tokens) <= MANY_TOKENS:
             torch.set_num_threads(self._step_threads)
         self.cache.begin(batch)
-        with torch.inference_mode(), steering(self._network, offsets):
+        with torch.inference_mode(), moving(self._network, offsets, moves):
             output = self._network(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=batch.positions[None],

@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress, repeat
 from typing import Any
 
 import torch
@@ -12,17 +13,21 @@ from torch import Tensor
 from serving.engine.base import Finished, FinishReason, Generation, TokenEvent, TokenLogprob
 from serving.engine.slot_cache import Span
 from serving.engine.text import TextStream
+from serving.model.moving import LayerMoves, LayerVectors, Wanted, wanted
 from serving.model.steering_bank import PHASES, Phase, SteeringPlan
 
 Offsets = dict[tuple[int, Phase], Tensor]
 """What steers a token of a phase at a layer; nothing where there is no entry."""
 
+Moves = Mapping[tuple[int, Phase], tuple[LayerVectors, Wanted]]
+"""What moves a token of a phase at a layer by its own hidden states; nothing where there is no entry."""
+
 
 class Running:
     """A generation and its state. Every method belongs to the engine's thread."""
 
-    def __init__(self, generation: Generation, offsets: Offsets, tokenizer: Any) -> None:
-        self.generation, self.offsets = generation, offsets
+    def __init__(self, generation: Generation, offsets: Offsets, moves: Moves, tokenizer: Any) -> None:
+        self.generation, self.offsets, self.moves = generation, offsets, moves
         self.request = generation.request
         self.sampling = self.request.sampling
         self.prompt = self.request.prompt_tokens
@@ -30,6 +35,9 @@ class Running:
         """Tokens whose keys and values are in the slot."""
         self.tokens: list[int] = []
         self.began = time.monotonic()
+        self._moved = {move.row: [0, 0] for move in generation.request.plan.moves}
+        self._moved_alone = [0, 0]
+        """Tokens of prompt and answer that moves did move, and no plain strength."""
         self._random = random.Random(self.sampling.seed)
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer, self.prompt, self.sampling.stop)
@@ -69,8 +77,24 @@ class Running:
         self.generation.add(self._event(token, text, logprobs))
         return "stop" if stopped else "length" if full else None
 
+    def count(self, phase: Phase, rows: Iterable[int]) -> None:
+        """A token of this phase was moved along these rows of the bank."""
+        answer = phase == "generation"
+        for row in rows:
+            self._moved[row][answer] += 1
+        self._moved_alone[answer] += not self.request.plan.steers(phase)
+
     def finish(self, reason: FinishReason, error: str = "") -> None:
-        self.generation.finish(finished(self.generation, reason, self.cached, len(self.tokens), error))
+        plain = finished(self.generation, reason, self.cached, len(self.tokens), error)
+        prompt, answer = self._moved_alone
+        self.generation.finish(
+            replace(
+                plain,
+                steered_prompt=plain.steered_prompt + prompt,
+                steered_generation=plain.steered_generation + answer,
+                moved={row: (prompt, answer) for row, (prompt, answer) in self._moved.items()},
+            )
+        )
 
     def _event(self, token: int, text: str, logprobs: tuple[float, list[tuple[int, float]]] | None) -> TokenEvent:
         if logprobs is None:
@@ -104,3 +128,33 @@ def offsets_by_layer(tokens: Sequence[tuple[Offsets, Phase]], nothing: Tensor) -
     """
     layers = sorted({layer for offsets, phase in tokens for layer, found in offsets if found == phase})
     return {layer: torch.stack([offsets.get((layer, phase), nothing) for offsets, phase in tokens]) for layer in layers}
+
+
+def moves_of(plan: SteeringPlan, vectors: Mapping[int, LayerVectors]) -> Moves:
+    """By layer and phase; ``vectors`` has those of the plan's bank at every layer with a move."""
+    found = {(layer, phase): (one, wanted(plan, one, phase)) for layer, one in vectors.items() for phase in PHASES}
+    return {key: (one, wants) for key, (one, wants) in found.items() if wants is not None}
+
+
+def moves_by_layer(tokens: Sequence[tuple[Running, Phase]]) -> list[LayerMoves]:
+    """The moves of a step, those of one bank at one layer together."""
+    found: dict[int, tuple[LayerVectors, list[int], list[Wanted]]] = {}
+    for place, (one, phase) in enumerate(tokens):
+        for (_, of), (vectors, wants) in one.moves.items():
+            if of == phase:
+                _, places, every = found.setdefault(id(vectors), (vectors, [], []))
+                places.append(place)
+                every.append(wants)
+    return [LayerMoves(*one) for one in found.values()]
+
+
+def count_moves(tokens: Sequence[tuple[Running, Phase]], moves: Sequence[LayerMoves]) -> None:
+    """Once the step has run: tell every request which of its tokens were moved."""
+    rows: dict[int, list[int]] = {}
+    for one in moves:
+        for place, hits in zip(one.tokens, one.moved.tolist(), strict=True):
+            if any(hits):
+                rows.setdefault(place, []).extend(compress(one.vectors.rows, hits))
+    for place, moved in rows.items():
+        running, phase = tokens[place]
+        running.count(phase, moved)

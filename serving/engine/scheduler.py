@@ -9,11 +9,12 @@ from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
 from serving.engine.decoder import SlotDecoder
-from serving.engine.running import Offsets, Running, offsets_by_layer, offsets_of
+from serving.engine.running import Running, count_moves, moves_by_layer, moves_of, offsets_by_layer, offsets_of
 from serving.engine.sampling import draw, likeliest, log_probabilities
 from serving.engine.slot_cache import Span, TokenBatch
 from serving.model.language_model import LanguageModel
-from serving.model.steering_bank import Phase
+from serving.model.moving import LayerVectors
+from serving.model.steering_bank import Phase, SteeringPlan
 
 
 class SlotScheduler:
@@ -34,6 +35,8 @@ class SlotScheduler:
         self._ends = end_tokens(model)
         self._nothing = torch.full((model.d_model,), -0.0, dtype=model.dtype, device=model.device)
         self._running: list[Running] = []
+        self._vectors: dict[tuple[str, int], LayerVectors] = {}
+        """Of the banks that moves need, by identity and layer."""
 
     @property
     def active(self) -> int:
@@ -45,8 +48,10 @@ class SlotScheduler:
         return self.active < self._decoder.slots and unread < self._prefill_chunk
 
     def admit(self, generation: Generation) -> None:
-        offsets = offsets_of(generation.request.plan, self._model.device, self._model.dtype)
-        self._running.append(Running(generation, offsets, self._model.tokenizer))
+        plan = generation.request.plan
+        offsets = offsets_of(plan, self._model.device, self._model.dtype)
+        moves = moves_of(plan, self._layer_vectors(plan)) if plan.moves else {}
+        self._running.append(Running(generation, offsets, moves, self._model.tokenizer))
 
     def step(self) -> None:
         """One token for every answer, and a piece of the prompts."""
@@ -59,15 +64,18 @@ class SlotScheduler:
         spans = self._prompt_spans(len(answering))
         batch = TokenBatch([one.cached for one in answering], spans, self._model.device)
         tokens = [one.tokens[-1] for one in answering]
-        steered: list[tuple[Offsets, Phase]] = [(one.offsets, "generation") for one in answering]
+        steered: list[tuple[Running, Phase]] = [(one, "generation") for one in answering]
         rows = list(range(len(answering)))
         for span in spans:
             one = self._running[span.slot]
             tokens += one.prompt[span.start : span.end]
-            steered += zip(repeat(one.offsets), one.phases(span), strict=False)
+            steered += zip(repeat(one), one.phases(span), strict=False)
             if span.end == len(one.prompt):
                 rows.append(len(tokens) - 1)
-        logits = self._decoder.forward(tokens, batch, rows, offsets_by_layer(steered, self._nothing))
+        offsets = offsets_by_layer([(one.offsets, phase) for one, phase in steered], self._nothing)
+        moves = moves_by_layer(steered) if any(one.moves for one in self._running) else []
+        logits = self._decoder.forward(tokens, batch, rows, offsets, moves)
+        count_moves(steered, moves)
         for one in answering:
             one.cached += 1
         for span in spans:
@@ -79,6 +87,17 @@ class SlotScheduler:
         for one in self._running:
             one.finish(reason, error)
         self._running.clear()
+
+    def _layer_vectors(self, plan: SteeringPlan) -> dict[int, LayerVectors]:
+        """By layer with a move; kept while a request with moves on the same bank runs."""
+        bank = plan.bank
+        needed = {bank.identity, *(one.request.plan.bank.identity for one in self._running if one.moves)}
+        self._vectors = {key: one for key, one in self._vectors.items() if key[0] in needed}
+        layers = {bank.vectors[move.row].layer for move in plan.moves}
+        for key in ((bank.identity, layer) for layer in layers):
+            if key not in self._vectors:
+                self._vectors[key] = LayerVectors.of(bank, key[1], self._model.device)
+        return {layer: self._vectors[bank.identity, layer] for layer in layers}
 
     def _prompt_spans(self, first: int) -> list[Span]:
         """Pieces of the prompts in slots from ``first``, in their order, up to the size of a chunk."""

@@ -12,13 +12,22 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
 from registry.errors import InvalidInput
-from serving.engine.base import EngineStats, EngineStopped, Generation, GenerationRequest, PromptTooLong, QueueFull
+from serving.engine.base import (
+    EngineStats,
+    EngineStopped,
+    Generation,
+    GenerationRequest,
+    Operation,
+    PromptTooLong,
+    QueueFull,
+)
 from serving.engine.decoder import SlotDecoder, window_of
 from serving.engine.running import finished
 from serving.engine.scheduler import SlotScheduler
@@ -76,6 +85,10 @@ class SlotEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def operations(self) -> frozenset[Operation]:
+        return frozenset(get_args(Operation))
 
     def submit(self, request: GenerationRequest) -> Generation:
         request.plan.bank.require_fits(self.model)

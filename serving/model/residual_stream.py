@@ -15,6 +15,9 @@ from registry.errors import Mismatch
 Reader = Callable[[int, Tensor], None]
 """Called with a layer and its hidden states ``[batch, seq, d_model]``, in layer order, during the forward pass."""
 
+Rewriter = Callable[[int, Tensor], Tensor]
+"""Called like a ``Reader``; gives the hidden states that the next block sees, of the same shape and type."""
+
 BLOCK_PATHS = ("layers", "h", "blocks", "decoder.layers")
 """Where the blocks lie below the trunk: Llama, Mistral, Qwen, Gemma, OLMo, GPT-NeoX; GPT-2; MPT; OPT."""
 
@@ -69,8 +72,22 @@ def steering(network: nn.Module, offsets: Mapping[int, Tensor]) -> Iterator[None
     touched. A ``recording`` opened inside reads the states with the offsets added. On leaving, also by an exception,
     the model is as it was before.
     """
+
+    def add(layer: int, states: Tensor) -> Tensor:
+        return states + offsets[layer].to(states.device, states.dtype)
+
+    with rewriting(network, offsets, add):
+        yield
+
+
+@contextmanager
+def rewriting(network: nn.Module, layers: Iterable[int], rewrite: Rewriter) -> Iterator[None]:
+    """While open, every forward pass of ``network`` goes on with what ``rewrite`` makes of the states of ``layers``.
+
+    What is opened later sees what is opened earlier left. On leaving, also by an exception, the model is as it was.
+    """
     blocks = decoder_blocks(network)
-    handles = [blocks[layer].register_forward_hook(_adding(offset)) for layer, offset in offsets.items()]
+    handles = [blocks[layer].register_forward_hook(_rewriting(layer, rewrite)) for layer in layers]
     try:
         yield
     finally:
@@ -80,11 +97,10 @@ def steering(network: nn.Module, offsets: Mapping[int, Tensor]) -> Iterator[None
 _Output = Tensor | tuple[Tensor, ...]
 
 
-def _adding(offset: Tensor) -> Callable[[nn.Module, object, _Output], _Output]:
+def _rewriting(layer: int, rewrite: Rewriter) -> Callable[[nn.Module, object, _Output], _Output]:
     def hook(_module: nn.Module, _inputs: object, output: _Output) -> _Output:
-        states = hidden_states_of(output)
-        shifted = states + offset.to(states.device, states.dtype)
-        return shifted if isinstance(output, Tensor) else (shifted, *output[1:])
+        states = rewrite(layer, hidden_states_of(output))
+        return states if isinstance(output, Tensor) else (states, *output[1:])
 
     return hook
 

@@ -2,6 +2,8 @@
 
 At layer ``l`` the offset of a token is ``c @ bank.matrix(l)``, where ``c`` has one coefficient a vector. A plan holds
 three such rows, because the tokens of a prompt, the last of them and the generated ones can be steered differently.
+What depends on a token's own hidden states stands beside them as moves: a strength that holds only where a probe fires,
+and a projection that is brought to a target. ``serving.model.moving`` carries them out.
 """
 
 import hashlib
@@ -12,33 +14,25 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Float32
-from torch import Tensor
 
 from registry.errors import InvalidInput, Mismatch
 from registry.registered import RegisteredVector
-from registry.vectors import SteeringVector
+from registry.vectors import LinearProbe, SteeringVector
 from serving.model.language_model import LanguageModel, require_layer
-from serving.model.residual_stream import recording
 
 Phase = Literal["prompt", "last_prompt", "generation"]
 """Prompt tokens before the last, the last prompt token, generated tokens."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
+
+Bound = Literal["exactly", "at_least", "at_most"]
+"""Whether a projection is brought to its target from both sides, only up to it, or only down to it."""
 
 PromptScope = Literal["none", "last", "all"]
 GenerationScope = Literal["none", "all"]
 
 LARGEST_OFFSET = 1e6
 """Longer than any hidden state, yet a sum of squares over any width stays finite in float32 and bfloat16."""
-
-PLAIN_SENTENCES = (
-    "The library opens at nine in the morning and closes at six, except on Sundays, when it stays shut all day.",
-    "Water boils at a lower temperature in the mountains, because the air presses less on its surface there.",
-    "She packed two shirts, a raincoat and a book, and caught the early train to visit her brother by the sea.",
-    "Most of the houses on our street were built a century ago, of brick, with small gardens behind them.",
-    "To make the soup, chop an onion, fry it gently in butter, then add the carrots, the stock and some salt.",
-)
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,8 @@ class LiveVector:
 
     registered: RegisteredVector
     vector: SteeringVector
+    probe: LinearProbe | None = None
+    """What is registered beside it, and tells where to steer."""
 
     def __post_init__(self) -> None:
         self.registered.require_agrees(self.vector.dimension, self.vector.layer, self.vector.lineage)
@@ -67,6 +63,17 @@ class LiveVector:
     def relative_dose(self, strength: float, norms: Mapping[int, float]) -> float:
         """Length of the offset at ``strength``, as a share of the typical length of the layer's hidden states."""
         return abs(strength) * self.vector.scale / norms[self.layer]
+
+    def usable_probe(self) -> LinearProbe:
+        """The probe to steer by. Raises ``InvalidInput`` without one, or for one that reads a later layer."""
+        if self.probe is None:
+            raise InvalidInput(f"{self.reference} has no probe beside it, so it cannot be steered where one fires")
+        if self.probe.layer > self.layer:
+            raise InvalidInput(
+                f"the probe of {self.reference} reads layer {self.probe.layer} and the vector steers layer "
+                f"{self.layer}; a probe must read the same layer or an earlier one"
+            )
+        return self.probe
 
 
 @dataclass(frozen=True)
@@ -137,101 +144,151 @@ class VectorStrength:
     """In standard deviations; positive is more trustworthy."""
     prompt: PromptScope = "last"
     generation: GenerationScope = "all"
+    below: float | None = None
+    """Move only tokens at which the vector's probe finds P(trustworthy) less than this; ``None`` moves all."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.strength):
-            raise InvalidInput(f"the strength is {self.strength}; it must be a finite number of standard deviations")
-        if self.prompt not in get_args(PromptScope) or self.generation not in get_args(GenerationScope):
-            raise InvalidInput(
-                f"tokens to steer are prompt={self.prompt!r}, generation={self.generation!r}; prompt is one of "
-                f"{', '.join(get_args(PromptScope))} and generation one of {', '.join(get_args(GenerationScope))}"
-            )
+        _require_move("strength", self.strength, self)
 
     @property
     def phases(self) -> tuple[bool, bool, bool]:
         """Whether each of ``PHASES`` is steered."""
-        return self.prompt == "all", self.prompt != "none", self.generation == "all"
+        return _phases(self)
+
+    @property
+    def reach(self) -> float:
+        """The furthest that a token is moved, in standard deviations."""
+        return abs(self.strength)
+
+
+@dataclass(frozen=True)
+class VectorTarget:
+    """Where to bring the projection on one vector of a bank, and how far it may be moved for that.
+
+    A projection is ``(h · direction - projection_mean) / scale``: 0 is where the fitting activations are on average.
+    """
+
+    row: int
+    target: float
+    """In standard deviations from that mean; positive is more trustworthy."""
+    low: float
+    high: float
+    """The furthest moves down and up, in standard deviations: ``low <= 0 <= high``."""
+    bound: Bound = "exactly"
+    prompt: PromptScope = "last"
+    generation: GenerationScope = "all"
+    below: float | None = None
+    """As of a ``VectorStrength``."""
+
+    def __post_init__(self) -> None:
+        _require_move("target", self.target, self)
+        if self.bound not in get_args(Bound):
+            raise InvalidInput(f"the bound is {self.bound!r} and must be one of {', '.join(get_args(Bound))}")
+        if not -math.inf < self.low <= 0 <= self.high < math.inf:
+            raise InvalidInput(f"a projection may move by {self.low} to {self.high}; that must be finite and hold 0")
+
+    @property
+    def phases(self) -> tuple[bool, bool, bool]:
+        return _phases(self)
+
+    @property
+    def moves(self) -> tuple[float, float]:
+        """The furthest moves down and up in view of the bound."""
+        return 0.0 if self.bound == "at_least" else self.low, 0.0 if self.bound == "at_most" else self.high
+
+    @property
+    def reach(self) -> float:
+        return max(map(abs, self.moves))
+
+
+Move = VectorStrength | VectorTarget
+
+
+def _phases(move: Move) -> tuple[bool, bool, bool]:
+    return move.prompt == "all", move.prompt != "none", move.generation == "all"
+
+
+def _require_move(name: str, amount: float, move: Move) -> None:
+    if not math.isfinite(amount):
+        raise InvalidInput(f"the {name} is {amount}; it must be a finite number of standard deviations")
+    if move.prompt not in get_args(PromptScope) or move.generation not in get_args(GenerationScope):
+        raise InvalidInput(
+            f"tokens to steer are prompt={move.prompt!r}, generation={move.generation!r}; prompt is one of "
+            f"{', '.join(get_args(PromptScope))} and generation one of {', '.join(get_args(GenerationScope))}"
+        )
+    if move.below is not None and not 0 < move.below <= 1:
+        raise InvalidInput(f"the probe's threshold is {move.below} and must be a probability over 0 and at most 1")
 
 
 @dataclass(frozen=True, eq=False)
 class SteeringPlan:
-    """One coefficient row a phase, on the bank that a request keeps until it ends."""
+    """One coefficient row a phase and the moves beside them, on the bank that a request keeps until it ends."""
 
     bank: SteeringBank
     prompt: Float32[np.ndarray, " vectors"]
     last_prompt: Float32[np.ndarray, " vectors"]
     generation: Float32[np.ndarray, " vectors"]
+    moves: tuple[Move, ...] = ()
+    """What depends on hidden states, at most one a vector, in the order of the bank."""
 
     @cached_property
     def fingerprint(self) -> str:
         """Equal for plans that steer alike, and empty for one that does not steer."""
         rows = np.stack([self.prompt, self.last_prompt, self.generation])
-        if not rows.any():
+        if not rows.any() and not self.moves:
             return ""
         canonical = (rows + np.float32(0)).astype("<f4").tobytes()  # -0.0 + 0.0 is 0.0
-        return hashlib.blake2b(self.bank.identity.encode() + canonical, digest_size=16).hexdigest()
+        beside = "\n".join(map(repr, self.moves)).encode()
+        return hashlib.blake2b(self.bank.identity.encode() + canonical + beside, digest_size=16).hexdigest()
 
     @cached_property
     def layers(self) -> tuple[int, ...]:
         """The layers at which any phase is steered, in order."""
         used = np.flatnonzero((self.prompt != 0) | (self.last_prompt != 0) | (self.generation != 0))
-        return tuple(sorted({self.bank.vectors[row].layer for row in used}))
+        rows = {*map(int, used), *(move.row for move in self.moves)}
+        return tuple(sorted({self.bank.vectors[row].layer for row in rows}))
 
     def steers(self, phase: Phase) -> bool:
+        """Whether every token of this phase is moved, whatever its hidden states."""
         return bool(getattr(self, phase).any())
 
     def offset(self, layer: int, phase: Phase) -> Float32[np.ndarray, " d_model"]:
-        """What is added to the hidden states of a token of this phase, after block ``layer``."""
+        """What is added to the hidden states of every token of this phase, after block ``layer``."""
         coefficients: Float32[np.ndarray, " vectors"] = getattr(self, phase)
         offset: Float32[np.ndarray, " d_model"] = coefficients @ self.bank.matrix(layer)
         return offset
 
 
-def plan(bank: SteeringBank, strengths: Sequence[VectorStrength]) -> SteeringPlan:
-    """The coefficient rows of ``strengths``; those on the same vector add up.
+def plan(bank: SteeringBank, wanted: Sequence[Move]) -> SteeringPlan:
+    """The coefficient rows of plain strengths, where those on the same vector add up, and the moves beside them.
 
-    Raises ``InvalidInput`` for a row that the bank lacks and for a strength whose offset is no finite number.
+    Raises ``InvalidInput`` for a row that the bank lacks, a move that is not the only one on its vector, a condition
+    without a usable probe, and a strength whose offset is no finite number.
     """
     rows = np.zeros((len(PHASES), len(bank.vectors)), np.float64)
-    for one in strengths:
+    moves: dict[int, Move] = {}
+    for one in wanted:
         if not 0 <= one.row < len(bank.vectors):
             raise InvalidInput(f"row {one.row} does not exist: the bank holds {len(bank.vectors)} vectors")
-        rows[:, one.row] += one.strength * np.array(one.phases)
+        if isinstance(one, VectorStrength) and one.below is None:
+            rows[:, one.row] += one.strength * np.array(one.phases)
+        elif one.row in moves:
+            raise InvalidInput(f"{bank.vectors[one.row].reference} is moved twice; give each vector one move")
+        elif one.reach and any(one.phases):
+            moves[one.row] = one
+        if one.below is not None:
+            bank.vectors[one.row].usable_probe()
     for row, live in enumerate(bank.vectors):
+        beside = moves.get(row)
         furthest = float(np.abs(rows[:, row]).max())
+        if furthest and beside is not None:
+            raise InvalidInput(f"{live.reference} is moved twice; give each vector one move")
+        furthest = max(furthest, 0.0 if beside is None else beside.reach)
         if furthest * max(1.0, live.vector.scale) > LARGEST_OFFSET:
             raise InvalidInput(f"the strength {furthest:.3g} on {live.reference} is beyond any use; give a smaller one")
     prompt, last_prompt, generation = rows.astype(np.float32)
-    return SteeringPlan(bank, prompt, last_prompt, generation)
+    return SteeringPlan(bank, prompt, last_prompt, generation, tuple(moves[row] for row in sorted(moves)))
 
 
 def unsteered(bank: SteeringBank) -> SteeringPlan:
     return plan(bank, ())
-
-
-def relative_dose(steering: SteeringPlan, norms: Mapping[int, float]) -> dict[int, float]:
-    """At each steered layer the longest offset of any phase, as a share of the layer's ``residual_norms``.
-
-    Beyond about 1 a model says little that makes sense.
-    """
-    return {
-        layer: max(float(np.linalg.norm(steering.offset(layer, phase))) for phase in PHASES) / norms[layer]
-        for layer in steering.layers
-    }
-
-
-def residual_norms(model: LanguageModel) -> dict[int, float]:
-    """The median length of hidden states at every layer, over a few plain sentences.
-
-    The first token of each is left out: many models park attention there, with hidden states of enormous length.
-    """
-    lengths: dict[int, list[Tensor]] = {layer: [] for layer in range(model.n_layers)}
-
-    def read(layer: int, states: Tensor) -> None:
-        lengths[layer].append(states[0, 1:].float().norm(dim=-1).cpu())
-
-    with torch.inference_mode(), recording(model.network, range(model.n_layers), read):
-        for text in PLAIN_SENTENCES:
-            tokens = model.tokenizer(text, return_tensors="pt")["input_ids"]
-            model.trunk(input_ids=tokens.to(model.device), use_cache=False)
-    return {layer: float(torch.cat(found).median()) for layer, found in lengths.items()}

@@ -15,9 +15,10 @@ from registry.registered import RegisteredVector, vector_tags
 from registry.vectors import Lineage, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slot_engine import SlotEngine
+from serving.model.doses import residual_norms
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
-from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan, residual_norms
+from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
 from tests.bench.table import Comparison
 from tests.bench.timing import paired_ratio
 

@@ -142,17 +142,27 @@ def test_default_strengths_hold_until_a_request_overrides_or_clears_them(registr
     with serving(registry) as (_, client):
         refused = client.put("/v1/steering/default", json={"strengths": {"toxicity": 1e5}})
         assert (refused.status_code, refused.json()["error"]["param"]) == (422, "strengths.toxicity")
-        assert client.get("/v1/steering/default").json() == {"strengths": {}}
+        none = {"strengths": {}, "targets": {}, "bound": None, "when": None}
+        assert client.get("/v1/steering/default").json() == none
         client.put("/v1/steering/default", json={"strengths": {"toxicity": 1.0, "privacy": 0.5}})
 
         def applied(steering):
             told = complete(client, steering=steering)["steering"]["applied"]
-            return {one["dimension"]: one["strength"] for one in told}
+            return {one["dimension"]: one.get("strength", one.get("target")) for one in told}
 
         assert applied(None) == applied({}) == {"toxicity": 1.0, "privacy": 0.5}
         assert applied({"strengths": {"toxicity": -1.0}}) == {"toxicity": -1.0, "privacy": 0.5}
         assert applied("off") == {}
-        client.delete("/v1/steering/default")
+        for wrong, param in (({"when": {}}, "when"), ({"targets": {"privacy": 1e5}}, "targets.privacy")):
+            assert client.put("/v1/steering/default", json=wrong).json()["error"]["param"] == param
+        given = {"targets": {"privacy": 1.5}, "bound": "at_least", "when": {"probe_below": 0.4}}
+        assert client.put("/v1/steering/default", json=given).json() == {**none, **given}
+        (inherited,) = complete(client)["steering"]["applied"]
+        assert (inherited["bound"], inherited["when"]["probe_below"]) == ("at_least", 0.4)
+        assert applied({"strengths": {"privacy": 1.0, "toxicity": 2.0}}) == {"privacy": 1.0, "toxicity": 2.0}
+        (stricter,) = complete(client, steering={"when": {"probe_below": 0.1}})["steering"]["applied"]
+        assert (stricter["target"], stricter["when"]["probe_below"]) == (1.5, 0.1)
+        assert client.delete("/v1/steering/default").json() == none
         assert applied(None) == {}
 
 

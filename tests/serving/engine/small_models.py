@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from registry.checkpoints import Checkpoint
 from registry.registered import RegisteredVector, vector_tags
-from registry.vectors import Lineage, SteeringVector
+from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
@@ -43,13 +43,19 @@ def small_llama(seed=0):
     return small_model(LlamaConfig(**SMALL), seed)
 
 
-def live_vector(dimension="toxicity", layer=1, version="1", model="small", seed=0, d_model=32, scale=3.0):
+def live_vector(
+    dimension="toxicity", layer=1, version="1", model="small", seed=0, d_model=32, scale=3.0, mean=0.0, probe=None
+):
+    """``probe`` is the layer that a random probe beside it reads, about as often above as below its threshold."""
     direction = np.random.default_rng(seed).standard_normal(d_model)
     direction = (direction / np.linalg.norm(direction)).astype(np.float32)
     lineage = Lineage(model, f"models:/ckpt.{model}/1", 0, "main", "ab", "cd", "packaged", "mass-mean", "r1", "c", 80)
-    vector = SteeringVector(dimension, direction, scale, layer, lineage, 1.0, 0.0)
+    vector = SteeringVector(dimension, direction, scale, layer, lineage, 1.0, mean)
     registered = RegisteredVector(f"steer.{model}.{dimension}", version, "r1", "m1", vector_tags(vector, "unit"))
-    return LiveVector(registered, vector)
+    if probe is None:
+        return LiveVector(registered, vector)
+    weights = np.random.default_rng(seed + 100).standard_normal(d_model).astype(np.float32) / 4
+    return LiveVector(registered, vector, LinearProbe(dimension, probe, weights, 0.1, lineage))
 
 
 def small_bank(versions="1"):
@@ -62,9 +68,9 @@ def small_bank(versions="1"):
 
 
 def request(prompt, strengths=(), bank=None, **sampling):
-    """Greedy, twelve tokens, unless said otherwise; ``strengths`` are ``VectorStrength`` or numbers by row."""
+    """Greedy, twelve tokens, unless said otherwise; ``strengths`` are moves, or numbers by row."""
     bank = bank or small_bank()
-    given = [one if isinstance(one, VectorStrength) else VectorStrength(row, one) for row, one in enumerate(strengths)]
+    given = [VectorStrength(row, one) if isinstance(one, float | int) else one for row, one in enumerate(strengths)]
     settings = {"max_tokens": 12, "temperature": 0.0, **sampling}
     return GenerationRequest(tuple(prompt), Sampling(**settings), plan(bank, given))
 
