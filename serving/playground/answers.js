@@ -5,14 +5,22 @@ import { problem } from "./problems.js";
 
 const REASONS = { stop: "ended by itself", length: "cut at the limit", cancelled: "cancelled" };
 
-const DOSE = "Dose: the length of what is added, as a share of a typical hidden state's.";
+const DOSE = "Dose: the length of the most that is added to a token, as a share of a typical hidden state's.";
 
 const percent = (share) => `${Number((share * 100).toPrecision(2))} %`;
 
+/** The operation in words, and for one that depends on the token, at how many tokens it moved something. */
+function how({ op, when, tokens_steered: tokens }) {
+  const verb = op === "project" ? "projected" : "added";
+  const where = when ? ` where P(trustworthy) < ${when.probe_below}` : "";
+  const total = tokens ? tokens.prompt + tokens.generation : null;
+  return `${verb}${where}${total === null ? "" : `, at ${total} token${total === 1 ? "" : "s"}`}`;
+}
+
 function appliedTable(applied) {
-  const headers = ["Dimension", "Strength", "Dose", "Layer", "Version"];
+  const headers = ["Dimension", "SD", "How", "Dose", "Layer", "Version"];
   const rows = applied.map((one) => [
-    one.dimension, signed(one.strength), percent(one.relative_dose), one.layers.join(", "), one.version,
+    one.dimension, signed(one.strength ?? one.target), how(one), percent(one.relative_dose), one.layers.join(", "), one.version,
   ]);
   return scrolling("Vectors applied", table("Vectors applied", headers, rows));
 }

@@ -2,9 +2,17 @@
 
 import { call, events } from "./api.js";
 
-/** What each answer is asked to be steered by. Zeros are sent too: they hide a default of the server's. */
-export function steerings({ strengths, onExceed }) {
-  return { unsteered: "off", steered: { strengths, on_exceed: onExceed } };
+/** What each answer is asked to be steered by. Zeros are sent too, as strengths: they hide a default of the server's. */
+export function steerings({ strengths, onExceed, op, whereProbe }) {
+  const isTarget = ([, value]) => op === "project" && value !== 0;
+  const all = Object.entries(strengths);
+  const steered = {
+    strengths: Object.fromEntries(all.filter((one) => !isTarget(one))),
+    targets: Object.fromEntries(all.filter(isTarget)),
+    on_exceed: onExceed,
+    ...(whereProbe && all.length && { when: {} }),
+  };
+  return { unsteered: "off", steered };
 }
 
 function question(model, { format, prompt, maxTokens, temperature, seed }) {

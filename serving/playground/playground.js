@@ -12,7 +12,7 @@ import { lineage } from "./vectors.js";
 
 const form = byId("setting");
 const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
-const page = { model: "", chat: true, dimensions: [], controls: [], scores: null, running: null };
+const page = { model: "", chat: true, operations: ["add", "project", "when"], dimensions: [], controls: [], scores: null, running: null };
 
 const access = (signal) => ({ key: byId("key").value, signal });
 const fetched = async (path) => (await call(path, access())).json();
@@ -42,6 +42,8 @@ function showSetting() {
   }
   form.elements.format.querySelector("[value=chat]").disabled = !page.chat;
   if (!page.chat) form.elements.format.value = "text";
+  form.elements.op.querySelector("[value=project]").disabled = !page.operations.includes("project");
+  form.elements.whereProbe.disabled = !page.operations.includes("when");
   for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
   if (page.model) showNotices(Object.keys(strengths));
 }
@@ -83,6 +85,7 @@ async function load() {
     const [models, dimensions] = await Promise.all([fetched("models"), fetched("steering/dimensions")]);
     page.model = models.data[0].id;
     page.chat = models.data[0].chat;
+    page.operations = models.data[0].steering.operations;
     layOut(dimensions.data);
     showService(dimensions);
     showSetting();

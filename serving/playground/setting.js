@@ -7,6 +7,8 @@ export const DEFAULTS = Object.freeze({
   temperature: 0,
   seed: 7,
   onExceed: "reject",
+  op: "add",
+  whereProbe: false,
   stream: true,
   colour: "",
 });

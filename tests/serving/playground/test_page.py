@@ -118,6 +118,23 @@ def test_generate_streams_both_answers_and_says_what_was_applied(page):
     assert steered in text_of(page, "#status")
 
 
+def test_vectors_can_be_projected_and_only_where_the_probe_fires_and_the_address_keeps_it(page):
+    page.get_by_role("slider").first.press("PageUp")
+    page.get_by_label("Steer by").select_option("project")
+    page.get_by_label("Only where the probe fires").check()
+    with page.expect_request(lambda request: '"targets":{"' in (request.post_data or "")) as asked:
+        answers = generate(page)
+    sent = asked.value.post_data_json["steering"]
+    assert all(answers) and sent["when"] == {} and all(value == 0 for value in sent["strengths"].values())
+    applied = page.locator("#steered .applied")
+    assert re.search(r"projected where P\(trustworthy\) < 0\.5, at \d+ tokens?", applied.text_content())
+    page.get_by_label("Stream").uncheck()
+    assert generate(page) == answers
+    visit(page, page.url)
+    assert page.get_by_label("Steer by").input_value() == "project"
+    assert page.get_by_label("Only where the probe fires").is_checked()
+
+
 def test_strength_0_gives_two_identical_answers(page):
     page.get_by_label("Temperature").fill("1")
     unsteered, steered = generate(page)
