@@ -11,9 +11,9 @@ from serving.shared_state import Changes, SharedState
 
 def test_a_change_is_seen_by_whoever_shares_the_file_and_by_nobody_else(tmp_path):
     one, other, apart = (SharedState(tmp_path / name) for name in ("a.json", "a.json", "b.json"))
-    one.update(lambda now: replace(now, strengths={"toxicity": 1.5}))
+    one.update(lambda now: replace(now, default={"strengths": {"toxicity": 1.5}}))
     other.update(lambda now: replace(now, vectors=(*now.vectors, "steer.tiny.privacy/2")))
-    assert one.current() == other.current() == Changes({"toxicity": 1.5}, ("steer.tiny.privacy/2",))
+    assert one.current() == other.current() == Changes({"strengths": {"toxicity": 1.5}}, ("steer.tiny.privacy/2",))
     assert apart.current() == SharedState().current() == Changes()
 
 
