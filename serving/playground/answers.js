@@ -18,9 +18,9 @@ function how({ op, when, tokens_steered: tokens }) {
 }
 
 function appliedTable(applied) {
-  const headers = ["Dimension", "SD", "How", "Dose", "Layer", "Version"];
+  const headers = ["Dimension", "SD", "Dose", "Layer", "Version", "How"];
   const rows = applied.map((one) => [
-    one.dimension, signed(one.strength ?? one.target), how(one), percent(one.relative_dose), one.layers.join(", "), one.version,
+    one.dimension, signed(one.strength ?? one.target), percent(one.relative_dose), one.layers.join(", "), one.version, how(one),
   ]);
   return scrolling("Vectors applied", table("Vectors applied", headers, rows));
 }
