@@ -34,8 +34,9 @@ from serving.engine.running import Running
 from serving.engine.scheduler import end_tokens
 from serving.engine.vllm_process import VllmProcess
 from serving.engine.vllm_rows import OPERATIONS, DirectionRows, encoded, require_added
+from serving.model.doses import PLAIN_SENTENCES
 from serving.model.language_model import LanguageModel, require_layer
-from serving.model.steering_bank import PLAIN_SENTENCES, SteeringPlan
+from serving.model.steering_bank import SteeringPlan
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ class VllmEngine:
         task = generation.task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        running = Running(generation, {}, self.model.tokenizer)
+        running = Running(generation, {}, {}, self.model.tokenizer)
         reason: FinishReason = "cancelled"
         error = ""
         try:

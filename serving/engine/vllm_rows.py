@@ -13,17 +13,18 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from registry.errors import InvalidInput
+from serving.engine.base import Operation, operations_of
 from serving.model.steering_bank import PHASES, LiveVector, SteeringPlan
 
 KEY = "trusttrace"
 """Of what a request carries in vLLM's ``extra_args``."""
 
-OPERATIONS = frozenset({"add"})
+OPERATIONS: frozenset[Operation] = frozenset({"add"})
 
 
 def require_added(plan: SteeringPlan) -> None:
     """Raise ``InvalidInput`` for a plan that asks for more than adding directions."""
-    lacking = sorted(frozenset(getattr(plan, "operations", ())) - OPERATIONS)
+    lacking = sorted(operations_of(plan) - OPERATIONS)
     if lacking:
         raise InvalidInput(
             f"the engine vllm cannot do {', '.join(lacking)}, only {', '.join(sorted(OPERATIONS))}; use the "

@@ -11,8 +11,8 @@ from serving.engine.vllm_process import require_allowed
 from serving.engine.vllm_rows import KEY, DirectionRows, RequestRows, encoded, require_added, spans
 from serving.engine.vllm_step import Step
 from serving.engine.vllm_version import TESTED, require_tested
-from serving.model.steering_bank import PHASES, VectorStrength, plan
-from tests.serving.engine.small_models import small_bank
+from serving.model.steering_bank import PHASES, SteeringBank, VectorStrength, VectorTarget, plan
+from tests.serving.engine.small_models import live_vector, small_bank
 
 
 def references(told):
@@ -139,4 +139,5 @@ def test_arguments_that_would_break_steering_are_refused(name):
 def test_operations_beyond_adding_are_refused_by_name():
     require_added(plan(small_bank(), [VectorStrength(0, 1.0)]))
     with pytest.raises(InvalidInput, match="vllm cannot do project, when, only add; use the engine slots"):
-        require_added(SimpleNamespace(operations=frozenset({"add", "project", "when"})))
+        bank = SteeringBank("small", 32, (live_vector(probe=1),))
+        require_added(plan(bank, [VectorTarget(0, 1.0, -1.0, 1.0, below=0.5)]))
