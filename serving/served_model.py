@@ -144,6 +144,11 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
             f"TRUSTTRACE_DEVICE is {settings.device} and TRUSTTRACE_ENGINE vllm, which takes the devices that "
             "CUDA_VISIBLE_DEVICES shows; leave the device at auto"
         )
+    if settings.workers > 1:
+        raise InvalidInput(
+            f"TRUSTTRACE_WORKERS is {settings.workers} and TRUSTTRACE_ENGINE vllm, which would start one vLLM "
+            "for each; leave the workers at 1 and give vLLM more of the machine by TRUSTTRACE_VLLM_ARGUMENTS"
+        )
     require_tested(installed_release())
     model = described(checkpoint, precision=settings.precision)
     engine = VllmEngine(model, arguments=settings.vllm_arguments, **size)

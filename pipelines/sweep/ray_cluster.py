@@ -76,9 +76,7 @@ def _require_answer(address: str) -> None:
             return
         except (OSError, OverflowError) as error:
             reason = str(error)
-    raise Unavailable(
-        f"no Ray cluster answers at address={address}: {reason}; give local, auto or host:port"
-    )
+    raise Unavailable(f"no Ray cluster answers at address={address}: {reason}; give local, auto or host:port")
 
 
 def gpus_and_room(settings: ProbeSettings, threads: int) -> tuple[int, int]:
