@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-ray test-vllm check bench bench-vllm endurance ui clean
+.PHONY: help setup demo serve test test-ray test-vllm test-extras check bench bench-vllm endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -65,6 +65,12 @@ test-ray: ## the tests of executor=ray, in an environment of their own
 	  $$(sed -n 's/^ray = \["\(.*\)"\]/\1/p' pyproject.toml)
 	. $(VENV)-ray/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/sweep/test_ray_executor.py
 
+test-extras: ## the tests of harness=… and pii=presidio, in an environment of their own
+	$(MAKE) VENV=$(VENV)-extras $(VENV)-extras/developing
+	. $(VENV)-extras/bin/activate && pip install --quiet --disable-pip-version-check \
+	  $$(sed -nE 's/^(harness|presidio) = \["(.*)"\]/\2/p' pyproject.toml)
+	. $(VENV)-extras/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/evaluation/test_harness.py tests/pipelines/evaluation/test_presidio.py
+
 # What comes beside torch for pictures and sound is built for another torch, and would keep transformers from loading.
 $(VENV)-vllm/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-vllm
@@ -93,4 +99,4 @@ endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damage
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trace=given.trace,
         source=given.model if given.source == "none" else given.source,
         classifier=given.classifier,
+        harness=listed(given.harness),
+        pii=given.pii,
         judge=None if given.judge == "none" else Judge(given.judge, given.judge_model),
         random=given.random,
         items=given.items,
@@ -59,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--trace", default="none", help="checkpoints whose own directions to try, such as log:12 [%(default)s]")
     add("--source", default="none", help="the series that trace is of, if not the model's own [%(default)s]")
     add("--classifier", default="packaged", help="of toxicity: packaged, a hub id or a directory [%(default)s]")
+    add("--harness", default="none", help="tasks of lm-evaluation-harness, or YAML files, by commas [%(default)s]")
+    add("--pii", default="packaged", help="who finds personal details: packaged or presidio [%(default)s]")
     add("--judge", default="none", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1 [%(default)s]")
     add("--judge-model", default="default", help="the model that the endpoint is asked for [%(default)s]")
     add("--random", type=int, default=5, help="random directions beside each vector [%(default)s]")

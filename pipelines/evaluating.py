@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from pipelines.calibrating import PROSE_SENTENCES
 from pipelines.evaluation.conditions import Condition, Subject, conditions_for, strength_of
+from pipelines.evaluation.harness import harness_tasks
 from pipelines.evaluation.held_out import held_out_for
 from pipelines.evaluation.judge import Judge, judged_task
 from pipelines.evaluation.measurement import Measurement
+from pipelines.evaluation.pii import personal_details
+from pipelines.evaluation.presidio import presidio_details
 from pipelines.evaluation.results import (
     Row,
     entanglement_table,
@@ -43,7 +46,7 @@ from pipelines.tracking.probing import log_figures, log_tables
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, unknown_name
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.sources import find_series
 from serving.model.steering_bank import LiveVector
@@ -64,6 +67,8 @@ class EvaluateOptions:
     source: str
     """The series whose checkpoints are traced."""
     classifier: str
+    harness: tuple[str, ...]
+    pii: str
     judge: Judge | None
     random: int
     items: int
@@ -72,6 +77,8 @@ class EvaluateOptions:
     settings: ProbeSettings
 
     def __post_init__(self) -> None:
+        if self.pii not in ("packaged", "presidio"):
+            raise unknown_name("way to find personal details", self.pii, ("packaged", "presidio"))
         for name, value, least in (("items", self.items, 2), ("prompts", self.prompts, 2), ("random", self.random, 0)):
             if value < least:
                 raise InvalidInput(f"{name} is {value} and must be at least {least}")
@@ -128,7 +135,9 @@ def _tasks(
     options: EvaluateOptions,
 ) -> tuple[Task, ...]:
     texts = Texts(held_out, seen, skipped_prose=2 * PROSE_SENTENCES)
-    tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts)
+    details = presidio_details() if options.pii == "presidio" else personal_details
+    tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts, details=details)
+    tasks = (*tasks, *harness_tasks(options.harness, options.items))
     if options.judge is None:
         return tasks
     chosen = [(one.dimension, held_out[one.dimension.name]) for one in subjects]

@@ -1,6 +1,6 @@
 """All tasks of an evaluation, and how one condition is read: likelihoods in batches, continuations by the engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,6 +13,7 @@ from pipelines.evaluation.fairness import fairness_tasks
 from pipelines.evaluation.fluency import continuations_task, perplexity_task, prose
 from pipelines.evaluation.likelihood import Likelihoods, likelihoods
 from pipelines.evaluation.measurement import Measurement
+from pipelines.evaluation.pii import personal_details
 from pipelines.evaluation.privacy import privacy_tasks
 from pipelines.evaluation.reliability import reliability_tasks
 from pipelines.evaluation.tasks import Reading, Task
@@ -39,11 +40,18 @@ class Texts:
     """Sentences at the head of the held-out prose that calibration has read."""
 
 
-def all_tasks(texts: Texts, classifier: Judges, *, limit: int, prompts: int) -> tuple[Task, ...]:
+def all_tasks(
+    texts: Texts,
+    classifier: Judges,
+    *,
+    limit: int,
+    prompts: int,
+    details: Callable[[str], tuple[str, ...]] = personal_details,
+) -> tuple[Task, ...]:
     """The tasks of every dimension of ``texts``, of general ability and of fluency; ``limit`` items of each set."""
     packaged = {
         RELIABILITY.name: lambda: reliability_tasks(texts.held_out[RELIABILITY.name], limit, prompts),
-        PRIVACY.name: lambda: privacy_tasks(prompts),
+        PRIVACY.name: lambda: privacy_tasks(prompts, details),
         TOXICITY.name: lambda: toxicity_tasks(classifier, prompts),
         FAIRNESS.name: lambda: fairness_tasks(texts.seen, limit),
         ROBUSTNESS.name: lambda: robustness_tasks(limit),
