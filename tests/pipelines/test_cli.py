@@ -39,6 +39,8 @@ def test_what_nobody_expected_keeps_its_traceback():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_or_a_request_to_end_is_130_and_says_how_to_go_on(number, capsys):
     before = signal.getsignal(signal.SIGTERM)
+    # A shell that starts the tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert run_command(lambda _: os.kill(os.getpid(), number)) == 130
     finally:

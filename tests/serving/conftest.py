@@ -170,7 +170,9 @@ class Service:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.log = log
         command = [sys.executable, "-m", "bentoml", "serve", "serving.service:SteeringService"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **deployment.environment, **settings}
+        # Whoever starts a service clears the metrics of those that share this folder with it.
+        own = {"PYTHONPATH": str(ROOT), "BENTOML_HOME": str(log.with_suffix(".bentoml"))}
+        environment = {**os.environ, **own, **deployment.environment, **settings}
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],

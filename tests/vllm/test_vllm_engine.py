@@ -13,7 +13,8 @@ from transformers import GenerationConfig
 from registry.errors import InvalidInput, Mismatch
 from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
 from serving.engine.slot_engine import SlotEngine
-from serving.model.steering_bank import SteeringBank, VectorStrength, residual_norms
+from serving.model.doses import residual_norms
+from serving.model.steering_bank import SteeringBank, VectorStrength, VectorTarget
 from tests.serving.engine.small_models import live_vector, naive_tokens, prompts, request
 
 MIXTURE = [(), (2.0,), (0.0, -3.0), (1.0, 1.0, 1.0), (), (0.0, 0.0, 6.0), (-4.0, 2.5), (3.5,), (9.0, 9.0), ()]
@@ -210,6 +211,8 @@ def test_what_cannot_be_run_is_refused_at_the_door(model, engine):
         engine.submit(asked([1, 96]))
     with pytest.raises(Mismatch, match="d_model 32, and the model is small with 64"):
         engine.submit(request([1], bank=SteeringBank("small", 32)))
+    with pytest.raises(InvalidInput, match="vllm cannot do project, only add"):
+        engine.submit(asked([1], (VectorTarget(0, 1.0, -1.0, 1.0),)))
     many = tuple(live_vector(f"d{number}", seed=number, d_model=64) for number in range(5))
     with pytest.raises(InvalidInput, match="steers by 5 vectors and the engine has rows for 4"):
         engine.submit(request([1], (1.0,) * 5, SteeringBank("small", 64, many)))
