@@ -29,7 +29,7 @@ from serving.model.residual_stream import recording
 
 Pooling = Literal["last", "mean"]
 
-TOKENS_PER_BATCH = 2048
+TOKENS_PER_BATCH = 1024
 """Padded tokens in one forward pass; activations of one batch at one layer are small beside the weights."""
 
 Progress = Callable[[int], None]
