@@ -33,6 +33,8 @@ class StatementRows:
     """Whether texts with both labels are dropped, with later copies of a text, or refused."""
     in_file_order: bool = True
     """Whether somebody chose the order; only then does a split in that order mean anything."""
+    subgroups: Int64[np.ndarray, " n"] | None = None
+    """See ``LabelledStatements``."""
 
     def statements(self, *, as_released: bool = False) -> LabelledStatements:
         """The rows fit for a probe. Raises ``InvalidInput`` as ``LabelledStatements`` does.
@@ -49,6 +51,7 @@ class StatementRows:
             source=rows.source,
             split=rows.split,
             as_released=released,
+            subgroups=rows.subgroups,
         )
 
     def subset(self, limit: int, seed: int) -> "StatementRows":
@@ -64,6 +67,7 @@ class StatementRows:
             labels=self.labels[rows],
             groups=self.groups[rows],
             split=tuple(self.split[row] for row in rows) if self.split else None,
+            subgroups=None if self.subgroups is None else self.subgroups[rows],
         )
 
 

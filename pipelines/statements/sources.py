@@ -66,6 +66,7 @@ def _packaged_rows(dimension: str, seed: int) -> StatementRows:
             citation=declared.citation,
         ),
         in_file_order=False,
+        subgroups=statements.subgroups,
     )
 
 

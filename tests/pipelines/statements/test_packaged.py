@@ -6,6 +6,7 @@ import pytest
 from pipelines.evaluation.held_out import calibration_halves
 from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
 from pipelines.statements.packaged import SOURCES, packaged_statements
+from pipelines.statements.sources import load_statements
 from pipelines.statements.splits import group_folds
 from pipelines.sweep.settings import ProbeSettings
 from registry.dimensions import DIMENSIONS
@@ -74,3 +75,13 @@ def test_a_citys_claims_are_a_subgroup_within_its_region():
 def test_a_dimension_without_packaged_data_is_refused():
     with pytest.raises(UnknownName, match="packaged data"):
         packaged_statements("politeness")
+
+
+def test_what_experiments_load_has_the_cities_too():
+    """By the way that ``-e calibrate`` and ``-e evaluate`` take."""
+    loaded = load_statements(DIMENSIONS["reliability"], "packaged")
+    assert loaded.subgroups is not None
+    assert all(len(np.unique(half.groups)) >= 20 for half in calibration_halves(loaded, ProbeSettings()))
+    fewer = load_statements(DIMENSIONS["reliability"], "packaged", limit=300)
+    assert fewer.subgroups is not None
+    assert len(fewer.subgroups) == fewer.n
