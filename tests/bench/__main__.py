@@ -47,7 +47,10 @@ def main() -> None:
     rows = []
     for name in chosen:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        rows += parts[name]()
+        measured = parts[name]()
+        for row in measured:
+            print(f"  {row.what}: {row.measured}, {row.against}: {row.ratio} {row.wanted}", file=sys.stderr, flush=True)
+        rows += measured
     print(as_markdown(rows))
     print(f"MLflow: experiment {EXPERIMENT}, run {log_to_mlflow(rows)}")
 
