@@ -92,6 +92,15 @@ def require_operations(plan: SteeringPlan, able: frozenset[Operation]) -> None:
         raise InvalidInput(f"this engine cannot do {', '.join(lacking)}; it can do {', '.join(sorted(able))}")
 
 
+def require_tokens(tokens: Sequence[int], vocabulary: int) -> None:
+    """Raise ``InvalidInput`` for no tokens, or for one that a vocabulary of this size lacks."""
+    if not tokens:
+        raise InvalidInput("a sequence has no tokens; give at least one")
+    if not 0 <= min(tokens) <= max(tokens) < vocabulary:
+        wrong = next(token for token in tokens if not 0 <= token < vocabulary)
+        raise InvalidInput(f"token {wrong} does not exist: the vocabulary has {vocabulary}")
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     prompt_tokens: tuple[int, ...]

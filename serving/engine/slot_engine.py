@@ -27,6 +27,7 @@ from serving.engine.base import (
     Operation,
     PromptTooLong,
     QueueFull,
+    require_tokens,
 )
 from serving.engine.decoder import SlotDecoder, window_of
 from serving.engine.running import finished
@@ -92,7 +93,7 @@ class SlotEngine:
 
     def submit(self, request: GenerationRequest) -> Generation:
         request.plan.bank.require_fits(self.model)
-        self._require_tokens(request.prompt_tokens)
+        require_tokens(request.prompt_tokens, self._scheduler.vocabulary)
         if len(request.prompt_tokens) >= self.window:
             raise PromptTooLong(len(request.prompt_tokens), self.window)
         generation = Generation(request)
@@ -110,7 +111,7 @@ class SlotEngine:
         for layer in layers:
             require_layer(self.model, layer)
         for tokens in sequences:
-            self._require_tokens(tokens)
+            require_tokens(tokens, self._scheduler.vocabulary)
             if len(tokens) > self.window:
                 raise PromptTooLong(len(tokens), self.window)
         reading = Reading(sequences, layers)
@@ -145,14 +146,6 @@ class SlotEngine:
             self._admits, self._closing = False, True
             self._changed.notify_all()
         self._thread.join()
-
-    def _require_tokens(self, tokens: Sequence[int]) -> None:
-        vocabulary = self._scheduler.vocabulary
-        if not tokens:
-            raise InvalidInput("a sequence has no tokens; give at least one")
-        if not 0 <= min(tokens) <= max(tokens) < vocabulary:
-            wrong = next(token for token in tokens if not 0 <= token < vocabulary)
-            raise InvalidInput(f"token {wrong} does not exist: the vocabulary has {vocabulary}")
 
     def _require_admitting(self) -> None:
         if not self._admits:

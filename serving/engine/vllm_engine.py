@@ -28,6 +28,7 @@ from serving.engine.base import (
     GenerationRequest,
     PromptTooLong,
     QueueFull,
+    require_tokens,
 )
 from serving.engine.decoder import window_of
 from serving.engine.running import Running
@@ -120,7 +121,7 @@ class VllmEngine:
     def submit(self, request: GenerationRequest) -> Generation:
         require_added(request.plan)
         request.plan.bank.require_fits(self.model)
-        self._require_tokens(request.prompt_tokens)
+        require_tokens(request.prompt_tokens, self.vocabulary)
         if len(request.prompt_tokens) >= self.window:
             raise PromptTooLong(len(request.prompt_tokens), self.window)
         self._rows.require_room(request.plan)
@@ -139,7 +140,7 @@ class VllmEngine:
         for layer in layers:
             require_layer(self.model, layer)
         for tokens in sequences:
-            self._require_tokens(tokens)
+            require_tokens(tokens, self.vocabulary)
             if len(tokens) > self.window:
                 raise PromptTooLong(len(tokens), self.window)
         with self._lock:
@@ -183,13 +184,6 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-    def _require_tokens(self, tokens: Sequence[int]) -> None:
-        if not tokens:
-            raise InvalidInput("a sequence has no tokens; give at least one")
-        if not 0 <= min(tokens) <= max(tokens) < self.vocabulary:
-            wrong = next(token for token in tokens if not 0 <= token < self.vocabulary)
-            raise InvalidInput(f"token {wrong} does not exist: the vocabulary has {self.vocabulary}")
 
     def _require_admitting(self) -> None:
         if not self._admits:

@@ -20,7 +20,7 @@ from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
 from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
 from tests.bench.table import Comparison
-from tests.bench.timing import paired_ratio
+from tests.bench.timing import best_rates, paired_ratio
 
 CONCURRENT = 16
 SETTINGS = 256
@@ -86,17 +86,6 @@ def generate(model: LanguageModel, count: int, tokens: int) -> int:
         ids, attention_mask=mask, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0
     )
     return count * tokens
-
-
-def best_rates(work: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Tokens per second of each piece of work, the best of some rounds."""
-    rates = dict.fromkeys(work, 0.0)
-    for _ in range(rounds):
-        for name, run in work.items():
-            began = time.perf_counter()
-            tokens = run()
-            rates[name] = max(rates[name], tokens / (time.perf_counter() - began))
-    return rates
 
 
 def floor_seconds(model: LanguageModel, rows: int) -> tuple[float, float]:

@@ -11,6 +11,17 @@ def seconds(work: Callable[[], object], repeats: int = 3) -> float:
     return min(_once(work) for _ in range(repeats))
 
 
+def best_rates(work: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Tokens per second of each piece of work, the best of some rounds."""
+    rates = dict.fromkeys(work, 0.0)
+    for _ in range(rounds):
+        for name, run in work.items():
+            began = time.perf_counter()
+            tokens = run()
+            rates[name] = max(rates[name], tokens / (time.perf_counter() - began))
+    return rates
+
+
 def paired_ratio(
     work: Callable[[], object], against: Callable[[], object], pairs: int
 ) -> tuple[float, float, float, float, float]:

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -23,6 +23,7 @@ from serving.engine.vllm_engine import VllmEngine
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
 from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
+from tests.bench.timing import best_rates
 
 CONCURRENT = 16
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
@@ -52,17 +53,6 @@ def run(engine: Engine, vocabulary: int, plans: Sequence[SteeringPlan], count: i
         for generation in [engine.submit(one) for one in asked[begin : begin + at_once]]:
             generation.result()
     return count * tokens
-
-
-def best_rates(work: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Tokens per second of each piece of work, the best of some rounds."""
-    rates = dict.fromkeys(work, 0.0)
-    for _ in range(rounds):
-        for name, task in work.items():
-            began = time.perf_counter()
-            tokens = task()
-            rates[name] = max(rates[name], tokens / (time.perf_counter() - began))
-    return rates
 
 
 def main() -> None:
