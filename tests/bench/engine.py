@@ -10,15 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from registry.dimensions import DIMENSIONS
-from registry.registered import RegisteredVector, vector_tags
-from registry.vectors import Lineage, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slot_engine import SlotEngine
-from serving.model.doses import residual_norms
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
-from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
+from serving.model.steering_bank import SteeringBank, SteeringPlan, VectorStrength, plan
+from tests.bench.bank import random_bank, tenths
 from tests.bench.table import Comparison
 from tests.bench.timing import best_rates, paired_ratio
 
@@ -31,22 +28,6 @@ TEXTS = (
     "The recipe begins with two onions, a little butter and patience. Chop the onions finely, melt the butter over a "
     "low flame, and wait until the kitchen smells of autumn. Then",
 )
-
-
-def bank_of(model: LanguageModel) -> SteeringBank:
-    """One random direction a dimension, each at a layer of its own, a tenth of the residual stream's length a unit."""
-    norms, generator = residual_norms(model), np.random.default_rng(0)
-    name = model.checkpoint.model
-    lineage = Lineage(name, f"models:/ckpt.{name}/1", 0, "main", "-", "-", "random", "random", "-", "-", 0)
-    vectors = []
-    for number, dimension in enumerate(DIMENSIONS):
-        layer = (number + 1) * model.n_layers // (len(DIMENSIONS) + 1)
-        direction = generator.standard_normal(model.d_model)
-        direction = (direction / np.linalg.norm(direction)).astype(np.float32)
-        vector = SteeringVector(dimension, direction, norms[layer] / 10, layer, lineage, 1.0, 0.0)
-        registered = RegisteredVector(f"steer.{name}.{dimension}", "1", "-", "-", vector_tags(vector, "-"))
-        vectors.append(LiveVector(registered, vector))
-    return SteeringBank(name, model.d_model, tuple(vectors))
 
 
 def plans(bank: SteeringBank, settings: int, dimensions: int) -> list[SteeringPlan]:
@@ -183,6 +164,6 @@ def compare_steering(engine: SlotEngine, bank: SteeringBank, pairs: int) -> list
 def compare_engine(model_name: str, rounds: int, pairs: int) -> list[Comparison]:
     checkpoint = find_series(model_name).checkpoints[-1]
     plain, served = (load(checkpoint, precision="bfloat16") for _ in range(2))
-    bank = bank_of(plain)
+    bank = random_bank(plain, tenths(plain))
     with SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS) as engine:
         return [*compare_concurrency(engine, plain, bank, rounds), *compare_steering(engine, bank, pairs)]

@@ -18,7 +18,8 @@ from serving.engine.slot_engine import SlotEngine
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.model.weights import locate
-from tests.bench.engine import bank_of, plans, submit_all, text_of
+from tests.bench.bank import random_bank, tenths
+from tests.bench.engine import plans, submit_all, text_of
 from tests.bench.table import Comparison
 from tests.bench.timing import seconds
 
@@ -44,7 +45,7 @@ def compare_peers(model_name: str) -> list[Comparison]:
             fit_mass_mean(activations.layer(one), labels)
 
     extraction = seconds(our_vectors, 2)
-    bank = bank_of(model)
+    bank = random_bank(model, tenths(model))
     with SlotEngine(model, slots=REQUESTS, queue_limit=REQUESTS) as engine:
         mixed, alike = (
             seconds(lambda settings=settings: submit_all(engine, REQUESTS, TOKENS, settings, REQUESTS), 2)  # type: ignore[misc]

@@ -15,33 +15,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 
-from registry.registered import RegisteredVector, vector_tags
-from registry.vectors import Lineage, SteeringVector
 from serving.engine.base import Engine, GenerationRequest, Sampling
 from serving.engine.slot_engine import SlotEngine
 from serving.engine.vllm_engine import VllmEngine
-from serving.model.language_model import LanguageModel, load
+from serving.model.language_model import load
 from serving.model.sources import find_series
-from serving.model.steering_bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
+from serving.model.steering_bank import SteeringPlan, VectorStrength, plan
+from tests.bench.bank import random_bank
 from tests.bench.timing import best_rates
 
 CONCURRENT = 16
-DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
-
-
-def bank_of(model: LanguageModel) -> SteeringBank:
-    """One random direction a dimension, each at a layer of its own."""
-    name, generator = model.checkpoint.model, np.random.default_rng(0)
-    lineage = Lineage(name, f"models:/ckpt.{name}/1", 0, "main", "-", "-", "random", "random", "-", "-", 0)
-    vectors = []
-    for number, dimension in enumerate(DIMENSIONS):
-        layer = (number + 1) * model.n_layers // (len(DIMENSIONS) + 1)
-        direction = generator.standard_normal(model.d_model)
-        direction = (direction / np.linalg.norm(direction)).astype(np.float32)
-        vector = SteeringVector(dimension, direction, 1.0, layer, lineage, 1.0, 0.0)
-        registered = RegisteredVector(f"steer.{name}.{dimension}", "1", "-", "-", vector_tags(vector, "-"))
-        vectors.append(LiveVector(registered, vector))
-    return SteeringBank(name, model.d_model, tuple(vectors))
 
 
 def run(engine: Engine, vocabulary: int, plans: Sequence[SteeringPlan], count: int, at_once: int, tokens: int) -> int:
@@ -63,8 +46,9 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="without torch.compile in vLLM")
     given = parser.parse_args()
     model = load(find_series(given.model).checkpoints[-1], precision=given.precision)
-    bank, size = bank_of(model), model.network.get_input_embeddings().num_embeddings
-    strengths = np.random.default_rng(1).uniform(0.1, 1.0, (256, len(DIMENSIONS)))
+    bank = random_bank(model, dict.fromkeys(range(model.n_layers), 1.0))
+    size = model.network.get_input_embeddings().num_embeddings
+    strengths = np.random.default_rng(1).uniform(0.1, 1.0, (256, len(bank.vectors)))
     plans = [plan(bank, [VectorStrength(row, float(one)) for row, one in enumerate(row_)]) for row_ in strengths]
     settings = {"unsteered": [plan(bank, [])], "five dimensions": plans[:1], "256 settings": plans}
     arguments = {"enforce_eager": given.eager}
