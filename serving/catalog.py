@@ -114,9 +114,7 @@ class Catalog:
                 return
             if not self._health.answers:
                 logger.info("registry reached; champions: %s", ", ".join(champions) or "none")
-            self._followed = self._shared.current().vectors
-            self._extra = self._wanted(self._followed)
-            self._swap(champions, refused)
+            self._adopt(champions, refused)
             self._health = RegistryHealth(reached=True, answers=True, last_answer=time.time())
 
     def load(self, reference: str) -> Loaded:
@@ -149,9 +147,8 @@ class Catalog:
         if self._shared.current().vectors == self._followed:
             return
         with self._changing:
-            self._followed = self._shared.current().vectors
-            self._extra = self._wanted(self._followed)
-            self._swap(self._live_champions(), self._live.refused)
+            if self._shared.current().vectors != self._followed:
+                self._adopt(self._live_champions(), self._live.refused)
 
     def store(self) -> VectorStore:
         """The registry's vectors. Raises ``Unavailable``."""
@@ -183,6 +180,13 @@ class Catalog:
                 if str(self._live.refused.get(dimension)) != str(error):
                     logger.error("no champion of %s can be served: %s", dimension, error)
         return champions, refused
+
+    def _adopt(self, champions: Mapping[str, Loaded], refused: Mapping[str, TrustTraceError]) -> None:
+        """Make live what is wanted now; ``_followed`` last, because whoever reads it does not wait for the lock."""
+        wanted = self._shared.current().vectors
+        self._extra = self._wanted(wanted)
+        self._swap(champions, refused)
+        self._followed = wanted
 
     def _wanted(self, references: tuple[str, ...]) -> dict[str, Loaded]:
         """What administrators loaded, in this worker or another."""
