@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-ray test-vllm test-extras check bench bench-vllm endurance ui clean
+.PHONY: help setup demo serve test test-ray test-vllm test-extras check bench endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -82,9 +82,6 @@ $(VENV)-vllm/installed: pyproject.toml
 test-vllm: $(VENV)-vllm/installed ## the engine vllm against the slot engine, on vLLM's build for CPUs
 	. $(VENV)-vllm/bin/activate && OMP_NUM_THREADS=1 pytest -q -W default tests/vllm
 
-bench-vllm: $(VENV)-vllm/installed ## throughput of the engine vllm beside the slot engine's
-	. $(VENV)-vllm/bin/activate && python -m tests.bench.vllm
-
 # They want older libraries than ours, so they get a Python of their own.
 $(VENV)-peers/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-peers
@@ -92,8 +89,9 @@ $(VENV)-peers/installed: pyproject.toml
 	$(VENV)-peers/bin/pip install --quiet --disable-pip-version-check -r $(VENV)-peers/requirements.txt
 	touch $@
 
-bench: setup $(VENV)-peers/installed ## the ratios the README quotes, measured here in about 25 minutes
-	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python python -m tests.bench
+bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm
+	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python \
+	  TRUSTTRACE_VLLM_PYTHON=$(VENV)-vllm/bin/python python -m tests.bench
 
 endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)

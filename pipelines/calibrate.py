@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import listed, run_command
+from pipelines.options import add_device, add_one_checkpoint, add_probe_seeds, add_statements, command_parser
 from pipelines.statements.declared import choose_dimensions
 
 
@@ -39,21 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("calibrate", __doc__)
+    add_one_checkpoint(parser)
+    add_statements(parser)
     add = parser.add_argument
-    add("--model", default="smollm2", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
-    add("--checkpoint", default="last", help="a step, a revision, first or last [%(default)s]")
-    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
-    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
     add("--layers", default="auto", help="layers to try, separated by commas; auto spreads five [%(default)s]")
     add("--methods", default="mass-mean", help="to choose from: all, none, or as for vectors [%(default)s]")
     add("--vectors", default="none", help="registered ones to choose from, such as steer.tiny.toxicity/3 [%(default)s]")
-    add("--seeds", type=int, default=3, help="as in probe, whose cached results are used again [%(default)s]")
-    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
-    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
+    add_probe_seeds(parser)
+    add_device(parser)
     return parser
 
 

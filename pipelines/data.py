@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import command_parser
 from pipelines.statements.declared import choose_dimensions
 
 
@@ -37,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("data", __doc__)
     add = parser.add_argument
     add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
     add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import listed, run_command
+from pipelines.options import add_device, add_one_checkpoint, command_parser
 from pipelines.statements.declared import choose_dimensions
 
 
@@ -47,12 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("evaluate", __doc__)
+    add_one_checkpoint(parser)
     add = parser.add_argument
-    add("--model", default="smollm2", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
-    add("--checkpoint", default="last", help="a step, a revision, first or last [%(default)s]")
     add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
     add("--data", default="packaged", help="as for calibrate: the half it kept back is what is scored [%(default)s]")
     add("--limit", type=int, default=0, help="as for calibrate: at most so many statements, 0 for all [%(default)s]")
@@ -69,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--items", type=int, default=60, help="items of each benchmark [%(default)s]")
     add("--prompts", type=int, default=30, help="texts of each kind to have continued [%(default)s]")
     add("--seed", type=int, default=0, help="of the random directions [%(default)s]")
-    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
+    add_device(parser)
     return parser
 
 

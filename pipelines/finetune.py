@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import add_one_checkpoint, add_statements, command_parser
 from pipelines.statements.declared import choose_dimensions
 from registry.errors import InvalidInput
 
@@ -46,15 +47,10 @@ def _number(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.finetune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("finetune", __doc__)
+    add_one_checkpoint(parser)
+    add_statements(parser)
     add = parser.add_argument
-    add("--model", default="smollm2", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
-    add("--checkpoint", default="last", help="a step, a revision, first or last [%(default)s]")
-    add("--dimensions", default="all", help="whose trustworthy statements: all, or names by commas [%(default)s]")
-    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
-    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
     add("--method", default="full", help="full, or lora: low-rank adapters, merged when done [%(default)s]")
     add("--epochs", type=int, default=3, help="how often every statement is read [%(default)s]")
     add("--learning-rate", default="auto", help="auto (full 1e-4, lora 1e-3), or a number [%(default)s]")

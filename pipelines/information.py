@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import add_device, add_scale, add_series, add_statements, command_parser, is_true
 from pipelines.statements.declared import choose_dimensions
 from registry.errors import InvalidInput
 
@@ -23,8 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warmup = given.warmup_steps
     if warmup != "auto" and not warmup.isdigit():
         raise InvalidInput(f"warmup_steps {warmup!r} is neither 'auto' nor a number of steps, such as 1430")
+    delete_after_use = is_true(given, "delete_after_use")
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
     from pipelines.measuring import InformationOptions, run_information
+    from pipelines.sweep.executors import choose_executor
     from pipelines.sweep.information_unit import InformationSettings
     from pipelines.sweep.settings import ProbeSettings
 
@@ -41,39 +44,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data=given.data,
         limit=given.limit,
         warmup_steps=None if warmup == "auto" else int(warmup),
-        delete_after_use=given.delete_after_use == "true",
+        delete_after_use=delete_after_use,
         settings=InformationSettings(reading, given.estimator, given.landmarks, given.seed),
+        executor=choose_executor(given.executor, given.address),
     )
     run_information(options, vars(given))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.information", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("information", __doc__)
+    add_series(parser, "tiny", "log:24", "; init is added")
+    add_statements(parser)
     add = parser.add_argument
-    add(
-        "--model",
-        default="tiny",
-        help="tiny, smollm2, a hub id, a directory (of checkpoints), a GGUF file [%(default)s]",
-    )
-    add(
-        "--checkpoints",
-        default="log:24",
-        help="all, steps such as 0,512, log:N, first, last; init is added [%(default)s]",
-    )
-    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
-    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
     add("--estimator", default="sound", help="sound, or paper: nHSIC as arXiv 2402.19465 released it [%(default)s]")
     add("--pooling", default="last", help="last or mean: which tokens' activations [%(default)s]")
     add("--seed", type=int, default=0, help="of folds, landmarks, permutations and halves [%(default)s]")
-    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
     add("--landmarks", type=int, default=384, help="statements kernels go through, 0 for all (exact) [%(default)s]")
     add("--warmup-steps", default="auto", help="of the learning rate; auto knows those of pretrain [%(default)s]")
-    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
-    add("--device-map", default="none", help="Hugging Face device_map for a model larger than a device [%(default)s]")
-    add("--delete-after-use", default="false", help="true deletes each downloaded checkpoint when done [%(default)s]")
+    add_device(parser)
+    add_scale(parser)
     return parser
 
 

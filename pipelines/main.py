@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import add_device, add_series, add_statements, command_parser
 from pipelines.statements.declared import choose_dimensions
 
 
@@ -24,20 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.main", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("main", __doc__)
+    add_series(parser, "tiny", "log:12", "; for probe")
+    add_statements(parser)
     add = parser.add_argument
-    add("--model", default="tiny", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
     add("--stages", default="all", help="all, or names separated by commas, in their order [%(default)s]")
-    add("--checkpoints", default="log:12", help="as for probe [%(default)s]")
-    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
-    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
-    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
     add("--seeds", type=int, default=3, help="how many times the statements are split into folds [%(default)s]")
     add("--trace", default="none", help="as for evaluate [%(default)s]")
-    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
+    add_device(parser)
     add("--output", default="none", help="a file for the report, beside what is logged [%(default)s]")
     return parser
 

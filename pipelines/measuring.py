@@ -9,6 +9,7 @@ from pipelines.figures.dynamics import transfer_matrices
 from pipelines.figures.information import curves, heat_maps, information_plane
 from pipelines.probing import EMBEDDED, after_random_init, inspected_statements, resolve_series
 from pipelines.progress import progress_bar, with_progress
+from pipelines.sweep.executors import Executor
 from pipelines.sweep.information_course import Course, follow
 from pipelines.sweep.information_plan import InformationPlan
 from pipelines.sweep.information_results import InformationStore
@@ -22,6 +23,7 @@ from pipelines.sweep.information_tables import (
 )
 from pipelines.sweep.information_unit import InformationResult, InformationSettings
 from pipelines.sweep.logged import run_logged
+from pipelines.sweep.run import run_sweep
 from pipelines.tracking.information import InformationLog, log_courses
 from pipelines.tracking.probing import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
@@ -44,6 +46,7 @@ class InformationOptions:
     """``None`` where the user does not say."""
     delete_after_use: bool
     settings: InformationSettings
+    executor: Executor = run_sweep
 
 
 def run_information(options: InformationOptions, params: Mapping[str, object]) -> None:
@@ -113,7 +116,9 @@ def _sweep(
         log.add(result, plan.statements[result.dimension])
         return result.without_states()
 
-    return run_logged(plan, store, logged, "measuring", delete_after_use=options.delete_after_use)
+    return run_logged(
+        plan, store, logged, "measuring", executor=options.executor, delete_after_use=options.delete_after_use
+    )
 
 
 def _draw(courses: Sequence[Course], warmup_steps: int | None) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import command_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,9 +39,7 @@ def _model(given: argparse.Namespace, directory: object) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("pretrain", __doc__)
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, corpus and batches [%(default)s]")
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of 1,024 tokens [%(default)s]")
     parser.add_argument("--corpus", default="packaged", help="packaged, or .txt or .jsonl files [%(default)s]")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import command_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("report", __doc__)
     parser.add_argument("--model", default="smollm2", help="as it was given to the other commands [%(default)s]")
     parser.add_argument("--output", default="none", help="a file to write beside what is logged [%(default)s]")
     return parser

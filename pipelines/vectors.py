@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import run_command
+from pipelines.options import add_device, add_probe_seeds, add_series, add_statements, command_parser
 from pipelines.statements.declared import choose_dimensions
 from registry.errors import InvalidInput
 
@@ -42,22 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pipelines.vectors", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("vectors", __doc__)
+    add_series(parser, "tiny", "last")
+    add_statements(parser)
     add = parser.add_argument
-    add("--model", default="tiny", help="tiny, smollm2, a hub id, a directory, a GGUF file [%(default)s]")
-    add("--checkpoints", default="last", help="all, steps such as 0,512, log:N, first, last [%(default)s]")
-    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
-    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
     add("--layers", default="best", help="best (of the deeper half, by probe), champion, or numbers [%(default)s]")
     add("--methods", default="all", help="all, or of mass-mean,mean-centred,pca,logistic,lda [%(default)s]")
     add("--controls", type=int, default=1, help="so many random and so many shuffled-label vectors [%(default)s]")
     add("--target", default="none", help="another model of this width that the vectors are for [%(default)s]")
-    add("--seeds", type=int, default=3, help="as in probe, whose cached results are used again [%(default)s]")
-    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
-    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
+    add_probe_seeds(parser)
+    add_device(parser)
     return parser
 
 

@@ -18,6 +18,7 @@ from tests.bench.over_http import compare_http
 from tests.bench.peers import compare_peers
 from tests.bench.probing import compare_tracking, compare_with_the_paper
 from tests.bench.table import EXPERIMENT, as_markdown, log_to_mlflow
+from tests.bench.vllm import compare_vllm
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
         "information": compare_information,
         "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
         "peers": lambda: compare_peers(given.model),
+        "vllm": lambda: compare_vllm(given.model, given.rounds),
         "http": lambda: compare_http(given.model),
         "tracking": compare_tracking,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import run_command
+from pipelines.information import main as information
 from pipelines.probe import main
 from pipelines.sweep.executors import RAY, choose_executor
 from pipelines.sweep.results import ResultStore
@@ -59,6 +60,16 @@ def workers():
     return mine
 
 
+def tables(name):
+    """The table called ``name`` of each sweep, as bytes."""
+    import mlflow
+
+    return [
+        Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=name)).read_bytes()
+        for run in parents()
+    ]
+
+
 @needs_ray
 def test_the_results_are_those_of_the_local_executor_bit_for_bit_and_in_its_order(cluster, plan):  # noqa: F811
     here = list(run_sweep(plan, ResultStore()))
@@ -80,8 +91,6 @@ def test_a_killed_worker_is_replaced_and_nothing_is_registered_twice(
     cache,
     monkeypatch,
 ):
-    import mlflow
-
     arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
     killed = []
 
@@ -103,13 +112,26 @@ def test_a_killed_worker_is_replaced_and_nothing_is_registered_twice(
     assert len({(one.name, one.tags["unit_digest"]) for one in versions}) == 6
     monkeypatch.setenv("TRUSTTRACE_CACHE", str(cache.parent / "another"))
     assert run_command(main, arguments) == 0
-    tables = [
-        Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="probe.csv")).read_bytes()
-        for run in parents()
-    ]
-    assert len(tables) == 2
-    assert tables[0] == tables[1]
+    there, here = tables("probe.csv")
+    assert there == here
     assert len(VectorStore().list("mini")) == 6
+
+
+@needs_ray
+def test_information_is_that_of_the_local_executor_bit_for_bit(
+    cluster,
+    series_directory,
+    data,  # noqa: F811
+    tracking,
+    cache,
+    monkeypatch,
+):
+    arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
+    assert run_command(information, [*arguments, "--executor", "ray", "--address", cluster]) == 0
+    monkeypatch.setenv("TRUSTTRACE_CACHE", str(cache.parent / "another"))
+    assert run_command(information, arguments) == 0
+    there, here = tables("information.csv")
+    assert there == here
 
 
 @needs_ray

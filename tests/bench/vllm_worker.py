@@ -1,0 +1,75 @@
+"""Rates of the engine over vLLM and of the slot engine, in turns; run by a Python that has vLLM, as JSON on stdout.
+
+Both engines run on the same model, prompts and strengths; each figure is the best of its rounds.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import numpy as np
+
+from serving.engine.base import Engine, GenerationRequest, Sampling
+from serving.engine.slot_engine import SlotEngine
+from serving.engine.vllm_engine import VllmEngine
+from serving.model.language_model import load
+from serving.model.sources import find_series
+from serving.model.steering_bank import SteeringPlan, VectorStrength, plan
+from tests.bench.bank import random_bank
+from tests.bench.timing import best_rates
+
+CONCURRENT = 16
+
+
+def run(engine: Engine, vocabulary: int, plans: Sequence[SteeringPlan], count: int, at_once: int, tokens: int) -> int:
+    """Greedy answers to fresh prompts of 32 tokens, so that no cache of prompts helps; the number of tokens."""
+    prompts = np.random.default_rng(time.perf_counter_ns()).integers(0, vocabulary, (count, 32)).tolist()
+    sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
+    asked = [GenerationRequest(tuple(prompt), sampling, plans[n % len(plans)]) for n, prompt in enumerate(prompts)]
+    for begin in range(0, count, at_once):
+        for generation in [engine.submit(one) for one in asked[begin : begin + at_once]]:
+            generation.result()
+    return count * tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2", help="[%(default)s]")
+    parser.add_argument("--precision", default="bfloat16", help="[%(default)s]")
+    parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile in vLLM")
+    given = parser.parse_args()
+    model = load(find_series(given.model).checkpoints[-1], precision=given.precision)
+    bank = random_bank(model, dict.fromkeys(range(model.n_layers), 1.0))
+    size = model.network.get_input_embeddings().num_embeddings
+    strengths = np.random.default_rng(1).uniform(0.1, 1.0, (256, len(bank.vectors)))
+    plans = [plan(bank, [VectorStrength(row, float(one)) for row, one in enumerate(row_)]) for row_ in strengths]
+    settings = {"none": [plan(bank, [])], "five": plans[:1], "many": plans}
+    # vLLM's CPU worker forks its own threads; the engines take turns and are idle meanwhile.
+    with (
+        SlotEngine(model, slots=CONCURRENT) as slots,
+        VllmEngine(model, slots=CONCURRENT, window=512, arguments={"enforce_eager": given.eager}) as vllm,
+    ):
+        engines: dict[str, Engine] = {"slots": slots, "vllm": vllm}
+        work = {
+            f"{name} {setting}": lambda one=one, steered=steered: run(  # type: ignore[misc]
+                one, size, steered, CONCURRENT, CONCURRENT, 48
+            )
+            for setting, steered in settings.items()
+            for name, one in engines.items()
+        }
+        for name, one in engines.items():
+            work[f"{name} serial"] = lambda one=one: run(one, size, settings["none"], 2, 1, 48)  # type: ignore[misc]
+        rates = best_rates(work, given.rounds)
+    print(json.dumps({"version": version("vllm"), "rates": rates}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
