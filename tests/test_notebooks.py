@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from tests.small_statements import write_statements
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 
 
 def cells(path):
@@ -27,12 +27,8 @@ def test_text_and_code_alternate_and_no_output_is_kept(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, series_directory, tmp_path, tracking, cache, monkeypatch):
-    rng = np.random.default_rng(0)
-    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(60)})
-    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
-    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
     monkeypatch.setenv("NOTEBOOK_MODEL", str(series_directory))
-    monkeypatch.setenv("NOTEBOOK_DATA", f"toxicity={tmp_path / 'toxicity.csv'}")
+    monkeypatch.setenv("NOTEBOOK_DATA", f"toxicity={write_statements(tmp_path, openings=60)}")
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: ["the city of Paris is in France"] * 120)
     monkeypatch.chdir(path.parent)

@@ -12,9 +12,10 @@ from pipelines.cli import run_command
 from pipelines.probe import main
 from registry.registered import RegisteredVector
 from registry.store import VectorStore
-from tests.pipelines.test_probe import parents, runs, write_statements
+from tests.pipelines.test_probe import parents, runs
 from tests.registry.store_behaviour import StoreBehaviour, emptied, register_at_once
 from tests.servers import ROOT
+from tests.small_statements import write_two_dimensions
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def registered() -> dict[str, RegisteredVector]:
 def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sqlite(
     tracking, series_directory, tmp_path, cache, monkeypatch, capsys
 ):
-    data = write_statements(tmp_path / "data")
+    data = write_two_dimensions(tmp_path / "data")
     arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
     real, added = probing.UnitLog.add, []
 

@@ -11,8 +11,8 @@ import pytest
 
 from registry.store import VectorStore
 from tests import servers
-from tests.pipelines.test_probe import write_statements
 from tests.serving.conftest import DIMENSIONS, Deployment, Service, promoted, tracked_at
+from tests.small_statements import write_two_dimensions
 
 STEERED = {"prompt": "The city", "max_tokens": 4, "steering": {"strengths": {"toxicity": 1.0}}}
 
@@ -20,7 +20,7 @@ STEERED = {"prompt": "The city", "max_tokens": 4, "steering": {"strengths": {"to
 @pytest.fixture
 def sweep(series_directory, tmp_path):
     """Starts a sweep in a process of its own, with its output in a file."""
-    data = write_statements(tmp_path / "data")
+    data = write_two_dimensions(tmp_path / "data")
     given = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy", "--seeds", "2"]
 
     def begin(uri, **settings):

@@ -14,9 +14,9 @@ import pytest
 from registry.store import CheckpointStore, VectorStore
 from tests.conftest import tiny_llama
 from tests.endurance.conftest import tracking_server
-from tests.pipelines.test_probe import write_statements
 from tests.servers import ROOT
 from tests.serving.conftest import tracked_at
+from tests.small_statements import write_two_dimensions
 
 CHECKPOINTS, KILLS_A_SWEEP = 8, 5
 KILLS = int(os.environ.get("TRUSTTRACE_KILLS", "10"))
@@ -37,7 +37,7 @@ def long_series(tmp_path_factory, word_tokenizer):
 
 @pytest.fixture(scope="session")
 def command(long_series, tmp_path_factory):
-    data = write_statements(tmp_path_factory.mktemp("statements") / "data")
+    data = write_two_dimensions(tmp_path_factory.mktemp("statements") / "data")
     given = [
         "--model",
         str(long_series),

@@ -25,8 +25,8 @@ from registry.packages import cache_root
 from serving.model.steering_bank import SteeringBank, unsteered
 from tests.pipelines.evaluation.endpoint import endpoint
 from tests.serving.engine.small_models import live_vector, naive_tokens, small_llama
+from tests.small_statements import write_statements
 
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 METRICS = {
     "preference", "pairs margin", "pairs accuracy", "toxic continuations", "toxicity of continuations",
     "PIQA accuracy", "PIQA mass",
@@ -60,11 +60,14 @@ def arguments(series, tmp_path, tracking, cache, packages, monkeypatch):
     (cache / "packages").symlink_to(packages)
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
     monkeypatch.setattr("pipelines.calibrating.held_out_sentences", lambda: sentences * 50)
-    rng = np.random.default_rng(0)
-    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(60)})
-    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
-    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
-    return ["--model", str(series), "--data", f"toxicity={tmp_path / 'toxicity.csv'}", "--dimensions", "toxicity"]
+    return [
+        "--model",
+        str(series),
+        "--data",
+        f"toxicity={write_statements(tmp_path, openings=60)}",
+        "--dimensions",
+        "toxicity",
+    ]
 
 
 def evaluate(arguments, *more):

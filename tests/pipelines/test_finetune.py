@@ -4,7 +4,6 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipelines.cli import run_command
@@ -15,17 +14,12 @@ from pipelines.sweep.folds import split_statements
 from pipelines.sweep.settings import ProbeSettings
 from registry.store import CheckpointStore
 from serving.model.sources import find_series
-
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
+from tests.small_statements import write_statements
 
 
 @pytest.fixture
 def arguments(series_directory, tmp_path, tracking, cache):
-    rng = np.random.default_rng(0)
-    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(40)})
-    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
-    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
-    data = f"toxicity={tmp_path / 'toxicity.csv'}"
+    data = f"toxicity={write_statements(tmp_path)}"
     return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--learning-rate", "0.01"]
 
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,21 +11,14 @@ from pipelines import measuring
 from pipelines.cli import run_command
 from pipelines.information import main
 from registry.checkpoints import Checkpoint
+from tests.small_statements import write_two_dimensions
 
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 TABLES = {"information.csv", "bandwidths.csv", "phases.csv", "dynamics.csv", "transfer.csv"}
 
 
 @pytest.fixture
 def data(tmp_path):
-    rng = np.random.default_rng(0)
-    directory = tmp_path / "data"
-    directory.mkdir()
-    for name, (good, bad) in {"toxicity": ("kind", "cruel"), "privacy": ("Paris", "Peru")}.items():
-        openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(30)})
-        rows = [(f"{one} {word}", label, one) for one in openings for word, label in ((good, 1), (bad, 0))]
-        pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(directory / f"{name}.csv", index=False)
-    return directory
+    return write_two_dimensions(tmp_path / "data", openings=30)
 
 
 @pytest.fixture

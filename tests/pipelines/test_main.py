@@ -1,8 +1,6 @@
 """The chain as a user runs it: real processes, a real tracking store, and stages that are skipped with reason."""
 
 import mlflow
-import numpy as np
-import pandas as pd
 import pytest
 
 from pipelines.chaining import STAGES, arguments_for, chosen_stages, inputs_digest, stage_key
@@ -10,17 +8,12 @@ from pipelines.cli import run_command
 from pipelines.main import _parser, main
 from registry.dimensions import TOXICITY
 from registry.errors import UnknownName
-
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
+from tests.small_statements import write_statements
 
 
 @pytest.fixture
 def data(tmp_path):
-    rng = np.random.default_rng(0)
-    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(40)})
-    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
-    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
-    return tmp_path / "toxicity.csv"
+    return write_statements(tmp_path)
 
 
 def stage_runs(stage):

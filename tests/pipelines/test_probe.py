@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,25 +13,14 @@ from pipelines.probe import main
 from pipelines.statements.sources import load_statements
 from registry.dimensions import TOXICITY
 from registry.store import VectorStore
+from tests.small_statements import write_two_dimensions
 
 ROOT = Path(__file__).parents[2]
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
-
-
-def write_statements(directory):
-    """Two dimensions that one word decides, in pairs."""
-    rng = np.random.default_rng(0)
-    for name, (good, bad) in {"toxicity": ("kind", "cruel"), "privacy": ("Paris", "Peru")}.items():
-        openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(40)})
-        rows = [(f"{one} {word}", label, one) for one in openings for word, label in ((good, 1), (bad, 0))]
-        directory.mkdir(exist_ok=True)
-        pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(directory / f"{name}.csv", index=False)
-    return directory
 
 
 @pytest.fixture
 def data(tmp_path):
-    return write_statements(tmp_path / "data")
+    return write_two_dimensions(tmp_path / "data")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import re
 from html.parser import HTMLParser
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -15,9 +14,9 @@ from pipelines.report import main
 from pipelines.report_html import Html, element, page, pairs, picture, table, text
 from pipelines.reporting import report_page
 from pipelines.tracking.reporting import ReportedRun
+from tests.small_statements import write_statements
 
 NASTY = "<script>alert('x')</script> & \"quoted\""
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 
 
 class Checker(HTMLParser):
@@ -90,11 +89,7 @@ def test_sections_stand_in_the_order_of_the_work_and_verdicts_before_figures():
 
 
 def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, tmp_path, tracking, cache, capsys):
-    rng = np.random.default_rng(0)
-    openings = sorted({" ".join(rng.choice(FILLERS, 4)) for _ in range(40)})
-    rows = [(f"{one} {word}", label, one) for one in openings for word, label in (("kind", 1), ("cruel", 0))]
-    pd.DataFrame(rows, columns=["statement", "label", "group"]).to_csv(tmp_path / "toxicity.csv", index=False)
-    model, data = str(series_directory), f"toxicity={tmp_path / 'toxicity.csv'}"
+    model, data = str(series_directory), f"toxicity={write_statements(tmp_path)}"
     given = ["--model", model, "--data", data, "--dimensions", "toxicity", "--seeds", "1", "--checkpoints", "last"]
     assert run_command(probe, given) == 0
     with mlflow.start_run(tags={"trusttrace.entry_point": "evaluate"}) as failed:

@@ -29,9 +29,9 @@ from pipelines.sweep.run import run_sweep
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 from serving.model.sources import find_series
+from tests.small_statements import FILLERS
 
 N = 120
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
 
 
 def statements(n=N, seed=0):

@@ -13,8 +13,7 @@ from pipelines.sweep.settings import ProbeSettings
 from pipelines.sweep.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
 from serving.model.language_model import load
 from serving.model.sources import find_series
-
-FILLERS = ("the", "city", "of", "is", "in", "you", "are", "a", "letter")
+from tests.small_statements import FILLERS
 
 
 def statements(dimension, good, bad, seed):
