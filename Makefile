@@ -29,8 +29,10 @@ demo: setup ## train the embedded checkpoint series, probe it, register its stee
 	$(RUN) mlflow run . -e pretrain --env-manager local --experiment-name trusttrace
 	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
 
+# BentoML's 5 seconds cut off who asks again after a pause, and who asks while the machine is busy.
 serve: setup ## serve steered generation and the playground on http://127.0.0.1:$(PORT)
-	$(RUN) bentoml serve serving.service:SteeringService --host 127.0.0.1 --port $(PORT)
+	$(RUN) bentoml serve serving.service:SteeringService --host 127.0.0.1 --port $(PORT) \
+	  --timeout-keep-alive 75
 
 ui: setup ## look at the runs, figures and vectors in MLflow
 	$(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui

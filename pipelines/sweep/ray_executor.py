@@ -1,11 +1,13 @@
 """A sweep's units on a Ray cluster: workers measure, and this process stores, logs and registers what they return.
 
-An actor holds one checkpoint at a time. It asks for as many CPUs as this process has threads, so that sums are taken in
-the same order as here, and for one GPU where it needs one. What Ray itself sends between processes is pickled by Ray.
+An actor holds one checkpoint at a time, and fetches the next one's files meanwhile. It asks for as many CPUs as this
+process has threads, so that sums are taken in the same order as here, and for one GPU where it needs one. What Ray
+itself sends between processes is pickled by Ray.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic
@@ -20,7 +22,7 @@ from pipelines.sweep.run import Plan, measure_unit
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, TrustTraceError, Unavailable
 from serving.model.language_model import LanguageModel, load, release
-from serving.model.weights import discard
+from serving.model.weights import discard, locate
 
 ATTEMPTS = 3
 """How often a unit is begun before its workers' deaths are taken for its own fault."""
@@ -33,9 +35,17 @@ class Worker(Generic[Result]):
         torch.set_num_threads(threads)
         self._plan = plan
         self._model: LanguageModel | None = None
+        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._fetched: Checkpoint | None = None
 
-    def measure(self, checkpoint: Checkpoint, dimension: str) -> Result | TrustTraceError:
-        """The unit's result, or the error to be raised where a user can read it."""
+    def measure(self, checkpoint: Checkpoint, dimension: str, following: Checkpoint | None) -> Result | TrustTraceError:
+        """The unit's result, or the error to be raised where a user can read it.
+
+        Of ``following``, the files are fetched meanwhile; what goes wrong with them is said when it is loaded.
+        """
+        if following is not None and following != self._fetched:
+            self._fetched = following
+            self._fetcher.submit(locate, following)
         try:
             if self._model is None:
                 how = self._plan.settings
@@ -54,11 +64,12 @@ class Worker(Generic[Result]):
 
 @dataclass
 class _Errand:
-    """What one actor is at: a checkpoint, and the dimensions that are still to be measured."""
+    """What one actor is at: a checkpoint, the dimensions that are still to be measured, and what it does next."""
 
     worker: Any
     checkpoint: Checkpoint
     dimensions: deque[str]
+    following: tuple[Checkpoint, deque[str]] | None = None
     attempts: int = 0
 
 
@@ -72,18 +83,27 @@ class _Crew(Generic[Result]):
     delete: bool
     on_progress: Callable[[int], None]
     waiting: deque[tuple[Checkpoint, deque[str]]]
+    size: int
+    """How many actors there are at first."""
     running: dict[Any, _Errand] = field(default_factory=dict)
     """By the reference that Ray gave for the unit under way."""
 
-    def begin(self, worker: Any) -> None:
-        if self.waiting:
-            self._ask(_Errand(worker, *self.waiting.popleft()))
-        else:
+    def begin(self, worker: Any, work: tuple[Checkpoint, deque[str]] | None = None) -> None:
+        """Give ``worker`` what was kept for it, or what waits; without either it may go."""
+        if work is None and self.waiting:
+            work = self.waiting.popleft()
+        if work is None:
             ray.kill(worker)
+            return
+        self._ask(_Errand(worker, *work))
 
     def _ask(self, errand: _Errand) -> None:
         errand.attempts += 1
-        self.running[errand.worker.measure.remote(errand.checkpoint, errand.dimensions[0])] = errand
+        # A checkpoint is kept for who fetches it only when all have work and as much again waits.
+        if errand.following is None and len(self.running) >= self.size - 1 and len(self.waiting) >= self.size:
+            errand.following = self.waiting.popleft()
+        following = errand.following[0] if errand.following else None
+        self.running[errand.worker.measure.remote(errand.checkpoint, errand.dimensions[0], following)] = errand
 
     def advance(self) -> None:
         """Wait for one unit, store it, and give its worker something to do."""
@@ -104,7 +124,7 @@ class _Crew(Generic[Result]):
             self._ask(errand)
         else:
             errand.worker.finish.remote(errand.checkpoint, self.delete)
-            self.begin(errand.worker)
+            self.begin(errand.worker, errand.following)
 
     def _replace(self, errand: _Errand, error: RayActorError) -> None:
         """Another actor for the unit whose actor died; what it had measured before is stored already."""
@@ -192,9 +212,10 @@ def _crew(
         hired.append(kind.remote(sent, threads))
         return hired[-1]
 
-    crew = _Crew(plan, store, hire, delete, on_progress, deque(missing.items()))
+    size = min(room, len(missing))
+    crew = _Crew(plan, store, hire, delete, on_progress, deque(missing.items()), size)
     try:
-        for _ in range(min(room, len(missing))):
+        for _ in range(size):
             crew.begin(hire())
         yield crew
     finally:

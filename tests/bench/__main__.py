@@ -6,6 +6,7 @@ Run it on an otherwise idle machine. It prints one table and logs it to MLflow, 
 import argparse
 import os
 import sys
+import traceback
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="what is served and swept beside `tiny` [%(default)s]")
     parser.add_argument("--limit", type=int, default=600, help="statements of its comparison [%(default)s]")
     parser.add_argument("--rounds", type=int, default=4, help="of the engine's rates [%(default)s]")
-    parser.add_argument("--pairs", type=int, default=12, help="of what steering costs [%(default)s]")
+    parser.add_argument("--pairs", type=int, default=80, help="of what steering costs [%(default)s]")
     parser.add_argument("--parts", default="all", help="names separated by commas [%(default)s]")
     given = parser.parse_args()
     parts = {
@@ -46,15 +47,23 @@ def main() -> None:
     chosen = list(parts) if given.parts == "all" else given.parts.split(",")
     if unknown := set(chosen) - set(parts):
         raise InvalidInput(f"parts {', '.join(sorted(unknown))} do not exist; choose from {', '.join(parts)}")
-    rows = []
+    rows, failed = [], []
     for name in chosen:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        measured = parts[name]()
+        try:
+            measured = parts[name]()
+        except Exception:  # what other parts measured in half an hour is not to be lost
+            traceback.print_exc()
+            failed.append(name)
+            continue
         for row in measured:
             print(f"  {row.what}: {row.measured}, {row.against}: {row.ratio} {row.wanted}", file=sys.stderr, flush=True)
         rows += measured
     print(as_markdown(rows))
-    print(f"MLflow: experiment {EXPERIMENT}, run {log_to_mlflow(rows)}")
+    if rows:
+        print(f"MLflow: experiment {EXPERIMENT}, run {log_to_mlflow(rows)}")
+    if failed:
+        raise InvalidInput(f"parts {', '.join(failed)} could not be measured, for the reasons above")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ disturbs it. What steering costs is smaller than a machine's noise, so it is the
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from tests.bench.timing import best_rates, paired_ratio
 
 CONCURRENT = 16
 SETTINGS = 256
+BURST = 32
+"""Requests at once where what steering costs is measured: the slots twice over."""
 TEXTS = (
     "The city of",
     "Is it true that bats are blind?",
@@ -130,28 +133,30 @@ def compare_concurrency(engine: SlotEngine, plain: LanguageModel, bank: Steering
 
 
 def compare_steering(engine: SlotEngine, bank: SteeringBank, pairs: int) -> list[Comparison]:
+    """Many short pairs: a machine's speed drifts by more than steering costs, but little within two seconds."""
     everything = len(bank.vectors)
     cases = (
-        ("steering all five dimensions", plans(bank, 1, everything), plans(bank, 1, 0), "unsteered", 1.0),
-        ("steering all five dimensions", plans(bank, 1, everything), plans(bank, 1, 1), "one dimension", 1.0),
-        (f"{SETTINGS} distinct settings", plans(bank, SETTINGS, everything), plans(bank, 1, everything), "one", 3.0),
+        ("steered_against_unsteered", "steering all five dimensions", everything, 1, 0, "unsteered", 1.0),
+        ("steered_against_one", "steering all five dimensions", everything, 1, 1, "with one dimension", 1.0),
+        ("distinct", f"{SETTINGS} distinct settings", everything, SETTINGS, everything, "with one", 3.0),
     )
     rows = []
-    for what, given, base, name, most in cases:
-        work, against = (
-            lambda given=one: submit_all(engine, SETTINGS, 8, given, SETTINGS)  # type: ignore[misc]
-            for one in (given, base)
+    for key, what, dimensions, settings, theirs, name, most in cases:
+        given, base = plans(bank, settings, dimensions), plans(bank, 1, theirs)
+        windows = cycle([given[start : start + BURST] for start in range(0, settings, BURST)])
+        ours, against, ratio, low, high = paired_ratio(
+            lambda windows=windows: submit_all(engine, BURST, 8, next(windows), BURST),  # type: ignore[misc]
+            lambda base=base: submit_all(engine, BURST, 8, base, BURST),  # type: ignore[misc]
+            pairs,
         )
-        ours, theirs, ratio, low, high = paired_ratio(work, against, pairs)
-        rates = [f"{SETTINGS * 8 / taken:.0f} tokens/s" for taken in (ours, theirs)]
+        rates = [f"{BURST * 8 / taken:.0f} tokens/s" for taken in (ours, against)]
         percent, *interval = (100 * (value - 1) for value in (ratio, low, high))
-        key = f"engine/{'distinct' if most > 1 else 'steered_against_' + name.split()[0]}"
         rows.append(
             Comparison(
-                key,
-                f"{what}, {SETTINGS} requests, {pairs} pairs",
+                f"engine/{key}",
+                f"{what}, {pairs} pairs of {BURST} requests",
                 rates[0],
-                f"{rates[1]} with {name}" if most > 1 or name != "unsteered" else f"{rates[1]} unsteered",
+                f"{rates[1]} {name}",
                 percent,
                 "%",
                 at_most=most,

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -19,6 +18,7 @@ import numpy as np
 from serving.engine.base import Engine, GenerationRequest, Sampling
 from serving.engine.slot_engine import SlotEngine
 from serving.engine.vllm_engine import VllmEngine
+from serving.engine.vllm_version import installed_release
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.model.steering_bank import SteeringPlan, VectorStrength, plan
@@ -68,7 +68,7 @@ def main() -> None:
         for name, one in engines.items():
             work[f"{name} serial"] = lambda one=one: run(one, size, settings["none"], 2, 1, 48)  # type: ignore[misc]
         rates = best_rates(work, given.rounds)
-    print(json.dumps({"version": version("vllm"), "rates": rates}))
+    print(json.dumps({"version": installed_release(), "rates": rates}))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+COMMAND = ("serve", "serving.service:SteeringService", "--timeout-keep-alive", "75")
+"""As ``make serve`` and ``compose.yaml`` have it."""
 CHAT = (
     "{% for m in messages %}{% if m.role == 'assistant' and loop.first %}{{ raise_exception('begin with user') }}"
     "{% endif %}{{ m.content }} {% endfor %}is"
@@ -169,7 +171,7 @@ class Service:
     def __init__(self, deployment: Deployment, log: Path, **settings: str) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.log = log
-        command = [sys.executable, "-m", "bentoml", "serve", "serving.service:SteeringService"]
+        command = [sys.executable, "-m", "bentoml", *COMMAND]
         # Whoever starts a service clears the metrics of those that share this folder with it.
         own = {"PYTHONPATH": str(ROOT), "BENTOML_HOME": str(log.with_suffix(".bentoml"))}
         environment = {**os.environ, **own, **deployment.environment, **settings}

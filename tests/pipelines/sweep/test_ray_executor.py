@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,43 @@ def test_the_results_are_those_of_the_local_executor_bit_for_bit_and_in_its_orde
     assert sum(seen) == plan.work
     resumed = list(choose_executor("ray", "127.0.0.1:1")(plan, store))  # nothing is missing, so nobody is asked
     assert all(same(one, other) for one, other in zip(resumed, here, strict=True))
+
+
+@needs_ray
+def test_the_next_checkpoints_files_are_fetched_once_while_this_one_is_measured(plan, monkeypatch):  # noqa: F811
+    from pipelines.sweep import ray_executor
+
+    fetched = []
+    monkeypatch.setattr(ray_executor, "locate", fetched.append)
+    first, second = plan.checkpoints[:2]
+    worker = ray_executor.Worker(plan, 1)
+    for name in plan.statements:
+        assert worker.measure(first, name, second).checkpoint == first
+    worker.finish(first, delete=False)
+    assert fetched == [second]
+    assert worker.measure(second, name, None).checkpoint == second
+
+
+@needs_ray
+@pytest.mark.parametrize(("waiting", "kept"), [(1, [None, None]), (2, [None, 2]), (3, [None, 2]), (4, [None, 2])])
+def test_a_checkpoint_is_kept_for_a_worker_only_when_there_is_one_for_each(waiting, kept, monkeypatch):
+    from pipelines.sweep import ray_executor
+
+    class Actor:
+        def __init__(self):
+            self.measure, self.asked = self, []
+
+        def remote(self, checkpoint, dimension, following):
+            self.asked.append(following)
+            return self, len(self.asked)
+
+    work = deque((number, deque(["toxicity", "privacy"])) for number in range(2 + waiting))
+    crew = ray_executor._Crew(None, None, None, False, None, work, 2)
+    actors = Actor(), Actor()
+    for actor in actors:
+        crew.begin(actor)
+    assert [actor.asked[-1] for actor in actors] == kept
+    assert len(crew.waiting) == waiting - (kept[1] is not None)
 
 
 @needs_ray

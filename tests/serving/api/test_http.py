@@ -1,6 +1,8 @@
 """The real service over real HTTP: what OpenAI's SDK, BentoML's client and plain requests get."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -365,3 +367,14 @@ def test_logs_are_lines_of_json_without_any_text_of_a_request(client, service):
     told = json.loads(line[line.index("{") :])
     assert (told["status"], told["generated_tokens"], told["path"]) == (200, 2, "/v1/completions")
     assert secret not in log
+
+
+def test_who_asks_while_the_machine_is_busy_is_answered_on_the_connection_that_was_open(service):
+    """By default uvicorn closes a connection after 5 idle seconds, and resets one on which a request has just come."""
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        assert client.get("/livez").status_code == 200
+        os.killpg(service.process.pid, signal.SIGSTOP)
+        threading.Timer(6, os.killpg, (service.process.pid, signal.SIGCONT)).start()
+        began = time.monotonic()
+        assert client.get("/livez").status_code == 200
+        assert time.monotonic() - began > 5
