@@ -5,20 +5,19 @@ decoder's states at a real token do not depend on what follows it, so neither an
 language-model head is needed.
 """
 
+import errno
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from pipelines.batches import batches, padded, tokenise
@@ -69,15 +68,15 @@ def extract(
     *,
     layers: Sequence[int] | None = None,
     pooling: Pooling = "last",
-    path: Path | None = None,
+    file: BinaryIO | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     on_progress: Progress = lambda _: None,
 ) -> Activations:
     """Read the residual stream of ``model`` for every text.
 
     ``pooling`` is ``last`` (the last real token, as in arXiv 2402.19465 section 2.2) or ``mean`` (over real tokens).
-    Statements are tokenised alone, with the tokenizer's own special tokens and no template. With ``path`` the result
-    is a file mapped into memory, so that memory does not grow with the number of statements.
+    Statements are tokenised alone, with the tokenizer's own special tokens and no template. With ``file`` the result
+    is that file mapped into memory, so that memory does not grow with the number of statements.
     Raises ``InvalidInput`` for a text longer than the model's context, ``Mismatch`` for a model that yields NaN.
     """
     if pooling not in get_args(Pooling):
@@ -85,7 +84,7 @@ def extract(
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
     sequences = tokenise(model, texts)
     shape = (len(chosen), len(texts), model.d_model)
-    hidden_states = np.empty(shape, np.float32) if path is None else _mapped(path, shape)
+    hidden_states = np.empty(shape, np.float32) if file is None else _mapped(file, shape)
     slots = {layer: slot for slot, layer in enumerate(chosen)}
     for rows in batches([len(sequence) for sequence in sequences], tokens_per_batch):
         tokens, lengths = padded([sequences[row] for row in rows], model.device)
@@ -102,33 +101,50 @@ def extract(
 
 
 @contextmanager
-def unit_file(digest: str, *, keep: bool) -> Iterator[Path]:
-    """Where the activations of the unit named ``digest`` are written.
+def unit_file(digest: str, *, keep: bool) -> Iterator[BinaryIO]:
+    """An empty file for the activations of the unit named ``digest``.
 
-    The file is gone when the unit is measured, or with ``keep`` becomes ``activations/<digest>.npy`` in the cache:
-    float32 ``[layers, n, d_model]``, for ``np.load(path, mmap_mode="r")``. An interrupted unit leaves no such file.
+    It has no name, so that nothing is left of it whenever this process ends; with ``keep`` it becomes
+    ``activations/<digest>.npy`` in the cache: float32 ``[layers, n, d_model]``, for ``np.load(path, mmap_mode="r")``.
     """
     scratch, kept = cache_root() / "scratch", cache_root() / "activations"
     scratch.mkdir(parents=True, exist_ok=True)
+    if not keep:
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            yield file
+        return
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         path = Path(directory) / f"{digest}.npy"
-        yield path
-        if keep:
-            kept.mkdir(exist_ok=True)
-            os.replace(path, kept / path.name)
+        with path.open("w+b") as file:
+            yield file
+        kept.mkdir(exist_ok=True)
+        os.replace(path, kept / path.name)
 
 
-def _mapped(path: Path, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:
-    """A file of this shape; a full disk is noticed here, not when half of it is written."""
-    needed = 4 * math.prod(shape)
-    free = shutil.disk_usage(path.parent)[2]
-    if needed > free:
+def _mapped(file: BinaryIO, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:
+    """All of ``file`` in NumPy's format; a full disk is noticed here, not as a crash when half of it is written."""
+    layout = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, layout)
+    file.flush()
+    start, needed = file.tell(), 4 * math.prod(shape)
+    try:
+        _reserve(file, start + needed)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
         raise Unavailable(
-            f"the activations need {needed / 1e6:.1f} MB in {path.parent} and {free / 1e6:.1f} MB are free; free some "
-            "space, set TRUSTTRACE_CACHE to a larger disk, or read fewer layers"
-        )
-    mapped: Float32[np.ndarray, "layers n d_model"] = open_memmap(path, "w+", dtype=np.float32, shape=shape)
-    return mapped
+            f"the activations need {needed / 1e6:.1f} MB in {cache_root()} and the disk is full ({error.strerror}); "
+            "free some space, set TRUSTTRACE_CACHE to a larger disk, or read fewer layers"
+        ) from error
+    return np.memmap(file, np.float32, "r+", offset=start, shape=shape)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Have the disk set ``size`` bytes aside; a file that is only made long has no room of its own."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
 
 
 _Pool = Callable[[Tensor], Tensor]

@@ -69,7 +69,7 @@ def postgresql(programs: Path) -> Iterator[Database]:
         subprocess.run([*unprivileged, *initdb], check=True, capture_output=True, cwd="/")
         with started([*unprivileged, *start], root / "log", {}, signal.SIGINT) as server:
             database = Database(port, password, f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow")
-            _await(lambda: _listens(port), server, root / "log")
+            wait_for(lambda: _listens(port), server, root / "log")
             subprocess.run(created, check=True, capture_output=True, env={**os.environ, **database.environment})
             yield database
     finally:
@@ -88,7 +88,7 @@ def mlflow_server(root: Path, database: str | Database, *, port: int | None = No
         command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
         command += [f"--backend-store-uri={database}", f"--artifacts-destination={root / 'artifacts'}"]
     with started([sys.executable, "-m", *command], root / "log", environment) as server:
-        _await(lambda: answers(f"http://127.0.0.1:{port}/health"), server, root / "log")
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server, root / "log")
         yield f"http://127.0.0.1:{port}"
 
 
@@ -119,7 +119,11 @@ def started(
     finally:
         if process.poll() is None:
             os.killpg(process.pid, ending)
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
 
 
 def answers(url: str) -> bool:
@@ -135,7 +139,8 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _await(holds: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+def wait_for(holds: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    """Raises ``RuntimeError`` with the end of the log when the server has ended, or does not answer in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         if server.poll() is not None or time.monotonic() > deadline:

@@ -8,7 +8,7 @@ itself sends between processes is pickled by Ray.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -123,7 +123,9 @@ class _Crew(Generic[Result]):
         if errand.dimensions:
             self._ask(errand)
         else:
-            errand.worker.finish.remote(errand.checkpoint, self.delete)
+            with suppress(RayActorError):
+                # Waited for, so that neither the end of the actor nor the next checkpoint overtakes the deletion.
+                ray.get(errand.worker.finish.remote(errand.checkpoint, self.delete))
             self.begin(errand.worker, errand.following)
 
     def _replace(self, errand: _Errand, error: RayActorError) -> None:

@@ -131,13 +131,13 @@ def measure_unit(
     No batch holds statements of two units, so that a unit's numbers do not depend on which others are measured.
     """
     began, settings = time.perf_counter(), plan.settings
-    with unit_file(plan.digest(model.checkpoint, dimension), keep=settings.keep_activations) as path:
+    with unit_file(plan.digest(model.checkpoint, dimension), keep=settings.keep_activations) as file:
         activations = extract(
             model,
             plan.statements[dimension].texts,
             layers=settings.chosen_layers(model.n_layers, model.checkpoint.model),
             pooling=settings.pooling,
-            path=path,
+            file=file,
             on_progress=on_progress,
         )
         return plan.measure(model, dimension, activations, time.perf_counter() - began)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from httpx2 import HTTPError
-from huggingface_hub import HfApi, scan_cache_dir, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
-    CacheNotFound,
     HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -62,21 +61,22 @@ def locate(checkpoint: Checkpoint) -> WeightFiles:
 
 
 def discard(checkpoint: Checkpoint) -> None:
-    """Delete a hub revision from the local cache; checkpoints of any other origin are left alone."""
+    """Delete the weights of a hub revision from the local cache, but for files that another revision has too.
+
+    Its small files stay: all revisions share them, and one that is being fetched may be about to link to them.
+    Checkpoints of any other origin are left alone.
+    """
     if Path(checkpoint.repo).is_absolute() or checkpoint.repo.startswith("packaged:"):
         return
     try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
+        directory = snapshot_download(checkpoint.repo, revision=checkpoint.revision, local_files_only=True)
+    except LocalEntryNotFoundError:
         return
-    hashes = [
-        revision.commit_hash
-        for cached in cache.repos
-        if cached.repo_id == checkpoint.repo
-        for revision in cached.revisions
-        if checkpoint.revision in revision.refs or checkpoint.revision == revision.commit_hash
-    ]
-    cache.delete_revisions(*hashes).execute()
+    for path in _weight_paths(Path(directory)):
+        content = path.resolve()
+        path.unlink()
+        if all(other.resolve() != content for other in Path(directory).parent.glob("*/*")):
+            content.unlink(missing_ok=True)
 
 
 def _packaged_gguf(model: str) -> Path:

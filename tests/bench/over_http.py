@@ -1,10 +1,6 @@
 """What HTTP and BentoML add to the engine's own time, request by request in turn."""
 
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,42 +16,31 @@ from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.model.steering_bank import SteeringBank, unsteered
 from tests.bench.table import Comparison
+from tests.servers import ROOT, answers, free_port, started, wait_for
 
 PROMPT = "The city of Lyon is in"
-ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
 def service(model: str) -> Iterator[httpx.Client]:
-    """`bentoml serve` on an empty registry of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory, (Path(directory) / "log").open("wb") as log:
-        environment = {**os.environ, "TRUSTTRACE_MODEL": model, "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/m.db"}
+    """`bentoml serve` on an empty registry and in a BentoML home of its own."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as name:
+        directory, registry = Path(name), f"sqlite:///{name}/mlflow.db"
+        environment = {
+            "TRUSTTRACE_MODEL": model,
+            "TRUSTTRACE_API_KEYS": "",
+            "MLFLOW_TRACKING_URI": registry,
+            "MLFLOW_REGISTRY_URI": registry,
+            "BENTOML_HOME": f"{name}/bentoml",
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-m", "bentoml", "serve", "serving.service:SteeringService"]
-        place = ["--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(
-            [*command, *place], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-                await_ready(client)
+        with started([*command, "--host", "127.0.0.1", "--port", str(port)], directory / "log", environment) as process:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: answers(f"{url}/readyz"), process, directory / "log")
+            with httpx.Client(base_url=url, timeout=120) as client:
                 yield client
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
-
-
-def await_ready(client: httpx.Client) -> None:
-    for _ in range(600):
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise TimeoutError("the service did not come up")
 
 
 def compare_http(model_name: str, requests: int = 60, tokens: int = 4) -> list[Comparison]:

@@ -26,7 +26,8 @@ def sweep_seconds(checkpoints: str, *, log: bool) -> float:
         add = probing.UnitLog.add if log else lambda *_: ()
         with mock.patch.object(probing.UnitLog, "add", add), contextlib.redirect_stdout(io.StringIO()):
             began = time.perf_counter()
-            run_command(probe, ["--model", "tiny", "--checkpoints", checkpoints])
+            if run_command(probe, ["--model", "tiny", "--checkpoints", checkpoints]):
+                raise RuntimeError("the sweep failed, for the reason above")
             return time.perf_counter() - began
 
 

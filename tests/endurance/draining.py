@@ -9,8 +9,8 @@ from tests.endurance.traffic import Client
 from tests.serving.conftest import Service
 
 CLIENTS, ROUNDS = 16, 3
-REFUSED = ("ConnectError", "ReadError")
-"""Of a service that listens no more, and of one whose queue of connections was never accepted from again."""
+REFUSED = ("ConnectError", "ReadError", "RemoteProtocolError")
+"""Of a service that listens no more, of one whose queue was never accepted from again, of a connection being closed."""
 
 
 def test_sigterm_under_load_answers_what_was_accepted(team, tmp_path, say):

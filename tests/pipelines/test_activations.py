@@ -1,9 +1,13 @@
+import os
+import resource
+import signal
+
 import numpy as np
 import pytest
 import torch
 
-from pipelines.activations import extract
-from registry.errors import InvalidInput, Mismatch
+from pipelines.activations import extract, unit_file
+from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import load
 from serving.model.sources import find_series
 
@@ -37,10 +41,20 @@ def test_mean_pooling_is_the_mean_over_real_tokens(model):
         np.testing.assert_allclose(activations.layer(1)[row], alone(model, text, 1).mean(axis=0), atol=1e-5)
 
 
-def test_a_file_holds_the_same_numbers(model, tmp_path):
-    mapped = extract(model, TEXTS, path=tmp_path / "activations.npy")
+def test_a_file_holds_the_same_numbers(model, cache):
+    with unit_file("kept", keep=True) as file:
+        mapped = extract(model, TEXTS, file=file)
     np.testing.assert_array_equal(mapped.hidden_states, extract(model, TEXTS).hidden_states)
-    assert np.load(tmp_path / "activations.npy", mmap_mode="r").shape == (3, 5, 16)
+    np.testing.assert_array_equal(np.load(cache / "activations" / "kept.npy"), mapped.hidden_states)
+    assert list((cache / "scratch").iterdir()) == []
+
+
+def test_a_file_that_is_not_kept_has_no_name_and_room_of_its_own(model, cache):
+    with unit_file("unit", keep=False) as file:
+        mapped = extract(model, TEXTS, file=file)
+        assert os.fstat(file.fileno()).st_blocks * 512 >= mapped.hidden_states.nbytes
+        assert [one for one in cache.rglob("*") if one.is_file()] == []
+    np.testing.assert_array_equal(mapped.hidden_states, extract(model, TEXTS).hidden_states)
 
 
 def test_some_layers_only(model):
@@ -69,10 +83,19 @@ def test_nan_is_refused_and_its_place_is_named(series_directory):
         extract(broken, TEXTS)
 
 
-def test_a_disk_too_small_is_refused_before_work_begins(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: (0, 0, 100))
-    with pytest.raises(Exception, match=r"activations need .* and 0\.0 MB are free"):
-        extract(model, TEXTS, path=tmp_path / "activations.npy")
+def test_a_disk_too_small_is_refused_before_work_begins(model, cache):
+    seen = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with unit_file("unit", keep=False) as file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+            with pytest.raises(Unavailable, match=r"activations need 0\.0 MB in .* free some space"):
+                extract(model, TEXTS, file=file, on_progress=seen.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert seen == []
 
 
 def test_an_unknown_pooling_is_refused(model):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("serve", "serving.service:SteeringService", "--timeout-keep-alive", "75")
@@ -157,12 +158,6 @@ def deployment(empty_database, chat_model, tmp_path_factory) -> Deployment:
         for place, dimension in enumerate(DIMENSIONS):
             promoted(made, dimension, layer=1 + place % 2, seed=place)
     return made
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:

@@ -17,8 +17,10 @@ from pipelines.probe import main
 from pipelines.sweep.executors import RAY, choose_executor
 from pipelines.sweep.results import ResultStore
 from pipelines.sweep.run import run_sweep
+from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, UnknownName
 from registry.store import VectorStore
+from tests.hub_cache import fill_cache
 from tests.pipelines.sweep.test_run import plan, same  # noqa: F401
 from tests.pipelines.test_probe import data, parents  # noqa: F401
 
@@ -27,11 +29,19 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def hub(tmp_path_factory):
+    """Where this cluster's workers look for downloaded checkpoints."""
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, hub):
     """The address of a cluster that this process does not own, as far as the executor knows."""
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("ray")
         patch.setenv("TRUSTTRACE_CACHE", str(root))
+        patch.setenv("HF_HUB_CACHE", str(hub))
+        patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # On Linux too, keep to the loopback address; read when ray is first imported.
@@ -153,6 +163,21 @@ def test_a_killed_worker_is_replaced_and_nothing_is_registered_twice(
     there, here = tables("probe.csv")
     assert there == here
     assert len(VectorStore().list("mini")) == 6
+
+
+@needs_ray
+def test_downloaded_checkpoints_are_all_deleted_when_done(cluster, plan, series_directory, hub, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    steps = (0, 10, 100)
+    folder = fill_cache(hub, "org/mini", {f"step{step}": series_directory / f"step_{step:06d}" for step in steps})
+    on_hub = tuple(Checkpoint("mini", "org/mini", f"step{step}", step) for step in steps)
+    plan = dataclasses.replace(plan, checkpoints=on_hub)
+    assert len(list(folder.glob("snapshots/*/*.safetensors"))) == 3
+    found = list(choose_executor("ray", cluster)(plan, ResultStore(), delete_after_use=True))
+    assert len(found) == 3 * len(plan.statements)
+    assert list(folder.glob("snapshots/*/*.safetensors")) == []
+    assert max(one.stat().st_size for one in folder.glob("blobs/*")) < 10_000
 
 
 @needs_ray
