@@ -35,6 +35,8 @@ class SlotScheduler:
         self._ends = end_tokens(model)
         self._nothing = torch.full((model.d_model,), -0.0, dtype=model.dtype, device=model.device)
         self._running: list[Running] = []
+        self._steered: list[tuple[Running, Phase]] = []
+        self._offsets: dict[int, Tensor] = {}
         self._vectors: dict[tuple[str, int], LayerVectors] = {}
         """Of the banks that moves need, by identity and layer."""
 
@@ -72,7 +74,7 @@ class SlotScheduler:
             steered += zip(repeat(one), one.phases(span), strict=False)
             if span.end == len(one.prompt):
                 rows.append(len(tokens) - 1)
-        offsets = offsets_by_layer([(one.offsets, phase) for one, phase in steered], self._nothing)
+        offsets = self._offsets_of(steered)
         moves = moves_by_layer(steered) if any(one.moves for one in self._running) else []
         logits = self._decoder.forward(tokens, batch, rows, offsets, moves)
         count_moves(steered, moves)
@@ -87,6 +89,13 @@ class SlotScheduler:
         for one in self._running:
             one.finish(reason, error)
         self._running.clear()
+
+    def _offsets_of(self, steered: list[tuple[Running, Phase]]) -> dict[int, Tensor]:
+        """Those of the step before, as long as its tokens were steered alike."""
+        if steered != self._steered:
+            self._steered = steered
+            self._offsets = offsets_by_layer([(one.offsets, phase) for one, phase in steered], self._nothing)
+        return self._offsets
 
     def _layer_vectors(self, plan: SteeringPlan) -> dict[int, LayerVectors]:
         """By layer with a move; kept while a request with moves on the same bank runs."""
