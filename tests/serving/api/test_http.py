@@ -1,8 +1,6 @@
 """The real service over real HTTP: what OpenAI's SDK, BentoML's client and plain requests get."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +9,7 @@ import time
 import httpx
 import numpy as np
 import openai
+import psutil
 import pytest
 from gguf import GGUFReader
 
@@ -371,10 +370,12 @@ def test_logs_are_lines_of_json_without_any_text_of_a_request(client, service):
 
 def test_who_asks_while_the_machine_is_busy_is_answered_on_the_connection_that_was_open(service):
     """By default uvicorn closes a connection after 5 idle seconds, and resets one on which a request has just come."""
+    processes = psutil.Process(service.process.pid).children(recursive=True)
     with httpx.Client(base_url=service.url, timeout=30) as client:
         assert client.get("/livez").status_code == 200
-        os.killpg(service.process.pid, signal.SIGSTOP)
-        threading.Timer(6, os.killpg, (service.process.pid, signal.SIGCONT)).start()
+        for one in processes:
+            one.suspend()
+        threading.Timer(6, lambda: [one.resume() for one in processes]).start()
         began = time.monotonic()
         assert client.get("/livez").status_code == 200
         assert time.monotonic() - began > 5
