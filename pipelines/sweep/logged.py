@@ -2,24 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pipelines.progress import progress_bar
 from pipelines.sweep.executors import Executor
-from pipelines.sweep.results import Digested, ResultStoreOf
+from pipelines.sweep.results import ResultStoreOf
 from pipelines.sweep.run import Plan, run_sweep
-from registry.checkpoints import Checkpoint
-
-
-class Unit(Digested, Protocol):
-    """What a progress bar names."""
-
-    @property
-    def dimension(self) -> str: ...
-
-    @property
-    def checkpoint(self) -> Checkpoint: ...
-
+from pipelines.sweep.unit import Unit
 
 UnitT = TypeVar("UnitT", bound=Unit)
 Logged = TypeVar("Logged")

@@ -6,7 +6,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -14,19 +14,11 @@ from safetensors.numpy import save_file
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
-from pipelines.sweep.unit import LayerDirection, ProbeScore, UnitResult
+from pipelines.sweep.unit import LayerDirection, ProbeScore, Unit, UnitResult
 from registry.checkpoints import Checkpoint
 from registry.packages import cache_root
 
-
-class Digested(Protocol):
-    """What can be stored: a value named by a digest of all that decides it."""
-
-    @property
-    def digest(self) -> str: ...
-
-
-Result = TypeVar("Result", bound=Digested)
+Result = TypeVar("Result", bound=Unit)
 
 
 class ResultStoreOf(ABC, Generic[Result]):
@@ -81,65 +73,66 @@ class ResultStore(ResultStoreOf[UnitResult]):
         super().__init__(directory or cache_root() / "probe")
 
     def encode(self, result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return _encode(result)
+        plain = (
+            "digest",
+            "weights_digest",
+            "dimension",
+            "statements_digest",
+            "statements_source",
+            "n_layers",
+            "precision",
+            "seconds",
+        )
+        header: dict[str, Any] = {name: getattr(result, name) for name in plain}
+        header["checkpoint"] = asdict(result.checkpoint)
+        header["scores"] = [asdict(score) for score in result.scores]
+        header["directions"] = [
+            {
+                "layer": one.layer,
+                "n_train": one.n_train,
+                "held_out_auroc": one.held_out_auroc,
+                "probe_bias": one.probe_bias,
+                "mean_difference_norm": one.mass_mean.mean_difference_norm,
+                "scale": one.mass_mean.scale,
+                "projection_mean": one.mass_mean.projection_mean,
+            }
+            for one in result.directions
+        ]
+        tensors = {
+            "probabilities": result.probabilities,
+            "direction": np.stack([one.mass_mean.direction for one in result.directions]),
+            "probe_weights": np.stack([one.probe_weights for one in result.directions]),
+        }
+        return header, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
     def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> UnitResult:
-        return _decode(header, tensors)
-
-
-def _encode(result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    plain = (
-        "digest",
-        "weights_digest",
-        "dimension",
-        "statements_digest",
-        "statements_source",
-        "n_layers",
-        "precision",
-        "seconds",
-    )
-    header: dict[str, Any] = {name: getattr(result, name) for name in plain}
-    header["checkpoint"] = asdict(result.checkpoint)
-    header["scores"] = [asdict(score) for score in result.scores]
-    header["directions"] = [
-        {
-            "layer": one.layer,
-            "n_train": one.n_train,
-            "held_out_auroc": one.held_out_auroc,
-            "probe_bias": one.probe_bias,
-            "mean_difference_norm": one.mass_mean.mean_difference_norm,
-            "scale": one.mass_mean.scale,
-            "projection_mean": one.mass_mean.projection_mean,
-        }
-        for one in result.directions
-    ]
-    tensors = {
-        "probabilities": result.probabilities,
-        "direction": np.stack([one.mass_mean.direction for one in result.directions]),
-        "probe_weights": np.stack([one.probe_weights for one in result.directions]),
-    }
-    return header, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-
-
-def _decode(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> UnitResult:
-    directions = tuple(
-        LayerDirection(
-            layer=fields["layer"],
-            n_train=fields["n_train"],
-            mass_mean=MassMean(
-                tensors["direction"][row], fields["mean_difference_norm"], fields["scale"], fields["projection_mean"]
-            ),
-            held_out_auroc=fields["held_out_auroc"],
-            probe_weights=tensors["probe_weights"][row],
-            probe_bias=fields["probe_bias"],
+        directions = tuple(
+            LayerDirection(
+                layer=fields["layer"],
+                n_train=fields["n_train"],
+                mass_mean=MassMean(
+                    tensors["direction"][row],
+                    fields["mean_difference_norm"],
+                    fields["scale"],
+                    fields["projection_mean"],
+                ),
+                held_out_auroc=fields["held_out_auroc"],
+                probe_weights=tensors["probe_weights"][row],
+                probe_bias=fields["probe_bias"],
+            )
+            for row, fields in enumerate(header.pop("directions"))
         )
-        for row, fields in enumerate(header.pop("directions"))
-    )
-    scores = tuple(
-        ProbeScore(**{**fields, "accuracy": Estimate(**fields["accuracy"]), "shuffled": Estimate(**fields["shuffled"])})
-        for fields in header.pop("scores")
-    )
-    checkpoint = Checkpoint(**header.pop("checkpoint"))
-    return UnitResult(
-        **header, checkpoint=checkpoint, scores=scores, directions=directions, probabilities=tensors["probabilities"]
-    )
+        scores = tuple(
+            ProbeScore(
+                **{**fields, "accuracy": Estimate(**fields["accuracy"]), "shuffled": Estimate(**fields["shuffled"])}
+            )
+            for fields in header.pop("scores")
+        )
+        checkpoint = Checkpoint(**header.pop("checkpoint"))
+        return UnitResult(
+            **header,
+            checkpoint=checkpoint,
+            scores=scores,
+            directions=directions,
+            probabilities=tensors["probabilities"],
+        )

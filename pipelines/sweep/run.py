@@ -11,14 +11,14 @@ from typing import Protocol, TypeVar
 from pipelines.activations import Activations, extract, unit_file
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.measure import Measurement, measure
-from pipelines.sweep.results import Digested, Result, ResultStoreOf
+from pipelines.sweep.results import Result, ResultStoreOf
 from pipelines.sweep.settings import ProbeSettings
-from pipelines.sweep.unit import UnitResult, unit_digest
+from pipelines.sweep.unit import Unit, UnitResult, unit_digest
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import WeightFiles, discard, locate
 
-Result_co = TypeVar("Result_co", bound=Digested, covariant=True)
+Result_co = TypeVar("Result_co", bound=Unit, covariant=True)
 
 
 class Plan(Protocol[Result_co]):

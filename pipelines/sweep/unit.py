@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -13,6 +14,27 @@ from registry.checkpoints import Checkpoint
 
 SCHEMA_VERSION = 1
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
+
+
+class Unit(Protocol):
+    """What was measured of one checkpoint on one dimension, by whatever experiment."""
+
+    @property
+    def digest(self) -> str:
+        """Names it by all that decides it."""
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+    @property
+    def weights_digest(self) -> str: ...
+    @property
+    def dimension(self) -> str: ...
+    @property
+    def statements_digest(self) -> str: ...
+    @property
+    def statements_source(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
 
 
 @dataclass(frozen=True)

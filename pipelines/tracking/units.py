@@ -2,35 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import mlflow
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
 from mlflow.entities import LoggedModelInput, Run
 
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.unit import Unit
 from pipelines.tracking.runs import child_run, code_commit
-from registry.checkpoints import Checkpoint
 from registry.store import CheckpointStore, RegisteredCheckpoint
-
-
-class Unit(Protocol):
-    """What the runs of probing and of information have in common."""
-
-    @property
-    def digest(self) -> str: ...
-    @property
-    def checkpoint(self) -> Checkpoint: ...
-    @property
-    def weights_digest(self) -> str: ...
-    @property
-    def dimension(self) -> str: ...
-    @property
-    def statements_digest(self) -> str: ...
-    @property
-    def statements_source(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
 
 
 @contextmanager
