@@ -5,27 +5,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 
-def processes_of(group: int) -> list[int]:
-    """The processes of a process group."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group:
-            found.append(int(path.parent.name))
-    return found
+def allocated(pid: int) -> float:
+    """MiB that a process and all below it have allocated, without mapped files, which other programs share.
 
-
-def allocated(group: int) -> float:
-    """MiB that a process group has allocated, without files mapped into memory, which other programs share."""
+    The workers of a service are in process groups of their own, so they are found by their parents.
+    """
     total = 0.0
-    for process in processes_of(group):
+    root = psutil.Process(pid)
+    for process in (root, *root.children(recursive=True)):
         try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
         total += sum(float(line.split()[1]) / 1024 for line in lines if line.startswith("Pss_Anon:"))
@@ -33,18 +25,18 @@ def allocated(group: int) -> float:
 
 
 class MemoryWatch(threading.Thread):
-    """Samples a process group's memory every so many seconds, until ``stop``."""
+    """Samples the memory of a process and all below it every so many seconds, until ``stop``."""
 
-    def __init__(self, group: int, every: float) -> None:
+    def __init__(self, pid: int, every: float) -> None:
         super().__init__(daemon=True)
         self.samples: list[tuple[float, float]] = []
         """Seconds since the start, and MiB."""
-        self._group, self._every, self._stopped = group, every, threading.Event()
+        self._pid, self._every, self._stopped = pid, every, threading.Event()
 
     def run(self) -> None:
         began = time.monotonic()
         while not self._stopped.wait(self._every):
-            self.samples.append((time.monotonic() - began, allocated(self._group)))
+            self.samples.append((time.monotonic() - began, allocated(self._pid)))
 
     def stop(self) -> None:
         self._stopped.set()
