@@ -3,7 +3,7 @@
 vLLM runs in processes of its own; this side keeps one event loop on a thread, gives each request rows of the workers'
 directions (``vllm_rows``), and turns what comes back into the events of every engine. A request keeps the bank that it
 began with: the versions of two banks stand in rows side by side. The cache of prompts is keyed by the plan's
-fingerprint, so that nothing computed under one setting serves another.
+fingerprint, so that nothing computed under one setting serves another (``cache_salt``).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from serving.engine.decoder import window_of
 from serving.engine.running import Running
 from serving.engine.scheduler import end_tokens
 from serving.engine.vllm_process import VllmProcess
-from serving.engine.vllm_rows import OPERATIONS, DirectionRows, encoded, require_added
+from serving.engine.vllm_rows import OPERATIONS, DirectionRows, cache_salt, encoded, require_added
 from serving.model.doses import PLAIN_SENTENCES
 from serving.model.language_model import LanguageModel, require_layer
 from serving.model.steering_bank import SteeringPlan
@@ -232,7 +232,7 @@ class VllmEngine:
         try:
             carried = encoded(plan, rows) if rows else {}
             asked = self.process.asked(running.request, self._room(running), self._ends, carried)
-            outputs = self.process.generate(running.prompt, asked, salt=plan.fingerprint)
+            outputs = self.process.generate(running.prompt, asked, salt=cache_salt(plan, len(running.prompt)))
             try:
                 async for token, logprobs in outputs:
                     ends = token in self._ends and not running.sampling.ignore_eos

@@ -32,6 +32,16 @@ def require_added(plan: SteeringPlan) -> None:
         )
 
 
+def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
+    """What vLLM's cache of keys and values is keyed by, beside the tokens; nothing where nothing is steered.
+
+    vLLM caches answers too, so the length of the prompt counts where phases are steered differently: what was an answer
+    in one turn is prompt in the next.
+    """
+    alike = np.array_equal(plan.prompt, plan.last_prompt) and np.array_equal(plan.prompt, plan.generation)
+    return plan.fingerprint if alike or not plan.fingerprint else f"{plan.fingerprint}-{prompt_length}"
+
+
 def used(plan: SteeringPlan) -> tuple[int, ...]:
     """The rows of the plan's bank that have any coefficient."""
     return tuple(np.flatnonzero((plan.prompt != 0) | (plan.last_prompt != 0) | (plan.generation != 0)).tolist())

@@ -97,6 +97,16 @@ def test_without_the_salt_they_would_not_be(model, engine, monkeypatch):
     assert tokens(engine, [other])[0] == naive_tokens(model, other)
 
 
+@pytest.mark.parametrize("strengths", [(8.0, 6.0), [VectorStrength(0, 6.0, "all", "all")]])
+def test_a_second_turn_is_steered_as_if_nothing_of_the_first_were_cached(model, engine, strengths):
+    """What was an answer in the first turn is prompt in the second, and steered as prompt."""
+    first = asked([(11 * number) % 90 for number in range(40)], strengths, max_tokens=60)
+    answer = tokens(engine, [first])[0]
+    assert answer == naive_tokens(model, first)
+    second = asked([*first.prompt_tokens, *answer, 5, 6, 7], strengths, max_tokens=20)
+    assert tokens(engine, [second])[0] == naive_tokens(model, second)
+
+
 def test_requests_keep_the_bank_that_they_began_with_while_banks_are_swapped_under_load(model, engine):
     """Four banks of three vectors take turns on four rows: requests of different banks run together, or wait."""
     requests = [
