@@ -89,7 +89,9 @@ def require_operations(plan: SteeringPlan, able: frozenset[Operation]) -> None:
     """Raise ``InvalidInput`` unless an engine that is ``able`` to do so much can carry out ``plan``."""
     lacking = sorted(operations_of(plan) - able)
     if lacking:
-        raise InvalidInput(f"this engine cannot do {', '.join(lacking)}; it can do {', '.join(sorted(able))}")
+        raise InvalidInput(
+            f"this engine cannot do {', '.join(lacking)}, only {', '.join(sorted(able))}; use TRUSTTRACE_ENGINE=slots"
+        )
 
 
 def require_tokens(tokens: Sequence[int], vocabulary: int) -> None:

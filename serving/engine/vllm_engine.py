@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,17 @@ from serving.engine.base import (
     GenerationRequest,
     PromptTooLong,
     QueueFull,
+    require_operations,
     require_tokens,
 )
 from serving.engine.decoder import window_of
 from serving.engine.running import Running
 from serving.engine.scheduler import end_tokens
 from serving.engine.vllm_process import VllmProcess
-from serving.engine.vllm_rows import OPERATIONS, DirectionRows, cache_salt, encoded, require_added
+from serving.engine.vllm_rows import OPERATIONS, DirectionRows, cache_salt, encoded
 from serving.model.doses import PLAIN_SENTENCES
 from serving.model.language_model import LanguageModel, require_layer
-from serving.model.steering_bank import SteeringPlan
+from serving.model.steering_bank import LiveVector, SteeringPlan
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class VllmGeneration(Generation):
 
     def cancel(self) -> None:
         super().cancel()
-        self._loop.call_soon_threadsafe(self._cancel_task)
+        with suppress(RuntimeError):  # the loop is closed, and with it every request has ended
+            self._loop.call_soon_threadsafe(self._cancel_task)
 
     def _cancel_task(self) -> None:
         if self.task is not None:
@@ -97,7 +100,7 @@ class VllmEngine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unended = 0
         self._typical_seconds = 1.0
-        self._freed = asyncio.Condition()
+        self._telling, self._freed = asyncio.Lock(), asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-engine", daemon=True)
         self._thread.start()
@@ -119,19 +122,13 @@ class VllmEngine:
         self.close()
 
     def submit(self, request: GenerationRequest) -> Generation:
-        require_added(request.plan)
+        require_operations(request.plan, self.operations)
         request.plan.bank.require_fits(self.model)
         require_tokens(request.prompt_tokens, self.vocabulary)
         if len(request.prompt_tokens) >= self.window:
             raise PromptTooLong(len(request.prompt_tokens), self.window)
         self._rows.require_room(request.plan)
-        with self._lock:
-            self._require_admitting()
-            waiting = self._unended - self._slots
-            if waiting >= self._queue_limit:
-                turns = 1 + waiting / self._slots
-                raise QueueFull(self._queue_limit, max(1.0, turns * self._typical_seconds))
-            self._unended += 1
+        self._admit()
         generation = VllmGeneration(request, self._loop)
         self._on_loop(self._begin(generation))
         return generation
@@ -143,9 +140,7 @@ class VllmEngine:
             require_tokens(tokens, self.vocabulary)
             if len(tokens) > self.window:
                 raise PromptTooLong(len(tokens), self.window)
-        with self._lock:
-            self._require_admitting()
-            self._unended += 1
+        self._admit()
         return self._on_loop(self._read_all(sequences, layers))
 
     def stats(self) -> EngineStats:
@@ -184,6 +179,16 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _admit(self) -> None:
+        """Count one more request. Raises ``EngineStopped``, ``QueueFull``."""
+        with self._lock:
+            self._require_admitting()
+            waiting = self._unended - self._slots
+            if waiting >= self._queue_limit:
+                turns = 1 + waiting / self._slots
+                raise QueueFull(self._queue_limit, max(1.0, turns * self._typical_seconds))
+            self._unended += 1
 
     def _require_admitting(self) -> None:
         if not self._admits:
@@ -245,25 +250,36 @@ class VllmEngine:
             raise EngineStopped("vLLM ended an answer before its time")
         finally:
             if rows:
-                await self._give_back(rows)
+                self._give_back(rows)
 
     def _room(self, running: Running) -> int:
         return min(running.sampling.max_tokens, self.window - len(running.prompt))
 
     async def _take_rows(self, plan: SteeringPlan) -> list[int]:
         """Rows for the plan's vectors, told to the workers before any request that uses them."""
-        async with self._freed:
-            while (taken := self._rows.take(plan)) is None:
-                await self._freed.wait()
-            rows, told = taken
-            if told:
-                await self.process.put(told)
-            return rows
+        while True:
+            async with self._telling:
+                taken = self._rows.take(plan)
+                if taken is not None:
+                    rows, told = taken
+                    if told:
+                        await self._tell(rows, told)
+                    return rows
+                self._freed.clear()
+            await self._freed.wait()
 
-    async def _give_back(self, rows: list[int]) -> None:
-        async with self._freed:
-            self._rows.give_back(rows)
-            self._freed.notify_all()
+    async def _tell(self, rows: list[int], told: list[tuple[int, LiveVector]]) -> None:
+        try:
+            await asyncio.shield(self.process.put(told))
+        except BaseException:  # whether the workers were told is not known, so they are told again
+            self._rows.forget(row for row, _ in told)
+            self._give_back(rows)
+            raise
+
+    def _give_back(self, rows: list[int]) -> None:
+        """Without waiting for anything, so that a request that is cancelled gives back what it took."""
+        self._rows.give_back(rows)
+        self._freed.set()
 
     async def _read_all(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> HiddenStates:
         task = asyncio.current_task()

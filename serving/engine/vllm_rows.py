@@ -5,7 +5,7 @@ vector. A bank that is swapped in takes rows beside those of the banks that runn
 of banks shares a step. Nothing here needs vLLM.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,13 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from registry.errors import InvalidInput
-from serving.engine.base import Operation, operations_of
+from serving.engine.base import Operation
 from serving.model.steering_bank import PHASES, LiveVector, SteeringPlan
 
 KEY = "trusttrace"
 """Of what a request carries in vLLM's ``extra_args``."""
 
 OPERATIONS: frozenset[Operation] = frozenset({"add"})
-
-
-def require_added(plan: SteeringPlan) -> None:
-    """Raise ``InvalidInput`` for a plan that asks for more than adding directions."""
-    lacking = sorted(operations_of(plan) - OPERATIONS)
-    if lacking:
-        raise InvalidInput(
-            f"the engine vllm cannot do {', '.join(lacking)}, only {', '.join(sorted(OPERATIONS))}; use the "
-            "engine slots"
-        )
 
 
 def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
@@ -87,6 +77,11 @@ class DirectionRows:
     def give_back(self, rows: Sequence[int]) -> None:
         """A request that took these rows has ended; their directions stay until a row is needed."""
         self._users[list(rows)] -= 1
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """What these rows hold is not known: whoever wants their vectors takes them anew."""
+        gone = set(rows)
+        self._row = {name: held for name, held in self._row.items() if held not in gone}
 
 
 def _name(live: LiveVector) -> tuple[str, int]:

@@ -173,6 +173,40 @@ def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
     assert engine.stats().active == engine.stats().queued == 0
 
 
+def test_rows_come_back_from_a_request_that_ends_while_its_directions_are_told(model, engine, monkeypatch):
+    one, told, release = asked(range(30), (4.0, 2.0), version="7"), threading.Event(), asyncio.Event()
+    put = engine.process.put
+
+    async def slow(rows):
+        told.set()
+        await release.wait()
+        await put(rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.process, "put", slow)
+        generation = engine.submit(one)
+        assert told.wait(30)
+        generation.cancel()
+        assert generation.result(30).finished.reason == "cancelled"
+    assert not engine._rows._users.any()
+    engine._loop.call_soon_threadsafe(release.set)
+    assert tokens(engine, [one])[0] == naive_tokens(model, one)
+
+
+def test_directions_that_could_not_be_told_are_told_again(model, engine, monkeypatch):
+    one = asked(range(30), (4.0, 2.0), version="8")
+
+    async def failing(_):
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.process, "put", failing)
+        with pytest.raises(EngineStopped, match="ConnectionError"):
+            completions(engine, [one])
+    assert not engine._rows._users.any()
+    assert tokens(engine, [one])[0] == naive_tokens(model, one)
+
+
 def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
     async def read(one):
         generation = engine.submit(one)
@@ -221,7 +255,7 @@ def test_what_cannot_be_run_is_refused_at_the_door(model, engine):
         engine.submit(asked([1, 96]))
     with pytest.raises(Mismatch, match="d_model 32, and the model is small with 64"):
         engine.submit(request([1], bank=SteeringBank("small", 32)))
-    with pytest.raises(InvalidInput, match="vllm cannot do project, only add"):
+    with pytest.raises(InvalidInput, match="cannot do project, only add"):
         engine.submit(asked([1], (VectorTarget(0, 1.0, -1.0, 1.0),)))
     many = tuple(live_vector(f"d{number}", seed=number, d_model=64) for number in range(5))
     with pytest.raises(InvalidInput, match="steers by 5 vectors and the engine has rows for 4"):

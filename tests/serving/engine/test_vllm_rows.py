@@ -8,11 +8,11 @@ import torch
 
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.engine.vllm_process import require_allowed
-from serving.engine.vllm_rows import KEY, DirectionRows, RequestRows, encoded, require_added, spans
+from serving.engine.vllm_rows import KEY, DirectionRows, RequestRows, cache_salt, encoded, spans
 from serving.engine.vllm_step import Step
 from serving.engine.vllm_version import TESTED, require_tested
-from serving.model.steering_bank import PHASES, SteeringBank, VectorStrength, VectorTarget, plan
-from tests.serving.engine.small_models import live_vector, small_bank
+from serving.model.steering_bank import PHASES, VectorStrength, plan
+from tests.serving.engine.small_models import small_bank
 
 
 def references(told):
@@ -136,8 +136,20 @@ def test_arguments_that_would_break_steering_are_refused(name):
         require_allowed({name: 1})
 
 
-def test_operations_beyond_adding_are_refused_by_name():
-    require_added(plan(small_bank(), [VectorStrength(0, 1.0)]))
-    with pytest.raises(InvalidInput, match="vllm cannot do project, when, only add; use the engine slots"):
-        bank = SteeringBank("small", 32, (live_vector(probe=1),))
-        require_added(plan(bank, [VectorTarget(0, 1.0, -1.0, 1.0, below=0.5)]))
+def test_rows_that_are_forgotten_are_told_again():
+    rows, steered = DirectionRows(2), plan(small_bank(), [VectorStrength(0, 1.0)])
+    taken, told = rows.take(steered)
+    rows.forget(row for row, _ in told)
+    rows.give_back(taken)
+    assert len(rows.take(steered)[1]) == len(told) == 1
+
+
+def test_a_cache_serves_prompts_of_another_length_only_where_all_phases_are_alike():
+    plain, alike, parted = (
+        plan(small_bank(), given)
+        for given in ([], [VectorStrength(0, 1.0, "all", "all")], [VectorStrength(0, 1.0, "last", "all")])
+    )
+    assert cache_salt(plain, 3) == cache_salt(plain, 4) == ""
+    assert cache_salt(alike, 3) == cache_salt(alike, 4)
+    assert cache_salt(parted, 3) != cache_salt(parted, 4)
+    assert len({cache_salt(one, 3) for one in (plain, alike, parted)}) == 3
