@@ -104,16 +104,18 @@ class Catalog:
 
     def refresh(self) -> None:
         """Look where the aliases point now. When the registry does not answer, what is live stays live."""
+        try:
+            champions, refused = self._champions()
+        except Unavailable as error:
+            if self._health.answers or not self._health.problem:
+                logger.error("registry out of reach, serving what is loaded: %s", error)
+            self._health = replace(self._health, answers=False, problem=str(error))
+            return
+        again = {reference: self._again(reference, known) for reference, known in tuple(self._extra.items())}
         with self._changing:
-            try:
-                champions, refused = self._champions()
-            except Unavailable as error:
-                if self._health.answers or not self._health.problem:
-                    logger.error("registry out of reach, serving what is loaded: %s", error)
-                self._health = replace(self._health, answers=False, problem=str(error))
-                return
             if not self._health.answers:
                 logger.info("registry reached; champions: %s", ", ".join(champions) or "none")
+            self._extra |= {reference: one for reference, one in again.items() if reference in self._extra}
             self._adopt(champions, refused)
             self._health = RegistryHealth(reached=True, answers=True, last_answer=time.time())
 
@@ -172,14 +174,34 @@ class Catalog:
         for dimension in self.store().dimensions(model):
             try:
                 registered = self.store().resolve(f"{vector_name(model, dimension)}@{CHAMPION}")
-                champions[dimension] = self._current(registered)
             except Unavailable:
                 raise
             except TrustTraceError as error:
-                refused[dimension] = error
-                if str(self._live.refused.get(dimension)) != str(error):
-                    logger.error("no champion of %s can be served: %s", dimension, error)
+                self._refuse(dimension, error, refused)
+                continue
+            try:
+                champions[dimension] = self._current(registered)
+            except TrustTraceError as error:
+                # A registry that answers and a file that cannot be had of it: this dimension's trouble alone.
+                served = self._live.champion(dimension) if isinstance(error, Unavailable) else None
+                if served is None:
+                    self._refuse(dimension, error, refused)
+                else:
+                    logger.error("%s cannot be loaded, serving %s: %s", registered.uri, served.vector.reference, error)
+                    champions[dimension] = served
         return champions, refused
+
+    def _refuse(self, dimension: str, error: TrustTraceError, refused: dict[str, TrustTraceError]) -> None:
+        refused[dimension] = error
+        if str(self._live.refused.get(dimension)) != str(error):
+            logger.error("no champion of %s can be served: %s", dimension, error)
+
+    def _again(self, reference: str, known: Loaded) -> Loaded:
+        """A version that an administrator loaded, with what its tags say now."""
+        try:
+            return self._current(self.store().resolve(reference))
+        except TrustTraceError:
+            return known
 
     def _adopt(self, champions: Mapping[str, Loaded], refused: Mapping[str, TrustTraceError]) -> None:
         """Make live what is wanted now; ``_followed`` last, because whoever reads it does not wait for the lock."""

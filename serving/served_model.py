@@ -77,6 +77,8 @@ class ServedModel:
             return "failed"
         if self._running is None:
             return "loading"
+        if self._running.engine.problem:
+            return "failed"
         reached = self._running.catalog.health.reached or self.settings.allow_unsteered
         return "ready" if reached else "waiting for the registry"
 
@@ -85,7 +87,7 @@ class ServedModel:
         """Why it is not ready, where there is a reason to tell."""
         if self._problem or self._running is None:
             return self._problem
-        return self._running.catalog.health.problem
+        return self._running.engine.problem or self._running.catalog.health.problem
 
     @property
     def loaded(self) -> Running | None:

@@ -29,29 +29,31 @@ class SharedState:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._changes = Changes()
-        self._read_at: tuple[int, int] | None = None
+        self._seen: tuple[tuple[int, int] | None, Changes] = None, Changes()
+        """Which file was read last, and what it said: replaced together, since many threads ask at once."""
 
     def current(self) -> Changes:
         """What holds now: another process's change is seen by the next call. Costs a look at the file's date."""
+        read, changes = self._seen
         if self._path is None:
-            return self._changes
+            return changes
         try:
-            found = self._path.stat()
-            if (found.st_ino, found.st_mtime_ns) != self._read_at:
+            status = self._path.stat()
+            found = status.st_ino, status.st_mtime_ns
+            if found != read:
                 content = json.loads(self._path.read_text())
-                self._changes = Changes(content["default"], tuple(content["vectors"]))
-                self._read_at = found.st_ino, found.st_mtime_ns
+                changes = Changes(content["default"], tuple(content["vectors"]))
+                self._seen = found, changes
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             logger.error("what other workers changed could not be read, keeping what is known: %s", error)
-        return self._changes
+        return changes
 
     def update(self, change: Callable[[Changes], Changes]) -> None:
         """Replace the changes by what ``change`` makes of them; processes take turns. Raises ``Unavailable``."""
         if self._path is None:
-            self._changes = change(self._changes)
+            self._seen = None, change(self._seen[1])
             return
         try:
             with self._path.with_suffix(".lock").open("w") as lock:
@@ -60,6 +62,6 @@ class SharedState:
                 scratch = self._path.with_suffix(".new")
                 scratch.write_text(json.dumps({"default": dict(changed.default), "vectors": list(changed.vectors)}))
                 os.replace(scratch, self._path)
-                self._changes = changed
+                self._seen = None, changed
         except OSError as error:
             raise Unavailable(f"the change could not be told to all workers ({error}); nothing was changed") from error

@@ -8,13 +8,14 @@ from serving.api.record import KEY, RequestRecord
 from serving.served_model import Running, ServedModel
 
 
-def _served(request: Request) -> ServedModel:
+async def _served(request: Request) -> ServedModel:
     served: ServedModel = request.app.state.served
     return served
 
 
 def _running(request: Request) -> Running:
-    return _served(request).running()
+    served: ServedModel = request.app.state.served
+    return served.running()
 
 
 def _record(request: Request) -> RequestRecord:

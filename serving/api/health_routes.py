@@ -1,4 +1,7 @@
-"""Whether the service lives and can answer, and the page for people."""
+"""Whether the service lives and can answer, and the page for people.
+
+Health is told on the event loop, so that it does not wait for a thread while requests wait for the registry.
+"""
 
 from pathlib import Path
 
@@ -16,13 +19,13 @@ POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancesto
 
 @router.get("/livez", responses={200: {"model": Health}})
 @router.get("/healthz", include_in_schema=False)
-def livez() -> JSONResponse:
+async def livez() -> JSONResponse:
     """The process answers."""
     return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz", responses={200: {"model": Health}, 503: {"model": Health}})
-def readyz(served: Served) -> JSONResponse:
+async def readyz(served: Served) -> JSONResponse:
     """Whether requests can be answered, and if not, why."""
     status, running = served.status, served.loaded
     told = {"status": status, "model": running.name if running else served.settings.model}

@@ -273,6 +273,10 @@ class Engine(Protocol):
     def operations(self) -> frozenset[Operation]:
         """What of steering this engine can do."""
 
+    @property
+    def problem(self) -> str:
+        """Why it has stopped by itself and has to be started again; nothing while it runs."""
+
     def submit(self, request: GenerationRequest) -> Generation:
         """Queue a request. Raises ``QueueFull``, ``PromptTooLong``, ``EngineStopped``, or ``InvalidInput`` for tokens
         that the vocabulary lacks and for operations that the engine lacks (``require_operations``). An answer ends

@@ -22,6 +22,7 @@ from registry.errors import InvalidInput
 from serving.engine.base import (
     EngineStats,
     EngineStopped,
+    FinishReason,
     Generation,
     GenerationRequest,
     Operation,
@@ -78,6 +79,7 @@ class SlotEngine:
         self._readings: deque[Reading] = deque()
         self._changed = threading.Condition()
         self._admits, self._closing = True, False
+        self._problem = ""
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
         self._thread.start()
 
@@ -90,6 +92,10 @@ class SlotEngine:
     @property
     def operations(self) -> frozenset[Operation]:
         return frozenset(get_args(Operation))
+
+    @property
+    def problem(self) -> str:
+        return self._problem
 
     def submit(self, request: GenerationRequest) -> Generation:
         request.plan.bank.require_fits(self.model)
@@ -117,6 +123,8 @@ class SlotEngine:
         reading = Reading(sequences, layers)
         with self._changed:
             self._require_admitting()
+            if len(self._readings) >= self._queue_limit + self._slots:
+                raise QueueFull(self._queue_limit, max(1.0, self._scheduler.typical_seconds))
             self._readings.append(reading)
             self._changed.notify_all()
         return reading.future
@@ -148,6 +156,8 @@ class SlotEngine:
         self._thread.join()
 
     def _require_admitting(self) -> None:
+        if self._problem:
+            raise EngineStopped(self._problem)
         if not self._admits:
             raise EngineStopped("the engine is shutting down and admits no more requests")
 
@@ -155,26 +165,45 @@ class SlotEngine:
         return bool(self._queue or self._readings or self._scheduler.active)
 
     def _run(self) -> None:
-        with torch.inference_mode():
-            while self._await_work():
-                self._read_one()
-                self._step()
-        self._end()
+        try:
+            with torch.inference_mode():
+                while self._await_work():
+                    self._read_one()
+                    self._step()
+        except BaseException as error:
+            logger.exception("the engine has stopped")
+            self._problem = (
+                f"the engine has stopped ({type(error).__name__}); its log says why, and the service has to be "
+                "started again"
+            )
+        finally:
+            self._end()
 
     def _await_work(self) -> bool:
         """Wait for something to do and admit what fits; whether to go on."""
         with self._changed:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._closing or self._has_work())
-            waiting, self._queue = self._queue, deque()
-            for generation in waiting:
+            full = False
+            for generation in tuple(self._queue):
                 if generation.cancelled:
+                    self._queue.remove(generation)
                     generation.finish(finished(generation, "cancelled"))
-                elif self._queue or not self._scheduler.has_room():
-                    self._queue.append(generation)
+                elif not full and self._scheduler.has_room():
+                    self._queue.remove(generation)
+                    self._admit(generation)
                 else:
-                    self._scheduler.admit(generation)
+                    full = True
             return not self._closing
+
+    def _admit(self, generation: Generation) -> None:
+        """What beginning a request raises, as for want of memory, ends that request alone."""
+        try:
+            self._scheduler.admit(generation)
+        except Exception as error:
+            logger.exception("a request could not be begun")
+            problem = f"the request could not be begun ({type(error).__name__}); try again"
+            generation.finish(finished(generation, "error", error=problem))
 
     def _step(self) -> None:
         """What one step raises ends the requests in it; those that wait, and the engine, live on."""
@@ -194,7 +223,8 @@ class SlotEngine:
                 reading.found.append(self._decoder.hidden_states(reading.sequences[len(reading.found)], reading.layers))
         except Exception as error:
             self._readings.popleft()
-            reading.future.set_exception(error)
+            if reading.future.set_running_or_notify_cancel():
+                reading.future.set_exception(error)
             return
         if len(reading.found) == len(reading.sequences) or reading.future.cancelled():
             self._readings.popleft()
@@ -202,11 +232,14 @@ class SlotEngine:
                 reading.future.set_result(reading.found)
 
     def _end(self) -> None:
-        self._scheduler.end_all("cancelled")
+        reason: FinishReason = "error" if self._problem else "cancelled"
+        with self._changed:
+            self._admits = False
+        self._scheduler.end_all(reason, self._problem)
         self._decoder.close()
         with self._changed:
             for generation in self._queue:
-                generation.finish(finished(generation, "cancelled"))
+                generation.finish(finished(generation, reason, error=self._problem))
             for reading in self._readings:
                 if reading.future.set_running_or_notify_cancel():
                     reading.future.set_exception(EngineStopped("the engine stopped before it could answer"))

@@ -121,6 +121,11 @@ class VllmEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def problem(self) -> str:
+        stopped = "vLLM has stopped; its log says why, and the service has to be started again"
+        return stopped if self.process.failed else ""
+
     def submit(self, request: GenerationRequest) -> Generation:
         require_operations(request.plan, self.operations)
         request.plan.bank.require_fits(self.model)
@@ -193,8 +198,8 @@ class VllmEngine:
     def _require_admitting(self) -> None:
         if not self._admits:
             raise EngineStopped("the engine is shutting down and admits no more requests")
-        if self.process.failed:
-            raise EngineStopped("vLLM has stopped; its log says why, and the service has to be started again")
+        if self.problem:
+            raise EngineStopped(self.problem)
 
     def _ended(self) -> None:
         with self._changed:

@@ -237,6 +237,22 @@ def test_a_model_that_is_not_there_is_told_by_readyz_and_every_route(registry, t
         assert client.get("/livez").status_code == 200
 
 
+def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
+    with serving(registry) as (served, client):
+        assert client.get("/readyz").status_code == 200
+        engine = served.running().engine
+
+        def broken():
+            raise RuntimeError
+
+        monkeypatch.setattr(engine._scheduler, "has_room", broken)
+        assert client.post("/v1/completions", json=ASKED).status_code == 500
+        told = client.get("/readyz")
+        assert (told.status_code, told.json()["status"]) == (503, "failed")
+        assert "the engine has stopped" in told.json()["problem"]
+        assert client.get("/livez").status_code == 200
+
+
 def test_a_checkpoint_that_the_registry_remembers_is_served_by_its_models_name(registry):
     with serving(registry, model="mini", model_name=None) as (served, client):
         assert served.running().model.checkpoint.repo == str(registry.model)

@@ -55,8 +55,7 @@ def applied(reply):
 
 def test_what_is_changed_by_one_worker_holds_in_both(two_workers):
     own, service = two_workers
-    until_all(lambda reply: reply.status_code == 200, service)
-    assert len(workers_of(service)) == 2
+    until_all(lambda reply: reply.status_code == 200 and len(workers_of(service)) == 2, service)
 
     httpx.put(f"{service.url}/v1/steering/default", json={"strengths": {"toxicity": 1.0}})
     assert [applied(one) for one in ask_all(service)] == [{"toxicity": (1.0, "1")}] * 32

@@ -284,6 +284,71 @@ def test_a_failing_step_ends_its_requests_and_the_engine_lives_on(model, monkeyp
         assert answers(engine, [request([1, 2])]) == expected
 
 
+def test_a_request_that_cannot_be_begun_ends_alone(model, engine, monkeypatch, caplog):
+    admit, (first, second) = engine._scheduler.admit, [request(prompt) for prompt in prompts(2)]
+
+    def failing(generation):
+        if generation.request is first:
+            raise MemoryError
+        admit(generation)
+
+    monkeypatch.setattr(engine._scheduler, "admit", failing)
+    generations = [engine.submit(first), engine.submit(second)]
+    with pytest.raises(EngineStopped, match="could not be begun .MemoryError.; try again"):
+        generations[0].result(60)
+    assert len(generations[1].result(60).tokens) == second.sampling.max_tokens
+    assert "could not be begun" in caplog.text
+    assert engine.problem == ""
+
+
+def test_an_engine_that_stops_by_itself_says_so_and_leaves_nobody_waiting(model, engine, monkeypatch, caplog):
+    running = engine.submit(request(range(5), max_tokens=400))
+    while not engine.stats().active:
+        time.sleep(0.01)
+
+    def broken():
+        raise RuntimeError
+
+    monkeypatch.setattr(engine._scheduler, "has_room", broken)
+    waiting = engine.submit(request(range(5)))
+    for one in (running, waiting):
+        with pytest.raises(EngineStopped, match=r"has stopped \(RuntimeError\).* started again"):
+            one.result(60)
+    with pytest.raises(EngineStopped, match="has stopped"):
+        engine.submit(request(range(5)))
+    assert engine.problem.startswith("the engine has stopped")
+    assert "the engine has stopped" in caplog.text
+
+
+def test_a_reading_that_was_given_up_and_fails_harms_nobody(model, engine, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def failing(*_):
+        begun.set()
+        assert go_on.wait(30)
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._decoder, "hidden_states", failing)
+        future = engine.hidden_states([[1, 2]], [0])
+        assert begun.wait(30)
+        assert future.cancel()
+        go_on.set()
+    assert len(engine.submit(request(range(5))).result(60).tokens) > 0
+    assert engine.hidden_states([[1, 2]], [0]).result(60)
+
+
+def test_readings_wait_in_a_queue_of_the_same_length(model, monkeypatch):
+    go_on = threading.Event()
+    with SlotEngine(model, slots=1, queue_limit=2) as engine:
+        monkeypatch.setattr(engine._decoder, "hidden_states", lambda *_: go_on.wait(30) and {})
+        readings = [engine.hidden_states([[1]], [0]) for _ in range(3)]
+        with pytest.raises(QueueFull):
+            engine.hidden_states([[1]], [0])
+        go_on.set()
+        assert [one.result(30) for one in readings] == [[{}]] * 3
+
+
 def test_draining_ends_what_runs_and_closing_gives_the_network_back(model):
     attention = model.network.config._attn_implementation
     engine = SlotEngine(model, slots=1)
