@@ -45,6 +45,7 @@ from registry.versions import (
     model_id_of,
     model_names,
     reachable,
+    set_alias,
 )
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -72,7 +73,7 @@ class CheckpointStore:
         existing = find_version(self._client, name, identity)
         version = existing or self._create(checkpoint, name, identity, tags)
         if existing is None or alias not in aliases_of(self._client, name):
-            self._client.set_registered_model_alias(name, alias, str(version.version))
+            set_alias(self._client, name, alias, str(version.version))
         return _checkpoint(version)
 
     def _create(
@@ -218,7 +219,7 @@ class VectorStore:
     def promote(self, registered: RegisteredVector, *, reason: str, alias: str = CHAMPION) -> None:
         """Point ``alias`` at a version, and write down why."""
         with reachable():
-            self._client.set_registered_model_alias(registered.name, alias, registered.version)
+            set_alias(self._client, registered.name, alias, registered.version)
             self._client.set_model_version_tag(registered.name, registered.version, f"{alias}_because", reason)
 
     def calibrate(self, registered: RegisteredVector, calibration: Calibration) -> RegisteredVector:

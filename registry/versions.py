@@ -135,3 +135,15 @@ def _first_line(error: Exception) -> str:
     """What an error says first; MLflow's of downloads begin with a heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+def set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    """Let ``alias`` stand for ``version``.
+
+    Two processes that give a new alias at the same moment both insert it, and a database refuses one; by then it is
+    there, and given again it is changed.
+    """
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:
+        client.set_registered_model_alias(name, alias, version)

@@ -23,7 +23,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 import bentoml
+from bentoml._internal.server.http import traffic
 from pydantic import ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.errors import TrustTraceError
 from registry.traces import TraceLog
@@ -55,14 +57,29 @@ served = ServedModel(SETTINGS, shared=SharedState(Path(os.environ[STATE]) / "cha
 app = create_app(served)
 
 
+class Unlimited:
+    """In place of BentoML's time limit: the service has its own, and says so in its own words.
+
+    BentoML 1.4 sets a timer for every request and cancels none, so that each is kept in memory, some 18 KiB, for as
+    long as it might have lasted.
+    """
+
+    def __init__(self, app: ASGIApp, timeout: float) -> None:  # noqa: ARG002
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+traffic.TimeoutMiddleware = Unlimited  # type: ignore[misc, assignment]
+
+
 @bentoml.service(
     name="trusttrace",
     workers=SETTINGS.workers,
     image=bentoml.images.Image(python_version="3.11").python_packages(
         *re.findall(r"^      - (\S+)$", CONDA.read_text(), re.MULTILINE)
     ),
-    # The service has a time limit of its own, and says so in its own words.
-    traffic={"timeout": SETTINGS.timeout + 30},
     logging={"access": {"enabled": False}},
 )
 @bentoml.asgi_app(app, path="/")

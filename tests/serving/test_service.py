@@ -1,0 +1,25 @@
+"""The BentoML service as it is put together, in a process of its own, since its module reads the environment."""
+
+import os
+import subprocess
+import sys
+
+from tests.serving.conftest import ROOT
+
+MIDDLEWARE = """
+from serving.service import SteeringService, Unlimited
+for one in SteeringService.to_asgi().user_middleware:
+    print(one.cls.__module__, one.cls.__qualname__)
+"""
+
+
+def test_no_request_is_kept_in_memory_by_a_time_limit_of_bentomls(deployment, tmp_path):
+    """Its timers are never cancelled, and each holds all of its request; ours end with the answer."""
+    environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", MIDDLEWARE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    found = done.stdout.splitlines()
+    assert "serving.service Unlimited" in found
+    assert "serving.api.edge Edge" in found
+    assert not [one for one in found if "bentoml" in one and "Timeout" in one]
