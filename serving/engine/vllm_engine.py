@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from serving.engine.base import (
 from serving.engine.decoder import window_of
 from serving.engine.running import Running
 from serving.engine.scheduler import end_tokens
+from serving.engine.vllm_generation import VllmGeneration
 from serving.engine.vllm_process import VllmProcess
 from serving.engine.vllm_rows import OPERATIONS, DirectionRows, cache_salt, encoded
 from serving.model.doses import PLAIN_SENTENCES
@@ -44,24 +44,6 @@ from serving.model.steering_bank import LiveVector, SteeringPlan
 logger = logging.getLogger(__name__)
 
 HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
-
-
-class VllmGeneration(Generation):
-    """A generation whose end need not wait for its next token: ``cancel`` reaches the engine's loop at once."""
-
-    def __init__(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(request)
-        self._loop = loop
-        self.task: asyncio.Task[None] | None = None
-
-    def cancel(self) -> None:
-        super().cancel()
-        with suppress(RuntimeError):  # the loop is closed, and with it every request has ended
-            self._loop.call_soon_threadsafe(self._cancel_task)
-
-    def _cancel_task(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
 
 
 class VllmEngine:

@@ -19,7 +19,7 @@ from pipelines.sweep.settings import ProbeSettings
 from pipelines.vectors import main
 from registry.errors import Mismatch, NotFound
 from registry.store import CheckpointStore, VectorStore
-from serving.catalog import require_belongs
+from serving.model.compatibility import require_belongs
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.conftest import tiny_llama
