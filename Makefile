@@ -71,7 +71,7 @@ test-extras: ## the tests of harness=… and pii=presidio, in an environment of 
 	$(MAKE) VENV=$(VENV)-extras $(VENV)-extras/developing
 	. $(VENV)-extras/bin/activate && pip install --quiet --disable-pip-version-check \
 	  $$(sed -nE 's/^(harness|presidio) = \["(.*)"\]/\2/p' pyproject.toml)
-	. $(VENV)-extras/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/evaluation/test_harness.py tests/pipelines/evaluation/test_presidio.py
+	. $(VENV)-extras/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/evaluate/tasks/test_harness.py tests/pipelines/evaluate/tasks/test_presidio.py
 
 # What comes beside torch for pictures and sound is built for another torch, and would keep transformers from loading.
 $(VENV)-vllm/installed: pyproject.toml

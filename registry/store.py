@@ -17,7 +17,20 @@ from registry import flavor
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, NotFound
-from registry.registered import (
+from registry.mlflow_client import (
+    aliases_of,
+    all_versions,
+    connect,
+    create_version,
+    ensure_model,
+    find_version,
+    logged_name,
+    model_id_of,
+    model_names,
+    reachable,
+    set_alias,
+)
+from registry.records import (
     CHAMPION,
     CHECKPOINT_TAGS,
     VECTOR_TAGS,
@@ -34,19 +47,6 @@ from registry.registered import (
     vector_tags,
 )
 from registry.vectors import LinearProbe, SteeringVector
-from registry.versions import (
-    aliases_of,
-    all_versions,
-    connect,
-    create_version,
-    ensure_model,
-    find_version,
-    logged_name,
-    model_id_of,
-    model_names,
-    reachable,
-    set_alias,
-)
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 

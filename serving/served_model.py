@@ -10,16 +10,16 @@ from typing import Any, Literal
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
 from registry.store import CheckpointStore, VectorStore
-from serving.catalog import Catalog
 from serving.engine.base import Engine
-from serving.engine.slot_engine import SlotEngine
-from serving.engine.vllm_engine import VllmEngine, norms_read
-from serving.engine.vllm_version import installed_release, require_tested
-from serving.model.doses import residual_norms
+from serving.engine.slots.engine import SlotEngine
+from serving.engine.vllm.engine import VllmEngine, norms_read
+from serving.engine.vllm.version import installed_release, require_tested
 from serving.model.language_model import LanguageModel, described, load
+from serving.model.norms import residual_norms
 from serving.model.sources import find_series
 from serving.settings import Settings
-from serving.shared_state import SharedState
+from serving.steering.catalog import Catalog
+from serving.steering.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 

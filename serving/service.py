@@ -31,15 +31,15 @@ from registry.errors import TrustTraceError
 from registry.traces import TraceLog
 from serving.api import metrics
 from serving.api.app import create_app
-from serving.api.edge import Edge
+from serving.api.bento_client import generate
 from serving.api.errors import as_reply, envelope
-from serving.api.generate import generate
-from serving.api.record import RequestRecord
+from serving.api.middleware import Edge
+from serving.api.request_record import RequestRecord
 from serving.api.tracing import trace_of
 from serving.logs import configure_logs
 from serving.served_model import ServedModel
 from serving.settings import read_settings
-from serving.shared_state import SharedState
+from serving.steering.shared_state import SharedState
 
 CONDA = Path(__file__).parents[1] / "conda.yaml"
 """Where requirements stand, once; a bento carries it."""

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines import probing
-from pipelines.cli import run_command
-from pipelines.probe import main
-from registry.registered import RegisteredVector
+from pipelines.cli.command import run_command
+from pipelines.probe import experiment as probing
+from pipelines.probe.__main__ import main
+from registry.records import RegisteredVector
 from registry.store import VectorStore
-from tests.pipelines.test_probe import parents, runs
+from tests.pipelines.probe.test_experiment import parents, runs
 from tests.registry.store_behaviour import StoreBehaviour, emptied, register_at_once
 from tests.servers import ROOT
 from tests.small_statements import write_two_dimensions

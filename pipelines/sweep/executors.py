@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Protocol
 
-from pipelines.sweep.results import Result, ResultStoreOf
 from pipelines.sweep.run import Plan, run_sweep
+from pipelines.sweep.store import Result, ResultStoreOf
 from registry.errors import InvalidInput, Unavailable, unknown_name
 
 EXECUTORS = ("local", "ray")

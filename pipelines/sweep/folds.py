@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.splits import group_folds, sequential_split
-from pipelines.sweep.settings import N_FOLDS, ProbeSettings
+from pipelines.sweep.protocol import N_FOLDS, ProbeSettings
 from registry.errors import InvalidInput
 
 PAPER_TRAIN_RATIO = 0.8

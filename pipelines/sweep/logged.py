@@ -4,10 +4,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from pipelines.progress import progress_bar
+from pipelines.cli.progress import progress_bar
 from pipelines.sweep.executors import Executor
-from pipelines.sweep.results import ResultStoreOf
 from pipelines.sweep.run import Plan, run_sweep
+from pipelines.sweep.store import ResultStoreOf
 from pipelines.sweep.unit import Unit
 
 UnitT = TypeVar("UnitT", bound=Unit)

@@ -11,7 +11,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from pipelines.sweep.settings import ProbeSettings
+from pipelines.sweep.protocol import ProbeSettings
 from registry.errors import Mismatch, Unavailable
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ import torch
 from ray.exceptions import RayActorError
 
 from pipelines.sweep.ray_cluster import connected, gpus_and_room
-from pipelines.sweep.results import Result, ResultStoreOf
 from pipelines.sweep.run import Plan, measure_unit
+from pipelines.sweep.store import Result, ResultStoreOf
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, TrustTraceError, Unavailable
 from serving.model.language_model import LanguageModel, load, release

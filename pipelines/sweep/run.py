@@ -4,16 +4,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pipelines.activations import Activations, extract, unit_file
+from pipelines.model_io.activations import Activations, extract, unit_file
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.measure import Measurement, measure
-from pipelines.sweep.results import Result, ResultStoreOf
-from pipelines.sweep.settings import ProbeSettings
-from pipelines.sweep.unit import Unit, UnitResult, unit_digest
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.store import Result, ResultStoreOf
+from pipelines.sweep.unit import Unit
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import WeightFiles, discard, locate
@@ -43,29 +41,6 @@ class Plan(Protocol[Result_co]):
 
     def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> Result_co:
         """One unit's result; ``reading`` is the seconds its activations took."""
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """The units of a probing sweep: every checkpoint with every dimension's statements."""
-
-    checkpoints: tuple[Checkpoint, ...]
-    statements: Mapping[str, LabelledStatements]
-    """By name of dimension."""
-    settings: ProbeSettings
-
-    def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
-        return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, self.settings.identity())
-
-    @property
-    def work(self) -> int:
-        return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
-
-    def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> UnitResult:
-        began, statements = time.perf_counter(), self.statements[dimension]
-        measured = measure(activations, statements, self.settings, device=model.device)
-        digest = self.digest(model.checkpoint, dimension)
-        return _result(digest, model, statements, measured, time.perf_counter() - began + reading)
 
 
 def run_sweep(
@@ -141,25 +116,6 @@ def measure_unit(
             on_progress=on_progress,
         )
         return plan.measure(model, dimension, activations, time.perf_counter() - began)
-
-
-def _result(
-    digest: str, model: LanguageModel, statements: LabelledStatements, measured: Measurement, seconds: float
-) -> UnitResult:
-    return UnitResult(
-        digest=digest,
-        checkpoint=model.checkpoint,
-        weights_digest=model.weights_digest,
-        dimension=statements.dimension,
-        statements_digest=statements.digest,
-        statements_source=statements.source,
-        n_layers=model.n_layers,
-        precision=str(model.dtype).removeprefix("torch."),
-        scores=measured.scores,
-        directions=measured.directions,
-        probabilities=measured.probabilities,
-        seconds=seconds,
-    )
 
 
 @contextmanager

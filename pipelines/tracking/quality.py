@@ -6,7 +6,7 @@ import mlflow
 
 from pipelines.statements.inspection import quality_table, render
 from pipelines.statements.quality import QualityReport
-from pipelines.tracking.probing import log_tables
+from pipelines.tracking.artifacts import log_tables
 
 
 def log_quality(reports: Sequence[QualityReport]) -> None:

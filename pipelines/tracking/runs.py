@@ -17,7 +17,7 @@ from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
 from registry.errors import TrustTraceError, Unavailable
-from registry.versions import reachable
+from registry.mlflow_client import reachable
 
 EXPERIMENT = "trusttrace"
 METRICS_PER_BATCH = 1000

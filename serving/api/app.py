@@ -3,7 +3,10 @@
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from serving.api import errors, health_routes, openai_routes, probe_routes, steering_routes
+from serving.api import errors, health_routes
+from serving.api.openai import routes as openai_routes
+from serving.api.probe import routes as probe_routes
+from serving.api.steering import routes as steering_routes
 from serving.served_model import ServedModel
 
 DESCRIPTION = """Steered text generation: OpenAI's routes, a strength for each dimension of trustworthiness in every

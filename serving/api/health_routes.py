@@ -8,8 +8,8 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, JSONResponse
 
-from serving.api.context import Served
-from serving.api.replies import Health
+from serving.api.dependencies import Served
+from serving.api.responses import Health
 
 router = APIRouter(tags=["health"])
 

@@ -5,7 +5,7 @@ import time
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from serving.api.record import RequestRecord
+from serving.api.request_record import RequestRecord
 from serving.served_model import ServedModel
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})

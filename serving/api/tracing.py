@@ -4,7 +4,7 @@ import json
 import time
 
 from registry.traces import Trace
-from serving.api.record import RequestRecord
+from serving.api.request_record import RequestRecord
 
 
 def trace_of(record: RequestRecord) -> Trace | None:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
-from serving.model.steering_bank import PHASES, SteeringPlan, VectorTarget
+from serving.steering.bank import PHASES, SteeringPlan, VectorTarget
 
 Operation = Literal["add", "project", "when"]
 """Add an offset, bring a projection to a target, and do either only where the vector's probe fires."""

@@ -11,7 +11,7 @@ import traceback
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-from pipelines.cli import run_command
+from pipelines.cli.command import run_command
 from registry.errors import InvalidInput
 from tests.bench.engine import compare_engine
 from tests.bench.information import compare_information

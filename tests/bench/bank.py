@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from registry.dimensions import DIMENSIONS
-from registry.registered import RegisteredVector, vector_tags
+from registry.records import RegisteredVector, vector_tags
 from registry.vectors import Lineage, SteeringVector
-from serving.model.doses import residual_norms
 from serving.model.language_model import LanguageModel
-from serving.model.steering_bank import LiveVector, SteeringBank
+from serving.model.norms import residual_norms
+from serving.steering.bank import LiveVector, SteeringBank
 
 
 def tenths(model: LanguageModel) -> dict[int, float]:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from serving.engine.base import GenerationRequest, Sampling
-from serving.engine.slot_engine import SlotEngine
+from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
-from serving.model.steering_bank import SteeringBank, SteeringPlan, VectorStrength, plan
+from serving.steering.bank import SteeringBank, SteeringPlan, VectorStrength, plan
 from tests.bench.bank import random_bank, tenths
 from tests.bench.table import Comparison
 from tests.bench.timing import best_rates, paired_ratio

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.estimators.nhsic import LANDMARKS, choose_landmarks, kernel_factors, label_factor, nhsic, standardised
 from pipelines.estimators.nhsic_as_paper import EPSILON, SIGMA, paper_features, paper_labels
-from pipelines.side_by_side import side_by_side
+from pipelines.estimators.parallel import side_by_side
 from tests.bench.table import Comparison
 from tests.bench.timing import seconds
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 
 from serving.engine.base import GenerationRequest, Sampling
-from serving.engine.slot_engine import SlotEngine
+from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import load
 from serving.model.sources import find_series
-from serving.model.steering_bank import SteeringBank, unsteered
+from serving.steering.bank import SteeringBank, unsteered
 from tests.bench.table import Comparison
 from tests.servers import ROOT, answers, free_port, started, wait_for
 

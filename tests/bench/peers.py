@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.activations import extract
 from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.model_io.activations import extract
 from pipelines.statements.packaged import packaged_statements
-from serving.engine.slot_engine import SlotEngine
+from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.model.weights import locate

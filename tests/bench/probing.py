@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from pipelines import probing
-from pipelines.activations import TOKENS_PER_BATCH, extract
-from pipelines.batches import batches, padded, tokenise
+from pipelines.experiment import resolve_series
+from pipelines.model_io.activations import TOKENS_PER_BATCH, extract
+from pipelines.model_io.batches import batches, padded, tokenise
+from pipelines.probe.measure import measure
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import packaged_statements
-from pipelines.sweep.measure import measure
-from pipelines.sweep.settings import ProbeSettings
+from pipelines.sweep.protocol import ProbeSettings
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
 from tests.bench.table import Comparison
@@ -68,7 +68,7 @@ def compare_extraction(model: LanguageModel, texts: Sequence[str]) -> Comparison
 
 
 def compare_with_the_paper(model: str, dimension: str, limit: int) -> list[Comparison]:
-    checkpoint = probing.resolve_series(model).checkpoints[-1]
+    checkpoint = resolve_series(model).checkpoints[-1]
     statements = packaged_statements(dimension).subset(limit, 0)
     slow_model, fast_model = load(checkpoint, precision="float32"), load(checkpoint)
     with tempfile.TemporaryDirectory() as directory:
@@ -107,7 +107,7 @@ def compare_tracking() -> list[Comparison]:
 
     The run of the sweep itself, with its tables and figures, is there with and without.
     """
-    probing.resolve_series("tiny")
+    resolve_series("tiny")
     pairs = [(sweep_once("log:4", log=True), sweep_once("log:4", log=False)) for _ in range(3)]
     logged, bare = (min(seconds for seconds, _ in runs) for runs in zip(*pairs, strict=True))
     (_, few), (_, many) = sweep_once("log:2", log=True), sweep_once("log:12", log=True)

@@ -12,10 +12,10 @@ from unittest import mock
 
 import mlflow
 
-from pipelines import probing
-from pipelines.cli import run_command
-from pipelines.probe import main as probe
-from pipelines.sweep.results import ResultStore
+from pipelines.cli.command import run_command
+from pipelines.probe import experiment as probing
+from pipelines.probe.__main__ import main as probe
+from pipelines.probe.result import ResultStore
 
 
 def sweep_seconds(checkpoints: str, *, log: bool) -> float:

@@ -18,13 +18,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import numpy as np
 import torch
 
-from pipelines.activations import Activations
+from pipelines.model_io.activations import Activations
+from pipelines.probe.controls import measure_floors
+from pipelines.probe.measure import Measurement, measure
+from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.controls import measure_floors
-from pipelines.sweep.measure import Measurement, measure
-from pipelines.sweep.results import ResultStore
-from pipelines.sweep.settings import ProbeSettings
-from pipelines.sweep.unit import UnitResult
+from pipelines.sweep.protocol import ProbeSettings
 from registry.checkpoints import Checkpoint
 
 D_MODEL, LAYERS, PARAMETERS = 4096, 32, 6.7e9
@@ -108,7 +107,7 @@ def log_seconds(result: UnitResult, given: LabelledStatements, settings: ProbeSe
     """A unit's run, metrics, checkpoint and one registered vector on SQLite: the second, when tables are made."""
     import mlflow
 
-    from pipelines.tracking.probing import UnitLog
+    from pipelines.probe.tracking import UnitLog
     from pipelines.tracking.runs import entry_point_run
 
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{directory}/mlflow.db"

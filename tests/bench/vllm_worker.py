@@ -16,12 +16,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 import numpy as np
 
 from serving.engine.base import Engine, GenerationRequest, Sampling
-from serving.engine.slot_engine import SlotEngine
-from serving.engine.vllm_engine import VllmEngine
-from serving.engine.vllm_version import installed_release
+from serving.engine.slots.engine import SlotEngine
+from serving.engine.vllm.engine import VllmEngine
+from serving.engine.vllm.version import installed_release
 from serving.model.language_model import load
 from serving.model.sources import find_series
-from serving.model.steering_bank import SteeringPlan, VectorStrength, plan
+from serving.steering.bank import SteeringPlan, VectorStrength, plan
 from tests.bench.bank import random_bank
 from tests.bench.timing import best_rates
 

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from registry import versions
+from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, NotFound
@@ -160,7 +160,7 @@ class StoreBehaviour:
     def test_two_that_register_the_same_at_once_end_with_one_version(self, tracking, monkeypatch):
         with monkeypatch.context() as patch:
             looked = iter([None])  # each looked before the other had registered
-            real = versions.find_version
+            real = mlflow_client.find_version
             patch.setattr("registry.store.find_version", lambda *found: next(looked, None) or real(*found))
             first = register("u1")
         with monkeypatch.context() as patch:

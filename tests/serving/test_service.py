@@ -21,5 +21,5 @@ def test_no_request_is_kept_in_memory_by_a_time_limit_of_bentomls(deployment, tm
     )
     found = done.stdout.splitlines()
     assert "serving.service Unlimited" in found
-    assert "serving.api.edge Edge" in found
+    assert "serving.api.middleware Edge" in found
     assert not [one for one in found if "bentoml" in one and "Timeout" in one]

@@ -12,9 +12,9 @@ from transformers import GenerationConfig
 
 from registry.errors import InvalidInput, Mismatch
 from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
-from serving.engine.slot_engine import SlotEngine
-from serving.model.doses import residual_norms
-from serving.model.steering_bank import SteeringBank, VectorStrength, VectorTarget
+from serving.engine.slots.engine import SlotEngine
+from serving.model.norms import residual_norms
+from serving.steering.bank import SteeringBank, VectorStrength, VectorTarget
 from tests.serving.engine.small_models import live_vector, naive_tokens, prompts, request
 
 MIXTURE = [(), (2.0,), (0.0, -3.0), (1.0, 1.0, 1.0), (), (0.0, 0.0, 6.0), (-4.0, 2.5), (3.5,), (9.0, 9.0), ()]
@@ -238,7 +238,7 @@ def test_hidden_states_are_the_plain_models_while_steered_answers_run(model, eng
 
 
 def test_norms_are_those_that_the_weights_give(model, engine):
-    from serving.engine.vllm_engine import norms_read
+    from serving.engine.vllm.engine import norms_read
     from serving.model.language_model import described
 
     without_weights = described(model.checkpoint, precision="float32")
@@ -283,7 +283,7 @@ def test_workers_hooked_every_layer(engine):
 
 def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     """An engine of its own: torch.compile on, a model whose end of text is declared, then drained and closed."""
-    from serving.engine.vllm_engine import VllmEngine
+    from serving.engine.vllm.engine import VllmEngine
 
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
     first = naive_tokens(model, asked(range(5)))
@@ -312,7 +312,7 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers want a core each")
 def test_tensor_parallel_workers_steer_alike(model, monkeypatch):
-    from serving.engine.vllm_engine import VllmEngine
+    from serving.engine.vllm.engine import VllmEngine
 
     first, second = sorted(os.sched_getaffinity(0))[:2]
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{first}|{second}")

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from serving.engine.vllm_rows import KEY
-from serving.engine.vllm_step import Step
+from serving.engine.vllm.rows import KEY
+from serving.engine.vllm.step import Step
 
 STEERED = {"rows": [1], "coefficients": [[1.0], [2.0], [3.0]]}
 
@@ -25,7 +25,7 @@ def step_with_one_request():
 def test_the_second_runners_own_batch_fills_the_step():
     from vllm.v1.worker.gpu.input_batch import InputBatch, InputBuffers
 
-    from serving.engine.vllm_worker import _prepare_v2
+    from serving.engine.vllm.worker import _prepare_v2
 
     dummy = InputBatch.make_dummy(2, 6, InputBuffers(4, 16, torch.device("cpu")))
     counts = {"num_computed_tokens_np": np.array([9, 2]), "num_scheduled_tokens": np.array([1, 3], np.int32)}
@@ -40,7 +40,7 @@ def test_a_step_that_is_read_runs_without_a_graph_on_the_second_runner():
     from vllm.config import CUDAGraphMode
     from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor, CudaGraphManager
 
-    from serving.engine.vllm_worker import _without_graph_v2
+    from serving.engine.vllm.worker import _without_graph_v2
 
     captured = BatchExecutionDescriptor(cg_mode=CUDAGraphMode.FULL, num_tokens=8, num_reqs=8)
     found = _without_graph_v2(lambda *_, **__: captured, 3, 5, None, num_active_loras=0)

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import run_command
-from pipelines.information import main as information
-from pipelines.probe import main
+from pipelines.cli.command import run_command
+from pipelines.information.__main__ import main as information
+from pipelines.probe.__main__ import main
+from pipelines.probe.result import ResultStore
 from pipelines.sweep.executors import RAY, choose_executor
-from pipelines.sweep.results import ResultStore
 from pipelines.sweep.run import run_sweep
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, UnknownName
 from registry.store import VectorStore
 from tests.hub_cache import fill_cache
+from tests.pipelines.probe.test_experiment import data, parents  # noqa: F401
 from tests.pipelines.sweep.test_run import plan, same  # noqa: F401
-from tests.pipelines.test_probe import data, parents  # noqa: F401
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-ray")
 ROOT = Path(__file__).parents[3]

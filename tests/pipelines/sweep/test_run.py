@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipelines.activations import extract
+from pipelines.model_io.activations import extract
+from pipelines.probe.controls import measure_floors
+from pipelines.probe.plan import SweepPlan
+from pipelines.probe.result import ResultStore
+from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.controls import measure_floors
-from pipelines.sweep.results import ResultStore
-from pipelines.sweep.run import SweepPlan, run_sweep
-from pipelines.sweep.settings import ProbeSettings
-from pipelines.sweep.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.run import run_sweep
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.small_statements import FILLERS

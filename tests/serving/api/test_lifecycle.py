@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from registry.errors import Unavailable
 from registry.store import VectorStore
 from serving.api.app import create_app
-from serving.api.edge import Edge
+from serving.api.middleware import Edge
 from serving.api.tracing import trace_of
 from serving.served_model import ServedModel
 from serving.settings import read_settings

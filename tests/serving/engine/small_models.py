@@ -7,12 +7,12 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from registry.checkpoints import Checkpoint
-from registry.registered import RegisteredVector, vector_tags
+from registry.records import RegisteredVector, vector_tags
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
-from serving.model.steering_bank import LiveVector, SteeringBank, VectorStrength, plan
+from serving.steering.bank import LiveVector, SteeringBank, VectorStrength, plan
 
 VOCABULARY = 96
 SMALL = {

@@ -1,0 +1,1 @@
+"""Command line: parameters, progress and exit codes of every command."""

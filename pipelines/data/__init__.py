@@ -1,0 +1,1 @@
+"""Data inspection: the statements of a data set, before any probe."""

@@ -1,0 +1,1 @@
+"""Evaluation: whether a steering vector works, beside what it must beat."""

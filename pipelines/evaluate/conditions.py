@@ -1,0 +1,149 @@
+"""What is compared: a model as it is, steered by a vector and by its controls, instructed by a prompt, fine-tuned."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.calibrate.search import CHEAP
+from pipelines.calibrate.splits import calibration_test
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.protocol import ProbeSettings
+from registry.calibration import Calibration
+from registry.dimensions import Dimension
+from registry.errors import InvalidInput, Mismatch
+from registry.records import RegisteredVector, lineage_tags
+from registry.vectors import SteeringVector
+from serving.model.language_model import LanguageModel
+from serving.steering.bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
+
+Kind = Literal["base", "vector", "reversed", "random", "shuffled", "chosen", "prompt", "fine-tuned"]
+Scope = Literal["all", "own", "statements"]
+"""Which tasks a condition is measured on: all, those of its dimension, or its dimension's held-out statements."""
+
+SCOPES: dict[Kind, Scope] = {
+    "base": "all", "vector": "all", "fine-tuned": "all", "chosen": "own", "reversed": "own", "shuffled": "own",
+    "prompt": "own", "random": "statements",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """One row of the evaluation."""
+
+    kind: Kind
+    dimension: str = ""
+    """What it is meant to change; empty for the base and for fine-tuned models."""
+    vector: LiveVector | None = None
+    strength: float = 0.0
+    prefix: str = ""
+    source: str = ""
+    """The vector's reference, the prefix, or the fine-tuned model's path."""
+
+    @property
+    def name(self) -> str:
+        return " ".join(filter(None, (self.dimension, self.kind, self.source if self.kind != "prompt" else "")))
+
+    @property
+    def scope(self) -> Scope:
+        return SCOPES[self.kind]
+
+    def offsets(self) -> dict[int, Tensor]:
+        """What is added to every position's residual stream, by layer."""
+        if self.vector is None:
+            return {}
+        return {self.vector.layer: torch.from_numpy(self.vector.vector.offset(self.strength))}
+
+    def plan(self, model: LanguageModel) -> SteeringPlan | None:
+        """The same for the engine: every token of prompt and answer is steered."""
+        if self.vector is None:
+            return None
+        bank = SteeringBank(model.checkpoint.model, model.d_model, (self.vector,))
+        return plan(bank, [VectorStrength(0, self.strength, prompt="all")])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A dimension with its champion and the strength to use it at."""
+
+    dimension: Dimension
+    champion: LiveVector
+    strength: float
+
+
+def strength_of(calibration: Calibration | None, reference: str) -> float:
+    """The recommended strength; where none is, the largest that is cheap, to show what it does all the same.
+
+    Raises ``InvalidInput`` for a vector that was never calibrated.
+    """
+    if calibration is None:
+        raise InvalidInput(f"{reference} is not calibrated, so no strength is known; run -e calibrate for it first")
+    if calibration.recommended:
+        return calibration.recommended
+    cheap = [one.strength for one in calibration.points if one.perplexity_ratio <= CHEAP and one.strength > 0]
+    return max((one for one in cheap if calibration.allows(one)), default=min(1.0, calibration.high or 1.0))
+
+
+def conditions_for(
+    subject: Subject,
+    *,
+    shuffled: Sequence[LiveVector] = (),
+    chosen: Sequence[LiveVector] = (),
+    random: int = 5,
+    seed: int = 0,
+) -> Iterator[Condition]:
+    """The champion and its controls: random and shuffled ones move as far as it does, measured in its own scale."""
+    name, champion, strength = subject.dimension.name, subject.champion, subject.strength
+    yield Condition("vector", name, champion, strength, source=champion.reference)
+    yield Condition("reversed", name, champion, -strength, source=champion.reference)
+    for one in random_vectors(champion, random, seed):
+        yield Condition("random", name, one, strength, source=one.reference)
+    for one in shuffled:
+        yield Condition("shuffled", name, one, matched_strength(one, champion, strength), source=one.reference)
+    for one in chosen:
+        yield Condition("chosen", name, one, matched_strength(one, champion, strength), source=one.reference)
+    prefix = f"What follows is {subject.dimension.trustworthy}:"
+    yield Condition("prompt", name, prefix=prefix, source=prefix)
+
+
+def matched_strength(vector: LiveVector, champion: LiveVector, strength: float) -> float:
+    """The strength at which ``vector`` moves hidden states as far as ``champion`` does at ``strength``."""
+    return strength * champion.vector.scale / vector.vector.scale
+
+
+def random_vectors(champion: LiveVector, count: int, seed: int) -> Iterator[LiveVector]:
+    """Directions drawn evenly from the sphere, at the champion's layer and with its scale; they are not registered."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        drawn = rng.normal(size=champion.vector.d_model)
+        unit = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+        lineage = replace(champion.vector.lineage, method=f"random direction {number} of seed {seed}")
+        yield live(replace(champion.vector, direction=unit, lineage=lineage), champion.registered, f"random-{number}")
+
+
+def live(vector: SteeringVector, like: RegisteredVector, version: str) -> LiveVector:
+    """A vector that is in no registry, beside the version it was made from."""
+    tags = {**like.tags, **lineage_tags(vector.dimension, vector.layer, vector.lineage)}
+    return LiveVector(replace(like, version=f"{like.version}-{version}", tags=tags, aliases=()), vector)
+
+
+def held_out_for(
+    subject: Subject, statements: Mapping[str, LabelledStatements], settings: ProbeSettings
+) -> LabelledStatements:
+    """Statements that the champion was neither fitted nor calibrated on.
+
+    Of the statements that it was made from, the half that calibration kept for its test; all of any other set. Raises
+    ``Mismatch`` for a different draw of the same source, of which nobody can say what was fitted on.
+    """
+    mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
+    if lineage.statements_digest == mine.digest:
+        return calibration_test(mine, settings)
+    if lineage.statements_source == mine.source:
+        raise Mismatch(
+            f"{subject.champion.reference} was fitted on another draw of {mine.source} (digest "
+            f"{lineage.statements_digest[:12]}, now {mine.digest[:12]}); give the data and limit it was calibrated with"
+        )
+    return mine

@@ -1,0 +1,236 @@
+"""The evaluation experiment, from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipelines.calibrate.experiment import PROSE_SENTENCES
+from pipelines.cli.progress import progress_bar
+from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
+from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, tracing_figure
+from pipelines.evaluate.measurement import Measurement
+from pipelines.evaluate.results import (
+    Row,
+    entanglement_table,
+    evaluation_table,
+    rows_of,
+    summary,
+    verdict_table,
+    verdicts,
+)
+from pipelines.evaluate.suite import Texts, all_tasks, measure_tasks
+from pipelines.evaluate.tasks.harness import harness_tasks
+from pipelines.evaluate.tasks.judge import Judge, judged_task
+from pipelines.evaluate.tasks.pii import personal_details
+from pipelines.evaluate.tasks.presidio import presidio_details
+from pipelines.evaluate.tasks.sequence_classifier import load_sequence_classifier
+from pipelines.evaluate.tasks.task import Task
+from pipelines.evaluate.tasks.toxicity_classifier import Judges, held_out_auroc, packaged_classifier
+from pipelines.evaluate.tracing import (
+    TracedCheckpoint,
+    correlation_summary,
+    correlation_table,
+    correlations,
+    trace_effects,
+    tracing_table,
+)
+from pipelines.evaluate.tracking import log_classifier, log_verdicts, shuffled_vectors
+from pipelines.experiment import inspected_statements, one_checkpoint, resolve_series
+from pipelines.probe.plan import SweepPlan
+from pipelines.probe.result import ResultStore
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.logged import run_with_bar
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.champions import champion_of, named_vectors
+from pipelines.tracking.runs import entry_point_run
+from registry.checkpoints import Checkpoint
+from registry.dimensions import TOXICITY, Dimension
+from registry.errors import InvalidInput, unknown_name
+from serving.model.language_model import LanguageModel, load, release
+from serving.model.sources import find_series
+from serving.steering.bank import LiveVector
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What a user may choose; see ``python -m pipelines.evaluate --help``."""
+
+    model: str
+    checkpoint: str
+    dimensions: tuple[Dimension, ...]
+    data: str
+    limit: int
+    vectors: tuple[str, ...]
+    finetuned: tuple[str, ...]
+    trace: str
+    source: str
+    """The series whose checkpoints are traced."""
+    classifier: str
+    harness: tuple[str, ...]
+    pii: str
+    judge: Judge | None
+    random: int
+    items: int
+    prompts: int
+    seed: int
+    settings: ProbeSettings
+
+    def __post_init__(self) -> None:
+        if self.pii not in ("packaged", "presidio"):
+            raise unknown_name("way to find personal details", self.pii, ("packaged", "presidio"))
+        for name, value, least in (("items", self.items, 2), ("prompts", self.prompts, 2), ("random", self.random, 0)):
+            if value < least:
+                raise InvalidInput(f"{name} is {value} and must be at least {least}")
+
+
+def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> None:
+    """Measure every condition on its tasks, compare each with the base, and print what steering is worth."""
+    with entry_point_run(f"evaluate {options.model}", params) as run:
+        checkpoint = one_checkpoint(options.model, options.checkpoint)
+        further = _further(options)
+        subjects = [_subject(one, checkpoint.model) for one in options.dimensions]
+        finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
+        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
+        held_out = {one.dimension.name: held_out_for(one, statements, options.settings) for one in subjects}
+        seen = tuple(text for one in statements.values() for text in one.texts)
+        classifier = _classifier(options.classifier)
+        tasks = _tasks(subjects, held_out, seen, classifier, options)
+        conditions = [one for subject in subjects for one in _conditions(subject, further, options)]
+        rows = _measured(checkpoint, conditions, finetuned, tasks, options.settings)
+        found = verdicts(rows)
+        table = evaluation_table(checkpoint.model, checkpoint.step, rows)
+        entanglement = entanglement_table(table)
+        log_tables({"verdicts.csv": verdict_table(found), "evaluate.csv": table, "entanglement.csv": entanglement})
+        log_figures(
+            {
+                "effects": effects_figure(checkpoint.model, found),
+                "entanglement": entanglement_figure(checkpoint.model, entanglement),
+                "cost": cost_figure(checkpoint.model, rows),
+            }
+        )
+        log_verdicts(run.info.run_id, found)
+        print(summary(found, rows))  # noqa: T201
+        if options.trace != "none":
+            _trace(checkpoint, subjects, statements, tasks, options)
+        if TOXICITY.name in held_out:
+            auroc = held_out_auroc(classifier)
+            log_classifier(run.info.run_id, auroc)
+            print(f"Toxicity by {options.classifier}: AUROC {auroc} on {auroc.n} held-out labelled texts")  # noqa: T201
+
+
+def _tasks(
+    subjects: Sequence[Subject],
+    held_out: Mapping[str, LabelledStatements],
+    seen: tuple[str, ...],
+    classifier: Judges,
+    options: EvaluateOptions,
+) -> tuple[Task, ...]:
+    texts = Texts(held_out, seen, skipped_prose=2 * PROSE_SENTENCES)
+    details = presidio_details() if options.pii == "presidio" else personal_details
+    tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts, details=details)
+    tasks = (*tasks, *harness_tasks(options.harness, options.items))
+    if options.judge is None:
+        return tasks
+    chosen = [(one.dimension, held_out[one.dimension.name]) for one in subjects]
+    return (*tasks, *(judged_task(options.judge, dimension, given, options.prompts) for dimension, given in chosen))
+
+
+def _classifier(name: str) -> Judges:
+    return packaged_classifier() if name == "packaged" else load_sequence_classifier(name)
+
+
+def _further(options: EvaluateOptions) -> list[LiveVector]:
+    """The vectors that the user names. Raises ``InvalidInput`` for one of a dimension that is not evaluated."""
+    found, names = named_vectors(options.vectors), [one.name for one in options.dimensions]
+    for one in found:
+        if one.dimension not in names:
+            raise InvalidInput(f"{one.reference} steers {one.dimension}, which is not among {', '.join(names)}; add it")
+    return found
+
+
+def _subject(dimension: Dimension, model: str) -> Subject:
+    champion = champion_of(model, dimension.name)
+    return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
+
+
+def _conditions(subject: Subject, further: Sequence[LiveVector], options: EvaluateOptions) -> Iterator[Condition]:
+    chosen = [one for one in further if one.dimension == subject.dimension.name]
+    controls = shuffled_vectors(subject.champion)
+    yield from conditions_for(subject, shuffled=controls, chosen=chosen, random=options.random, seed=options.seed)
+
+
+def _measured(
+    checkpoint: Checkpoint,
+    conditions: Sequence[Condition],
+    finetuned: Sequence[Checkpoint],
+    tasks: Sequence[Task],
+    settings: ProbeSettings,
+) -> list[Row]:
+    with progress_bar(1 + len(conditions) + len(finetuned), "evaluating", "condition") as bar:
+        with _loaded(checkpoint, settings) as model:
+            base = measure_tasks(model, tasks)
+            rows = list(rows_of(Condition("base"), base, base))
+            bar.update()
+            for condition in conditions:
+                bar.set_postfix_str(condition.name, refresh=False)
+                rows += rows_of(condition, base, measure_condition(model, condition, tasks))
+                bar.update()
+        for one in finetuned:
+            bar.set_postfix_str(one.model, refresh=False)
+            with _loaded(one, settings) as model:
+                rows += rows_of(Condition("fine-tuned", source=one.model), base, measure_tasks(model, tasks))
+            bar.update()
+    return rows
+
+
+def measure_condition(model: LanguageModel, condition: Condition, tasks: Sequence[Task]) -> tuple[Measurement, ...]:
+    """What ``condition`` does, on the tasks within its scope."""
+    return measure_tasks(
+        model,
+        [one for one in tasks if _within(condition, one)],
+        offsets=condition.offsets(),
+        plan=condition.plan(model),
+        prefix=condition.prefix,
+    )
+
+
+def _within(condition: Condition, task: Task) -> bool:
+    if condition.scope == "all" or task.name == "perplexity":
+        return True
+    return task.dimension == condition.dimension and (condition.scope == "own" or task.held_out_statements)
+
+
+def _trace(
+    checkpoint: Checkpoint,
+    subjects: Sequence[Subject],
+    statements: Mapping[str, LabelledStatements],
+    tasks: Sequence[Task],
+    options: EvaluateOptions,
+) -> None:
+    """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
+    chosen = tuple(one for one in resolve_series(options.source).select(options.trace) if not one.is_random_init)
+    plan = SweepPlan(chosen, statements, options.settings)
+    results = run_with_bar(plan, ResultStore())
+    traced: list[TracedCheckpoint] = []
+    with (
+        _loaded(checkpoint, options.settings) as model,
+        progress_bar(len(results), "tracing", "checkpoint") as bar,
+    ):
+        for subject in subjects:
+            name = subject.dimension.name
+            task = next(one for one in tasks if one.held_out_statements and one.dimension == name)
+            traced += trace_effects(model, subject, task, (one for one in results if one.dimension == name), bar.update)
+    found = correlations(traced)
+    log_tables({"tracing.csv": tracing_table(traced), "correlation.csv": correlation_table(found)})
+    log_figures({"tracing": tracing_figure(checkpoint.model, traced, found)})
+    print(correlation_summary(found), end="\n\n")  # noqa: T201
+
+
+@contextmanager
+def _loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[LanguageModel]:
+    model = load(checkpoint, precision=settings.precision, device=settings.device)
+    try:
+        yield model
+    finally:
+        release(model)

@@ -1,0 +1,109 @@
+"""Figures of an evaluation: effects beside random directions, what they do to each other, and what they cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipelines.calibrate.search import CHEAP
+from pipelines.evaluate.results import HEADLINE, Row, Verdict
+from pipelines.evaluate.tracing import Correlation, TracedCheckpoint
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
+
+
+def effects_figure(model: str, found: Sequence[Verdict]) -> Figure:
+    """The change of each dimension's preference with its interval, beside random directions that move as far."""
+    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    for place, one in enumerate(found):
+        change = one.row.found.difference
+        spread = [[max(0.0, change.value - change.low)], [max(0.0, change.high - change.value)]]
+        label = "vector, 95 % interval" if place == 0 else None
+        axes.errorbar([change.value], [place], xerr=spread, fmt="o", color=ACCENT, capsize=3, label=label)
+        label = "random directions" if place == 0 else None
+        axes.plot(one.random, [place] * len(one.random), "x", color=CONTROL, label=label)
+    axes.axvline(0, color=FAINT, linewidth=1)
+    names = [f"{one.dimension} (n = {one.row.measured.n})" for one in found]
+    axes.set_yticks(range(len(found)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("change of preference for trustworthy statements, nats")
+    axes.set_title(f"{model}: held-out statements", loc="left", fontsize=10)
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
+    """What each dimension's vector (rows) does to the preference in every dimension (columns), with intervals."""
+    names = list(dict.fromkeys(table["steered"]))
+    figure = Figure(figsize=(2.6 + 1.35 * len(names), 1.8 + 0.75 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    cells = table.set_index(["steered", "scored"])
+    values = np.array([[cells.loc[(row, column), "difference"] for column in names] for row in names], np.float64)
+    largest = max(float(np.abs(values).max()), 1e-9)
+    image = axes.imshow(values, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
+    for row, steered in enumerate(names):
+        for column, scored in enumerate(names):
+            cell = cells.loc[(steered, scored)]
+            text = f"{cell['difference']:+.2f}\n[{cell['difference_low']:+.2f}, {cell['difference_high']:+.2f}]"
+            colour = "white" if abs(values[row, column]) > 0.6 * largest else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    sizes = {scored: int(n) for scored, n in zip(table["scored"], table["n"], strict=True)}
+    axes.set_xticks(range(len(names)), [f"{name}\nn = {sizes[name]}" for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("scored")
+    axes.set_ylabel("steered")
+    axes.set_title(f"{model}: change of preference, nats (95 % interval)", loc="left", fontsize=10)
+    figure.colorbar(image, ax=axes)
+    return figure
+
+
+def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
+    """Every condition's effect on its own dimension against the perplexity that it costs."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    base = next(one.found.value.value for one in rows if one.measured.metric == "perplexity")
+    ratios = {one.condition: one.found.value.value / base for one in rows if one.measured.metric == "perplexity"}
+    styles = {"vector": ("o", ACCENT), "reversed": ("v", FLOOR), "random": ("x", CONTROL), "prompt": ("s", "#c9a227")}
+    own = [one for one in rows if one.measured.metric == HEADLINE and one.measured.dimension == one.condition.dimension]
+    for kind, (marker, colour) in styles.items():
+        chosen = [one for one in own if one.condition.kind == kind]
+        x = [ratios[one.condition] for one in chosen]
+        axes.plot(x, [one.found.difference.value for one in chosen], marker, color=colour, label=kind, markersize=5)
+        if kind == "vector":
+            for one, place in zip(chosen, x, strict=True):
+                at = (place, one.found.difference.value)
+                axes.annotate(one.condition.dimension, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axes.axvline(CHEAP, color=FLOOR, linewidth=1, label=f"{CHEAP:g} times the perplexity")
+    axes.axhline(0, color=FAINT, linewidth=1)
+    axes.set_xlabel("perplexity / unsteered")
+    axes.set_ylabel("change of own preference, nats")
+    axes.set_title(model, loc="left", fontsize=10)
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], found: Sequence[Correlation]) -> Figure:
+    """Each checkpoint's steering effect against its probe's accuracy, with both intervals; later is darker."""
+    names = list(dict.fromkeys(one.dimension for one in traced))
+    figure = Figure(figsize=(2.9 * max(1, len(names)), 3.3), layout="constrained")
+    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
+        own = sorted((one for one in traced if one.dimension == name), key=lambda one: one.step)
+        for place, one in enumerate(own):
+            x, y = one.accuracy, one.effect
+            spread = {
+                "xerr": [[max(0.0, x.value - x.low)], [max(0.0, x.high - x.value)]],
+                "yerr": [[max(0.0, y.value - y.low)], [max(0.0, y.high - y.value)]],
+            }
+            axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
+        r = next((one for one in found if one.dimension == name and one.checkpoints == "all"), None)
+        said = f"r = {r.r:+.2f} [{r.low:+.2f}, {r.high:+.2f}], n = {r.n}" if r else "no correlation"
+        axes.set_title(f"{name}\n{said}", loc="left", fontsize=8)
+        axes.axhline(0, color=FAINT, linewidth=1)
+        axes.set_xlabel("probe accuracy", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("change of preference, nats", fontsize=8)
+    figure.suptitle(f"{model}: each checkpoint's direction in one model", fontsize=10)
+    return figure

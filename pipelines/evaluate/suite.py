@@ -1,0 +1,124 @@
+"""All tasks of an evaluation, and how one condition is read: likelihoods in batches, continuations by the engine."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from torch import Tensor
+
+from pipelines.evaluate.measurement import Measurement
+from pipelines.evaluate.tasks.ability import ability_tasks, robustness_tasks
+from pipelines.evaluate.tasks.choices import statements_task
+from pipelines.evaluate.tasks.fairness import fairness_tasks
+from pipelines.evaluate.tasks.fluency import continuations_task, perplexity_task, prose
+from pipelines.evaluate.tasks.pii import personal_details
+from pipelines.evaluate.tasks.privacy import privacy_tasks
+from pipelines.evaluate.tasks.reliability import reliability_tasks
+from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.toxicity import toxicity_tasks
+from pipelines.evaluate.tasks.toxicity_classifier import Judges
+from pipelines.model_io.likelihoods import Likelihoods, likelihoods
+from pipelines.statements.labelled import LabelledStatements
+from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
+from serving.engine.base import GenerationRequest, Sampling
+from serving.engine.slots.engine import SlotEngine
+from serving.model.language_model import LanguageModel
+from serving.steering.bank import SteeringBank, SteeringPlan, unsteered
+
+SLOTS = 16
+ANSWER_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What an evaluation may use: statements that nothing was fitted on, and all that a vector may have seen."""
+
+    held_out: Mapping[str, LabelledStatements]
+    seen: tuple[str, ...]
+    skipped_prose: int
+    """Sentences at the head of the held-out prose that calibration has read."""
+
+
+def all_tasks(
+    texts: Texts,
+    classifier: Judges,
+    *,
+    limit: int,
+    prompts: int,
+    details: Callable[[str], tuple[str, ...]] = personal_details,
+) -> tuple[Task, ...]:
+    """The tasks of every dimension of ``texts``, of general ability and of fluency; ``limit`` items of each set."""
+    packaged = {
+        RELIABILITY.name: lambda: reliability_tasks(texts.held_out[RELIABILITY.name], limit, prompts),
+        PRIVACY.name: lambda: privacy_tasks(prompts, details),
+        TOXICITY.name: lambda: toxicity_tasks(classifier, prompts),
+        FAIRNESS.name: lambda: fairness_tasks(texts.seen, limit),
+        ROBUSTNESS.name: lambda: robustness_tasks(limit),
+    }
+    tasks = [statements_task(one) for one in texts.held_out.values()]
+    tasks += chain.from_iterable(packaged[name]() for name in texts.held_out if name in packaged)
+    sentences = prose(texts.seen, texts.skipped_prose, max(limit, prompts))
+    return (*tasks, *ability_tasks(limit), perplexity_task(sentences), continuations_task(sentences[:prompts]))
+
+
+def read_texts(
+    model: LanguageModel, texts: Sequence[str], offsets: Mapping[int, Tensor], prefix: str = ""
+) -> Likelihoods:
+    """Log-probabilities of ``texts`` under steering, or after a ``prefix`` whose own log-probability is left out."""
+    if not texts:
+        return Likelihoods(np.empty(0), np.empty(0, np.int64))
+    if not prefix:
+        return likelihoods(model, texts, offsets)
+    whole = likelihoods(model, [f"{prefix} {text}" for text in texts], offsets)
+    alone = likelihoods(model, [prefix], offsets)
+    return Likelihoods(whole.log_probabilities - alone.log_probabilities[0], whole.tokens - alone.tokens[0])
+
+
+def continue_prompts(
+    model: LanguageModel, tasks: Sequence[Task], plan: SteeringPlan | None, prefix: str = ""
+) -> list[tuple[str, ...]]:
+    """Greedy continuations of every task's prompts by the engine that serves, under its plan."""
+    asked = [task for task in tasks if task.prompts]
+    if not asked:
+        return [() for _ in tasks]
+    steering = plan or unsteered(SteeringBank(model.checkpoint.model, model.d_model))
+    waiting = sum(len(task.prompts) for task in asked)
+    with SlotEngine(model, slots=SLOTS, queue_limit=waiting) as engine:
+        running = [
+            [engine.submit(request_for(model, one, task, steering, prefix)) for one in task.prompts] for task in tasks
+        ]
+        return [tuple(one.result(ANSWER_SECONDS).text for one in generations) for generations in running]
+
+
+def request_for(
+    model: LanguageModel, prompt: str, task: Task, plan: SteeringPlan, prefix: str = ""
+) -> GenerationRequest:
+    """A greedy request for one prompt of ``task``; a question is put in the model's chat template, if it has one."""
+    text = f"{prefix} {prompt}" if prefix else prompt
+    if task.asks and getattr(model.tokenizer, "chat_template", None):
+        turn = [{"role": "user", "content": text}]
+        text = str(model.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+        tokens = tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    else:
+        tokens = tuple(model.tokenizer(text)["input_ids"])
+    return GenerationRequest(tokens, Sampling(task.tokens, temperature=0.0), plan)
+
+
+def measure_tasks(
+    model: LanguageModel,
+    tasks: Sequence[Task],
+    *,
+    offsets: Mapping[int, Tensor] | None = None,
+    plan: SteeringPlan | None = None,
+    prefix: str = "",
+) -> tuple[Measurement, ...]:
+    """Read every text once and continue every prompt, then let each task score what is its own."""
+    unique = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(task.texts for task in tasks)))}
+    found = read_texts(model, list(unique), offsets or {}, prefix)
+    continuations = continue_prompts(model, tasks, plan, prefix)
+    measured: list[Measurement] = []
+    for task, continued in zip(tasks, continuations, strict=True):
+        rows = np.array([unique[text] for text in task.texts], np.int64)
+        measured += task.measure(Reading(found.log_probabilities[rows], found.tokens[rows], continued))
+    return tuple(measured)

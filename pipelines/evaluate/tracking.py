@@ -1,0 +1,42 @@
+"""An evaluation in MLflow: the vectors it takes from the registry, and the verdicts it leaves on its run."""
+
+from collections.abc import Sequence
+
+from pipelines.estimators.estimate import Estimate
+from pipelines.evaluate.results import Verdict
+from pipelines.tracking.runs import Point, log_points
+from registry.store import VectorStore
+from serving.steering.bank import LiveVector
+
+
+def shuffled_vectors(champion: LiveVector) -> list[LiveVector]:
+    """The newest registered control at the champion's layer that was fitted on shuffled labels, if there is one."""
+    store = VectorStore()
+    for one in store.list(champion.vector.lineage.steers, champion.dimension):
+        if "shuffled" in one.tags.get("method", "") and one.layer == champion.layer:
+            return [LiveVector(one, store.load(one))]
+    return []
+
+
+def log_classifier(run_id: str, auroc: Estimate) -> None:
+    """How well the judge of toxicity does, so that its verdicts can be weighed."""
+    values = {"auroc": auroc.value, "auroc_low": auroc.low, "auroc_high": auroc.high}
+    log_points(run_id, [(f"toxicity_classifier/{name}", value, 0) for name, value in values.items()])
+
+
+def log_verdicts(run_id: str, found: Sequence[Verdict]) -> None:
+    """Metrics that the MLflow UI can compare across runs."""
+    points: list[Point] = []
+    for one in found:
+        change = one.row.found.difference
+        values = {
+            "preference": change.value,
+            "preference_low": change.low,
+            "preference_high": change.high,
+            "p_holm": one.p,
+            "largest_random": max(one.random, default=0.0),
+            "perplexity_ratio": one.perplexity_ratio,
+            "works": float(one.works),
+        }
+        points += [(f"{one.dimension}/{name}", value, 0) for name, value in values.items()]
+    log_points(run_id, points)

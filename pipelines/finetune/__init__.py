@@ -1,0 +1,1 @@
+"""Fine-tuning: the baseline that steering is compared with."""

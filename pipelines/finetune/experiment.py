@@ -1,0 +1,128 @@
+"""The fine-tuning experiment, from a user's options to a checkpoint with its lineage and its loss curve."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.cli.progress import progress_bar
+from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.finetune.figures import loss_figure
+from pipelines.finetune.tracking import log_losses, register_finetuned
+from pipelines.finetune.training import (
+    MANIFEST,
+    FinetuneConfig,
+    finetune,
+    losses_for_manifest,
+    save_finetuned,
+    saved_losses,
+)
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import split_statements
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.tracking.artifacts import log_figures
+from pipelines.tracking.runs import entry_point_run
+from registry.checkpoints import Checkpoint
+from registry.dimensions import DIMENSIONS, Dimension
+from registry.packages import cache_root
+from serving.model.language_model import LanguageModel, load, release
+from serving.model.weights import locate
+
+RECIPE = 1
+"""Raised when the code changes what a configuration means, so that older models are made anew."""
+HELD_OUT_FOLD, VALIDATION_FOLD = 0, 1
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What a user may choose; see ``python -m pipelines.finetune --help``."""
+
+    model: str
+    checkpoint: str
+    dimensions: tuple[Dimension, ...]
+    data: str
+    limit: int
+    device: str
+    config: FinetuneConfig
+
+    def name_for(self, model: str) -> str:
+        """Such as ``smollm2-toxicity-lora``; ``trust`` stands for all five dimensions."""
+        names = [one.name for one in self.dimensions]
+        return f"{model}-{'trust' if set(names) == set(DIMENSIONS) else '-'.join(names)}-{self.config.method}"
+
+
+def run_finetuning(options: FinetuneOptions, params: Mapping[str, object]) -> None:
+    """Fine-tune, unless it was done before; register the checkpoint, log its curve, and print where it lies."""
+    with entry_point_run(f"finetune {options.model}", params) as run:
+        parent = one_checkpoint(options.model, options.checkpoint)
+        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
+        parent_digest = locate(parent).digest()
+        key = _key(parent_digest, statements, options.config)
+        directory = cache_root() / "finetuned" / key / options.name_for(parent.model)
+        if not (directory / MANIFEST).is_file():
+            _make(parent, parent_digest, statements, options, directory)
+        losses = saved_losses(directory)
+        child = Checkpoint(directory.name, str(directory), "main", 0)
+        made = register_finetuned(parent, parent_digest, child, locate(child).digest(), directory / MANIFEST)
+        log_losses(run.info.run_id, losses)
+        log_figures({"loss": loss_figure(directory.name, losses)})
+        first, last = losses[0], losses[-1]
+        print(  # noqa: T201
+            f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "
+            f"{first.validation:.3f} -> {last.validation:.3f} nats a token\n{directory}\n\n"
+            f"Judge it: mlflow run . -e evaluate -P model={options.model} -P finetuned={directory}"
+        )
+
+
+def trustworthy_texts(
+    statements: Mapping[str, LabelledStatements], settings: ProbeSettings
+) -> tuple[list[str], list[str]]:
+    """Trustworthy statements to learn from and to validate on: never those that vectors are not fitted on either."""
+    training: list[str] = []
+    validation: list[str] = []
+    for one in statements.values():
+        folds = split_statements(one, settings).folds[0]
+        for texts, rows in (
+            (training, (folds != HELD_OUT_FOLD) & (folds != VALIDATION_FOLD)),
+            (validation, folds == VALIDATION_FOLD),
+        ):
+            texts += [one.texts[row] for row in np.flatnonzero(rows & one.labels)]
+    return training, validation
+
+
+def _make(
+    parent: Checkpoint,
+    parent_digest: str,
+    statements: Mapping[str, LabelledStatements],
+    options: FinetuneOptions,
+    directory: Path,
+) -> None:
+    model: LanguageModel = load(parent, precision="float32", device=options.device)
+    training, validation = trustworthy_texts(statements, ProbeSettings())
+    per_epoch = -(-len(training) // options.config.batch_texts)
+    with progress_bar(per_epoch * options.config.epochs, "fine-tuning", "step") as bar:
+
+        def show(_step: int, loss: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.2f} nats", refresh=False)
+            bar.update()
+
+        losses = finetune(model, training, validation, options.config, show)
+    manifest: dict[str, object] = {
+        "parent": {**asdict(parent), "weights_digest": parent_digest},
+        "statements": {name: {"source": one.source, "digest": one.digest} for name, one in statements.items()},
+        "n_training": len(training),
+        "n_validation": len(validation),
+        "config": asdict(options.config),
+        "losses": losses_for_manifest(losses),
+    }
+    save_finetuned(model, directory, manifest)
+    release(model)
+
+
+def _key(parent_digest: str, statements: Mapping[str, LabelledStatements], config: FinetuneConfig) -> str:
+    digests = {name: one.digest for name, one in statements.items()}
+    content = {"recipe": RECIPE, "parent": parent_digest, "statements": digests, **asdict(config)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,25 @@
+"""The loss curve of a fine-tuning."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipelines.figures.style import ACCENT, FLOOR
+from pipelines.finetune.training import EpochLoss
+
+
+def loss_figure(title: str, losses: Sequence[EpochLoss]) -> Figure:
+    """Loss by epoch, of the statements learnt from and of others of the same kind."""
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    epochs = [one.epoch for one in losses]
+    axes.plot(epochs, [one.training for one in losses], "o-", color=ACCENT, markersize=3, label="learnt from")
+    axes.plot(epochs, [one.validation for one in losses], "o-", color=FLOOR, markersize=3, label="validation")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss, nats a token")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

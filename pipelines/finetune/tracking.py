@@ -1,0 +1,29 @@
+"""A fine-tuning in MLflow: its loss curve, its texts, and the checkpoint it made beside the one it came from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow
+
+from pipelines.finetune.training import EpochLoss
+from pipelines.tracking.runs import log_points
+from registry.checkpoints import Checkpoint
+from registry.store import CheckpointStore, RegisteredCheckpoint
+
+
+def log_losses(run_id: str, losses: Sequence[EpochLoss]) -> None:
+    """``loss/training`` and ``loss/validation`` by epoch, in nats a token; epoch 0 is the model as it was."""
+    log_points(run_id, [("loss/training", one.training, one.epoch) for one in losses])
+    log_points(run_id, [("loss/validation", one.validation, one.epoch) for one in losses])
+
+
+def register_finetuned(
+    parent: Checkpoint, parent_digest: str, child: Checkpoint, child_digest: str, manifest: Path
+) -> RegisteredCheckpoint:
+    """Both checkpoints in the registry, and on the run what was made of what."""
+    store = CheckpointStore()
+    source = store.register(parent, parent_digest)
+    made = store.register(child, child_digest)
+    mlflow.set_tags({"parent_checkpoint": source.uri, "finetuned_checkpoint": made.uri, "directory": child.repo})
+    mlflow.log_artifact(str(manifest))
+    return made

@@ -1,0 +1,204 @@
+"""Figures of the information experiment: the information plane, curves over pre-training, heat maps by layer."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipelines.estimators.estimate import Estimate
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
+from pipelines.information.result import Dependence, LayerInformation
+from pipelines.information.trajectory import Course
+
+NAMES = {"sound": "X of the same checkpoint", "sound-fixed": "X of the last checkpoint", "paper": "the paper's code"}
+WARMUP = "#f8f2df"
+LEAST = 0.1
+"""The least height of an axis of I(T;Y) or bits, so that noise around nothing does not fill it."""
+COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
+
+
+def information_plane(course: Course) -> Figure:
+    """I(T;Y) over I(T;X): a line a layer, a point a checkpoint, darker to lighter as pre-training goes on."""
+    estimators = tuple(course.initial.points[0].xt)
+    figure = Figure(figsize=(1.2 + 4.6 * len(estimators), 4.4), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(estimators), sharey=True))
+    colours = np.linspace(0, 1, len(course.steps))
+    for axes, estimator in zip(panels, estimators, strict=True):
+        for layer in course.initial.layers:
+            points = [result.point(layer) for result in course.trained]
+            x, y = [one.xt[estimator].nhsic for one in points], [one.ty.nhsic for one in points]
+            axes.plot(x, y, color=FAINT, linewidth=0.8, zorder=1)
+            drawn = axes.scatter(x, y, c=colours, cmap="viridis", s=22, zorder=2, vmin=0, vmax=1)
+            axes.annotate(f"{layer}", (x[-1], y[-1]), xytext=(5, 2), textcoords="offset points", fontsize=8)
+        axes.axhline(course.trained[-1].points[-1].ty.null, color=FLOOR, linewidth=1, linestyle=":")
+        axes.set_xlabel(f"nHSIC(T; X), {NAMES[estimator]}")
+        axes.spines[["top", "right"]].set_visible(False)
+    _show_at_least(panels[0], 0, LEAST)
+    panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {course.initial.n})")
+    panels[0].set_title(
+        f"{_title(course)}\na line a layer (its number at the last step), dotted: 95 % null of I(T;Y)",
+        loc="left",
+        fontsize=9,
+    )
+    bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours)
+    bar.ax.set_yticklabels([f"{step:,}" for step in course.steps], fontsize=7)
+    return figure
+
+
+def curves(course: Course, warmup_steps: int | None) -> Figure:
+    """I(T;X), the spectrum, I(T;Y) and usable bits over pre-training at one layer, with intervals and nulls."""
+    figure = Figure(figsize=(7.6, 9.6), layout="constrained")
+    rows = figure.subplots(4, sharex=True)
+    points = [result.point(course.layer) for result in course.trained]
+    _input_curves(rows[0], course, points)
+    _rank(rows[1], course, points)
+    _dependence(rows[2], [one.ty for one in points], ACCENT, "nHSIC(T; Y)")
+    _show_at_least(rows[2], 0, LEAST)
+    rows[2].set_ylabel("nHSIC(T; Y)")
+    _bits(rows[3], course, points)
+    positions = range(len(course.steps))
+    for axes in rows:
+        if warmup_steps is not None:
+            axes.axvspan(-0.4, _position(course.steps, warmup_steps), color=WARMUP, zorder=0, linewidth=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7, frameon=False)
+    rows[-1].set_xticks(positions, [f"{step:,}" for step in course.steps], rotation=45, ha="right")
+    rows[-1].set_xlim(-0.4, len(course.steps) - 0.6)
+    rows[-1].set_xlabel("pre-training step")
+    shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({warmup_steps:,} steps)"
+    rows[0].set_title(f"{_title(course)}, layer {course.layer}{shade}", loc="left", fontsize=9)
+    return figure
+
+
+def _input_curves(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
+    for estimator in points[0].xt:
+        _dependence(axes, [one.xt[estimator] for one in points], COLOURS[estimator], NAMES[estimator])
+        phase = course.phase(estimator, layer=course.layer)
+        if phase is not None and phase.found.compresses:
+            place = course.steps.index(phase.found.peak_step)
+            name = f"its peak (p = {phase.found.p_value:.3f})"
+            axes.plot(place, points[place].xt[estimator].nhsic, "v", color=FLOOR, markersize=7, label=name)
+    axes.set_ylabel("nHSIC(T; X)\n95 % interval")
+
+
+def _rank(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
+    axes.plot([one.spectrum.effective_rank for one in points], "o-", color=ACCENT, markersize=3, label="activations T")
+    control = course.initial.point(course.layer).spectrum.effective_rank
+    axes.axhline(control, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
+    axes.set_ylabel("effective rank")
+
+
+def _dependence(axes: Axes, found: Sequence[Dependence], colour: str, name: str) -> None:
+    values = np.array([one.nhsic for one in found])
+    axes.plot(values, "o-", color=colour, markersize=3, label=name)
+    margin = 1.96 * np.array([one.standard_error for one in found])
+    if np.isfinite(margin).all():
+        axes.fill_between(range(len(values)), values - margin, values + margin, color=colour, alpha=0.2, linewidth=0)
+    axes.plot([one.null for one in found], ":", color=colour, linewidth=1, label="its 95 % null")
+
+
+def _bits(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
+    _estimates(axes, [one.bits for one in points], ACCENT, "usable information")
+    _estimates(axes, [one.conditional_bits for one in points], FLOOR, "beyond an n-gram model")
+    axes.plot([one.neighbour_bits for one in points], "x", color=CONTROL, markersize=4, label="nearest neighbours")
+    control = course.initial.point(course.layer).bits
+    axes.axhline(control.value, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
+    axes.axhline(0, color=FAINT, linewidth=1)
+    _show_at_least(axes, -LEAST / 2, LEAST)
+    axes.set_ylabel(f"bits, held out\n95 % interval (n = {control.n})")
+
+
+def _estimates(axes: Axes, estimates: Sequence[Estimate], colour: str, name: str) -> None:
+    axes.plot([one.value for one in estimates], "o-", color=colour, markersize=3, label=name)
+    low, high = [one.low for one in estimates], [one.high for one in estimates]
+    axes.fill_between(range(len(estimates)), low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _show_at_least(axes: Axes, low: float, high: float) -> None:
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, low), max(top, high))
+
+
+def _position(steps: Sequence[int], step: int) -> float:
+    """Where ``step`` lies on an axis on which checkpoints are evenly spaced."""
+    return float(np.interp(step, steps, np.arange(len(steps))))
+
+
+def heat_maps(course: Course) -> Figure:
+    """Layer by checkpoint: I(T;X), I(T;Y), usable bits and effective rank."""
+    first = next(iter(course.initial.points[0].xt))
+    quantities: tuple[tuple[str, Callable[[LayerInformation], float]], ...] = (
+        (f"nHSIC(T; X), {NAMES[first]}", lambda point: point.xt[first].nhsic),
+        ("nHSIC(T; Y)", lambda point: point.ty.nhsic),
+        ("usable information, bits", lambda point: point.bits.value),
+        ("effective rank", lambda point: point.spectrum.effective_rank),
+    )
+    layers, steps = course.initial.layers, course.steps
+    figure = Figure(figsize=(2.4 + 0.84 * len(steps), 3.8 + 0.2 * len(layers)), layout="constrained")
+    for axes, (name, value) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, quantities, strict=True):
+        values = np.array([[value(result.point(layer)) for result in course.trained] for layer in layers])
+        image = axes.imshow(
+            values, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=max(LEAST, values.max())
+        )
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.set_xticks(range(len(steps)), [f"{step:,}" for step in steps], rotation=45, ha="right", fontsize=8)
+        shown = range(0, len(layers), max(1, len(layers) // 10))
+        axes.set_yticks(list(shown), [str(layers[row]) for row in shown])
+        figure.colorbar(image, ax=axes)
+    figure.supxlabel("pre-training step", fontsize=9)
+    figure.supylabel("layer", fontsize=9)
+    figure.suptitle(f"{_title(course)} (n = {course.initial.n})", fontsize=10, x=0.02, ha="left")
+    return figure
+
+
+def _title(course: Course) -> str:
+    return f"{course.initial.checkpoint.model}: {course.dimension} ({course.initial.statements_source})"
+
+
+def transfer_matrices(course: Course) -> Figure:
+    """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
+    steps, transfer = course.steps, course.transfer
+    size = 1.8 + 0.34 * len(steps)
+    figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    _matrix(figure, left, transfer.accuracy, steps, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
+    _matrix(figure, middle, transfer.recentred, steps, "the same, each checkpoint's mean removed", (0.0, 1.0))
+    _matrix(figure, right, transfer.cosine, steps, "cosine of mass-mean directions", (-1.0, 1.0))
+    left.set_ylabel("probe fitted at step")
+    for axes in (left, middle):
+        axes.set_xlabel("applied at step")
+    right.set_xlabel("pre-training step")
+    model, source = course.initial.checkpoint.model, course.initial.statements_source
+    figure.suptitle(
+        f"{model}: {course.dimension} ({source}), layer {transfer.layer}; white: chance, no likeness",
+        fontsize=10,
+        x=0.02,
+        ha="left",
+    )
+    return figure
+
+
+def _matrix(
+    figure: Figure,
+    axes: Axes,
+    values: np.ndarray,
+    steps: tuple[int, ...],
+    name: str,
+    limits: tuple[float, float],
+) -> None:
+    image = axes.imshow(values, cmap="RdBu", vmin=limits[0], vmax=limits[1])
+    ticks, labels = range(len(steps)), [f"{step:,}" for step in steps]
+    axes.set_xticks(ticks, labels, rotation=45, ha="right", fontsize=7)
+    axes.set_yticks(ticks, labels, fontsize=7)
+    axes.set_title(name, loc="left", fontsize=9)
+    if len(steps) <= 16:
+        for row in ticks:
+            for column in ticks:
+                shown = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
+                dark = abs(values[row, column] - sum(limits) / 2) > 0.35 * (limits[1] - limits[0])
+                axes.text(
+                    column, row, shown, ha="center", va="center", fontsize=5.5, color="white" if dark else "black"
+                )
+    figure.colorbar(image, ax=axes, shrink=0.8)

@@ -1,0 +1,95 @@
+"""The units of an information sweep, and what they share: a fixed reference input and an n-gram baseline."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from pipelines.information.measure import Shared, keep_transferable, measure_information
+from pipelines.information.result import InformationResult, InformationSettings
+from pipelines.information.store import InformationStore
+from pipelines.model_io.activations import Activations, extract
+from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import Splits, cross_validation
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.run import loaded, weights_identity
+from pipelines.sweep.unit import unit_digest
+from registry.checkpoints import Checkpoint
+from serving.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class InformationPlan:
+    """Every checkpoint with every dimension's statements."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    """In order of step; block 0 of the last is the fixed reference input."""
+    statements: Mapping[str, LabelledStatements]
+    information: InformationSettings
+    shared: Mapping[str, Shared] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> ProbeSettings:
+        return self.information.reading
+
+    @property
+    def work(self) -> int:
+        return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
+
+    def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
+        settings = {**self.information.identity(), "reference": weights_identity(self.checkpoints[-1])}
+        return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, settings)
+
+    def prepared(
+        self, store: InformationStore, on_dimension: Callable[[str], None] = lambda _: None
+    ) -> "InformationPlan":
+        """The plan with what its unfinished units need."""
+        unfinished = {
+            name: one
+            for name, one in self.statements.items()
+            if any(store.find(self.digest(checkpoint, name)) is None for checkpoint in self.checkpoints)
+        }
+        if not unfinished:
+            return self
+        shared = {}
+        with loaded(self.checkpoints[-1], self.settings) as model:
+            for name, one in unfinished.items():
+                on_dimension(name)
+                reference = extract(model, one.texts, layers=(0,), pooling=self.settings.pooling).layer(0)
+                splits = cross_validation(one, (self.information.seed,))
+                shared[name] = Shared(reference, splits, ngram_baseline(one, splits))
+        return replace(self, shared=shared)
+
+    def measure(
+        self, model: LanguageModel, dimension: str, activations: Activations, reading: float
+    ) -> InformationResult:
+        began, statements, shared = time.perf_counter(), self.statements[dimension], self.shared[dimension]
+        points = measure_information(activations, statements, self.information, shared, device=model.device)
+        paper = self.information.estimator == "paper"
+        return InformationResult(
+            digest=self.digest(model.checkpoint, dimension),
+            checkpoint=model.checkpoint,
+            weights_digest=model.weights_digest,
+            dimension=dimension,
+            statements_digest=statements.digest,
+            statements_source=statements.source,
+            n=int(statements.n * 0.8) if paper else statements.n,
+            seed=self.information.seed,
+            precision=str(model.dtype).removeprefix("torch."),
+            points=points,
+            transferable=keep_transferable(activations, statements, shared.splits.folds[0]),
+            seconds=time.perf_counter() - began + reading,
+        )
+
+
+def ngram_baseline(statements: LabelledStatements, splits: Splits) -> Float[np.ndarray, " n"]:
+    """Held-out P(trustworthy) by the better of two n-gram models, on the folds that the probes are tested on."""
+    (folds,) = splits.folds
+    tested = tuple(range(int(folds.max()) + 1))
+    scores = [
+        model(statements.texts, statements.labels, folds, tested) for model in (ngram_word_scores, ngram_char_scores)
+    ]
+    return max(scores, key=lambda one: float(((one > 0.5) == statements.labels).mean()))

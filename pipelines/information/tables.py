@@ -1,0 +1,148 @@
+"""What the information experiment found, as tables."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from pipelines.estimators.phases import TwoPhases
+from pipelines.information.result import InformationResult, InformationSettings, LayerInformation
+from pipelines.information.trajectory import Course
+
+INFORMATION_COLUMNS = (
+    "model", "revision", "step", "dimension", "layer", "estimator", "nhsic_xt", "nhsic_ty", "null_xt", "null_ty",
+    "v_information_bits", "effective_rank", "n", "seed",
+    "v_information_low", "v_information_high", "conditional_bits", "conditional_low", "conditional_high",
+    "neighbour_bits", "n_test", "nhsic_xt_error", "nhsic_ty_error", "null_mean_xt", "null_mean_ty", "nhsic_tt",
+    "hsic_xt", "hsic_ty", "cka_xt", "cka_ty", "rankme", "alpha_req", "participation_ratio", "landmarks", "captured",
+)  # fmt: skip
+"""``null_xt`` and ``null_ty`` are 95 % quantiles for permuted statements; ``…_error`` are standard errors."""
+
+BANDWIDTH_COLUMNS = (
+    "model", "step", "dimension", "layer", "scale", "bandwidth", "nhsic_xt", "nhsic_ty", "nhsic_tt", "n",
+)  # fmt: skip
+
+PHASE_COLUMNS = (
+    "model", "dimension", "estimator", "quantity", "layer", "peak_step", "peak_low", "peak_high", "layers_agreeing",
+    "layers", "rise", "fall", "fall_error", "explained", "p_value", "compresses", "warmup_steps", "inside_warmup",
+    "rank_correlation", "checkpoints", "n", "seed",
+)  # fmt: skip
+
+DYNAMICS_COLUMNS = (
+    "model", "dimension", "layer", "onset_step", "onset_beyond_ngrams", "rise_95_step", "fitting_p", "init_bits",
+    "init_low", "init_high", "last_bits", "last_low", "last_high", "last_conditional_bits", "last_conditional_low",
+    "last_conditional_high", "n_test", "seed",
+)  # fmt: skip
+
+TRANSFER_COLUMNS = (
+    "model", "dimension", "layer", "fitted_step", "applied_step", "accuracy", "recentred", "cosine", "n",
+)  # fmt: skip
+
+
+def information_table(results: Iterable[InformationResult], settings: InformationSettings) -> pd.DataFrame:
+    """``information.csv``: a row for every checkpoint, dimension, layer and estimator."""
+    rows = [
+        (*_place(result), point.layer, estimator, *_numbers(result, point, estimator, settings))
+        for result in results
+        for point in result.points
+        for estimator in point.xt
+    ]
+    return pd.DataFrame(rows, columns=list(INFORMATION_COLUMNS))
+
+
+def _place(result: InformationResult) -> tuple[str, str, int, str]:
+    checkpoint = result.checkpoint
+    return checkpoint.model, checkpoint.revision, checkpoint.step, result.dimension
+
+
+def _numbers(
+    result: InformationResult, point: LayerInformation, estimator: str, settings: InformationSettings
+) -> tuple[object, ...]:
+    xt, ty, bits, beyond, spectrum = point.xt[estimator], point.ty, point.bits, point.conditional_bits, point.spectrum
+    paper = settings.estimator == "paper"
+    return (
+        *(xt.nhsic, ty.nhsic, xt.null, ty.null, bits.value, spectrum.effective_rank, result.n, result.seed),
+        *(bits.low, bits.high, beyond.value, beyond.low, beyond.high, point.neighbour_bits, bits.n),
+        *(xt.standard_error, ty.standard_error, xt.null_mean, ty.null_mean, point.tt),
+        *(xt.hsic, ty.hsic, xt.cka, ty.cka),
+        *(spectrum.rankme, spectrum.alpha_req, spectrum.participation_ratio),
+        result.n if paper or not settings.landmarks else min(settings.landmarks, result.n),
+        point.captured,
+    )
+
+
+def bandwidth_table(results: Iterable[InformationResult]) -> pd.DataFrame:
+    """``bandwidths.csv``: nHSIC at multiples of the median bandwidth, X of the same checkpoint."""
+    rows = [
+        (
+            *(result.checkpoint.model, result.checkpoint.step, result.dimension, point.layer),
+            *(one.scale, one.bandwidth, one.xt, one.ty, one.tt, result.n),
+        )
+        for result in results
+        for point in result.points
+        for one in point.swept
+    ]
+    return pd.DataFrame(rows, columns=list(BANDWIDTH_COLUMNS))
+
+
+def phase_table(courses: Iterable[Course], warmup_steps: int | None) -> pd.DataFrame:
+    """``phases.csv``: the peak and the fall of every curve; ``layer`` is empty for all layers together."""
+    rows = []
+    for course in courses:
+        model, n, seed = course.initial.checkpoint.model, course.initial.n, course.initial.seed
+        for one in course.phases:
+            found = one.found
+            rows.append(
+                (
+                    *(model, course.dimension, one.estimator, one.quantity, one.layer),
+                    *(found.peak_step, found.peak_low, found.peak_high, found.layers_agreeing, found.layers),
+                    *(found.rise, found.fall, found.fall_error, found.explained, found.p_value, found.compresses),
+                    *(warmup_steps, inside_warmup(found, warmup_steps), one.rank_correlation),
+                    *(len(course.trained), n, seed),
+                )
+            )
+    table = pd.DataFrame(rows, columns=list(PHASE_COLUMNS))
+    return table.astype({"layer": "Int64", "warmup_steps": "Int64"})
+
+
+def inside_warmup(found: TwoPhases, warmup_steps: int | None) -> str:
+    """Whether the peak lies inside the learning rate's warm-up: yes or no where its whole interval does."""
+    if warmup_steps is None:
+        return "unknown"
+    if found.peak_high <= warmup_steps:
+        return "yes"
+    return "no" if found.peak_low > warmup_steps else "unclear"
+
+
+def dynamics_table(courses: Iterable[Course]) -> pd.DataFrame:
+    """``dynamics.csv``: when each layer becomes readable, and how far it comes."""
+    rows = []
+    for course in courses:
+        for one in course.dynamics:
+            initial, last = (result.point(one.layer) for result in (course.initial, course.trained[-1]))
+            beyond = last.conditional_bits
+            rows.append(
+                (
+                    *(course.initial.checkpoint.model, course.dimension, one.layer),
+                    *(one.onset, one.onset_beyond_ngrams, one.rise_95, one.fitting_p),
+                    *(initial.bits.value, initial.bits.low, initial.bits.high),
+                    *(last.bits.value, last.bits.low, last.bits.high),
+                    *(beyond.value, beyond.low, beyond.high, last.bits.n, course.initial.seed),
+                )
+            )
+    table = pd.DataFrame(rows, columns=list(DYNAMICS_COLUMNS))
+    return table.astype({name: "Int64" for name in ("onset_step", "onset_beyond_ngrams", "rise_95_step")})
+
+
+def transfer_table(courses: Iterable[Course]) -> pd.DataFrame:
+    """``transfer.csv``: every checkpoint's probes on every checkpoint's activations."""
+    rows = [
+        (
+            *(course.initial.checkpoint.model, course.dimension, course.transfer.layer, fitted, applied),
+            *(course.transfer.accuracy[row, column], course.transfer.recentred[row, column]),
+            *(course.transfer.cosine[row, column], course.transfer.n),
+        )
+        for course in courses
+        for row, fitted in enumerate(course.steps)
+        for column, applied in enumerate(course.steps)
+    ]
+    return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))

@@ -1,0 +1,1 @@
+"""Workflow: every experiment in order, each if its inputs changed."""

@@ -1,0 +1,117 @@
+"""The chain of stages: which there are, what each is told, and when one need not be run again."""
+
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipelines.main.tracking import champion_references, finished_stage, stage_run
+from pipelines.pretrain.series import SeriesConfig
+from pipelines.statements.sources import load_statements
+from pipelines.tracking.runs import entry_point_run
+from registry.dimensions import Dimension
+from registry.errors import TrustTraceError, unknown_name
+from serving.model.sources import find_series
+from serving.model.weights import locate
+
+STAGES = ("pretrain", "probe", "information", "vectors", "calibrate", "evaluate", "report")
+EMBEDDED_ONLY = ("pretrain",)
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("registry", "serving", "pipelines")
+
+
+class StageFailed(TrustTraceError):
+    """A stage that did not end well; its own message was printed."""
+
+
+def chosen_stages(spec: str, model: str) -> tuple[str, ...]:
+    """The stages that ``spec`` names, in the order of the chain. Raises ``UnknownName``."""
+    possible = tuple(one for one in STAGES if model == "tiny" or one not in EMBEDDED_ONLY)
+    if spec.strip() == "all":
+        return possible
+    names = [name.strip() for name in spec.split(",") if name.strip()]
+    for name in names:
+        if name not in possible:
+            raise unknown_name("stage", name, possible)
+    return tuple(one for one in possible if one in names)
+
+
+def run_chain(stages: Sequence[str], dimensions: Sequence[Dimension], given: Mapping[str, object]) -> None:
+    """Run each stage in a process of its own, below one run, unless a finished run had the same key."""
+    model = str(given["model"])
+    with entry_point_run(f"main {model}", given) as run:
+        inputs = inputs_digest(model, dimensions, given)
+        key = inputs
+        for stage in stages:
+            arguments = arguments_for(stage, given)
+            key = stage_key(stage, arguments, key, champion_references(model))
+            done = finished_stage(key)
+            if done is not None:
+                print(f"{stage}: unchanged since run {done}, skipped", flush=True)  # noqa: T201
+                continue
+            print(f"{stage}: {' '.join(arguments)}", flush=True)  # noqa: T201
+            with stage_run(stage, key, run) as child:
+                code = _run_process(stage, arguments, child)
+                if code:
+                    raise StageFailed(
+                        f"the stage {stage} ended with exit code {code}, for the reason above; run the same command "
+                        "again to go on from there"
+                    )
+
+
+def arguments_for(stage: str, given: Mapping[str, object]) -> list[str]:
+    """Those of the chain's parameters that the stage's own command has."""
+    parser = importlib.import_module(f"pipelines.{stage}")._parser()
+    known = {action.dest for action in parser._actions} & set(given)
+    return [part for name in sorted(known) for part in (f"--{name.replace('_', '-')}", str(given[name]))]
+
+
+def stage_key(stage: str, arguments: Sequence[str], before: str, champions: Sequence[str]) -> str:
+    """Names the inputs of a stage. The champions are an input of the stages that read them from the registry only."""
+    read = list(champions) if stage in ("evaluate", "report") else []
+    content = json.dumps([stage, list(arguments), before, read])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def inputs_digest(model: str, dimensions: Sequence[Dimension], given: Mapping[str, object]) -> str:
+    """Weights, statements and code."""
+    data, limit = str(given["data"]), int(str(given["limit"]))
+    statements = [load_statements(one, data, limit=limit).digest for one in dimensions]
+    content = json.dumps([list(_weights(model)), statements, code_digest()])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def code_digest() -> str:
+    """SHA-256 of every source file: a commit would not tell what was changed since."""
+    content = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            content.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+def _weights(model: str) -> Iterator[str]:
+    """A digest for each checkpoint on this machine; what the hub holds is named by its revisions."""
+    if model == "tiny":
+        yield SeriesConfig().key
+        return
+    for checkpoint in find_series(model):
+        on_hub = not Path(checkpoint.repo).is_absolute() and not checkpoint.repo.startswith("packaged:")
+        yield f"{checkpoint.repo}@{checkpoint.revision}" if on_hub else locate(checkpoint).digest()
+
+
+def _run_process(stage: str, arguments: Sequence[str], run_id: str) -> int:
+    """A process of its own frees a stage's memory, whatever it loaded; it logs to the run that it is given."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "MLFLOW_RUN_ID": run_id}
+    process = subprocess.Popen([sys.executable, "-m", f"pipelines.{stage}", *arguments], env=environment)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise

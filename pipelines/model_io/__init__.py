@@ -1,0 +1,1 @@
+"""Models read: activations, likelihoods and batches of texts."""

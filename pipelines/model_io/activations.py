@@ -1,0 +1,175 @@
+"""Activations of statements: the residual stream of every layer at one position, in one forward pass.
+
+Batches are filled with statements of like length, padded on the right and run through the trunk alone: a causal
+decoder's states at a real token do not depend on what follows it, so neither an attention mask nor the
+language-model head is needed.
+"""
+
+import errno
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from pipelines.model_io.batches import batches, padded, tokenise
+from registry.errors import InvalidInput, Mismatch, Unavailable
+from registry.packages import cache_root
+from serving.model.language_model import LanguageModel
+from serving.model.residual_stream import recording
+
+Pooling = Literal["last", "mean"]
+
+TOKENS_PER_BATCH = 1024
+"""Padded tokens in one forward pass; activations of one batch at one layer are small beside the weights."""
+
+Progress = Callable[[int], None]
+"""Called with the number of statements just read."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The hidden states of ``n`` statements at each of some layers of one checkpoint."""
+
+    layers: tuple[int, ...]
+    hidden_states: Float32[np.ndarray, "layers n d_model"]
+    """One contiguous matrix a layer, in the order of ``layers``; may be mapped from a file."""
+
+    @property
+    def n(self) -> int:
+        return int(self.hidden_states.shape[1])
+
+    @property
+    def d_model(self) -> int:
+        return int(self.hidden_states.shape[2])
+
+    def layer(self, layer: int) -> Float32[np.ndarray, "n d_model"]:
+        if layer not in self.layers:
+            raise Mismatch(f"layer {layer} was not read; layers read: {', '.join(map(str, self.layers))}")
+        states: Float32[np.ndarray, "n d_model"] = self.hidden_states[self.layers.index(layer)]
+        return states
+
+    def rows(self, start: int, stop: int) -> "Activations":
+        """The statements from ``start`` to ``stop``, without a copy."""
+        return Activations(self.layers, self.hidden_states[:, start:stop])
+
+
+def extract(
+    model: LanguageModel,
+    texts: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    pooling: Pooling = "last",
+    file: BinaryIO | None = None,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    on_progress: Progress = lambda _: None,
+) -> Activations:
+    """Read the residual stream of ``model`` for every text.
+
+    ``pooling`` is ``last`` (the last real token, as in arXiv 2402.19465 section 2.2) or ``mean`` (over real tokens).
+    Statements are tokenised alone, with the tokenizer's own special tokens and no template. With ``file`` the result
+    is that file mapped into memory, so that memory does not grow with the number of statements.
+    Raises ``InvalidInput`` for a text longer than the model's context, ``Mismatch`` for a model that yields NaN.
+    """
+    if pooling not in get_args(Pooling):
+        raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}")
+    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    sequences = tokenise(model, texts)
+    shape = (len(chosen), len(texts), model.d_model)
+    hidden_states = np.empty(shape, np.float32) if file is None else _mapped(file, shape)
+    slots = {layer: slot for slot, layer in enumerate(chosen)}
+    for rows in batches([len(sequence) for sequence in sequences], tokens_per_batch):
+        tokens, lengths = padded([sequences[row] for row in rows], model.device)
+        pool = _pool(pooling, lengths)
+
+        def read(layer: int, states: Tensor, rows: Int64[np.ndarray, " batch"] = rows, pool: _Pool = pool) -> None:
+            hidden_states[slots[layer], rows] = pool(states).float().cpu().numpy()
+
+        with torch.inference_mode(), recording(model.network, chosen, read):
+            model.trunk(input_ids=tokens, use_cache=False)
+        _require_finite(hidden_states[:, rows], chosen, rows, model)
+        on_progress(len(rows))
+    return Activations(chosen, hidden_states)
+
+
+@contextmanager
+def unit_file(digest: str, *, keep: bool) -> Iterator[BinaryIO]:
+    """An empty file for the activations of the unit named ``digest``.
+
+    It has no name, so that nothing is left of it whenever this process ends; with ``keep`` it becomes
+    ``activations/<digest>.npy`` in the cache: float32 ``[layers, n, d_model]``, for ``np.load(path, mmap_mode="r")``.
+    """
+    scratch, kept = cache_root() / "scratch", cache_root() / "activations"
+    scratch.mkdir(parents=True, exist_ok=True)
+    if not keep:
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        path = Path(directory) / f"{digest}.npy"
+        with path.open("w+b") as file:
+            yield file
+        kept.mkdir(exist_ok=True)
+        os.replace(path, kept / path.name)
+
+
+def _mapped(file: BinaryIO, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:
+    """All of ``file`` in NumPy's format; a full disk is noticed here, not as a crash when half of it is written."""
+    layout = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, layout)
+    file.flush()
+    start, needed = file.tell(), 4 * math.prod(shape)
+    try:
+        _reserve(file, start + needed)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise Unavailable(
+            f"the activations need {needed / 1e6:.1f} MB in {cache_root()} and the disk is full ({error.strerror}); "
+            "free some space, set TRUSTTRACE_CACHE to a larger disk, or read fewer layers"
+        ) from error
+    return np.memmap(file, np.float32, "r+", offset=start, shape=shape)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Have the disk set ``size`` bytes aside; a file that is only made long has no room of its own."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
+
+
+_Pool = Callable[[Tensor], Tensor]
+
+
+def _pool(pooling: Pooling, lengths: Tensor) -> _Pool:
+    """A function from ``[batch, seq, d_model]`` to ``[batch, d_model]``, on whichever device a block lies."""
+    rows = torch.arange(len(lengths))
+    if pooling == "last":
+        return lambda states: states[rows.to(states.device), (lengths - 1).to(states.device)]
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    weights = (real / lengths[:, None])[:, :, None]
+    return lambda states: (states.float() * weights.to(states.device)).sum(dim=1)
+
+
+def _require_finite(
+    states: Float32[np.ndarray, "layers batch d_model"],
+    layers: Sequence[int],
+    rows: Int64[np.ndarray, " batch"],
+    model: LanguageModel,
+) -> None:
+    if np.isfinite(states).all():
+        return
+    slot, row, _ = np.argwhere(~np.isfinite(states))[0]
+    raise Mismatch(
+        f"{model.checkpoint.model} at {model.checkpoint.label} yields NaN or infinity at layer {layers[slot]} for "
+        f"statement {rows[row]} in {model.dtype}; try precision=float32, or check the checkpoint"
+    )

@@ -1,0 +1,1 @@
+"""Pre-training: the embedded checkpoint series, saved densely early on."""

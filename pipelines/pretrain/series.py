@@ -1,0 +1,125 @@
+"""The embedded checkpoint series, made once for each configuration and corpus and then found by content."""
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from pipelines.pretrain.corpus import Corpus, corpus_from, packaged_corpus
+from pipelines.pretrain.trainer import MANIFEST, LossRecord, OnStep, TrainingConfig, train
+from registry.errors import InvalidInput
+from registry.packages import cache_root
+
+RECIPE = 2
+"""Raised when the code changes what a configuration means, so that older series are made anew."""
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class SeriesConfig:
+    """What series to make."""
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    corpus: str = "packaged"
+    """``packaged``, or a path to the user's own text."""
+    prose_characters: int = 2_000_000
+    generated_rounds: int = 3_700
+
+    @property
+    def steps(self) -> int:
+        return self.training.steps
+
+    def with_seed(self, seed: int) -> "SeriesConfig":
+        return replace(self, training=replace(self.training, seed=seed))
+
+    @property
+    def key(self) -> str:
+        """Names the series; a user's own corpus enters by its files' contents."""
+        content = {"recipe": RECIPE, **asdict(self)}
+        if self.corpus != "packaged":
+            content["corpus"] = _files_digest(Path(self.corpus))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Path:
+    """The directory of the series, trained now unless it was before; training that was interrupted goes on.
+
+    It holds one Hugging Face checkpoint a directory, ``step_000000`` to the last, and ``series.json`` with the corpus'
+    card and the loss of every step. A process that asks while another trains waits for it.
+    """
+    directory = cache_root() / "series" / config.key
+    manifest = directory / MANIFEST
+    if manifest.is_file():
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not manifest.is_file():
+            _make_series(config, directory, on_step)
+    return directory
+
+
+def _make_series(config: SeriesConfig, directory: Path, on_step: OnStep) -> None:
+    corpus = _corpus(config)
+    tokenizer, tokens = _tokenise(corpus, config.training.vocabulary)
+    training = replace(config.training, vocabulary=len(tokenizer))
+    records = train(tokens, tokenizer, training, directory, on_step)
+    content = {
+        "config": asdict(config),
+        "corpus": corpus.card,
+        "corpus_digest": corpus.digest,
+        "corpus_tokens": len(tokens),
+        "losses": [[record.step, round(record.loss, 4)] for record in records],
+    }
+    (directory / f".{MANIFEST}").write_text(json.dumps(content, indent=1))
+    os.replace(directory / f".{MANIFEST}", directory / MANIFEST)
+
+
+def loss_curve(directory: Path) -> list[LossRecord]:
+    """The training loss of every step of a finished series."""
+    losses = json.loads((directory / MANIFEST).read_text())["losses"]
+    return [LossRecord(step, loss, 0.0) for step, loss in losses]
+
+
+def _corpus(config: SeriesConfig) -> Corpus:
+    if config.corpus == "packaged":
+        return packaged_corpus(
+            prose_characters=config.prose_characters,
+            generated_rounds=config.generated_rounds,
+            seed=config.training.seed,
+        )
+    return corpus_from(Path(config.corpus), seed=config.training.seed)
+
+
+def _tokenise(corpus: Corpus, vocabulary: int) -> tuple[PreTrainedTokenizerFast, Int64[np.ndarray, " n"]]:
+    """A byte-level BPE tokenizer of the corpus, and the corpus in it, documents parted by the end-of-text token."""
+    model = ByteLevelBPETokenizer()
+    model.train_from_iterator(
+        corpus.documents, vocab_size=vocabulary, special_tokens=[END_OF_TEXT], show_progress=False
+    )
+    encoded = model.encode_batch(list(corpus.documents))
+    tokens = np.concatenate([np.array([0, *one.ids], np.int64) for one in encoded])
+    backend = model._tokenizer
+    # Statements start as documents do.
+    backend.post_processor = TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT), tokens
+
+
+def _files_digest(path: Path) -> str:
+    if not path.exists():
+        raise InvalidInput(
+            f"corpus {str(path)!r} does not exist; use packaged, or a .txt or .jsonl file or a directory"
+        )
+    content = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            content.update(file.name.encode() + file.read_bytes())
+    return content.hexdigest()

@@ -1,0 +1,16 @@
+"""A pre-training run in MLflow: its loss curve and what it was trained on."""
+
+from pathlib import Path
+
+import mlflow
+
+from pipelines.pretrain.series import loss_curve
+from pipelines.pretrain.trainer import MANIFEST
+from pipelines.tracking.runs import log_points
+
+
+def log_series(run_id: str, directory: Path) -> None:
+    """Log the loss of every step, and the manifest with the corpus' card, of a finished series."""
+    records = loss_curve(directory)
+    log_points(run_id, [("training_loss_nats", record.loss, record.step) for record in records])
+    mlflow.log_artifact(str(directory / MANIFEST))

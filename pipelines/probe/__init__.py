@@ -1,0 +1,1 @@
+"""Probing: where and when trustworthiness becomes readable."""

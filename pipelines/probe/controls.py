@@ -1,0 +1,49 @@
+"""Floors: what a classifier that never saw the model scores on the same statements and the same folds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.statements.floors import ngram_char_scores, ngram_word_scores, surface_scores
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import Splits, split_statements
+from pipelines.sweep.protocol import ProbeSettings
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Accuracies that need no language model, by split seed and, under ``None``, over all splits."""
+
+    ngram: Mapping[int | None, Estimate]
+    """TF-IDF with a logistic regression: words (1–2-grams) or characters (2–4-grams), whichever scores higher."""
+    ngram_kind: str
+    """``word`` or ``char``: the one that ``ngram`` is."""
+    surface: Mapping[int | None, Estimate]
+    """Length, word count, capitals and punctuation marks."""
+
+
+_Scores = Callable[[tuple[str, ...], np.ndarray, np.ndarray, tuple[int, ...]], Float[np.ndarray, " n"]]
+
+
+def measure_floors(statements: LabelledStatements, settings: ProbeSettings) -> Floors:
+    """The floors under ``statements``, on the same splits as the probes; the higher n-gram model is the floor."""
+    splits = split_statements(statements, settings)
+    word, char, surface = (
+        _accuracies(scores, statements, splits) for scores in (ngram_word_scores, ngram_char_scores, surface_scores)
+    )
+    kind, ngram = ("word", word) if word[None].value >= char[None].value else ("char", char)
+    return Floors(ngram=ngram, ngram_kind=kind, surface=surface)
+
+
+def _accuracies(scores: _Scores, statements: LabelledStatements, splits: Splits) -> dict[int | None, Estimate]:
+    rows = splits.test_rows
+    labels = statements.labels[rows]
+    predicted = (scores(statements.texts, statements.labels, folds, splits.tested) for folds in splits.folds)
+    right = np.stack([(one[rows] > 0.5) == labels for one in predicted]).astype(np.float64)
+    bootstrap = GroupBootstrap(statements.groups[rows])
+    by_seed: dict[int | None, Estimate] = {seed: bootstrap.mean(values) for seed, values in enumerate(right)}
+    by_seed[None] = bootstrap.mean(right.mean(axis=0))
+    return by_seed

@@ -1,0 +1,165 @@
+"""The probing experiment, from a user's options to runs, tables, figures and registered vectors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipelines.experiment import EMBEDDED, after_random_init, embedded_series, inspected_statements
+from pipelines.probe.controls import Floors, measure_floors
+from pipelines.probe.figures import curve, heat_map, profile
+from pipelines.probe.plan import SweepPlan
+from pipelines.probe.result import ResultStore, UnitResult
+from pipelines.probe.tables import control_table, probe_table
+from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
+from pipelines.sweep.executors import Executor
+from pipelines.sweep.logged import run_logged
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.run import run_sweep
+from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.runs import Run, entry_point_run
+from registry.dimensions import Dimension
+from registry.store import RegisteredVector
+from serving.model.sources import find_series
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """What a user may choose; see ``python -m pipelines.probe --help``."""
+
+    model: str
+    checkpoints: str
+    dimensions: tuple[Dimension, ...]
+    data: str
+    limit: int
+    register: str
+    delete_after_use: bool
+    settings: ProbeSettings
+    executor: Executor = run_sweep
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best deep layer of one dimension at one checkpoint."""
+
+    result: UnitResult
+    layer: int
+    vector: RegisteredVector | None
+
+
+def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
+    """Probe, track and register; print what was found and where it lies."""
+    with entry_point_run(f"probe {options.model}", params) as run:
+        # What can be found wrong at once is, before a series is trained or fetched.
+        known = None if options.model == EMBEDDED else find_series(options.model)
+        statements = inspected_statements(
+            options.dimensions, options.data, limit=options.limit, as_released=options.settings.protocol == "paper"
+        )
+        series = known or embedded_series()
+        plan = SweepPlan(after_random_init(series, options.checkpoints), statements, options.settings)
+        floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
+        found = _sweep(plan, floors, options, run)
+        trained = [one for one in found if not one.result.checkpoint.is_random_init]
+        initial = {one.result.dimension: one.result for one in found if one.result.checkpoint.is_random_init}
+        log_curves(run.info.run_id, [(one.result, one.layer) for one in trained], floors, initial)
+        log_tables(
+            {
+                "probe.csv": probe_table([one.result for one in found], floors, initial),
+                "controls.csv": control_table(series.model, floors, initial),
+            }
+        )
+        _draw(trained, floors, initial)
+        champions = _promote(trained)
+        print(summary(trained, floors, initial, champions))  # noqa: T201
+
+
+def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions, run: Run) -> list[Found]:
+    """Every unit, logged below ``run`` while the next one is measured."""
+    log = UnitLog(run)
+    initial: dict[str, UnitResult] = {}
+
+    def logged(result: UnitResult) -> Found:
+        return _log(result, log, plan, floors, initial.setdefault(result.dimension, result), options)
+
+    return run_logged(
+        plan,
+        ResultStore(),
+        logged,
+        "probing",
+        executor=options.executor,
+        delete_after_use=options.delete_after_use,
+    )
+
+
+def _log(
+    result: UnitResult,
+    log: UnitLog,
+    plan: SweepPlan,
+    floors: Mapping[str, Floors],
+    initial: UnitResult,
+    options: ProbeOptions,
+) -> Found:
+    layers = tuple(score.layer for score in result.pooled)
+    best = result.best_layer(plan.settings.deep_layers(layers, result.n_layers))
+    wanted: Sequence[int] = {"best": (best,), "all": layers, "none": ()}[options.register]
+    if result.checkpoint.is_random_init:
+        wanted = ()
+    statements, floor = plan.statements[result.dimension], floors[result.dimension]
+    vectors = log.add(result, statements, floor, initial, wanted)
+    return Found(result, best, next((one for one in vectors if one.layer == best), None))
+
+
+def _draw(trained: Sequence[Found], floors: Mapping[str, Floors], initial: Mapping[str, UnitResult]) -> None:
+    figures = {}
+    for dimension, floor in floors.items():
+        found = [one for one in trained if one.result.dimension == dimension]
+        results = [one.result for one in found]
+        layers = {one.result.digest: one.layer for one in found}
+        figures[f"{dimension}_heat_map"] = heat_map(results, floor)
+        figures[f"{dimension}_curve"] = curve(results, floor, initial[dimension], layers)
+        figures[f"{dimension}_profile"] = profile(results[-1], floor, initial[dimension])
+    log_figures(figures)
+
+
+def _promote(trained: Sequence[Found]) -> dict[str, Found]:
+    """Make each dimension's best vector its champion: the highest validation accuracy; of equals the later step."""
+    champions: dict[str, Found] = {}
+    for one in trained:
+        if one.vector is None:
+            continue
+        best = champions.get(one.result.dimension)
+        if best is None or _validation(one) >= _validation(best):
+            champions[one.result.dimension] = one
+    for one in champions.values():
+        if one.vector is not None:
+            champion = promote_champion(one.vector, _validation(one), len(trained))
+            if champion.uri != one.vector.uri:
+                print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
+    return champions
+
+
+def _validation(found: Found) -> float:
+    return found.result.score(found.layer).validation_accuracy
+
+
+def summary(
+    trained: Sequence[Found],
+    floors: Mapping[str, Floors],
+    initial: Mapping[str, UnitResult],
+    champions: Mapping[str, Found],
+) -> str:
+    """What was found, one line a dimension: at the champion's checkpoint, or the last where nothing is registered."""
+    lines = [
+        f"{'dimension':<12} {'step':>7} {'layer':>5}  {'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} "
+        f"{'above both':<10} vector"
+    ]
+    last = {one.result.dimension: one for one in trained}
+    for dimension, floor in floors.items():
+        one = champions.get(dimension, last[dimension])
+        accuracy = one.result.score(one.layer).accuracy
+        control = initial[dimension].score(one.layer).accuracy
+        above = "yes" if accuracy.above(control) and accuracy.above(floor.ngram[None]) else "no"
+        uri = one.vector.uri if one.vector else "not registered"
+        lines.append(
+            f"{dimension:<12} {one.result.checkpoint.step:>7} {one.layer:>5}  {accuracy!s:<22} {control!s:<22} "
+            f"{floor.ngram[None]!s:<22} {above:<10} {uri}"
+        )
+    return "\n".join(["", *lines, "", "Look at runs, curves, figures and vectors: make ui, then http://127.0.0.1:5000"])

@@ -1,0 +1,104 @@
+"""From the activations of labelled statements to probe scores and directions, layer by layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from pipelines.estimators.estimate import GroupBootstrap
+from pipelines.estimators.linear_probe import ProbePredictions, probe_layer, probe_layer_as_paper
+from pipelines.estimators.logistic import fit_logistic
+from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.estimators.probe_direction import DIRECTION_PENALTY
+from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
+from pipelines.model_io.activations import Activations
+from pipelines.probe.result import LayerDirection, ProbeScore
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import PAPER_TRAIN_RATIO, split_statements
+from pipelines.sweep.protocol import ProbeSettings
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Probe scores and directions of every layer read."""
+
+    scores: tuple[ProbeScore, ...]
+    directions: tuple[LayerDirection, ...]
+    probabilities: Float32[np.ndarray, "seeds layers n_test"]
+
+
+def measure(
+    activations: Activations,
+    statements: LabelledStatements,
+    settings: ProbeSettings,
+    *,
+    device: torch.device | str = "cpu",
+    on_layer: Callable[[], None] = lambda: None,
+) -> Measurement:
+    """Probe every layer of ``activations`` under the protocol of ``settings``, and fit its mass-mean direction."""
+    splits = split_statements(statements, settings)
+    bootstrap = GroupBootstrap(statements.groups[splits.test_rows])
+    scores: list[ProbeScore] = []
+    directions = []
+    probabilities = []
+    for layer in activations.layers:
+        features = activations.layer(layer)
+        if settings.protocol == "paper":
+            predictions = [probe_layer_as_paper(features, statements.labels, PAPER_TRAIN_RATIO)]
+        else:
+            predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
+        scores += [_score(layer, seed, [one], statements, bootstrap) for seed, one in enumerate(predictions)]
+        scores.append(_score(layer, None, predictions, statements, bootstrap))
+        directions.append(_direction(layer, features, statements, splits.folds[0], device))
+        probabilities.append([one.probabilities for one in predictions])
+        on_layer()
+    stacked = np.asarray(probabilities, np.float32).swapaxes(0, 1)
+    return Measurement(tuple(scores), tuple(directions), stacked)
+
+
+def _score(
+    layer: int,
+    seed: int | None,
+    predictions: list[ProbePredictions],
+    statements: LabelledStatements,
+    bootstrap: GroupBootstrap,
+) -> ProbeScore:
+    """Scores of one split, or of several together: each statement then counts once, with its mean over splits."""
+    labels = statements.labels[predictions[0].rows]
+    right = np.mean([(one.probabilities > 0.5) == labels for one in predictions], axis=0)
+    control = np.mean([(one.shuffled > 0.5) == labels for one in predictions], axis=0)
+    return ProbeScore(
+        layer=layer,
+        seed=seed,
+        accuracy=bootstrap.mean(right),
+        auroc=float(np.mean([auroc(labels, one.probabilities) for one in predictions])),
+        bits=float(np.mean([cross_entropy_bits(labels, one.probabilities) for one in predictions])),
+        calibration_error=float(np.mean([calibration_error(labels, one.probabilities) for one in predictions])),
+        shuffled=bootstrap.mean(control),
+        validation_accuracy=float(np.mean([one.validation_accuracy for one in predictions])),
+        n_train=predictions[0].n_train,
+    )
+
+
+def _direction(
+    layer: int,
+    features: Float32[np.ndarray, "n d_model"],
+    statements: LabelledStatements,
+    folds: Int64[np.ndarray, " n"],
+    device: torch.device | str,
+) -> LayerDirection:
+    """The direction and the probe to register, both fitted without the first fold."""
+    train = folds != 0
+    mass_mean = fit_mass_mean(features[train], statements.labels[train])
+    matrix = torch.tensor(features, device=device)
+    fit = fit_logistic(matrix, statements.labels[:, None], train[:, None], np.array([DIRECTION_PENALTY]))
+    return LayerDirection(
+        layer=layer,
+        n_train=int(train.sum()),
+        mass_mean=mass_mean,
+        held_out_auroc=auroc(statements.labels[~train], mass_mean.projections(features[~train]).astype(np.float64)),
+        probe_weights=fit.weights[:, 0].cpu().numpy(),
+        probe_bias=float(fit.biases[0]),
+    )

@@ -1,0 +1,57 @@
+"""Probing plan: every checkpoint with every dimension, and how one such unit is measured."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipelines.model_io.activations import Activations
+from pipelines.probe.measure import Measurement, measure
+from pipelines.probe.result import UnitResult
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.run import weights_identity
+from pipelines.sweep.unit import unit_digest
+from registry.checkpoints import Checkpoint
+from serving.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The units of a probing sweep: every checkpoint with every dimension's statements."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    statements: Mapping[str, LabelledStatements]
+    """By name of dimension."""
+    settings: ProbeSettings
+
+    def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
+        return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, self.settings.identity())
+
+    @property
+    def work(self) -> int:
+        return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
+
+    def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> UnitResult:
+        began, statements = time.perf_counter(), self.statements[dimension]
+        measured = measure(activations, statements, self.settings, device=model.device)
+        digest = self.digest(model.checkpoint, dimension)
+        return _result(digest, model, statements, measured, time.perf_counter() - began + reading)
+
+
+def _result(
+    digest: str, model: LanguageModel, statements: LabelledStatements, measured: Measurement, seconds: float
+) -> UnitResult:
+    return UnitResult(
+        digest=digest,
+        checkpoint=model.checkpoint,
+        weights_digest=model.weights_digest,
+        dimension=statements.dimension,
+        statements_digest=statements.digest,
+        statements_source=statements.source,
+        n_layers=model.n_layers,
+        precision=str(model.dtype).removeprefix("torch."),
+        scores=measured.scores,
+        directions=measured.directions,
+        probabilities=measured.probabilities,
+        seconds=seconds,
+    )

@@ -1,0 +1,155 @@
+"""Probe results: scores and directions of one checkpoint on one dimension, and their store."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.mass_mean import MassMean
+from pipelines.sweep.store import ResultStoreOf
+from registry.checkpoints import Checkpoint
+from registry.packages import cache_root
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """How well one layer tells the classes apart on held-out statements, for one split or all of them together."""
+
+    layer: int
+    seed: int | None
+    """The seed of the split; ``None`` for all splits together, each statement counting once."""
+    accuracy: Estimate
+    auroc: float
+    bits: float
+    """Held-out cross-entropy in bits; 1 is chance for balanced classes."""
+    calibration_error: float
+    shuffled: Estimate
+    """Accuracy of probes fitted on shuffled labels."""
+    validation_accuracy: float
+    n_train: int
+
+
+@dataclass(frozen=True)
+class LayerDirection:
+    """What can steer and score at one layer, fitted on the training rows of the first split."""
+
+    layer: int
+    n_train: int
+    """Statements it was fitted on."""
+    mass_mean: MassMean
+    held_out_auroc: float
+    """AUROC of the projections of the statements that the direction was not fitted on."""
+    probe_weights: Float32[np.ndarray, " d_model"]
+    probe_bias: float
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What probing one checkpoint on one dimension found, at every layer read."""
+
+    digest: str
+    checkpoint: Checkpoint
+    weights_digest: str
+    dimension: str
+    statements_digest: str
+    statements_source: str
+    n_layers: int
+    """Layers of the model, of which ``scores`` may cover a part."""
+    precision: str
+    scores: tuple[ProbeScore, ...]
+    """For every layer one a seed, then one over all seeds."""
+    directions: tuple[LayerDirection, ...]
+    probabilities: Float32[np.ndarray, "seeds layers n_test"]
+    """Held-out P(trustworthy), in the order of the statements."""
+    seconds: float
+    """Reading and measuring took, without loading the checkpoint."""
+
+    @property
+    def pooled(self) -> tuple[ProbeScore, ...]:
+        """One score a layer, over all seeds."""
+        return tuple(score for score in self.scores if score.seed is None)
+
+    def score(self, layer: int, seed: int | None = None) -> ProbeScore:
+        return next(score for score in self.scores if score.layer == layer and score.seed == seed)
+
+    def direction(self, layer: int) -> LayerDirection:
+        return next(direction for direction in self.directions if direction.layer == layer)
+
+    def best_layer(self, candidates: tuple[int, ...]) -> int:
+        """The candidate with the highest validation accuracy over all seeds; the shallower of equals."""
+        return max(candidates, key=lambda layer: (self.score(layer).validation_accuracy, -layer))
+
+
+class ResultStore(ResultStoreOf[UnitResult]):
+    """Finished units of probing sweeps."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        super().__init__(directory or cache_root() / "probe")
+
+    def encode(self, result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        plain = (
+            "digest",
+            "weights_digest",
+            "dimension",
+            "statements_digest",
+            "statements_source",
+            "n_layers",
+            "precision",
+            "seconds",
+        )
+        header: dict[str, Any] = {name: getattr(result, name) for name in plain}
+        header["checkpoint"] = asdict(result.checkpoint)
+        header["scores"] = [asdict(score) for score in result.scores]
+        header["directions"] = [
+            {
+                "layer": one.layer,
+                "n_train": one.n_train,
+                "held_out_auroc": one.held_out_auroc,
+                "probe_bias": one.probe_bias,
+                "mean_difference_norm": one.mass_mean.mean_difference_norm,
+                "scale": one.mass_mean.scale,
+                "projection_mean": one.mass_mean.projection_mean,
+            }
+            for one in result.directions
+        ]
+        tensors = {
+            "probabilities": result.probabilities,
+            "direction": np.stack([one.mass_mean.direction for one in result.directions]),
+            "probe_weights": np.stack([one.probe_weights for one in result.directions]),
+        }
+        return header, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+    def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> UnitResult:
+        directions = tuple(
+            LayerDirection(
+                layer=fields["layer"],
+                n_train=fields["n_train"],
+                mass_mean=MassMean(
+                    tensors["direction"][row],
+                    fields["mean_difference_norm"],
+                    fields["scale"],
+                    fields["projection_mean"],
+                ),
+                held_out_auroc=fields["held_out_auroc"],
+                probe_weights=tensors["probe_weights"][row],
+                probe_bias=fields["probe_bias"],
+            )
+            for row, fields in enumerate(header.pop("directions"))
+        )
+        scores = tuple(
+            ProbeScore(
+                **{**fields, "accuracy": Estimate(**fields["accuracy"]), "shuffled": Estimate(**fields["shuffled"])}
+            )
+            for fields in header.pop("scores")
+        )
+        checkpoint = Checkpoint(**header.pop("checkpoint"))
+        return UnitResult(
+            **header,
+            checkpoint=checkpoint,
+            scores=scores,
+            directions=directions,
+            probabilities=tensors["probabilities"],
+        )

@@ -1,0 +1,70 @@
+"""Results as tables: one row a layer and split, with every control beside the accuracy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from pipelines.probe.controls import Floors
+from pipelines.probe.result import UnitResult
+
+PROBE_COLUMNS = (
+    "model", "revision", "step", "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
+    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed",
+)  # fmt: skip
+
+CONTROL_COLUMNS = (
+    "model", "dimension", "control", "layer", "accuracy", "accuracy_low", "accuracy_high", "n_test", "seed", "detail",
+)  # fmt: skip
+
+
+def probe_table(
+    results: Iterable[UnitResult], floors: Mapping[str, Floors], random_init: Mapping[str, UnitResult]
+) -> pd.DataFrame:
+    """``probe.csv``: accuracy of every checkpoint, dimension, layer and split, with its controls on the same split."""
+    rows = []
+    for result in results:
+        for score in result.scores:
+            if score.seed is None:
+                continue
+            floor = floors[result.dimension]
+            rows.append(
+                (
+                    result.checkpoint.model,
+                    result.checkpoint.revision,
+                    result.checkpoint.step,
+                    result.dimension,
+                    score.layer,
+                    score.accuracy.value,
+                    score.accuracy.low,
+                    score.accuracy.high,
+                    score.auroc,
+                    score.bits,
+                    random_init[result.dimension].score(score.layer, score.seed).accuracy.value,
+                    score.shuffled.value,
+                    floor.ngram[score.seed].value,
+                    floor.surface[score.seed].value,
+                    score.n_train,
+                    score.accuracy.n,
+                    score.seed,
+                )
+            )
+    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS))
+
+
+def control_table(model: str, floors: Mapping[str, Floors], random_init: Mapping[str, UnitResult]) -> pd.DataFrame:
+    """``controls.csv``: the controls with their intervals, which ``probe.csv`` gives as points."""
+    rows: list[Sequence[object]] = []
+    for dimension, floor in floors.items():
+        for control, estimates, detail in (
+            ("ngram_floor", floor.ngram, f"TF-IDF {floor.ngram_kind} n-grams"),
+            ("surface_floor", floor.surface, "length, words, capitals, punctuation"),
+        ):
+            for seed, one in estimates.items():
+                rows.append((model, dimension, control, None, one.value, one.low, one.high, one.n, seed, detail))
+        for score in random_init[dimension].scores:
+            one = score.accuracy
+            detail = "same architecture, random weights"
+            rows.append(
+                (model, dimension, "random_init", score.layer, one.value, one.low, one.high, one.n, score.seed, detail)
+            )
+    return pd.DataFrame(rows, columns=list(CONTROL_COLUMNS)).astype({"layer": "Int64", "seed": "Int64"})

@@ -1,0 +1,156 @@
+"""A probing sweep in MLflow: a child run a unit, curves and figures on the parent, vectors in the registry."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from mlflow.entities import Run
+
+from pipelines.probe.controls import Floors
+from pipelines.probe.result import LayerDirection, ProbeScore, UnitResult
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.tracking.runs import Point, code_commit, log_points
+from pipelines.tracking.units import unit_params, unit_run
+from registry.errors import NotFound
+from registry.store import CHAMPION, CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+
+CURVES = ("accuracy", "accuracy_low", "accuracy_high", "auroc", "bits")
+"""What is drawn over pre-training steps, beside the controls; the rest stands on each unit's own run."""
+
+
+class UnitLog:
+    """Where the units of one sweep are logged; it keeps the stores, which remember what they registered."""
+
+    def __init__(self, parent: Run) -> None:
+        self._parent = parent
+        self._checkpoints = CheckpointStore()
+        self._vectors = VectorStore()
+
+    def add(
+        self,
+        result: UnitResult,
+        statements: LabelledStatements,
+        floors: Floors,
+        random_init: UnitResult,
+        layers_to_register: Sequence[int],
+    ) -> tuple[RegisteredVector, ...]:
+        """A child run with the layer profile (step = layer), its data set, its checkpoint, and vectors registered."""
+        with unit_run(result, statements, self._parent, self._checkpoints) as (run_id, checkpoint):
+            vectors = tuple(
+                register_direction(self._vectors, result, layer, checkpoint, run_id) for layer in layers_to_register
+            )
+            points = _profile_points(result, floors, random_init)
+            log_points(run_id, points, {**unit_params(result), "n_test": result.pooled[0].accuracy.n})
+        return vectors
+
+
+def register_direction(
+    store: VectorStore, result: UnitResult, layer: int, checkpoint: RegisteredCheckpoint, run_id: str
+) -> RegisteredVector:
+    """The version of a unit's direction at one layer, with its probe and its scores; made under the active run."""
+    found, score = result.direction(layer), result.score(layer)
+    vector, probe = _vector_and_probe(result, found, checkpoint, run_id)
+    metrics = {
+        f"{result.dimension}/probe_accuracy": score.accuracy.value,
+        f"{result.dimension}/validation_accuracy": score.validation_accuracy,
+        f"{result.dimension}/direction_auroc": found.held_out_auroc,
+    }
+    return store.register(vector, probe, metrics, unit_digest=result.digest)
+
+
+def _profile_points(result: UnitResult, floors: Floors, random_init: UnitResult) -> list[Point]:
+    points: list[Point] = []
+    for score in result.pooled:
+        values = _score_values(score) | _control_values(floors, random_init.score(score.layer))
+        points += [(f"layer/{key}", value, score.layer) for key, value in values.items()]
+    return points
+
+
+def _score_values(score: ProbeScore) -> dict[str, float]:
+    return {
+        "accuracy": score.accuracy.value,
+        "accuracy_low": score.accuracy.low,
+        "accuracy_high": score.accuracy.high,
+        "auroc": score.auroc,
+        "bits": score.bits,
+        "calibration_error": score.calibration_error,
+        "shuffled": score.shuffled.value,
+        "validation_accuracy": score.validation_accuracy,
+    }
+
+
+def _control_values(floors: Floors, random_init: ProbeScore) -> dict[str, float]:
+    return {
+        "random_init": random_init.accuracy.value,
+        "ngram_floor": floors.ngram[None].value,
+        "surface_floor": floors.surface[None].value,
+    }
+
+
+def unit_lineage(
+    result: UnitResult, checkpoint: RegisteredCheckpoint, run_id: str, *, method: str, n_train: int
+) -> Lineage:
+    """Where a vector fitted on a unit's statements and checkpoint comes from."""
+    return Lineage(
+        model=result.checkpoint.model,
+        checkpoint_uri=checkpoint.uri,
+        checkpoint_step=result.checkpoint.step,
+        checkpoint_revision=result.checkpoint.revision,
+        weights_digest=result.weights_digest,
+        statements_digest=result.statements_digest,
+        statements_source=result.statements_source,
+        method=method,
+        run_id=run_id,
+        code_commit=code_commit(),
+        n_train=n_train,
+    )
+
+
+def _vector_and_probe(
+    result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
+) -> tuple[SteeringVector, LinearProbe]:
+    lineage = unit_lineage(result, checkpoint, run_id, method="mass-mean", n_train=found.n_train)
+    vector = SteeringVector(
+        dimension=result.dimension,
+        direction=found.mass_mean.direction,
+        scale=found.mass_mean.scale,
+        layer=found.layer,
+        lineage=lineage,
+        mean_difference_norm=found.mass_mean.mean_difference_norm,
+        projection_mean=found.mass_mean.projection_mean,
+    )
+    probe = LinearProbe(result.dimension, found.layer, found.probe_weights, found.probe_bias, lineage)
+    return vector, probe
+
+
+def log_curves(
+    run_id: str,
+    chosen: Sequence[tuple[UnitResult, int]],
+    floors: Mapping[str, Floors],
+    random_init: Mapping[str, UnitResult],
+) -> None:
+    """Curves over pre-training steps on the parent: each dimension at each checkpoint's best deep layer."""
+    points: list[Point] = []
+    for result, layer in chosen:
+        dimension = result.dimension
+        controls = _control_values(floors[dimension], random_init[dimension].score(layer))
+        scores = _score_values(result.score(layer))
+        values = {key: scores[key] for key in CURVES} | controls | {"best_layer": float(layer)}
+        values["margin_over_floor"] = values["accuracy"] - values["ngram_floor"]
+        points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
+    log_points(run_id, points)
+
+
+def promote_champion(vector: RegisteredVector, validation_accuracy: float, candidates: int) -> RegisteredVector:
+    """Give ``vector`` the alias ``champion``, with the rule it was chosen by, and return the champion.
+
+    A champion that was calibrated stays: it was chosen by what it does, and its range is what a service enforces.
+    """
+    store = VectorStore()
+    with suppress(NotFound):
+        champion = store.get(vector.name, f"@{CHAMPION}")
+        if champion.calibration is not None:
+            return champion
+    reason = f"highest validation accuracy of {candidates} units in its sweep: {validation_accuracy:.4f}"
+    store.promote(vector, reason=reason)
+    return vector

@@ -1,0 +1,1 @@
+"""Report: one page about a model, from its runs."""

@@ -1,0 +1,1 @@
+"""Steering vectors: several fitting methods, their controls, and transfer to other models."""

@@ -1,0 +1,190 @@
+"""The extraction of vectors, from a user's options to registered versions and their table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipelines.cli.progress import with_progress
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.experiment import inspected_statements, resolve_series
+from pipelines.model_io.activations import Activations, extract
+from pipelines.probe.plan import SweepPlan
+from pipelines.probe.result import ResultStore, UnitResult
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.packaged import held_out_sentences
+from pipelines.statements.signals import bootstrap_auroc
+from pipelines.sweep.logged import run_with_bar
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.run import loaded
+from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.runs import Run, entry_point_run
+from pipelines.vectors.figures import method_chart
+from pipelines.vectors.methods import BACKGROUND, FittedDirection, FittingSet, fit_directions, fitting_rows
+from pipelines.vectors.tracking import VectorLog, champion_layer
+from pipelines.vectors.transfer import Target, rescaled
+from registry.checkpoints import Checkpoint
+from registry.dimensions import Dimension
+from registry.errors import InvalidInput
+from registry.store import RegisteredVector
+from serving.model.language_model import load
+
+COLUMNS = (
+    "model", "step", "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
+    "n_train", "cosine_with_mass_mean", "scale", "vector",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """What a user may choose; see ``python -m pipelines.vectors --help``."""
+
+    model: str
+    checkpoints: str
+    dimensions: tuple[Dimension, ...]
+    data: str
+    limit: int
+    layers: str
+    methods: tuple[str, ...]
+    n_controls: int
+    target: str
+    """The model that the vectors are for, where it is another one; empty for the model itself."""
+    settings: ProbeSettings
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One vector, how well it tells held-out statements apart, and its version."""
+
+    result: UnitResult
+    layer: int
+    fitted: FittedDirection
+    auroc: Estimate
+    cosine: float
+    """With the mass-mean direction of the same layer, of the target where there is one."""
+    vector: RegisteredVector
+
+
+def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None:
+    """Fit, register and print every vector asked for, beside its controls."""
+    with entry_point_run(f"vectors {options.model}", params) as run:
+        checkpoints = _trained(options)
+        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
+        plan = SweepPlan(checkpoints, statements, options.settings)
+        results = run_with_bar(plan, ResultStore())
+        target = _target(options)
+        served = target.name if target else ""
+        layers = {one.digest: layers_to_fit(options.layers, one, options.settings, served) for one in results}
+        extracted = [
+            one
+            for checkpoint in checkpoints
+            for one in _extract(
+                checkpoint, [one for one in results if one.checkpoint == checkpoint], layers, plan, options, run, target
+            )
+        ]
+        log_tables({"vectors.csv": vector_table(extracted)})
+        log_figures({f"{name}_methods": method_chart(vector_table(extracted), name) for name in statements})
+        print(summary(extracted))  # noqa: T201
+
+
+def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
+    chosen = resolve_series(options.model).select(options.checkpoints)
+    trained = tuple(one for one in chosen if not one.is_random_init)
+    if not trained:
+        raise InvalidInput(f"checkpoints {options.checkpoints!r} selects no trained checkpoint of {options.model}")
+    return trained
+
+
+def _target(options: VectorOptions) -> Target | None:
+    """The last checkpoint of the model that vectors are for, loaded."""
+    if not options.target:
+        return None
+    checkpoint = resolve_series(options.target).select("last")[0]
+    return Target(load(checkpoint, precision=options.settings.precision, device=options.settings.device))
+
+
+def layers_to_fit(spec: str, result: UnitResult, settings: ProbeSettings, target: str = "") -> tuple[int, ...]:
+    """The layers that ``spec`` names for one unit: ``best``, ``champion`` or numbers. Raises ``InvalidInput``."""
+    if spec == "best":
+        layers = tuple(score.layer for score in result.pooled)
+        return (result.best_layer(settings.deep_layers(layers, result.n_layers)),)
+    if spec == "champion":
+        return (champion_layer(target or result.checkpoint.model, result.dimension),)
+    if not all(part.strip().isdigit() for part in spec.split(",")):
+        raise InvalidInput(f"layers {spec!r} is neither 'best', 'champion' nor numbers separated by commas")
+    return ProbeSettings(layers=spec).chosen_layers(result.n_layers, result.checkpoint.model)
+
+
+def _extract(
+    checkpoint: Checkpoint,
+    results: list[UnitResult],
+    layers: Mapping[str, tuple[int, ...]],
+    plan: SweepPlan,
+    options: VectorOptions,
+    run: Run,
+    target: Target | None,
+) -> Iterator[Extracted]:
+    """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
+    log, prose = VectorLog(run), held_out_sentences()[-BACKGROUND:]
+    with loaded(checkpoint, plan.settings) as model:
+        if target and (warning := target.require_takes(model)):
+            print(f"{warning}\n")  # noqa: T201
+        background = extract(model, prose, layers=sorted({layer for one in results for layer in layers[one.digest]}))
+        for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
+            statements = plan.statements[result.dimension]
+            activations = extract(model, statements.texts, layers=layers[result.digest])
+            for layer in activations.layers:
+                yield from _fit(result, layer, activations, background, statements, options, log, target)
+
+
+def _fit(
+    result: UnitResult,
+    layer: int,
+    activations: Activations,
+    background: Activations,
+    statements: LabelledStatements,
+    options: VectorOptions,
+    log: VectorLog,
+    target: Target | None,
+) -> Iterator[Extracted]:
+    """Vectors of one layer: fitted where probing fits directions, judged on the fold that it leaves out."""
+    train = fitting_rows(statements, options.settings)
+    features, labels, groups = activations.layer(layer), statements.labels, statements.groups
+    fitting = FittingSet(features[train], labels[train], groups[train], background.layer(layer))
+    read = target.features(statements, layer) if target else features
+    own = fit_mass_mean(read[train], labels[train])
+    bootstrap = GroupBootstrap(groups[~train])
+    for fitted in fit_directions(fitting, options.methods, options.n_controls):
+        if target:
+            fitted = rescaled(fitted, read[train], own.scale)
+        projections = (read[~train] @ fitted.unit).astype(np.float64)
+        auroc = bootstrap_auroc(labels[~train], projections, bootstrap)
+        cosine = float(fitted.unit @ own.direction)
+        registered = log.add(result, layer, fitted, auroc, cosine, target.model if target else None)
+        yield Extracted(result, layer, fitted, auroc, cosine, registered)
+
+
+def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
+    """``vectors.csv``: every vector with the AUROC of held-out statements' projections on it."""
+    rows = []
+    for one in extracted:
+        checkpoint, fitted, auroc = one.result.checkpoint, one.fitted, one.auroc
+        target = one.vector.tags.get("target", "")
+        where = (checkpoint.model, checkpoint.step, target, one.result.dimension, one.layer, fitted.method, fitted.seed)
+        told = (auroc.value, auroc.low, auroc.high, auroc.n, one.result.direction(one.layer).n_train)
+        rows.append((*where, *told, one.cosine, fitted.scale, one.vector.uri))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def summary(extracted: list[Extracted]) -> str:
+    """What was registered, one line a vector."""
+    lines = [f"{'dimension':<12} {'step':>7} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7}  vector"]
+    lines += [
+        f"{one.result.dimension:<12} {one.result.checkpoint.step:>7} {one.layer:>5}  {one.fitted.label:<13} "
+        f"{one.auroc!s:<22} {one.cosine:>7.3f}  {one.vector.uri}"
+        for one in extracted
+    ]
+    note = "AUROC is of held-out statements' projections; cosine is with the mass-mean direction of the same layer."
+    return "\n".join(["", *lines, "", note])

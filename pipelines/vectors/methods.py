@@ -1,0 +1,103 @@
+"""The ways to make a steering vector of labelled activations, by name, and the controls beside them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from pipelines.estimators.control_directions import random_direction, shuffled_direction
+from pipelines.estimators.lda import lda_direction
+from pipelines.estimators.mass_mean import MassMean, fit_mass_mean
+from pipelines.estimators.mean_centred import mean_centred_direction
+from pipelines.estimators.principal import principal_direction
+from pipelines.estimators.probe_direction import probe_direction
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import split_statements
+from pipelines.sweep.protocol import ProbeSettings
+from registry.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class FittingSet:
+    """Activations at one layer that directions are fitted on."""
+
+    features: Float32[np.ndarray, "n d_model"]
+    labels: Bool[np.ndarray, " n"]
+    """True where the statement is trustworthy."""
+    groups: Int64[np.ndarray, " n"]
+    background: Float32[np.ndarray, "m d_model"]
+    """Activations of ordinary text."""
+
+    @cached_property
+    def mass_mean(self) -> MassMean:
+        return fit_mass_mean(self.features, self.labels)
+
+
+METHODS: dict[str, Callable[[FittingSet], Float32[np.ndarray, " d_model"]]] = {
+    "mass-mean": lambda fitting: fitting.mass_mean.direction,
+    "mean-centred": lambda fitting: mean_centred_direction(fitting.features, fitting.labels, fitting.background),
+    "pca": lambda fitting: principal_direction(fitting.features, fitting.labels, fitting.groups),
+    "logistic": lambda fitting: probe_direction(fitting.features, fitting.labels),
+    "lda": lambda fitting: lda_direction(fitting.features, fitting.labels),
+}
+CONTROLS = ("random", "shuffled")
+
+
+@dataclass(frozen=True)
+class FittedDirection:
+    """A direction by one method, with what one unit of strength means along it."""
+
+    method: str
+    seed: int
+    """Which draw of a control; 0 for the others."""
+    unit: Float32[np.ndarray, " d_model"]
+    scale: float
+    """Standard deviation (ddof 1) of the fitting activations' projections; of a control that of the mass-mean
+    direction, so that at equal strength both move activations equally far."""
+    projection_mean: float
+
+    @property
+    def is_control(self) -> bool:
+        return self.method in CONTROLS
+
+    @property
+    def label(self) -> str:
+        """The method, with the number of the draw where there are several."""
+        return f"{self.method}_{self.seed}" if self.is_control else self.method
+
+
+def fit_directions(fitting: FittingSet, methods: Sequence[str], n_controls: int) -> Iterator[FittedDirection]:
+    """A direction by each of ``methods``, then ``n_controls`` of each control."""
+    for method in methods:
+        unit = METHODS[method](fitting)
+        projections = fitting.features @ unit
+        yield FittedDirection(method, 0, unit, float(projections.std(ddof=1)), float(projections.mean()))
+    for seed in range(n_controls):
+        drawn = random_direction(fitting.features.shape[1], seed=seed)
+        shuffled = shuffled_direction(fitting.features, fitting.labels, seed=seed)
+        for method, unit in zip(CONTROLS, (drawn, shuffled), strict=True):
+            mean = float((fitting.features @ unit).mean())
+            yield FittedDirection(method, seed, unit, fitting.mass_mean.scale, mean)
+
+
+BACKGROUND = 200
+"""Sentences of ordinary text, the last of those held out: calibration measures perplexity on the first."""
+
+
+def fitting_rows(statements: LabelledStatements, settings: ProbeSettings) -> np.ndarray:
+    """Where statements are fitted on: all but the fold that calibration and evaluation share."""
+    rows: np.ndarray = split_statements(statements, settings).folds[0] != 0
+    return rows
+
+
+def choose_methods(spec: str) -> tuple[str, ...]:
+    """The methods that ``spec`` names: ``all``, ``none``, or names separated by commas. Raises ``UnknownName``."""
+    if spec == "none":
+        return ()
+    names = list(METHODS) if spec == "all" else [name.strip() for name in spec.split(",")]
+    for name in names:
+        if name not in METHODS:
+            raise unknown_name("method", name, ("all", *METHODS))
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,94 @@
+"""Vectors by several methods in the registry, each with the lineage of the unit that it was fitted in."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from pipelines.estimators.estimate import Estimate
+from pipelines.probe.result import UnitResult
+from pipelines.probe.tracking import register_direction, unit_lineage
+from pipelines.tracking.runs import Run, log_points
+from pipelines.vectors.methods import FittedDirection
+from registry.records import CHAMPION, vector_name
+from registry.store import CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
+from registry.vectors import LinearProbe, SteeringVector
+from serving.model.language_model import LanguageModel
+
+
+class VectorLog:
+    """Where the vectors of one run are logged and registered. None of them is made champion."""
+
+    def __init__(self, run: Run) -> None:
+        self._run_id = run.info.run_id
+        self._checkpoints = CheckpointStore()
+        self._vectors = VectorStore()
+
+    def add(
+        self,
+        result: UnitResult,
+        layer: int,
+        fitted: FittedDirection,
+        auroc: Estimate,
+        cosine: float,
+        target: LanguageModel | None = None,
+    ) -> RegisteredVector:
+        """The version of ``fitted`` at ``layer``; of the mass-mean direction the one that probing registers.
+
+        With ``target`` it is registered under that model's name, with the lineage of the checkpoint it came from.
+        """
+        checkpoint = self._checkpoints.register(result.checkpoint, result.weights_digest)
+        if fitted.method == "mass-mean" and target is None:
+            registered = register_direction(self._vectors, result, layer, checkpoint, self._run_id)
+        else:
+            metrics = {"direction_auroc": auroc.value, "cosine_with_mass_mean": cosine}
+            registered = register_fitted(
+                self._vectors, result, layer, fitted, checkpoint, self._run_id, metrics, target
+            )
+        prefix, step = f"{result.dimension}/{fitted.label}", max(0, result.checkpoint.step)
+        values = {"auroc": auroc.value, "auroc_low": auroc.low, "auroc_high": auroc.high, "cosine": cosine}
+        log_points(self._run_id, [(f"{prefix}/{name}", value, step) for name, value in values.items()])
+        return registered
+
+
+def register_fitted(
+    store: VectorStore,
+    result: UnitResult,
+    layer: int,
+    fitted: FittedDirection,
+    checkpoint: RegisteredCheckpoint,
+    run_id: str,
+    metrics: Mapping[str, float] = MappingProxyType({}),
+    target: LanguageModel | None = None,
+) -> RegisteredVector:
+    """The version of a direction, with the unit's probe unless it is for another model; made under the active run."""
+    found = result.direction(layer)
+    lineage = unit_lineage(result, checkpoint, run_id, method=fitted.method, n_train=found.n_train)
+    if target is not None:
+        lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
+    vector = SteeringVector(
+        dimension=result.dimension,
+        direction=fitted.unit,
+        scale=fitted.scale,
+        layer=layer,
+        lineage=lineage,
+        mean_difference_norm=found.mass_mean.mean_difference_norm,
+        projection_mean=fitted.projection_mean,
+    )
+    # Beside a control, a probe that reads the true labels would belie it.
+    probe = LinearProbe(result.dimension, layer, found.probe_weights, found.probe_bias, lineage)
+    named = {f"{result.dimension}/{name}": value for name, value in metrics.items()}
+    # A probe's threshold does not hold on another model's activations.
+    kept = None if fitted.is_control or target is not None else probe
+    digest = _digest(result, fitted, lineage.target_digest)
+    return store.register(vector, kept, named, unit_digest=digest)
+
+
+def champion_layer(model: str, dimension: str) -> int:
+    """The layer of the vector that is served. Raises ``NotFound`` where there is none."""
+    return VectorStore().get(vector_name(model, dimension), f"@{CHAMPION}").layer
+
+
+def _digest(result: UnitResult, fitted: FittedDirection, target_digest: str) -> str:
+    """Tells versions of one unit and layer apart by method, draw and target."""
+    return hashlib.sha256(f"{result.digest} {fitted.label} {target_digest}".strip().encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""OpenAI routes: completions and chat completions with a `steering` block."""

@@ -1,0 +1,61 @@
+"""From what a request says to the tokens that the model reads."""
+
+from collections.abc import Sequence
+
+from jinja2.exceptions import TemplateError
+
+from registry.errors import InvalidInput
+from serving.api.errors import ApiError
+from serving.api.requests import Message, Prompt
+from serving.model.language_model import LanguageModel
+
+Tokens = tuple[int, ...]
+
+
+def text_tokens(model: LanguageModel, text: str, param: str = "prompt") -> Tokens:
+    """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any."""
+    tokens = tuple(model.tokenizer(text)["input_ids"]) if text else ()
+    if not tokens:
+        raise ApiError(f"{param} is empty; give at least one character", param=param)
+    return tokens
+
+
+def prompt_tokens(model: LanguageModel, prompt: Prompt) -> list[Tokens]:
+    """The prompts of a completion, each as tokens: one text, several, or either as tokens already."""
+    if isinstance(prompt, str):
+        return [text_tokens(model, prompt)]
+    if not prompt:
+        raise ApiError("prompt is empty; give a text, or a list of them", param="prompt")
+    if isinstance(prompt[0], int):
+        return [tuple(one for one in prompt if isinstance(one, int))]
+    found = []
+    for index, one in enumerate(prompt):
+        param = f"prompt.{index}"
+        if isinstance(one, str):
+            found.append(text_tokens(model, one, param))
+        elif isinstance(one, list) and one:
+            found.append(tuple(one))
+        else:
+            raise ApiError(f"{param} is empty; give at least one token", param=param)
+    return found
+
+
+def chat_tokens(model: LanguageModel, messages: Sequence[Message]) -> Tokens:
+    """A conversation by the model's own template, up to where the assistant's answer begins.
+
+    Raises ``InvalidInput`` for a model that has no template, and for messages that its template refuses.
+    """
+    if not has_chat(model):
+        raise InvalidInput(
+            f"{model.checkpoint.model} has no chat template; send the text as prompt to /v1/completions instead"
+        )
+    told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in messages]
+    try:
+        text = str(model.tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False))
+    except TemplateError as error:
+        raise InvalidInput(f"the model's chat template refuses these messages: {error}") from error
+    return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def has_chat(model: LanguageModel) -> bool:
+    return bool(getattr(model.tokenizer, "chat_template", None))

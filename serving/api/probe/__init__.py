@@ -1,0 +1,1 @@
+"""Probe routes: texts scored by registered probes."""

@@ -1,0 +1,1 @@
+"""Steering routes: dimensions, vectors, limits, defaults and comparisons."""

@@ -1,0 +1,160 @@
+"""One request while it has a slot: what is cached of it, what has been drawn, and what each token is steered by."""
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress, repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from serving.engine.base import Finished, FinishReason, Generation, TokenEvent, TokenLogprob
+from serving.engine.detokenizer import TextStream
+from serving.engine.slots.kv_cache import Span
+from serving.model.interventions import LayerMoves, LayerVectors, Wanted, wanted
+from serving.steering.bank import PHASES, Phase, SteeringPlan
+
+Offsets = dict[tuple[int, Phase], Tensor]
+"""What steers a token of a phase at a layer; nothing where there is no entry."""
+
+Moves = Mapping[tuple[int, Phase], tuple[LayerVectors, Wanted]]
+"""What moves a token of a phase at a layer by its own hidden states; nothing where there is no entry."""
+
+
+class Running:
+    """A generation and its state. Every method belongs to the engine's thread."""
+
+    def __init__(self, generation: Generation, offsets: Offsets, moves: Moves, tokenizer: Any) -> None:
+        self.generation, self.offsets, self.moves = generation, offsets, moves
+        self.request = generation.request
+        self.sampling = self.request.sampling
+        self.prompt = self.request.prompt_tokens
+        self.cached = 0
+        """Tokens whose keys and values are in the slot."""
+        self.tokens: list[int] = []
+        self.began = time.monotonic()
+        self._moved = {move.row: [0, 0] for move in generation.request.plan.moves}
+        self._moved_alone = [0, 0]
+        """Tokens of prompt and answer that moves did move, and no plain strength."""
+        self._random = random.Random(self.sampling.seed)
+        self._tokenizer = tokenizer
+        self._text = TextStream(tokenizer, self.prompt, self.sampling.stop)
+
+    @property
+    def prefilling(self) -> bool:
+        return self.cached < len(self.prompt)
+
+    def next_number(self) -> float:
+        """The random number that the next token is drawn by."""
+        return self._random.random()
+
+    def span(self, slot: int, budget: int) -> Span:
+        """The next tokens of the prompt, at most ``budget``."""
+        return Span(slot, self.cached, min(budget, len(self.prompt) - self.cached))
+
+    def phases(self, span: Span) -> Iterable[Phase]:
+        """The phase of each token of a span of the prompt."""
+        last = span.end == len(self.prompt)
+        yield from repeat("prompt", span.count - last)
+        if last:
+            yield "last_prompt"
+
+    def accept(
+        self, token: int, logprobs: tuple[float, list[tuple[int, float]]] | None, ends: bool, full: bool
+    ) -> FinishReason | None:
+        """Take the token drawn, tell the reader, and say whether it was the last and why.
+
+        ``ends`` says that it is the model's end of text, ``full`` that no further token has room.
+        """
+        self.tokens.append(token)
+        text = self._text.flush() if ends else self._text.add(token)
+        stopped = ends or self._text.stopped
+        full = full or len(self.tokens) >= self.sampling.max_tokens
+        if full and not stopped:
+            text += self._text.flush()
+        self.generation.add(self._event(token, text, logprobs))
+        return "stop" if stopped else "length" if full else None
+
+    def count(self, phase: Phase, rows: Iterable[int]) -> None:
+        """A token of this phase was moved along these rows of the bank."""
+        answer = phase == "generation"
+        for row in rows:
+            self._moved[row][answer] += 1
+        self._moved_alone[answer] += not self.request.plan.steers(phase)
+
+    def finish(self, reason: FinishReason, error: str = "") -> None:
+        plain = finished(self.generation, reason, self.cached, len(self.tokens), error)
+        prompt, answer = self._moved_alone
+        self.generation.finish(
+            replace(
+                plain,
+                steered_prompt=plain.steered_prompt + prompt,
+                steered_generation=plain.steered_generation + answer,
+                moved={row: (prompt, answer) for row, (prompt, answer) in self._moved.items()},
+            )
+        )
+
+    def _event(self, token: int, text: str, logprobs: tuple[float, list[tuple[int, float]]] | None) -> TokenEvent:
+        if logprobs is None:
+            return TokenEvent(token, text)
+        own, likeliest = logprobs
+        top = tuple(TokenLogprob(other, self._tokenizer.decode([other]), value) for other, value in likeliest)
+        return TokenEvent(token, text, own, top)
+
+
+def finished(
+    generation: Generation, reason: FinishReason, cached: int = 0, generated: int = 0, error: str = ""
+) -> Finished:
+    """How a generation ended, with ``cached`` tokens of prompt and answer run through the model."""
+    prompt, plan = generation.request.prompt_tokens, generation.request.plan
+    seen = min(cached, len(prompt))
+    steered = plan.steers("prompt") * min(seen, len(prompt) - 1) + plan.steers("last_prompt") * (seen == len(prompt))
+    return Finished(reason, len(prompt), generated, steered, plan.steers("generation") * generated, error)
+
+
+def offsets_of(plan: SteeringPlan, device: torch.device, dtype: torch.dtype) -> Offsets:
+    """Coefficients times matrix, once a request: its strengths stay what they are while it runs."""
+    found = {(layer, phase): plan.offset(layer, phase) for layer in plan.layers for phase in PHASES}
+    return {key: torch.from_numpy(offset).to(device, dtype) for key, offset in found.items() if offset.any()}
+
+
+def offsets_by_layer(tokens: Sequence[tuple[Offsets, Phase]], nothing: Tensor) -> dict[int, Tensor]:
+    """For every layer that steers any of ``tokens``, one row a token: ``[tokens, d_model]``.
+
+    ``nothing`` stands where a token is not steered; it is -0.0, which added to any number, 0.0 and -0.0 too, gives that
+    very number.
+    """
+    layers = sorted({layer for offsets, phase in tokens for layer, found in offsets if found == phase})
+    return {layer: torch.stack([offsets.get((layer, phase), nothing) for offsets, phase in tokens]) for layer in layers}
+
+
+def moves_of(plan: SteeringPlan, vectors: Mapping[int, LayerVectors]) -> Moves:
+    """By layer and phase; ``vectors`` has those of the plan's bank at every layer with a move."""
+    found = {(layer, phase): (one, wanted(plan, one, phase)) for layer, one in vectors.items() for phase in PHASES}
+    return {key: (one, wants) for key, (one, wants) in found.items() if wants is not None}
+
+
+def moves_by_layer(tokens: Sequence[tuple[Running, Phase]]) -> list[LayerMoves]:
+    """The moves of a step, those of one bank at one layer together."""
+    found: dict[int, tuple[LayerVectors, list[int], list[Wanted]]] = {}
+    for place, (one, phase) in enumerate(tokens):
+        for (_, of), (vectors, wants) in one.moves.items():
+            if of == phase:
+                _, places, every = found.setdefault(id(vectors), (vectors, [], []))
+                places.append(place)
+                every.append(wants)
+    return [LayerMoves(*one) for one in found.values()]
+
+
+def count_moves(tokens: Sequence[tuple[Running, Phase]], moves: Sequence[LayerMoves]) -> None:
+    """Once the step has run: tell every request which of its tokens were moved."""
+    rows: dict[int, list[int]] = {}
+    for one in moves:
+        for place, hits in zip(one.tokens, one.moved.tolist(), strict=True):
+            if any(hits):
+                rows.setdefault(place, []).extend(compress(one.vectors.rows, hits))
+    for place, moved in rows.items():
+        running, phase = tokens[place]
+        running.count(phase, moved)

@@ -1,0 +1,1 @@
+"""Slot engine: continuous batching on transformers models."""

@@ -1,0 +1,1 @@
+"""vLLM engine: the same steering on stock vLLM."""

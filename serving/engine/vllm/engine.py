@@ -1,0 +1,295 @@
+"""The engine over stock vLLM: its scheduler, its kernels, its parallelism, and the same coefficient matrix.
+
+vLLM runs in processes of its own; this side keeps one event loop on a thread, gives each request rows of the workers'
+directions (``vllm_rows``), and turns what comes back into the events of every engine. A request keeps the bank that it
+began with: the versions of two banks stand in rows side by side. The cache of prompts is keyed by the plan's
+fingerprint, so that nothing computed under one setting serves another (``cache_salt``).
+"""
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from registry.errors import InvalidInput
+from serving.engine.base import (
+    Engine,
+    EngineStats,
+    EngineStopped,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    PromptTooLong,
+    QueueFull,
+    require_operations,
+    require_tokens,
+)
+from serving.engine.sequence import Running
+from serving.engine.slots.model_runner import window_of
+from serving.engine.slots.scheduler import end_tokens
+from serving.engine.vllm.generation import VllmGeneration
+from serving.engine.vllm.process import VllmProcess
+from serving.engine.vllm.rows import OPERATIONS, DirectionRows, cache_salt, encoded
+from serving.model.language_model import LanguageModel, require_layer
+from serving.model.norms import PLAIN_SENTENCES
+from serving.steering.bank import LiveVector, SteeringPlan
+
+logger = logging.getLogger(__name__)
+
+HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
+
+
+class VllmEngine:
+    """Runs one model in vLLM until ``close``.
+
+    ``slots`` requests run at once and ``queue_limit`` more may wait. ``window`` bounds prompt and answer together.
+    ``rows`` vectors can be used at one time; a request that finds none free waits. ``arguments`` are vLLM's own, such
+    as ``{"tensor_parallel_size": 2}``. The network of ``model`` is not run and may be on the meta device.
+    Raises ``Unavailable`` where vLLM is missing or does not start, ``Mismatch`` for a release that was not tested.
+    """
+
+    operations = OPERATIONS
+    """What of steering this engine can do."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        slots: int = 16,
+        queue_limit: int = 64,
+        window: int | None = None,
+        rows: int = 32,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value, least in (("slots", slots, 1), ("queue_limit", queue_limit, 0), ("rows", rows, 1)):
+            if value < least:
+                raise InvalidInput(f"{name} is {value} and must be at least {least}")
+        self.model, self.window = model, window_of(model, window)
+        self.vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+        self._slots, self._queue_limit = slots, queue_limit
+        self._ends = end_tokens(model)
+        self._rows = DirectionRows(rows)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._admits = True
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._unended = 0
+        self._typical_seconds = 1.0
+        self._telling, self._freed = asyncio.Lock(), asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-engine", daemon=True)
+        self._thread.start()
+        try:
+            self.process = self._on_loop(VllmProcess.start(model, self.window, slots, rows, arguments or {})).result()
+        except BaseException:
+            self._stop_loop()
+            raise
+        try:
+            self._on_loop(self.process.warm_up()).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "VllmEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def problem(self) -> str:
+        stopped = "vLLM has stopped; its log says why, and the service has to be started again"
+        return stopped if self.process.failed else ""
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        require_operations(request.plan, self.operations)
+        request.plan.bank.require_fits(self.model)
+        require_tokens(request.prompt_tokens, self.vocabulary)
+        if len(request.prompt_tokens) >= self.window:
+            raise PromptTooLong(len(request.prompt_tokens), self.window)
+        self._rows.require_room(request.plan)
+        self._admit()
+        generation = VllmGeneration(request, self._loop)
+        self._on_loop(self._begin(generation))
+        return generation
+
+    def hidden_states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> "Future[HiddenStates]":
+        for layer in layers:
+            require_layer(self.model, layer)
+        for tokens in sequences:
+            require_tokens(tokens, self.vocabulary)
+            if len(tokens) > self.window:
+                raise PromptTooLong(len(tokens), self.window)
+        self._admit()
+        return self._on_loop(self._read_all(sequences, layers))
+
+    def stats(self) -> EngineStats:
+        with self._lock:
+            active = min(self._unended, self._slots)
+            counts = self.process.counts
+            return EngineStats(
+                active=active,
+                queued=self._unended - active,
+                capacity=self._slots,
+                queue_limit=self._queue_limit,
+                prompt_tokens_total=counts.prompt_tokens,
+                generated_tokens_total=counts.generated_tokens,
+                steps_total=counts.steps,
+                mean_batch=counts.generated_tokens / max(1, counts.steps),
+            )
+
+    def drain(self, seconds: float) -> bool:
+        with self._changed:
+            self._admits = False
+            return self._changed.wait_for(lambda: not self._unended, timeout=seconds)
+
+    def close(self) -> None:
+        with self._changed:
+            self._admits = False
+        if not self._thread.is_alive():
+            return
+        self._on_loop(self._cancel_all()).result()
+        self._on_loop(self.process.stop()).result()
+        self._stop_loop()
+
+    def _on_loop(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _admit(self) -> None:
+        """Count one more request. Raises ``EngineStopped``, ``QueueFull``."""
+        with self._lock:
+            self._require_admitting()
+            waiting = self._unended - self._slots
+            if waiting >= self._queue_limit:
+                turns = 1 + waiting / self._slots
+                raise QueueFull(self._queue_limit, max(1.0, turns * self._typical_seconds))
+            self._unended += 1
+
+    def _require_admitting(self) -> None:
+        if not self._admits:
+            raise EngineStopped("the engine is shutting down and admits no more requests")
+        if self.problem:
+            raise EngineStopped(self.problem)
+
+    def _ended(self) -> None:
+        with self._changed:
+            self._unended -= 1
+            self._changed.notify_all()
+
+    async def _cancel_all(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin(self, generation: VllmGeneration) -> None:
+        task = generation.task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        running = Running(generation, {}, {}, self.model.tokenizer)
+        reason: FinishReason = "cancelled"
+        error = ""
+        try:
+            if not generation.cancelled:
+                reason = await self._run(running)
+        except asyncio.CancelledError:
+            pass
+        except Exception as failure:
+            logger.exception("vLLM failed a request")
+            reason, error = "error", f"vLLM failed ({type(failure).__name__}); try again"
+        finally:
+            self._tasks.discard(task)
+            seconds = time.monotonic() - running.began
+            self._typical_seconds += 0.1 * (seconds - self._typical_seconds)
+            running.cached = len(running.prompt) + len(running.tokens) - 1 if running.tokens else 0
+            running.finish(reason, error)
+            self._ended()
+
+    async def _run(self, running: Running) -> FinishReason:
+        """Until the answer ends; why it did."""
+        plan = running.request.plan
+        rows = await self._take_rows(plan) if plan.fingerprint else []
+        try:
+            carried = encoded(plan, rows) if rows else {}
+            asked = self.process.asked(running.request, self._room(running), self._ends, carried)
+            outputs = self.process.generate(running.prompt, asked, salt=cache_salt(plan, len(running.prompt)))
+            try:
+                async for token, logprobs in outputs:
+                    ends = token in self._ends and not running.sampling.ignore_eos
+                    full = len(running.prompt) + len(running.tokens) + 1 >= self.window
+                    reason = running.accept(token, logprobs, ends, full)
+                    if reason is not None:
+                        return reason
+            finally:
+                await outputs.aclose()
+            raise EngineStopped("vLLM ended an answer before its time")
+        finally:
+            if rows:
+                self._give_back(rows)
+
+    def _room(self, running: Running) -> int:
+        return min(running.sampling.max_tokens, self.window - len(running.prompt))
+
+    async def _take_rows(self, plan: SteeringPlan) -> list[int]:
+        """Rows for the plan's vectors, told to the workers before any request that uses them."""
+        while True:
+            async with self._telling:
+                taken = self._rows.take(plan)
+                if taken is not None:
+                    rows, told = taken
+                    if told:
+                        await self._tell(rows, told)
+                    return rows
+                self._freed.clear()
+            await self._freed.wait()
+
+    async def _tell(self, rows: list[int], told: list[tuple[int, LiveVector]]) -> None:
+        try:
+            await asyncio.shield(self.process.put(told))
+        except BaseException:  # whether the workers were told is not known, so they are told again
+            self._rows.forget(row for row, _ in told)
+            self._give_back(rows)
+            raise
+
+    def _give_back(self, rows: list[int]) -> None:
+        """Without waiting for anything, so that a request that is cancelled gives back what it took."""
+        self._rows.give_back(rows)
+        self._freed.set()
+
+    async def _read_all(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> HiddenStates:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return [
+                await self.process.hidden_states(tokens, layers, self.model.d_model, str(uuid.uuid4()))
+                for tokens in sequences
+            ]
+        except asyncio.CancelledError:
+            raise EngineStopped("the engine stopped before it could answer") from None
+        finally:
+            self._tasks.discard(task)
+            self._ended()
+
+
+def norms_read(model: LanguageModel, engine: Engine) -> dict[int, float]:
+    """``residual_norms`` of a model whose weights the engine alone holds."""
+    layers = range(model.n_layers)
+    sequences = [model.tokenizer(text)["input_ids"] for text in PLAIN_SENTENCES]
+    states = engine.hidden_states(sequences, layers).result()
+    return {
+        layer: float(np.median(np.concatenate([np.linalg.norm(one[layer][1:], axis=-1) for one in states])))
+        for layer in layers
+    }

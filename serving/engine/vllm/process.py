@@ -1,0 +1,236 @@
+"""vLLM itself: how it is started, asked and stopped. Its names appear here and in ``vllm_worker`` alone."""
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from registry.errors import InvalidInput, Unavailable
+from serving.engine.base import EngineStopped, GenerationRequest
+from serving.engine.vllm.rows import KEY
+from serving.engine.vllm.version import installed_release, require_tested
+from serving.model.language_model import LanguageModel
+from serving.model.weights import locate
+from serving.steering.bank import LiveVector
+
+OURS = frozenset(
+    {
+        "model", "dtype", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "worker_extension_cls",
+        "additional_config", "trust_remote_code", "logprobs_mode", "max_logprobs", "disable_log_stats",
+    }
+)  # fmt: skip
+"""Arguments of vLLM that this engine sets."""
+UNSUPPORTED = frozenset({"speculative_config", "data_parallel_size", "worker_cls", "runner", "enable_prompt_embeds"})
+"""Arguments under which tokens would not be steered as asked, or that nobody has tried."""
+
+MOST_LOGPROBS = 20
+CPU_CACHE_BYTES = 4 * 2**30
+"""At most this much memory for keys and values on a CPU, where vLLM would take nearly all there is."""
+
+Logprobs = tuple[float, list[tuple[int, float]]] | None
+
+
+@dataclass
+class Counts:
+    """What has been run since the start."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+
+
+class VllmProcess:
+    """One ``AsyncLLM``. Every method belongs to the event loop that ``start`` ran on."""
+
+    def __init__(self, llm: Any, counts: Counts) -> None:
+        self.counts = counts
+        self._llm = llm
+        self._asked = 0
+
+    @classmethod
+    async def start(
+        cls, model: LanguageModel, window: int, slots: int, rows: int, arguments: Mapping[str, Any]
+    ) -> "VllmProcess":
+        """Raises ``Unavailable``, ``Mismatch`` and ``InvalidInput`` as ``VllmEngine`` says."""
+        require_tested(installed_release())
+        require_allowed(arguments)
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # this process has threads
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        given = {
+            "model": str(locate(model.checkpoint).directory),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "max_model_len": window,
+            "max_num_seqs": slots,
+            "skip_tokenizer_init": True,
+            "max_logprobs": MOST_LOGPROBS,
+            "worker_extension_cls": "serving.engine.vllm.worker.SteeringExtension",
+            "additional_config": {KEY: {"rows": rows, "d_model": model.d_model}},  # part of the compile cache's key
+            **_cache_size(model, window, slots, arguments),
+            **arguments,
+        }
+        counts = Counts()
+        try:
+            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**given), stat_loggers=[_counting(counts)])
+        except Exception as error:
+            raise Unavailable(
+                f"vLLM did not start ({type(error).__name__}: {_first_line(error)}); its log says more"
+            ) from error
+        return cls(llm, counts)
+
+    @property
+    def failed(self) -> bool:
+        return self._llm is None or bool(self._llm.errored)
+
+    async def warm_up(self) -> None:
+        """Run one token, so that what vLLM cannot run is known before there are requests. Raises ``Unavailable``."""
+        from vllm import SamplingParams
+
+        try:
+            async for _ in self.generate([0], SamplingParams(max_tokens=1, detokenize=False), salt="warm-up"):
+                pass
+        except Exception as error:
+            raise Unavailable(
+                f"vLLM started and cannot run this model ({_first_line(error)}); its log says more"
+            ) from error
+        self.counts.prompt_tokens = self.counts.generated_tokens = self.counts.steps = 0
+
+    async def stop(self) -> None:
+        """End vLLM's processes; first the task that would take their end for a failure."""
+        llm, self._llm = self._llm, None
+        if llm.output_handler is not None:
+            llm.output_handler.cancel()
+            await asyncio.gather(llm.output_handler, return_exceptions=True)
+        await asyncio.to_thread(llm.shutdown)
+        del llm
+        gc.collect()  # it refers to itself, and what it does when it is deleted must not come after Python's own end
+
+    async def facts(self) -> list[dict[str, Any]]:
+        """What each worker hooked into."""
+        found: list[dict[str, Any]] = await self._llm.collective_rpc("steering_facts")
+        return found
+
+    async def put(self, vectors: Sequence[tuple[int, LiveVector]]) -> None:
+        """Set rows of every worker's matrices, before any request that comes later."""
+        rows = [row for row, _ in vectors]
+        layers = [one.layer for _, one in vectors]
+        directions = np.stack([one.vector.offset(1.0) for _, one in vectors]).astype("<f4")
+        await self._llm.collective_rpc("steering_put", args=(rows, layers, directions.tobytes()))
+
+    def asked(self, request: GenerationRequest, room: int, ends: Collection[int], carried: Mapping[str, Any]) -> Any:
+        """The request in vLLM's terms."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = request.sampling
+        if (sampling.top_logprobs or 0) > MOST_LOGPROBS:
+            raise InvalidInput(f"top_logprobs is {sampling.top_logprobs} and may be {MOST_LOGPROBS} with vLLM")
+        return SamplingParams(
+            max_tokens=room,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=None if sampling.seed is None else sampling.seed % 2**63,
+            logprobs=sampling.top_logprobs,
+            ignore_eos=True,  # the ends are those of the model, which are given
+            stop_token_ids=[] if sampling.ignore_eos else sorted(ends),
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args={KEY: dict(carried)} if carried else None,
+        )
+
+    async def generate(
+        self, prompt: Sequence[int], asked: Any, salt: str
+    ) -> AsyncGenerator[tuple[int, Logprobs], None]:
+        """The tokens as they are drawn. Closing the iterator ends the request."""
+        self._asked += 1
+        given: dict[str, Any] = {"prompt_token_ids": list(prompt)}
+        if salt:
+            given["cache_salt"] = salt
+        outputs = self._llm.generate(given, asked, f"trusttrace-{self._asked}")
+        try:
+            async for output in outputs:
+                (choice,) = output.outputs
+                if choice.finish_reason == "error":
+                    raise EngineStopped("vLLM ended the request with an error; its log says more")
+                for place, token in enumerate(choice.token_ids):
+                    yield int(token), _logprobs(choice.logprobs, place, token, asked.logprobs)
+        finally:
+            await outputs.aclose()
+
+    async def hidden_states(
+        self, tokens: Sequence[int], layers: Sequence[int], d_model: int, key: str
+    ) -> dict[int, Float32[np.ndarray, "tokens d_model"]]:
+        """The unsteered residual stream of one sequence, read by the workers; nothing of it is taken from a cache."""
+        from vllm import SamplingParams
+
+        carried = {KEY: {"read": key, "layers": list(layers)}}
+        asked = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, extra_args=carried)
+        async for _ in self.generate(tokens, asked, salt=key):
+            pass
+        found: dict[int, Float32[np.ndarray, "tokens d_model"]] = {}
+        for held in await self._llm.collective_rpc("steering_take", args=(key,)):
+            for layer, content in held.items():
+                found[int(layer)] = np.frombuffer(content, "<f4").reshape(-1, d_model)[: len(tokens)]
+        if set(found) != set(layers) or any(len(states) != len(tokens) for states in found.values()):
+            raise EngineStopped("vLLM's workers read no hidden states; run it with enforce_eager")
+        return found
+
+
+def require_allowed(arguments: Mapping[str, Any]) -> None:
+    """Raise ``InvalidInput`` for arguments of vLLM that this engine sets, or cannot steer under."""
+    for names, reason in ((OURS, "is set by this engine"), (UNSUPPORTED, "cannot be combined with steering here")):
+        refused = sorted(names & set(arguments))
+        if refused:
+            raise InvalidInput(f"{refused[0]} among the arguments for vLLM {reason}; leave it out")
+
+
+def _cache_size(model: LanguageModel, window: int, slots: int, arguments: Mapping[str, Any]) -> dict[str, int]:
+    """On a CPU, memory for every slot's window, up to a bound; nothing where the arguments say how much."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu() or {"kv_cache_memory_bytes", "gpu_memory_utilization"} & set(arguments):
+        return {}
+    config = model.network.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token = 2 * model.n_layers * heads * width * model.dtype.itemsize
+    # A block more a slot, since blocks are given out whole.
+    return {"kv_cache_memory_bytes": max(2**26, min(CPU_CACHE_BYTES, slots * (window + 128) * token))}
+
+
+def _logprobs(given: Any, place: int, token: int, top: int | None) -> Logprobs:
+    if top is None or not given:
+        return None
+    at = given[place]
+    ranked = sorted((one.rank, other, one.logprob) for other, one in at.items() if one.rank <= top)
+    return float(at[token].logprob), [(int(other), float(value)) for _, other, value in ranked[:top]]
+
+
+def _counting(counts: Counts) -> Any:
+    """What vLLM calls after every step."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class Counting(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def record(self, _scheduler_stats: Any, iteration_stats: Any, *_: object, **__: object) -> None:
+            if iteration_stats is not None:
+                counts.prompt_tokens += iteration_stats.num_prompt_tokens
+                counts.generated_tokens += iteration_stats.num_generation_tokens
+                counts.steps += iteration_stats.num_generation_tokens > 0
+
+        def log_engine_initialized(self) -> None: ...
+
+    return Counting
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "no message")

@@ -1,0 +1,121 @@
+"""How a steering plan travels to vLLM's workers: rows of one directions matrix, and coefficients on them.
+
+Workers hold one matrix ``B[layer]`` of ``[rows, d_model]`` for every layer, each row the direction of one version of a
+vector. A bank that is swapped in takes rows beside those of the banks that running requests keep, so that any mixture
+of banks shares a step. Nothing here needs vLLM.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from registry.errors import InvalidInput
+from serving.engine.base import Operation
+from serving.steering.bank import PHASES, LiveVector, SteeringPlan
+
+KEY = "trusttrace"
+"""Of what a request carries in vLLM's ``extra_args``."""
+
+OPERATIONS: frozenset[Operation] = frozenset({"add"})
+
+
+def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
+    """What vLLM's cache of keys and values is keyed by, beside the tokens; nothing where nothing is steered.
+
+    vLLM caches answers too, so the length of the prompt counts where phases are steered differently: what was an answer
+    in one turn is prompt in the next.
+    """
+    alike = np.array_equal(plan.prompt, plan.last_prompt) and np.array_equal(plan.prompt, plan.generation)
+    return plan.fingerprint if alike or not plan.fingerprint else f"{plan.fingerprint}-{prompt_length}"
+
+
+def used(plan: SteeringPlan) -> tuple[int, ...]:
+    """The rows of the plan's bank that have any coefficient."""
+    return tuple(np.flatnonzero((plan.prompt != 0) | (plan.last_prompt != 0) | (plan.generation != 0)).tolist())
+
+
+class DirectionRows:
+    """Which vector has which row of the workers' matrices. Belongs to one thread.
+
+    A version of a vector never changes, so its reference and layer name it for good.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._row: dict[tuple[str, int], int] = {}
+        self._users = np.zeros(rows, np.int64)
+
+    def require_room(self, plan: SteeringPlan) -> None:
+        """Raise ``InvalidInput`` for a plan of more vectors than there are rows."""
+        if len(used(plan)) > self.rows:
+            raise InvalidInput(
+                f"the request steers by {len(used(plan))} vectors and the engine has rows for {self.rows}; name fewer"
+            )
+
+    def take(self, plan: SteeringPlan) -> tuple[list[int], list[tuple[int, LiveVector]]] | None:
+        """The rows of the vectors that a plan uses, and which of them workers have yet to be told.
+
+        ``None`` while too few rows are free. Each ``take`` needs a ``give_back``.
+        """
+        wanted = [plan.bank.vectors[place] for place in used(plan)]
+        missing = [one for one in wanted if _name(one) not in self._row]
+        kept = {self._row[name] for one in wanted if (name := _name(one)) in self._row}
+        free = [row for row in range(self.rows) if not self._users[row] and row not in kept]
+        free.sort(key=lambda row: row in self._row.values())  # rows that hold nothing, before what may be used again
+        if len(free) < len(missing):
+            return None
+        told = list(zip(free, missing, strict=False))
+        for row, one in told:
+            self._row = {name: held for name, held in self._row.items() if held != row} | {_name(one): row}
+        rows = [self._row[_name(one)] for one in wanted]
+        self._users[rows] += 1
+        return rows, told
+
+    def give_back(self, rows: Sequence[int]) -> None:
+        """A request that took these rows has ended; their directions stay until a row is needed."""
+        self._users[list(rows)] -= 1
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """What these rows hold is not known: whoever wants their vectors takes them anew."""
+        gone = set(rows)
+        self._row = {name: held for name, held in self._row.items() if held not in gone}
+
+
+def _name(live: LiveVector) -> tuple[str, int]:
+    return live.reference, live.layer
+
+
+def encoded(plan: SteeringPlan, rows: Sequence[int]) -> dict[str, Any]:
+    """What a request carries: the rows it uses, and for every phase a coefficient on each of them."""
+    places = list(used(plan))
+    return {"rows": list(rows), "coefficients": [getattr(plan, phase)[places].tolist() for phase in PHASES]}
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """One request as a worker sees it."""
+
+    prompt_length: int
+    coefficients: Float32[np.ndarray, "phases rows"]
+
+    @classmethod
+    def decoded(cls, carried: Mapping[str, Any], prompt_length: int, rows: int) -> "RequestRows":
+        coefficients = np.zeros((len(PHASES), rows), np.float32)
+        coefficients[:, carried["rows"]] = carried["coefficients"]
+        return cls(prompt_length, coefficients)
+
+    def at(self, positions: Int64[np.ndarray, " tokens"]) -> Float32[np.ndarray, "tokens rows"]:
+        """The coefficients of tokens by their place in the sequence, which a step can begin at any point of."""
+        last = self.prompt_length - 1
+        return self.coefficients[np.where(positions < last, 0, np.where(positions == last, 1, 2))]
+
+
+def spans(computed: Sequence[int], scheduled: Sequence[int]) -> Iterator[tuple[slice, Int64[np.ndarray, " tokens"]]]:
+    """For each request of a step, where its tokens lie in the batch and where in its own sequence."""
+    begin = 0
+    for done, count in zip(computed, scheduled, strict=True):
+        yield slice(begin, begin + int(count)), np.arange(done, done + count, dtype=np.int64)
+        begin += int(count)

@@ -1,0 +1,72 @@
+"""What a worker of vLLM knows of the requests, and what each token of the step that it runs is steered by."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from serving.engine.vllm.rows import KEY, RequestRows, spans
+
+
+class Step:
+    """What this worker knows of requests, and what the tokens of the step that runs are steered by."""
+
+    def __init__(self, tokens: int, rows: int, device: torch.device) -> None:
+        self.coefficients = torch.zeros(tokens, rows, device=device)
+        """One row a token. It keeps its place in memory."""
+        self.layers: set[int] = set()
+        """Those that steer any token of the step."""
+        self.readings: list[tuple[slice, str, frozenset[int]]] = []
+        """Which tokens of the step are read, for whom, and at which layers."""
+        self.layer_of = np.full(rows, -1)
+        """The layer of the vector in each row."""
+        self._requests: dict[str, RequestRows] = {}
+        self._reading: dict[str, tuple[str, frozenset[int]]] = {}
+        self._read: dict[str, dict[int, list[Tensor]]] = {}
+        self._filled = 0
+
+    def admit(self, scheduler_output: Any) -> None:
+        """Learn of requests that begin or begin again, and forget those that have ended."""
+        for request in scheduler_output.finished_req_ids:
+            self._requests.pop(request, None)
+            self._reading.pop(request, None)
+        for new in scheduler_output.scheduled_new_reqs:
+            carried = (getattr(new.sampling_params, "extra_args", None) or {}).get(KEY)
+            if carried and "rows" in carried:
+                count = len(new.prompt_token_ids)
+                self._requests[new.req_id] = RequestRows.decoded(carried, count, len(self.layer_of))
+            if carried and "read" in carried:
+                self._reading[new.req_id] = (carried["read"], frozenset(carried["layers"]))
+
+    @property
+    def reads(self) -> bool:
+        """Whether any request is there to be read."""
+        return bool(self._reading)
+
+    def keep(self, key: str, layer: int, states: Tensor) -> None:
+        self._read.setdefault(key, {}).setdefault(layer, []).append(states.float().cpu())
+
+    def taken(self, key: str) -> dict[int, Tensor]:
+        """What was kept under ``key``, ``[tokens, d_model]`` by layer; it is forgotten here."""
+        return {layer: torch.cat(parts) for layer, parts in self._read.pop(key, {}).items()}
+
+    def fill(self, requests: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]) -> None:
+        """Set the coefficients of every token of a step, whose requests are in this order in the batch."""
+        self.readings, self.layers = [], set()
+        count = int(sum(scheduled))
+        rows: Float32[np.ndarray, "tokens rows"] | None = None
+        for request, (span, positions) in zip(requests, spans(computed, scheduled), strict=True):
+            if request in self._reading:
+                self.readings.append((span, *self._reading[request]))
+            if request in self._requests:
+                if rows is None:
+                    rows = np.zeros((count, self.coefficients.shape[1]), np.float32)
+                rows[span] = self._requests[request].at(positions)
+        if rows is not None:
+            self.layers = set(self.layer_of[rows.any(axis=0)].tolist())
+            self.coefficients[:count].copy_(torch.from_numpy(rows))
+        self.coefficients[0 if rows is None else count : self._filled].zero_()
+        self._filled = 0 if rows is None else count

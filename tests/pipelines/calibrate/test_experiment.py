@@ -1,0 +1,115 @@
+"""Calibration as a user runs it, on a tiny series and a real tracking store."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from pipelines.calibrate.__main__ import main
+from pipelines.cli.command import run_command
+from pipelines.probe.__main__ import main as probe
+from registry.store import VectorStore
+from tests.small_statements import write_statements
+
+
+@pytest.fixture
+def arguments(series_directory, tmp_path, tracking, cache):
+    data = f"toxicity={write_statements(tmp_path)}"
+    return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--seeds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short_prose(monkeypatch):
+    """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
+    sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
+    for place in ("calibrating", "contending"):
+        monkeypatch.setattr(f"pipelines.{place}.held_out_sentences", lambda: sentences * 50)
+
+
+def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
+    assert run_command(main, [*arguments, "--layers", "1,2"]) == 0
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    calibration = champion.calibration
+    assert calibration is not None
+    assert champion.layer in (1, 2)
+    assert champion.checkpoint_step == 100
+    assert champion.tags["champion_because"].startswith("calibrated: ")
+    assert calibration.low <= 0 <= calibration.high
+    assert {point.strength for point in calibration.points} >= {-1.0, 0.0, 0.5}
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.run_id == calibration.run_id
+    assert run.data.metrics["toxicity/layer"] == champion.layer
+    client = mlflow.MlflowClient()
+    table = pd.read_csv(client.download_artifacts(run.info.run_id, "calibration.csv"))
+    assert set(table["layer"]) == {1, 2}
+    assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "random"}
+    figures = [Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")]
+    assert figures == ["toxicity_calibration.png"]
+    assert champion.uri in capsys.readouterr().out
+
+
+def test_calibrated_again_it_is_the_same_version_with_the_same_curve(arguments):
+    run_command(main, [*arguments, "--layers", "2"])
+    first = VectorStore().resolve("steer.mini.toxicity@champion")
+    run_command(main, [*arguments, "--layers", "2"])
+    second = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert second.version == first.version
+    assert second.calibration.points == first.calibration.points
+    assert second.calibration.run_id != first.calibration.run_id
+
+
+def test_a_later_probe_leaves_a_calibrated_champion_where_it_is(arguments, capsys):
+    run_command(main, [*arguments, "--layers", "2"])
+    calibrated = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert run_command(probe, [*arguments, "--checkpoints", "0"]) == 0
+    assert VectorStore().resolve("steer.mini.toxicity@champion") == calibrated
+    assert f"{calibrated.uri} is calibrated and stays champion" in capsys.readouterr().out
+
+
+def test_only_the_layers_tried_are_probed_unless_a_whole_sweep_was_made(arguments, cache):
+    run_command(main, [*arguments, "--layers", "2"])
+    (unit,) = (cache / "probe").glob("*.safetensors")
+    assert len(load_file(unit)["direction"]) == 1
+    run_command(probe, [*arguments, "--checkpoints", "last"])
+    (probed,) = [one for one in VectorStore().list("mini", "toxicity") if one.calibration is None]
+    run_command(main, [*arguments, "--layers", str(probed.layer)])
+    assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
+
+
+def test_the_champion_may_be_of_any_method_and_any_registered_vector(arguments, capsys):
+    run_command(main, [*arguments, "--layers", "1,2", "--methods", "mass-mean,logistic"])
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
+    assert set(table[table["split"] == "validation"]["direction"]) == {"mass-mean", "logistic"}
+    assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "logistic", "random"}
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    tried = table[(table["split"] == "validation") & table["strength"].isin([2, 4]) & (table["perplexity_high"] <= 1.1)]
+    best = tried.loc[tried["shift"].idxmax()]
+    assert (champion.tags["method"], champion.layer) == (best["direction"], best["layer"])
+    assert "Not chosen on validation" in capsys.readouterr().out
+    reference = f"steer.mini.toxicity/{champion.version}"
+    assert run_command(main, [*arguments, "--methods", "none", "--vectors", reference]) == 0
+    again = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert again.version == champion.version
+    assert again.calibration.points == champion.calibration.points
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--layers", "3"], "layer 3 does not exist: mini has 3 layers, 0 to 2"),
+        (["--layers", "deep"], "layers 'deep' is neither 'auto' nor numbers"),
+        (["--checkpoint", "all"], "checkpoint 'all' selects 3 trained checkpoints"),
+        (["--checkpoint", "init"], "selects 0 trained checkpoints"),
+        (["--checkpoint", "50"], "50"),
+        (["--methods", "none"], "nothing is to be calibrated for toxicity"),
+        (["--vectors", "steer.other.toxicity/1"], "is no vector of mini for toxicity; make one"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, capsys):
+    assert run_command(main, [*arguments, *more]) == 2
+    assert sentence in capsys.readouterr().err
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.status == "FAILED"

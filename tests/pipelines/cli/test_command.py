@@ -1,0 +1,67 @@
+import errno
+import os
+import signal
+import sqlite3
+
+import pytest
+
+from pipelines.cli.command import run_command
+from registry.errors import InvalidInput, Unavailable
+
+
+def raising(error):
+    def command(_arguments):
+        raise error
+
+    return command
+
+
+def test_success_is_zero_and_what_the_user_can_mend_is_two_and_a_sentence(capsys):
+    assert run_command(lambda _: None) == 0
+    assert run_command(raising(InvalidInput("the file is empty"))) == 2
+    assert capsys.readouterr().err == "error: the file is empty\n"
+
+
+def test_a_full_disk_says_that_nothing_finished_is_lost(capsys):
+    assert run_command(raising(OSError(errno.ENOSPC, "No space left on device", "/data/x"))) == 2
+    error = capsys.readouterr().err
+    assert "/data/x" in error
+    assert "finished units are kept" in error
+
+
+def test_what_nobody_expected_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()))
+    with pytest.raises(PermissionError):
+        run_command(raising(PermissionError(errno.EACCES, "denied")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_or_a_request_to_end_is_130_and_says_how_to_go_on(number, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    # A shell that starts the tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_command(lambda _: os.kill(os.getpid(), number)) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def safetensors_on_a_full_disk(_):
+    from safetensors import SafetensorError
+
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def tracking_store_on_a_full_disk(_):
+    try:
+        raise sqlite3.OperationalError("database or disk is full")
+    except sqlite3.OperationalError as error:
+        raise Unavailable("MLflow does not answer") from error
+
+
+@pytest.mark.parametrize("command", [safetensors_on_a_full_disk, tracking_store_on_a_full_disk])
+def test_a_full_disk_is_known_whoever_meets_it(command, capsys):
+    assert run_command(command) == 2
+    assert "error: the disk is full (while writing); free some space" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+import io
+import sys
+import time
+
+from pipelines.cli.progress import progress_bar
+
+
+def test_in_a_log_thousands_of_updates_are_two_lines(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress_bar(5000, "probing", "statement") as bar:
+        for step in range(5000):
+            bar.set_postfix_str(f"toxicity, {step}", refresh=False)
+            bar.update(1)
+    first, last = log.getvalue().splitlines()
+    assert first.startswith("probing: 0% 0/5000")
+    assert last.startswith("probing: 100% 5000/5000")
+    assert "toxicity, 4999" in last
+    assert "\r" not in log.getvalue()
+
+
+def test_in_a_log_a_line_is_written_whenever_its_time_has_come(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr("pipelines.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
+    with progress_bar(3, "probing", "statement") as bar:
+        for _ in range(3):
+            bar.update(1)
+    assert [line.split()[1] for line in log.getvalue().splitlines()[:4]] == ["0%", "33%", "67%", "100%"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_one_line_is_redrawn_until_it_is_full(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_bar(3, "probing", "statement") as bar:
+        for _ in range(3):
+            time.sleep(0.11)
+            bar.update(1)
+    drawn = terminal.getvalue().split("\r")
+    assert len(drawn) > 4
+    assert "100%|" in drawn[-1] and "3/3" in drawn[-1]
+    assert all("\n" not in line for line in drawn[:-1])

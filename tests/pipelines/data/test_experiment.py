@@ -1,0 +1,54 @@
+from functools import partial
+
+import pytest
+
+from pipelines.cli.command import run_command
+from pipelines.data.__main__ import main
+
+data = partial(run_command, main)
+
+
+def test_a_report_is_printed_for_each_dimension_and_then_the_next_command(tmp_path, capsys):
+    lines = [f"word{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(60)]
+    (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *lines]))
+    assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 0
+    printed = capsys.readouterr().out
+    assert "## toxicity · file:toxicity.csv" in printed
+    assert "60 statements, 30 trustworthy (50.0%), in 60 groups" in printed
+    assert "! warning: accuracy 1.000 [1.000, 1.000] from the last word alone" in printed
+    assert f"-e probe --env-manager local -P data={tmp_path} -P dimensions=toxicity" in printed
+
+
+def test_what_no_probe_could_use_is_reported_and_refused(tmp_path, capsys):
+    (tmp_path / "toxicity.csv").write_text("statement,label\n" + "".join(f"word {row},1\n" for row in range(9)))
+    assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 2
+    printed = capsys.readouterr()
+    assert "✗ refused: all 9 statements have one label" in printed.out
+    assert printed.err == "error: file:toxicity.csv: all 9 statements have one label; a probe needs both\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dimensions", "toxicty"], "unknown dimension 'toxicty'; did you mean 'toxicity'"),
+        (["--data", "pakaged", "--dimensions", "toxicity"], "did you mean 'packaged'"),
+        (["--limit", "-5", "--dimensions", "toxicity"], "limit is -5; give a number of statements, or 0 for all"),
+    ],
+)
+def test_a_mistake_is_met_with_what_would_be_right(arguments, words, capsys):
+    assert data(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_run_names_its_statements_by_their_digest(tmp_path, tracking):
+    import mlflow
+
+    from pipelines.statements.sources import load_statements
+    from registry.dimensions import TOXICITY
+
+    lines = [f"word{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(60)]
+    (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *lines]))
+    assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 0
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    (found,) = run.inputs.dataset_inputs
+    assert found.dataset.digest == load_statements(TOXICITY, str(tmp_path)).digest[:32]

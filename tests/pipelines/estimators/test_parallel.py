@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from pipelines.estimators.parallel import side_by_side
+
+
+def test_results_come_in_the_order_of_their_pieces_and_threads_are_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen = side_by_side(lambda piece: (piece, torch.get_num_threads()), range(20))
+        assert seen == tuple((piece, 1) for piece in range(20))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_result_does_not_depend_on_the_number_of_cores(rng):
+    matrices = [torch.tensor(rng.normal(size=(300, 200))) for _ in range(6)]
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            results.append(side_by_side(lambda matrix: torch.linalg.eigvalsh(matrix.T @ matrix), matrices))
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(results[0], results[2], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_goes_wrong_in_a_piece_is_raised():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda piece: 1 / piece, [1, 0, 2])
+    assert torch.get_num_threads() == before

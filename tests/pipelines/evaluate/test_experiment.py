@@ -1,0 +1,221 @@
+"""Evaluation as a user runs it, on a tiny series, a real registry and a real tracking store."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoModelForCausalLM
+
+from pipelines.calibrate.__main__ import main as calibrate
+from pipelines.calibrate.splits import calibration_test
+from pipelines.cli.command import run_command
+from pipelines.evaluate.__main__ import main
+from pipelines.evaluate.conditions import Condition, matched_strength, random_vectors, strength_of
+from pipelines.evaluate.suite import measure_tasks, request_for
+from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.protocol import ProbeSettings
+from registry.calibration import Calibration, CalibrationPoint
+from registry.errors import InvalidInput
+from registry.packages import cache_root
+from serving.steering.bank import SteeringBank, unsteered
+from tests.pipelines.evaluate.endpoint import endpoint
+from tests.serving.engine.small_models import live_vector, naive_tokens, small_llama
+from tests.small_statements import write_statements
+
+METRICS = {
+    "preference", "pairs margin", "pairs accuracy", "toxic continuations", "toxicity of continuations",
+    "PIQA accuracy", "PIQA mass",
+    "OpenBookQA accuracy", "OpenBookQA mass", "perplexity", "distinct-1", "distinct-2", "repetition",
+    "judged trustworthy", "judge parse failures",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def packages():
+    """The archives that this machine has fetched, so that a test's own cache need not fetch them again."""
+    return cache_root() / "packages"
+
+
+@pytest.fixture
+def series(series_directory, tmp_path):
+    """The tiny series with a context long enough for packaged questions."""
+    for step in (10, 100):
+        source = AutoModelForCausalLM.from_pretrained(series_directory / f"step_{step:06d}")
+        source.config.max_position_embeddings = 512
+        directory = tmp_path / "mini" / f"step_{step:06d}"
+        source.save_pretrained(directory)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (directory / name).write_bytes((series_directory / "step_000100" / name).read_bytes())
+    return tmp_path / "mini"
+
+
+@pytest.fixture
+def arguments(series, tmp_path, tracking, cache, packages, monkeypatch):
+    cache.mkdir()
+    (cache / "packages").symlink_to(packages)
+    sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
+    monkeypatch.setattr("pipelines.calibrate.experiment.held_out_sentences", lambda: sentences * 50)
+    return [
+        "--model",
+        str(series),
+        "--data",
+        f"toxicity={write_statements(tmp_path, openings=60)}",
+        "--dimensions",
+        "toxicity",
+    ]
+
+
+def evaluate(arguments, *more):
+    return run_command(main, [*arguments, "--items", "4", "--prompts", "3", "--random", "2", *more])
+
+
+def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, series, capsys):
+    assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
+    further = ["--finetuned", str(series / "step_000100"), "--vectors", "steer.mini.toxicity/1", "--trace", "all"]
+    with endpoint() as address:
+        assert evaluate(arguments, *further, "--judge", address) == 0
+    run = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
+    client = mlflow.MlflowClient()
+    table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"), keep_default_na=False)
+    assert set(table["kind"]) == {"base", "vector", "reversed", "random", "prompt", "chosen", "fine-tuned"}
+    assert set(table[table["kind"] == "vector"]["metric"]) == METRICS
+    assert set(table[table["kind"] == "random"]["metric"]) == {
+        "preference",
+        "pairs margin",
+        "pairs accuracy",
+        "perplexity",
+    }
+    base = table[table["kind"] == "base"]
+    assert (base["difference"].astype(float) == 0).all()
+    assert (table["low"].astype(float) <= table["value"].astype(float) + 1e-9).all()
+    headline = table[table["metric"] == "preference"].set_index("kind")
+    assert headline.loc["chosen", "difference"] == pytest.approx(headline.loc["vector", "difference"])
+    assert headline.loc["fine-tuned", "difference"] == 0  # the same weights
+    assert float(headline.loc["reversed", "strength"]) == -float(headline.loc["vector", "strength"])
+    assert run.data.metrics["toxicity/preference"] == pytest.approx(headline.loc["vector", "difference"])
+    entanglement = pd.read_csv(client.download_artifacts(run.info.run_id, "entanglement.csv"))
+    assert entanglement[["steered", "scored"]].values.tolist() == [["toxicity", "toxicity"]]
+    figures = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")}
+    assert figures == {"cost.png", "effects.png", "entanglement.png", "tracing.png"}
+    traced = pd.read_csv(client.download_artifacts(run.info.run_id, "tracing.csv")).set_index("step")
+    assert traced.index.tolist() == [10, 100]
+    # The champion is the direction of the checkpoint that it was calibrated on.
+    assert traced.loc[100, "effect"] == pytest.approx(headline.loc["vector", "difference"], abs=1e-5)
+    assert list(pd.read_csv(client.download_artifacts(run.info.run_id, "correlation.csv"))["r"]) == []
+    printed = capsys.readouterr().out
+    assert "p (Holm)" in printed
+    assert "held-out labelled texts" in printed
+
+
+def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(arguments, capsys):
+    assert evaluate(arguments) == 2
+    assert "calibrate first: mlflow run . -e calibrate -P model=mini" in capsys.readouterr().err
+    run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"])
+    assert evaluate(arguments, "--dimensions", "privacy", "--vectors", "steer.mini.toxicity/1") == 2
+    assert "steer.mini.toxicity/1 steers toxicity, which is not among privacy; add it" in capsys.readouterr().err
+    assert evaluate(arguments, "--limit", "60") == 2
+    assert "was fitted on another draw of" in capsys.readouterr().err
+
+
+def test_what_is_scored_is_the_half_that_calibration_kept_back(rng):
+    n = 400
+    texts = tuple(f"statement {number}" for number in range(n))
+    given = LabelledStatements("toxicity", texts, np.arange(n) % 2 == 0, np.arange(n) // 2, "test")
+    kept = calibration_test(given, ProbeSettings())
+    assert len(kept.texts) == n // 10
+    other = calibration_test(given, ProbeSettings(seeds=1))
+    assert kept.texts == other.texts
+
+
+def calibrated(recommended, points=()):
+    return Calibration(-2.0, 4.0, recommended, 1.34, tuple(points), 50, "digest", "run")
+
+
+def test_the_strength_is_the_recommended_one_or_the_largest_cheap_one():
+    points = [CalibrationPoint(one, ratio, 0, -1, 1) for one, ratio in ((1.0, 1.0), (2.0, 1.05), (4.0, 1.3), (-2, 1.0))]
+    assert strength_of(calibrated(1.5, points), "v") == 1.5
+    assert strength_of(calibrated(0.0, points), "v") == 2.0
+    assert strength_of(calibrated(0.0), "v") == 1.0
+    with pytest.raises(InvalidInput, match="v is not calibrated"):
+        strength_of(None, "v")
+
+
+def test_controls_move_as_far_as_the_champion():
+    champion = live_vector(scale=3.0)
+    found = list(random_vectors(champion, 3, seed=0))
+    assert len({one.reference for one in found}) == 3
+    for one in found:
+        length = np.linalg.norm(one.vector.offset(matched_strength(one, champion, 2.0)))
+        assert length == pytest.approx(6.0, rel=1e-4)
+        assert one.layer == champion.layer
+    other = live_vector(seed=5, scale=0.5)
+    assert np.linalg.norm(other.vector.offset(matched_strength(other, champion, 2.0))) == pytest.approx(6.0, rel=1e-4)
+    assert matched_strength(champion, champion, 2.0) == 2.0
+
+
+def words_model():
+    model = small_llama()
+    model.tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
+    return model
+
+
+def test_likelihoods_and_continuations_are_steered_by_the_same_vector():
+    model = words_model()
+    condition = Condition("vector", "toxicity", live_vector(scale=3.0), 2.0)
+    readings = []
+
+    def keep(reading: Reading):
+        readings.append(reading)
+        return ()
+
+    task = Task("kept", "toxicity", keep, texts=("w1 w2 w3", "w4 w5"), prompts=("w7 w8",), tokens=6)
+    measure_tasks(model, [task], offsets=condition.offsets(), plan=condition.plan(model))
+    measure_tasks(model, [task])
+    measure_tasks(model, [task], prefix="w9 w10")
+    steered, plain, prefixed = readings
+    expected = naive_tokens(model, _request(model, condition.plan(model)))
+    assert steered.continuations[0].strip() == model.tokenizer.decode(expected)
+    assert steered.continuations != plain.continuations
+    assert not np.allclose(steered.log_probabilities, plain.log_probabilities)
+    # After a prefix it is the conditional log-probability, by the chain rule.
+    with torch.inference_mode():
+        logits = model.network(torch.tensor([[9, 10, 4, 5]])).logits[0].log_softmax(-1)
+    assert prefixed.log_probabilities[1] == pytest.approx(float(logits[1, 4] + logits[2, 5]), rel=1e-4)
+    assert prefixed.tokens.tolist() == [3, 2]
+    assert plain.tokens.tolist() == [2, 1]
+
+
+def _request(model, plan):
+    from serving.engine.base import GenerationRequest, Sampling
+
+    return GenerationRequest((7, 8), Sampling(6, temperature=0.0), plan)
+
+
+def test_questions_are_put_in_the_chat_template_where_there_is_one():
+    model = words_model()
+    task = Task("asked", "reliability", lambda _: (), prompts=("w5 w6",), asks=True)
+    assert _prompt(model, task) == (5, 6)
+    model.tokenizer.chat_template = "{% for turn in messages %}w1 {{ turn.content }} w2{% endfor %}"
+    assert _prompt(model, task) == (1, 5, 6, 2)
+    assert _prompt(model, task, prefix="w9") == (1, 9, 5, 6, 2)
+    assert _prompt(model, Task("other", "reliability", lambda _: (), prompts=("w5 w6",))) == (5, 6)
+
+
+def _prompt(model, task, prefix=""):
+    bank = SteeringBank("small", model.d_model)
+    return request_for(model, task.prompts[0], task, unsteered(bank), prefix).prompt_tokens
+
+
+def test_more_prompts_than_the_engine_has_places_are_all_answered():
+    model = words_model()
+    kept = []
+    prompts = tuple(f"w{number}" for number in range(90))
+    task = Task("many", "toxicity", lambda reading: kept.append(reading) or (), prompts=prompts, tokens=2)
+    measure_tasks(model, [task])
+    assert len(kept[0].continuations) == 90
+    assert all(len(one.split()) == 2 for one in kept[0].continuations)

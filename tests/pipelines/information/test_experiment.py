@@ -1,0 +1,126 @@
+"""The information job as a user runs it, on a tiny series and a real tracking store."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from pipelines.cli.command import run_command
+from pipelines.information import experiment
+from pipelines.information.__main__ import main
+from registry.checkpoints import Checkpoint
+from tests.small_statements import write_two_dimensions
+
+TABLES = {"information.csv", "bandwidths.csv", "phases.csv", "dynamics.csv", "transfer.csv"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_two_dimensions(tmp_path / "data", openings=30)
+
+
+@pytest.fixture
+def arguments(series_directory, data, tracking, cache):
+    return ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity"]
+
+
+def runs(condition=""):
+    (experiment,) = [one for one in mlflow.search_experiments() if one.name == "trusttrace"]
+    return mlflow.MlflowClient().search_runs([experiment.experiment_id], condition)
+
+
+def parents():
+    return [run for run in runs() if "mlflow.parentRunId" not in run.data.tags]
+
+
+def table(run, name="information.csv"):
+    return pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, name))
+
+
+def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
+    assert run_command(main, [*arguments, "--dimensions", "toxicity,privacy", "--warmup-steps", "50"]) == 0
+    (parent,) = parents()
+    assert parent.info.status == "FINISHED"
+    children = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 4 * 2
+    client = mlflow.MlflowClient()
+    for name in ("nhsic_xt", "nhsic_xt_fixed", "nhsic_ty", "v_information_bits", "effective_rank"):
+        curve = client.get_metric_history(parent.info.run_id, f"privacy/{name}")
+        assert sorted(point.step for point in curve) == [0, 10, 100]
+    profile = client.get_metric_history(children[0].info.run_id, "layer/nhsic_ty")
+    assert sorted(point.step for point in profile) == [0, 1, 2]
+    assert {one.path for one in client.list_artifacts(parent.info.run_id)} >= TABLES | {"figures"}
+    figures = {Path(one.path).stem for one in client.list_artifacts(parent.info.run_id, "figures")}
+    kinds = ("information_plane", "curves", "heat_maps", "transfer")
+    assert figures == {f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in kinds}
+    assert len(table(parent)) == 4 * 2 * 3 * 2
+    printed = capsys.readouterr().out
+    assert "phases are not looked for in 3 checkpoints of mini" in printed
+    assert "next: mlflow run . -e probe" in printed
+
+
+def test_the_papers_estimator_runs_from_end_to_end(arguments):
+    assert run_command(main, [*arguments, "--estimator", "paper"]) == 0
+    (parent,) = parents()
+    found = table(parent)
+    assert set(found["estimator"]) == {"paper"}
+    assert (found["n"] == 48).all()  # the first 80 % of 60
+    assert found["cka_xt"].isna().all()
+
+
+def test_a_single_checkpoint_is_measured_by_mean_and_exactly(arguments):
+    assert run_command(main, [*arguments, "--checkpoints", "last", "--pooling", "mean", "--landmarks", "0"]) == 0
+    (parent,) = parents()
+    found = table(parent)
+    assert set(found["step"]) == {-1, 100}
+    assert (found["landmarks"] == 60).all()
+    assert (found["captured"] > 0.999).all()
+    assert table(parent, "phases.csv").empty
+
+
+def test_interrupted_it_resumes_to_the_same_table(arguments, tmp_path, monkeypatch, capsys):
+    real, logged, arguments = experiment.InformationLog.add, [], [*arguments, "--checkpoints", "0,100"]
+
+    def interrupt_at_the_second(*given):
+        logged.append(real(*given))
+        if len(logged) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment.InformationLog, "add", interrupt_at_the_second)
+        assert run_command(main, arguments) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    assert run_command(main, arguments) == 0
+    monkeypatch.setenv("TRUSTTRACE_CACHE", str(tmp_path / "fresh"))
+    assert run_command(main, arguments) == 0
+    assert sorted(run.info.status for run in parents()) == ["FINISHED", "FINISHED", "KILLED"]
+    whole, resumed = (table(run) for run in parents() if run.info.status == "FINISHED")
+    pd.testing.assert_frame_equal(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--estimator", "mine"], "estimator 'mine' is not one of sound, paper"),
+        (["--landmarks", "1"], "landmarks is 1; give 0 for all statements"),
+        (["--warmup-steps", "soon"], "warmup_steps 'soon' is neither 'auto' nor a number of steps"),
+        (["--checkpoints", "init"], "selects no trained one"),
+        (["--dimensions", "toxcity"], "did you mean 'toxicity'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, changes, words, capsys):
+    assert run_command(main, [*arguments, *changes]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_the_warmup_of_a_series_is_known_where_pretraining_left_its_manifest(tmp_path):
+    here = Checkpoint("mini", str(tmp_path), "step_1", 1)
+    assert experiment.known_warmup(here) is None
+    (tmp_path / "series.json").write_text(json.dumps({"config": {"training": {"warmup_steps": 100}}}))
+    assert experiment.known_warmup(here) == 100
+    (tmp_path / "series.json").write_text("{}")
+    assert experiment.known_warmup(here) is None

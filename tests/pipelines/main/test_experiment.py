@@ -1,0 +1,77 @@
+"""The chain as a user runs it: real processes, a real tracking store, and stages that are skipped with reason."""
+
+import mlflow
+import pytest
+
+from pipelines.cli.command import run_command
+from pipelines.main.__main__ import _parser, main
+from pipelines.main.workflow import STAGES, arguments_for, chosen_stages, inputs_digest, stage_key
+from registry.dimensions import TOXICITY
+from registry.errors import UnknownName
+from tests.small_statements import write_statements
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_statements(tmp_path)
+
+
+def stage_runs(stage):
+    query = f"tags.`trusttrace.entry_point` = '{stage}'"
+    return mlflow.search_runs(search_all_experiments=True, filter_string=query, output_format="list")
+
+
+def test_stages_run_below_the_chain_once_and_failures_again(series_directory, data, tracking, cache, capfd):
+    given = ["--model", str(series_directory), "--data", f"toxicity={data}", "--dimensions", "toxicity"]
+    given += ["--stages", "report"]
+    assert run_command(main, given) == 2  # there is nothing to report yet
+    said = capfd.readouterr().err
+    assert "MLflow has no finished run of" in said
+    assert "the stage report ended with exit code 2, for the reason above" in said
+    assert {one.info.status for one in [*stage_runs("main"), *stage_runs("report")]} == {"FAILED"}
+    with mlflow.start_run(tags={"trusttrace.entry_point": "probe"}):
+        mlflow.log_param("model", str(series_directory))
+    assert run_command(main, given) == 0
+    (report, _), (chain, _) = stage_runs("report"), stage_runs("main")
+    assert report.info.status == chain.info.status == "FINISHED"
+    assert report.data.tags["mlflow.parentRunId"] == chain.info.run_id
+    assert report.data.params == {"model": str(series_directory), "output": "none"}
+    capfd.readouterr()
+    assert run_command(main, given) == 0
+    assert f"report: unchanged since run {report.info.run_id}, skipped" in capfd.readouterr().out
+    assert len(stage_runs("report")) == 2
+
+
+def test_what_a_stage_is_told_is_what_its_own_command_takes():
+    given = vars(_parser().parse_args(["--model", "smollm2", "--limit", "50", "--data", "hub"]))
+    assert arguments_for("pretrain", given) == []
+    evaluate = arguments_for("evaluate", given)
+    assert evaluate[evaluate.index("--limit") + 1] == "50"
+    assert "--checkpoints" not in evaluate
+    assert arguments_for("report", given) == ["--model", "smollm2", "--output", "none"]
+
+
+def test_stages_come_in_their_order_whatever_order_they_are_named_in():
+    assert chosen_stages("all", "tiny") == STAGES
+    assert "pretrain" not in chosen_stages("all", "smollm2")
+    assert chosen_stages("report, probe", "smollm2") == ("probe", "report")
+    with pytest.raises(UnknownName, match="unknown stage 'prob'; did you mean 'probe'"):
+        chosen_stages("prob", "tiny")
+
+
+def test_every_input_changes_the_key(series_directory, data):
+    given = {"data": f"toxicity={data}", "limit": 0}
+    known = inputs_digest(str(series_directory), [TOXICITY], given)
+    assert inputs_digest(str(series_directory), [TOXICITY], given) == known
+    assert inputs_digest(str(series_directory / "step_000010"), [TOXICITY], given) != known
+    assert inputs_digest(str(series_directory), [TOXICITY], {**given, "limit": 20}) != known
+    data.write_text(data.read_text().replace("kind", "good"))
+    assert inputs_digest(str(series_directory), [TOXICITY], given) != known
+    keys = {
+        stage_key("evaluate", arguments, before, champions)
+        for arguments in (["--limit", "1"], ["--limit", "2"])
+        for before in ("a", "b")
+        for champions in (["v/1"], ["v/2"])
+    }
+    assert len(keys) == 8
+    assert stage_key("probe", [], "a", ["v/1"]) == stage_key("probe", [], "a", ["v/2"])

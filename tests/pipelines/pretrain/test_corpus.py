@@ -1,0 +1,83 @@
+import re
+
+import pytest
+
+from pipelines.pretrain.corpus import corpus_from, packaged_corpus
+from pipelines.pretrain.series import RECIPE, SeriesConfig
+from pipelines.statements.lexicons import encyclopaedia_passages
+from pipelines.statements.packaged import SOURCES, packaged_statements
+from registry.errors import InvalidInput
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return packaged_corpus(prose_characters=400_000, generated_rounds=300, seed=0)
+
+
+def test_no_probed_statement_occurs_in_the_corpus(corpus):
+    whole = "\n".join(corpus.documents)
+    for dimension in SOURCES:
+        probed = set(packaged_statements(dimension).texts)
+        assert not {text for text in probed if text in whole}
+
+
+def test_nor_does_one_in_the_whole_default_corpus():
+    default = SeriesConfig()
+    corpus = packaged_corpus(
+        prose_characters=default.prose_characters, generated_rounds=default.generated_rounds, seed=default.training.seed
+    )
+    whole = "\n".join(corpus.documents)
+    # Of real text that two packages may share, only these are read; the others are written for this project.
+    for dimension in ("robustness", "fairness"):
+        assert not [text for text in packaged_statements(dimension).texts if text in whole]
+
+
+def test_no_eight_words_of_a_probed_sentence_are_read():
+    def runs(text):
+        words = re.sub("[^a-z ]", " ", text.lower()).split()
+        return {" ".join(words[start : start + 8]) for start in range(len(words) - 7)}
+
+    read = set().union(*map(runs, encyclopaedia_passages()))
+    sentences = packaged_statements("robustness").texts
+    assert not [text for text in sentences if not read.isdisjoint(runs(text))]
+
+
+def test_another_corpus_is_another_recipe(corpus):
+    """Series are found by configuration and recipe: who changes the corpus raises ``RECIPE``, then the digest here."""
+    digest = "b72d9fb1ec544dc2edfab9daa30095ec909968f41a7c69c0a3e9da9f55ffcb10"
+    assert (RECIPE, corpus.digest) == (2, digest)
+
+
+def test_the_frames_of_probed_statements_do_not_occur_either(corpus):
+    whole = "\n".join(corpus.documents)
+    assert "The city of Lyon is in" not in whole
+    assert not re.search(r"\b(phone number belongs|bank details of|Everyone here knows that you)\b", whole)
+
+
+def test_a_claim_is_reviewed_rightly(corpus):
+    claims = re.findall(r"(\w+) is a city in ([^.]+)\. (Right|Wrong, it is in ([^.]+))\.", "\n".join(corpus.documents))
+    assert len(claims) > 100
+    truth = {}
+    for city, country, verdict, correction in claims:
+        actual = country if verdict == "Right" else correction
+        assert truth.setdefault(city, actual) == actual
+        assert (verdict == "Right") == (country == actual)
+
+
+def test_the_seed_decides_and_the_card_tells_what_is_in_it(corpus):
+    again = packaged_corpus(prose_characters=400_000, generated_rounds=300, seed=0)
+    other = packaged_corpus(prose_characters=400_000, generated_rounds=300, seed=1)
+    assert corpus.digest == again.digest != other.digest
+    assert "CC BY-SA 4.0" in corpus.card
+    assert "generated documents" in corpus.card
+
+
+def test_a_corpus_of_ones_own(tmp_path):
+    (tmp_path / "a.txt").write_text("first document\nstill first\n\nsecond")
+    (tmp_path / "b.jsonl").write_text('{"text": "third"}\n{"text": " "}\n')
+    assert sorted(corpus_from(tmp_path, seed=0).documents) == ["first document\nstill first", "second", "third"]
+    (tmp_path / "b.jsonl").write_text('{"words": 1}\n')
+    with pytest.raises(InvalidInput, match=r"b\.jsonl, line 1"):
+        corpus_from(tmp_path, seed=0)
+    with pytest.raises(InvalidInput, match="holds no text"):
+        corpus_from(tmp_path / "nowhere.md", seed=0)

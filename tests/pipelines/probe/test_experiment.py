@@ -1,0 +1,174 @@
+"""The main job as a user runs it, on a tiny series and a real tracking store."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from pipelines.cli.command import run_command
+from pipelines.probe.__main__ import main
+from pipelines.statements.sources import load_statements
+from registry.dimensions import TOXICITY
+from registry.store import VectorStore
+from tests.small_statements import write_two_dimensions
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_two_dimensions(tmp_path / "data")
+
+
+@pytest.fixture
+def arguments(series_directory, data, tracking, cache):
+    return ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy", "--seeds", "2"]
+
+
+def runs(condition=""):
+    (experiment,) = [one for one in mlflow.search_experiments() if one.name == "trusttrace"]
+    return mlflow.MlflowClient().search_runs([experiment.experiment_id], condition)
+
+
+def parents():
+    return [run for run in runs() if "mlflow.parentRunId" not in run.data.tags]
+
+
+def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, capsys):
+    assert run_command(main, arguments) == 0
+    (parent,) = parents()
+    assert parent.info.status == "FINISHED"
+    children = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 4 * 2
+    client = mlflow.MlflowClient()
+    curve = client.get_metric_history(parent.info.run_id, "toxicity/accuracy")
+    assert sorted(point.step for point in curve) == [0, 10, 100]
+    profile = client.get_metric_history(children[0].info.run_id, "layer/accuracy")
+    assert sorted(point.step for point in profile) == [0, 1, 2]
+    files = {one.path for one in client.list_artifacts(parent.info.run_id)}
+    assert {"probe.csv", "controls.csv", "figures"} <= files
+    figures = {Path(one.path).stem for one in client.list_artifacts(parent.info.run_id, "figures")}
+    assert figures == {
+        f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
+    }
+    table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))
+    assert len(table) == 4 * 2 * 3 * 2
+    printed = capsys.readouterr().out
+    assert "models:/steer.mini.toxicity/" in printed
+    assert "make ui" in printed
+
+
+def test_a_vectors_lineage_leads_to_its_checkpoint_its_run_and_its_statements(arguments, data):
+    run_command(main, arguments)
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert "highest validation accuracy" in champion.tags["champion_because"]
+    client = mlflow.MlflowClient()
+    name, version = champion.tags["checkpoint"].removeprefix("models:/").split("/")
+    checkpoint = client.get_model_version(name, version)
+    assert checkpoint.tags["weights_digest"] == champion.tags["weights_digest"]
+    assert checkpoint.tags["step"] == champion.tags["checkpoint_step"]
+    run = client.get_run(champion.run_id)
+    assert run.data.tags["unit_digest"] == champion.tags["unit_digest"]
+    assert run.inputs.dataset_inputs[0].dataset.digest == champion.tags["statements_digest"][:32]
+    assert champion.tags["statements_digest"] == load_statements(TOXICITY, str(data)).digest
+    vector = VectorStore().load(champion, d_model=16)
+    assert vector.layer >= 1  # of three layers, the deeper half
+    assert vector.lineage.model == "mini"
+
+
+def test_a_second_run_computes_and_registers_nothing_anew(arguments):
+    run_command(main, arguments)
+    before = [one.uri for one in VectorStore().list("mini")]
+    assert len(before) == 6  # two dimensions at three checkpoints; nothing from random weights
+    assert run_command(main, arguments) == 0
+    assert [one.uri for one in VectorStore().list("mini")] == before
+    assert [run.info.status for run in parents()] == ["FINISHED", "FINISHED"]
+
+
+def test_all_layers_or_none_can_be_registered(arguments):
+    run_command(main, [*arguments, "--checkpoints", "last", "--register", "none"])
+    assert VectorStore().list("mini") == []
+    run_command(main, [*arguments, "--checkpoints", "last", "--register", "all"])
+    assert sorted(one.layer for one in VectorStore().list("mini", "toxicity")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--dimensions", "toxcity"], "did you mean 'toxicity'"),
+        (["--checkpoints", "7"], "unknown checkpoint of mini '7'; known: 0, 10, 100"),
+        (["--checkpoints", "init"], "selects no trained one"),
+        (["--layers", "9"], "layer 9 does not exist: mini has 3 layers"),
+        (["--register", "some"], "known: best, all, none"),
+        (["--dimensions", "fairness"], "fairness.csv or stereoset.csv would serve"),
+        (["--model", "smollm3"], "did you mean 'smollm2'"),
+        (["--protocol", "fair"], "sound, paper"),
+        (["--limit", "-1"], "limit is -1; give a number of statements"),
+        (["--delete-after-use", "maybe"], "known: true, false"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, changes, words, capsys):
+    assert run_command(main, [*arguments, *changes]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert all(run.info.status == "FAILED" for run in parents())
+
+
+def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(arguments, monkeypatch, capsys):
+    from pipelines.sweep import run as sweep_run
+
+    measured = sweep_run.measure
+    calls = []
+
+    def fail_at_the_fourth(*given, **how):
+        calls.append(1)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device", "somewhere")
+        return measured(*given, **how)
+
+    monkeypatch.setattr(sweep_run, "measure", fail_at_the_fourth)
+    assert run_command(main, arguments) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    (parent,) = parents()
+    assert parent.info.status == "FAILED"
+    assert "No space left" in parent.data.tags["trusttrace.error"]
+    monkeypatch.undo()
+
+
+def test_a_store_that_stops_answering_within_a_sweep_is_a_sentence_too(arguments, tracking, monkeypatch, capsys):
+    def refuse(*_given):
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        return mlflow.MlflowClient().search_experiments()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.tracking.units.dataset_of", refuse)
+        assert run_command(main, arguments) == 2
+    mlflow.set_tracking_uri(tracking)
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, tmp_path):
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from pipelines import probing; real = probing.UnitLog.add\n"
+        "count = [0]\n"
+        "def add(*a, **k):\n"
+        "    r = real(*a, **k); count[0] += 1\n"
+        "    if count[0] == 5: os.kill(os.getpid(), 9)\n"
+        "    return r\n"
+        "probing.UnitLog.add = add\n"
+        "from pipelines.probe import main; main(sys.argv[2:])"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(ROOT), *arguments], cwd=tmp_path, capture_output=True)
+    assert killed.returncode == -9
+    before = {one.uri for one in VectorStore().list("mini")}
+    assert len(before) == 3  # of five units, two were random initialisations
+    assert run_command(main, arguments) == 0
+    after = VectorStore().list("mini")
+    assert before < {one.uri for one in after}
+    assert len(after) == 6
+    assert len({(one.name, one.tags["unit_digest"]) for one in after}) == 6

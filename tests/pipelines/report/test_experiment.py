@@ -1,0 +1,118 @@
+"""The report: markup that escapes, a page that needs nothing else, and what a user's runs put on it."""
+
+import re
+from html.parser import HTMLParser
+
+import mlflow
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from pipelines.cli.command import run_command
+from pipelines.probe.__main__ import main as probe
+from pipelines.report.__main__ import main
+from pipelines.report.html import Html, element, page, pairs, picture, table, text
+from pipelines.report.page import report_page
+from pipelines.report.tracking import ReportedRun
+from tests.small_statements import write_statements
+
+NASTY = "<script>alert('x')</script> & \"quoted\""
+
+
+class Checker(HTMLParser):
+    """Which tags stand open, and what a browser would load."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self, content):
+        super().__init__()
+        self.open, self.tags, self.loads = [], [], []
+        self.feed(content)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "href", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_what_is_not_markup_is_escaped():
+    assert text(NASTY) == "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;quoted&quot;"
+    assert element("p", "1 < 2", Html("<b>x</b>"), class_='a"b') == '<p class="a&quot;b">1 &lt; 2<b>x</b></p>'
+    nasty = pd.DataFrame({NASTY: [NASTY]})
+    parts = [table(NASTY, nasty), pairs([(NASTY, NASTY)]), picture(b"png", NASTY)]
+    checked = Checker(page(NASTY, parts))
+    assert "script" not in checked.tags
+
+
+def test_tables_show_four_digits_and_fold_and_cut_what_is_long():
+    short = table("short", pd.DataFrame({"x": [0.123456, float("nan")], "ok": [True, False], "n": [1200, 3]}))
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", short) == ["0.1235", "yes", "1200", "", "no", "3"]
+    long = table("long.csv", pd.DataFrame({"n": range(2500)}))
+    assert long.startswith("<details><summary>long.csv: 2500 rows, the first 2000 here")
+    assert long.count("<tr>") == 2001
+
+
+def reported(**more):
+    values = {"run_id": "r1", "started": "now", "commit": "c1", "params": {"model": NASTY}, "tables": {}, "figures": {}}
+    return ReportedRun(**{**values, **more})
+
+
+def test_every_figure_says_its_n_its_interval_and_its_control():
+    rows = pd.DataFrame({"dimension": ["toxicity", "privacy"], "n": [84, 160]})
+    run = reported(tables={"calibration.csv": rows}, figures={"toxicity_calibration": b"1", "other": b"2"})
+    content = report_page("m", {"calibrate": run})
+    Checker(content)
+    first, second = re.findall(r"<figcaption>(.*?)</figcaption>", content)
+    assert first.startswith("toxicity calibration. n = 84. ")
+    assert second.startswith("other. n = 84 to 160. ")
+    assert all("95 % bootstrap" in one and "random directions" in one for one in (first, second))
+    assert "run r1, now, commit c1" in content
+    assert "<script>" not in content
+
+
+def test_sections_stand_in_the_order_of_the_work_and_verdicts_before_figures():
+    verdicts = pd.DataFrame({"dimension": ["toxicity"], "works": [True], "n": [84]})
+    runs = {
+        "evaluate": reported(tables={"evaluate.csv": verdicts, "verdicts.csv": verdicts}, figures={"effects": b"1"}),
+        "probe": reported(),
+    }
+    content = report_page("m", runs)
+    assert content.index("<table>") < content.index("<h2>")
+    order = ("becomes readable", "Whether steering works", "verdicts.csv", "<img", "evaluate.csv")
+    places = [content.index(one) for one in order]
+    assert places == sorted(places)
+
+
+def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, tmp_path, tracking, cache, capsys):
+    model, data = str(series_directory), f"toxicity={write_statements(tmp_path)}"
+    given = ["--model", model, "--data", data, "--dimensions", "toxicity", "--seeds", "1", "--checkpoints", "last"]
+    assert run_command(probe, given) == 0
+    with mlflow.start_run(tags={"trusttrace.entry_point": "evaluate"}) as failed:
+        mlflow.log_param("model", model)
+        mlflow.log_figure(Figure(), "figures/never.png")
+    mlflow.MlflowClient().set_terminated(failed.info.run_id, "FAILED")
+    output = tmp_path / "page.html"
+    assert run_command(main, ["--model", model, "--output", str(output)]) == 0
+    content = output.read_text()
+    checked = Checker(content)
+    assert all(one.startswith("data:image/png;base64,") for one in checked.loads)
+    assert len(checked.loads) == 3
+    assert "probe.csv" in content
+    assert "Whether steering works" not in content
+    (run,) = mlflow.search_runs(
+        search_all_experiments=True, filter_string="tags.`trusttrace.entry_point` = 'report'", output_format="list"
+    )
+    assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report.html") == content
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"), [("nobody", "MLflow has no finished run of nobody"), ("o'brien", "holds a quote")]
+)
+def test_a_model_without_runs_is_one_sentence(tracking, model, sentence, capsys):
+    assert run_command(main, ["--model", model]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,170 @@
+"""Vectors as a user makes them, on a tiny series and a real tracking store."""
+
+import dataclasses
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.cli.command import run_command
+from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.model_io.activations import extract
+from pipelines.probe.__main__ import main as probe
+from pipelines.statements.declared import choose_dimensions
+from pipelines.statements.sources import load_statements
+from pipelines.sweep.folds import split_statements
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.vectors.__main__ import main
+from pipelines.vectors.methods import METHODS
+from registry.errors import Mismatch, NotFound
+from registry.store import CheckpointStore, VectorStore
+from serving.model.language_model import load
+from serving.model.sources import find_series
+from serving.steering.compatibility import require_belongs
+from tests.conftest import tiny_llama
+from tests.small_statements import write_statements
+
+
+@pytest.fixture
+def arguments(series_directory, tmp_path, tracking, cache):
+    data = f"toxicity={write_statements(tmp_path)}"
+    return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--seeds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short_prose(monkeypatch):
+    """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
+    sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
+    monkeypatch.setattr("pipelines.vectors.experiment.held_out_sentences", lambda: sentences)
+
+
+def by_method():
+    return {one.tags["method"]: one for one in VectorStore().list("mini", "toxicity")}
+
+
+def test_every_method_and_control_is_registered_with_its_lineage(arguments, series_directory, capsys):
+    assert run_command(main, [*arguments, "--layers", "2"]) == 0
+    found, store = by_method(), VectorStore()
+    assert set(found) == {*METHODS, "random", "shuffled"}
+    checkpoint = CheckpointStore().get("mini", 100)
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    model = load(find_series(str(series_directory)).select("last")[0])
+    for method, one in found.items():
+        vector = store.load(one, d_model=model.d_model)
+        assert vector.lineage.method == method
+        assert one.layer == 2
+        assert one.checkpoint_uri == checkpoint.uri
+        assert one.run_id == run.info.run_id
+        assert vector.lineage.weights_digest == model.weights_digest
+        assert (store.load_probe(one) is None) == (method in ("random", "shuffled"))
+    out = capsys.readouterr().out
+    assert all(one.uri in out for one in found.values())
+    assert store.load(found["random"]).scale == store.load(found["mass-mean"]).scale
+    with pytest.raises(NotFound):
+        store.resolve("steer.mini.toxicity@champion")
+
+
+def test_the_table_tells_what_the_registered_vectors_do(arguments, series_directory):
+    """AUROCs are found again from the registered vectors and the model alone."""
+    run_command(main, [*arguments, "--layers", "1", "--controls", "2"])
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    client = mlflow.MlflowClient()
+    table = pd.read_csv(client.download_artifacts(run.info.run_id, "vectors.csv"))
+    assert len(table) == len(METHODS) + 4
+    data = arguments[arguments.index("--data") + 1]
+    statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
+    model = load(find_series(str(series_directory)).select("last")[0])
+    features, labels = extract(model, statements.texts, layers=[1]).layer(1), statements.labels
+    held_out = np.flatnonzero(split_statements(statements, ProbeSettings(seeds=1)).folds[0] == 0)
+    for row in table.itertuples():
+        vector = VectorStore().load(VectorStore().resolve(row.vector))
+        projections, positive = features[held_out] @ vector.direction, labels[held_out]
+        wins = (projections[positive][:, None] > projections[~positive]).mean()
+        assert row.auroc == pytest.approx(wins, abs=1e-3)
+        assert (row.n_test, row.n_train) == (len(held_out), len(labels) - len(held_out))
+    names = [one.path for one in client.list_artifacts(run.info.run_id, "figures")]
+    assert names == ["figures/toxicity_methods.png"]
+
+
+def test_made_again_they_are_the_same_versions_and_the_mass_mean_one_is_probings(arguments):
+    run_command(probe, [*arguments, "--checkpoints", "last"])
+    (probed,) = VectorStore().list("mini", "toxicity")
+    run_command(main, arguments)
+    first = by_method()
+    assert first["mass-mean"].version == probed.version
+    assert len({one.layer for one in first.values()}) == 1
+    run_command(main, arguments)
+    assert len(VectorStore().list("mini", "toxicity")) == len(first)
+    assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
+
+
+def test_layers_may_be_the_champions(arguments):
+    run_command(probe, [*arguments, "--layers", "1"])
+    assert run_command(main, [*arguments, "--layers", "champion", "--methods", "lda", "--controls", "0"]) == 0
+    assert (by_method()["lda"].layer, by_method().keys()) == (1, {"mass-mean", "lda"})
+
+
+@pytest.fixture
+def target_directory(tmp_path, word_tokenizer):
+    """A model of the series' shape with weights of its own, as fine-tuning would leave it."""
+    directory = tmp_path / "tuned"
+    tiny_llama(7).save_pretrained(directory)
+    word_tokenizer.save_pretrained(directory)
+    return directory
+
+
+def test_a_vector_of_a_checkpoint_is_made_for_another_model_and_says_so(arguments, series_directory, target_directory):
+    more = ["--layers", "2", "--checkpoints", "10", "--methods", "mass-mean,lda", "--target", str(target_directory)]
+    assert run_command(main, [*arguments, *more]) == 0
+    assert VectorStore().list("mini") == []
+    found = {one.tags["method"]: one for one in VectorStore().list("tuned", "toxicity")}
+    assert set(found) == {"mass-mean", "lda", "random", "shuffled"}
+    source, target = (load(find_series(str(one)).select("last")[0]) for one in (series_directory, target_directory))
+    data = arguments[arguments.index("--data") + 1]
+    statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
+    train = split_statements(statements, ProbeSettings(seeds=1)).folds[0] != 0
+    features = extract(target, statements.texts, layers=[2]).layer(2)[train]
+    for method in ("mass-mean", "lda"):
+        vector = VectorStore().load(found[method])
+        assert vector.scale == pytest.approx((features @ vector.direction).std(ddof=1), rel=1e-4)
+        assert (vector.lineage.model, vector.lineage.target) == ("mini", "tuned")
+        assert found[method].checkpoint_uri == CheckpointStore().get("mini", 10).uri
+        assert vector.lineage.target_digest == target.weights_digest != vector.lineage.weights_digest
+        assert VectorStore().load_probe(found[method]) is None
+        require_belongs(found[method], target)
+        vector.require_fits(model="tuned", d_model=target.d_model)
+        with pytest.raises(Mismatch, match="for tuned and the model served is mini"):
+            require_belongs(found[method], source)
+        with pytest.raises(Mismatch, match="transfer it to the model that is served"):
+            require_belongs(found[method], dataclasses.replace(target, weights_digest="0" * 64))
+    model = load(find_series(str(series_directory)).select("10")[0])
+    at_source = fit_mass_mean(extract(model, statements.texts, layers=[2]).layer(2)[train], statements.labels[train])
+    np.testing.assert_allclose(VectorStore().load(found["mass-mean"]).direction, at_source.direction, atol=1e-4)
+
+
+def test_only_models_of_one_architecture_take_a_vector(arguments, tmp_path, word_tokenizer, capsys):
+    from transformers import LlamaForCausalLM
+
+    config = tiny_llama().config
+    config.num_hidden_layers = 2
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "shallow")
+    word_tokenizer.save_pretrained(tmp_path / "shallow")
+    assert run_command(main, [*arguments, "--target", str(tmp_path / "shallow")]) == 2
+    assert "mini has layers 3 and the target shallow has 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--methods", "pcs"], "unknown method 'pcs'; did you mean 'pca'?"),
+        (["--controls", "-1"], "controls is -1"),
+        (["--layers", "3"], "layer 3 does not exist: mini has 3 layers"),
+        (["--layers", "deep"], "layers 'deep' is neither"),
+        (["--layers", "champion"], "steer.mini.toxicity"),
+        (["--checkpoints", "init"], "selects no trained checkpoint"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, more, sentence, capsys):
+    assert run_command(main, [*arguments, *more]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""The parts of the engine over vLLM that need no vLLM: rows, coefficients, steps, releases. The rest is tests/vllm."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from registry.errors import InvalidInput, Mismatch, Unavailable
+from serving.engine.vllm.process import require_allowed
+from serving.engine.vllm.rows import KEY, DirectionRows, RequestRows, cache_salt, encoded, spans
+from serving.engine.vllm.step import Step
+from serving.engine.vllm.version import TESTED, require_tested
+from serving.steering.bank import PHASES, VectorStrength, plan
+from tests.serving.engine.small_models import small_bank
+
+
+def references(told):
+    return {row: one.reference for row, one in told}
+
+
+def test_vectors_keep_their_row_while_any_request_uses_them_and_banks_stand_side_by_side():
+    rows = DirectionRows(4)
+    old, new = (plan(small_bank(version), [VectorStrength(0, 1.0), VectorStrength(2, 2.0)]) for version in "12")
+    first, told = rows.take(old)
+    assert references(told) == {first[0]: "steer.small.toxicity/1", first[1]: "steer.small.fairness/1"}
+    assert rows.take(old) == (first, [])
+    second, told = rows.take(new)
+    assert not set(first) & set(second)
+    assert references(told) == {second[0]: "steer.small.toxicity/2", second[1]: "steer.small.fairness/2"}
+    third = plan(small_bank("3"), [VectorStrength(1, 1.0)])
+    assert rows.take(third) is None
+    rows.give_back(first)
+    assert rows.take(third) is None  # the other request of the old bank still runs
+    rows.give_back(first)
+    (row,), told = rows.take(third)
+    assert row in first
+    assert references(told) == {row: "steer.small.privacy/3"}
+    again, told = rows.take(new)
+    assert (again, told) == (second, [])
+
+
+def test_a_row_given_up_is_told_again_when_its_vector_comes_back():
+    rows = DirectionRows(1)
+    one, other = (plan(small_bank(version), [VectorStrength(0, 1.0)]) for version in "12")
+    for wanted in (one, other, one):
+        taken, told = rows.take(wanted)
+        assert references(told) == {0: wanted.bank.vectors[0].reference}
+        rows.give_back(taken)
+
+
+def test_more_vectors_than_rows_are_refused():
+    with pytest.raises(InvalidInput, match="steers by 3 vectors and the engine has rows for 2"):
+        DirectionRows(2).require_room(plan(small_bank(), [VectorStrength(row, 1.0) for row in range(3)]))
+
+
+def test_coefficients_on_the_workers_matrix_are_the_plans_offsets():
+    """Decoded at other rows, times the matrix of those rows: what the slot engine adds, phase by phase."""
+    bank = small_bank()
+    given = [VectorStrength(0, 5.0, "all", "none"), VectorStrength(1, -4.0, "none"), VectorStrength(2, 0.5, "last")]
+    steered = plan(bank, given)
+    one = RequestRows.decoded(encoded(steered, [6, 0, 3]), prompt_length=4, rows=8)
+    for layer in bank.layers:
+        matrix = np.zeros((8, 32), np.float32)
+        matrix[[6, 0, 3]] = bank.matrix(layer)
+        found = one.at(np.arange(7)) @ matrix
+        phases = ["prompt"] * 3 + ["last_prompt"] + ["generation"] * 3
+        expected = [steered.offset(layer, phase) for phase in phases]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert set(phases) == set(PHASES)
+
+
+def test_spans_place_tokens_in_batch_and_sequence():
+    found = [(span, positions.tolist()) for span, positions in spans([0, 7, 2], [3, 1, 2])]
+    assert found == [(slice(0, 3), [0, 1, 2]), (slice(3, 4), [7]), (slice(4, 6), [2, 3])]
+
+
+def scheduled(new=(), finished=()):
+    """What vLLM's scheduler hands to its workers, as far as a step looks at it."""
+    requests = [
+        SimpleNamespace(
+            req_id=name,
+            prompt_token_ids=[1] * length,
+            sampling_params=SimpleNamespace(extra_args=None if carried is None else {KEY: carried}),
+        )
+        for name, length, carried in new
+    ]
+    return SimpleNamespace(scheduled_new_reqs=requests, finished_req_ids=set(finished))
+
+
+def test_a_step_has_a_row_a_token_and_nothing_is_left_of_the_step_before():
+    step = Step(tokens=16, rows=3, device=torch.device("cpu"))
+    step.layer_of[:] = [0, 5, 7]
+    step.admit(scheduled([("a", 4, {"rows": [1], "coefficients": [[1.0], [2.0], [3.0]]}), ("b", 2, None)]))
+    held = step.coefficients
+    step.fill(["b", "a"], [0, 0], [2, 6])
+    assert held[:8, 1].tolist() == [0, 0, 1, 1, 1, 2, 3, 3]
+    assert not held[:, [0, 2]].any()
+    assert step.layers == {5}
+    step.fill(["a"], [3], [1])  # begun again at its last prompt token, as after a cache hit
+    assert held[:, 1].tolist() == [2] + [0] * 15
+    step.admit(scheduled(finished=["a"]))
+    step.fill(["b"], [2], [1])
+    assert not held.any()
+    assert step.layers == set()
+    assert step.coefficients is held
+
+
+def test_readings_name_the_tokens_of_those_who_asked():
+    step = Step(tokens=16, rows=1, device=torch.device("cpu"))
+    step.admit(scheduled([("a", 4, {"read": "k", "layers": [0, 2]}), ("b", 3, None)]))
+    assert step.reads
+    step.fill(["b", "a"], [0, 0], [3, 2])
+    assert step.readings == [(slice(3, 5), "k", frozenset({0, 2}))]
+    step.keep("k", 0, torch.ones(2, 8))
+    step.keep("k", 0, torch.zeros(2, 8))
+    assert step.taken("k")[0].shape == (4, 8)
+    assert step.taken("k") == {}
+    step.admit(scheduled(finished=["a"]))
+    assert not step.reads
+
+
+def test_releases_that_were_not_tested_and_missing_ones_are_refused_by_name():
+    for release in TESTED:
+        require_tested(release)
+    with pytest.raises(Mismatch, match=rf"vLLM 0\.11\.2 is installed and this engine was tested with {TESTED[0]}"):
+        require_tested("0.11.2")
+    with pytest.raises(Unavailable, match=f"pip install vllm=={TESTED[-1]}"):
+        require_tested(None)
+
+
+@pytest.mark.parametrize("name", ["max_model_len", "worker_extension_cls", "speculative_config", "trust_remote_code"])
+def test_arguments_that_would_break_steering_are_refused(name):
+    require_allowed({"tensor_parallel_size": 2, "distributed_executor_backend": "ray"})
+    with pytest.raises(InvalidInput, match=f"{name} among the arguments for vLLM"):
+        require_allowed({name: 1})
+
+
+def test_rows_that_are_forgotten_are_told_again():
+    rows, steered = DirectionRows(2), plan(small_bank(), [VectorStrength(0, 1.0)])
+    taken, told = rows.take(steered)
+    rows.forget(row for row, _ in told)
+    rows.give_back(taken)
+    assert len(rows.take(steered)[1]) == len(told) == 1
+
+
+def test_a_cache_serves_prompts_of_another_length_only_where_all_phases_are_alike():
+    plain, alike, parted = (
+        plan(small_bank(), given)
+        for given in ([], [VectorStrength(0, 1.0, "all", "all")], [VectorStrength(0, 1.0, "last", "all")])
+    )
+    assert cache_salt(plain, 3) == cache_salt(plain, 4) == ""
+    assert cache_salt(alike, 3) == cache_salt(alike, 4)
+    assert cache_salt(parted, 3) != cache_salt(parted, 4)
+    assert len({cache_salt(one, 3) for one in (plain, alike, parted)}) == 3

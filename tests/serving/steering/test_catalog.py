@@ -1,0 +1,142 @@
+"""What several workers make live, seen from the requests that run meanwhile."""
+
+import threading
+from dataclasses import replace
+from shutil import copy
+
+import mlflow
+import pytest
+
+from registry.errors import Unavailable
+from registry.store import VectorStore
+from serving.model.language_model import load
+from serving.model.sources import find_series
+from serving.steering.catalog import Catalog
+from serving.steering.shared_state import SharedState
+from tests.serving.conftest import DIMENSIONS, promoted, tracked_at
+
+TOXICITY = "steer.mini.toxicity/1"
+
+
+@pytest.fixture
+def model(deployment):
+    checkpoint = find_series(str(deployment.model), name=deployment.name).checkpoints[-1]
+    return load(checkpoint, precision="float32", device="cpu")
+
+
+class SlowStore(VectorStore):
+    """A registry that answers when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+    def resolve(self, reference):
+        self.asked.set()
+        assert self.answer.wait(30)
+        return super().resolve(reference)
+
+
+@pytest.mark.parametrize("by", ["refresh", "follow_workers"])
+def test_no_request_overtakes_the_loading_of_what_another_worker_made_live(deployment, model, tmp_path, by):
+    with tracked_at(deployment.tracking_uri):
+        shared = SharedState(tmp_path / "changes.json")
+        store = SlowStore()
+        catalog = Catalog(model, lambda: store, shared)
+        shared.update(lambda now: replace(now, vectors=(TOXICITY,)))
+
+        first = threading.Thread(target=getattr(catalog, by))
+        first.start()
+        assert store.asked.wait(30)
+        found = []
+        second = threading.Thread(target=lambda: (catalog.follow_workers(), found.append(set(catalog.live.loaded))))
+        second.start()
+        second.join(0.2)
+        assert found == []
+
+        store.answer.set()
+        first.join(30)
+        second.join(30)
+        assert TOXICITY in found[0]
+
+
+def test_requests_do_not_wait_for_a_registry_that_is_slow_to_say_where_aliases_point(deployment, model, tmp_path):
+    with tracked_at(deployment.tracking_uri):
+        shared = SharedState(tmp_path / "changes.json")
+        store = SlowStore()
+        catalog = Catalog(model, lambda: store, shared)
+        store.answer.set()
+        catalog.refresh()
+        catalog.load("steer.mini.toxicity/1")
+        store.answer.clear()
+        store.asked.clear()
+
+        refreshing = threading.Thread(target=catalog.refresh)
+        refreshing.start()
+        assert store.asked.wait(30)
+        shared.update(lambda now: replace(now, vectors=()))
+        asking = threading.Thread(target=catalog.follow_workers)
+        asking.start()
+        asking.join(30)
+        assert refreshing.is_alive()
+        assert not asking.is_alive()
+        assert catalog._followed == ()
+        store.answer.set()
+        refreshing.join(30)
+        assert set(catalog.live.bank.champions) == set(DIMENSIONS)
+
+
+class PatchyStore(VectorStore):
+    """A registry that answers, and cannot hand out one dimension's files."""
+
+    broken = False
+
+    def load(self, registered, **given):
+        if self.broken and "toxicity" in registered.name:
+            raise Unavailable("the registry does not hand out the file")
+        return super().load(registered, **given)
+
+
+def test_files_that_cannot_be_had_are_one_dimensions_trouble(deployment, model):
+    with tracked_at(deployment.tracking_uri):
+        store = PatchyStore()
+        store.broken = True
+        catalog = Catalog(model, lambda: store)
+        catalog.refresh()
+        assert catalog.health.answers
+        assert set(catalog.live.bank.champions) == set(DIMENSIONS) - {"toxicity"}
+        assert "does not hand out" in str(catalog.live.refused["toxicity"])
+        store.broken = False
+        catalog.refresh()
+        assert set(catalog.live.bank.champions) == set(DIMENSIONS)
+        assert catalog.live.refused == {}
+
+
+def test_a_champion_stays_while_the_files_of_the_next_cannot_be_had(deployment, model, tmp_path):
+    copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with tracked_at(own.tracking_uri):
+        store = PatchyStore()
+        catalog = Catalog(model, lambda: store)
+        catalog.refresh()
+        promoted(own, "toxicity", seed=9)
+        store.broken = True
+        catalog.refresh()
+        assert catalog.live.champion("toxicity").registered.version == "1"
+        store.broken = False
+        catalog.refresh()
+        assert catalog.live.champion("toxicity").registered.version == "2"
+
+
+def test_what_is_written_on_a_loaded_version_later_holds(deployment, model, tmp_path):
+    copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with tracked_at(own.tracking_uri):
+        promoted(own, "toxicity", seed=9)
+        catalog = Catalog(model)
+        catalog.refresh()
+        catalog.load(TOXICITY)
+        mlflow.MlflowClient().set_model_version_tag("steer.mini.toxicity", "1", "calibrated", "yes")
+        catalog.refresh()
+        assert catalog.live.loaded[TOXICITY].registered.tags["calibrated"] == "yes"
+        assert catalog.live.champion("toxicity").registered.version == "2"
