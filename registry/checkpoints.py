@@ -1,20 +1,21 @@
-"""Pre-training checkpoints: one revision of a model, and the ordered series of them."""
+"""Checkpoints of pre-training: one revision of a model, and the ordered series of them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from registry.errors import InvalidInput, NotFound, unknown_name
+from registry.revisions import Position, parse_position
 
 INIT = "init"
 INIT_STEP = -1
 """The step of a random initialisation, which precedes step 0: a published step 0 may already be trained."""
+MAIN = "main"
+"""The revision, and the stage, of the model that training ended with, where it stands beside its checkpoints."""
 
-_STEP = re.compile(
-    r"(?:^|[-_/.])(?:global_?step|step|steps|ckpt|checkpoint|iter|iteration)[-_]?(\d+)(?![\d.])", re.IGNORECASE
-)
 _UNSAFE = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -29,35 +30,78 @@ class Checkpoint:
     revision: str
     """Branch, tag or commit on the hub; name of the directory in a series on disk; ``init`` for random weights."""
     step: int
-    """Pre-training step; 0 for a model without checkpoints; -1 for its random initialisation."""
+    """Step within its stage; 0 for a model without checkpoints; -1 for its random initialisation."""
+    stage: str = ""
+    """Empty in a series of one stage; ``main`` for the model at the end of a series."""
+    ingredient: int | None = None
+    tokens: int | None = None
+    """Tokens seen, where the name tells them."""
 
     @property
     def is_random_init(self) -> bool:
         return self.revision == INIT
 
     @property
+    def line(self) -> str:
+        """The run that it belongs to: ``stage2-ingredient1``; empty in a series of one stage."""
+        return self.stage if self.ingredient is None else f"{self.stage or 'all'}-ingredient{self.ingredient}"
+
+    @property
     def label(self) -> str:
-        return "random init" if self.is_random_init else f"step {self.step}"
+        if self.is_random_init:
+            return "random init"
+        return self.line if self.stage == MAIN else f"{self.line} step {self.step}".lstrip()
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts checkpoints as training went: by stage, ingredient and step; ``main`` last."""
+        numbered = re.fullmatch(r"\D+(\d+)", self.stage)
+        if self.stage == MAIN:
+            stage: tuple[object, ...] = (2,)
+        elif numbered or not self.stage:
+            stage = (0, int(numbered[1]) if numbered else 0)
+        else:
+            stage = (1, *_natural(self.stage))
+        return (not self.is_random_init, stage, self.ingredient or 0, self.step)
 
     def random_init(self) -> "Checkpoint":
         """The random initialisation of the same architecture."""
-        return replace(self, revision=INIT, step=INIT_STEP)
+        return replace(self, revision=INIT, step=INIT_STEP, stage="", ingredient=None, tokens=None)
+
+
+def _natural(name: str) -> Iterator[tuple[int, str]]:
+    return ((int(digits or 0), text) for text, digits in re.findall(r"(\D*)(\d*)", name))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A revision that is no checkpoint of the series, and why."""
+
+    revision: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class CheckpointSeries:
-    """The checkpoints of one model, in order of step."""
+    """The checkpoints of one model, in the order of training."""
 
     model: str
     checkpoints: tuple[Checkpoint, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    ends_in_main: bool = False
+    """Whether ``main`` belongs to the first stage, as the model that a trainer leaves above its checkpoints."""
 
     def __post_init__(self) -> None:
         if not self.checkpoints:
             raise InvalidInput(f"the series {self.model!r} has no checkpoints")
-        steps = [checkpoint.step for checkpoint in self.checkpoints]
-        if len(set(steps)) < len(steps):
-            raise InvalidInput(f"two checkpoints of {self.model!r} have the same step; steps: {steps}")
-        object.__setattr__(self, "checkpoints", tuple(sorted(self.checkpoints, key=lambda one: one.step)))
+        ordered = tuple(sorted(self.checkpoints, key=lambda checkpoint: checkpoint.order))
+        for earlier, later in pairwise(ordered):
+            if (earlier.line, earlier.step) == (later.line, later.step):
+                raise InvalidInput(
+                    f"{earlier.revision!r} and {later.revision!r} of {self.model!r} are both {earlier.label}; remove "
+                    "one of them, or pin one by model=<repository>@<revision>"
+                )
+        object.__setattr__(self, "checkpoints", ordered)
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -69,70 +113,169 @@ class CheckpointSeries:
     def random_init(self) -> Checkpoint:
         return self.checkpoints[0].random_init()
 
-    def select(self, spec: str) -> tuple[Checkpoint, ...]:
-        """Some checkpoints, by a specification whose parts are separated by commas, in order of step.
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The runs that the checkpoints belong to, in the order of training."""
+        return tuple(dict.fromkeys(checkpoint.line for checkpoint in self))
 
-        A part is ``all``, ``first``, ``last``, a step (``512``), a revision (``ckpt_010``), ``log:12`` (twelve spread
-        evenly over the logarithm of the step, first and last among them) or ``init`` (the random initialisation).
-        Raises ``UnknownName`` for a step or revision that does not exist, ``InvalidInput`` for a malformed part.
+    @property
+    def first_line(self) -> tuple[Checkpoint, ...]:
+        """The first run from its start to its end: what a selection means that names no stage."""
+        first = self.checkpoints[0].line
+        return tuple(
+            checkpoint
+            for checkpoint in self
+            if checkpoint.line == first or (self.ends_in_main and checkpoint.stage == MAIN)
+        )
+
+    def select(self, spec: str) -> tuple[Checkpoint, ...]:
+        """Some checkpoints, by a specification whose parts are separated by commas, in the order of training.
+
+        A part is ``all``, ``first``, ``last``, a step (``512``) or ``log:12`` (twelve spread evenly over the logarithm
+        of the step, first and last among them), each of the first stage; the same of another stage or ingredient
+        (``stage2:last``, ``stage2-ingredient1:log:4``); a stage (``stage2``), which means all of it; a revision
+        (``ckpt_010``, ``main``); or ``init`` (the random initialisation).
+        Raises ``UnknownName`` for what does not exist, ``InvalidInput`` for a malformed part.
         """
-        chosen: dict[int, Checkpoint] = {}
-        for part in filter(None, (part.strip() for part in spec.split(","))):
-            chosen.update((checkpoint.step, checkpoint) for checkpoint in self._part(part))
+        parts = [part for part in map(str.strip, spec.split(",")) if part]
+        chosen = {checkpoint for part in parts for checkpoint in self._part(part)}
         if not chosen:
             raise InvalidInput(
                 f"checkpoints {spec!r} selects none; use all, log:12, or steps such as {self._examples()}"
             )
-        return tuple(chosen[step] for step in sorted(chosen))
+        return tuple(sorted(chosen, key=lambda checkpoint: checkpoint.order))
 
     def _part(self, part: str) -> tuple[Checkpoint, ...]:
-        whole = {"all": self.checkpoints, "first": self.checkpoints[:1], "last": self.checkpoints[-1:]}
-        if part in whole:
-            return whole[part]
         if part == INIT:
             return (self.random_init,)
-        if part.startswith("log:"):
-            return self._log_spaced(part.removeprefix("log:"))
-        known = {str(one.step): one for one in self} | {one.revision: one for one in self}
-        if part not in known:
-            raise unknown_name(f"checkpoint of {self.model}", part, [str(one.step) for one in self])
-        return (known[part],)
+        named = tuple(checkpoint for checkpoint in self if checkpoint.revision == part)
+        # A directory called 0512 is a step as well as a revision; both mean it.
+        if named:
+            return named
+        stage, colon, selection = part.partition(":")
+        lines = self._lines_of(stage)
+        if lines:
+            return tuple(
+                checkpoint for line in lines for checkpoint in self._of_line(line, selection if colon else "all", part)
+            )
+        if colon and stage != "log":
+            raise unknown_name(f"stage of {self.model}", stage, [line for line in self.lines if line] or ["log:12"])
+        return self._of_line(self.first_line, part, part)
 
-    def _log_spaced(self, count: str) -> tuple[Checkpoint, ...]:
-        if not count.isdigit() or int(count) < 1:
-            raise InvalidInput(f"log:{count} needs a whole number of checkpoints, such as log:12")
-        if int(count) >= len(self):
-            return self.checkpoints
-        positions = np.log1p([checkpoint.step for checkpoint in self])
-        remaining = list(range(len(self)))
-        chosen = []
-        for target in np.linspace(positions[-1], positions[0], int(count)):
-            nearest = min(remaining, key=lambda index: abs(float(positions[index]) - target))
-            chosen.append(nearest)
-            remaining.remove(nearest)
-        return tuple(self.checkpoints[index] for index in sorted(chosen))
+    def _lines_of(self, stage: str) -> list[tuple[Checkpoint, ...]]:
+        """The checkpoints of each run of a stage, or of one run."""
+        wanted = dict.fromkeys(
+            checkpoint.line for checkpoint in self if stage and stage in (checkpoint.stage, checkpoint.line)
+        )
+        return [tuple(checkpoint for checkpoint in self if checkpoint.line == line) for line in wanted]
+
+    def _of_line(self, line: tuple[Checkpoint, ...], selection: str, part: str) -> tuple[Checkpoint, ...]:
+        whole = {"all": line, "first": line[:1], "last": line[-1:]}
+        if selection in whole:
+            return whole[selection]
+        if selection.startswith("log:"):
+            return _log_spaced(line, selection.removeprefix("log:"))
+        known = {str(checkpoint.step): checkpoint for checkpoint in reversed(line)}
+        if selection not in known:
+            others = [name for name in self.lines if name and name != line[0].line]
+            raise unknown_name(f"checkpoint of {self.model}", part, [*reversed(known), *others])
+        return (known[selection],)
 
     def _examples(self) -> str:
-        return ",".join(str(one.step) for one in self.checkpoints[:3])
+        return ",".join(str(checkpoint.step) for checkpoint in self.first_line[:3])
 
     def at(self, step: int) -> Checkpoint:
-        """The checkpoint of ``step``. Raises ``NotFound``, naming those that exist."""
-        for checkpoint in self:
+        """The checkpoint of ``step`` in the first stage. Raises ``NotFound``, naming those that exist."""
+        for checkpoint in self.first_line:
             if checkpoint.step == step:
                 return checkpoint
-        raise NotFound(
-            f"{self.model} has no checkpoint at step {step}; steps: {', '.join(str(one.step) for one in self)}"
-        )
+        known = ", ".join(str(checkpoint.step) for checkpoint in self.first_line)
+        raise NotFound(f"{self.model} has no checkpoint at step {step}; steps: {known}")
 
 
-def parse_step(revision: str) -> int | None:
-    """The pre-training step that a revision's name tells, or ``None``.
+def _log_spaced(line: tuple[Checkpoint, ...], count: str) -> tuple[Checkpoint, ...]:
+    if not count.isdecimal() or int(count) < 1:
+        raise InvalidInput(f"log:{count} needs a whole number of checkpoints, such as log:12")
+    if int(count) >= len(line):
+        return line
+    positions = np.log1p([checkpoint.step for checkpoint in line])
+    # From the last to the first: of equal steps the later stands for the end.
+    remaining = list(reversed(range(len(line))))
+    chosen = []
+    for target in np.linspace(positions[-1], positions[0], int(count)):
+        nearest = min(remaining, key=lambda index: abs(float(positions[index]) - target))
+        chosen.append(nearest)
+        remaining.remove(nearest)
+    return tuple(line[index] for index in sorted(chosen))
 
-    ``step1000``, ``step1000-tokens4B``, ``stage1-step1000-tokens3B``, ``ckpt_010``, ``step_000512``, …
-    A name that counts something other than optimiser steps (Amber's ``ckpt_010`` counts chunks) keeps that count.
+
+def series_of(
+    model: str,
+    repo: str,
+    revisions: Iterable[str],
+    *,
+    left_out: Iterable[LeftOut] = (),
+    ends_in_main: bool = False,
+    end_step: int = 0,
+) -> CheckpointSeries:
+    """The series that the names of a repository's revisions, or of a directory's members, tell.
+
+    Names that tell no step are left out by name, all but ``main``, which comes last. A series of one name needs no
+    step. With ``ends_in_main`` the model at ``main`` ends the first stage, at ``end_step`` or the last step if that is
+    later. Raises ``InvalidInput`` where names are of several runs that cannot be told apart, or none of several tells a
+    step.
     """
-    found = _STEP.search(revision)
-    return int(found.group(1)) if found else None
+    names = list(dict.fromkeys(revisions))
+    read = {name: parse_position(name) for name in names}
+    placed = {name: position for name, position in read.items() if position is not None}
+    if not placed:
+        return _without_steps(model, repo, names, tuple(left_out))
+    strays = _strays(model, placed)
+    checkpoints = [
+        Checkpoint(model, repo, name, position.step, position.stage, position.ingredient, position.tokens)
+        for name, position in placed.items()
+        if name not in strays
+    ]
+    untold = [
+        LeftOut(name, "its name tells no step") for name, position in read.items() if position is None and name != MAIN
+    ]
+    odd = [LeftOut(name, "it is named unlike the others, as of another run") for name in strays]
+    if MAIN in names:
+        last = max(checkpoint.step for checkpoint in checkpoints)
+        checkpoints.append(Checkpoint(model, repo, MAIN, max(last, end_step), MAIN))
+    return CheckpointSeries(model, tuple(checkpoints), (*left_out, *untold, *odd), ends_in_main)
+
+
+def _without_steps(model: str, repo: str, names: list[str], left_out: tuple[LeftOut, ...]) -> CheckpointSeries:
+    if MAIN not in names and len(names) > 1:
+        raise InvalidInput(
+            f"{repo} holds {len(names)} checkpoints whose names tell no step: {_enumerated(names)}; name them by "
+            "their steps, such as step_1000, or give the path of one of them"
+        )
+    revision = MAIN if MAIN in names or not names else names[0]
+    untold = (LeftOut(name, "its name tells no step") for name in names if name != revision)
+    return CheckpointSeries(model, (Checkpoint(model, repo, revision, 0),), (*left_out, *untold))
+
+
+def _strays(model: str, placed: dict[str, Position]) -> list[str]:
+    """Names of other patterns than the rest, where each is alone; several runs in one series are refused."""
+    by_pattern: dict[str, list[str]] = {}
+    for name, position in placed.items():
+        by_pattern.setdefault(position.pattern, []).append(name)
+    largest = max(by_pattern.values(), key=len)
+    others = [names for names in by_pattern.values() if names is not largest]
+    if others and (len(largest) < 3 or max(map(len, others)) > 1):
+        examples = " and ".join(repr(names[0]) for names in (largest, *others[:3]))
+        raise InvalidInput(
+            f"the checkpoints of {model!r} are of several runs, which their names do not order: {examples}; keep those "
+            "of one run in a directory, or pin one by model=<repository>@<revision>"
+        )
+    return [names[0] for names in others]
+
+
+def _enumerated(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(sorted(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def model_short_name(repo: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.dimensions import DIMENSIONS
-from registry.errors import InvalidInput, Mismatch
+from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.vectors import Lineage, SteeringVector
 
 CHAMPION = "champion"
@@ -41,6 +41,22 @@ class RegisteredCheckpoint:
     @property
     def step(self) -> int:
         return int(self.tags["step"])
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What was registered. Raises ``NotFound`` for a version that does not say where its weights lie."""
+        if "repo" not in self.tags:
+            raise NotFound(f"{self.uri} has no tag repo: it does not say where its weights lie")
+        ingredient, tokens = (self.tags.get(tag) for tag in ("ingredient", "tokens"))
+        return Checkpoint(
+            self.name.removeprefix(checkpoint_name("")),
+            self.tags["repo"],
+            self.tags["revision"],
+            self.step,
+            self.tags.get("stage", ""),
+            None if ingredient is None else int(ingredient),
+            None if tokens is None else int(tokens),
+        )
 
 
 @dataclass(frozen=True)
@@ -111,16 +127,19 @@ def parse_reference(reference: str) -> tuple[str, str]:
 
 
 def checkpoint_tags(checkpoint: Checkpoint, weights_digest: str) -> dict[str, str]:
+    staged = {"stage": checkpoint.stage, "ingredient": checkpoint.ingredient, "tokens": checkpoint.tokens}
     return {
         "repo": checkpoint.repo,
         "revision": checkpoint.revision,
         "step": str(checkpoint.step),
         "weights_digest": weights_digest,
+        **{tag: str(value) for tag, value in staged.items() if value not in ("", None)},
     }
 
 
 def checkpoint_alias(checkpoint: Checkpoint) -> str:
-    return "random-init" if checkpoint.is_random_init else f"step-{checkpoint.step}"
+    """``step-512`` in a series of one stage, ``stage2-ingredient1-step-512`` in one of several, ``main`` at its end."""
+    return checkpoint.label.replace(" ", "-")
 
 
 def lineage_tags(dimension: str, layer: int, lineage: Lineage) -> dict[str, str]:

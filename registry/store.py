@@ -93,8 +93,8 @@ class CheckpointStore:
         )
 
     def get(self, model: str, step: int) -> RegisteredCheckpoint:
-        """The newest version of a step. Raises ``NotFound``, naming the steps that exist."""
-        versions = self.list(model)
+        """The newest version of a step of the first stage. Raises ``NotFound``, naming the steps that exist."""
+        versions = [version for version in self.list(model) if version.tags.get("stage", "stage1") == "stage1"]
         for version in versions:
             if version.step == step:
                 return version

@@ -179,15 +179,11 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
 
 
 def _registered_series(model: str) -> CheckpointSeries | None:
-    """The trained checkpoints of ``ckpt.<model>``: a newer version stands for an older one of the same step."""
+    """The trained checkpoints of ``ckpt.<model>``: a newer version stands for an older one of the same place."""
     try:
         versions = CheckpointStore().list(model)
     except TrustTraceError:
         return None
-    by_step = {
-        one.step: Checkpoint(model, one.tags["repo"], one.tags["revision"], one.step)
-        for one in reversed(versions)
-        if "repo" in one.tags
-    }
-    trained = tuple(one for one in by_step.values() if not one.is_random_init)
-    return CheckpointSeries(model, trained) if trained else None
+    registered = [version.checkpoint for version in reversed(versions) if "repo" in version.tags]
+    newest = {checkpoint.label: checkpoint for checkpoint in registered if not checkpoint.is_random_init}
+    return CheckpointSeries(model, tuple(newest.values())) if newest else None

@@ -4,16 +4,18 @@ A name is one of: a packaged model (``smollm2``), a directory holding one Huggin
 directories (a checkpoint series), a GGUF file, or a hub id, whose revisions are its checkpoints.
 """
 
-from collections.abc import Iterable, Mapping
+import json
 from pathlib import Path
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-from registry.checkpoints import Checkpoint, CheckpointSeries, model_short_name, parse_step
+from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, model_short_name, series_of
 from registry.errors import InvalidInput, Unavailable, unknown_name
+from registry.revisions import Position, parse_position
 
+CONFIG = "config.json"
 PACKAGED = ("smollm2",)
 """Models that a hash-pinned package carries: no hub is needed for them."""
 
@@ -36,40 +38,43 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
     short = name or model_short_name(repo)
     if revision:
         return _lone(short, repo, revision)
-    return _by_revision(short, repo, _hub_revisions(repo))
+    return series_of(short, repo, _hub_revisions(repo))
 
 
 def _lone(name: str, repo: str, revision: str) -> CheckpointSeries:
-    step = parse_step(revision)
-    return CheckpointSeries(name, (Checkpoint(name, repo, revision, 0 if step is None else step),))
+    position = parse_position(revision) or Position(0)
+    checkpoint = Checkpoint(name, repo, revision, position.step, position.stage, position.ingredient, position.tokens)
+    return CheckpointSeries(name, (checkpoint,))
 
 
 def _series_on_disk(path: Path, name: str | None) -> CheckpointSeries:
     if path.is_file():
         if path.suffix != ".gguf":
             raise InvalidInput(f"{path} is not a .gguf file; give a GGUF file, a checkpoint directory or a hub id")
-        return _lone(name or model_short_name(path.stem), str(path), "main")
+        return _lone(name or model_short_name(path.stem), str(path), MAIN)
     short = name or model_short_name(path.name)
-    if (path / "config.json").is_file():
-        return _lone(short, str(path), "main")
-    members = [child.name for child in path.iterdir() if (child / "config.json").is_file()]
+    on_top = (path / CONFIG).is_file()
+    members = sorted(child.name for child in path.iterdir() if (child / CONFIG).is_file())
+    if on_top and not any(map(parse_position, members)):
+        return _lone(short, str(path), MAIN)
     if not members:
         raise InvalidInput(
             f"{path} holds neither a config.json nor directories with one; save checkpoints there with "
             "save_pretrained, one directory a step, such as step_001000"
         )
-    return _by_revision(short, str(path), members)
+    if not on_top:
+        return series_of(short, str(path), members)
+    if MAIN in members:
+        raise InvalidInput(f"{path} holds a model and a directory main with another; give the path of one of them")
+    return series_of(short, str(path), (*members, MAIN), ends_in_main=True, end_step=_steps_trained(path))
 
 
-def _by_revision(name: str, repo: str, revisions: Iterable[str]) -> CheckpointSeries:
-    """A series from revision names: those that tell a step, or ``main`` alone when none does."""
-    names = list(revisions)
-    steps: Mapping[str, int | None] = {revision: parse_step(revision) for revision in names}
-    stepped = [Checkpoint(name, repo, revision, step) for revision, step in steps.items() if step is not None]
-    if not stepped:
-        return _lone(name, repo, "main" if "main" in names or not names else names[0])
-    unique = {checkpoint.step: checkpoint for checkpoint in sorted(stepped, key=lambda c: (c.step, c.revision))}
-    return CheckpointSeries(name, tuple(unique.values()))
+def _steps_trained(path: Path) -> int:
+    """What the Trainer of transformers says that the model at the top of its output was trained for."""
+    try:
+        return int(json.loads((path / "trainer_state.json").read_text())["global_step"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def _hub_revisions(repo: str) -> list[str]:

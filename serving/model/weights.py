@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from registry.checkpoints import Checkpoint
+from registry.checkpoints import INIT, MAIN, Checkpoint
 from registry.errors import CorruptFile, InvalidInput, NotFound, Unavailable
 from registry.packages import SMOLLM2, cache_root, extract_member, fetch
 from serving.model.gguf import converted, sha256_of
@@ -90,9 +90,11 @@ def _from_gguf(path: Path) -> WeightFiles:
 
 
 def _from_directory(path: Path, checkpoint: Checkpoint) -> WeightFiles:
-    directory = path if (path / "config.json").is_file() else path / checkpoint.revision
-    if checkpoint.is_random_init and not directory.is_dir():
-        directory = min(child for child in path.iterdir() if (child / "config.json").is_file())
+    directory = path / checkpoint.revision
+    if not (directory / "config.json").is_file() and checkpoint.revision in (MAIN, INIT):
+        directory = path
+    if checkpoint.is_random_init and not (directory / "config.json").is_file():
+        directory = min((child for child in path.iterdir() if (child / "config.json").is_file()), default=path)
     if not (directory / "config.json").is_file():
         raise NotFound(f"{directory} holds no config.json; revisions here: {_names(path)}")
     weights = _weight_paths(directory)

@@ -13,7 +13,7 @@ import pytest
 
 from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint
-from registry.checkpoints import Checkpoint
+from registry.checkpoints import Checkpoint, series_of
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.store import CheckpointStore, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
@@ -97,6 +97,16 @@ class StoreBehaviour:
     def test_other_weights_of_the_same_revision_are_another_version(self, tracking):
         CheckpointStore().register(CHECKPOINT, "ab" * 32)
         assert CheckpointStore().register(CHECKPOINT, "ef" * 32).version == "2"
+
+    def test_checkpoints_of_one_step_and_several_stages_are_told_apart(self, tracking):
+        names = ("stage1-step8-tokens1B", "stage2-ingredient1-step8", "main")
+        series = series_of("olmo", "org/olmo", names)
+        registered = [CheckpointStore().register(checkpoint, checkpoint.revision) for checkpoint in series]
+        client = mlflow.MlflowClient()
+        for alias, version in zip(("stage1-step-8", "stage2-ingredient1-step-8", "main"), registered, strict=True):
+            assert str(client.get_model_version_by_alias("ckpt.olmo", alias).version) == version.version
+        assert [version.checkpoint for version in reversed(CheckpointStore().list("olmo"))] == list(series)
+        assert CheckpointStore().get("olmo", 8) == registered[0]
 
     def test_a_missing_step_names_those_that_exist(self, tracking):
         CheckpointStore().register(CHECKPOINT, "ab" * 32)

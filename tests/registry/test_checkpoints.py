@@ -1,6 +1,6 @@
 import pytest
 
-from registry.checkpoints import Checkpoint, CheckpointSeries, model_short_name, parse_step
+from registry.checkpoints import Checkpoint, CheckpointSeries, model_short_name, series_of
 from registry.errors import InvalidInput, UnknownName
 
 
@@ -8,32 +8,111 @@ def series(*steps):
     return CheckpointSeries("demo", tuple(Checkpoint("demo", "org/demo", f"step{step}", step) for step in steps))
 
 
-@pytest.mark.parametrize(
-    ("revision", "step"),
-    [
-        ("step1000", 1000),
-        ("step1000-tokens4B", 1000),
-        ("stage1-step1000-tokens3B", 1000),
-        ("ckpt_010", 10),
-        ("step_000512", 512),
-        ("checkpoint-500", 500),
-        ("global_step7", 7),
-        ("main", None),
-        ("v1.0", None),
-        ("refs/convert/parquet", None),
-    ],
-)
-def test_steps_are_read_from_the_names_that_model_series_use(revision, step):
-    assert parse_step(revision) == step
-
-
 def test_a_series_is_in_order_of_step():
     assert [one.step for one in series(512, 0, 64)] == [0, 64, 512]
 
 
-def test_two_checkpoints_of_one_step_are_refused():
-    with pytest.raises(InvalidInput, match="same step"):
-        series(1, 1)
+@pytest.mark.parametrize(
+    "names",
+    [["step_000512", "step512", "step600"], ["stage2-ingredient1-step8", "stage2-ingredient1-step_8"], ["500", "0500"]],
+)
+def test_two_names_of_one_step_are_refused_by_name(names):
+    with pytest.raises(InvalidInput, match=f"'{names[0]}' and '{names[1]}'.*are both"):
+        series_of("demo", "org/demo", names)
+
+
+@pytest.mark.parametrize(
+    "names", [["seed1-step1000", "seed2-step1000"], ["seed1-step1000", "seed2-step2000"], ["500", "step1000"]]
+)
+def test_runs_that_names_do_not_order_are_refused(names):
+    with pytest.raises(InvalidInput, match=f"'{names[0]}' and '{names[1]}'"):
+        series_of("demo", "org/demo", names)
+
+
+def test_names_without_a_step_are_refused_or_left_out_by_name():
+    with pytest.raises(InvalidInput, match="3 checkpoints.*epoch_1, epoch_2, epoch_3"):
+        series_of("demo", "/demo", ["epoch_1", "epoch_2", "epoch_3"])
+    one = series_of("demo", "/demo", ["final"])
+    assert [checkpoint.revision for checkpoint in one] == ["final"]
+    some = series_of("demo", "org/demo", ["step1", "step2", "step3", "it-SFT", "pr-step7"])
+    assert [checkpoint.step for checkpoint in some] == [1, 2, 3]
+    assert [name.revision for name in some.left_out] == ["it-SFT", "pr-step7"]
+
+
+OLMO = (
+    "stage1-step1000-tokens5B", "stage1-step2000-tokens9B", "stage2-ingredient1-step1000-tokens5B",
+    "stage2-ingredient2-step1000-tokens5B", "stage2-ingredient1-step2000-tokens9B", "main",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "chosen"),
+    [
+        ("all", OLMO[:2]),
+        ("log:12", OLMO[:2]),
+        ("first", OLMO[:1]),
+        ("last", OLMO[1:2]),
+        ("1000", OLMO[:1]),
+        ("main", OLMO[5:]),
+        ("stage1-step1000-tokens5B", OLMO[:1]),
+        ("stage1:log:12,stage2:last,main", (*OLMO[:2], OLMO[4], OLMO[3], OLMO[5])),
+        ("stage2", (OLMO[2], OLMO[4], OLMO[3])),
+        ("stage2-ingredient2:first", OLMO[3:4]),
+        ("main,stage2:1000", (OLMO[2], OLMO[3], OLMO[5])),
+    ],
+)
+def test_a_selection_is_of_the_first_stage_unless_it_names_another(spec, chosen):
+    series = series_of("olmo", "allenai/olmo", OLMO)
+    assert len(series) == len(OLMO)
+    assert [checkpoint.revision for checkpoint in series.select(spec)] == list(chosen)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("stage3:last", "'stage3'.*stage1, stage2-ingredient1"),
+        ("stage2:7", "stage2:7.*known: 1000, 2000"),
+        ("7", "known: 1000, 2000, stage2-ingredient1, stage2-ingredient2, main"),
+    ],
+)
+def test_an_unknown_stage_or_step_names_those_that_exist(spec, message):
+    with pytest.raises(UnknownName, match=message):
+        series_of("olmo", "allenai/olmo", OLMO).select(spec)
+
+
+def test_labels_are_unique_in_a_series_of_several_stages():
+    series = series_of("olmo", "allenai/olmo", OLMO)
+    assert [checkpoint.label for checkpoint in series] == [
+        "stage1 step 1000",
+        "stage1 step 2000",
+        "stage2-ingredient1 step 1000",
+        "stage2-ingredient1 step 2000",
+        "stage2-ingredient2 step 1000",
+        "main",
+    ]
+
+
+def test_named_stages_come_after_numbered_ones_in_natural_order():
+    names = ["lc-32k-to-64k-step-4000", "main", "stage10-step-1", "stage2-step-9", "lc-4k-to-32k-step-4000"]
+    assert [checkpoint.revision for checkpoint in series_of("smol", "org/smol", names)] == [
+        "stage2-step-9",
+        "stage10-step-1",
+        "lc-4k-to-32k-step-4000",
+        "lc-32k-to-64k-step-4000",
+        "main",
+    ]
+
+
+def test_the_model_above_a_trainers_checkpoints_is_the_end():
+    series = series_of("out", "/out", ["checkpoint-10", "checkpoint-20", "main"], ends_in_main=True, end_step=25)
+    assert [(checkpoint.revision, checkpoint.step) for checkpoint in series.select("all")] == [
+        ("checkpoint-10", 10),
+        ("checkpoint-20", 20),
+        ("main", 25),
+    ]
+    assert series.select("last") == series.select("main")
+    same_step = series_of("out", "/out", ["checkpoint-10", "checkpoint-20", "main"], ends_in_main=True)
+    assert [checkpoint.revision for checkpoint in same_step.select("log:2")] == ["checkpoint-10", "main"]
 
 
 def test_selection_by_word_step_and_revision():

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -24,6 +25,33 @@ def test_a_directory_of_one_checkpoint_stands_alone(series_directory):
     series = find_series(str(series_directory / "step_000010"), name="ten")
     assert [(one.model, one.step) for one in series] == [("ten", 0)]
     assert load(series.checkpoints[0]).n_layers == 3
+
+
+def test_a_trainers_output_is_a_series_with_the_top_as_its_end(series_directory, tmp_path):
+    out = shutil.copytree(series_directory / "step_000100", tmp_path / "out")
+    for member, step in (("checkpoint-10", 0), ("checkpoint-20", 10)):
+        shutil.copytree(series_directory / f"step_{step:06d}", out / member)
+    (out / "trainer_state.json").write_text(json.dumps({"global_step": 25}))
+    series = find_series(str(out))
+    assert [(checkpoint.revision, checkpoint.step) for checkpoint in series.select("all")] == [
+        ("checkpoint-10", 10),
+        ("checkpoint-20", 20),
+        ("main", 25),
+    ]
+    digests = [load(checkpoint).weights_digest for checkpoint in series]
+    assert digests == [
+        load(Checkpoint("x", str(series_directory), name, 0)).weights_digest
+        for name in ("step_000000", "step_000010", "step_000100")
+    ]
+    assert load(series.random_init).n_layers == 3
+
+
+def test_a_model_beside_a_directory_called_main_is_refused(series_directory, tmp_path):
+    out = shutil.copytree(series_directory / "step_000100", tmp_path / "out")
+    for member in ("main", "checkpoint-10"):
+        shutil.copytree(series_directory / "step_000010", out / member)
+    with pytest.raises(InvalidInput, match="directory main"):
+        find_series(str(out))
 
 
 def test_checkpoints_have_their_own_weights_and_digests(series_directory):
