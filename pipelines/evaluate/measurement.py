@@ -1,20 +1,15 @@
 """What one condition does on the items of one task: columns of item-wise numbers, and the statistic of their means."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""From the means of ``k`` columns, ``[..., k]``, to one number, ``[...]``."""
+from pipelines.estimators.estimate import Statistic, class_columns, difference_of_class_means, mean_of_first
 
 CONSTANT_SHARE = 0.99
 """Whoever gives one answer this often has not looked at the question."""
-
-
-def mean_of_first(means: np.ndarray) -> np.ndarray:
-    return means[..., 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +35,11 @@ class Measurement:
     @property
     def n_groups(self) -> int:
         return len(np.unique(self.groups))
+
+    @property
+    def labels(self) -> Bool[np.ndarray, " n"] | None:
+        """The classes, where the statistic compares them."""
+        return self.columns[:, 1] == 1 if self.statistic is difference_of_class_means else None
 
     @property
     def value(self) -> float:
@@ -77,14 +77,9 @@ def margin_of(
     groups: Int64[np.ndarray, " n"],
 ) -> Measurement:
     """Mean log-probability of trustworthy texts minus that of untrustworthy ones; what moves both alike cancels."""
-    columns = np.stack([log_probabilities * labels, labels, log_probabilities * ~labels, ~labels], axis=1)
-    return Measurement(dimension, metric, columns.astype(np.float64), groups, 1, difference_of_class_means)
-
-
-def difference_of_class_means(means: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference: np.ndarray = means[..., 0] / means[..., 1] - means[..., 2] / means[..., 3]
-    return difference
+    return Measurement(
+        dimension, metric, class_columns(log_probabilities, labels), groups, 1, difference_of_class_means
+    )
 
 
 def perplexity_of_means(means: np.ndarray) -> np.ndarray:

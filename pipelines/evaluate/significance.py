@@ -7,11 +7,15 @@ from itertools import product
 import numpy as np
 from jaxtyping import Bool, Float64
 from scipy.stats import binomtest
-from scipy.stats import norm as normal
-from scipy.stats import t as student
 
-from pipelines.estimators.estimate import CONFIDENCE, Estimate
-from pipelines.evaluate.measurement import Measurement, difference_of_class_means, mean_of_first
+from pipelines.estimators.estimate import (
+    Estimate,
+    GroupBootstrap,
+    difference_of_class_means,
+    mean_of_first,
+    rule_of_three,
+)
+from pipelines.evaluate.measurement import Measurement
 from registry.errors import Mismatch
 
 RESAMPLES = 2000
@@ -42,19 +46,15 @@ def compare(base: Measurement, other: Measurement, *, seed: int = 0) -> Comparis
             f"{base.metric} was measured on {base.n} items and {other.metric} on {other.n}; only the same items compare"
         )
     _, members = np.unique(base.groups, return_inverse=True)
-    before, after = _sums(base.columns, members), _sums(_without_common_move(base, other), members)
-    counts = np.bincount(members)
-    weights = _resamples(len(counts), seed)
-    sizes = (weights @ counts)[:, None]
-    values = other.statistic(weights @ after / sizes)
-    differences = values - base.statistic(weights @ before / sizes)
-    observed = other.value - base.value
+    columns = _without_common_move(base, other)
+    bootstrap = GroupBootstrap(base.groups, seed=seed, resamples=RESAMPLES)
     binary = base.is_binary and other.is_binary
-    widened, bound = widening(len(counts)), 1.0 if binary else np.inf
     return Comparison(
-        value=_interval(other.value, values, base.n, widened, (0.0 if binary else -np.inf, bound)),
-        difference=_interval(observed, differences, base.n, widened, (-bound, bound)),
-        p=_swap_p(base, before, after, observed, seed),
+        value=bootstrap.proportion(other.columns[:, 0])
+        if binary
+        else bootstrap.statistic(columns, other.statistic, labels=other.labels),
+        difference=_difference(base, other, columns, bootstrap, binary),
+        p=_swap_p(base, _sums(base.columns, members), _sums(columns, members), other.value - base.value, seed),
         worse=_moved_against(base, other),
         mcnemar_p=mcnemar(base.columns[:, 0] == 1, other.columns[:, 0] == 1) if binary else None,
     )
@@ -88,37 +88,31 @@ def _sums(columns: Float64[np.ndarray, "n k"], members: np.ndarray) -> Float64[n
     return np.stack([np.bincount(members, weights=column) for column in columns.T], axis=1)
 
 
-def _resamples(n_groups: int, seed: int) -> Float64[np.ndarray, "resamples groups"]:
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=RESAMPLES).astype(np.float64)
-
-
 def _moved_against(base: Measurement, other: Measurement) -> float | None:
     if other.statistic is not mean_of_first or not other.wanted:
         return None
     return float(((other.columns - base.columns)[:, 0] * other.wanted < 0).mean())
 
 
-def widening(n_groups: int) -> float:
-    """By how much percentile intervals of few groups are too narrow (Hesterberg 2015, section 5.3): 9 for two groups.
+def _difference(
+    base: Measurement, other: Measurement, columns: Float64[np.ndarray, "n k"], bootstrap: GroupBootstrap, binary: bool
+) -> Estimate:
+    k = columns.shape[1]
 
-    They lack the factor between the two standard deviations, and that between Student's t and the normal.
-    """
-    if n_groups < 2:
-        return 1.0
-    tail = (1 + CONFIDENCE) / 2
-    return float(np.sqrt(n_groups / (n_groups - 1)) * student.ppf(tail, n_groups - 1) / normal.ppf(tail))
+    def change(means: np.ndarray) -> np.ndarray:
+        after, before = other.statistic(means[..., :k]), base.statistic(means[..., k:])
+        difference: np.ndarray = after - before
+        return difference
 
-
-def _interval(value: float, resampled: np.ndarray, n: int, widened: float, bounds: tuple[float, float]) -> Estimate:
-    """A resample that lacks a class has no value and is left out."""
-    found = resampled[np.isfinite(resampled)]
-    if not len(found):
-        return Estimate(value, value, value, n)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(found, (tail, 1 - tail))
-    low, high = np.clip(value + widened * (np.array((low, high)) - value), *bounds)
-    return Estimate(value, float(low), float(high), n)
+    bound = 1.0 if binary else np.inf
+    found = bootstrap.statistic(
+        np.concatenate([columns, base.columns], axis=1), change, labels=other.labels, bounds=(-bound, bound)
+    )
+    if binary and other is not base and found.low == found.high:
+        # The same number of changed items each way in every group is no proof that none would change.
+        farthest = rule_of_three(bootstrap.n_groups)
+        return Estimate(found.value, max(found.value - farthest, -1.0), min(found.value + farthest, 1.0), found.n)
+    return found
 
 
 def _swap_p(base: Measurement, before: np.ndarray, after: np.ndarray, observed: float, seed: int) -> float:

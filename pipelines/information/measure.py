@@ -93,7 +93,7 @@ def measure_information(
     measure = _PaperKernels if settings.estimator == "paper" else _Kernels
     kernels = measure(activations.layer(activations.layers[0]), shared.reference, statements, settings)
     (folds,), rows = shared.splits.folds, shared.splits.test_rows
-    bootstrap = GroupBootstrap(statements.groups[rows])
+    bootstrap = GroupBootstrap(statements.groups[rows], fitted=True)
 
     def of_layer(layer: int) -> LayerInformation:
         features = activations.layer(layer)

@@ -43,7 +43,7 @@ def _accuracies(scores: _Scores, statements: LabelledStatements, splits: Splits)
     labels = statements.labels[rows]
     predicted = (scores(statements.texts, statements.labels, folds, splits.tested) for folds in splits.folds)
     right = np.stack([(one[rows] > 0.5) == labels for one in predicted]).astype(np.float64)
-    bootstrap = GroupBootstrap(statements.groups[rows])
-    by_seed: dict[int | None, Estimate] = {seed: bootstrap.mean(values) for seed, values in enumerate(right)}
-    by_seed[None] = bootstrap.mean(right.mean(axis=0))
+    bootstrap = GroupBootstrap(statements.groups[rows], fitted=True)
+    by_seed: dict[int | None, Estimate] = {seed: bootstrap.proportion(values) for seed, values in enumerate(right)}
+    by_seed[None] = bootstrap.proportion(right.mean(axis=0))
     return by_seed

@@ -39,7 +39,7 @@ def measure(
 ) -> Measurement:
     """Probe every layer of ``activations`` under the protocol of ``settings``, and fit its mass-mean direction."""
     splits = split_statements(statements, settings)
-    bootstrap = GroupBootstrap(statements.groups[splits.test_rows])
+    bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
     scores: list[ProbeScore] = []
     directions = []
     probabilities = []
@@ -72,11 +72,11 @@ def _score(
     return ProbeScore(
         layer=layer,
         seed=seed,
-        accuracy=bootstrap.mean(right),
+        accuracy=bootstrap.proportion(right),
         auroc=float(np.mean([auroc(labels, one.probabilities) for one in predictions])),
         bits=float(np.mean([cross_entropy_bits(labels, one.probabilities) for one in predictions])),
         calibration_error=float(np.mean([calibration_error(labels, one.probabilities) for one in predictions])),
-        shuffled=bootstrap.mean(control),
+        shuffled=bootstrap.proportion(control),
         validation_accuracy=float(np.mean([one.validation_accuracy for one in predictions])),
         n_train=predictions[0].n_train,
     )

@@ -169,9 +169,9 @@ def _accuracies(
 ) -> dict[str, Estimate]:
     """Held-out accuracy in the ``tested`` folds, by floor."""
     measured = np.flatnonzero(np.isin(folds, tested))
-    bootstrap = GroupBootstrap(rows.groups[measured], seed=seed)
+    bootstrap = GroupBootstrap(rows.groups[measured], fitted=True, seed=seed)
     found = {}
     for name, scores in FLOORS.items():
         right = (scores(rows.texts, rows.labels, folds, tested) > 0.5) == rows.labels
-        found[name] = bootstrap.mean(right[measured].astype(np.float64))
+        found[name] = bootstrap.proportion(right[measured].astype(np.float64))
     return found

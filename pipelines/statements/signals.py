@@ -13,11 +13,9 @@ def bootstrap_auroc(
     """The chance that a trustworthy statement scores above another one, with an interval that resamples groups.
 
     0.5 says nothing; far below it tells as much as far above. The interval is that of the placement values' mean
-    (DeLong et al. 1988), so that resampling costs no sorting.
+    (DeLong et al. 1988), so that it costs no sorting.
     """
-    estimate = bootstrap.mean(placement_values(labels, scores))
-    low, high = np.clip((estimate.low, estimate.high), 0, 1)
-    return Estimate(estimate.value, float(low), float(high), estimate.n)
+    return bootstrap.proportion(placement_values(labels, scores), labels)
 
 
 def placement_values(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

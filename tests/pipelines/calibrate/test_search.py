@@ -51,10 +51,13 @@ def model(series_directory):
 
 
 def texts(model):
-    openings = ("the city is", "you are", "a letter of the city is", "Paris is")
+    places = ("the city", "a letter", "Paris", "France", "a letter of the city", "you", "the letter", "a city")
+    openings = [f"{place} is" for place in places]
     statements = [f"{opening} {word}" for opening in openings for word in ("kind", "cruel")]
     labels = np.tile([True, False], len(openings))
-    return Texts.measured(model, statements, labels, np.arange(8) // 2, ["the city of Paris is in France ."] * 3)
+    return Texts.measured(
+        model, statements, labels, np.arange(len(labels)) // 2, ["the city of Paris is in France ."] * 3
+    )
 
 
 def towards(model, word, other, scale, layer=2, label="mass-mean"):

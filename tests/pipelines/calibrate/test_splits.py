@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from pipelines.calibrate.splits import calibration_halves
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.protocol import ProbeSettings
+from pipelines.vectors.methods import fitting_rows
+from registry.errors import InvalidInput
+
+
+def statements(n_groups, rows=6):
+    labels, groups = np.tile([True, False], n_groups * rows // 2), np.repeat(np.arange(n_groups), rows)
+    texts = tuple(f"statement {number}" for number in range(len(groups)))
+    return LabelledStatements("toxicity", texts, labels, groups, "small.csv")
+
+
+def test_fitted_rows_are_in_neither_half():
+    given = statements(40)
+    halves = [set(half.texts) for half in calibration_halves(given, ProbeSettings())]
+    fitted = {given.texts[row] for row in np.flatnonzero(fitting_rows(given, ProbeSettings()))}
+    assert not halves[0] & halves[1]
+    assert not fitted & (halves[0] | halves[1])
+    assert fitted | halves[0] | halves[1] == set(given.texts)
+
+
+def test_a_half_of_one_group_is_refused():
+    with pytest.raises(InvalidInput, match=r"small.csv leaves 1 group of a class .* at least 20 groups"):
+        calibration_halves(statements(10), ProbeSettings())
+    calibration_halves(statements(20), ProbeSettings())
