@@ -27,7 +27,7 @@ Status = Literal["loading", "waiting for the registry", "ready", "draining", "fa
 
 
 @dataclass(frozen=True)
-class Running:
+class LoadedModel:
     """What a request needs of the model once it is loaded."""
 
     model: LanguageModel
@@ -52,7 +52,7 @@ class ServedModel:
         self.settings = settings
         self._connect = connect
         self._shared = shared or SharedState()
-        self._running: Running | None = None
+        self._running: LoadedModel | None = None
         self._problem = ""
         self._draining = False
         self._loader = threading.Thread(target=self._load, name="loader", daemon=True)
@@ -90,10 +90,10 @@ class ServedModel:
         return self._running.engine.problem or self._running.catalog.health.problem
 
     @property
-    def loaded(self) -> Running | None:
+    def loaded(self) -> LoadedModel | None:
         return self._running
 
-    def running(self) -> Running:
+    def require_loaded(self) -> LoadedModel:
         """The loaded model. Raises ``Unavailable`` while there is none to ask."""
         if self._draining:
             raise Unavailable("the service is shutting down; ask another one")
@@ -124,13 +124,13 @@ class ServedModel:
         else:
             logger.info("%s is served, from %s", self._running.name, self._running.model.checkpoint.repo)
 
-    def _loaded(self) -> Running:
+    def _loaded(self) -> LoadedModel:
         settings = self.settings
         model, engine, norms = started(settings)
         catalog = Catalog(model, self._connect, self._shared)
         catalog.refresh()
         catalog.follow(settings.poll)
-        return Running(model, engine, catalog, norms, int(time.time()))
+        return LoadedModel(model, engine, catalog, norms, int(time.time()))
 
 
 def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, float]]:

@@ -33,7 +33,7 @@ from serving.api import metrics
 from serving.api.app import create_app
 from serving.api.bento_client import generate
 from serving.api.errors import as_reply, envelope
-from serving.api.middleware import Edge
+from serving.api.middleware import ServiceMiddleware
 from serving.api.request_record import RequestRecord
 from serving.api.tracing import trace_of
 from serving.logs import configure_logs
@@ -57,7 +57,7 @@ served = ServedModel(SETTINGS, shared=SharedState(Path(os.environ[STATE]) / "cha
 app = create_app(served)
 
 
-class Unlimited:
+class NoTimeLimit:
     """In place of BentoML's time limit: the service has its own, and says so in its own words.
 
     BentoML 1.4 sets a timer for every request and cancels none, so that each is kept in memory, some 18 KiB, for as
@@ -71,7 +71,7 @@ class Unlimited:
         await self._app(scope, receive, send)
 
 
-traffic.TimeoutMiddleware = Unlimited  # type: ignore[misc, assignment]
+traffic.TimeoutMiddleware = NoTimeLimit  # type: ignore[misc, assignment]
 
 
 @bentoml.service(
@@ -134,4 +134,4 @@ def on_end(record: RequestRecord) -> None:
         traces.add(trace)
 
 
-SteeringService.add_asgi_middleware(Edge, own=app, settings=SETTINGS, on_end=on_end)  # type: ignore[attr-defined]
+SteeringService.add_asgi_middleware(ServiceMiddleware, own=app, settings=SETTINGS, on_end=on_end)  # type: ignore[attr-defined]

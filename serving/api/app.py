@@ -14,7 +14,7 @@ request, and in every answer what was applied and where it came from."""
 
 
 def create_app(served: ServedModel) -> FastAPI:
-    """The routes; whoever runs the application starts ``served`` and puts an ``Edge`` before it."""
+    """The routes; whoever runs the application starts ``served`` and puts an ``ServiceMiddleware`` before it."""
     app = FastAPI(
         title="TrustTrace",
         version="1",

@@ -4,7 +4,7 @@ import hmac
 import re
 from collections.abc import Mapping
 
-from serving.api.errors import KeyNeeded, NotAllowed
+from serving.api.errors import Forbidden, KeyRequired
 from serving.settings import Settings
 
 WATCHED = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
@@ -26,7 +26,7 @@ _LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 
 
 def require_allowed(settings: Settings, method: str, path: str, headers: Mapping[str, str], client: str | None) -> None:
-    """Raise ``KeyNeeded`` or ``NotAllowed``. ``headers`` have lower-case names; ``client`` is the peer's address.
+    """Raise ``KeyRequired`` or ``Forbidden``. ``headers`` have lower-case names; ``client`` is the peer's address.
 
     Without API keys only this machine is answered, and no page of another site that a browser here has open: its
     requests carry another origin, or another name for this machine.
@@ -41,13 +41,13 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
     administers = (method, path.rstrip("/")) in ADMINISTRATION
     if administers and not settings.is_open:
         if key and settings.admin_key is not None:
-            raise NotAllowed("this key does not administer; use the admin key")
+            raise Forbidden("this key does not administer; use the admin key")
         if settings.admin_key is None:
-            raise NotAllowed("vectors and defaults cannot be changed here; start the service with TRUSTTRACE_ADMIN_KEY")
-        raise KeyNeeded("an admin key is needed: Authorization: Bearer <key>")
+            raise Forbidden("vectors and defaults cannot be changed here; start the service with TRUSTTRACE_ADMIN_KEY")
+        raise KeyRequired("an admin key is needed: Authorization: Bearer <key>")
     public = path in PUBLIC or path.startswith("/playground/")
     if settings.api_keys and not public and not any(_equal(key, one) for one in settings.api_keys):
-        raise KeyNeeded(
+        raise KeyRequired(
             "this key is not known; send another" if key else "a key is needed: Authorization: Bearer <key>"
         )
 
@@ -55,15 +55,13 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
 def _require_local(headers: Mapping[str, str], client: str | None) -> None:
     host, origin = headers.get("host", ""), headers.get("origin")
     if client is not None and not _LOOPBACK.match(client):
-        raise NotAllowed(
+        raise Forbidden(
             "without keys the service answers this machine alone; start it with TRUSTTRACE_API_KEYS to answer others"
         )
     if not _LOCAL.fullmatch(host):
-        raise NotAllowed(
-            f"the host {host[:100]!r} is not this machine's; ask for localhost, or set TRUSTTRACE_API_KEYS"
-        )
+        raise Forbidden(f"the host {host[:100]!r} is not this machine's; ask for localhost, or set TRUSTTRACE_API_KEYS")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        raise NotAllowed(f"pages of {origin[:100]!r} may not use this service; set TRUSTTRACE_API_KEYS and send a key")
+        raise Forbidden(f"pages of {origin[:100]!r} may not use this service; set TRUSTTRACE_API_KEYS and send a key")
 
 
 def _bearer(header: str) -> str:

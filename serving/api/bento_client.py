@@ -6,8 +6,8 @@ from typing import Any
 from fastapi.concurrency import run_in_threadpool
 
 from serving.api.openai.completions import begin, whole
+from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
 from serving.api.request_record import RequestRecord
-from serving.api.requests import Answered, ChatRequest, CompletionRequest
 from serving.served_model import ServedModel
 
 
@@ -27,7 +27,7 @@ async def generate(
         "seed": seed,
         "steering": {"strengths": dict(strengths)},
     }
-    body: Answered
+    body: OpenAIRequest
     if chat:
         body = ChatRequest.model_validate({"messages": [{"role": "user", "content": prompt}], **asked})
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from serving.api.request_record import KEY, RequestRecord
-from serving.served_model import Running, ServedModel
+from serving.served_model import LoadedModel, ServedModel
 
 
 async def _served(request: Request) -> ServedModel:
@@ -13,9 +13,9 @@ async def _served(request: Request) -> ServedModel:
     return served
 
 
-def _running(request: Request) -> Running:
+def _running(request: Request) -> LoadedModel:
     served: ServedModel = request.app.state.served
-    return served.running()
+    return served.require_loaded()
 
 
 def _record(request: Request) -> RequestRecord:
@@ -24,6 +24,6 @@ def _record(request: Request) -> RequestRecord:
 
 
 Served = Annotated[ServedModel, Depends(_served)]
-Loaded = Annotated[Running, Depends(_running)]
+Loaded = Annotated[LoadedModel, Depends(_running)]
 """The loaded model; a request is refused with 503 while there is none."""
 Record = Annotated[RequestRecord, Depends(_record)]

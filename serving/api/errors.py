@@ -42,11 +42,11 @@ class InvalidSteering(ApiError):
     code = "invalid_steering"
 
 
-class KeyNeeded(ApiError):
+class KeyRequired(ApiError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
 
-class NotAllowed(ApiError):
+class Forbidden(ApiError):
     status, type, code = 403, "permission_error", "not_allowed"
 
 
@@ -72,7 +72,7 @@ class NotServing(ApiError):
     status, type, code = 503, SERVER, "unavailable"
 
 
-class TooSlow(ApiError):
+class DeadlineExceeded(ApiError):
     status, type, code = 504, SERVER, "timeout"
 
 

@@ -1,15 +1,16 @@
 """Whether the service lives and can answer, and the page for people.
 
-Health is told on the event loop, so that it does not wait for a thread while requests wait for the registry.
+HealthResponse is told on the event loop, so that it does not wait for a thread while requests wait for the registry.
 """
 
 from pathlib import Path
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel
 
 from serving.api.dependencies import Served
-from serving.api.responses import Health
 
 router = APIRouter(tags=["health"])
 
@@ -17,14 +18,22 @@ PAGE = Path(__file__).parents[1] / "playground"
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 
-@router.get("/livez", responses={200: {"model": Health}})
+class HealthResponse(BaseModel):
+    status: Literal["alive", "ready", "loading", "waiting for the registry", "draining", "failed"]
+    model: str | None = None
+    problem: str | None = None
+    registry: dict[str, Any] | None = None
+    dimensions: list[str] | None = None
+
+
+@router.get("/livez", responses={200: {"model": HealthResponse}})
 @router.get("/healthz", include_in_schema=False)
 async def livez() -> JSONResponse:
     """The process answers."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", responses={200: {"model": Health}, 503: {"model": Health}})
+@router.get("/readyz", responses={200: {"model": HealthResponse}, 503: {"model": HealthResponse}})
 async def readyz(served: Served) -> JSONResponse:
     """Whether requests can be answered, and if not, why."""
     status, running = served.status, served.loaded

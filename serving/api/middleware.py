@@ -30,7 +30,7 @@ OWN = frozenset({"/", "/livez", "/healthz", "/readyz", "/docs.json"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
-class Edge:
+class ServiceMiddleware:
     """Wraps ``app``; ``own`` is asked directly for the paths in ``OWN``. ``on_end`` is told of every request."""
 
     def __init__(

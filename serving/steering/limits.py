@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from registry.errors import CorruptFile
 from serving.api.errors import DoseExceeded
-from serving.api.requests import Apply, OnExceed
+from serving.api.steering.block import Apply, OnExceed
 from serving.model.norms import relative_dose
 from serving.steering.bank import Bound, Move, SteeringPlan, VectorStrength, VectorTarget
 from serving.steering.catalog import Loaded

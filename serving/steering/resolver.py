@@ -7,7 +7,7 @@ from typing import Any, get_args
 from registry.errors import CorruptFile, InvalidInput, Mismatch, UnknownName, unknown_name
 from registry.records import CHAMPION, RegisteredVector
 from serving.api.errors import InvalidSteering, NotServing, VectorMismatch, VectorNotFound
-from serving.api.requests import ByDimension, Condition, Steering, SteeringChoice, VectorChoice
+from serving.api.steering.block import ByDimension, Condition, Steering, SteeringChoice, VectorChoice
 from serving.engine.base import Finished, Operation
 from serving.steering.bank import SteeringPlan, VectorTarget, plan
 from serving.steering.catalog import Live, Loaded, RegistryHealth

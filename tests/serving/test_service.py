@@ -7,7 +7,7 @@ import sys
 from tests.serving.conftest import ROOT
 
 MIDDLEWARE = """
-from serving.service import SteeringService, Unlimited
+from serving.service import SteeringService, NoTimeLimit
 for one in SteeringService.to_asgi().user_middleware:
     print(one.cls.__module__, one.cls.__qualname__)
 """
@@ -20,6 +20,6 @@ def test_no_request_is_kept_in_memory_by_a_time_limit_of_bentomls(deployment, tm
         [sys.executable, "-c", MIDDLEWARE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     found = done.stdout.splitlines()
-    assert "serving.service Unlimited" in found
-    assert "serving.api.middleware Edge" in found
+    assert "serving.service NoTimeLimit" in found
+    assert "serving.api.middleware ServiceMiddleware" in found
     assert not [one for one in found if "bentoml" in one and "Timeout" in one]

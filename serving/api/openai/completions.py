@@ -10,12 +10,12 @@ from fastapi import Request
 from registry.errors import TrustTraceError
 from serving.api.errors import ApiError, as_reply, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, prompt_tokens
+from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, SampledRequest
 from serving.api.openai.responses import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
 from serving.api.openai.streaming import completions, events, submit_all
 from serving.api.request_record import RequestRecord
-from serving.api.requests import Answered, ChatRequest, CompletionRequest, Sampled
 from serving.engine.base import Completion, Finished, Generation, Sampling
-from serving.served_model import Running, ServedModel
+from serving.served_model import LoadedModel, ServedModel
 from serving.steering.limits import Limits
 from serving.steering.resolver import Resolved, Resolver
 
@@ -38,16 +38,16 @@ class Answer:
         return self.steering.told(ended)
 
 
-def resolver(served: ServedModel, running: Running) -> Resolver:
+def resolver(served: ServedModel, running: LoadedModel) -> Resolver:
     """Everything that a request's steering is resolved against, at this moment."""
     limits = Limits(running.norms, served.settings.dose_limit)
     live, health = running.catalog.live, running.catalog.health
     return Resolver(live, health, limits, served.defaults, running.engine.operations)
 
 
-def begin(served: ServedModel, body: Answered, record: RequestRecord) -> Answer:
+def begin(served: ServedModel, body: OpenAIRequest, record: RequestRecord) -> Answer:
     """Resolve, tokenise and submit. May take long for a long prompt; raises whatever the request is refused with."""
-    running = served.running()
+    running = served.require_loaded()
     require_model(body.model, running.name)
     steering = resolver(served, running).resolve(body.steering)
     prompts, format = _prompts(running, body)
@@ -67,14 +67,14 @@ def begin(served: ServedModel, body: Answered, record: RequestRecord) -> Answer:
     return Answer(Envelope(format, running.model, system_fingerprint(running, steering)), generations, steering, record)
 
 
-def _prompts(running: Running, body: Answered) -> tuple[list[Tokens], AnswerFormat]:
+def _prompts(running: LoadedModel, body: OpenAIRequest) -> tuple[list[Tokens], AnswerFormat]:
     if isinstance(body, ChatRequest):
         return [chat_tokens(running.model, body.messages)], ChatFormat()
     assert isinstance(body, CompletionRequest)
     return prompt_tokens(running.model, body.prompt), TextFormat()
 
 
-def sampling_of(served: ServedModel, body: Sampled, choice: int = 0) -> Sampling:
+def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0) -> Sampling:
     """How one choice is drawn: by a seed of its own, so that choices differ and can be had again."""
     longest = getattr(body, "max_completion_tokens", None) or body.max_tokens or served.settings.max_tokens
     return Sampling(
@@ -88,13 +88,13 @@ def sampling_of(served: ServedModel, body: Sampled, choice: int = 0) -> Sampling
     )
 
 
-def _top_logprobs(body: Sampled) -> int | None:
+def _top_logprobs(body: SampledRequest) -> int | None:
     if isinstance(body, ChatRequest):
         return (body.top_logprobs or 0) if body.logprobs else None
     return body.logprobs if isinstance(body, CompletionRequest) else None
 
 
-def system_fingerprint(running: Running, steering: Resolved) -> str:
+def system_fingerprint(running: LoadedModel, steering: Resolved) -> str:
     return f"{running.model.weights_digest[:12]}-{steering.plan.fingerprint[:12] or 'unsteered'}"
 
 
@@ -106,7 +106,7 @@ async def whole(served: ServedModel, answer: Answer, request: Request | None) ->
     return answer.envelope.whole(found, answer.told([one.finished for one in found]))
 
 
-async def streamed(served: ServedModel, answer: Answer, body: Answered) -> AsyncIterator[bytes]:
+async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> AsyncIterator[bytes]:
     """The answer as server-sent events; an error in the middle is an event too, and no ``[DONE]`` follows it."""
     envelope, settings = answer.envelope, served.settings
     ended: dict[int, Finished] = {}

@@ -6,7 +6,7 @@ from jinja2.exceptions import TemplateError
 
 from registry.errors import InvalidInput
 from serving.api.errors import ApiError
-from serving.api.requests import Message, Prompt
+from serving.api.openai.requests import Message, Prompt
 from serving.model.language_model import LanguageModel
 
 Tokens = tuple[int, ...]

@@ -4,8 +4,11 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from pydantic import BaseModel
+
+from serving.api.steering.block import SteeringInfo
 from serving.engine.base import Completion, Finished, TokenEvent
 from serving.model.language_model import LanguageModel
 
@@ -152,3 +155,46 @@ def usage(ended: Sequence[Finished], prompts: int | None = None) -> Json:
     read = sum(one.prompt_tokens for one in ended) if prompts is None else prompts
     generated = sum(one.generated_tokens for one in ended)
     return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Choice(BaseModel):
+    index: int
+    finish_reason: Literal["stop", "length"]
+    text: str | None = None
+    message: dict[str, Any] | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class CompletionResponse(BaseModel):
+    """OpenAI's object, and ``steering``. Streamed, it comes as server-sent events."""
+
+    id: str
+    object: Literal["chat.completion", "text_completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    steering: SteeringInfo
+
+
+class ModelInfo(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    chat: bool
+    """Whether the model has a chat template; without one, /v1/completions answers."""
+    context_window: int
+    checkpoint: dict[str, Any]
+    steering: dict[str, Any]
+
+
+class ModelList(BaseModel):
+    object: Literal["list"]
+    data: list[ModelInfo]

@@ -10,21 +10,21 @@ from serving.api.dependencies import Loaded, Record, Served
 from serving.api.errors import documented, require_model
 from serving.api.openai.completions import begin, resolver, streamed, whole
 from serving.api.openai.prompts import has_chat
+from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
+from serving.api.openai.responses import CompletionResponse, ModelInfo, ModelList
 from serving.api.request_record import RequestRecord
-from serving.api.requests import Answered, ChatRequest, CompletionRequest
-from serving.api.responses import Answer, ModelInfo, ModelList
 from serving.api.steering.responses import default_told, dimension_info
-from serving.served_model import Running, ServedModel
+from serving.served_model import LoadedModel, ServedModel
 
 router = APIRouter(tags=["OpenAI"])
 
 GENERATES = documented(404, 409, 413, 422, 429, 503, 504)
 STREAMS: dict[int | str, dict[str, Any]] = {
-    200: {"model": Answer, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {"model": CompletionResponse, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
 
 
-@router.post("/v1/chat/completions", responses={**STREAMS, **GENERATES}, summary="Answer a conversation")
+@router.post("/v1/chat/completions", responses={**STREAMS, **GENERATES}, summary="CompletionResponse a conversation")
 async def chat_completions(body: ChatRequest, request: Request, served: Served, record: Record) -> Response:
     return await _answer(body, request, served, record)
 
@@ -34,7 +34,7 @@ async def text_completions(body: CompletionRequest, request: Request, served: Se
     return await _answer(body, request, served, record)
 
 
-async def _answer(body: Answered, request: Request, served: ServedModel, record: RequestRecord) -> Response:
+async def _answer(body: OpenAIRequest, request: Request, served: ServedModel, record: RequestRecord) -> Response:
     answer = await run_in_threadpool(begin, served, body, record)
     headers = {"x-steering-fingerprint": answer.steering.plan.fingerprint}
     if body.stream:
@@ -56,7 +56,7 @@ def model(model_id: str, served: Served, running: Loaded) -> JSONResponse:
     return JSONResponse(_model_info(served, running))
 
 
-def _model_info(served: ServedModel, running: Running) -> dict[str, Any]:
+def _model_info(served: ServedModel, running: LoadedModel) -> dict[str, Any]:
     language_model, live = running.model, running.catalog.live
     checkpoint = language_model.checkpoint
     resolve = resolver(served, running)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
 
-from serving.api.errors import ApiError, NotServing, TooSlow
+from serving.api.errors import ApiError, DeadlineExceeded, NotServing
 from serving.api.openai.prompts import Tokens
 from serving.engine.base import Completion, Engine, Finished, Generation, GenerationRequest, Sampling, TokenEvent
 from serving.steering.bank import SteeringPlan
@@ -40,7 +40,7 @@ def cancel(generations: Sequence[Generation]) -> None:
 
 
 async def completions(generations: Sequence[Generation], request: Request | None, seconds: float) -> list[Completion]:
-    """Wait for all of them. Raises ``TooSlow``, ``ClientGone``, ``GenerationFailed`` or ``NotServing``."""
+    """Wait for all of them. Raises ``DeadlineExceeded``, ``ClientGone``, ``GenerationFailed`` or ``NotServing``."""
     answers = asyncio.ensure_future(asyncio.gather(*(one.completion() for one in generations)))
     waited: set[asyncio.Future[object]] = {answers}  # type: ignore[arg-type]
     gone = None if request is None else asyncio.create_task(_gone(request))
@@ -53,7 +53,7 @@ async def completions(generations: Sequence[Generation], request: Request | None
             for one in found:
                 require_ended(one.finished)
             return found
-        raise ClientGone("the client closed the connection") if done else _too_slow(seconds)
+        raise ClientGone("the client closed the connection") if done else _deadline_exceeded(seconds)
     finally:
         cancel(generations)
         answers.cancel()
@@ -66,7 +66,7 @@ async def events(
 ) -> AsyncIterator[tuple[int, TokenEvent | Finished] | None]:
     """What happens to each, as it happens, by its place; ``None`` after ``heartbeat`` seconds of silence.
 
-    Closing the iterator cancels what still runs. Raises ``TooSlow``, ``GenerationFailed`` or ``NotServing``.
+    Closing the iterator cancels what still runs. Raises ``DeadlineExceeded``, ``GenerationFailed`` or ``NotServing``.
     """
     deadline = time.monotonic() + seconds
     queue: asyncio.Queue[tuple[int, TokenEvent | Finished]] = asyncio.Queue()
@@ -83,7 +83,7 @@ async def events(
         while left:
             patience = min(heartbeat, deadline - time.monotonic())
             if patience <= 0:
-                raise _too_slow(seconds)
+                raise _deadline_exceeded(seconds)
             try:
                 index, event = await asyncio.wait_for(queue.get(), patience)
             except TimeoutError:
@@ -107,8 +107,8 @@ def require_ended(finished: Finished) -> None:
         raise NotServing("the service is shutting down and broke off this answer; ask again")
 
 
-def _too_slow(seconds: float) -> TooSlow:
-    return TooSlow(f"the answer took longer than {seconds:g} s (TRUSTTRACE_TIMEOUT); ask for fewer tokens")
+def _deadline_exceeded(seconds: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the answer took longer than {seconds:g} s (TRUSTTRACE_TIMEOUT); ask for fewer tokens")
 
 
 async def _gone(request: Request) -> None:

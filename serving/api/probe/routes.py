@@ -5,14 +5,14 @@ from fastapi.responses import JSONResponse
 
 from serving.api.dependencies import Loaded, Served
 from serving.api.errors import documented
+from serving.api.probe.requests import ProbeRequest
+from serving.api.probe.responses import ProbeResponse
 from serving.api.probe.scoring import score
-from serving.api.requests import ProbeRequest
-from serving.api.responses import ProbeReply
 
 router = APIRouter(tags=["probes"])
 
 
-@router.post("/v1/probe", responses={200: {"model": ProbeReply}, **documented(404, 413, 503, 504)})
+@router.post("/v1/probe", responses={200: {"model": ProbeResponse}, **documented(404, 413, 503, 504)})
 async def probe(body: ProbeRequest, served: Served, running: Loaded) -> JSONResponse:
     """P(trustworthy) of each text, or of a conversation, by dimension; of every token where asked for."""
     return JSONResponse(await score(running, body, served.settings.timeout))

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from serving.api.errors import ApiError, InvalidSteering, TooSlow, require_model
+from serving.api.errors import ApiError, DeadlineExceeded, InvalidSteering, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
-from serving.api.requests import ProbeRequest
+from serving.api.probe.requests import ProbeRequest
 from serving.engine.detokenizer import TextStream
 from serving.model.language_model import LanguageModel
-from serving.served_model import Running
+from serving.served_model import LoadedModel
 from serving.steering.catalog import Live, Loaded
 from serving.steering.resolver import unknown_dimension, vector_info
 
@@ -53,7 +53,7 @@ def tokens_asked(model: LanguageModel, body: ProbeRequest) -> list[Tokens]:
     return [text_tokens(model, text, "input" if single else f"input.{place}") for place, text in enumerate(body.texts)]
 
 
-async def score(running: Running, body: ProbeRequest, seconds: float) -> dict[str, Any]:
+async def score(running: LoadedModel, body: ProbeRequest, seconds: float) -> dict[str, Any]:
     """The reply of ``POST /v1/probe``."""
     require_model(body.model, running.name)
     live = running.catalog.live
@@ -64,7 +64,9 @@ async def score(running: Running, body: ProbeRequest, seconds: float) -> dict[st
     try:
         states = await asyncio.wait_for(asyncio.wrap_future(reading), seconds)
     except TimeoutError as error:
-        raise TooSlow(f"the texts were not read within {seconds:g} s (TRUSTTRACE_TIMEOUT); send fewer") from error
+        raise DeadlineExceeded(
+            f"the texts were not read within {seconds:g} s (TRUSTTRACE_TIMEOUT); send fewer"
+        ) from error
     data = [
         _text_score(running.model, index, tokens, found, probes, body.per_token)
         for index, (tokens, found) in enumerate(zip(sequences, states, strict=True))

@@ -13,7 +13,7 @@ from serving.api.openai.prompts import chat_tokens, prompt_tokens
 from serving.api.openai.responses import Json, usage
 from serving.api.openai.streaming import completions, submit_all
 from serving.api.request_record import RequestRecord
-from serving.api.requests import CompareRequest
+from serving.api.steering.requests import CompareRequest
 from serving.engine.base import Generation
 from serving.served_model import ServedModel
 from serving.steering.resolver import Resolved
@@ -50,7 +50,7 @@ class Comparison:
 
 def compare(served: ServedModel, body: CompareRequest, record: RequestRecord) -> Comparison:
     """Raises whatever the request is refused with, naming the setting at fault."""
-    running = served.running()
+    running = served.require_loaded()
     require_model(body.model, running.name)
     resolve = resolver(served, running)
     settings = [resolve.resolve(one.steering, f"settings.{place}.steering") for place, one in enumerate(body.settings)]

@@ -1,10 +1,15 @@
 """What the service tells of dimensions: their live vector, what strength means, and how far it may go."""
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from registry.dimensions import DIMENSIONS
-from serving.api.requests import DefaultSteering
+from serving.api.openai.responses import Usage
+from serving.api.steering.block import AppliedVectorInfo, SteeringInfo
+from serving.api.steering.requests import DefaultSteering
 from serving.served_model import ServedModel
+from serving.steering.bank import Bound
 from serving.steering.limits import Range
 from serving.steering.resolver import Resolver, vector_info
 
@@ -38,3 +43,96 @@ def dimension_info(name: str, resolver: Resolver) -> dict[str, Any]:
 def default_told(served: ServedModel) -> dict[str, Any]:
     """What requests inherit, every field of it."""
     return DefaultSteering.model_validate(served.defaults).model_dump()
+
+
+class ComparedAnswer(BaseModel):
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"]
+    usage: Usage
+    steering: SteeringInfo
+
+
+class ComparisonResponse(BaseModel):
+    id: str
+    object: Literal["steering.comparison"]
+    created: int
+    model: str
+    data: list[ComparedAnswer]
+
+
+class ValidationResponse(BaseModel):
+    valid: bool
+    applied: list[AppliedVectorInfo]
+    fingerprint: str
+    warnings: list[str]
+    error: dict[str, Any] | None
+    """What a request with this steering would be refused with."""
+
+
+class VectorInfo(BaseModel):
+    """A registered vector with its lineage."""
+
+    name: str
+    version: str
+    dimension: str
+    run_id: str
+    model_id: str
+    checkpoint: str
+    step: int
+    layer: int
+    method: str
+    n_train: int
+    statements_digest: str
+    statements_source: str
+    weights_digest: str
+    code_commit: str
+    aliases: list[str]
+    live: bool
+    experiment_id: str | None
+    calibration: dict[str, Any] | None
+
+
+class VectorList(BaseModel):
+    object: Literal["list"]
+    model: str
+    data: list[VectorInfo]
+
+
+class Unloaded(BaseModel):
+    ref: str
+    unloaded: Literal[True]
+
+
+class DimensionInfo(BaseModel):
+    dimension: str
+    meaning: str
+    trustworthy: str
+    untrustworthy: str
+    unit: str
+    sign: str
+    recommended: list[float]
+    hard: list[float]
+    calibrated: bool
+    probe_layer: int | None
+    """Where the probe reads that a condition asks; a vector without one cannot be steered conditionally."""
+    vector: VectorInfo | None
+    problem: str | None
+    """Why the dimension has no live vector, where it should have one."""
+
+
+class DimensionList(BaseModel):
+    object: Literal["list"]
+    model: str
+    mlflow_ui: str | None
+    registry: dict[str, Any]
+    data: list[DimensionInfo]
+
+
+class DefaultsResponse(BaseModel):
+    """What requests inherit in dimensions of which they say nothing."""
+
+    strengths: dict[str, float]
+    targets: dict[str, float]
+    bound: Bound | None
+    when: dict[str, float] | None

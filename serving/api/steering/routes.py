@@ -15,19 +15,21 @@ from registry.serialization import vector_to_bytes
 from serving.api.dependencies import Loaded, Record, Served
 from serving.api.errors import ApiError, as_reply, documented, require_model
 from serving.api.openai.completions import resolver
-from serving.api.requests import CompareRequest, DefaultSteering, Steering, ValidateRequest, VectorReference
-from serving.api.responses import (
-    Comparison,
-    Defaults,
+from serving.api.steering.block import Steering
+from serving.api.steering.compare import compare
+from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
+from serving.api.steering.responses import (
+    ComparisonResponse,
+    DefaultsResponse,
     DimensionList,
     Unloaded,
-    Validation,
+    ValidationResponse,
     VectorInfo,
     VectorList,
+    default_told,
+    dimension_info,
 )
-from serving.api.steering.compare import compare
-from serving.api.steering.responses import default_told, dimension_info
-from serving.served_model import Running, ServedModel
+from serving.served_model import LoadedModel, ServedModel
 from serving.steering.resolver import vector_info
 
 router = APIRouter(tags=["steering"])
@@ -116,7 +118,7 @@ def unload(body: VectorReference, running: Loaded) -> JSONResponse:
     return JSONResponse({"ref": body.ref, "unloaded": True})
 
 
-@router.post("/v1/steering/validate", responses={200: {"model": Validation}, **documented(404, 503)})
+@router.post("/v1/steering/validate", responses={200: {"model": ValidationResponse}, **documented(404, 503)})
 def validate(body: ValidateRequest, served: Served, running: Loaded) -> JSONResponse:
     """What a request with this steering would do, or why it would be refused; nothing is generated."""
     require_model(body.model, running.name)
@@ -136,13 +138,13 @@ def validate(body: ValidateRequest, served: Served, running: Loaded) -> JSONResp
     )
 
 
-@router.get("/v1/steering/default", responses={200: {"model": Defaults}, **documented()})
+@router.get("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()})
 def default(served: Served) -> JSONResponse:
     """What requests are steered by in dimensions of which they say nothing."""
     return JSONResponse(default_told(served))
 
 
-@router.put("/v1/steering/default", responses={200: {"model": Defaults}, **documented(404, 409, 422, 503)})
+@router.put("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented(404, 409, 422, 503)})
 def set_default(body: DefaultSteering, served: Served, running: Loaded) -> JSONResponse:
     """Replace it, unless the live vectors refuse it (admin key)."""
     _require_appliable(body, served, running)
@@ -150,7 +152,7 @@ def set_default(body: DefaultSteering, served: Served, running: Loaded) -> JSONR
     return JSONResponse(default_told(served))
 
 
-def _require_appliable(body: DefaultSteering, served: ServedModel, running: Running) -> None:
+def _require_appliable(body: DefaultSteering, served: ServedModel, running: LoadedModel) -> None:
     bare = resolver(served, running)
     try:
         replace(bare, defaults={}).resolve(Steering(**dict(body), vectors=[]), "")
@@ -159,7 +161,7 @@ def _require_appliable(body: DefaultSteering, served: ServedModel, running: Runn
         raise
 
 
-@router.delete("/v1/steering/default", responses={200: {"model": Defaults}, **documented()})
+@router.delete("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()})
 def clear_default(served: Served) -> JSONResponse:
     """Go back to no steering by default (admin key)."""
     served.defaults = {}
@@ -168,7 +170,7 @@ def clear_default(served: Served) -> JSONResponse:
 
 @router.post(
     "/v1/steering/compare",
-    responses={200: {"model": Comparison}, **documented(404, 409, 413, 422, 429, 503, 504)},
+    responses={200: {"model": ComparisonResponse}, **documented(404, 409, 413, 422, 429, 503, 504)},
 )
 async def comparison(body: CompareRequest, request: Request, served: Served, record: Record) -> JSONResponse:
     """One prompt under several settings, unsteered among them, in one batch."""

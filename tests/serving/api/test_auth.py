@@ -3,7 +3,7 @@
 import pytest
 
 from serving.api.auth import require_allowed
-from serving.api.errors import KeyNeeded, NotAllowed
+from serving.api.errors import Forbidden, KeyRequired
 from serving.settings import Settings
 
 HOST = {"host": "localhost:3000"}
@@ -25,9 +25,9 @@ def test_without_keys_this_machine_may_do_everything(client, host):
 
 @pytest.mark.parametrize("client", ["10.0.0.7", "192.168.1.2", "2001:db8::1", "1.127.0.0"])
 def test_without_keys_no_other_machine_is_answered_but_probes_of_health(client):
-    with pytest.raises(NotAllowed, match="TRUSTTRACE_API_KEYS"):
+    with pytest.raises(Forbidden, match="TRUSTTRACE_API_KEYS"):
         ask(OPEN, CHAT, client=client)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(Forbidden):
         ask(OPEN, ("GET", "/"), client=client)
     ask(OPEN, ("GET", "/readyz"), client=client)
     ask(OPEN, ("GET", "/metrics"), client=client)
@@ -43,7 +43,7 @@ def test_without_keys_no_other_machine_is_answered_but_probes_of_health(client):
     ],
 )
 def test_without_keys_pages_of_other_sites_and_rebound_names_are_refused(headers):
-    with pytest.raises(NotAllowed):
+    with pytest.raises(Forbidden):
         ask(OPEN, CHAT, headers=headers)
 
 
@@ -55,7 +55,7 @@ def test_with_keys_a_known_one_is_needed_from_anywhere():
     for key in ("k1", "k2", "a"):
         ask(KEYED, CHAT, key=key, client="10.0.0.7", headers={"host": "api.example"})
     for key in (None, "", "k", "k1k2", "k1 "[:2] + "x"):
-        with pytest.raises(KeyNeeded):
+        with pytest.raises(KeyRequired):
             ask(KEYED, CHAT, key=key)
     ask(KEYED, ("GET", "/"))
     ask(KEYED, ("GET", "/playground/style.css"))
@@ -67,19 +67,19 @@ def test_with_keys_a_known_one_is_needed_from_anywhere():
 )
 def test_only_the_admin_key_administers(route):
     ask(KEYED, route, key="a")
-    with pytest.raises(NotAllowed, match="admin key"):
+    with pytest.raises(Forbidden, match="admin key"):
         ask(KEYED, route, key="k1")
-    with pytest.raises(KeyNeeded):
+    with pytest.raises(KeyRequired):
         ask(KEYED, route)
-    with pytest.raises(NotAllowed, match="TRUSTTRACE_ADMIN_KEY"):
+    with pytest.raises(Forbidden, match="TRUSTTRACE_ADMIN_KEY"):
         ask(Settings(api_keys=("k1",)), route, key="k1")
 
 
 def test_an_admin_key_alone_guards_changes_and_leaves_this_machine_the_rest():
     settings = Settings(admin_key="a")
     ask(settings, CHAT)
-    with pytest.raises(KeyNeeded):
+    with pytest.raises(KeyRequired):
         ask(settings, LOAD)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(Forbidden):
         ask(settings, CHAT, client="10.0.0.7")
     ask(settings, LOAD, key="a", client="10.0.0.7", headers={"host": "api.example"})

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from registry.errors import Unavailable
 from registry.store import VectorStore
 from serving.api.app import create_app
-from serving.api.middleware import Edge
+from serving.api.middleware import ServiceMiddleware
 from serving.api.tracing import trace_of
 from serving.served_model import ServedModel
 from serving.settings import read_settings
@@ -44,7 +44,7 @@ def serving(registry, connect=VectorStore, wait=True, **settings):
         until(lambda: served.status in ("ready", "failed", "waiting for the registry"))
     app = create_app(served)
     client = TestClient(
-        Edge(app, app, served.settings),
+        ServiceMiddleware(app, app, served.settings),
         base_url="http://localhost",
         client=("127.0.0.1", 1),
         raise_server_exceptions=False,
@@ -84,7 +84,7 @@ def test_a_promoted_version_goes_live_and_running_requests_keep_theirs(registry,
         before = complete(client, max_tokens=6, steering={"strengths": {"toxicity": 2.0}})
         running = threading.Thread(target=long)
         running.start()
-        until(lambda: served.running().engine.stats().active == 1)
+        until(lambda: served.require_loaded().engine.stats().active == 1)
         promote(registry, "toxicity", seed=99)
         until(lambda: version(client) == "2", seconds=5)
         running.join()
@@ -186,7 +186,7 @@ def test_a_registry_that_is_out_of_reach_at_the_start_and_then_answers(registry)
         until(lambda: client.get("/readyz").status_code == 200)
         assert version(client) == "1"
         broken.set()
-        until(lambda: not served.running().catalog.health.answers)
+        until(lambda: not served.require_loaded().catalog.health.answers)
         assert version(client) == "1"
         assert client.get("/readyz").json()["registry"]["answers"] is False
 
@@ -195,7 +195,7 @@ def test_a_full_queue_says_when_to_come_back(registry):
     with serving(registry, slots=1, queue_limit=0) as (served, client):
         long = threading.Thread(target=complete, args=(client,), kwargs={"max_tokens": 450, "ignore_eos": True})
         long.start()
-        until(lambda: served.running().engine.stats().active == 1)
+        until(lambda: served.require_loaded().engine.stats().active == 1)
         full = client.post("/v1/completions", json=ASKED)
         assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
         assert int(full.headers["retry-after"]) >= 1
@@ -212,7 +212,7 @@ def test_an_answer_that_takes_too_long_is_broken_off(registry):
         ) as reply:
             lines = [line for line in reply.iter_lines() if line]
         assert '"code":"timeout"' in lines[-1] and "[DONE]" not in lines[-1]
-        until(lambda: served.running().engine.stats().active == 0)
+        until(lambda: served.require_loaded().engine.stats().active == 0)
 
 
 def test_draining_ends_what_runs_and_admits_nothing_more(registry):
@@ -220,7 +220,7 @@ def test_draining_ends_what_runs_and_admits_nothing_more(registry):
         found = {}
         long = threading.Thread(target=lambda: found.update(complete(client, max_tokens=300, ignore_eos=True)))
         long.start()
-        until(lambda: served.running().engine.stats().active == 1)
+        until(lambda: served.require_loaded().engine.stats().active == 1)
         assert served.drain()
         long.join()
         assert found["usage"]["completion_tokens"] == 300
@@ -240,7 +240,7 @@ def test_a_model_that_is_not_there_is_told_by_readyz_and_every_route(registry, t
 def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
     with serving(registry) as (served, client):
         assert client.get("/readyz").status_code == 200
-        engine = served.running().engine
+        engine = served.require_loaded().engine
 
         def broken():
             raise RuntimeError
@@ -255,7 +255,7 @@ def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
 
 def test_a_checkpoint_that_the_registry_remembers_is_served_by_its_models_name(registry):
     with serving(registry, model="mini", model_name=None) as (served, client):
-        assert served.running().model.checkpoint.repo == str(registry.model)
+        assert served.require_loaded().model.checkpoint.repo == str(registry.model)
         assert version(client) == "1"
 
 
@@ -275,7 +275,7 @@ def test_texts_are_kept_for_logs_and_traces_only_where_that_is_asked_for(registr
         records = []
         with serving(registry, log_prompts=keeps) as (served, _):
             app = create_app(served)
-            edge = Edge(app, app, served.settings, records.append)
+            edge = ServiceMiddleware(app, app, served.settings, records.append)
             client = TestClient(edge, base_url="http://localhost", client=("127.0.0.1", 1))
             text = complete(client, steering={"strengths": {"toxicity": 1.0}})["choices"][0]["text"]
             client.post("/v1/completions", json={**ASKED, "stream": True})

@@ -1,0 +1,117 @@
+"""The `steering` block: what a request says about steering, and what an answer says was applied."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from serving.api.request_body import RequestBody
+from serving.steering.bank import Bound, GenerationScope, PromptScope
+
+OnExceed = Literal["reject", "clamp", "warn"]
+
+
+Strengths = Annotated[dict[str, float], Field(max_length=64)]
+"""Dimension → standard deviations; positive is more trustworthy."""
+
+
+class Apply(RequestBody):
+    """Which tokens are moved: of the prompt, and of the answer."""
+
+    prompt: PromptScope = "last"
+    generation: GenerationScope = "all"
+
+
+class Condition(RequestBody):
+    """Steer a token only where the vector's registered probe finds P(trustworthy) below a threshold."""
+
+    probe_below: float = Field(0.5, gt=0, le=1)
+
+
+class VectorChoice(RequestBody):
+    """A live vector by its registry reference, such as ``steer.smollm2.privacy/2`` or ``…@champion``."""
+
+    ref: str = Field(max_length=300)
+    op: Literal["add", "project"] = "add"
+    strength: float | None = None
+    """What ``add`` adds, in standard deviations."""
+    target: float | None = None
+    """Where ``project`` brings the projection: standard deviations from the fitting activations' mean."""
+    bound: Bound | None = None
+    """Whether ``project`` moves to the target from both sides (``exactly``, the default) or from one."""
+    when: Condition | None = None
+    """Which tokens; all of them where there is no condition."""
+    layers: list[int] | None = Field(None, max_length=16)
+    """A vector is valid at the layer where it was fitted; naming another is an error."""
+    apply: Apply = Apply()
+
+
+class ByDimension(RequestBody):
+    """Through the champions: dimensions to add to, dimensions to project, and how."""
+
+    strengths: Strengths = Field(default_factory=dict)
+    targets: Strengths = Field(default_factory=dict)
+    """Dimension → where its projection is brought, in standard deviations from the fitting activations' mean."""
+    bound: Bound | None = None
+    """Of every target; ``exactly`` unless said otherwise."""
+    when: Condition | None = None
+    """Of every strength and target here."""
+
+
+class Steering(ByDimension):
+    """``strengths`` and ``targets`` by dimension through the champions, ``vectors`` by reference."""
+
+    vectors: list[VectorChoice] = Field([], max_length=64)
+    on_exceed: OnExceed = "reject"
+    """What happens to a strength beyond its range."""
+
+
+SteeringChoice = Steering | Literal["off"] | None
+"""``null`` and ``{}`` inherit the server's default, what is given overrides it by dimension, ``"off"`` clears it."""
+
+
+class TokensSteered(BaseModel):
+    prompt: int
+    generation: int
+
+
+class AppliedCondition(BaseModel):
+    """Only tokens were steered at which P(trustworthy) by the vector's probe was below the threshold."""
+
+    probe_below: float
+    probe_layer: int
+
+
+class AppliedVectorInfo(BaseModel):
+    """One vector that steered an answer, and where it came from."""
+
+    dimension: str
+    vector: str
+    version: str
+    run_id: str
+    checkpoint: str
+    step: int
+    layers: list[int]
+    op: Literal["add", "project"]
+    strength: float | None = None
+    """What was added, in standard deviations."""
+    target: float | None = None
+    """Where the projection was brought, in standard deviations from the fitting activations' mean."""
+    requested: float | None = None
+    """What was asked for, where it was clamped."""
+    bound: Bound | None = None
+    limit: list[float] | None = None
+    """The furthest moves down and up of a projection, in standard deviations: never beyond the vector's range."""
+    when: AppliedCondition | None = None
+    relative_dose: float
+    """Length of the longest offset, as a share of the median length of the layer's hidden states."""
+    apply: dict[str, str]
+    tokens_steered: TokensSteered | None = None
+    """Of a projection or a condition: the tokens that it did move. The last token of an answer is never read."""
+
+
+class SteeringInfo(BaseModel):
+    applied: list[AppliedVectorInfo]
+    fingerprint: str
+    """Equal for answers that were steered alike; empty for one that was not steered."""
+    tokens_steered: TokensSteered
+    warnings: list[str] | None = None

@@ -1,0 +1,44 @@
+"""Requests of the steering routes."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from serving.api.openai.requests import Message, SampledRequest, _require_one_text
+from serving.api.request_body import RequestBody
+from serving.api.steering.block import ByDimension, SteeringChoice
+
+
+class DefaultSteering(ByDimension):
+    """PUT /v1/steering/default."""
+
+
+class VectorReference(RequestBody):
+    ref: str = Field(max_length=300)
+
+
+class Setting(RequestBody):
+    steering: SteeringChoice = None
+
+
+class CompareRequest(SampledRequest):
+    """POST /v1/steering/compare: one prompt under several settings, in one batch."""
+
+    prompt: str | None = None
+    messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
+    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    settings: list[Setting] = Field(min_length=1, max_length=8)
+
+    @model_validator(mode="after")
+    def _require_text(self) -> Self:
+        _require_one_text(self.prompt, self.messages)
+        if self.steering is not None:
+            raise ValueError("steering belongs into each of the settings")
+        return self
+
+
+class ValidateRequest(RequestBody):
+    """POST /v1/steering/validate."""
+
+    model: str | None = Field(None, max_length=300)
+    steering: SteeringChoice = None
