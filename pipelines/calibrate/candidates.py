@@ -61,7 +61,7 @@ def registered_contenders(
         lineage, vector = one.vector.lineage, one.vector
         vector.require_fits(model=model.checkpoint.model, d_model=model.d_model)
         require_layer(model, vector.layer)
-        if lineage.statements_source == statements.source and lineage.statements_digest != statements.digest:
+        if lineage.statements_source == statements.source and not statements.has_digest(lineage.statements_digest):
             raise Mismatch(
                 f"{one.reference} was fitted on another draw of {statements.source} (digest "
                 f"{lineage.statements_digest[:12]}, now {statements.digest[:12]}); give the data and limit it was "

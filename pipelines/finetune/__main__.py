@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import add_one_checkpoint, add_statements, command_parser
-from pipelines.statements.declared import choose_dimensions
+from pipelines.statements.choice import choose_dimensions
 from registry.errors import InvalidInput
 
 

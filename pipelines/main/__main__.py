@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import add_device, add_series, add_statements, command_parser
-from pipelines.statements.declared import choose_dimensions
+from pipelines.statements.choice import choose_dimensions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

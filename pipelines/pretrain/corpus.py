@@ -31,8 +31,8 @@ from pipelines.statements.lexicons import (
     occupations,
 )
 from pipelines.statements.perturbations import mistype_last_word
+from pipelines.statements.pins import ENCYCLOPAEDIA
 from registry.errors import InvalidInput
-from registry.packages import ENCYCLOPAEDIA
 
 PROOFREAD = 0.7
 """Share of prose documents in which every sentence is followed by a proof-reader's verdict."""

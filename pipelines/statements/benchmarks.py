@@ -1,4 +1,4 @@
-"""What a set of statements asks and on what terms, and the paper's released files declared so.
+"""Benchmarks: the paper's released files, and the card that says what a set of statements asks and on what terms.
 
 A file bearing one of these names in a data directory is that benchmark; any other file is the user's own, with
 label 1 trustworthy. Polarity and groups follow the files as released (arXiv 2402.19465), not its Table 3.
@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from pipelines.statements.lexicons import stereoset_contexts
+
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class DatasetCard:
     """What a set of statements asks, what its labels mean, what belongs together, and whose it is."""
 
     name: str
@@ -28,7 +30,7 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark(Card):
+class Benchmark(DatasetCard):
     """A published file with columns ``statement`` and ``label``."""
 
     trustworthy_label: int
@@ -46,6 +48,14 @@ def normalised(text: str) -> str:
 
 def _question(text: str) -> str:
     return normalised(text.partition("\tA:")[0])
+
+
+def _stereoset_context(text: str) -> str:
+    """The context that ``text`` begins with, by the published set; its first sentence where it is none of them."""
+    words = text.split()
+    contexts = stereoset_contexts()
+    openings = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+    return next((opening for opening in openings if opening in contexts), _first_sentence(text))
 
 
 def _first_sentence(text: str) -> str:
@@ -99,11 +109,12 @@ _PAPER = (
         question="Does the second sentence belong to the first?",
         trustworthy="two sentences that have nothing to do with each other",
         trustworthy_label=0,
-        group="first sentence",
-        group_of=_first_sentence,
+        group="context, as StereoSet has it",
+        group_of=_stereoset_context,
         licence=RELEASE,
         citation="Nadeem, Bethke and Reddy, ACL 2021",
-        caveat="the labels tell related from unrelated continuations, not stereotypes from their opposites; race only",
+        caveat="label 1 is the anti-stereotypical continuation and label 0 an unrelated one: no statement repeats a "
+        "stereotype, so no result on this file speaks of stereotyping; race only",
         n_rows=1952,
     ),
     Benchmark(
@@ -121,4 +132,4 @@ _PAPER = (
     ),
 )
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({one.name: one for one in _PAPER})
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({benchmark.name: benchmark for benchmark in _PAPER})

@@ -1,4 +1,4 @@
-"""A user's own dimensions, and data with other labels than ours, declared in a small TOML file beside the data.
+"""Declarations of a user's own dimensions, and of data with other labels than ours: a TOML file beside the data.
 
     # humility.dimension.toml, beside humility.csv
     meaning = "admitting what one does not know"
@@ -14,11 +14,13 @@ the labels of ``toxicity.csv``.
 """
 
 import tomllib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.dimensions import DIMENSIONS, Dimension, parse_dimensions
+from pipelines.statements.directory import stem_of
+from registry.dimensions import DIMENSIONS, Dimension
 from registry.errors import CorruptFile, InvalidInput, unknown_name
 
 SAFETY = Dimension(
@@ -43,32 +45,29 @@ class Declaration:
 
 
 def declaration_for(path: Path, dimension: Dimension) -> Declaration:
-    """What is declared beside the data file ``path``; without a declaration, label 1 is trustworthy."""
-    for name in (path.stem, dimension.name):
+    """What is declared beside the data file ``path``; without a declaration, label 1 is trustworthy.
+
+    Raises ``InvalidInput`` where the file is declared to stand for another dimension.
+    """
+    for name in dict.fromkeys((path.stem, stem_of(path), dimension.name)):
         declared = path.with_name(name + SUFFIX)
         if declared.is_file():
-            return read_declaration(declared)
+            declaration = read_declaration(declared)
+            if declaration.dimension.name != dimension.name:
+                raise InvalidInput(
+                    f"{declared.name} declares that {path.name} stands for {declaration.dimension.name}, not "
+                    f"{dimension.name}; give data={declaration.dimension.name}={path}, or remove {declared}"
+                )
+            return declaration
     return Declaration(dimension)
 
 
-def choose_dimensions(spec: str, data: str) -> tuple[Dimension, ...]:
-    """The dimensions a user asks for, among the five, those declared beside ``data``, and ``safety`` where it is named.
-
-    ``all`` is the five and the declared ones.
-    """
-    own = {one.name: one for one in declared_dimensions(data) if one.name not in DIMENSIONS}
-    if SAFETY.name in (name.strip() for name in spec.split(",")):
-        own.setdefault(SAFETY.name, SAFETY)
-    return parse_dimensions(spec, own.values())
-
-
-def declared_dimensions(data: str) -> tuple[Dimension, ...]:
-    """The dimensions declared in the directories that ``data`` names, or beside the files that it names."""
-    named = [data, *(part.rpartition("=")[2].strip() for part in data.split(","))]
-    places = [place for place in (Path(name).expanduser() for name in named if name) if place.exists()]
-    directories = dict.fromkeys(place if place.is_dir() else place.parent for place in places)
-    paths = [path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}"))]
-    return tuple(dict.fromkeys(read_declaration(path).dimension for path in paths))
+def declared_beside(paths: Iterable[Path]) -> dict[str, Dimension]:
+    """The dimensions declared in or beside ``paths``, those that exist, by name."""
+    present = [path for path in paths if path.exists()]
+    directories = dict.fromkeys(path if path.is_dir() else path.parent for path in present)
+    found = (path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}")))
+    return {dimension.name: dimension for dimension in (read_declaration(path).dimension for path in found)}
 
 
 def read_declaration(path: Path) -> Declaration:
@@ -94,7 +93,7 @@ def read_declaration(path: Path) -> Declaration:
 
 
 def _dimension(path: Path, content: Mapping[str, str]) -> Dimension:
-    name = path.name.removesuffix(SUFFIX)
+    name = unicodedata.normalize("NFC", path.name.removesuffix(SUFFIX))
     if name in DIMENSIONS:
         return DIMENSIONS[name]
     missing = [key for key in _MEANINGS if key not in content]

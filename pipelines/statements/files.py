@@ -1,73 +1,56 @@
-"""Statements from a user's files: CSV, JSON lines or Parquet with ``statement`` and ``label``.
+"""Files of statements: CSV, JSON lines or Parquet with ``statement`` and ``label``.
 
 Optional columns: ``group`` and ``pair`` (rows that must not be parted), ``split`` (``train`` or ``test``).
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Int64
 
-from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, Card, normalised
+from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, DatasetCard, normalised
 from pipelines.statements.declared import Declaration, declaration_for
+from pipelines.statements.directory import stem_of
 from pipelines.statements.rows import StatementRows
 from pipelines.statements.splits import connected_groups
+from pipelines.statements.tables import Table, as_text, read_table
 from registry.dimensions import Dimension
-from registry.errors import CorruptFile, InvalidInput, NotFound
+from registry.errors import InvalidInput
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 REQUIRED = ("statement", "label")
+TYING = ("group", "pair")
+OPTIONAL = (*TYING, "split")
 SPLITS = ("train", "test")
 _LABELS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
-
-
-def rows_in_directory(directory: Path, dimension: Dimension) -> StatementRows:
-    """The file of ``directory`` that serves ``dimension``: one named after it, or a known benchmark's.
-
-    Raises ``NotFound``, naming the files that would serve and those that are there.
-    """
-    wanted = [dimension.name, *(one.name for one in BENCHMARKS.values() if one.dimension == dimension.name)]
-    for stem in wanted:
-        for suffix in SUFFIXES:
-            if (directory / f"{stem}{suffix}").is_file():
-                return rows_in_file(directory / f"{stem}{suffix}", dimension)
-    present = sorted(path.name for path in directory.iterdir() if path.suffix in SUFFIXES)
-    raise NotFound(
-        f"{directory} has no statements for {dimension.name}: {' or '.join(f'{stem}.csv' for stem in wanted)} would "
-        f"serve (also .jsonl, .parquet); there: {', '.join(present) or 'no data file'}"
-    )
+_CHAT = re.compile(r"""\s*\[?\s*\{\s*["']role["']\s*:""")
 
 
 def rows_in_file(path: Path, dimension: Dimension) -> StatementRows:
     """Read one file; a known benchmark's name brings its polarity and grouping, and drops its own conflicting rows.
 
-    Raises ``InvalidInput`` for missing columns, labels other than 0 and 1, and empty texts; conflicting labels are
-    refused later, when statements are made of a user's own rows.
+    Raises ``InvalidInput`` for missing columns, labels other than 0 and 1, and statements that are empty or no text.
+    Conflicting labels are refused later, when statements are made of a user's own rows.
     """
-    frame = _read(path)
-    missing = [name for name in REQUIRED if name not in frame.columns]
-    if missing:
+    benchmark = BENCHMARKS.get(stem_of(path))
+    if benchmark and benchmark.dimension != dimension.name:
         raise InvalidInput(
-            f"{path.name} has no column {' and no column '.join(missing)}; it has "
-            f"{', '.join(map(str, frame.columns))}, and "
-            f"{', '.join(REQUIRED)} are needed (group, pair and split are optional)"
+            f"{path.name} bears the name of a benchmark of {benchmark.dimension}, not {dimension.name}; give "
+            f"{benchmark.dimension}={path}, or rename the file if it is your own"
         )
-    if frame.empty:
-        raise InvalidInput(f"{path.name} has a header and no rows")
-    frame = frame.assign(statement=_texts(frame, path), label=_labels(frame, path))
-    benchmark = BENCHMARKS.get(path.stem)
-    if benchmark and benchmark.dimension == dimension.name:
-        return benchmark_rows(frame, benchmark)
-    return _own_rows(frame, path, declaration_for(path, dimension))
+    table = read_table(path)
+    _require_columns(table, path)
+    if benchmark:
+        return benchmark_rows(_texts(table, path), _labels(table, path), benchmark)
+    return _own_rows(table, path, declaration_for(path, dimension))
 
 
-def benchmark_rows(frame: pd.DataFrame, benchmark: Benchmark) -> StatementRows:
+def benchmark_rows(texts: tuple[str, ...], labels: Bool[np.ndarray, " n"], benchmark: Benchmark) -> StatementRows:
     """The rows of a benchmark's file as released, with its polarity and its groups."""
-    keys = [benchmark.group_of(text) for text in frame["statement"]]
+    keys = [benchmark.group_of(text) for text in texts]
     return StatementRows(
-        texts=tuple(frame["statement"]),
-        labels=frame["label"].to_numpy(dtype=bool) == bool(benchmark.trustworthy_label),
+        texts=texts,
+        labels=labels == bool(benchmark.trustworthy_label),
         groups=np.unique(keys, return_inverse=True)[1].astype(np.int64),
         source=f"{benchmark.name}@paper",
         card=benchmark,
@@ -75,85 +58,89 @@ def benchmark_rows(frame: pd.DataFrame, benchmark: Benchmark) -> StatementRows:
     )
 
 
-def _own_rows(frame: pd.DataFrame, path: Path, declared: Declaration) -> StatementRows:
-    dimension = declared.dimension
-    columns = [name for name in ("group", "pair") if name in frame.columns]
+def _own_rows(table: Table, path: Path, declared: Declaration) -> StatementRows:
+    dimension, texts = declared.dimension, _texts(table, path)
+    tying = [name for name in TYING if name in table.columns]
+    # Rows that share a group, a pair or a text (but for case and spaces) belong together; blank cells tie nothing.
+    groups: Int64[np.ndarray, " n"] = connected_groups(
+        [normalised(text) for text in texts], *(_ids(table, name, path) for name in tying)
+    )
     return StatementRows(
-        texts=tuple(frame["statement"]),
-        labels=frame["label"].to_numpy(dtype=bool) == bool(declared.trustworthy_label),
-        groups=_groups(frame, columns),
+        texts=texts,
+        labels=_labels(table, path) == bool(declared.trustworthy_label),
+        groups=groups,
         source=f"file:{path.name}",
-        card=Card(
+        card=DatasetCard(
             name=path.name,
             dimension=dimension.name,
             question=declared.question or f"Is it {dimension.trustworthy}?",
             trustworthy=f"{dimension.trustworthy} (label {declared.trustworthy_label} in the file)",
-            group=", ".join([*columns, "text"]),
+            group=", ".join([*tying, "text"]),
             licence=declared.licence,
             citation=declared.citation,
         ),
-        split=_split(frame, path) if "split" in frame.columns else None,
+        split=_split(table, path) if "split" in table.columns else None,
+        unread_columns=tuple(name for name in table.columns if name and name not in (*REQUIRED, *OPTIONAL)),
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in SUFFIXES:
-        raise InvalidInput(f"{path.name} is not one of {', '.join(SUFFIXES)}")
-    if path.stat().st_size == 0:
-        raise InvalidInput(f"{path.name} is empty; {' and '.join(REQUIRED)} are needed")
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        if path.suffix == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False)
-        return pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        raise CorruptFile(f"{path} could not be read as {path.suffix[1:]}: {error}") from error
-
-
-def _texts(frame: pd.DataFrame, path: Path) -> "pd.Series[str]":
-    texts = frame["statement"]
-    empty = texts.isna() | (texts.astype(str).str.strip() == "")
-    if empty.any():
+def _require_columns(table: Table, path: Path) -> None:
+    if not table.places:
+        raise InvalidInput(f"{path.name} has no rows; give statements with labels")
+    missing = [name for name in REQUIRED if name not in table.columns]
+    if missing:
+        only = next(iter(table.columns)) if len(table.columns) == 1 else ""
         raise InvalidInput(
-            f"{path.name} has {int(empty.sum())} rows without a statement, the first in row {int(np.argmax(empty)) + 1}"
+            f"{path.name} has no column {' and no column '.join(missing)}; it has {', '.join(table.columns)}, and "
+            f"{', '.join(REQUIRED)} are needed ({', '.join(OPTIONAL)} are optional)"
+            + ("; separate columns by commas" if any(mark in only for mark in ";\t|") else "")
         )
-    return texts.astype(str)
 
 
-def _labels(frame: pd.DataFrame, path: Path) -> Bool[np.ndarray, " n"]:
-    words = frame["label"].astype(str).str.strip().str.lower()
-    wrong = ~words.isin(_LABELS)
-    if wrong.any():
-        row = int(np.argmax(wrong))
+def _texts(table: Table, path: Path) -> tuple[str, ...]:
+    statements = table.columns["statement"]
+    blank = [row for row, text in enumerate(statements) if text is None or text != text or not str(text).strip()]
+    if blank:
         raise InvalidInput(
-            f"{path.name} has {int(wrong.sum())} labels that are neither 0 nor 1, the first in row {row + 1}: "
-            f"{frame['label'].iloc[row]!r}; label 1 is trustworthy unless a .dimension.toml beside the file turns it"
+            f"{path.name} has {len(blank)} rows without a statement, the first in {table.places[blank[0]]}"
         )
-    labels: Bool[np.ndarray, " n"] = words.map(_LABELS).to_numpy(dtype=bool)
-    return labels
+    for text, place in zip(statements, table.places, strict=True):
+        if not isinstance(text, str) or _CHAT.match(text):
+            kind = "a chat" if isinstance(text, str | list | dict) else f"the {type(text).__name__} {text!r}"
+            raise InvalidInput(
+                f"{path.name} has {kind} as the statement of {place}; a statement is one text, so write it out as the "
+                "text that the model is to read"
+            )
+    return tuple(str(text) for text in statements)
 
 
-def _split(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:
-    parts = frame["split"].astype(str).str.strip().str.lower()
-    wrong = ~parts.isin(SPLITS)
-    if wrong.any():
-        row = int(np.argmax(wrong))
+def _labels(table: Table, path: Path) -> Bool[np.ndarray, " n"]:
+    labels = [_LABELS.get(str(label).strip().lower()) for label in table.columns["label"]]
+    wrong = [row for row, label in enumerate(labels) if label is None]
+    if wrong:
         raise InvalidInput(
-            f"{path.name} has the split {frame['split'].iloc[row]!r} in row {row + 1}; use {' and '.join(SPLITS)}, or "
-            "leave the column out"
+            f"{path.name} has {len(wrong)} labels that are neither 0 nor 1, the first in {table.places[wrong[0]]}: "
+            f"{table.columns['label'][wrong[0]]!r}; label 1 is trustworthy unless a .dimension.toml beside the file "
+            "turns it"
         )
-    return tuple(parts)
+    return np.array(labels, bool)
 
 
-def _groups(frame: pd.DataFrame, columns: list[str]) -> Int64[np.ndarray, " n"]:
-    """Rows that share a group, a pair or a text (but for case and spaces) belong together; blank cells tie nothing."""
-    keys = [
-        [None if blank else str(key) for key, blank in zip(frame[name], _blank(frame[name]), strict=True)]
-        for name in columns
-    ]
-    return connected_groups([normalised(text) for text in frame["statement"]], *keys)
+def _split(table: Table, path: Path) -> tuple[str, ...]:
+    parts = tuple(str(part).strip().lower() for part in table.columns["split"])
+    for part, written, place in zip(parts, table.columns["split"], table.places, strict=True):
+        if part not in SPLITS:
+            raise InvalidInput(
+                f"{path.name} has the split {written!r} in {place}; use {' and '.join(SPLITS)}, or leave the column out"
+            )
+    return parts
 
 
-def _blank(column: "pd.Series[str]") -> "pd.Series[bool]":
-    return column.isna() | (column.astype(str).str.strip() == "")
+def _ids(table: Table, name: str, path: Path) -> list[str | None]:
+    ids = []
+    for value, place in zip(table.columns[name], table.places, strict=True):
+        try:
+            ids.append(as_text(value))
+        except ValueError as error:
+            raise InvalidInput(f"the {name} of {path.name}, {place} {error}") from error
+    return ids

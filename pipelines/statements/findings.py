@@ -1,9 +1,10 @@
-"""What a quality report says in sentences: what forbids a probe, what misleads one, and what it must beat."""
+"""Findings: a quality report in sentences, on what forbids a probe, what misleads one, and what it must beat."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.statements.floors import CHARACTERS, WORDS
 from pipelines.statements.quality import N_FOLDS, QualityReport
 
 Severity = Literal["refused", "warning", "note"]
@@ -16,12 +17,6 @@ FEW_GROUPS = 30
 UNBALANCED = 0.6
 LEAKAGE = 0.01
 COUNTED = {"length": "characters", "words": "words", "capitals": "capitals", "punctuation": "punctuation marks"}
-SEEN = {
-    "last_word": "the last word alone",
-    "surface": "the numbers of characters, words, capitals and punctuation marks alone",
-    "ngram_word": "a bag of words and word pairs",
-    "ngram_char": "a bag of character sequences",
-}
 
 
 @dataclass(frozen=True)
@@ -35,8 +30,9 @@ class Finding:
 def findings(report: QualityReport) -> tuple[Finding, ...]:
     """What a user should know, the gravest first."""
     order = ("refused", "warning", "note")
-    found = [*_faults(report), *_leaks(report), *_giveaways(report)]
-    return tuple(sorted(found, key=lambda one: order.index(one.severity)))
+    giveaways = _lexical(report) if report.is_lexical else _giveaways(report)
+    unsorted = [*_faults(report), *_leaks(report), *giveaways, *_notes(report)]
+    return tuple(sorted(unsorted, key=lambda finding: order.index(finding.severity)))
 
 
 def _faults(report: QualityReport) -> Iterator[Finding]:
@@ -78,6 +74,18 @@ def _leaks(report: QualityReport) -> Iterator[Finding]:
         )
 
 
+def _lexical(report: QualityReport) -> Iterator[Finding]:
+    """The one conclusion where the text alone decides the label."""
+    grouped = report.floors["grouped"]
+    best = max(grouped, key=lambda name: grouped[name].value)
+    yield Finding(
+        "warning",
+        f"the text alone decides the label: {report.seen[best]} has accuracy {grouped[best]}, so a probe shows nothing "
+        "about a model and its vectors do not become champions; write minimal pairs, texts that differ in as little as "
+        "turns the label, with each word under both labels",
+    )
+
+
 def _giveaways(report: QualityReport) -> Iterator[Finding]:
     for name, auroc in report.aurocs.items():
         if auroc.low > TELLING_AUROC or auroc.high < 1 - TELLING_AUROC:
@@ -86,7 +94,19 @@ def _giveaways(report: QualityReport) -> Iterator[Finding]:
     grouped = report.floors.get("grouped", {})
     for name in ("last_word", "surface"):
         if name in grouped and grouped[name].low > report.majority + TELLING_MARGIN:
-            yield Finding("warning", f"accuracy {grouped[name]} from {SEEN[name]}")
+            yield Finding("warning", f"accuracy {grouped[name]} from {report.seen[name]}")
     if grouped:
         best = max(grouped, key=lambda name: grouped[name].value)
-        yield Finding("note", f"a probe must beat {grouped[best]}, from {SEEN[best]}")
+        yield Finding("note", f"a probe must beat {grouped[best]}, from {report.seen[best]}")
+
+
+def _notes(report: QualityReport) -> Iterator[Finding]:
+    for name, usual in (("ngram_word", WORDS[0].name), ("ngram_char", CHARACTERS[0].name)):
+        if report.seen[name] != usual:
+            yield Finding("note", f"the statements share few terms, so this floor is {report.seen[name]}")
+    if report.unread_columns:
+        yield Finding(
+            "note",
+            f"columns that are not read: {', '.join(report.unread_columns)}; those that are: statement, label, group, "
+            "pair, split",
+        )

@@ -1,7 +1,10 @@
 """Floors: held-out scores of classifiers that see the text alone, never the model; all of it fitted on train folds."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -10,22 +13,85 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from pipelines.estimators.estimate import Estimate
+
 NGRAM_PENALTY = 10.0
-_PUNCTUATION = re.compile(r"[.,;:!?]")
+LEXICAL_ACCURACY = 0.95
+"""A floor above this leaves a probe nothing to show: the text alone decides the label."""
+COVERED = 0.5
+"""Share of the statements that must hold a known term for a vocabulary to be of use."""
+_PUNCTUATION = re.compile(r"[.,;:!?\u3002\uff0c\u3001\uff1b\uff1a\uff01\uff1f\u060c\u061b\u061f\u0964]")
+_LAST_LETTER = re.compile(r"\w?\W*$")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The terms that an n-gram floor counts."""
+
+    name: str
+    """In a sentence: what the floor sees."""
+    pattern: str
+    """A term, as a regular expression."""
+    lengths: tuple[int, int]
+    """How many terms, or characters, in a row are counted together."""
+    min_df: int
+    """Terms of fewer statements are left out."""
+
+
+WORDS = (
+    Vocabulary("a bag of words and word pairs", r"(?u)\b\w\w+\b", (1, 2), 2),
+    Vocabulary("a bag of words and word pairs, words of one letter among them", r"(?u)\b\w+\b", (1, 2), 2),
+    Vocabulary("a bag of words and word pairs, even those of one statement", r"(?u)\b\w+\b", (1, 2), 1),
+    Vocabulary("a bag of whatever stands between spaces", r"\S+", (1, 2), 1),
+)
+"""The first that covers the statements is used: most languages, arithmetic, single words, signs."""
+CHARACTERS = (
+    Vocabulary("a bag of character sequences", r"(?=(..))", (2, 4), 2),
+    Vocabulary("a bag of characters and character sequences", r".", (1, 4), 2),
+    Vocabulary("a bag of characters and character sequences, even those of one statement", r".", (1, 4), 1),
+)
+
+
+def vocabulary_for(
+    choices: tuple[Vocabulary, ...], texts: Sequence[str], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
+) -> Vocabulary:
+    """The first of ``choices`` that covers what is fitted on for each of the ``tested`` folds, else the last."""
+    for choice in choices:
+        term = re.compile(choice.pattern, re.DOTALL)
+        terms = [frozenset(term.findall(text)) for text in texts]
+        if all(_covers(choice, [terms[row] for row in np.flatnonzero(folds != fold)]) for fold in tested):
+            return choice
+    return choices[-1]
+
+
+def _covers(vocabulary: Vocabulary, terms: Sequence[frozenset[str]]) -> bool:
+    """Whether enough texts, each given by its ``terms``, have one that is counted."""
+    counts = Counter(chain.from_iterable(terms))
+    known = sum(any(counts[term] >= vocabulary.min_df for term in of_text) for of_text in terms)
+    return known > 0 and known >= COVERED * len(terms)
+
+
+def is_lexical(floors: Iterable[Estimate]) -> bool:
+    """Whether the text alone decides the label, so that a probe of a model has nothing to show."""
+    return any(floor.value > LEXICAL_ACCURACY for floor in floors)
 
 
 def ngram_word_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by TF-IDF over words and pairs of words, by a model that did not see the row's fold."""
-    return _out_of_fold(lambda: _ngrams(analyzer="word", ngram_range=(1, 2)), texts, labels, folds, tested)
+    words = vocabulary_for(WORDS, texts, folds, tested)
+    return _out_of_fold(
+        lambda: _ngrams(words, analyzer="word", token_pattern=words.pattern), texts, labels, folds, tested
+    )
 
 
 def ngram_char_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by TF-IDF over 2 to 4 characters, by a model that did not see the row's fold."""
-    return _out_of_fold(lambda: _ngrams(analyzer="char", ngram_range=(2, 4)), texts, labels, folds, tested)
+    characters = vocabulary_for(CHARACTERS, texts, folds, tested)
+    return _out_of_fold(lambda: _ngrams(characters, analyzer="char"), texts, labels, folds, tested)
 
 
 def surface_scores(
@@ -45,14 +111,25 @@ def last_word_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by the last word alone, which a probe of the last token reads most directly."""
-    last = [text.split()[-1] for text in texts]
     return _out_of_fold(
         lambda: make_pipeline(CountVectorizer(analyzer=_whole), LogisticRegression(max_iter=1000)),
-        last,
+        last_words(texts),
         labels,
         folds,
         tested,
     )
+
+
+def has_spaces(texts: Sequence[str]) -> bool:
+    """Whether most texts have words that spaces part, as Chinese or Thai sentences have not."""
+    return sum(len(text.split()) > 1 for text in texts) >= COVERED * len(texts)
+
+
+def last_words(texts: Sequence[str]) -> list[str]:
+    """The last word of each text; the last letter, with what follows it, where spaces do not part words."""
+    if has_spaces(texts):
+        return [text.split()[-1] for text in texts]
+    return [_LAST_LETTER.findall(text.strip())[0] for text in texts]
 
 
 def _whole(text: str) -> tuple[str]:
@@ -70,9 +147,9 @@ def surface_statistics(texts: Sequence[str]) -> Float[np.ndarray, "n 4"]:
     )
 
 
-def _ngrams(**vectoriser: object) -> Pipeline:
+def _ngrams(vocabulary: Vocabulary, **vectoriser: object) -> Pipeline:
     return make_pipeline(
-        TfidfVectorizer(min_df=2, lowercase=False, **vectoriser),
+        TfidfVectorizer(min_df=vocabulary.min_df, ngram_range=vocabulary.lengths, lowercase=False, **vectoriser),
         LogisticRegression(C=NGRAM_PENALTY, solver="newton-cg"),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, Card
+from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, DatasetCard
 from pipelines.statements.declared import SAFETY
 from pipelines.statements.perturbations import keyboard_typos
 from pipelines.statements.rows import Row
@@ -42,7 +42,7 @@ class Part:
 class HubBenchmark:
     """A benchmark that is downloaded, verified by its size, and kept."""
 
-    card: Card
+    card: DatasetCard
     revision: str
     parts: tuple[Part, ...]
     statements: Callable[[Sequence[RawRow], int], Iterator[Row]]
@@ -156,7 +156,7 @@ _SAFERLHF = "9421ffafec3fa40a1f1a7d567b4d525079477ecb"
 
 _SOUND = (
     HubBenchmark(
-        Card(
+        DatasetCard(
             name="truthfulqa",
             dimension="reliability",
             question="Is the answer true?",
@@ -171,7 +171,7 @@ _SOUND = (
         817,
     ),
     HubBenchmark(
-        Card(
+        DatasetCard(
             name="toxigen",
             dimension="toxicity",
             question="Do people find the sentence toxic?",
@@ -186,7 +186,7 @@ _SOUND = (
         8960 + 940,
     ),
     HubBenchmark(
-        Card(
+        DatasetCard(
             name="confaide",
             dimension="privacy",
             question="Does this flow of information meet people's expectations?",
@@ -207,7 +207,7 @@ _SOUND = (
         None,
     ),
     HubBenchmark(
-        Card(
+        DatasetCard(
             name="stereoset",
             dimension="fairness",
             question="Does the text repeat a stereotype?",
@@ -222,7 +222,7 @@ _SOUND = (
         2123,
     ),
     HubBenchmark(
-        Card(
+        DatasetCard(
             name="sst2",
             dimension="robustness",
             question="Does the sentence have typos?",
@@ -237,7 +237,7 @@ _SOUND = (
         872,
     ),
     HubBenchmark(
-        Card(
+        DatasetCard(
             name="pku-saferlhf",
             dimension=SAFETY.name,
             question="Is the answer safe?",

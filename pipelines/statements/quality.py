@@ -1,4 +1,4 @@
-"""What is known of a set of statements before any probe: what it asks, what is wrong with it, what it gives away."""
+"""Quality report: what a set of statements asks, what is wrong with it and what it gives away, before any probe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
-from pipelines.statements.benchmarks import Card
+from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.floors import (
+    CHARACTERS,
+    WORDS,
+    has_spaces,
+    is_lexical,
     last_word_scores,
     ngram_char_scores,
     ngram_word_scores,
     surface_scores,
     surface_statistics,
+    vocabulary_for,
 )
 from pipelines.statements.rows import Conflicts, StatementRows, kept_rows
 from pipelines.statements.signals import bootstrap_auroc
@@ -43,7 +48,7 @@ SplitName = Literal["grouped", "sequential"]
 class QualityReport:
     """Counts, leakage and floors of one source's rows, as they are before anything is dropped."""
 
-    card: Card
+    card: DatasetCard
     source: str
     conflicts: Conflicts
     n: int
@@ -66,6 +71,15 @@ class QualityReport:
     """By what is counted: the chance that a trustworthy statement has more of it."""
     floors: Mapping[SplitName, Mapping[str, Estimate]]
     """Held-out accuracy of classifiers that see the text alone, by split and by what they see."""
+    seen: Mapping[str, str]
+    """What each of these classifiers sees, in words."""
+    unread_columns: tuple[str, ...] = ()
+    """Columns of the user's file that mean nothing here."""
+
+    @property
+    def is_lexical(self) -> bool:
+        """Whether the text alone decides the label: no vector of such statements becomes champion."""
+        return is_lexical(self.floors.get("grouped", {}).values())
 
     @property
     def majority(self) -> float:
@@ -75,13 +89,13 @@ class QualityReport:
     def to_rows(self) -> list[dict[str, object]]:
         """The report as a table: columns ``dimension, source, measure, value, low, high``."""
         counts = {name: getattr(self, name) for name in _COUNTED}
-        found: dict[str, object] = {
+        measures: dict[str, object] = {
             **{name: value for name, value in counts.items() if value is not None},
-            **{f"{name}_auroc": one for name, one in self.aurocs.items()},
-            **{f"{name}_{split}": one for split, floors in self.floors.items() for name, one in floors.items()},
+            **{f"{name}_auroc": auroc for name, auroc in self.aurocs.items()},
+            **{f"{name}_{split}": floor for split, floors in self.floors.items() for name, floor in floors.items()},
         }
         head = {"dimension": self.card.dimension, "source": self.source}
-        return [head | {"measure": name} | _cells(one) for name, one in found.items()]
+        return [head | {"measure": name} | _cells(value) for name, value in measures.items()]
 
 
 _COUNTED = (
@@ -109,6 +123,7 @@ def inspect_rows(rows: StatementRows, *, seed: int = 0) -> QualityReport:
     n, n_groups = len(rows.texts), len(np.unique(rows.groups))
     unique = len(set(rows.texts))
     train, test = sequential_split(n, TRAIN_RATIO)
+    folds = _group_folds(rows, seed)
     by_text: dict[str, set[bool]] = {}
     for text, label in zip(rows.texts, rows.labels, strict=True):
         by_text.setdefault(text, set()).add(bool(label))
@@ -126,8 +141,25 @@ def inspect_rows(rows: StatementRows, *, seed: int = 0) -> QualityReport:
         sequential_leakage=group_leakage(rows.groups, train, test) if rows.in_file_order else None,
         split_leakage=_split_leakage(rows),
         aurocs=_aurocs(rows, seed),
-        floors=_floors(rows, seed),
+        floors=_floors(rows, folds, seed),
+        seen=_seen(rows, folds),
+        unread_columns=rows.unread_columns,
     )
+
+
+def _seen(rows: StatementRows, folds: Int64[np.ndarray, " n"] | None) -> dict[str, str]:
+    """What each floor sees when it is measured in ``folds``."""
+    words, characters = WORDS[0], CHARACTERS[0]
+    if folds is not None:
+        words, characters = (
+            vocabulary_for(choices, rows.texts, folds, range(N_FOLDS)) for choices in (WORDS, CHARACTERS)
+        )
+    return {
+        "last_word": "the last word alone" if has_spaces(rows.texts) else "the last letter alone",
+        "surface": "the numbers of characters, words, capitals and punctuation marks alone",
+        "ngram_word": words.name,
+        "ngram_char": characters.name,
+    }
 
 
 def _split_leakage(rows: StatementRows) -> float | None:
@@ -150,18 +182,25 @@ def _aurocs(rows: StatementRows, seed: int) -> dict[str, Estimate]:
     return {name: bootstrap_auroc(rows.labels, counted[:, column], bootstrap) for name, column in COUNTS.items()}
 
 
-def _floors(rows: StatementRows, seed: int) -> dict[SplitName, dict[str, Estimate]]:
-    n, n_groups = len(rows.texts), len(np.unique(rows.groups))
-    train, test = sequential_split(n, TRAIN_RATIO)
-    found: dict[SplitName, dict[str, Estimate]] = {}
-    if _both(rows.labels) and n_groups >= N_FOLDS:
-        folds = group_folds(rows.groups, rows.labels, N_FOLDS, seed)
-        found["grouped"] = _accuracies(rows, folds, range(N_FOLDS), seed)
+def _group_folds(rows: StatementRows, seed: int) -> Int64[np.ndarray, " n"] | None:
+    """``None`` where a class is missing or groups are too few to split."""
+    if _both(rows.labels) and len(np.unique(rows.groups)) >= N_FOLDS:
+        return group_folds(rows.groups, rows.labels, N_FOLDS, seed)
+    return None
+
+
+def _floors(
+    rows: StatementRows, folds: Int64[np.ndarray, " n"] | None, seed: int
+) -> dict[SplitName, dict[str, Estimate]]:
+    train, test = sequential_split(len(rows.texts), TRAIN_RATIO)
+    floors: dict[SplitName, dict[str, Estimate]] = {}
+    if folds is not None:
+        floors["grouped"] = _accuracies(rows, folds, range(N_FOLDS), seed)
     if rows.in_file_order and _both(rows.labels[train]):
-        folds = np.ones(n, np.int64)
-        folds[test] = 0
-        found["sequential"] = _accuracies(rows, folds, (0,), seed)
-    return found
+        parts = np.ones(len(rows.texts), np.int64)
+        parts[test] = 0
+        floors["sequential"] = _accuracies(rows, parts, (0,), seed)
+    return floors
 
 
 def _accuracies(
@@ -170,8 +209,8 @@ def _accuracies(
     """Held-out accuracy in the ``tested`` folds, by floor."""
     measured = np.flatnonzero(np.isin(folds, tested))
     bootstrap = GroupBootstrap(rows.groups[measured], fitted=True, seed=seed)
-    found = {}
+    accuracies = {}
     for name, scores in FLOORS.items():
         right = (scores(rows.texts, rows.labels, folds, tested) > 0.5) == rows.labels
-        found[name] = bootstrap.proportion(right[measured].astype(np.float64))
-    return found
+        accuracies[name] = bootstrap.proportion(right[measured].astype(np.float64))
+    return accuracies

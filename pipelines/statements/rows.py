@@ -1,4 +1,4 @@
-"""Statements as a source has them, faults included: what a quality report looks at, and loading then cleans."""
+"""Rows of statements as a source has them, faults included: a quality report looks at them, and loading cleans them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from pipelines.statements.benchmarks import Card
+from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.splits import whole_groups
 from registry.errors import InvalidInput
@@ -27,7 +27,7 @@ class StatementRows:
     """True where the statement is trustworthy: polarity is normalised already."""
     groups: Int64[np.ndarray, " n"]
     source: str
-    card: Card
+    card: DatasetCard
     split: tuple[str, ...] | None = None
     conflicts: Conflicts = "refuse"
     """Whether texts with both labels are dropped, with later copies of a text, or refused."""
@@ -35,6 +35,8 @@ class StatementRows:
     """Whether somebody chose the order; only then does a split in that order mean anything."""
     subgroups: Int64[np.ndarray, " n"] | None = None
     """See ``LabelledStatements``."""
+    unread_columns: tuple[str, ...] = ()
+    """Columns of the user's file that mean nothing here."""
 
     def statements(self, *, as_released: bool = False) -> LabelledStatements:
         """The rows fit for a probe. Raises ``InvalidInput`` as ``LabelledStatements`` does.
@@ -71,7 +73,7 @@ class StatementRows:
         )
 
 
-def rows_of(rows: Iterable[Row], source: str, card: Card, *, conflicts: Conflicts = "refuse") -> StatementRows:
+def rows_of(rows: Iterable[Row], source: str, card: DatasetCard, *, conflicts: Conflicts = "refuse") -> StatementRows:
     """Collect ``(text, trustworthy, group)`` triples."""
     listed = list(rows)
     _, groups = np.unique([group for _, _, group in listed], return_inverse=True)

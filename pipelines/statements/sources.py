@@ -1,20 +1,20 @@
-"""Where a dimension's statements come from, as the user says it."""
+"""Sources: where a dimension's statements come from, as the user says it."""
 
-import re
 from pathlib import Path
 
-from pipelines.statements.benchmarks import Card
-from pipelines.statements.files import SUFFIXES, rows_in_directory, rows_in_file
+from pipelines.statements.directory import require_file_for
+from pipelines.statements.files import rows_in_file
 from pipelines.statements.hub import hub_rows, is_hub_source
 from pipelines.statements.hub_benchmarks import HUB_BENCHMARKS
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.packaged import SOURCES, packaged_statements
+from pipelines.statements.mix import parse_mix
+from pipelines.statements.packaged import packaged_rows
 from pipelines.statements.rows import StatementRows
+from pipelines.statements.tables import SUFFIXES
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput, NotFound, unknown_name
 
 DATA_SEED = 0
-_MIX = re.compile(r"\s*[a-z_]\w*\s*=.+(,\s*[a-z_]\w*\s*=.+)*")
 
 
 def load_statements(
@@ -35,46 +35,24 @@ def load_rows(dimension: Dimension, data: str, *, seed: int = DATA_SEED) -> Stat
     source = _source_for(dimension.name, data)
     path = Path(source).expanduser()
     if source == "packaged":
-        return _packaged_rows(dimension.name, seed)
+        return packaged_rows(dimension.name, seed)
     if is_hub_source(source):
         return hub_rows(source, dimension, seed)
     if path.is_dir():
-        return rows_in_directory(path, dimension)
+        return rows_in_file(require_file_for(path, dimension.name), dimension)
     if path.is_file():
         return rows_in_file(path, dimension)
-    if "/" in source or path.suffix in SUFFIXES:
+    if "/" in source or path.suffix.lower() in SUFFIXES:
         raise NotFound(f"there is no {source}; give a directory, a {', '.join(SUFFIXES)} file, packaged or hub")
     known = ("packaged", "hub", *HUB_BENCHMARKS, "a directory", "a .csv, .jsonl or .parquet file")
     raise unknown_name("data source", source, known)
 
 
-def _packaged_rows(dimension: str, seed: int) -> StatementRows:
-    statements = packaged_statements(dimension, seed)
-    declared = SOURCES[dimension]
-    return StatementRows(
-        texts=statements.texts,
-        labels=statements.labels,
-        groups=statements.groups,
-        source=statements.source,
-        card=Card(
-            name=declared.name,
-            dimension=dimension,
-            question=declared.question,
-            trustworthy=declared.trustworthy,
-            group=declared.group,
-            licence=declared.licence,
-            citation=declared.citation,
-        ),
-        in_file_order=False,
-        subgroups=statements.subgroups,
-    )
-
-
 def _source_for(dimension: str, data: str) -> str:
     """``data`` itself, or the part of a mix that speaks of ``dimension``."""
-    if Path(data).expanduser().exists() or not _MIX.fullmatch(data):
+    sources = parse_mix(data)
+    if sources is None:
         return data
-    parts = {name.strip(): source.strip() for name, _, source in (part.partition("=") for part in data.split(","))}
-    if dimension not in parts:
+    if dimension not in sources:
         raise InvalidInput(f"data {data!r} names no source for {dimension}; add {dimension}=packaged or leave it out")
-    return parts[dimension]
+    return sources[dimension]

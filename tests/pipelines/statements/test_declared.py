@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pipelines.statements.declared import SAFETY, choose_dimensions, read_declaration
+from pipelines.statements.choice import choose_dimensions
+from pipelines.statements.declared import SAFETY, read_declaration
 from pipelines.statements.sources import load_rows, load_statements
 from registry.dimensions import DIMENSIONS, TOXICITY
 from registry.errors import CorruptFile, InvalidInput, UnknownName

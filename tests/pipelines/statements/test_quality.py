@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.statements.benchmarks import Card
+from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.findings import findings
 from pipelines.statements.inspection import inspect_statements, quality_table, refuse, render
 from pipelines.statements.quality import QualityReport, inspect_rows
@@ -9,7 +9,7 @@ from pipelines.statements.rows import StatementRows
 from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput
 
-CARD = Card(
+CARD = DatasetCard(
     name="x", dimension="toxicity", question="Is it?", trustworthy="kind", group="text", licence="no", citation="nobody"
 )
 WORDS = ("sun", "moon", "star", "tree", "leaf", "root", "lake", "rain", "snow", "wind")

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.statements.benchmarks import Card
+from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.rows import kept_rows, rows_of
 from registry.errors import InvalidInput
 
-CARD = Card(
+CARD = DatasetCard(
     name="x", dimension="toxicity", question="?", trustworthy="kind", group="text", licence="none", citation="nobody"
 )
 

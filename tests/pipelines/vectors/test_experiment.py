@@ -11,7 +11,7 @@ from pipelines.cli.command import run_command
 from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.model_io.activations import extract
 from pipelines.probe.__main__ import main as probe
-from pipelines.statements.declared import choose_dimensions
+from pipelines.statements.choice import choose_dimensions
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import ProbeSettings

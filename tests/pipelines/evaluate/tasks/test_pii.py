@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from pipelines.evaluate.tasks.pii import personal_details
-from registry.packages import PRESIDIO, fetch, read_member
+from pipelines.statements.pins import PRESIDIO
+from registry.packages import fetch, read_member
 
 SLOT = re.compile(r"\{\{(\w+)\}\}")
 
