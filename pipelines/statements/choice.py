@@ -54,7 +54,7 @@ def _dimensions_of(data: str, paths: Mapping[str, Path], known: _Known, declared
         _require_known(name, path, known)
         return (known[name],)
     if path.is_dir():
-        present = [name for name in known if name in declared or file_for(path, name)]
+        present = [name for name in known if file_for(path, name) or name in declared]
         if not present:
             require_file_for(path, next(iter(known)))
         return tuple(known[name] for name in present)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipelines.statements.choice import choose_dimensions
-from pipelines.statements.declared import SAFETY, read_declaration
+from pipelines.statements.declared import read_declaration
 from pipelines.statements.sources import load_rows, load_statements
-from registry.dimensions import DIMENSIONS, TOXICITY
+from registry.dimensions import TOXICITY
 from registry.errors import CorruptFile, InvalidInput, UnknownName
 
 HUMILITY = """
@@ -32,10 +32,9 @@ def test_a_dimension_of_the_users_own_is_read_with_its_polarity(directory):
     assert load_rows(humility, str(directory)).card.licence == "CC BY 4.0"
 
 
-@pytest.mark.parametrize("data", ["{0}", "{0}/humility.csv", "humility={0}/humility.csv,toxicity=packaged"])
+@pytest.mark.parametrize("data", ["{0}", "{0}/humility.csv", "humility={0}/humility.csv"])
 def test_it_is_found_beside_whatever_the_data_names(directory, data):
-    named = choose_dimensions("all", data.format(directory))
-    assert [one.name for one in named] == [*DIMENSIONS, "humility"]
+    assert [dimension.name for dimension in choose_dimensions("all", data.format(directory))] == ["humility"]
 
 
 def test_one_of_the_five_needs_no_more_than_its_label(tmp_path):
@@ -43,11 +42,6 @@ def test_one_of_the_five_needs_no_more_than_its_label(tmp_path):
     (tmp_path / "toxicity.csv").write_text("statement,label\nvile,1\nkind,0\n")
     assert choose_dimensions("toxicity", str(tmp_path)) == (TOXICITY,)
     np.testing.assert_array_equal(load_statements(TOXICITY, str(tmp_path)).labels, [False, True])
-
-
-def test_safety_is_there_when_it_is_named():
-    assert choose_dimensions("safety,toxicity", "hub") == (SAFETY, TOXICITY)
-    assert [one.name for one in choose_dimensions("all", "hub")] == list(DIMENSIONS)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,10 @@ def test_what_spreadsheets_write_is_read(tmp_path):
     [
         ("text,label\nx,1\n", "no column statement; it has text, label"),
         ("", "toxicity.csv is empty"),
-        ("statement,label\n", "a header and no rows"),
-        ("statement,label,split\na,1,train\nb,0,dev\n", "the split 'dev' in row 2; use train and test"),
+        ("statement,label\n", "toxicity.csv has no rows"),
+        ("statement,label,split\na,1,train\nb,0,dev\n", "the split 'dev' in row 2 \\(line 3\\); use train and test"),
         ("statement,label,group,split\na,1,x,train\nb,0,x,test\nc,1,y,test\n", "leaks: 1 groups"),
-        ("statement,label\na,1\nb,2\n", "1 labels that are neither 0 nor 1, the first in row 2: '2'"),
+        ("statement,label\na,1\nb,2\n", "1 labels that are neither 0 nor 1, the first in row 2 \\(line 3\\): '2'"),
         ("statement,label\na,1\n,0\n", "1 rows without a statement, the first in row 2"),
         ("statement,label\na,1\nb,1\n", "all 2 statements .* label 1"),
         ("statement,label\na,1\na,0\nb,0\n", "both labels, such as 'a'"),

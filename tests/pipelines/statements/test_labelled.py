@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,8 +37,17 @@ def test_the_digest_tells_every_part_apart():
         statements(groups=(0, 1, 1, 1)).digest,
         statements(split=("train", "train", "test", "test")).digest,
     }
-    assert len(digests) == 5
+    for changes in ({"dimension": "privacy"}, {"source": "file:y.csv"}, {"subgroups": np.arange(4)}):
+        digests.add(replace(statements(), **changes).digest)
+    assert len(digests) == 8
     assert statements().digest == statements().digest
+
+
+def test_digests_of_earlier_versions_are_recognised():
+    """As vectors and calibrations have them that were registered before dimension and source entered."""
+    earlier = "d8a836e778b692251c8afb391fc4410590868833a0231a5e9b128fc04539871b"
+    assert statements().has_digest(earlier)
+    assert not statements(labels=(0, 1, 0, 1)).has_digest(earlier)
 
 
 def test_a_subset_keeps_groups_whole_and_the_order():

@@ -15,10 +15,10 @@ from registry.errors import UnknownName
 
 def test_every_dimension_has_its_statements_and_a_card():
     assert set(SOURCES) == set(DIMENSIONS)
-    for card in SOURCES.values():
-        assert card.question
-        assert card.licence
-        assert card.citation
+    for source in SOURCES.values():
+        assert source.card.question
+        assert source.card.licence
+        assert source.card.citation
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)

@@ -25,14 +25,14 @@ def indifferent(rng, n=80):
     return [f"{rng.choice(WORDS)} {rng.choice(WORDS)} {row}" for row in range(n)], np.tile([True, False], n // 2)
 
 
-def said(report: QualityReport, severity: str) -> str:
-    return " / ".join(one.sentence for one in findings(report) if one.severity == severity)
+def sentences(report: QualityReport, severity: str) -> str:
+    return " / ".join(finding.sentence for finding in findings(report) if finding.severity == severity)
 
 
 def test_statements_without_a_giveaway_raise_no_warning(rng):
     report = inspect_rows(rows(*indifferent(rng)))
-    assert said(report, "refused") == said(report, "warning") == ""
-    assert "a probe must beat" in said(report, "note")
+    assert sentences(report, "refused") == sentences(report, "warning") == ""
+    assert "a probe must beat" in sentences(report, "note")
     refuse([report])
 
 
@@ -42,18 +42,51 @@ def test_length_and_capitals_that_decide_are_found(rng):
     report = inspect_rows(rows(longer, labels))
     assert report.aurocs["length"].value > 0.99
     assert report.floors["grouped"]["surface"].value == 1
-    assert "trustworthy statements have more characters (AUROC" in said(report, "warning")
+    longer[:20] = texts[:20]
+    assert "trustworthy statements have more characters" in sentences(inspect_rows(rows(longer, labels)), "warning")
     louder = [text if label else text.upper() for text, label in zip(texts, labels, strict=True)]
-    assert "fewer capitals" in said(inspect_rows(rows(louder, labels)), "warning")
+    assert "fewer capitals" in sentences(inspect_rows(rows(texts[:20] + louder[20:], labels)), "warning")
 
 
 def test_a_last_word_that_decides_is_found(rng):
     texts, labels = indifferent(rng)
-    report = inspect_rows(
-        rows([f"{text} {'ok' if label else 'no'}" for text, label in zip(texts, labels, strict=True)], labels)
-    )
-    assert report.floors["grouped"]["last_word"].value == 1
-    assert "from the last word alone" in said(report, "warning")
+    endings = ["ok" if label != (row < 8) else "no" for row, label in enumerate(labels)]
+    report = inspect_rows(rows([f"{text} {ending}" for text, ending in zip(texts, endings, strict=True)], labels))
+    assert report.floors["grouped"]["last_word"].value == 0.9
+    assert not report.is_lexical
+    assert "from the last word alone" in sentences(report, "warning")
+
+
+def test_texts_that_decide_are_one_conclusion_with_what_to_do(rng):
+    texts, labels = indifferent(rng)
+    decided = [f"{text} is {'so kind' if label else 'cruel'}" for text, label in zip(texts, labels, strict=True)]
+    report = inspect_rows(rows(decided, labels))
+    assert report.is_lexical
+    (warning,) = [finding.sentence for finding in findings(report) if finding.severity == "warning"]
+    assert "the text alone decides the label: " in warning
+    assert "do not become champions; write minimal pairs" in warning
+
+
+@pytest.mark.parametrize(
+    ("texts", "seen"),
+    [
+        ([f"{a} + {b} = {a + b + wrong}" for a in range(1, 6) for b in range(1, 4) for wrong in (0, 1)], "one letter"),
+        ([f"{'好' if row % 2 else '坏'}{chr(0x4E00 + row)}的人。" for row in range(30)], "even those of one statement"),
+        ([f"{chr(97 + row)}{'ly' if row % 2 else 'ish'}" for row in range(20)], "even those of one statement"),
+        ([f"{chr(97 + row)}" for row in range(20)], "even those of one statement"),
+        ([chr(0x1F600 + row) for row in range(20)], "whatever stands between spaces"),
+    ],
+)
+def test_floors_work_in_any_script_and_say_what_they_see(texts, seen):
+    report = inspect_rows(rows(texts, np.arange(len(texts)) % 2 == 1))
+    assert set(report.floors["grouped"]) == {"last_word", "surface", "ngram_word", "ngram_char"}
+    assert seen in report.seen["ngram_word"]
+    assert f"so this floor is {report.seen['ngram_word']}" in sentences(report, "note")
+
+
+def test_columns_that_are_not_read_are_named(rng):
+    report = inspect_rows(rows(*indifferent(rng), unread_columns=("groups", "id")))
+    assert "columns that are not read: groups, id; those that are: statement" in sentences(report, "note")
 
 
 def test_copies_conflicts_and_artefacts_are_counted(rng):
@@ -64,19 +97,19 @@ def test_copies_conflicts_and_artefacts_are_counted(rng):
     report = inspect_rows(rows(texts, labels, groups))
     assert (report.n, report.duplicates, report.conflicting, report.artefacts) == (84, 3, 1, 1)
     assert report.n_kept == 80
-    assert "both labels: 1" in said(report, "refused")
+    assert "both labels: 1" in sentences(report, "refused")
     with pytest.raises(InvalidInput, match="file:x.csv: texts that carry both labels: 1"):
         refuse([report])
     dropped = inspect_rows(rows(texts, labels, groups, conflicts="drop"))
-    assert said(dropped, "refused") == ""
-    assert "both labels: 1, which are dropped" in said(dropped, "warning")
+    assert sentences(dropped, "refused") == ""
+    assert "both labels: 1, which are dropped" in sentences(dropped, "warning")
 
 
 def test_one_class_and_few_groups_are_reported_and_refused_rather_than_crashed_on():
     report = inspect_rows(rows(["a", "b", "c"], [True, True, True]))
     assert report.floors == {} and report.aurocs == {}
-    assert "all 3 statements have one label" in said(report, "refused")
-    assert "3 groups cannot be split into 5 folds" in said(report, "refused")
+    assert "all 3 statements have one label" in sentences(report, "refused")
+    assert "3 groups cannot be split into 5 folds" in sentences(report, "refused")
     assert "3 statements" in render(report)
 
 
@@ -85,10 +118,10 @@ def test_a_split_of_the_users_that_leaks_is_refused(rng):
     split = tuple("train" if row < 60 else "test" for row in range(80))
     clean = inspect_rows(rows(texts, labels, split=split))
     assert clean.split_leakage == 0
-    assert said(clean, "refused") == ""
+    assert sentences(clean, "refused") == ""
     leaking = inspect_rows(rows(texts, labels, [row % 40 for row in range(80)], split=split))
     assert leaking.split_leakage == 1
-    assert "the split column leaks: 100.0%" in said(leaking, "refused")
+    assert "the split column leaks: 100.0%" in sentences(leaking, "refused")
 
 
 def test_the_papers_split_is_measured_only_where_somebody_chose_the_order(rng):
