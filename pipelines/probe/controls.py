@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
-from pipelines.statements.floors import ngram_char_scores, ngram_word_scores, surface_scores
+from pipelines.statements.floors import is_lexical, ngram_char_scores, ngram_word_scores, surface_scores
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import Splits, split_statements
 from pipelines.sweep.protocol import ProbeSettings
@@ -23,6 +23,11 @@ class Floors:
     """``word`` or ``char``: the one that ``ngram`` is."""
     surface: Mapping[int | None, Estimate]
     """Length, word count, capitals and punctuation marks."""
+
+    @property
+    def is_lexical(self) -> bool:
+        """Whether the text alone decides the label, so that no vector of these statements becomes champion."""
+        return is_lexical((self.ngram[None], self.surface[None]))
 
 
 _Scores = Callable[[tuple[str, ...], np.ndarray, np.ndarray, tuple[int, ...]], Float[np.ndarray, " n"]]

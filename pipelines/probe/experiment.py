@@ -67,7 +67,9 @@ def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
             }
         )
         _draw(trained, floors, initial)
-        champions = _promote(trained)
+        champions = _promote(trained, floors)
+        for dimension in (name for name, floor in floors.items() if floor.is_lexical):
+            print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
         print(summary(trained, floors, initial, champions))  # noqa: T201
 
 
@@ -119,11 +121,14 @@ def _draw(trained: Sequence[Found], floors: Mapping[str, Floors], initial: Mappi
     log_figures(figures)
 
 
-def _promote(trained: Sequence[Found]) -> dict[str, Found]:
-    """Make each dimension's best vector its champion: the highest validation accuracy; of equals the later step."""
+def _promote(trained: Sequence[Found], floors: Mapping[str, Floors]) -> dict[str, Found]:
+    """Make each dimension's best vector its champion: the highest validation accuracy; of equals the later step.
+
+    None where the text alone decides the label: a probe of it shows nothing about the model.
+    """
     champions: dict[str, Found] = {}
     for one in trained:
-        if one.vector is None:
+        if one.vector is None or floors[one.result.dimension].is_lexical:
             continue
         best = champions.get(one.result.dimension)
         if best is None or _validation(one) >= _validation(best):

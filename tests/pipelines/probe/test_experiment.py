@@ -12,6 +12,7 @@ from pipelines.cli.command import run_command
 from pipelines.probe.__main__ import main
 from pipelines.statements.sources import load_statements
 from registry.dimensions import TOXICITY
+from registry.errors import NotFound
 from registry.store import VectorStore
 from tests.small_statements import write_two_dimensions
 
@@ -86,6 +87,19 @@ def test_a_second_run_computes_and_registers_nothing_anew(arguments):
     assert run_command(main, arguments) == 0
     assert [one.uri for one in VectorStore().list("mini")] == before
     assert [run.info.status for run in parents()] == ["FINISHED", "FINISHED"]
+
+
+def test_statements_that_words_alone_decide_leave_no_champion(arguments, data, capsys):
+    rows = [
+        f"{city} is {word},{label}" for city in "abcdefghijklmnopqrst" for word, label in (("kind", 1), ("cruel", 0))
+    ]
+    (data / "toxicity.csv").write_text("\n".join(["statement,label", *rows]))
+    assert run_command(main, arguments) == 0
+    assert "no champion for toxicity: the text of its statements alone decides" in capsys.readouterr().out
+    assert VectorStore().list("mini", "toxicity")
+    with pytest.raises(NotFound):
+        VectorStore().resolve("steer.mini.toxicity@champion")
+    assert VectorStore().resolve("steer.mini.privacy@champion")
 
 
 def test_all_layers_or_none_can_be_registered(arguments):
