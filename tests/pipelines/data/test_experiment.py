@@ -15,7 +15,7 @@ def test_a_report_is_printed_for_each_dimension_and_then_the_next_command(tmp_pa
     printed = capsys.readouterr().out
     assert "## toxicity · file:toxicity.csv" in printed
     assert "60 statements, 30 trustworthy (50.0%), in 60 groups" in printed
-    assert "! warning: the text alone decides the label: the last word alone has accuracy 1.000 [1.000" in printed
+    assert "! warning: the text alone decides the label: the last word alone has accuracy 1.000 [" in printed
     assert f"-e probe --env-manager local -P data={tmp_path} -P dimensions=toxicity" in printed
 
 

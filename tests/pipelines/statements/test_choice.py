@@ -33,7 +33,7 @@ def test_one_file_is_the_dimension_of_its_name(directory):
     assert names("all", directory / "toxigen.csv") == ["toxicity"]
 
 
-def test_a_mix_or_a_directory_is_what_it_has_data_for(directory):
+def test_a_mix_or_directory_is_what_it_has_data_for(directory):
     assert names("all", f"privacy=packaged,humility={directory / 'humility.csv'}") == ["privacy", "humility"]
     assert names("all", directory) == ["humility"]
     (directory / "stereoset.csv").write_text(ROWS)
@@ -63,7 +63,7 @@ def test_an_undeclared_file_is_refused_with_a_declaration_that_works(tmp_path, n
     assert load_statements(dimension, again).dimension == dimension.name
 
 
-def test_one_file_for_two_dimensions_is_refused_unless_each_has_it(directory):
+def test_one_file_for_two_dimensions_is_refused_unless_named_twice(directory):
     path = directory / "humility.csv"
     with pytest.raises(
         InvalidInput, match="one file and stands for one dimension, but dimensions names toxicity, priv"
