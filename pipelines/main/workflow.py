@@ -65,7 +65,7 @@ def run_chain(stages: Sequence[str], dimensions: Sequence[Dimension], given: Map
 
 def arguments_for(stage: str, given: Mapping[str, object]) -> list[str]:
     """Those of the chain's parameters that the stage's own command has."""
-    parser = importlib.import_module(f"pipelines.{stage}")._parser()
+    parser = importlib.import_module(f"pipelines.{stage}.__main__")._parser()
     known = {action.dest for action in parser._actions} & set(given)
     return [part for name in sorted(known) for part in (f"--{name.replace('_', '-')}", str(given[name]))]
 

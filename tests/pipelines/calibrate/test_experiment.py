@@ -24,7 +24,7 @@ def arguments(series_directory, tmp_path, tracking, cache):
 def short_prose(monkeypatch):
     """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    for place in ("calibrating", "contending"):
+    for place in ("calibrate.experiment", "calibrate.candidates"):
         monkeypatch.setattr(f"pipelines.{place}.held_out_sentences", lambda: sentences * 50)
 
 

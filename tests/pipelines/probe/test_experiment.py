@@ -133,7 +133,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, changes, words, c
 
 
 def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(arguments, monkeypatch, capsys):
-    from pipelines.sweep import run as sweep_run
+    from pipelines.probe import plan as sweep_run
 
     measured = sweep_run.measure
     calls = []
@@ -168,14 +168,16 @@ def test_a_store_that_stops_answering_within_a_sweep_is_a_sentence_too(arguments
 
 def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, tmp_path):
     program = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from pipelines import probing; real = probing.UnitLog.add\n"
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pipelines.probe import experiment as probing\n"
+        "real = probing.UnitLog.add\n"
         "count = [0]\n"
         "def add(*a, **k):\n"
         "    r = real(*a, **k); count[0] += 1\n"
         "    if count[0] == 5: os.kill(os.getpid(), 9)\n"
         "    return r\n"
         "probing.UnitLog.add = add\n"
-        "from pipelines.probe import main; main(sys.argv[2:])"
+        "from pipelines.probe.__main__ import main; main(sys.argv[2:])"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(ROOT), *arguments], cwd=tmp_path, capture_output=True)
     assert killed.returncode == -9
