@@ -30,9 +30,7 @@ def test_it_runs(path, series_directory, tmp_path, tracking, cache, monkeypatch)
     monkeypatch.setenv("NOTEBOOK_MODEL", str(series_directory))
     monkeypatch.setenv("NOTEBOOK_DATA", f"toxicity={write_statements(tmp_path, openings=60)}")
     monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.setattr(
-        "pipelines.calibrate.experiment.held_out_sentences", lambda: ["the city of Paris is in France"] * 120
-    )
+    monkeypatch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: ("the city of Paris is in France",) * 120)
     monkeypatch.chdir(path.parent)
     scope = {}
     shown = [run("".join(cell["source"]), scope) for cell in cells(path)[1::2]]

@@ -1,7 +1,7 @@
 """Find how far a model can be steered: the layer and the strengths at which each registered direction works.
 
     python -m pipelines.calibrate --model smollm2
-    mlflow run . -e calibrate -P model=EleutherAI/pythia-70m -P checkpoint=last
+    mlflow run . -e calibrate --env-manager local -P model=EleutherAI/pythia-70m -P checkpoint=last
 
 For each dimension the directions of several layers, by one method or several, are tried at a few strengths on held-out
 statements and held-out prose, and so are registered vectors that are named. The best is registered with its whole curve

@@ -1,92 +1,126 @@
-"""Which vectors contend for calibration: directions fitted on the model itself, and vectors that are registered."""
+"""Candidates of a calibration: directions fitted on the model itself, and vectors that are registered."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from pipelines.calibrate.search import Candidate
+import numpy as np
+from jaxtyping import Float32
+
 from pipelines.model_io.activations import extract
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.packaged import held_out_sentences
+from pipelines.statements.prose import background_prose
 from pipelines.sweep.protocol import ProbeSettings
-from pipelines.vectors.methods import BACKGROUND, FittedDirection, FittingSet, fit_directions, fitting_rows
+from pipelines.vectors.methods import FittedDirection, FittingSet, fit_directions, fitting_rows
 from registry.errors import InvalidInput, Mismatch
-from registry.records import RegisteredVector, vector_name
+from registry.records import RegisteredVector, parse_reference, vector_name
 from serving.model.language_model import LanguageModel, require_layer
 from serving.steering.bank import LiveVector
 
+SAME_DIRECTION = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
-class Contender:
-    """A candidate, and what must be registered, or was, for it to become champion."""
+class Candidate:
+    """A direction that might be calibrated, and its version or what a version is made of."""
 
-    candidate: Candidate
+    label: str
+    """The method, or the reference of a registered vector."""
+    layer: int
+    unit: Float32[np.ndarray, " d_model"]
+    scale: float
+    """Length of the offset at strength 1."""
     fitted: FittedDirection | None = None
     """By a method other than mass-mean, whose directions the unit's result holds."""
     registered: RegisteredVector | None = None
 
+    def is_same_direction(self, other: "Candidate") -> bool:
+        return self.layer == other.layer and bool(
+            np.allclose(self.scale * self.unit, other.scale * other.unit, atol=SAME_DIRECTION * self.scale)
+        )
 
-def fitted_contenders(
+
+def fitted_candidates(
     model: LanguageModel,
     result: UnitResult,
     statements: LabelledStatements,
     layers: Sequence[int],
     methods: Sequence[str],
     settings: ProbeSettings,
-) -> Iterator[Contender]:
+) -> Iterator[Candidate]:
     """Directions of each layer by each method, fitted on the statements that probing fits on."""
     if "mass-mean" in methods:
         for layer in layers:
-            found = result.direction(layer).mass_mean
-            yield Contender(Candidate("mass-mean", layer, found.direction, found.scale))
-    others = [one for one in methods if one != "mass-mean"]
+            direction = result.direction(layer).mass_mean
+            yield Candidate("mass-mean", layer, direction.direction, direction.scale)
+    others = [method for method in methods if method != "mass-mean"]
     if not others:
         return
     activations = extract(model, statements.texts, layers=layers)
-    background = extract(model, held_out_sentences()[-BACKGROUND:], layers=layers)
+    background = extract(model, background_prose(), layers=layers)
     train = fitting_rows(statements, settings)
     for layer in layers:
         features, labels, groups = activations.layer(layer)[train], statements.labels[train], statements.groups[train]
         for fitted in fit_directions(FittingSet(features, labels, groups, background.layer(layer)), others, 0):
-            yield Contender(Candidate(fitted.method, layer, fitted.unit, fitted.scale), fitted=fitted)
+            yield Candidate(fitted.method, layer, fitted.unit, fitted.scale, fitted=fitted)
 
 
-def registered_contenders(
-    model: LanguageModel, vectors: Sequence[LiveVector], statements: LabelledStatements
-) -> Iterator[Contender]:
+def registered_candidates(
+    model: LanguageModel, vectors: Iterable[LiveVector], statements: LabelledStatements
+) -> Iterator[Candidate]:
     """The registered vectors of this dimension. Raises ``Mismatch`` for one that was fitted on another draw."""
-    for one in vectors:
-        if one.dimension != statements.dimension:
-            continue
-        lineage, vector = one.vector.lineage, one.vector
-        vector.require_fits(model=model.checkpoint.model, d_model=model.d_model)
-        require_layer(model, vector.layer)
-        if lineage.statements_source == statements.source and not statements.has_digest(lineage.statements_digest):
-            raise Mismatch(
-                f"{one.reference} was fitted on another draw of {statements.source} (digest "
-                f"{lineage.statements_digest[:12]}, now {statements.digest[:12]}); give the data and limit it was "
-                "fitted with"
-            )
-        yield Contender(
-            Candidate(one.reference, vector.layer, vector.direction, vector.scale), registered=one.registered
+    for vector in vectors:
+        if vector.dimension == statements.dimension:
+            require_comparable(model, vector, statements)
+            yield registered_candidate(vector)
+
+
+def registered_candidate(vector: LiveVector) -> Candidate:
+    direction = vector.vector
+    return Candidate(
+        vector.reference, direction.layer, direction.direction, direction.scale, registered=vector.registered
+    )
+
+
+def require_comparable(model: LanguageModel, vector: LiveVector, statements: LabelledStatements) -> None:
+    """Raise ``Mismatch`` for a vector of another model, or one that may be fitted on what it would be measured on."""
+    lineage = vector.vector.lineage
+    vector.vector.require_fits(model=model.checkpoint.model, d_model=model.d_model)
+    require_layer(model, vector.layer)
+    if lineage.statements_source == statements.source and not statements.has_digest(lineage.statements_digest):
+        raise Mismatch(
+            f"{vector.reference} was fitted on another draw of {statements.source} (digest "
+            f"{lineage.statements_digest[:12]}, now {statements.digest[:12]}); give the data and limit it was "
+            "fitted with"
         )
+
+
+def with_champion(candidates: Sequence[Candidate], champion: Candidate) -> tuple[list[Candidate], Candidate]:
+    """The candidates with the running champion among them, and which it is: it is not measured twice."""
+    offered = list(candidates)
+    for place, candidate in enumerate(offered):
+        if candidate.is_same_direction(champion):
+            offered[place] = replace(candidate, registered=champion.registered)
+            return offered, offered[place]
+    return [*offered, champion], champion
 
 
 def require_of_model(references: Sequence[str], model: str, dimensions: Sequence[str]) -> None:
     """Raise ``InvalidInput`` for a reference to another model's vector or to a dimension that is not calibrated."""
+    names = {vector_name(model, dimension) for dimension in dimensions}
     for reference in references:
-        name = reference.removeprefix("models:/").partition("/")[0].partition("@")[0]
-        if name not in {vector_name(model, one) for one in dimensions}:
+        if parse_reference(reference)[0] not in names:
             raise InvalidInput(
                 f"{reference} is no vector of {model} for {', '.join(dimensions)}; make one of another checkpoint's: "
-                f"mlflow run . -e vectors -P model=<its series> -P target={model}"
+                f"mlflow run . -e vectors --env-manager local -P model=<its series> -P target={model}"
             )
 
 
-def of_each_dimension(found: Mapping[str, Sequence[Contender]]) -> None:
+def require_candidates(candidates: Mapping[str, Sequence[Candidate]]) -> None:
     """Raise ``InvalidInput`` where a dimension has nothing to calibrate."""
-    for dimension, contenders in found.items():
-        if not contenders:
+    for dimension, offered in candidates.items():
+        if not offered:
             raise InvalidInput(
-                f"nothing is to be calibrated for {dimension}; give methods, vectors of it, or other dimensions"
+                f"`methods=none` and no `vectors` leave nothing to calibrate for {dimension}; give methods, vectors "
+                "of it, or other dimensions"
             )

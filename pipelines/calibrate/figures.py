@@ -1,4 +1,4 @@
-"""The figure of a calibration: what strength does to preference and to perplexity."""
+"""Figure of a calibration: preference and perplexity by strength."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,48 +8,43 @@ from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
 from registry.calibration import PERPLEXITY_CAP
 
 
-def calibration_curve(title: str, found: Calibrated) -> Figure:
+def calibration_curve(title: str, result: Calibrated) -> Figure:
     """Preference shift (above) and perplexity (below) by strength; the safe range is shaded."""
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    strengths = [one.strength for one in found.curve]
-    above.plot(
-        strengths, [one.shift.value for one in found.curve], "o-", color=ACCENT, markersize=3, label="validation"
-    )
-    above.fill_between(
-        strengths,
-        [one.shift.low for one in found.curve],
-        [one.shift.high for one in found.curve],
-        color=ACCENT,
-        alpha=0.2,
-        linewidth=0,
-    )
-    _test_points(above, found)
-    above.axhline(0, color=FAINT, linewidth=1)
-    above.set_ylabel(f"preference shift, nats\n95 % interval (n = {found.curve[0].shift.n})")
-    above.set_title(f"{title}, {found.candidate.label}, layer {found.layer}", loc="left", fontsize=10)
-    ratios = [one.perplexity for one in found.curve]
-    below.plot(strengths, [one.value for one in ratios], "o-", color=ACCENT, markersize=3)
-    below.fill_between(
-        strengths, [one.low for one in ratios], [one.high for one in ratios], color=ACCENT, alpha=0.2, linewidth=0
-    )
-    below.axhline(PERPLEXITY_CAP, color=FLOOR, linewidth=1, label=f"cap, {PERPLEXITY_CAP} times the unsteered")
-    below.set_yscale("log")
-    for formatter in (below.yaxis.set_major_formatter, below.yaxis.set_minor_formatter):
-        formatter("{x:g}")
-    below.set_ylabel("perplexity / unsteered")
-    below.set_xlabel("strength, standard deviations (positive is more trustworthy)")
+    _shifts(above, result)
+    above.set_title(f"{title}, {result.candidate.label}, layer {result.layer}", loc="left", fontsize=10)
+    _perplexities(below, result)
     for axes in (above, below):
-        axes.axvspan(found.low, found.high, color=ACCENT, alpha=0.06, linewidth=0, label="safe range")
+        axes.axvspan(result.low, result.high, color=ACCENT, alpha=0.06, linewidth=0, label="safe range")
         axes.legend(fontsize=7, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _test_points(axes: Axes, found: Calibrated) -> None:
-    tested = found.tested
+def _shifts(axes: Axes, result: Calibrated) -> None:
+    strengths, shifts = [effect.strength for effect in result.curve], [effect.shift for effect in result.curve]
+    low, high = [shift.low for shift in shifts], [shift.high for shift in shifts]
+    axes.plot(strengths, [shift.value for shift in shifts], "o-", color=ACCENT, markersize=3, label="validation")
+    axes.fill_between(strengths, low, high, color=ACCENT, alpha=0.2, linewidth=0)
+    tested = result.tested
     spread = [[tested.shift.value - tested.shift.low], [tested.shift.high - tested.shift.value]]
     label = f"test (n = {tested.shift.n})"
     axes.errorbar([tested.strength], [tested.shift.value], yerr=spread, fmt="D", color=FLOOR, capsize=3, label=label)
-    random = [one.shift.value for one in found.random]
+    random = [effect.shift.value for effect in result.random]
     axes.plot([tested.strength] * len(random), random, "x", color=CONTROL, label="random directions, test")
+    axes.axhline(0, color=FAINT, linewidth=1)
+    axes.set_ylabel(f"preference shift, nats\n95 % interval (n = {shifts[0].n})")
+
+
+def _perplexities(axes: Axes, result: Calibrated) -> None:
+    strengths, ratios = [effect.strength for effect in result.curve], [effect.perplexity for effect in result.curve]
+    axes.plot(strengths, [ratio.value for ratio in ratios], "o-", color=ACCENT, markersize=3)
+    low, high = [ratio.low for ratio in ratios], [ratio.high for ratio in ratios]
+    axes.fill_between(strengths, low, high, color=ACCENT, alpha=0.2, linewidth=0)
+    axes.axhline(PERPLEXITY_CAP, color=FLOOR, linewidth=1, label=f"cap, {PERPLEXITY_CAP} times the unsteered")
+    axes.set_yscale("log")
+    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        formatter("{x:g}")
+    axes.set_ylabel("perplexity / unsteered")
+    axes.set_xlabel("strength, standard deviations (positive is more trustworthy)")

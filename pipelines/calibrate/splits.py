@@ -1,20 +1,27 @@
-"""The statements that an evaluation may score: those that nothing was fitted or calibrated on."""
+"""Splits of what is held out: the half that calibration chooses on, and the half that it is tested on."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int64
 
+from pipelines.calibrate.effects import Texts
 from pipelines.estimators.estimate import FEWEST_GROUPS
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.prose import prose_for
 from pipelines.statements.splits import group_folds
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import N_FOLDS, ProbeSettings
 from registry.errors import InvalidInput
+from serving.model.language_model import LanguageModel
+
+PROSE_SENTENCES = 100
+"""In each half: a perplexity ratio is known to a percent or two, since both models read the same."""
 
 
 def calibration_test(statements: LabelledStatements, settings: ProbeSettings) -> LabelledStatements:
-    """The half that calibration looks at once, after it has chosen."""
+    """The half that calibration looks at once, after it has chosen; an evaluation may score it."""
     return calibration_halves(statements, settings)[1]
 
 
@@ -30,13 +37,33 @@ def calibration_halves(
     sides = group_folds(held_out.groups, held_out.labels, 2, seed=0)
     validation, test = (held_out.take(np.flatnonzero(sides == side)) for side in (0, 1))
     for half in (validation, test):
-        fewest = min(len(np.unique(half.groups[half.labels == kind])) for kind in (False, True))
-        if fewest < FEWEST_GROUPS:
-            raise InvalidInput(
-                f"{statements.source} leaves {fewest} group of a class in a half of its held-out statements, which says "
-                f"nothing of other groups: give statements of each class in at least {2 * FEWEST_GROUPS * N_FOLDS} groups"
-            )
+        _require_groups(half)
     return validation, test
+
+
+def measured_halves(
+    model: LanguageModel, statements: LabelledStatements, seen: Collection[str], settings: ProbeSettings
+) -> tuple[Texts, Texts]:
+    """Validation and test with prose of their own, none of it among the ``seen`` texts; both read unsteered."""
+    validation, test = calibration_halves(statements, settings)
+    return (
+        _measured(model, validation, prose_for("validation", seen)),
+        _measured(model, test, prose_for("test", seen)),
+    )
+
+
+def _measured(model: LanguageModel, half: LabelledStatements, prose: tuple[str, ...]) -> Texts:
+    return Texts.measured(model, half.texts, half.labels, half.groups, prose[:PROSE_SENTENCES])
+
+
+def _require_groups(half: LabelledStatements) -> None:
+    """Raise ``InvalidInput`` for a half that holds one group of a class: it says nothing of other groups."""
+    fewest = min(len(np.unique(half.groups[half.labels == label])) for label in (False, True))
+    if fewest < FEWEST_GROUPS:
+        raise InvalidInput(
+            f"{half.source} leaves {fewest} group of a class in a half of its held-out statements, which says nothing "
+            f"of other groups: give statements of each class in at least {2 * FEWEST_GROUPS * N_FOLDS} groups"
+        )
 
 
 def _finest(statements: LabelledStatements) -> Int64[np.ndarray, " n"]:

@@ -1,6 +1,6 @@
-"""A calibration in MLflow: what each vector does, and the version that carries it."""
+"""Calibrations in MLflow: the effect of each vector, the version that carries it, and whether it becomes champion."""
 
-from pipelines.calibrate.candidates import Contender
+from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.search import Calibrated
 from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction
@@ -13,7 +13,7 @@ from registry.store import CheckpointStore, RegisteredVector, VectorStore
 
 
 class CalibrationLog:
-    """Where the calibrations of one run are logged and registered."""
+    """The calibrations of one run, logged and registered."""
 
     def __init__(self, run: Run) -> None:
         self._run_id = run.info.run_id
@@ -21,65 +21,81 @@ class CalibrationLog:
         self._vectors = VectorStore()
 
     def add(
-        self, found: Calibrated, contender: Contender, statements: LabelledStatements, result: UnitResult | None
-    ) -> RegisteredVector:
-        """Metrics on the run; the chosen vector registered, calibrated and made champion.
+        self, result: Calibrated, statements: LabelledStatements, unit: UnitResult | None
+    ) -> tuple[RegisteredVector, str]:
+        """The chosen vector, registered and calibrated, and why it is champion or is not.
 
-        ``result`` is the unit that a direction was fitted in; a registered vector needs none.
+        ``unit`` is the unit that a direction was fitted in; a registered vector needs none.
         """
-        log_points(self._run_id, _points(statements.dimension, found))
-        registered = contender.registered or self._register(found.layer, contender, result)
-        calibrated = self._vectors.calibrate(registered, to_calibration(found, statements.digest, self._run_id))
-        self._vectors.promote(calibrated, reason=_reason(found))
-        return calibrated
+        log_points(self._run_id, _points(statements.dimension, result))
+        registered = result.candidate.registered or self._register(result.candidate, unit)
+        calibrated = self._vectors.calibrate(registered, to_calibration(result, statements.digest, self._run_id))
+        reason = decision(result)
+        if result.is_promoted:
+            self._vectors.promote(calibrated, reason=reason)
+        return calibrated, reason
 
-    def _register(self, layer: int, contender: Contender, result: UnitResult | None) -> RegisteredVector:
-        if result is None:
-            raise InvalidInput(f"the {contender.candidate.label} direction has no unit that it was fitted in")
-        checkpoint = self._checkpoints.register(result.checkpoint, result.weights_digest)
-        if contender.fitted is None:
-            return register_direction(self._vectors, result, layer, checkpoint, self._run_id)
-        return register_fitted(self._vectors, result, layer, contender.fitted, checkpoint, self._run_id)
+    def _register(self, candidate: Candidate, unit: UnitResult | None) -> RegisteredVector:
+        if unit is None:
+            raise InvalidInput(f"the {candidate.label} direction has no unit that it was fitted in")
+        checkpoint = self._checkpoints.register(unit.checkpoint, unit.weights_digest)
+        if candidate.fitted is None:
+            return register_direction(self._vectors, unit, candidate.layer, checkpoint, self._run_id)
+        return register_fitted(self._vectors, unit, candidate.layer, candidate.fitted, checkpoint, self._run_id)
 
 
-def to_calibration(found: Calibrated, statements_digest: str, run_id: str) -> Calibration:
+def to_calibration(result: Calibrated, statements_digest: str, run_id: str) -> Calibration:
     return Calibration(
-        low=found.low,
-        high=found.high,
-        recommended=found.recommended,
+        low=result.low,
+        high=result.high,
+        recommended=result.recommended,
         perplexity_cap=PERPLEXITY_CAP,
-        points=tuple(one.to_point() for one in found.curve),
-        n=found.curve[0].shift.n,
+        points=tuple(effect.to_point() for effect in result.curve),
+        n=result.curve[0].shift.n,
         statements_digest=statements_digest,
         run_id=run_id,
     )
 
 
-def _points(dimension: str, found: Calibrated) -> list[Point]:
+def decision(result: Calibrated) -> str:
+    """Why the chosen vector becomes champion, or does not."""
+    where, tested = f"{result.candidate.label} at layer {result.layer}", result.tested
+    if result.is_promoted:
+        chosen = next(effect for effect in result.curve if effect.strength == result.chosen)
+        return (
+            f"calibrated: on validation, {where}, strength {chosen.strength:g}, moved preference by {chosen.shift} "
+            f"nats at {chosen.perplexity} times the perplexity"
+        )
+    if result.works and result.champion is not None:
+        running = result.champion
+        return (
+            f"not champion: on the same test statements the running champion ({running.label}, strength "
+            f"{running.strength:g}) moves preference by {running.shift} nats and {where} by {tested.shift}"
+        )
+    if not result.chosen:
+        reason = "no strength moved preference beyond chance at little cost on validation"
+    elif not tested.is_cheap:
+        reason = f"perplexity on test is {tested.perplexity} times the unsteered"
+    elif tested.shift.low <= 0:
+        reason = f"the shift on test, {tested.shift} nats, may be none"
+    else:
+        reason = f"a random direction moves preference by {result.largest_random:.3f} nats and it by {tested.shift}"
+    return f"not champion, and no strength is recommended: {where} did best on validation, but {reason}"
+
+
+def _points(dimension: str, result: Calibrated) -> list[Point]:
     values = {
-        "layer": float(found.layer),
-        "safe_low": found.low,
-        "safe_high": found.high,
-        "recommended_strength": found.recommended,
-        "shift": found.tested.shift.value,
-        "shift_low": found.tested.shift.low,
-        "shift_high": found.tested.shift.high,
-        "perplexity_ratio": found.tested.perplexity.value,
-        "perplexity_low": found.tested.perplexity.low,
-        "perplexity_high": found.tested.perplexity.high,
-        "largest_random_shift": max(one.shift.value for one in found.random),
+        "layer": float(result.layer),
+        "safe_low": result.low,
+        "safe_high": result.high,
+        "recommended_strength": result.recommended,
+        "works": float(result.works),
+        "shift": result.tested.shift.value,
+        "shift_low": result.tested.shift.low,
+        "shift_high": result.tested.shift.high,
+        "perplexity_ratio": result.tested.perplexity.value,
+        "perplexity_low": result.tested.perplexity.low,
+        "perplexity_high": result.tested.perplexity.high,
+        "largest_random_shift": result.largest_random,
     }
     return [(f"{dimension}/{name}", value, 0) for name, value in values.items()]
-
-
-def _reason(found: Calibrated) -> str:
-    if not found.recommended:
-        return (
-            f"calibrated: {found.candidate.label} at layer {found.layer} did best on validation, but no strength moved "
-            "preference beyond chance at little cost"
-        )
-    chosen = next(one for one in found.curve if one.strength == found.recommended)
-    return (
-        f"calibrated: on validation, {found.candidate.label} at layer {found.layer}, strength {chosen.strength:g}, "
-        f"moved preference by {chosen.shift} nats at {chosen.perplexity} times the perplexity"
-    )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.calibrate.search import CHEAP
+from pipelines.calibrate.effects import CHEAP
 from pipelines.calibrate.splits import calibration_test
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import ProbeSettings

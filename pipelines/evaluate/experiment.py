@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipelines.calibrate.experiment import PROSE_SENTENCES
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, tracing_figure
@@ -42,7 +41,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.protocol import ProbeSettings
 from pipelines.tracking.artifacts import log_figures, log_tables
-from pipelines.tracking.champions import champion_of, named_vectors
+from pipelines.tracking.champions import named_vectors, vector_to_judge
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
@@ -126,7 +125,7 @@ def _tasks(
     classifier: Judges,
     options: EvaluateOptions,
 ) -> tuple[Task, ...]:
-    texts = Texts(held_out, seen, skipped_prose=2 * PROSE_SENTENCES)
+    texts = Texts(held_out, seen)
     details = presidio_details() if options.pii == "presidio" else personal_details
     tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts, details=details)
     tasks = (*tasks, *harness_tasks(options.harness, options.items))
@@ -150,7 +149,7 @@ def _further(options: EvaluateOptions) -> list[LiveVector]:
 
 
 def _subject(dimension: Dimension, model: str) -> Subject:
-    champion = champion_of(model, dimension.name)
+    champion = vector_to_judge(model, dimension.name)
     return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
 
 

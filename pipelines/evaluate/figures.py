@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.calibrate.search import CHEAP
+from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.tracing import Correlation, TracedCheckpoint
 from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR

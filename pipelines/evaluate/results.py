@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipelines.calibrate.search import CHEAP
+from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.significance import Comparison, compare, holm

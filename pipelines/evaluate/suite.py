@@ -11,7 +11,7 @@ from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.tasks.ability import ability_tasks, robustness_tasks
 from pipelines.evaluate.tasks.choices import statements_task
 from pipelines.evaluate.tasks.fairness import fairness_tasks
-from pipelines.evaluate.tasks.fluency import continuations_task, perplexity_task, prose
+from pipelines.evaluate.tasks.fluency import continuations_task, perplexity_task
 from pipelines.evaluate.tasks.pii import personal_details
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import reliability_tasks
@@ -20,6 +20,7 @@ from pipelines.evaluate.tasks.toxicity import toxicity_tasks
 from pipelines.evaluate.tasks.toxicity_classifier import Judges
 from pipelines.model_io.likelihoods import Likelihoods, likelihoods
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.prose import prose_for
 from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
@@ -36,8 +37,6 @@ class Texts:
 
     held_out: Mapping[str, LabelledStatements]
     seen: tuple[str, ...]
-    skipped_prose: int
-    """Sentences at the head of the held-out prose that calibration has read."""
 
 
 def all_tasks(
@@ -58,7 +57,7 @@ def all_tasks(
     }
     tasks = [statements_task(one) for one in texts.held_out.values()]
     tasks += chain.from_iterable(packaged[name]() for name in texts.held_out if name in packaged)
-    sentences = prose(texts.seen, texts.skipped_prose, max(limit, prompts))
+    sentences = prose_for("evaluation", texts.seen)[: max(limit, prompts)]
     return (*tasks, *ability_tasks(limit), perplexity_task(sentences), continuations_task(sentences[:prompts]))
 
 

@@ -14,22 +14,46 @@ def champion_of(model: str, dimension: str) -> LiveVector:
     try:
         return named_vectors([f"{vector_name(model, dimension)}@{CHAMPION}"])[0]
     except NotFound as error:
-        raise NotFound(f"{error}; calibrate first: mlflow run . -e calibrate -P model={model}") from error
+        raise NotFound(
+            f"{error}; calibrate first: mlflow run . -e calibrate --env-manager local -P model={model}"
+        ) from error
+
+
+def running_champion(model: str, dimension: str) -> LiveVector | None:
+    """The vector that a service steers ``dimension`` with, if there is one."""
+    with suppress(NotFound):
+        return named_vectors([f"{vector_name(model, dimension)}@{CHAMPION}"])[0]
+    return None
+
+
+def vector_to_judge(model: str, dimension: str) -> LiveVector:
+    """The champion; where there is none, the newest calibrated vector, to show what it does all the same.
+
+    Raises ``NotFound`` where nothing is calibrated, saying what to do.
+    """
+    champion = running_champion(model, dimension)
+    if champion is not None:
+        return champion
+    store = VectorStore()
+    for version in store.list(model, dimension):
+        if version.calibration is not None:
+            return LiveVector(version, store.load(version))
+    return champion_of(model, dimension)
 
 
 def named_vectors(references: Sequence[str]) -> list[LiveVector]:
     """The versions that ``references`` name."""
     store = VectorStore()
-    found = [store.resolve(one) for one in references]
-    return [LiveVector(one, store.load(one)) for one in found]
+    versions = [store.resolve(reference) for reference in references]
+    return [LiveVector(version, store.load(version)) for version in versions]
 
 
 def champion_versions(model: str) -> list[RegisteredVector]:
     """The champions of a model's dimensions; ``model`` as it was given to other commands."""
     store = VectorStore()
     short = model_short_name(model.partition("@")[0].removesuffix(".gguf"))
-    found = []
+    versions = []
     for dimension in store.dimensions(short):
         with suppress(NotFound):
-            found.append(store.get(vector_name(short, dimension), f"@{CHAMPION}"))
-    return found
+            versions.append(store.get(vector_name(short, dimension), f"@{CHAMPION}"))
+    return versions

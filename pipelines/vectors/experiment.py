@@ -14,7 +14,7 @@ from pipelines.model_io.activations import Activations, extract
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.packaged import held_out_sentences
+from pipelines.statements.prose import background_prose
 from pipelines.statements.signals import bootstrap_auroc
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.protocol import ProbeSettings
@@ -22,7 +22,7 @@ from pipelines.sweep.run import loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
-from pipelines.vectors.methods import BACKGROUND, FittedDirection, FittingSet, fit_directions, fitting_rows
+from pipelines.vectors.methods import FittedDirection, FittingSet, fit_directions, fitting_rows
 from pipelines.vectors.tracking import VectorLog, champion_layer
 from pipelines.vectors.transfer import Target, rescaled
 from registry.checkpoints import Checkpoint
@@ -127,7 +127,7 @@ def _extract(
     target: Target | None,
 ) -> Iterator[Extracted]:
     """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
-    log, prose = VectorLog(run), held_out_sentences()[-BACKGROUND:]
+    log, prose = VectorLog(run), background_prose()
     with loaded(checkpoint, plan.settings) as model:
         if target and (warning := target.require_takes(model)):
             print(f"{warning}\n")  # noqa: T201

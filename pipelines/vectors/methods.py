@@ -82,10 +82,6 @@ def fit_directions(fitting: FittingSet, methods: Sequence[str], n_controls: int)
             yield FittedDirection(method, seed, unit, fitting.mass_mean.scale, mean)
 
 
-BACKGROUND = 200
-"""Sentences of ordinary text, the last of those held out: calibration measures perplexity on the first."""
-
-
 def fitting_rows(statements: LabelledStatements, settings: ProbeSettings) -> np.ndarray:
     """Where statements are fitted on: all but the fold that calibration and evaluation share."""
     rows: np.ndarray = split_statements(statements, settings).folds[0] != 0

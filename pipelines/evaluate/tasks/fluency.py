@@ -1,23 +1,16 @@
 """Fluency: perplexity on held-out prose, and whether continuations repeat themselves."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from pipelines.evaluate.measurement import Measurement, mean_of, perplexity_of_means
 from pipelines.evaluate.tasks.task import Reading, Task
-from pipelines.statements.packaged import held_out_sentences
 
 FLUENCY = "fluency"
 """What fluency is called in the column of dimensions; it is none."""
 OPENING_WORDS = 5
-
-
-def prose(seen: Collection[str], skip: int, count: int) -> tuple[str, ...]:
-    """``count`` held-out sentences after the first ``skip`` that are none of ``seen``."""
-    known = set(seen)
-    return tuple(one for one in held_out_sentences()[skip:] if one not in known)[:count]
 
 
 def perplexity_task(sentences: Sequence[str]) -> Task:

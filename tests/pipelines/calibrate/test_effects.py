@@ -4,7 +4,7 @@ import pytest
 from pipelines.calibrate.effects import preference_shift
 
 
-def test_a_planted_shift_is_found_with_an_interval_that_holds_it(rng):
+def test_the_interval_holds_a_planted_shift(rng):
     labels = rng.random(2000) < 0.3
     before = rng.normal(-40, 10, 2000)
     after = before - 3 + np.where(labels, 0.5, 0.0) + rng.normal(0, 1, 2000)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
@@ -24,8 +25,8 @@ def arguments(series_directory, tmp_path, tracking, cache):
 def short_prose(monkeypatch):
     """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    for place in ("calibrate.experiment", "calibrate.candidates"):
-        monkeypatch.setattr(f"pipelines.{place}.held_out_sentences", lambda: sentences * 50)
+    monkeypatch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: tuple(sentences * 50))
+    monkeypatch.setattr("pipelines.calibrate.candidates.background_prose", lambda: tuple(sentences * 50))
 
 
 def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
@@ -45,12 +46,12 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "calibration.csv"))
     assert set(table["layer"]) == {1, 2}
     assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "random"}
-    figures = [Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")]
+    figures = [Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")]
     assert figures == ["toxicity_calibration.png"]
     assert champion.uri in capsys.readouterr().out
 
 
-def test_calibrated_again_it_is_the_same_version_with_the_same_curve(arguments):
+def test_calibrated_again_version_and_curve_are_the_same(arguments):
     run_command(main, [*arguments, "--layers", "2"])
     first = VectorStore().resolve("steer.mini.toxicity@champion")
     run_command(main, [*arguments, "--layers", "2"])
@@ -68,17 +69,48 @@ def test_a_later_probe_leaves_a_calibrated_champion_where_it_is(arguments, capsy
     assert f"{calibrated.uri} is calibrated and stays champion" in capsys.readouterr().out
 
 
-def test_only_the_layers_tried_are_probed_unless_a_whole_sweep_was_made(arguments, cache):
+def test_only_the_layers_tried_are_probed(arguments, cache):
     run_command(main, [*arguments, "--layers", "2"])
     (unit,) = (cache / "probe").glob("*.safetensors")
     assert len(load_file(unit)["direction"]) == 1
+
+
+def test_directions_of_a_whole_sweep_are_used_again(arguments, cache):
     run_command(probe, [*arguments, "--checkpoints", "last"])
-    (probed,) = [one for one in VectorStore().list("mini", "toxicity") if one.calibration is None]
+    (probed,) = VectorStore().list("mini", "toxicity")
+    units = sorted((cache / "probe").glob("*.safetensors"))
     run_command(main, [*arguments, "--layers", str(probed.layer)])
-    assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert champion.version == probed.version
+    assert champion.calibration is not None
+    assert sorted((cache / "probe").glob("*.safetensors")) == units
 
 
-def test_the_champion_may_be_of_any_method_and_any_registered_vector(arguments, capsys):
+def test_a_running_champion_is_never_replaced_by_less(arguments, capsys):
+    run_command(main, [*arguments, "--layers", "2"])
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    capsys.readouterr()
+    assert run_command(main, [*arguments, "--layers", "0"]) == 0
+    assert VectorStore().resolve("steer.mini.toxicity@champion").version == champion.version
+    assert f"steer.mini.toxicity/{champion.version} at layer 2" in capsys.readouterr().out
+
+
+def test_what_does_not_work_is_neither_champion_nor_recommended(arguments, tmp_path, capsys):
+    """Labels that say nothing about the text."""
+    rows = pd.read_csv(tmp_path / "toxicity.csv")
+    pairs = np.random.default_rng(1).random(len(rows) // 2) < 0.5
+    rows["label"] = np.where(np.repeat(pairs, 2), rows["label"], 1 - rows["label"])
+    rows.to_csv(tmp_path / "toxicity.csv", index=False)
+    assert run_command(main, [*arguments, "--layers", "1,2"]) == 0
+    (version,) = VectorStore().list("mini", "toxicity")
+    assert version.calibration.recommended == 0
+    assert version.aliases == ()
+    printed = capsys.readouterr().out
+    assert "toxicity: not champion, and no strength is recommended" in printed
+    assert "make serve" not in printed
+
+
+def test_the_champion_may_be_of_any_method(arguments, capsys):
     run_command(main, [*arguments, "--layers", "1,2", "--methods", "mass-mean,logistic"])
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
@@ -104,7 +136,7 @@ def test_the_champion_may_be_of_any_method_and_any_registered_vector(arguments, 
         (["--checkpoint", "all"], "checkpoint 'all' selects 3 trained checkpoints"),
         (["--checkpoint", "init"], "selects 0 trained checkpoints"),
         (["--checkpoint", "50"], "50"),
-        (["--methods", "none"], "nothing is to be calibrated for toxicity"),
+        (["--methods", "none"], "leave nothing to calibrate for toxicity"),
         (["--vectors", "steer.other.toxicity/1"], "is no vector of mini for toxicity; make one"),
     ],
 )

@@ -1,17 +1,22 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from pipelines.calibrate import search
+from pipelines.calibrate import effects
+from pipelines.calibrate.candidates import Candidate
+from pipelines.calibrate.effects import Effect, Texts
 from pipelines.calibrate.search import (
-    Candidate,
-    Effect,
-    Texts,
+    CURVE,
+    Calibrated,
+    Champion,
     calibrate,
     recommend,
     safe_range,
     settings_to_measure,
 )
+from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.estimators.estimate import Estimate
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -23,12 +28,12 @@ def point(strength, ratio, low=0.1, value=None, spread=0.005):
     return Effect("mass-mean", 1, strength, perplexity, Estimate(value, low, value + 0.1, 50))
 
 
-def test_the_safe_range_ends_at_the_first_strength_beyond_the_cap():
+def test_the_safe_range_ends_at_the_cap():
     curve = [point(-4, 1.2), point(-2, 1.5), point(-1, 1.1), point(0, 1), point(2, 1.3), point(4, 1.35), point(8, 1.0)]
     assert safe_range(curve) == (-1, 2)
 
 
-def test_where_the_weakest_strength_is_beyond_the_cap_only_zero_is_safe():
+def test_zero_alone_may_be_safe():
     assert safe_range([point(-1, 2.0), point(0, 1), point(1, 2.0)]) == (0, 0)
 
 
@@ -38,7 +43,7 @@ def test_recommended_is_the_largest_shift_that_is_certain_and_cheap():
     assert recommend([point(-2, 1.0, value=5.0), point(2, 1.0, low=-0.01)]) == 0
 
 
-def test_a_cost_that_may_be_beyond_a_tenth_is_not_recommended():
+def test_an_uncertain_cost_is_not_recommended():
     curve = [point(1, 1.02, value=0.3), point(2, 1.09, value=0.6, spread=0.02)]
     assert recommend(curve) == 1
     assert curve[1].is_cheap
@@ -69,47 +74,112 @@ def towards(model, word, other, scale, layer=2, label="mass-mean"):
     return Candidate(label, layer, (difference / difference.norm()).numpy(), scale)
 
 
-def test_a_direction_that_must_work_is_chosen_over_its_opposite_and_beats_random_ones(model):
+def test_a_direction_that_must_work_is_chosen_over_its_opposite(model):
     good = towards(model, "kind", "cruel", 0.02)
     bad = towards(model, "cruel", "kind", 0.02, layer=1)
     measured = []
-    found = calibrate(model, [bad, good], texts(model), texts(model), on_setting=lambda: measured.append(1))
-    assert found.layer == 2
-    assert found.low < 0 < found.recommended <= found.high
-    assert found.works
-    assert found.beats_random
-    assert [one.strength for one in found.curve] == sorted(one.strength for one in found.curve)
-    shifts = [one.shift.value for one in found.curve]
+    result = calibrate(model, [bad, good], texts(model), texts(model), on_setting=lambda: measured.append(1))
+    assert result.layer == 2
+    assert result.low < 0 < result.recommended <= result.high
+    assert result.works
+    assert result.is_promoted
+    strengths = [effect.strength for effect in result.curve]
+    assert strengths == sorted(strengths)
+    shifts = [effect.shift.value for effect in result.curve]
     assert shifts == sorted(shifts)
     assert len(measured) <= settings_to_measure([bad, good])
 
 
-def test_a_direction_that_does_the_opposite_is_recommended_at_no_strength(model):
-    found = calibrate(model, [towards(model, "cruel", "kind", 0.02)], texts(model), texts(model))
-    assert found.recommended == 0
-    assert not found.works
-    assert not found.beats_random
+def test_an_opposite_direction_is_recommended_at_no_strength(model):
+    result = calibrate(model, [towards(model, "cruel", "kind", 0.02)], texts(model), texts(model))
+    assert result.recommended == 0
+    assert not result.works
+    assert not result.beats_random
+    assert not result.is_promoted
 
 
 def test_offsets_have_the_length_of_the_strength_in_standard_deviations(model, monkeypatch):
-
     seen = []
-    real = search.likelihoods
+    real = effects.likelihoods
 
     def spy(model, given, offsets=None, **options):
         seen.extend((layer, float(torch.linalg.norm(offset))) for layer, offset in (offsets or {}).items())
         return real(model, given, offsets, **options)
 
-    monkeypatch.setattr(search, "likelihoods", spy)
+    monkeypatch.setattr(effects, "likelihoods", spy)
     calibrate(model, [towards(model, "kind", "cruel", 0.5, layer=0)], texts(model), texts(model))
     lengths = {round(length, 3) for _, length in seen}
-    assert lengths == {round(0.5 * abs(strength), 3) for strength in (*search.CURVE, 2.0)}
+    assert lengths == {round(0.5 * abs(strength), 3) for strength in (*CURVE, 2.0)}
 
 
-def test_of_several_methods_the_best_is_chosen_and_the_others_are_told_on_test(model):
+def test_the_best_method_is_chosen_and_others_are_tested(model):
     good, bad = towards(model, "kind", "cruel", 0.02, label="lda"), towards(model, "cruel", "kind", 0.02)
-    found = calibrate(model, [bad, good], texts(model), texts(model))
-    assert found.candidate is good
-    (other,) = found.others
+    result = calibrate(model, [bad, good], texts(model), texts(model))
+    assert result.candidate is good
+    (other,) = result.others
     assert other.label == "mass-mean"
-    assert other.shift.value < 0 < found.tested.shift.value
+    assert other.shift.value < 0 < result.tested.shift.value
+
+
+def test_the_running_champion_is_tested_at_its_own_strength(model):
+    good, running = towards(model, "kind", "cruel", 0.02), towards(model, "cruel", "kind", 0.02, layer=1, label="old")
+    result = calibrate(model, [good, running], texts(model), texts(model), champion=Champion(running, 1.5))
+    assert (result.champion.label, result.champion.strength) == ("old", 1.5)
+    assert result.is_promoted
+    kept = calibrate(model, [good, running], texts(model), texts(model), champion=Champion(good, 1.5))
+    assert kept.champion is None
+
+
+def effect(ratio=1.02, low=0.2, value=0.3, strength=2.0, label="mass-mean"):
+    return Effect(label, 1, strength, Estimate(ratio, ratio, ratio, 60), Estimate(value, low, value + 0.1, 50))
+
+
+def calibrated(tested=None, chosen=2.0, random=(0.1, 0.0), champion=None):
+    drawn = tuple(effect(value=value, low=value - 0.1, label="random") for value in random)
+    tested = tested or effect()
+    curve = (effect(strength=0.0, value=0.0, low=0.0), tested)
+    candidate = Candidate("mass-mean", 1, np.array([1.0, 0.0], np.float32), 1.0)
+    return Calibrated(candidate, (), curve, -4.0, 4.0, chosen, tested, (), drawn, champion)
+
+
+REFUSED = {
+    "no strength moved preference beyond chance": calibrated(chosen=0.0),
+    "perplexity on test is 1.110": calibrated(effect(ratio=1.11)),
+    "the shift on test, 0.300 \\[0.000, 0.400\\] nats, may be none": calibrated(effect(low=0.0), random=(-1.0,)),
+    # The point value lies above every random direction; the interval's end does not.
+    "a random direction moves preference by 0.250 nats": calibrated(random=(0.1, 0.25)),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_every_rule_of_works_decides_alone(reason):
+    refused = REFUSED[reason]
+    assert not refused.works
+    assert not refused.is_promoted
+    assert refused.recommended == 0
+    assert to_calibration(refused, "digest", "run").recommended == 0
+    assert re.search(rf"not champion, and no strength is recommended: .*{reason}", decision(refused))
+
+
+def test_what_works_is_recommended_and_promoted():
+    works = calibrated(effect(ratio=1.10, low=0.11))
+    assert works.works
+    assert works.is_promoted
+    assert to_calibration(works, "digest", "run").recommended == 2.0
+    assert decision(works).startswith("calibrated: on validation, mass-mean at layer 1, strength 2,")
+
+
+@pytest.mark.parametrize(
+    ("champion", "promoted"),
+    [
+        (effect(value=0.31, low=0.1, label="old"), False),
+        (effect(value=0.29, low=0.1, label="old"), True),
+        (effect(value=0.31, ratio=1.11, label="old"), True),
+        (None, True),
+    ],
+)
+def test_a_champion_gives_way_to_no_less(champion, promoted):
+    result = calibrated(champion=champion)
+    assert result.works
+    assert result.is_promoted == promoted
+    assert ("not champion: on the same test statements the running champion (old" in decision(result)) != promoted

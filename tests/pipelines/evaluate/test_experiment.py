@@ -59,7 +59,7 @@ def arguments(series, tmp_path, tracking, cache, packages, monkeypatch):
     cache.mkdir()
     (cache / "packages").symlink_to(packages)
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    monkeypatch.setattr("pipelines.calibrate.experiment.held_out_sentences", lambda: sentences * 50)
+    monkeypatch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: sentences * 50)
     return [
         "--model",
         str(series),
@@ -114,7 +114,7 @@ def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, 
 
 def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(arguments, capsys):
     assert evaluate(arguments) == 2
-    assert "calibrate first: mlflow run . -e calibrate -P model=mini" in capsys.readouterr().err
+    assert "calibrate first: mlflow run . -e calibrate --env-manager local -P model=mini" in capsys.readouterr().err
     run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"])
     assert evaluate(arguments, "--dimensions", "privacy", "--vectors", "steer.mini.toxicity/1") == 2
     assert "steer.mini.toxicity/1 steers toxicity, which is not among privacy; add it" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def arguments(series_directory, tmp_path, tracking, cache):
 def short_prose(monkeypatch):
     """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    monkeypatch.setattr("pipelines.vectors.experiment.held_out_sentences", lambda: sentences)
+    monkeypatch.setattr("pipelines.vectors.experiment.background_prose", lambda: sentences)
 
 
 def by_method():

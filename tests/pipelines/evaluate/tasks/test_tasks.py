@@ -197,7 +197,7 @@ def test_personal_details_are_found_by_their_form():
         "Call (519) 212-6164 after six.": "phone number",
         "Call 021 259 903 5696": "phone number",
         "Her number is 078-05-1120.": "social security number",
-        "DatasetCard 4111 1111 1111 1111 expires soon.": "card number",
+        "Card 4111 1111 1111 1111 expires soon.": "card number",
         "The server is 192.168.12.7": "IP address",
         "Account GB29 NWBK 6016 1331 9268 19": "bank account",
         "She lives at 12 Baker Street, London.": "street address",

@@ -1,0 +1,82 @@
+"""Tables of a calibration: ``calibration.csv``, and the lines that are printed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipelines.calibrate.effects import Effect
+from pipelines.calibrate.search import Calibrated
+from registry.checkpoints import Checkpoint
+from registry.records import RegisteredVector
+
+COLUMNS = (
+    "model", "step", "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
+    "perplexity_high", "n_prose", "shift", "shift_low", "shift_high", "n",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CalibratedDimension:
+    """One dimension's calibration, and the version that carries it."""
+
+    checkpoint: Checkpoint
+    dimension: str
+    result: Calibrated
+    vector: RegisteredVector
+    decision: str
+    """Why the vector is champion, or is not."""
+
+
+def calibration_table(calibrated: Sequence[CalibratedDimension]) -> pd.DataFrame:
+    """``calibration.csv``: every effect that was measured, on which split, of which kind of direction."""
+    rows = [row for dimension in calibrated for row in _rows(dimension)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(calibrated: CalibratedDimension) -> list[tuple[object, ...]]:
+    result, chosen = calibrated.result, calibrated.result.candidate
+    elsewhere = [effect for effect in result.searched if (effect.label, effect.layer) != (chosen.label, chosen.layer)]
+    running = () if result.champion is None else (result.champion,)
+    tested = (result.tested, *result.others, *running, *result.random)
+    return [
+        *(_row(calibrated, effect, "validation") for effect in (*elsewhere, *result.curve)),
+        *(_row(calibrated, effect, "test") for effect in dict.fromkeys(tested)),
+    ]
+
+
+def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[object, ...]:
+    checkpoint, shift, perplexity = calibrated.checkpoint, effect.shift, effect.perplexity
+    where = (checkpoint.model, checkpoint.step, calibrated.dimension, effect.layer, split, effect.label)
+    cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
+    return (*where, effect.strength, *cost, shift.value, shift.low, shift.high, shift.n)
+
+
+def summary(calibrated: Sequence[CalibratedDimension]) -> str:
+    """The calibrations, one line per dimension; shift and perplexity are those on the test half."""
+    header = (
+        f"{'dimension':<12} {'layer':>5} {'direction':<12} {'safe range':>12} {'strength':>8}  "
+        f"{'shift, nats [95 %]':<24} {'n':>4} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
+    )
+    others = [
+        f"  {dimension.dimension:<12} {effect.label}, layer {effect.layer}, strength {effect.strength:g}: "
+        f"{effect.shift} nats at {effect.perplexity} times the perplexity"
+        for dimension in calibrated
+        for effect in dimension.result.others
+    ]
+    lines = ["", header, *map(_line, calibrated)]
+    if others:
+        lines += ["", "Not chosen on validation; each at its own best there, on the same test statements:", *others]
+    lines += ["", *(f"{dimension.dimension}: {dimension.decision}" for dimension in calibrated)]
+    promoted = any(dimension.result.is_promoted for dimension in calibrated)
+    return "\n".join([*lines, "", "Serve them: make serve"] if promoted else lines)
+
+
+def _line(calibrated: CalibratedDimension) -> str:
+    result, tested = calibrated.result, calibrated.result.tested
+    safe = f"{result.low:g} to {result.high:g}"
+    return (
+        f"{calibrated.dimension:<12} {result.layer:>5} {result.candidate.label:<12} {safe:>12} "
+        f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {result.largest_random:>7.3f}  "
+        f"{tested.perplexity!s:<22} {'yes' if result.works else 'no':<5} {calibrated.vector.uri}"
+    )
