@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-ray test-vllm test-extras check bench endurance ui clean
+.PHONY: help setup demo serve pictures test test-ray test-vllm test-extras check bench endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -94,6 +94,9 @@ $(VENV)-peers/installed: pyproject.toml
 bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python \
 	  TRUSTTRACE_VLLM_PYTHON=$(VENV)-vllm/bin/python python -m tests.bench
+
+pictures: $(VENV)/browser ## draw the README's pictures from the newest runs and the real page, after make demo
+	$(RUN) python -m tests.pictures
 
 endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
