@@ -64,7 +64,7 @@ def test_images_install_what_is_pinned_here():
     conda = re.findall(r"^      - (\S+)$", (ROOT / "conda.yaml").read_text(), re.M)
     server = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["server"]
     assert found == [[one for one in conda if one.startswith("mlflow==")], server, conda]
-    assert all(one in (ROOT / "README.md").read_text() for one in (*found[0], *server))
+    assert all(one in (ROOT / "serving" / "README.md").read_text() for one in (*found[0], *server))
     python = re.search(r"^FROM python:([\d.]+)", dockerfile, re.M).group(1)
     assert f"- python={python}\n" in (ROOT / "conda.yaml").read_text()
 

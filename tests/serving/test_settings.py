@@ -9,7 +9,7 @@ import pytest
 from registry.errors import InvalidInput
 from serving.settings import Settings, read_settings
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[2] / "serving" / "README.md").read_text()
 
 
 def test_an_empty_environment_gives_the_defaults():
