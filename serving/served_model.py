@@ -19,6 +19,7 @@ from serving.model.norms import residual_norms
 from serving.model.sources import find_series
 from serving.settings import Settings
 from serving.steering.catalog import Catalog
+from serving.steering.request import DimensionSteering
 from serving.steering.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
@@ -61,12 +62,12 @@ class ServedModel:
         self._loader.start()
 
     @property
-    def defaults(self) -> Mapping[str, Any]:
-        """What requests inherit, as ``PUT /v1/steering/default`` takes it; replaced whole, in every worker."""
+    def defaults(self) -> DimensionSteering:
+        """Steering that requests inherit; replaced whole, in every worker."""
         return self._shared.current().default
 
     @defaults.setter
-    def defaults(self, default: Mapping[str, Any]) -> None:
+    def defaults(self, default: DimensionSteering) -> None:
         self._shared.update(lambda changes: replace(changes, default=default))
 
     @property
@@ -127,7 +128,7 @@ class ServedModel:
     def _loaded(self) -> LoadedModel:
         settings = self.settings
         model, engine, norms = started(settings)
-        catalog = Catalog(model, self._connect, self._shared)
+        catalog = Catalog(model.facts, self._connect, self._shared)
         catalog.refresh()
         catalog.follow(settings.poll)
         return LoadedModel(model, engine, catalog, norms, int(time.time()))

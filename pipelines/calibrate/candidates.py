@@ -14,8 +14,9 @@ from pipelines.sweep.protocol import ProbeSettings
 from pipelines.vectors.methods import FittedDirection, FittingSet, fit_directions, fitting_rows
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector, parse_reference, vector_name
-from serving.model.language_model import LanguageModel, require_layer
-from serving.steering.bank import LiveVector
+from serving.model.language_model import LanguageModel
+from serving.steering.bank import ServedVector
+from serving.steering.compatibility import require_fits
 
 SAME_DIRECTION = 1e-6
 
@@ -66,7 +67,7 @@ def fitted_candidates(
 
 
 def registered_candidates(
-    model: LanguageModel, vectors: Iterable[LiveVector], statements: LabelledStatements
+    model: LanguageModel, vectors: Iterable[ServedVector], statements: LabelledStatements
 ) -> Iterator[Candidate]:
     """The registered vectors of this dimension. Raises ``Mismatch`` for one that was fitted on another draw."""
     for vector in vectors:
@@ -75,18 +76,17 @@ def registered_candidates(
             yield registered_candidate(vector)
 
 
-def registered_candidate(vector: LiveVector) -> Candidate:
+def registered_candidate(vector: ServedVector) -> Candidate:
     direction = vector.vector
     return Candidate(
         vector.reference, direction.layer, direction.direction, direction.scale, registered=vector.registered
     )
 
 
-def require_comparable(model: LanguageModel, vector: LiveVector, statements: LabelledStatements) -> None:
+def require_comparable(model: LanguageModel, vector: ServedVector, statements: LabelledStatements) -> None:
     """Raise ``Mismatch`` for a vector of another model, or one that may be fitted on what it would be measured on."""
     lineage = vector.vector.lineage
-    vector.vector.require_fits(model=model.checkpoint.model, d_model=model.d_model)
-    require_layer(model, vector.layer)
+    require_fits(vector.registered, model.facts)
     if lineage.statements_source == statements.source and not statements.has_digest(lineage.statements_digest):
         raise Mismatch(
             f"{vector.reference} was fitted on another draw of {statements.source} (digest "

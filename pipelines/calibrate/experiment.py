@@ -36,7 +36,7 @@ from registry.dimensions import Dimension
 from registry.errors import InvalidInput, Mismatch
 from serving.model.language_model import LanguageModel, load
 from serving.model.weights import locate
-from serving.steering.bank import LiveVector
+from serving.steering.bank import ServedVector
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _subject(
     statements: LabelledStatements,
     unit: UnitResult | None,
     layers: Sequence[int],
-    vectors: Sequence[LiveVector],
+    vectors: Sequence[ServedVector],
     options: CalibrateOptions,
 ) -> Subject:
     offered = [*registered_candidates(model, vectors, statements)]

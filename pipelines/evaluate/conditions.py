@@ -18,7 +18,8 @@ from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector, lineage_tags
 from registry.vectors import SteeringVector
 from serving.model.language_model import LanguageModel
-from serving.steering.bank import LiveVector, SteeringBank, SteeringPlan, VectorStrength, plan
+from serving.steering.bank import ServedVector, SteeringBank
+from serving.steering.plan import Add, SteeringPlan, TokenScope
 
 Kind = Literal["base", "vector", "reversed", "random", "shuffled", "chosen", "prompt", "fine-tuned"]
 Scope = Literal["all", "own", "statements"]
@@ -37,7 +38,7 @@ class Condition:
     kind: Kind
     dimension: str = ""
     """What it is meant to change; empty for the base and for fine-tuned models."""
-    vector: LiveVector | None = None
+    vector: ServedVector | None = None
     strength: float = 0.0
     prefix: str = ""
     source: str = ""
@@ -61,8 +62,8 @@ class Condition:
         """The same for the engine: every token of prompt and answer is steered."""
         if self.vector is None:
             return None
-        bank = SteeringBank(model.checkpoint.model, model.d_model, (self.vector,))
-        return plan(bank, [VectorStrength(0, self.strength, prompt="all")])
+        everywhere = Add(self.vector, self.strength, TokenScope(prompt="all"))
+        return SteeringPlan(SteeringBank(model.facts, (self.vector,)), (everywhere,))
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Subject:
     """A dimension with its champion and the strength to use it at."""
 
     dimension: Dimension
-    champion: LiveVector
+    champion: ServedVector
     strength: float
 
 
@@ -90,8 +91,8 @@ def strength_of(calibration: Calibration | None, reference: str) -> float:
 def conditions_for(
     subject: Subject,
     *,
-    shuffled: Sequence[LiveVector] = (),
-    chosen: Sequence[LiveVector] = (),
+    shuffled: Sequence[ServedVector] = (),
+    chosen: Sequence[ServedVector] = (),
     random: int = 5,
     seed: int = 0,
 ) -> Iterator[Condition]:
@@ -109,12 +110,12 @@ def conditions_for(
     yield Condition("prompt", name, prefix=prefix, source=prefix)
 
 
-def matched_strength(vector: LiveVector, champion: LiveVector, strength: float) -> float:
+def matched_strength(vector: ServedVector, champion: ServedVector, strength: float) -> float:
     """The strength at which ``vector`` moves hidden states as far as ``champion`` does at ``strength``."""
     return strength * champion.vector.scale / vector.vector.scale
 
 
-def random_vectors(champion: LiveVector, count: int, seed: int) -> Iterator[LiveVector]:
+def random_vectors(champion: ServedVector, count: int, seed: int) -> Iterator[ServedVector]:
     """Directions drawn evenly from the sphere, at the champion's layer and with its scale; they are not registered."""
     rng = np.random.default_rng(seed)
     for number in range(count):
@@ -124,10 +125,10 @@ def random_vectors(champion: LiveVector, count: int, seed: int) -> Iterator[Live
         yield live(replace(champion.vector, direction=unit, lineage=lineage), champion.registered, f"random-{number}")
 
 
-def live(vector: SteeringVector, like: RegisteredVector, version: str) -> LiveVector:
+def live(vector: SteeringVector, like: RegisteredVector, version: str) -> ServedVector:
     """A vector that is in no registry, beside the version it was made from."""
     tags = {**like.tags, **lineage_tags(vector.dimension, vector.layer, vector.lineage)}
-    return LiveVector(replace(like, version=f"{like.version}-{version}", tags=tags, aliases=()), vector)
+    return ServedVector(replace(like, version=f"{like.version}-{version}", tags=tags, aliases=()), vector)
 
 
 def held_out_for(

@@ -48,7 +48,7 @@ from registry.dimensions import TOXICITY, Dimension
 from registry.errors import InvalidInput, unknown_name
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.sources import find_series
-from serving.steering.bank import LiveVector
+from serving.steering.bank import ServedVector
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _classifier(name: str) -> Judges:
     return packaged_classifier() if name == "packaged" else load_sequence_classifier(name)
 
 
-def _further(options: EvaluateOptions) -> list[LiveVector]:
+def _further(options: EvaluateOptions) -> list[ServedVector]:
     """The vectors that the user names. Raises ``InvalidInput`` for one of a dimension that is not evaluated."""
     found, names = named_vectors(options.vectors), [one.name for one in options.dimensions]
     for one in found:
@@ -153,7 +153,7 @@ def _subject(dimension: Dimension, model: str) -> Subject:
     return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
 
 
-def _conditions(subject: Subject, further: Sequence[LiveVector], options: EvaluateOptions) -> Iterator[Condition]:
+def _conditions(subject: Subject, further: Sequence[ServedVector], options: EvaluateOptions) -> Iterator[Condition]:
     chosen = [one for one in further if one.dimension == subject.dimension.name]
     controls = shuffled_vectors(subject.champion)
     yield from conditions_for(subject, shuffled=controls, chosen=chosen, random=options.random, seed=options.seed)

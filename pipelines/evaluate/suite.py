@@ -25,7 +25,8 @@ from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXI
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import LanguageModel
-from serving.steering.bank import SteeringBank, SteeringPlan, unsteered
+from serving.steering.bank import SteeringBank
+from serving.steering.plan import SteeringPlan
 
 SLOTS = 16
 ANSWER_SECONDS = 600.0
@@ -81,7 +82,7 @@ def continue_prompts(
     asked = [task for task in tasks if task.prompts]
     if not asked:
         return [() for _ in tasks]
-    steering = plan or unsteered(SteeringBank(model.checkpoint.model, model.d_model))
+    steering = plan or SteeringPlan(SteeringBank(model.facts))
     waiting = sum(len(task.prompts) for task in asked)
     with SlotEngine(model, slots=SLOTS, queue_limit=waiting) as engine:
         running = [

@@ -6,15 +6,15 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.results import Verdict
 from pipelines.tracking.runs import Point, log_points
 from registry.store import VectorStore
-from serving.steering.bank import LiveVector
+from serving.steering.bank import ServedVector
 
 
-def shuffled_vectors(champion: LiveVector) -> list[LiveVector]:
+def shuffled_vectors(champion: ServedVector) -> list[ServedVector]:
     """The newest registered control at the champion's layer that was fitted on shuffled labels, if there is one."""
     store = VectorStore()
     for one in store.list(champion.vector.lineage.steers, champion.dimension):
         if "shuffled" in one.tags.get("method", "") and one.layer == champion.layer:
-            return [LiveVector(one, store.load(one))]
+            return [ServedVector(one, store.load(one))]
     return []
 
 

@@ -6,10 +6,10 @@ from contextlib import suppress
 from registry.checkpoints import model_short_name
 from registry.errors import NotFound
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
-from serving.steering.bank import LiveVector
+from serving.steering.bank import ServedVector
 
 
-def champion_of(model: str, dimension: str) -> LiveVector:
+def champion_of(model: str, dimension: str) -> ServedVector:
     """The vector that a service would steer ``dimension`` with. Raises ``NotFound``, saying what to do."""
     try:
         return named_vectors([f"{vector_name(model, dimension)}@{CHAMPION}"])[0]
@@ -19,14 +19,14 @@ def champion_of(model: str, dimension: str) -> LiveVector:
         ) from error
 
 
-def running_champion(model: str, dimension: str) -> LiveVector | None:
+def running_champion(model: str, dimension: str) -> ServedVector | None:
     """The vector that a service steers ``dimension`` with, if there is one."""
     with suppress(NotFound):
         return named_vectors([f"{vector_name(model, dimension)}@{CHAMPION}"])[0]
     return None
 
 
-def vector_to_judge(model: str, dimension: str) -> LiveVector:
+def vector_to_judge(model: str, dimension: str) -> ServedVector:
     """The champion; where there is none, the newest calibrated vector, to show what it does all the same.
 
     Raises ``NotFound`` where nothing is calibrated, saying what to do.
@@ -37,15 +37,15 @@ def vector_to_judge(model: str, dimension: str) -> LiveVector:
     store = VectorStore()
     for version in store.list(model, dimension):
         if version.calibration is not None:
-            return LiveVector(version, store.load(version))
+            return ServedVector(version, store.load(version))
     return champion_of(model, dimension)
 
 
-def named_vectors(references: Sequence[str]) -> list[LiveVector]:
+def named_vectors(references: Sequence[str]) -> list[ServedVector]:
     """The versions that ``references`` name."""
     store = VectorStore()
     versions = [store.resolve(reference) for reference in references]
-    return [LiveVector(version, store.load(version)) for version in versions]
+    return [ServedVector(version, store.load(version)) for version in versions]
 
 
 def champion_versions(model: str) -> list[RegisteredVector]:

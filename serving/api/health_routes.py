@@ -44,7 +44,7 @@ async def readyz(served: Served) -> JSONResponse:
         return JSONResponse(told, 503, {"Retry-After": "2"})
     health = running.catalog.health
     registry = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
-    content = {**told, "registry": registry, "dimensions": list(running.catalog.live.bank.champions)}
+    content = {**told, "registry": registry, "dimensions": list(running.catalog.served.bank.champions)}
     ready = status == "ready"
     return JSONResponse(content, 200 if ready else 503, None if ready else {"Retry-After": "2"})
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.engine.base import Finished
-from serving.steering.resolver import Resolved
+from serving.engine.base import GenerationOutcome
+from serving.steering.resolver import SteeringResolution
 
 KEY = "trusttrace.record"
 """Where the record of a request lies in its ASGI scope."""
@@ -36,12 +36,12 @@ class RequestRecord:
     applied: tuple[dict[str, Any], ...] = ()
     fingerprint: str = ""
 
-    def asked(self, prompt: Callable[[], str], settings: Sequence[Resolved]) -> None:
+    def asked(self, prompt: Callable[[], str], settings: Sequence[SteeringResolution]) -> None:
         """``prompt`` makes the first prompt's text, and is called where texts are kept."""
         self.asked_model = True
         if self.keeps_texts:
             self.prompt = prompt()
-        self.applied = tuple(one for setting in settings for one in setting.applied)
+        self.applied = tuple(vector.to_dict() for setting in settings for vector in setting.applied)
         self.steered = tuple(dict.fromkeys(one["dimension"] for one in self.applied))
         self.fingerprint = next((one.plan.fingerprint for one in settings if one.plan.fingerprint), "")
 
@@ -55,7 +55,7 @@ class RequestRecord:
         if self.keeps_texts:
             self.answers[choice] = self.answers.get(choice, "") + text
 
-    def ended(self, finished: Sequence[Finished]) -> None:
+    def ended(self, finished: Sequence[GenerationOutcome]) -> None:
         self.prompt_tokens = sum(one.prompt_tokens for one in finished)
         self.generated_tokens = sum(one.generated_tokens for one in finished)
 

@@ -1,4 +1,4 @@
-"""What every engine takes and gives: requests, tokens as they appear, and how a generation ended."""
+"""Engine interface: requests, tokens as they appear, and how a generation ended."""
 
 import asyncio
 import math
@@ -12,11 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from registry.errors import InvalidInput, TrustTraceError, Unavailable
-from serving.steering.bank import PHASES, SteeringPlan, VectorTarget
-
-Operation = Literal["add", "project", "when"]
-"""Add an offset, bring a projection to a target, and do either only where the vector's probe fires."""
+from registry.errors import InvalidInput, Mismatch, TrustTraceError, Unavailable
+from serving.steering.compatibility import ModelFacts
+from serving.steering.plan import Operation, SteeringPlan
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -75,22 +73,23 @@ def _require(name: str, value: object, holds: bool, rule: str) -> None:
         raise InvalidInput(f"{name} is {value!r} and must be {rule}")
 
 
-def operations_of(plan: SteeringPlan) -> frozenset[Operation]:
-    """What an engine must be able to do for this plan."""
-    found: set[Operation] = {"add"} if any(plan.steers(phase) for phase in PHASES) else set()
-    for move in plan.moves:
-        found.add("project" if isinstance(move, VectorTarget) else "add")
-        if move.below is not None:
-            found.add("when")
-    return frozenset(found)
-
-
 def require_operations(plan: SteeringPlan, able: frozenset[Operation]) -> None:
     """Raise ``InvalidInput`` unless an engine that is ``able`` to do so much can carry out ``plan``."""
-    lacking = sorted(operations_of(plan) - able)
+    lacking = sorted(plan.operations - able)
     if lacking:
         raise InvalidInput(
             f"this engine cannot do {', '.join(lacking)}, only {', '.join(sorted(able))}; use TRUSTTRACE_ENGINE=slots"
+        )
+
+
+def require_bank_of(plan: SteeringPlan, model: ModelFacts) -> None:
+    """Raise ``Mismatch`` unless the plan's bank, and so every vector in it, was made for this model."""
+    bank = plan.bank.model
+    if bank != model:
+        raise Mismatch(
+            f"the bank is for {bank.name} with d_model {bank.d_model} and {bank.n_layers} layers, and the model is "
+            f"{model.name} with {model.d_model} and {model.n_layers}"
+            + ("; their weights differ" if bank.weights_digest != model.weights_digest else "")
         )
 
 
@@ -133,7 +132,7 @@ class TokenEvent:
 
 
 @dataclass(frozen=True)
-class Finished:
+class GenerationOutcome:
     """How a generation ended, and how much of it was steered."""
 
     reason: FinishReason
@@ -144,9 +143,9 @@ class Finished:
     steered_generation: int
     error: str = ""
     """What went wrong, when the reason is ``error``."""
-    moved: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    """Tokens of prompt and answer that each move of the plan did move, by its row in the bank. The last token of an
-    answer is drawn and never read, so no move meets it."""
+    moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Tokens of prompt and answer that each vector moved whose intervention depends on hidden states, by its reference.
+    The last token of an answer is drawn and never read, so nothing moves it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Completion:
     text: str
     tokens: tuple[int, ...]
     events: tuple[TokenEvent, ...]
-    finished: Finished
+    outcome: GenerationOutcome
 
 
 class Generation:
@@ -162,7 +161,7 @@ class Generation:
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
-        self.finished: Finished | None = None
+        self.outcome: GenerationOutcome | None = None
         """Set once the last event is there."""
         self.cancelled = False
         self._events: list[TokenEvent] = []
@@ -187,7 +186,7 @@ class Generation:
                 if self._read < len(self._events):
                     self._read += 1
                     return self._events[self._read - 1]
-                if self.finished is not None:
+                if self.outcome is not None:
                     raise StopAsyncIteration
                 changed = asyncio.Event()
                 self._wake = _waker(changed, asyncio.get_running_loop())
@@ -197,7 +196,7 @@ class Generation:
         """Wait for the end, whatever it is; nothing is awoken by the tokens in between."""
         with self._lock:
             ended = None
-            if self.finished is None:
+            if self.outcome is None:
                 ended = asyncio.Event()
                 self._ended = _waker(ended, asyncio.get_running_loop())
         if ended is not None:
@@ -208,16 +207,16 @@ class Generation:
         """Wait for the end. Raises ``EngineStopped`` when the engine failed, ``TimeoutError`` after ``timeout`` s."""
         if not self._done.wait(timeout):
             raise TimeoutError(f"no answer within {timeout} s; {len(self._events)} tokens so far")
-        assert self.finished is not None
-        if self.finished.reason == "error":
-            raise EngineStopped(self.finished.error)
+        assert self.outcome is not None
+        if self.outcome.reason == "error":
+            raise EngineStopped(self.outcome.error)
         return self._completion()
 
     def _completion(self) -> Completion:
-        assert self.finished is not None
+        assert self.outcome is not None
         events = tuple(self._events)
         text = "".join(event.text for event in events)
-        return Completion(text, tuple(event.token for event in events), events, self.finished)
+        return Completion(text, tuple(event.token for event in events), events, self.outcome)
 
     def add(self, event: TokenEvent) -> None:
         """For the engine: hand one event to the reader."""
@@ -227,10 +226,10 @@ class Generation:
         if wake is not None:
             wake()
 
-    def finish(self, finished: Finished) -> None:
+    def finish(self, outcome: GenerationOutcome) -> None:
         """For the engine: there will be no further event."""
         with self._lock:
-            self.finished = finished
+            self.outcome = outcome
             wakes = (self._wake, self._ended)
             self._wake = self._ended = None
         self._done.set()

@@ -1,4 +1,4 @@
-"""Text from tokens as they come: whole characters only, and nothing of a stop text."""
+"""Incremental detokenizer: text from tokens as they come, whole characters only, and nothing of a stop text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ REBASE = 24
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
-class TextStream:
-    """What may be shown of an answer so far.
+class IncrementalDetokenizer:
+    """The text of an answer that may be shown so far.
 
     The pieces add up to how the tokenizer writes the answer behind its prompt, special tokens left out, up to the
     first stop text.

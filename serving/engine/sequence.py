@@ -10,24 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serving.engine.base import Finished, FinishReason, Generation, TokenEvent, TokenLogprob
-from serving.engine.detokenizer import TextStream
+from serving.engine.base import FinishReason, Generation, GenerationOutcome, TokenEvent, TokenLogprob
+from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.engine.slots.kv_cache import Span
-from serving.model.interventions import LayerMoves, LayerVectors, Wanted, wanted
-from serving.steering.bank import PHASES, Phase, SteeringPlan
+from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
+from serving.steering.plan import PHASES, Phase, SteeringPlan
 
 Offsets = dict[tuple[int, Phase], Tensor]
 """What steers a token of a phase at a layer; nothing where there is no entry."""
 
-Moves = Mapping[tuple[int, Phase], tuple[LayerVectors, Wanted]]
+Interventions = Mapping[tuple[int, Phase], tuple[LayerVectors, TokenParameters]]
 """What moves a token of a phase at a layer by its own hidden states; nothing where there is no entry."""
 
 
 class Running:
     """A generation and its state. Every method belongs to the engine's thread."""
 
-    def __init__(self, generation: Generation, offsets: Offsets, moves: Moves, tokenizer: Any) -> None:
-        self.generation, self.offsets, self.moves = generation, offsets, moves
+    def __init__(self, generation: Generation, offsets: Offsets, interventions: Interventions, tokenizer: Any) -> None:
+        self.generation, self.offsets, self.interventions = generation, offsets, interventions
         self.request = generation.request
         self.sampling = self.request.sampling
         self.prompt = self.request.prompt_tokens
@@ -35,12 +35,13 @@ class Running:
         """Tokens whose keys and values are in the slot."""
         self.tokens: list[int] = []
         self.began = time.monotonic()
-        self._moved = {move.row: [0, 0] for move in generation.request.plan.moves}
+        plan = self.request.plan
+        self._moved = {intervention.vector.reference: [0, 0] for intervention in plan.state_dependent}
         self._moved_alone = [0, 0]
-        """Tokens of prompt and answer that moves did move, and no plain strength."""
+        """Tokens of prompt and answer that only interventions on hidden states moved."""
         self._random = random.Random(self.sampling.seed)
         self._tokenizer = tokenizer
-        self._text = TextStream(tokenizer, self.prompt, self.sampling.stop)
+        self._text = IncrementalDetokenizer(tokenizer, self.prompt, self.sampling.stop)
 
     @property
     def prefilling(self) -> bool:
@@ -77,22 +78,22 @@ class Running:
         self.generation.add(self._event(token, text, logprobs))
         return "stop" if stopped else "length" if full else None
 
-    def count(self, phase: Phase, rows: Iterable[int]) -> None:
-        """A token of this phase was moved along these rows of the bank."""
+    def count(self, phase: Phase, references: Iterable[str]) -> None:
+        """A token of this phase was moved along these vectors."""
         answer = phase == "generation"
-        for row in rows:
-            self._moved[row][answer] += 1
+        for reference in references:
+            self._moved[reference][answer] += 1
         self._moved_alone[answer] += not self.request.plan.steers(phase)
 
     def finish(self, reason: FinishReason, error: str = "") -> None:
-        plain = finished(self.generation, reason, self.cached, len(self.tokens), error)
+        plain = outcome_of(self.generation, reason, self.cached, len(self.tokens), error)
         prompt, answer = self._moved_alone
         self.generation.finish(
             replace(
                 plain,
                 steered_prompt=plain.steered_prompt + prompt,
                 steered_generation=plain.steered_generation + answer,
-                moved={row: (prompt, answer) for row, (prompt, answer) in self._moved.items()},
+                moved={reference: (prompt, answer) for reference, (prompt, answer) in self._moved.items()},
             )
         )
 
@@ -104,14 +105,14 @@ class Running:
         return TokenEvent(token, text, own, top)
 
 
-def finished(
+def outcome_of(
     generation: Generation, reason: FinishReason, cached: int = 0, generated: int = 0, error: str = ""
-) -> Finished:
+) -> GenerationOutcome:
     """How a generation ended, with ``cached`` tokens of prompt and answer run through the model."""
     prompt, plan = generation.request.prompt_tokens, generation.request.plan
     seen = min(cached, len(prompt))
     steered = plan.steers("prompt") * min(seen, len(prompt) - 1) + plan.steers("last_prompt") * (seen == len(prompt))
-    return Finished(reason, len(prompt), generated, steered, plan.steers("generation") * generated, error)
+    return GenerationOutcome(reason, len(prompt), generated, steered, plan.steers("generation") * generated, error)
 
 
 def offsets_of(plan: SteeringPlan, device: torch.device, dtype: torch.dtype) -> Offsets:
@@ -130,31 +131,35 @@ def offsets_by_layer(tokens: Sequence[tuple[Offsets, Phase]], nothing: Tensor) -
     return {layer: torch.stack([offsets.get((layer, phase), nothing) for offsets, phase in tokens]) for layer in layers}
 
 
-def moves_of(plan: SteeringPlan, vectors: Mapping[int, LayerVectors]) -> Moves:
-    """By layer and phase; ``vectors`` has those of the plan's bank at every layer with a move."""
-    found = {(layer, phase): (one, wanted(plan, one, phase)) for layer, one in vectors.items() for phase in PHASES}
-    return {key: (one, wants) for key, (one, wants) in found.items() if wants is not None}
+def interventions_of(plan: SteeringPlan, vectors: Mapping[int, LayerVectors]) -> Interventions:
+    """By layer and phase; ``vectors`` has those of the plan's bank at every layer of its state-dependent ones."""
+    parameters = {
+        (layer, phase): (of_layer, token_parameters(plan, of_layer, phase))
+        for layer, of_layer in vectors.items()
+        for phase in PHASES
+    }
+    return {key: (of_layer, given) for key, (of_layer, given) in parameters.items() if given is not None}
 
 
-def moves_by_layer(tokens: Sequence[tuple[Running, Phase]]) -> list[LayerMoves]:
-    """The moves of a step, those of one bank at one layer together."""
-    found: dict[int, tuple[LayerVectors, list[int], list[Wanted]]] = {}
-    for place, (one, phase) in enumerate(tokens):
-        for (_, of), (vectors, wants) in one.moves.items():
-            if of == phase:
-                _, places, every = found.setdefault(id(vectors), (vectors, [], []))
-                places.append(place)
-                every.append(wants)
-    return [LayerMoves(*one) for one in found.values()]
+def layer_interventions(tokens: Sequence[tuple[Running, Phase]]) -> list[LayerIntervention]:
+    """The interventions of a step, those of one bank at one layer together."""
+    by_layer: dict[int, tuple[LayerVectors, list[int], list[TokenParameters]]] = {}
+    for position, (sequence, token_phase) in enumerate(tokens):
+        for (_, phase), (vectors, parameters) in sequence.interventions.items():
+            if phase == token_phase:
+                _, positions, of_tokens = by_layer.setdefault(id(vectors), (vectors, [], []))
+                positions.append(position)
+                of_tokens.append(parameters)
+    return [LayerIntervention(*arguments) for arguments in by_layer.values()]
 
 
-def count_moves(tokens: Sequence[tuple[Running, Phase]], moves: Sequence[LayerMoves]) -> None:
-    """Once the step has run: tell every request which of its tokens were moved."""
-    rows: dict[int, list[int]] = {}
-    for one in moves:
-        for place, hits in zip(one.tokens, one.moved.tolist(), strict=True):
-            if any(hits):
-                rows.setdefault(place, []).extend(compress(one.vectors.rows, hits))
-    for place, moved in rows.items():
-        running, phase = tokens[place]
-        running.count(phase, moved)
+def count_moved(tokens: Sequence[tuple[Running, Phase]], interventions: Sequence[LayerIntervention]) -> None:
+    """Once the step has run: count for every request which of its tokens were moved."""
+    references: dict[int, list[str]] = {}
+    for intervention in interventions:
+        for position, moved in zip(intervention.tokens, intervention.moved.tolist(), strict=True):
+            if any(moved):
+                references.setdefault(position, []).extend(compress(intervention.vectors.references, moved))
+    for position, moved_by in references.items():
+        sequence, phase = tokens[position]
+        sequence.count(phase, moved_by)

@@ -1,4 +1,4 @@
-"""Moves that depend on a token's own hidden states, carried out in the forward pass for many tokens at once.
+"""Interventions that depend on a token's own hidden states, carried out in the forward pass for many tokens at once.
 
 After block ``l`` and the plain offsets, a token's hidden states ``h`` are moved along the vectors of layer ``l``:
 
@@ -6,9 +6,9 @@ After block ``l`` and the plain offsets, a token's hidden states ``h`` are moved
 2. ``h += clip(target - z, low, high) * scale * direction``, where ``z = (h · direction - projection_mean) / scale``, so
    that the projection arrives at its target unless that is further away than the vector may move it.
 
-A probe reads what its block left, before anything is added there. Vectors of one layer are each projected as if alone;
-where their directions are not orthogonal, each moves the projections on the others too. The cost depends on the tokens
-that are moved and the vectors of the layer, not on how many settings there are.
+A probe reads the states that its block left, before anything is added there. Vectors of one layer are each projected as
+if alone; where their directions are not orthogonal, each moves the projections on the others too. The cost depends on
+the tokens that are moved and the vectors of the layer, not on how many settings there are.
 """
 
 import math
@@ -22,10 +22,11 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor, nn
 
 from serving.model.residual_stream import recording, rewriting, steering
-from serving.steering.bank import PHASES, Phase, SteeringBank, SteeringPlan, VectorTarget
+from serving.steering.bank import SteeringBank
+from serving.steering.plan import Phase, Project, SteeringPlan
 
-Wanted = Float32[Tensor, "5 vectors"]
-"""What a token wants of each vector: strength, target, low, high, and the logit below which its probe fires.
+TokenParameters = Float32[Tensor, "5 vectors"]
+"""One token's strength, target, low, high, and the logit below which the probe fires, for each vector of a layer.
 
 Strength 0, and low and high 0, move nothing; an infinite logit moves every token."""
 
@@ -35,106 +36,114 @@ class LayerVectors:
     """The vectors of a bank that steer one layer, and their probes, as matrices of float32."""
 
     layer: int
-    rows: tuple[int, ...]
-    """Of the bank; one a row of every matrix here."""
+    references: tuple[str, ...]
+    """The vector of each row of the matrices."""
     directions: Float32[Tensor, "vectors d_model"]
     scales: Float32[Tensor, " vectors"]
     means: Float32[Tensor, " vectors"]
     probes: Mapping[int, tuple[Int64[Tensor, " probes"], Float32[Tensor, "d_model probes"], Float32[Tensor, " probes"]]]
-    """By the layer that they read: which vectors they belong to, their weights and biases."""
+    """By the layer that they read: the rows of their vectors, their weights and biases."""
 
     @classmethod
-    def of(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
-        rows = tuple(row for row, live in enumerate(bank.vectors) if live.layer == layer)
-        vectors = [bank.vectors[row].vector for row in rows]
-        usable = [(place, bank.vectors[row].probe) for place, row in enumerate(rows)]
-        readable = [(place, probe) for place, probe in usable if probe is not None and probe.layer <= layer]
+    def from_bank(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
+        served = [vector for vector in bank.vectors if vector.layer == layer]
+        vectors = [vector.vector for vector in served]
+        readable = [
+            (row, vector.probe)
+            for row, vector in enumerate(served)
+            if vector.probe is not None and vector.probe.layer <= layer
+        ]
         probes = {}
-        for read in sorted({probe.layer for _, probe in readable}):
-            here = [(place, probe) for place, probe in readable if probe.layer == read]
-            weights = torch.from_numpy(np.stack([probe.weights for _, probe in here], axis=1))
-            bias = torch.tensor([probe.bias for _, probe in here])
-            places = torch.tensor([place for place, _ in here])
-            probes[read] = places.to(device), weights.to(device), bias.to(device)
+        for probe_layer in sorted({probe.layer for _, probe in readable}):
+            rows, reading = zip(*((row, probe) for row, probe in readable if probe.layer == probe_layer), strict=True)
+            weights = torch.from_numpy(np.stack([probe.weights for probe in reading], axis=1))
+            bias = torch.tensor([probe.bias for probe in reading])
+            probes[probe_layer] = torch.tensor(rows).to(device), weights.to(device), bias.to(device)
         return cls(
             layer,
-            rows,
-            torch.from_numpy(np.stack([one.direction for one in vectors])).to(device),
-            torch.tensor([one.scale for one in vectors], device=device),
-            torch.tensor([one.projection_mean for one in vectors], device=device),
+            tuple(vector.reference for vector in served),
+            torch.from_numpy(np.stack([vector.direction for vector in vectors])).to(device),
+            torch.tensor([vector.scale for vector in vectors], device=device),
+            torch.tensor([vector.projection_mean for vector in vectors], device=device),
             probes,
         )
 
 
-def wanted(plan: SteeringPlan, vectors: LayerVectors, phase: Phase) -> Wanted | None:
-    """What a token of this phase wants of the vectors of one layer; ``None`` where it wants nothing."""
-    table = np.zeros((5, len(vectors.rows)), np.float32)
+def token_parameters(plan: SteeringPlan, vectors: LayerVectors, phase: Phase) -> TokenParameters | None:
+    """The parameters of a token of this phase at one layer; ``None`` where nothing depends on its hidden states."""
+    table = np.zeros((5, len(vectors.references)), np.float32)
     table[4] = np.inf
-    used = [move for move in plan.moves if move.row in vectors.rows and move.phases[PHASES.index(phase)]]
-    for move in used:
-        place = vectors.rows.index(move.row)
-        if isinstance(move, VectorTarget):
-            table[1:4, place] = move.target, *move.moves
+    acting = [
+        intervention
+        for intervention in plan.state_dependent
+        if intervention.vector.reference in vectors.references and intervention.scope.includes(phase)
+    ]
+    for intervention in acting:
+        row = vectors.references.index(intervention.vector.reference)
+        if isinstance(intervention, Project):
+            table[1:4, row] = intervention.target, *intervention.shifts
         else:
-            table[0, place] = move.strength
-        if move.below is not None and move.below < 1:
-            table[4, place] = math.log(move.below / (1 - move.below))
-    return torch.from_numpy(table).to(vectors.directions.device) if used else None
+            table[0, row] = intervention.strength
+        table[4, row] = math.inf if intervention.condition is None else intervention.condition.logit
+    return torch.from_numpy(table).to(vectors.directions.device) if acting else None
 
 
-class LayerMoves:
-    """The moves of one forward pass at one layer, for the tokens that want any."""
+class LayerIntervention:
+    """The interventions of one forward pass at one layer, on the tokens that have any."""
 
-    def __init__(self, vectors: LayerVectors, tokens: Sequence[int], wanted: Sequence[Wanted]) -> None:
+    def __init__(self, vectors: LayerVectors, tokens: Sequence[int], parameters: Sequence[TokenParameters]) -> None:
+        """``tokens`` are positions in the pass, with the parameters of each."""
         self.vectors, self.tokens = vectors, tokens
-        self._places = torch.tensor(tokens, device=vectors.directions.device)
-        self._strength, self._target, self._low, self._high, self._below = torch.stack(list(wanted), dim=1)
+        self._positions = torch.tensor(tokens, device=vectors.directions.device)
+        self._strength, self._target, self._low, self._high, self._below = torch.stack(list(parameters), dim=1)
         self._fires: Bool[Tensor, "tokens vectors"] = self._below == math.inf
         self.moved: Bool[Tensor, "tokens vectors"] = torch.zeros_like(self._fires)
         """Once the layer has run: which vectors moved which tokens."""
 
-    def read(self, layer: int, states: Float32[Tensor, "1 all d_model"]) -> None:
+    def read_probes(self, layer: int, states: Float32[Tensor, "1 all d_model"]) -> None:
         """Ask the probes that read ``layer``."""
-        places, weights, bias = self.vectors.probes[layer]
-        logits = states[0, self._places].float() @ weights + bias
-        self._fires[:, places] = logits < self._below[:, places]
+        rows, weights, bias = self.vectors.probes[layer]
+        logits = states[0, self._positions].float() @ weights + bias
+        self._fires[:, rows] = logits < self._below[:, rows]
 
-    def move(self, states: Float32[Tensor, "1 all d_model"]) -> Float32[Tensor, "1 all d_model"]:
+    def apply(self, states: Float32[Tensor, "1 all d_model"]) -> Float32[Tensor, "1 all d_model"]:
         """The states with these tokens moved; those of other tokens, and of tokens that nothing moves, bit by bit."""
-        vectors, own = self.vectors, states[0, self._places].float()
+        vectors, before = self.vectors, states[0, self._positions].float()
         strength = self._strength * self._fires
-        found = own + (strength * vectors.scales) @ vectors.directions
-        place = (found @ vectors.directions.T - vectors.means) / vectors.scales
-        shift = (self._target - place).clamp(self._low, self._high) * self._fires
-        found = found + (shift * vectors.scales) @ vectors.directions
+        after = before + (strength * vectors.scales) @ vectors.directions
+        projection = (after @ vectors.directions.T - vectors.means) / vectors.scales
+        shift = (self._target - projection).clamp(self._low, self._high) * self._fires
+        after = after + (shift * vectors.scales) @ vectors.directions
         self.moved = (strength != 0) | (shift != 0)
-        found = torch.where(self.moved.any(-1, keepdim=True), found, own)
-        return states.index_copy(1, self._places, found.to(states.dtype)[None])
+        after = torch.where(self.moved.any(-1, keepdim=True), after, before)
+        return states.index_copy(1, self._positions, after.to(states.dtype)[None])
 
 
 @contextmanager
-def moving(network: nn.Module, offsets: Mapping[int, Tensor], moves: Sequence[LayerMoves]) -> Iterator[None]:
-    """While open, every forward pass of ``network`` adds ``offsets`` as ``steering`` does, then carries out ``moves``.
+def intervening(
+    network: nn.Module, offsets: Mapping[int, Tensor], interventions: Sequence[LayerIntervention]
+) -> Iterator[None]:
+    """While open, every forward pass of ``network`` adds ``offsets`` as ``steering`` does, then applies interventions.
 
     A pass holds one sequence, ``[1, tokens, d_model]``.
     """
-    if not moves:
+    if not interventions:
         with steering(network, offsets):
             yield
         return
 
     def read(layer: int, states: Tensor) -> None:
-        for one in moves:
-            if layer in one.vectors.probes:
-                one.read(layer, states)
+        for intervention in interventions:
+            if layer in intervention.vectors.probes:
+                intervention.read_probes(layer, states)
 
     def move(layer: int, states: Tensor) -> Tensor:
-        for one in moves:
-            if one.vectors.layer == layer:
-                states = one.move(states)
+        for intervention in interventions:
+            if intervention.vectors.layer == layer:
+                states = intervention.apply(states)
         return states
 
-    probed = sorted({layer for one in moves for layer in one.vectors.probes})
-    moved = sorted({one.vectors.layer for one in moves})
+    probed = sorted({layer for intervention in interventions for layer in intervention.vectors.probes})
+    moved = sorted({intervention.vectors.layer for intervention in interventions})
     with recording(network, probed, read), steering(network, offsets), rewriting(network, moved, move):
         yield

@@ -12,9 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils.logging import disable_progress_bar
 
 from registry.checkpoints import Checkpoint
-from registry.errors import CorruptFile, InvalidInput, Mismatch
+from registry.errors import CorruptFile, InvalidInput
 from serving.model.residual_stream import decoder_blocks
 from serving.model.weights import locate
+from serving.steering.compatibility import ModelFacts
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -37,6 +38,11 @@ class LanguageModel:
     @property
     def d_model(self) -> int:
         return int(self.network.config.hidden_size)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What decides whether a vector fits it."""
+        return ModelFacts(self.checkpoint, self.weights_digest, self.d_model, self.n_layers)
 
     @property
     def trunk(self) -> Any:
@@ -124,12 +130,7 @@ def release(model: LanguageModel) -> None:
 
 def require_layer(model: LanguageModel, layer: int) -> int:
     """``layer`` if the model has it; ``Mismatch`` names both numbers otherwise."""
-    if not 0 <= layer < model.n_layers:
-        raise Mismatch(
-            f"layer {layer} does not exist: {model.checkpoint.model} has {model.n_layers} layers, 0 to "
-            f"{model.n_layers - 1}"
-        )
-    return layer
+    return model.facts.require_layer(layer)
 
 
 def _device(device: str) -> torch.device:

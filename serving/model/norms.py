@@ -1,14 +1,10 @@
-"""How long what steering adds is, beside the hidden states that it is added to."""
+"""Residual norms: the typical length of hidden states at every layer, by which offsets are measured."""
 
-from collections.abc import Mapping
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
-from serving.steering.bank import PHASES, Phase, SteeringPlan
 
 PLAIN_SENTENCES = (
     "The library opens at nine in the morning and closes at six, except on Sundays, when it stays shut all day.",
@@ -17,25 +13,6 @@ PLAIN_SENTENCES = (
     "Most of the houses on our street were built a century ago, of brick, with small gardens behind them.",
     "To make the soup, chop an onion, fry it gently in butter, then add the carrots, the stock and some salt.",
 )
-
-
-def relative_dose(steering: SteeringPlan, norms: Mapping[int, float]) -> dict[int, float]:
-    """At each steered layer the longest offset of any phase, as a share of the layer's ``residual_norms``.
-
-    Moves count as if they all fired and went as far as they may, in one direction. Beyond about 1 a model says little
-    that makes sense.
-    """
-    return {
-        layer: max(_longest(steering, layer, phase) for phase in PHASES) / norms[layer] for layer in steering.layers
-    }
-
-
-def _longest(steering: SteeringPlan, layer: int, phase: Phase) -> float:
-    here = [(one, steering.bank.vectors[one.row]) for one in steering.moves]
-    moves = sum(
-        one.reach * live.vector.scale for one, live in here if live.layer == layer and one.phases[PHASES.index(phase)]
-    )
-    return float(np.linalg.norm(steering.offset(layer, phase))) + moves
 
 
 def residual_norms(model: LanguageModel) -> dict[int, float]:
@@ -52,4 +29,4 @@ def residual_norms(model: LanguageModel) -> dict[int, float]:
         for text in PLAIN_SENTENCES:
             tokens = model.tokenizer(text, return_tensors="pt")["input_ids"]
             model.trunk(input_ids=tokens.to(model.device), use_cache=False)
-    return {layer: float(torch.cat(found).median()) for layer, found in lengths.items()}
+    return {layer: float(torch.cat(of_layer).median()) for layer, of_layer in lengths.items()}

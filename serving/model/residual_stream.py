@@ -1,4 +1,4 @@
-"""Reading and steering the residual stream of a decoder: the tensor between blocks, ``[batch, seq, d_model]``.
+"""Residual stream of a decoder, read and steered: the tensor between blocks, ``[batch, seq, d_model]``.
 
 Layer ``l`` is the output of decoder block ``l``, counted from 0. Hugging Face's ``hidden_states[l + 1]`` is the same
 tensor for every layer but the last, where theirs is taken after the final norm; so this module reads by hook.
@@ -82,9 +82,10 @@ def steering(network: nn.Module, offsets: Mapping[int, Tensor]) -> Iterator[None
 
 @contextmanager
 def rewriting(network: nn.Module, layers: Iterable[int], rewrite: Rewriter) -> Iterator[None]:
-    """While open, every forward pass of ``network`` goes on with what ``rewrite`` makes of the states of ``layers``.
+    """While open, every forward pass of ``network`` goes on with the states that ``rewrite`` gives for ``layers``.
 
-    What is opened later sees what is opened earlier left. On leaving, also by an exception, the model is as it was.
+    A context opened later sees the states that earlier ones left. On leaving, also by an exception, the model is as it
+    was.
     """
     blocks = decoder_blocks(network)
     handles = [blocks[layer].register_forward_hook(_rewriting(layer, rewrite)) for layer in layers]

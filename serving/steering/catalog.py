@@ -1,6 +1,6 @@
-"""From the registry to the live bank: aliases followed, vectors checked, banks swapped whole.
+"""Catalog: the live vectors of one model, kept in step with the registry; banks are swapped whole.
 
-A request reads ``Catalog.live`` once and keeps what it got, so that a swap while it runs changes nothing for it.
+A request reads ``Catalog.served`` once and keeps its value, so that a swap while it runs changes nothing for it.
 """
 
 import logging
@@ -12,45 +12,20 @@ from dataclasses import dataclass, field, replace
 from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError, Unavailable
 from registry.records import CHAMPION, RegisteredVector, vector_name
 from registry.store import VectorStore
-from registry.vectors import LinearProbe
-from serving.model.language_model import LanguageModel
-from serving.steering.bank import LiveVector, SteeringBank
-from serving.steering.compatibility import require_belongs
+from serving.steering.bank import ServedVector, SteeringBank
+from serving.steering.compatibility import ModelFacts, require_fits
 from serving.steering.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A vector that can be steered with, and what lies beside it."""
-
-    vector: LiveVector
-    experiment_id: str | None
-    """Where the run is in MLflow's UI."""
-
-    @property
-    def registered(self) -> RegisteredVector:
-        return self.vector.registered
-
-    @property
-    def probe(self) -> LinearProbe | None:
-        return self.vector.probe
-
-
-@dataclass(frozen=True)
-class Live:
-    """What is served at one moment."""
+class ServedVectors:
+    """The vectors that are served at one moment."""
 
     bank: SteeringBank
-    loaded: Mapping[str, Loaded] = field(default_factory=dict)
-    """By reference; those of the bank, in its order."""
     refused: Mapping[str, TrustTraceError] = field(default_factory=dict)
     """Dimensions that have registered vectors and no champion that can be served, and why."""
-
-    def champion(self, dimension: str) -> Loaded | None:
-        row = self.bank.champions.get(dimension)
-        return None if row is None else self.loaded[self.bank.vectors[row].reference]
 
 
 @dataclass(frozen=True)
@@ -73,14 +48,14 @@ class Catalog:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: ModelFacts,
         connect: Callable[[], VectorStore] = VectorStore,
         shared: SharedState | None = None,
     ) -> None:
         self._model, self._connect, self._shared = model, connect, shared or SharedState()
-        self._live = Live(SteeringBank(model.checkpoint.model, model.d_model))
+        self._served = ServedVectors(SteeringBank(model))
         self._health = RegistryHealth()
-        self._extra: dict[str, Loaded] = {}
+        self._loaded: dict[str, ServedVector] = {}
         self._followed: tuple[str, ...] = ()
         self._store: VectorStore | None = None
         self._changing = threading.Lock()
@@ -89,8 +64,8 @@ class Catalog:
         """How often the bank was replaced."""
 
     @property
-    def live(self) -> Live:
-        return self._live
+    def served(self) -> ServedVectors:
+        return self._served
 
     @property
     def health(self) -> RegistryHealth:
@@ -112,38 +87,37 @@ class Catalog:
                 logger.error("registry out of reach, serving what is loaded: %s", error)
             self._health = replace(self._health, answers=False, problem=str(error))
             return
-        again = {reference: self._again(reference, known) for reference, known in tuple(self._extra.items())}
+        again = {reference: self._again(reference, known) for reference, known in tuple(self._loaded.items())}
         with self._changing:
             if not self._health.answers:
                 logger.info("registry reached; champions: %s", ", ".join(champions) or "none")
-            self._extra |= {reference: one for reference, one in again.items() if reference in self._extra}
+            self._loaded |= {reference: vector for reference, vector in again.items() if reference in self._loaded}
             self._adopt(champions, refused)
             self._health = RegistryHealth(reached=True, answers=True, last_answer=time.time())
 
-    def load(self, reference: str) -> Loaded:
+    def load(self, reference: str) -> ServedVector:
         """Make a version live beside the champions. Raises ``NotFound``, ``Mismatch``, ``Unavailable``, …"""
         with self._changing:
             registered = self.store().resolve(reference)
-            found = self._current(registered)
-            reference = found.vector.reference
+            vector = self._current(registered)
+            reference = vector.reference
             self._shared.update(lambda now: replace(now, vectors=(*_without(reference, now.vectors), reference)))
-            self._extra[reference] = found
-            self._swap(self._live_champions(), self._live.refused)
-            return found
+            self._loaded[reference] = vector
+            self._swap(self._live_champions(), self._served.refused)
+            return vector
 
-    def unload(self, reference: str) -> Loaded:
+    def unload(self, reference: str) -> ServedVector:
         """Take back a ``load``. Raises ``NotFound`` for what is not live, ``Mismatch`` for a champion."""
         with self._changing:
-            found = self._extra.get(reference)
-            if found is None:
-                champions = [one.vector.reference for one in self._live_champions().values()]
-                if reference in champions:
+            vector = self._loaded.get(reference)
+            if vector is None:
+                if reference in self._served.bank.champions.values():
                     raise Mismatch(f"{reference} is live as champion; promote another version and it goes by itself")
-                raise NotFound(f"{reference} is not loaded; loaded: {', '.join(self._extra) or 'none'}")
+                raise NotFound(f"{reference} is not loaded; loaded: {', '.join(self._loaded) or 'none'}")
             self._shared.update(lambda now: replace(now, vectors=_without(reference, now.vectors)))
-            del self._extra[reference]
-            self._swap(self._live_champions(), self._live.refused)
-            return found
+            del self._loaded[reference]
+            self._swap(self._live_champions(), self._served.refused)
+            return vector
 
     def follow_workers(self) -> None:
         """Load and unload what another worker did. What cannot be loaded is tried again at the next ``refresh``."""
@@ -151,7 +125,7 @@ class Catalog:
             return
         with self._changing:
             if self._shared.current().vectors != self._followed:
-                self._adopt(self._live_champions(), self._live.refused)
+                self._adopt(self._live_champions(), self._served.refused)
 
     def store(self) -> VectorStore:
         """The registry's vectors. Raises ``Unavailable``."""
@@ -168,10 +142,10 @@ class Catalog:
                 self._health = replace(self._health, answers=False, problem="the registry could not be read")
             self._stopped.wait(seconds)
 
-    def _champions(self) -> tuple[dict[str, Loaded], dict[str, TrustTraceError]]:
-        champions: dict[str, Loaded] = {}
+    def _champions(self) -> tuple[dict[str, ServedVector], dict[str, TrustTraceError]]:
+        champions: dict[str, ServedVector] = {}
         refused: dict[str, TrustTraceError] = {}
-        model = self._model.checkpoint.model
+        model = self._model.name
         for dimension in self.store().dimensions(model):
             try:
                 registered = self.store().resolve(f"{vector_name(model, dimension)}@{CHAMPION}")
@@ -184,61 +158,58 @@ class Catalog:
                 champions[dimension] = self._current(registered)
             except TrustTraceError as error:
                 # A registry that answers and a file that cannot be had of it: this dimension's trouble alone.
-                served = self._live.champion(dimension) if isinstance(error, Unavailable) else None
+                served = self._served.bank.champion(dimension) if isinstance(error, Unavailable) else None
                 if served is None:
                     self._refuse(dimension, error, refused)
                 else:
-                    logger.error("%s cannot be loaded, serving %s: %s", registered.uri, served.vector.reference, error)
+                    logger.error("%s cannot be loaded, serving %s: %s", registered.uri, served.reference, error)
                     champions[dimension] = served
         return champions, refused
 
     def _refuse(self, dimension: str, error: TrustTraceError, refused: dict[str, TrustTraceError]) -> None:
         refused[dimension] = error
-        if str(self._live.refused.get(dimension)) != str(error):
+        if str(self._served.refused.get(dimension)) != str(error):
             logger.error("no champion of %s can be served: %s", dimension, error)
 
-    def _again(self, reference: str, known: Loaded) -> Loaded:
+    def _again(self, reference: str, known: ServedVector) -> ServedVector:
         """A version that an administrator loaded, with what its tags say now."""
         try:
             return self._current(self.store().resolve(reference))
         except TrustTraceError:
             return known
 
-    def _adopt(self, champions: Mapping[str, Loaded], refused: Mapping[str, TrustTraceError]) -> None:
+    def _adopt(self, champions: Mapping[str, ServedVector], refused: Mapping[str, TrustTraceError]) -> None:
         """Make live what is wanted now; ``_followed`` last, because whoever reads it does not wait for the lock."""
         wanted = self._shared.current().vectors
-        self._extra = self._wanted(wanted)
+        self._loaded = self._wanted_vectors(wanted)
         self._swap(champions, refused)
         self._followed = wanted
 
-    def _wanted(self, references: tuple[str, ...]) -> dict[str, Loaded]:
+    def _wanted_vectors(self, references: tuple[str, ...]) -> dict[str, ServedVector]:
         """What administrators loaded, in this worker or another."""
-        found = {one: self._extra[one] for one in references if one in self._extra}
+        vectors = {reference: self._loaded[reference] for reference in references if reference in self._loaded}
         for reference in references:
-            if reference not in found:
+            if reference not in vectors:
                 try:
-                    found[reference] = self._current(self.store().resolve(reference))
+                    vectors[reference] = self._current(self.store().resolve(reference))
                 except TrustTraceError as error:
                     logger.error("%s was loaded by another worker and cannot be here: %s", reference, error)
-        return found
+        return vectors
 
-    def _current(self, registered: RegisteredVector) -> Loaded:
+    def _current(self, registered: RegisteredVector) -> ServedVector:
         """``registered`` loaded, with what its tags say now: a version can be calibrated after it went live."""
-        known = self._live.loaded.get(f"{registered.name}/{registered.version}")
+        known = self._served.bank.find(f"{registered.name}/{registered.version}")
         if known is None:
             return self._load(registered)
-        if known.registered == registered:
-            return known
-        return replace(known, vector=replace(known.vector, registered=registered))
+        return known if known.registered == registered else replace(known, registered=registered)
 
-    def _load(self, registered: RegisteredVector) -> Loaded:
+    def _load(self, registered: RegisteredVector) -> ServedVector:
+        require_fits(registered, self._model)  # before anything is downloaded
         store, width = self.store(), self._model.d_model
-        require_belongs(registered, self._model)
         try:
             probe = store.load_probe(registered, d_model=width)
-            vector = LiveVector(registered, store.load(registered, d_model=width), probe)
-            vector.vector.require_fits(model=self._model.checkpoint.model, d_model=width)
-            return Loaded(vector, store.experiment_id(registered))
+            vector = store.load(registered, d_model=width)
+            return ServedVector(registered, vector, probe, store.experiment_id(registered))
         except TrustTraceError:
             raise
         except Exception as error:  # whatever an artifact store raises for a file that is gone
@@ -246,25 +217,20 @@ class Catalog:
                 f"{registered.uri} could not be read ({type(error).__name__}); register it again"
             ) from error
 
-    def _live_champions(self) -> dict[str, Loaded]:
-        found = {dimension: self._live.champion(dimension) for dimension in self._live.bank.champions}
-        return {dimension: one for dimension, one in found.items() if one is not None}
+    def _live_champions(self) -> dict[str, ServedVector]:
+        bank = self._served.bank
+        return {vector.dimension: vector for vector in map(bank.champion, bank.champions) if vector is not None}
 
-    def _swap(self, champions: Mapping[str, Loaded], refused: Mapping[str, TrustTraceError]) -> None:
-        loaded = self._extra | {one.vector.reference: one for one in champions.values()}
-        rows = {reference: row for row, reference in enumerate(loaded)}
-        bank = SteeringBank(
-            self._live.bank.model,
-            self._live.bank.d_model,
-            tuple(one.vector for one in loaded.values()),
-            {dimension: rows[one.vector.reference] for dimension, one in champions.items()},
-        )
-        if bank.identity != self._live.bank.identity or bank.champions != self._live.bank.champions:
+    def _swap(self, champions: Mapping[str, ServedVector], refused: Mapping[str, TrustTraceError]) -> None:
+        live = self._loaded | {vector.reference: vector for vector in champions.values()}
+        references = {dimension: vector.reference for dimension, vector in champions.items()}
+        bank, before = SteeringBank(self._model, tuple(live.values()), references), self._served.bank
+        if bank.identity != before.identity or bank.champions != before.champions:
             self.swaps += 1
-            served = ", ".join(f"{dimension} {one.vector.reference}" for dimension, one in champions.items())
-            logger.info("bank swapped; champions: %s", served or "none")
-        self._live = Live(bank, loaded, refused)
+            named = ", ".join(f"{dimension} {reference}" for dimension, reference in references.items())
+            logger.info("bank swapped; champions: %s", named or "none")
+        self._served = ServedVectors(bank, refused)
 
 
 def _without(reference: str, references: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(one for one in references if one != reference)
+    return tuple(other for other in references if other != reference)

@@ -1,30 +1,52 @@
-"""Whether a registered vector may steer the model that is served."""
+"""Compatibility: the one check whether a registered vector fits the model that is served."""
 
+from dataclasses import dataclass
+
+from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch
 from registry.records import RegisteredVector, checkpoint_name
-from serving.model.language_model import LanguageModel, require_layer
 
 
-def require_belongs(registered: RegisteredVector, model: LanguageModel) -> None:
-    """Raise ``Mismatch`` unless a version's tags say that it belongs to the model that is served.
+@dataclass(frozen=True)
+class ModelFacts:
+    """The facts of a model that decide whether a vector fits it."""
 
-    A vector of any checkpoint of the model's series will do: steering a model with vectors from earlier in its
-    pre-training is what the series is for. One that claims the very checkpoint must have been made from its weights.
-    One that was transferred says which model it was made for, and must have been measured on its weights.
+    checkpoint: Checkpoint
+    weights_digest: str
+    d_model: int
+    n_layers: int
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.model
+
+    def require_layer(self, layer: int) -> int:
+        """``layer`` if the model has it; ``Mismatch`` names both numbers otherwise."""
+        if not 0 <= layer < self.n_layers:
+            raise Mismatch(
+                f"layer {layer} does not exist: {self.name} has {self.n_layers} layers, 0 to {self.n_layers - 1}"
+            )
+        return layer
+
+
+def require_fits(registered: RegisteredVector, model: ModelFacts) -> None:
+    """Raise ``Mismatch`` unless a version's tags say that it belongs to ``model``.
+
+    A vector of any checkpoint of the model's series fits: steering a model with vectors from earlier in its
+    pre-training is what the series is for. A vector that names the served revision must come from the served weights.
+    A transferred vector names the model it was made for, and must have been measured on the served weights.
     """
-    served, tags = model.checkpoint, registered.tags
+    tags = registered.tags
     series = registered.checkpoint_uri.removeprefix("models:/").rpartition("/")[0]
     target = tags.get("target", "")
-    if target and target != served.model:
-        raise Mismatch(f"{registered.uri} was made from {series} for {target} and the model served is {served.model}")
-    if not target and series != checkpoint_name(served.model):
-        raise Mismatch(
-            f"{registered.uri} was made from {series} and the model served is {checkpoint_name(served.model)}"
-        )
+    if target and target != model.name:
+        raise Mismatch(f"{registered.uri} was made from {series} for {target} and the model served is {model.name}")
+    if not target and series != checkpoint_name(model.name):
+        raise Mismatch(f"{registered.uri} was made from {series} and the model served is {checkpoint_name(model.name)}")
     width = tags.get("d_model", str(model.d_model))
     if width != str(model.d_model):
-        raise Mismatch(f"{registered.uri} has d_model {width} and {served.model} has {model.d_model}")
-    require_layer(model, registered.layer)
+        raise Mismatch(f"{registered.uri} has d_model {width} and {model.name} has {model.d_model}")
+    model.require_layer(registered.layer)
     measured = tags.get("target_digest", "")
     if target and measured != model.weights_digest:
         raise Mismatch(
@@ -34,8 +56,8 @@ def require_belongs(registered: RegisteredVector, model: LanguageModel) -> None:
     if target:
         return
     revision, digest = tags.get("checkpoint_revision"), tags.get("weights_digest", model.weights_digest)
-    if revision == served.revision and digest != model.weights_digest:
+    if revision == model.checkpoint.revision and digest != model.weights_digest:
         raise Mismatch(
-            f"{registered.uri} was made from weights {digest[:12]} at {served.label} and the weights served there are "
-            f"{model.weights_digest[:12]}; probe the model that is served"
+            f"{registered.uri} was made from weights {digest[:12]} at {model.checkpoint.label} and the weights served "
+            f"there are {model.weights_digest[:12]}; probe the model that is served"
         )

@@ -1,14 +1,15 @@
-"""How far a request may steer: the ranges that calibration found, and what becomes of a request beyond them."""
+"""Strength limits: the ranges that calibration found, norms, and what becomes of a request beyond them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from registry.errors import CorruptFile
-from serving.api.errors import DoseExceeded
-from serving.api.steering.block import Apply, OnExceed
-from serving.model.norms import relative_dose
-from serving.steering.bank import Bound, Move, SteeringPlan, VectorStrength, VectorTarget
-from serving.steering.catalog import Loaded
+from serving.steering.bank import ServedVector
+from serving.steering.errors import StrengthOutOfRange
+from serving.steering.plan import PHASES, Add, Intervention, Phase, is_unconditional
+from serving.steering.request import OnExceed
 
 RECOMMENDED = 2.0
 """How far an uncalibrated vector is recommended to be used, in standard deviations."""
@@ -32,129 +33,135 @@ class Range:
 
 @dataclass(frozen=True)
 class Limits:
-    """By what strengths are bounded on the model that is served."""
+    """The bounds of strengths on the model that is served."""
 
     norms: Mapping[int, float]
     """Median length of hidden states, by layer."""
-    dose: float
+    relative_norm: float
     """Longest offset of an uncalibrated vector, as a share of that."""
 
-    def range_of(self, one: Loaded) -> Range:
+    def range_of(self, vector: ServedVector) -> Range:
         """The calibrated range of a version, where it was calibrated; else as far as its offset stays within limits."""
         try:
-            calibration = one.registered.calibration
+            calibration = vector.registered.calibration
         except CorruptFile:
             calibration = None
         if calibration is not None:
             best = calibration.recommended
             return Range(calibration.low, calibration.high, (min(0.0, best), max(0.0, best)), True)
-        furthest = self.dose / one.vector.relative_dose(1.0, self.norms)
+        furthest = self.relative_norm / vector.relative_norm(1.0, self.norms)
         usual = min(RECOMMENDED, furthest)
         return Range(-furthest, furthest, (-usual, usual), False)
 
-
-@dataclass(frozen=True)
-class Applied:
-    """One vector of a request, as it is used."""
-
-    one: Loaded
-    amount: float
-    """A strength to add, or the target of a projection."""
-    requested: float
-    param: str
-    """The field of the request that asked for it."""
-    apply: Apply = field(default_factory=Apply)
-    below: float | None = None
-    """The probe's threshold, where there is a condition."""
-    bound: Bound | None = None
-    """Of a projection; ``None`` adds."""
-    low: float = 0.0
-    high: float = 0.0
-    """The furthest that a projection may be moved."""
-
-    @property
-    def name(self) -> str:
-        return "strength" if self.bound is None else "target"
-
-    def move(self, row: int = 0) -> Move:
-        """What the engine is told, of this row of the bank."""
-        scopes = self.apply.prompt, self.apply.generation, self.below
-        if self.bound is None:
-            return VectorStrength(row, self.amount, *scopes)
-        return VectorTarget(row, self.amount, self.low, self.high, self.bound, *scopes)
-
-    def dose(self, limits: Limits) -> float:
+    def relative_norm_of(self, intervention: Intervention) -> float:
         """The longest offset of a token, as a share of the typical length of its layer's hidden states."""
-        return self.one.vector.relative_dose(self.move().reach, limits.norms)
-
-    def shrunk(self, share: float) -> "Applied":
-        """The same with no more than ``share`` of its reach."""
-        if self.bound is None:
-            return replace(self, amount=self.amount * share)
-        return replace(self, low=self.low * share, high=self.high * share)
+        return intervention.vector.relative_norm(intervention.max_shift, self.norms)
 
 
-def bounded(one: Applied, limits: Limits, on_exceed: OnExceed, warnings: list[str]) -> Applied:
-    """``one`` within the range of its vector. A projection moves no token further than the range allows to add.
+def amount_name(intervention: Intervention) -> str:
+    return "strength" if isinstance(intervention, Add) else "target"
 
-    Raises ``DoseExceeded`` beyond the range where ``on_exceed`` is to reject, and for a projection without any room.
+
+def clamp_to_range(
+    intervention: Intervention, limits: Limits, on_exceed: OnExceed, param: str, warnings: list[str]
+) -> Intervention:
+    """The intervention within the range of its vector. A projection moves no token further than the range lets add.
+
+    Raises ``StrengthOutOfRange`` beyond the range where ``on_exceed`` is ``reject``, and for a projection without room.
     """
-    allowed, reference = limits.range_of(one.one), one.one.vector.reference
-    if one.amount in allowed:
+    allowed, reference = limits.range_of(intervention.vector), intervention.vector.reference
+    name, amount = amount_name(intervention), intervention.amount
+    if amount in allowed:
         low, high = allowed.recommended
-        if not low <= one.amount <= high:
-            warnings.append(f"{reference}: {one.name} {one.amount:g} is beyond the recommended {low:g} to {high:g}")
+        if not low <= amount <= high:
+            warnings.append(f"{reference}: {name} {amount:g} is beyond the recommended {low:g} to {high:g}")
     else:
         kind = "calibrated" if allowed.calibrated else "uncalibrated"
         message = (
-            f"{one.name} {one.amount:g} on {reference} is beyond its {kind} range, {allowed.low:.3g} to "
-            f"{allowed.high:.3g}"
+            f"{name} {amount:g} on {reference} is beyond its {kind} range, {allowed.low:.3g} to {allowed.high:.3g}"
         )
-        if on_exceed == "reject":
-            raise DoseExceeded(f"{message}; lower it, or set on_exceed to clamp or warn", param=one.param)
-        warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
+        _reject_or_warn(message, on_exceed, param, warnings)
         if on_exceed == "clamp":
-            one = replace(one, amount=allowed.clamp(one.amount))
-    if one.bound is None:
-        return one
-    one = replace(one, low=min(allowed.low, one.amount, 0.0), high=max(allowed.high, one.amount, 0.0))
-    if not one.move().reach:
-        message = f"{reference} may be moved by {allowed.low:g} to {allowed.high:g}, which leaves {one.bound} no room"
-        raise DoseExceeded(f"{message}; leave it out", param=one.param)
-    return one
+            intervention = intervention.with_amount(allowed.clamp(amount))
+    if isinstance(intervention, Add):
+        return intervention
+    low, high = min(allowed.low, intervention.target, 0.0), max(allowed.high, intervention.target, 0.0)
+    projection = replace(intervention, low=low, high=high)
+    if not projection.max_shift:
+        raise StrengthOutOfRange(
+            f"{reference} may be moved by {allowed.low:g} to {allowed.high:g}, which leaves `{projection.bound}` no "
+            "room; leave it out",
+            param=param,
+        )
+    return projection
 
 
-def bounded_together(
-    used: list[Applied],
-    limits: Limits,
-    plan: Callable[[Sequence[Applied]], SteeringPlan],
-    on_exceed: OnExceed,
-    warnings: list[str],
-) -> list[Applied]:
-    """Vectors of one layer add up: their sum may be no longer than the limit, or the longest of them may be.
+def clamp_layer_sums(
+    interventions: Mapping[str, Intervention], limits: Limits, on_exceed: OnExceed, warnings: list[str]
+) -> dict[str, Intervention]:
+    """Offsets at one layer add up. Their sum may not exceed the limit, or the largest single offset if that is greater.
 
-    Projections are given what room the strengths leave, whatever ``on_exceed`` says but ``warn``.
+    ``interventions`` are by the field that asks for them. Projections are given the room that strengths leave, unless
+    ``on_exceed`` is ``warn``. Raises ``StrengthOutOfRange`` where it is ``reject`` and projections alone do not help.
     """
-    for layer, dose in relative_dose(plan(used), limits.norms).items():
-        here = [one for one in used if one.one.vector.layer == layer and one.move().reach]
-        most = max(limits.dose, *(one.dose(limits) for one in here))
-        if len(here) < 2 or dose <= most * (1 + 1e-6):
+    within = dict(interventions)
+    for layer, norm in layer_norms(within.values(), limits.norms).items():
+        at_layer = {
+            param: intervention
+            for param, intervention in within.items()
+            if intervention.vector.layer == layer and intervention.max_shift
+        }
+        most = max(limits.relative_norm, *map(limits.relative_norm_of, at_layer.values()))
+        if len(at_layer) < 2 or norm <= most * (1 + 1e-6):
             continue
-        projected = [one for one in here if one.bound is not None]
-        reach = sum(one.dose(limits) for one in projected)
-        room = most - (dose - reach)
-        if projected and room > 0 and on_exceed != "warn":
+        projections = {param: given for param, given in at_layer.items() if not isinstance(given, Add)}
+        projected = sum(map(limits.relative_norm_of, projections.values()))
+        room = most - (norm - projected)
+        if projections and room > 0 and on_exceed != "warn":
+            share = room / projected
             warnings.append(
-                f"at layer {layer} the steering may add up to a relative dose of {dose:.3g}, over {most:.3g}; "
-                f"projections are limited to {room / reach:.0%} of their range"
+                f"at layer {layer} the steering may add up to a relative norm of {norm:.3g}, over {most:.3g}; "
+                f"projections are limited to {share:.0%} of their range"
             )
-            used = [one.shrunk(room / reach) if one in projected else one for one in used]
+            within |= {param: given.shrunk(share) for param, given in projections.items()}
             continue
-        message = f"the steering at layer {layer} adds up to a relative dose of {dose:.3g}, over {most:.3g}"
-        if on_exceed == "reject":
-            param = here[0].param.rpartition(f".{here[0].name}")[0]
-            raise DoseExceeded(f"{message}; lower it, or set on_exceed to clamp or warn", param=param)
-        warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
+        first, given = next(iter(at_layer.items()))
+        message = f"the steering at layer {layer} adds up to a relative norm of {norm:.3g}, over {most:.3g}"
+        _reject_or_warn(message, on_exceed, first.removesuffix(f".{amount_name(given)}"), warnings)
         if on_exceed == "clamp":
-            used = [one.shrunk(most / dose) if one in here else one for one in used]
-    return used
+            within |= {param: given.shrunk(most / norm) for param, given in at_layer.items()}
+    return within
+
+
+def _reject_or_warn(message: str, on_exceed: OnExceed, param: str, warnings: list[str]) -> None:
+    if on_exceed == "reject":
+        raise StrengthOutOfRange(f"{message}; lower it, or set `on_exceed` to clamp or warn", param=param)
+    warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
+
+
+def layer_norms(interventions: Iterable[Intervention], norms: Mapping[int, float]) -> dict[int, float]:
+    """At each steered layer the longest offset of any phase, as a share of the layer's typical hidden state.
+
+    Interventions that depend on hidden states count as if they all fired and went as far as they may, in one direction.
+    Beyond about 1 a model says little that makes sense.
+    """
+    by_layer: dict[int, list[Intervention]] = {}
+    for intervention in interventions:
+        if intervention.max_shift:
+            by_layer.setdefault(intervention.vector.layer, []).append(intervention)
+    return {
+        layer: max(_longest_offset(by_layer[layer], phase) for phase in PHASES) / norms[layer]
+        for layer in sorted(by_layer)
+    }
+
+
+def _longest_offset(interventions: Iterable[Intervention], phase: Phase) -> float:
+    offsets, furthest = [np.zeros(1, np.float32)], 0.0
+    for intervention in interventions:
+        if not intervention.scope.includes(phase):
+            continue
+        if is_unconditional(intervention):
+            offsets.append(intervention.vector.vector.offset(intervention.amount))
+        else:
+            furthest += intervention.max_shift * intervention.vector.vector.scale
+    return float(np.linalg.norm(sum(offsets))) + furthest

@@ -1,4 +1,4 @@
-"""What administrators changed while the service runs: in a small file, where all of its worker processes see it."""
+"""Shared state: what administrators changed while the service runs, in a small file that all its workers read."""
 
 import fcntl
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import Unavailable
+from serving.steering.request import DimensionSteering
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +19,17 @@ logger = logging.getLogger(__name__)
 class Changes:
     """What differs from how the service was started."""
 
-    default: Mapping[str, Any] = field(default_factory=dict)
-    """Steering that requests inherit, as JSON has it."""
+    default: DimensionSteering = field(default_factory=DimensionSteering)
+    """Steering that requests inherit."""
     vectors: tuple[str, ...] = ()
     """Versions that are live beside the champions, such as ``steer.tiny.toxicity/3``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"default": self.default.to_dict(), "vectors": list(self.vectors)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Changes":
+        return cls(DimensionSteering.from_dict(values["default"]), tuple(values["vectors"]))
 
 
 class SharedState:
@@ -39,14 +47,13 @@ class SharedState:
             return changes
         try:
             status = self._path.stat()
-            found = status.st_ino, status.st_mtime_ns
-            if found != read:
-                content = json.loads(self._path.read_text())
-                changes = Changes(content["default"], tuple(content["vectors"]))
-                self._seen = found, changes
+            version = status.st_ino, status.st_mtime_ns
+            if version != read:
+                changes = Changes.from_dict(json.loads(self._path.read_text()))
+                self._seen = version, changes
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.error("what other workers changed could not be read, keeping what is known: %s", error)
         return changes
 
@@ -60,7 +67,7 @@ class SharedState:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 changed = change(self.current())
                 scratch = self._path.with_suffix(".new")
-                scratch.write_text(json.dumps({"default": dict(changed.default), "vectors": list(changed.vectors)}))
+                scratch.write_text(json.dumps(changed.to_dict()))
                 os.replace(scratch, self._path)
                 self._seen = None, changed
         except OSError as error:

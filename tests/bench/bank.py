@@ -9,7 +9,7 @@ from registry.records import RegisteredVector, vector_tags
 from registry.vectors import Lineage, SteeringVector
 from serving.model.language_model import LanguageModel
 from serving.model.norms import residual_norms
-from serving.steering.bank import LiveVector, SteeringBank
+from serving.steering.bank import ServedVector, SteeringBank
 
 
 def tenths(model: LanguageModel) -> dict[int, float]:
@@ -28,5 +28,5 @@ def random_bank(model: LanguageModel, scales: Mapping[int, float]) -> SteeringBa
         direction = (direction / np.linalg.norm(direction)).astype(np.float32)
         vector = SteeringVector(dimension, direction, scales[layer], layer, lineage, 1.0, 0.0)
         registered = RegisteredVector(f"steer.{name}.{dimension}", "1", "-", "-", vector_tags(vector, "-"))
-        vectors.append(LiveVector(registered, vector))
-    return SteeringBank(name, model.d_model, tuple(vectors))
+        vectors.append(ServedVector(registered, vector))
+    return SteeringBank(model.facts, tuple(vectors))

@@ -15,7 +15,8 @@ from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
-from serving.steering.bank import SteeringBank, SteeringPlan, VectorStrength, plan
+from serving.steering.bank import SteeringBank
+from serving.steering.plan import Add, SteeringPlan
 from tests.bench.bank import random_bank, tenths
 from tests.bench.table import Comparison
 from tests.bench.timing import best_rates, paired_ratio
@@ -36,7 +37,8 @@ TEXTS = (
 def plans(bank: SteeringBank, settings: int, dimensions: int) -> list[SteeringPlan]:
     """As many distinct settings of the first ``dimensions`` vectors."""
     strengths = np.random.default_rng(1).uniform(0.1, 1.0, (settings, dimensions))
-    return [plan(bank, [VectorStrength(row, float(value)) for row, value in enumerate(one)]) for one in strengths]
+    vectors = bank.vectors[:dimensions]
+    return [SteeringPlan(bank, tuple(map(Add, vectors, setting.tolist()))) for setting in strengths]
 
 
 def text_of(number: int) -> str:

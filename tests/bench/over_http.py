@@ -14,7 +14,8 @@ from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import load
 from serving.model.sources import find_series
-from serving.steering.bank import SteeringBank, unsteered
+from serving.steering.bank import SteeringBank
+from serving.steering.plan import SteeringPlan
 from tests.bench.table import Comparison
 from tests.servers import ROOT, answers, free_port, started, wait_for
 
@@ -46,7 +47,7 @@ def service(model: str) -> Iterator[httpx.Client]:
 def compare_http(model_name: str, requests: int = 60, tokens: int = 4) -> list[Comparison]:
     model = load(find_series(model_name).checkpoints[-1])
     prompt = tuple(model.tokenizer(PROMPT)["input_ids"])
-    plan = unsteered(SteeringBank(model.checkpoint.model, model.d_model))
+    plan = SteeringPlan(SteeringBank(model.facts))
     sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
     body = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     own, http = [], []

@@ -21,7 +21,7 @@ from serving.engine.vllm.engine import VllmEngine
 from serving.engine.vllm.version import installed_release
 from serving.model.language_model import load
 from serving.model.sources import find_series
-from serving.steering.bank import SteeringPlan, VectorStrength, plan
+from serving.steering.plan import Add, SteeringPlan
 from tests.bench.bank import random_bank
 from tests.bench.timing import best_rates
 
@@ -50,8 +50,8 @@ def main() -> None:
     bank = random_bank(model, dict.fromkeys(range(model.n_layers), 1.0))
     size = model.network.get_input_embeddings().num_embeddings
     strengths = np.random.default_rng(1).uniform(0.1, 1.0, (256, len(bank.vectors)))
-    plans = [plan(bank, [VectorStrength(row, float(one)) for row, one in enumerate(row_)]) for row_ in strengths]
-    settings = {"none": [plan(bank, [])], "five": plans[:1], "many": plans}
+    plans = [SteeringPlan(bank, tuple(map(Add, bank.vectors, setting.tolist()))) for setting in strengths]
+    settings = {"none": [SteeringPlan(bank)], "five": plans[:1], "many": plans}
     # vLLM's CPU worker forks its own threads; the engines take turns and are idle meanwhile.
     with (
         SlotEngine(model, slots=CONCURRENT) as slots,

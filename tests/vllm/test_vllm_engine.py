@@ -14,8 +14,8 @@ from registry.errors import InvalidInput, Mismatch
 from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
 from serving.engine.slots.engine import SlotEngine
 from serving.model.norms import residual_norms
-from serving.steering.bank import SteeringBank, VectorStrength, VectorTarget
-from tests.serving.engine.small_models import live_vector, naive_tokens, prompts, request
+from serving.steering.bank import SteeringBank
+from tests.serving.engine.small_models import add, facts, naive_tokens, project, prompts, request, served_vector
 
 MIXTURE = [(), (2.0,), (0.0, -3.0), (1.0, 1.0, 1.0), (), (0.0, 0.0, 6.0), (-4.0, 2.5), (3.5,), (9.0, 9.0), ()]
 
@@ -24,8 +24,8 @@ def bank(version="1"):
     """Three vectors at two layers."""
     rows = enumerate((("toxicity", 0), ("privacy", 1), ("fairness", 1)))
     seed = 10 * int(version)
-    vectors = tuple(live_vector(name, layer, version, seed=seed + row, d_model=64) for row, (name, layer) in rows)
-    return SteeringBank("small", 64, vectors, {one.dimension: row for row, one in enumerate(vectors)})
+    vectors = tuple(served_vector(name, layer, version, seed=seed + row, d_model=64) for row, (name, layer) in rows)
+    return SteeringBank(facts(64), vectors, {vector.dimension: vector.reference for vector in vectors})
 
 
 def asked(prompt, strengths=(), version="1", **sampling):
@@ -48,7 +48,7 @@ def test_a_mixed_batch_has_the_slot_engines_tokens_text_and_counts(model, engine
     assert [one.tokens for one in found] == [one.tokens for one in expected]
     assert [one.tokens for one in found] == [naive_tokens(model, one) for one in requests]
     assert [one.text for one in found] == [one.text for one in expected]
-    assert [one.finished for one in found] == [one.finished for one in expected]
+    assert [one.outcome for one in found] == [one.outcome for one in expected]
     plain = tokens(engine, [asked(one.prompt_tokens) for one in requests])
     assert [one.tokens != other for one, other in zip(found, plain, strict=True)] == [any(one) for one in MIXTURE]
 
@@ -56,11 +56,11 @@ def test_a_mixed_batch_has_the_slot_engines_tokens_text_and_counts(model, engine
 @pytest.mark.parametrize("prompt", ["none", "last", "all"])
 @pytest.mark.parametrize("generation", ["none", "all"])
 def test_each_phase_is_steered_on_its_own(model, engine, prompt, generation):
-    given = [VectorStrength(0, 5.0, prompt, generation), VectorStrength(1, -4.0, "none", "all")]
+    given = [add(bank(), 0, 5.0, prompt, generation), add(bank(), 1, -4.0, "none", "all")]
     one = asked(range(20, 45), given)
     completion = engine.submit(one).result(60)
     assert completion.tokens == naive_tokens(model, one)
-    assert completion.finished.steered_prompt == {"none": 0, "last": 1, "all": 25}[prompt]
+    assert completion.outcome.steered_prompt == {"none": 0, "last": 1, "all": 25}[prompt]
 
 
 LONG = [number % 90 for number in range(3, 99)]
@@ -70,7 +70,7 @@ LONG = [number % 90 for number in range(3, 99)]
 def test_unsteered_answers_are_bit_identical_after_steered_ones_with_the_same_prompt(engine):
     """With the cache on: once it holds the prompt as it was unsteered, and once it has held it steered alone."""
     for prompt in (LONG, LONG[::-1]):
-        plain, steered = (asked(prompt, given, top_logprobs=5) for given in ((), [VectorStrength(0, 6.0, "all")]))
+        plain, steered = (asked(prompt, given, top_logprobs=5) for given in ((), [add(bank(), 0, 6.0, "all")]))
         if prompt == LONG:
             before = completions(engine, [plain])[0]
             between = completions(engine, [steered])[0]
@@ -85,7 +85,7 @@ def test_unsteered_answers_are_bit_identical_after_steered_ones_with_the_same_pr
 def test_without_the_salt_they_would_not_be(model, engine, monkeypatch):
     """The trap itself: what the salt is for, shown by taking it away."""
     prompt = [(7 * number) % 90 for number in range(96)]
-    plain, steered = asked(prompt), asked(prompt, [VectorStrength(0, 6.0, "all")])
+    plain, steered = asked(prompt), asked(prompt, [add(bank(), 0, 6.0, "all")])
     generate = engine.process.generate
     with monkeypatch.context() as patch:
         patch.setattr(engine.process, "generate", lambda given, how, **_: generate(given, how, ""))
@@ -93,11 +93,11 @@ def test_without_the_salt_they_would_not_be(model, engine, monkeypatch):
         poisoned = tokens(engine, [plain])[0]
     assert poisoned != naive_tokens(model, plain)
     other = asked(prompt[1:])
-    tokens(engine, [asked(prompt[1:], [VectorStrength(0, 6.0, "all")])])
+    tokens(engine, [asked(prompt[1:], [add(bank(), 0, 6.0, "all")])])
     assert tokens(engine, [other])[0] == naive_tokens(model, other)
 
 
-@pytest.mark.parametrize("strengths", [(8.0, 6.0), [VectorStrength(0, 6.0, "all", "all")]])
+@pytest.mark.parametrize("strengths", [(8.0, 6.0), [add(bank(), 0, 6.0, "all", "all")]])
 def test_a_second_turn_is_steered_as_if_nothing_of_the_first_were_cached(model, engine, strengths):
     """What was an answer in the first turn is prompt in the second, and steered as prompt."""
     first = asked([(11 * number) % 90 for number in range(40)], strengths, max_tokens=60)
@@ -146,15 +146,15 @@ def test_an_answer_ends_at_a_stop_text_the_models_end_or_its_room(model, engine,
     first = naive_tokens(model, asked(range(5)))
     stop = f"w{first[2]} w{first[3]}"
     stopped = completions(engine, [asked(range(5), stop=(stop,))])[0]
-    assert (stopped.tokens, stopped.finished.reason) == (first[:4], "stop")
+    assert (stopped.tokens, stopped.outcome.reason) == (first[:4], "stop")
     assert stopped.text == f" w{first[0]} w{first[1]} "
     monkeypatch.setattr(engine, "_ends", frozenset([first[5]]))
     ended, went_on = completions(engine, [asked(range(5)), asked(range(5), ignore_eos=True)])
-    assert (ended.tokens, ended.finished.reason) == (first[:6], "stop")
+    assert (ended.tokens, ended.outcome.reason) == (first[:6], "stop")
     assert ended.text == "".join(f" w{token}" for token in first[:5])
-    assert (went_on.tokens, went_on.finished.reason) == (first, "length")
+    assert (went_on.tokens, went_on.outcome.reason) == (first, "length")
     full = completions(engine, [asked([1] * (engine.window - 2), ignore_eos=True)])[0]
-    assert (full.finished.generated_tokens, full.finished.reason) == (2, "length")
+    assert (full.outcome.generated_tokens, full.outcome.reason) == (2, "length")
 
 
 def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
@@ -165,9 +165,9 @@ def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
         time.sleep(0.001)
     generations[0].cancel()
     found = [generation.result(60) for generation in generations]
-    assert found[0].finished.reason == found[5].finished.reason == "cancelled"
+    assert found[0].outcome.reason == found[5].outcome.reason == "cancelled"
     assert 1 <= len(found[0].tokens) < 60
-    assert found[5].finished.generated_tokens == found[5].finished.steered_prompt == 0
+    assert found[5].outcome.generated_tokens == found[5].outcome.steered_prompt == 0
     for row in range(1, 5):
         assert found[row].tokens == naive_tokens(model, requests[row])
     assert engine.stats().active == engine.stats().queued == 0
@@ -187,7 +187,7 @@ def test_rows_come_back_from_a_request_that_ends_while_its_directions_are_told(m
         generation = engine.submit(one)
         assert told.wait(30)
         generation.cancel()
-        assert generation.result(30).finished.reason == "cancelled"
+        assert generation.result(30).outcome.reason == "cancelled"
     assert not engine._rows._users.any()
     engine._loop.call_soon_threadsafe(release.set)
     assert tokens(engine, [one])[0] == naive_tokens(model, one)
@@ -253,13 +253,13 @@ def test_what_cannot_be_run_is_refused_at_the_door(model, engine):
         engine.submit(asked([1] * 200))
     with pytest.raises(InvalidInput, match="token 96 does not exist"):
         engine.submit(asked([1, 96]))
-    with pytest.raises(Mismatch, match="d_model 32, and the model is small with 64"):
-        engine.submit(request([1], bank=SteeringBank("small", 32)))
+    with pytest.raises(Mismatch, match="d_model 32 and 3 layers, and the model is small with 64"):
+        engine.submit(request([1], bank=SteeringBank(facts())))
     with pytest.raises(InvalidInput, match="cannot do project, only add"):
-        engine.submit(asked([1], (VectorTarget(0, 1.0, -1.0, 1.0),)))
-    many = tuple(live_vector(f"d{number}", seed=number, d_model=64) for number in range(5))
+        engine.submit(asked([1], (project(bank(), 0, 1.0, -1.0, 1.0),)))
+    many = tuple(served_vector(f"d{number}", seed=number, d_model=64) for number in range(5))
     with pytest.raises(InvalidInput, match="steers by 5 vectors and the engine has rows for 4"):
-        engine.submit(request([1], (1.0,) * 5, SteeringBank("small", 64, many)))
+        engine.submit(request([1], (1.0,) * 5, SteeringBank(facts(64), many)))
 
 
 def test_a_full_queue_says_when_to_return(engine):
@@ -272,7 +272,7 @@ def test_a_full_queue_says_when_to_return(engine):
     for thread in threads:
         thread.start()
     for one in generations:
-        assert one.result(60).finished.reason in ("cancelled", "length")
+        assert one.result(60).outcome.reason in ("cancelled", "length")
 
 
 def test_workers_hooked_every_layer(engine):
@@ -296,7 +296,7 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
         asked(prompt, strengths, ignore_eos=True) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)
     ]
     assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
-    assert completions(engine, [asked(range(5))])[0].finished.reason == "stop"
+    assert completions(engine, [asked(range(5))])[0].outcome.reason == "stop"
     stats = engine.stats()
     assert stats.generated_tokens_total == 10 * 12 + 6
     assert 1 < stats.mean_batch <= 4
@@ -305,7 +305,7 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     with pytest.raises(EngineStopped, match="shutting down"):
         engine.submit(asked([1]))
     assert engine.drain(60)
-    assert {one.result(1).finished.reason for one in running} == {"length"}
+    assert {one.result(1).outcome.reason for one in running} == {"length"}
     engine.close()
     engine.close()
 

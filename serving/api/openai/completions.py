@@ -14,10 +14,11 @@ from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRe
 from serving.api.openai.responses import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
 from serving.api.openai.streaming import completions, events, submit_all
 from serving.api.request_record import RequestRecord
-from serving.engine.base import Completion, Finished, Generation, Sampling
+from serving.api.steering.block import applied_steering, steering_request
+from serving.engine.base import Completion, Generation, GenerationOutcome, Sampling
 from serving.served_model import LoadedModel, ServedModel
 from serving.steering.limits import Limits
-from serving.steering.resolver import Resolved, Resolver
+from serving.steering.resolver import SteeringResolution, SteeringResolver
 
 DONE = b"data: [DONE]\n\n"
 SILENCE = b": still generating\n\n"
@@ -29,27 +30,27 @@ class Answer:
 
     envelope: Envelope
     generations: Sequence[Generation]
-    steering: Resolved
+    steering: SteeringResolution
     record: RequestRecord
 
-    def told(self, ended: Sequence[Finished]) -> Json:
+    def told(self, ended: Sequence[GenerationOutcome]) -> Json:
         """The reply's ``steering``."""
         self.record.ended(ended)
-        return self.steering.told(ended)
+        return applied_steering(self.steering, ended)
 
 
-def resolver(served: ServedModel, running: LoadedModel) -> Resolver:
+def resolver(served: ServedModel, running: LoadedModel) -> SteeringResolver:
     """Everything that a request's steering is resolved against, at this moment."""
     limits = Limits(running.norms, served.settings.dose_limit)
-    live, health = running.catalog.live, running.catalog.health
-    return Resolver(live, health, limits, served.defaults, running.engine.operations)
+    catalog = running.catalog
+    return SteeringResolver(catalog.served, catalog.health, limits, served.defaults, running.engine.operations)
 
 
 def begin(served: ServedModel, body: OpenAIRequest, record: RequestRecord) -> Answer:
     """Resolve, tokenise and submit. May take long for a long prompt; raises whatever the request is refused with."""
     running = served.require_loaded()
     require_model(body.model, running.name)
-    steering = resolver(served, running).resolve(body.steering)
+    steering = resolver(served, running).resolve(steering_request(body.steering))
     prompts, format = _prompts(running, body)
     choices = len(prompts) * body.choices
     if choices > served.settings.max_choices:
@@ -94,7 +95,7 @@ def _top_logprobs(body: SampledRequest) -> int | None:
     return body.logprobs if isinstance(body, CompletionRequest) else None
 
 
-def system_fingerprint(running: LoadedModel, steering: Resolved) -> str:
+def system_fingerprint(running: LoadedModel, steering: SteeringResolution) -> str:
     return f"{running.model.weights_digest[:12]}-{steering.plan.fingerprint[:12] or 'unsteered'}"
 
 
@@ -103,13 +104,13 @@ async def whole(served: ServedModel, answer: Answer, request: Request | None) ->
     found: list[Completion] = await completions(answer.generations, request, served.settings.timeout)
     for index, one in enumerate(found):
         answer.record.text(index, one.text)
-    return answer.envelope.whole(found, answer.told([one.finished for one in found]))
+    return answer.envelope.whole(found, answer.told([one.outcome for one in found]))
 
 
 async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> AsyncIterator[bytes]:
     """The answer as server-sent events; an error in the middle is an event too, and no ``[DONE]`` follows it."""
     envelope, settings = answer.envelope, served.settings
-    ended: dict[int, Finished] = {}
+    ended: dict[int, GenerationOutcome] = {}
     for index in range(len(answer.generations)):
         opened = envelope.opening(index)
         if opened is not None:
@@ -120,7 +121,7 @@ async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> 
                 yield SILENCE
                 continue
             index, event = found
-            if not isinstance(event, Finished):
+            if not isinstance(event, GenerationOutcome):
                 answer.record.token(index, event.text)
                 if event.text or event.logprob is not None:
                     yield _sent(envelope.piece(index, event))
@@ -139,7 +140,7 @@ async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> 
         yield _sent(told)
 
 
-def _last(answer: Answer, ending: Json, ended: Sequence[Finished], with_usage: bool) -> list[Json]:
+def _last(answer: Answer, ending: Json, ended: Sequence[GenerationOutcome], with_usage: bool) -> list[Json]:
     """What steered the answer stands on the last chunk, whichever that is."""
     steering = answer.told(ended)
     if not with_usage:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from serving.api.steering.block import SteeringInfo
-from serving.engine.base import Completion, Finished, TokenEvent
+from serving.engine.base import Completion, GenerationOutcome, TokenEvent
 from serving.model.language_model import LanguageModel
 
 Json = dict[str, Any]
@@ -112,13 +112,13 @@ class Envelope:
 
     def whole(self, completions: Sequence[Completion], steering: Json) -> Json:
         choices = [
-            {"index": index, **self.format.choice(self.model, one), "finish_reason": one.finished.reason}
+            {"index": index, **self.format.choice(self.model, one), "finish_reason": one.outcome.reason}
             for index, one in enumerate(completions)
         ]
         return {
             **self._head(self.format.whole),
             "choices": choices,
-            "usage": usage([one.finished for one in completions]),
+            "usage": usage([one.outcome for one in completions]),
             "steering": steering,
         }
 
@@ -129,10 +129,10 @@ class Envelope:
     def piece(self, index: int, event: TokenEvent) -> Json:
         return self._chunk(index, self.format.piece(self.model, event), None)
 
-    def ending(self, index: int, finished: Finished) -> Json:
-        return self._chunk(index, self.format.ending(), finished.reason)
+    def ending(self, index: int, outcome: GenerationOutcome) -> Json:
+        return self._chunk(index, self.format.ending(), outcome.reason)
 
-    def closing(self, ended: Sequence[Finished]) -> Json:
+    def closing(self, ended: Sequence[GenerationOutcome]) -> Json:
         """The chunk without a choice that tells the usage, where a client asked for it."""
         return {**self._head(self.format.chunk), "choices": [], "usage": usage(ended)}
 
@@ -150,7 +150,7 @@ class Envelope:
         }
 
 
-def usage(ended: Sequence[Finished], prompts: int | None = None) -> Json:
+def usage(ended: Sequence[GenerationOutcome], prompts: int | None = None) -> Json:
     """Tokens read and generated. A prompt that several choices share is read for each, and counted for each."""
     read = sum(one.prompt_tokens for one in ended) if prompts is None else prompts
     generated = sum(one.generated_tokens for one in ended)

@@ -57,7 +57,7 @@ def model(model_id: str, served: Served, running: Loaded) -> JSONResponse:
 
 
 def _model_info(served: ServedModel, running: LoadedModel) -> dict[str, Any]:
-    language_model, live = running.model, running.catalog.live
+    language_model, live = running.model, running.catalog.served
     checkpoint = language_model.checkpoint
     resolve = resolver(served, running)
     return {

@@ -8,8 +8,16 @@ from fastapi import Request
 
 from serving.api.errors import ApiError, DeadlineExceeded, NotServing
 from serving.api.openai.prompts import Tokens
-from serving.engine.base import Completion, Engine, Finished, Generation, GenerationRequest, Sampling, TokenEvent
-from serving.steering.bank import SteeringPlan
+from serving.engine.base import (
+    Completion,
+    Engine,
+    Generation,
+    GenerationOutcome,
+    GenerationRequest,
+    Sampling,
+    TokenEvent,
+)
+from serving.steering.plan import SteeringPlan
 
 
 class ClientGone(ApiError):
@@ -51,7 +59,7 @@ async def completions(generations: Sequence[Generation], request: Request | None
         if answers in done:
             found = answers.result()
             for one in found:
-                require_ended(one.finished)
+                require_ended(one.outcome)
             return found
         raise ClientGone("the client closed the connection") if done else _deadline_exceeded(seconds)
     finally:
@@ -63,19 +71,19 @@ async def completions(generations: Sequence[Generation], request: Request | None
 
 async def events(
     generations: Sequence[Generation], seconds: float, heartbeat: float
-) -> AsyncIterator[tuple[int, TokenEvent | Finished] | None]:
+) -> AsyncIterator[tuple[int, TokenEvent | GenerationOutcome] | None]:
     """What happens to each, as it happens, by its place; ``None`` after ``heartbeat`` seconds of silence.
 
     Closing the iterator cancels what still runs. Raises ``DeadlineExceeded``, ``GenerationFailed`` or ``NotServing``.
     """
     deadline = time.monotonic() + seconds
-    queue: asyncio.Queue[tuple[int, TokenEvent | Finished]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, TokenEvent | GenerationOutcome]] = asyncio.Queue()
 
     async def follow(index: int, generation: Generation) -> None:
         async for event in generation:
             queue.put_nowait((index, event))
-        assert generation.finished is not None
-        queue.put_nowait((index, generation.finished))
+        assert generation.outcome is not None
+        queue.put_nowait((index, generation.outcome))
 
     followers = [asyncio.create_task(follow(index, one)) for index, one in enumerate(generations)]
     left = len(generations)
@@ -89,7 +97,7 @@ async def events(
             except TimeoutError:
                 yield None
                 continue
-            if isinstance(event, Finished):
+            if isinstance(event, GenerationOutcome):
                 require_ended(event)
                 left -= 1
             yield index, event
@@ -99,11 +107,11 @@ async def events(
             task.cancel()
 
 
-def require_ended(finished: Finished) -> None:
+def require_ended(outcome: GenerationOutcome) -> None:
     """Raise unless a generation came to an end of its own."""
-    if finished.reason == "error":
-        raise GenerationFailed(finished.error)
-    if finished.reason == "cancelled":
+    if outcome.reason == "error":
+        raise GenerationFailed(outcome.error)
+    if outcome.reason == "cancelled":
         raise NotServing("the service is shutting down and broke off this answer; ask again")
 
 

@@ -7,37 +7,39 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from serving.api.errors import ApiError, DeadlineExceeded, InvalidSteering, require_model
+from serving.api.errors import ApiError, DeadlineExceeded, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
 from serving.api.probe.requests import ProbeRequest
-from serving.engine.detokenizer import TextStream
+from serving.api.steering.responses import vector_info
+from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.model.language_model import LanguageModel
 from serving.served_model import LoadedModel
-from serving.steering.catalog import Live, Loaded
-from serving.steering.resolver import unknown_dimension, vector_info
+from serving.steering.bank import ServedVector
+from serving.steering.catalog import ServedVectors
+from serving.steering.resolver import unknown_dimension
 
 MOST_TEXTS = 64
 
 HiddenStates = Mapping[int, Float32[np.ndarray, "tokens d_model"]]
 
 
-def probes_asked(live: Live, dimensions: Sequence[str] | None) -> dict[str, Loaded]:
-    """The champions whose probes are asked: all that have one, or those named. Raises ``InvalidSteering``."""
-    champions = {name: live.champion(name) for name in dimensions or live.bank.champions}
+def probes_asked(live: ServedVectors, dimensions: Sequence[str] | None) -> dict[str, ServedVector]:
+    """The champions whose probes are asked: all that have one, or those named. Raises ``ApiError``."""
+    champions = {name: live.bank.champion(name) for name in dimensions or live.bank.champions}
     for name, one in champions.items():
         if one is None:
-            raise InvalidSteering(str(unknown_dimension(name, live)), param="dimensions", code="invalid_request")
+            raise ApiError(str(unknown_dimension(name, live)), param="dimensions", code="invalid_request")
         if one.probe is None and dimensions:
-            raise InvalidSteering(
-                f"{one.vector.reference} has no probe beside it; probe the model again to register one",
+            raise ApiError(
+                f"{one.reference} has no probe beside it; probe the model again to register one",
                 param="dimensions",
                 code="invalid_request",
             )
     found = {name: one for name, one in champions.items() if one is not None and one.probe is not None}
     if not found:
-        raise InvalidSteering(
-            f"no probes of {live.bank.model} are registered; make some with mlflow run . -e calibrate -P "
-            f"model={live.bank.model}",
+        raise ApiError(
+            f"no probes of {live.bank.model.name} are registered; make some with mlflow run . -e calibrate -P "
+            f"model={live.bank.model.name}",
             code="invalid_request",
         )
     return found
@@ -56,10 +58,10 @@ def tokens_asked(model: LanguageModel, body: ProbeRequest) -> list[Tokens]:
 async def score(running: LoadedModel, body: ProbeRequest, seconds: float) -> dict[str, Any]:
     """The reply of ``POST /v1/probe``."""
     require_model(body.model, running.name)
-    live = running.catalog.live
+    live = running.catalog.served
     probes = probes_asked(live, body.dimensions)
     sequences = await asyncio.to_thread(tokens_asked, running.model, body)
-    layers = sorted({one.vector.layer for one in probes.values()})
+    layers = sorted({one.layer for one in probes.values()})
     reading = running.engine.hidden_states(sequences, layers)
     try:
         states = await asyncio.wait_for(asyncio.wrap_future(reading), seconds)
@@ -80,7 +82,7 @@ def _text_score(
     index: int,
     tokens: Tokens,
     states: HiddenStates,
-    probes: Mapping[str, Loaded],
+    probes: Mapping[str, ServedVector],
     per_token: bool,
 ) -> dict[str, Any]:
     every = {name: _probabilities(one, states, per_token) for name, one in probes.items()}
@@ -99,15 +101,15 @@ def _text_score(
     return found
 
 
-def _probabilities(one: Loaded, states: HiddenStates, per_token: bool) -> Float32[np.ndarray, " tokens"]:
+def _probabilities(one: ServedVector, states: HiddenStates, per_token: bool) -> Float32[np.ndarray, " tokens"]:
     assert one.probe is not None
-    rows = states[one.vector.layer] if per_token else states[one.vector.layer][-1:]
+    rows = states[one.layer] if per_token else states[one.layer][-1:]
     return one.probe.probability(rows)
 
 
 def pieces(model: LanguageModel, tokens: Tokens) -> list[str]:
     """What each token adds to the text. A character of several tokens comes with the last of them."""
-    stream = TextStream(model.tokenizer, (), ())
+    stream = IncrementalDetokenizer(model.tokenizer, (), ())
     found = [stream.add(token) for token in tokens]
     if found:
         found[-1] += stream.flush()

@@ -1,14 +1,15 @@
 """The `steering` block: what a request says about steering, and what an answer says was applied."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from serving.api.request_body import RequestBody
-from serving.steering.bank import Bound, GenerationScope, PromptScope
-
-OnExceed = Literal["reject", "clamp", "warn"]
-
+from serving.engine.base import GenerationOutcome
+from serving.steering.plan import Bound, GenerationScope, ProbeCondition, PromptScope, TokenScope
+from serving.steering.request import DimensionSteering, OnExceed, SteeringRequest, VectorSteering
+from serving.steering.resolver import SteeringResolution
 
 Strengths = Annotated[dict[str, float], Field(max_length=64)]
 """Dimension → standard deviations; positive is more trustworthy."""
@@ -25,6 +26,9 @@ class Condition(RequestBody):
     """Steer a token only where the vector's registered probe finds P(trustworthy) below a threshold."""
 
     probe_below: float = Field(0.5, gt=0, le=1)
+
+    def as_condition(self) -> ProbeCondition:
+        return ProbeCondition(self.probe_below)
 
 
 class VectorChoice(RequestBody):
@@ -44,6 +48,18 @@ class VectorChoice(RequestBody):
     """A vector is valid at the layer where it was fitted; naming another is an error."""
     apply: Apply = Apply()
 
+    def as_steering(self) -> VectorSteering:
+        return VectorSteering(
+            self.ref,
+            self.op,
+            self.strength,
+            self.target,
+            self.bound,
+            None if self.when is None else self.when.as_condition(),
+            None if self.layers is None else tuple(self.layers),
+            TokenScope(self.apply.prompt, self.apply.generation),
+        )
+
 
 class ByDimension(RequestBody):
     """Through the champions: dimensions to add to, dimensions to project, and how."""
@@ -56,6 +72,10 @@ class ByDimension(RequestBody):
     when: Condition | None = None
     """Of every strength and target here."""
 
+    def as_dimensions(self) -> DimensionSteering:
+        condition = None if self.when is None else self.when.as_condition()
+        return DimensionSteering(self.strengths, self.targets, self.bound, condition)
+
 
 class Steering(ByDimension):
     """``strengths`` and ``targets`` by dimension through the champions, ``vectors`` by reference."""
@@ -64,9 +84,17 @@ class Steering(ByDimension):
     on_exceed: OnExceed = "reject"
     """What happens to a strength beyond its range."""
 
+    def as_request(self) -> SteeringRequest:
+        vectors = tuple(vector.as_steering() for vector in self.vectors)
+        return SteeringRequest(self.as_dimensions(), vectors, self.on_exceed)
+
 
 SteeringChoice = Steering | Literal["off"] | None
 """``null`` and ``{}`` inherit the server's default, what is given overrides it by dimension, ``"off"`` clears it."""
+
+
+def steering_request(choice: SteeringChoice) -> SteeringRequest:
+    return SteeringRequest(inherits=choice != "off") if choice is None or choice == "off" else choice.as_request()
 
 
 class TokensSteered(BaseModel):
@@ -115,3 +143,25 @@ class SteeringInfo(BaseModel):
     """Equal for answers that were steered alike; empty for one that was not steered."""
     tokens_steered: TokensSteered
     warnings: list[str] | None = None
+
+
+def applied_steering(resolution: SteeringResolution, outcomes: Sequence[GenerationOutcome]) -> dict[str, Any]:
+    """An answer's ``steering``, with how many tokens of each phase were steered in these answers."""
+    counted = {intervention.vector.reference for intervention in resolution.plan.state_dependent}
+    applied = []
+    for vector in resolution.applied:
+        reference = vector.intervention.vector.reference
+        moved = {"tokens_steered": _moved(reference, outcomes)} if reference in counted else {}
+        applied.append({**vector.to_dict(), **moved})
+    steered = {
+        "prompt": sum(outcome.steered_prompt for outcome in outcomes),
+        "generation": sum(outcome.steered_generation for outcome in outcomes),
+    }
+    steering = {"applied": applied, "fingerprint": resolution.plan.fingerprint, "tokens_steered": steered}
+    return {**steering, "warnings": list(resolution.warnings)} if resolution.warnings else steering
+
+
+def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, int]:
+    """Tokens that one vector's intervention did move."""
+    counts = [outcome.moved.get(reference, (0, 0)) for outcome in outcomes]
+    return {"prompt": sum(prompt for prompt, _ in counts), "generation": sum(answer for _, answer in counts)}

@@ -13,10 +13,11 @@ from serving.api.openai.prompts import chat_tokens, prompt_tokens
 from serving.api.openai.responses import Json, usage
 from serving.api.openai.streaming import completions, submit_all
 from serving.api.request_record import RequestRecord
+from serving.api.steering.block import applied_steering, steering_request
 from serving.api.steering.requests import CompareRequest
 from serving.engine.base import Generation
 from serving.served_model import ServedModel
-from serving.steering.resolver import Resolved
+from serving.steering.resolver import SteeringResolution
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,22 @@ class Comparison:
 
     model: str
     generations: Sequence[Generation]
-    settings: Sequence[Resolved]
+    settings: Sequence[SteeringResolution]
     record: RequestRecord
 
     async def told(self, request: Request, seconds: float) -> Json:
         """The answers in the order of the settings."""
         found = await completions(self.generations, request, seconds)
-        self.record.ended([one.finished for one in found])
+        self.record.ended([one.outcome for one in found])
         for index, one in enumerate(found):
             self.record.text(index, one.text)
         data = [
             {
                 "index": index,
                 "text": one.text,
-                "finish_reason": one.finished.reason,
-                "usage": usage([one.finished]),
-                "steering": setting.told([one.finished]),
+                "finish_reason": one.outcome.reason,
+                "usage": usage([one.outcome]),
+                "steering": applied_steering(setting, [one.outcome]),
             }
             for index, (one, setting) in enumerate(zip(found, self.settings, strict=True))
         ]
@@ -53,7 +54,10 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord) ->
     running = served.require_loaded()
     require_model(body.model, running.name)
     resolve = resolver(served, running)
-    settings = [resolve.resolve(one.steering, f"settings.{place}.steering") for place, one in enumerate(body.settings)]
+    settings = [
+        resolve.resolve(steering_request(setting.steering), f"settings.{index}.steering")
+        for index, setting in enumerate(body.settings)
+    ]
     if body.messages:
         tokens = chat_tokens(running.model, body.messages)
     else:

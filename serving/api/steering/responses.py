@@ -1,29 +1,32 @@
 """What the service tells of dimensions: their live vector, what strength means, and how far it may go."""
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from registry.dimensions import DIMENSIONS
+from registry.errors import CorruptFile
+from registry.records import RegisteredVector
 from serving.api.openai.responses import Usage
 from serving.api.steering.block import AppliedVectorInfo, SteeringInfo
-from serving.api.steering.requests import DefaultSteering
 from serving.served_model import ServedModel
-from serving.steering.bank import Bound
+from serving.steering.catalog import ServedVectors
 from serving.steering.limits import Range
-from serving.steering.resolver import Resolver, vector_info
+from serving.steering.plan import Bound
+from serving.steering.resolver import SteeringResolver
 
 UNIT = "standard deviations of the fitting activations' projections on the vector"
 SIGN = "positive is more trustworthy"
 
 
-def dimension_info(name: str, resolver: Resolver) -> dict[str, Any]:
+def dimension_info(name: str, resolver: SteeringResolver) -> dict[str, Any]:
     """One dimension as ``GET /v1/steering/dimensions`` tells it."""
-    live = resolver.live
-    found, known = live.champion(name), DIMENSIONS.get(name)
-    allowed = Range(0.0, 0.0, (0.0, 0.0), False) if found is None else resolver.limits.range_of(found)
-    problem = live.refused.get(name)
-    probe = None if found is None else found.vector.probe
+    served = resolver.served
+    champion, known = served.bank.champion(name), DIMENSIONS.get(name)
+    allowed = Range(0.0, 0.0, (0.0, 0.0), False) if champion is None else resolver.limits.range_of(champion)
+    problem = served.refused.get(name)
+    probe = None if champion is None else champion.probe
     return {
         "dimension": name,
         "meaning": known.meaning if known else "",
@@ -35,14 +38,14 @@ def dimension_info(name: str, resolver: Resolver) -> dict[str, Any]:
         "hard": [allowed.low, allowed.high],
         "calibrated": allowed.calibrated,
         "probe_layer": None if probe is None else probe.layer,
-        "vector": None if found is None else vector_info(found.registered, live),
+        "vector": None if champion is None else vector_info(champion.registered, served),
         "problem": None if problem is None else str(problem),
     }
 
 
 def default_told(served: ServedModel) -> dict[str, Any]:
     """What requests inherit, every field of it."""
-    return DefaultSteering.model_validate(served.defaults).model_dump()
+    return served.defaults.to_dict()
 
 
 class ComparedAnswer(BaseModel):
@@ -136,3 +139,32 @@ class DefaultsResponse(BaseModel):
     targets: dict[str, float]
     bound: Bound | None
     when: dict[str, float] | None
+
+
+def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str, Any]:
+    """A registered vector with its lineage."""
+    tags, live = registered.tags, served.bank.find(f"{registered.name}/{registered.version}")
+    try:
+        calibration = registered.calibration
+    except CorruptFile:
+        calibration = None
+    return {
+        "name": registered.name,
+        "version": registered.version,
+        "dimension": registered.dimension,
+        "run_id": registered.run_id,
+        "model_id": registered.model_id,
+        "checkpoint": registered.checkpoint_uri,
+        "step": registered.checkpoint_step,
+        "layer": registered.layer,
+        "method": tags.get("method", ""),
+        "n_train": int(tags.get("n_train", "0")),
+        "statements_digest": tags.get("statements_digest", ""),
+        "statements_source": tags.get("statements_source", ""),
+        "weights_digest": tags.get("weights_digest", ""),
+        "code_commit": tags.get("code_commit", ""),
+        "aliases": list(registered.aliases),
+        "live": live is not None,
+        "experiment_id": None if live is None else live.experiment_id,
+        "calibration": None if calibration is None else asdict(calibration),
+    }

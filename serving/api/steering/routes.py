@@ -1,6 +1,5 @@
 """Routes about steering itself: dimensions, vectors and their lineage, limits, defaults, comparisons."""
 
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,9 +12,9 @@ from registry.interchange import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
 from serving.api.dependencies import Loaded, Record, Served
-from serving.api.errors import ApiError, as_reply, documented, require_model
+from serving.api.errors import as_reply, documented, require_model
 from serving.api.openai.completions import resolver
-from serving.api.steering.block import Steering
+from serving.api.steering.block import steering_request
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
 from serving.api.steering.responses import (
@@ -28,9 +27,11 @@ from serving.api.steering.responses import (
     VectorList,
     default_told,
     dimension_info,
+    vector_info,
 )
 from serving.served_model import LoadedModel, ServedModel
-from serving.steering.resolver import vector_info
+from serving.steering.errors import SteeringError
+from serving.steering.request import DimensionSteering, SteeringRequest
 
 router = APIRouter(tags=["steering"])
 
@@ -42,7 +43,7 @@ REGISTRY = documented(404, 409, 503)
 @router.get("/v1/steering/dimensions", responses={200: {"model": DimensionList}, **documented(503)})
 def dimensions(served: Served, running: Loaded) -> JSONResponse:
     """Every dimension with its live vector, its ranges, and what strength means."""
-    resolve, live, health = resolver(served, running), running.catalog.live, running.catalog.health
+    resolve, live, health = resolver(served, running), running.catalog.served, running.catalog.health
     own = [name for name in (*live.bank.champions, *live.refused) if name not in DIMENSIONS]
     return JSONResponse(
         {
@@ -63,7 +64,7 @@ def dimensions(served: Served, running: Loaded) -> JSONResponse:
 def vectors(running: Loaded, dimension: Name | None = None) -> JSONResponse:
     """Every registered version for the model that is served, the newest first in each dimension."""
     found = running.catalog.store().list(running.name, dimension)
-    data = [vector_info(one, running.catalog.live) for one in found]
+    data = [vector_info(one, running.catalog.served) for one in found]
     return JSONResponse({"object": "list", "model": running.name, "data": data})
 
 
@@ -71,7 +72,7 @@ def vectors(running: Loaded, dimension: Name | None = None) -> JSONResponse:
 def vector(name: str, version: str, running: Loaded) -> JSONResponse:
     """One version with its lineage."""
     registered = running.catalog.store().resolve(f"{name}/{version}")
-    return JSONResponse(vector_info(registered, running.catalog.live))
+    return JSONResponse(vector_info(registered, running.catalog.served))
 
 
 @router.get(
@@ -107,7 +108,7 @@ def load(body: VectorReference, running: Loaded) -> JSONResponse:
     """Make a registered version live beside the champions (admin key)."""
     parse_reference(body.ref)
     found = running.catalog.load(body.ref)
-    return JSONResponse(vector_info(found.registered, running.catalog.live))
+    return JSONResponse(vector_info(found.registered, running.catalog.served))
 
 
 @router.delete("/v1/steering/vectors", responses={200: {"model": Unloaded}, **REGISTRY})
@@ -123,14 +124,14 @@ def validate(body: ValidateRequest, served: Served, running: Loaded) -> JSONResp
     """What a request with this steering would do, or why it would be refused; nothing is generated."""
     require_model(body.model, running.name)
     try:
-        resolved = resolver(served, running).resolve(body.steering)
+        resolved = resolver(served, running).resolve(steering_request(body.steering))
     except TrustTraceError as error:
         _, told, _ = as_reply(error)
         return JSONResponse({"valid": False, "applied": [], "fingerprint": "", "warnings": [], **told})
     return JSONResponse(
         {
             "valid": True,
-            "applied": list(resolved.applied),
+            "applied": [vector.to_dict() for vector in resolved.applied],
             "fingerprint": resolved.plan.fingerprint,
             "warnings": list(resolved.warnings),
             "error": None,
@@ -147,16 +148,16 @@ def default(served: Served) -> JSONResponse:
 @router.put("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented(404, 409, 422, 503)})
 def set_default(body: DefaultSteering, served: Served, running: Loaded) -> JSONResponse:
     """Replace it, unless the live vectors refuse it (admin key)."""
-    _require_appliable(body, served, running)
-    served.defaults = body.model_dump(exclude_defaults=True)
+    default = body.as_dimensions()
+    _require_appliable(default, served, running)
+    served.defaults = default
     return JSONResponse(default_told(served))
 
 
-def _require_appliable(body: DefaultSteering, served: ServedModel, running: LoadedModel) -> None:
-    bare = resolver(served, running)
+def _require_appliable(default: DimensionSteering, served: ServedModel, running: LoadedModel) -> None:
     try:
-        replace(bare, defaults={}).resolve(Steering(**dict(body), vectors=[]), "")
-    except ApiError as error:
+        resolver(served, running).resolve(SteeringRequest(default, inherits=False), "")
+    except SteeringError as error:
         error.param = (error.param or "").removeprefix(".") or None
         raise
 
@@ -164,7 +165,7 @@ def _require_appliable(body: DefaultSteering, served: ServedModel, running: Load
 @router.delete("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()})
 def clear_default(served: Served) -> JSONResponse:
     """Go back to no steering by default (admin key)."""
-    served.defaults = {}
+    served.defaults = DimensionSteering()
     return JSONResponse(default_told(served))
 
 

@@ -25,15 +25,16 @@ from serving.engine.base import (
     FinishReason,
     Generation,
     GenerationRequest,
-    Operation,
     PromptTooLong,
     QueueFull,
+    require_bank_of,
     require_tokens,
 )
-from serving.engine.sequence import finished
-from serving.engine.slots.model_runner import SlotDecoder, window_of
+from serving.engine.sequence import outcome_of
+from serving.engine.slots.model_runner import ModelRunner, window_of
 from serving.engine.slots.scheduler import SlotScheduler
 from serving.model.language_model import LanguageModel, require_layer
+from serving.steering.plan import Operation
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,9 @@ class SlotEngine:
             if value < limit:
                 raise InvalidInput(f"{name} is {value} and must be at least {limit}")
         self.model, self.window = model, window_of(model, window)
+        self._facts = model.facts
         self._slots, self._queue_limit = slots, queue_limit
-        self._decoder = SlotDecoder(model, slots)
+        self._decoder = ModelRunner(model, slots)
         self._scheduler = SlotScheduler(self._decoder, self.window, prefill_chunk)
         self._queue: deque[Generation] = deque()
         self._readings: deque[Reading] = deque()
@@ -98,7 +100,7 @@ class SlotEngine:
         return self._problem
 
     def submit(self, request: GenerationRequest) -> Generation:
-        request.plan.bank.require_fits(self.model)
+        require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self._scheduler.vocabulary)
         if len(request.prompt_tokens) >= self.window:
             raise PromptTooLong(len(request.prompt_tokens), self.window)
@@ -188,7 +190,7 @@ class SlotEngine:
             for generation in tuple(self._queue):
                 if generation.cancelled:
                     self._queue.remove(generation)
-                    generation.finish(finished(generation, "cancelled"))
+                    generation.finish(outcome_of(generation, "cancelled"))
                 elif not full and self._scheduler.has_room():
                     self._queue.remove(generation)
                     self._admit(generation)
@@ -203,7 +205,7 @@ class SlotEngine:
         except Exception as error:
             logger.exception("a request could not be begun")
             problem = f"the request could not be begun ({type(error).__name__}); try again"
-            generation.finish(finished(generation, "error", error=problem))
+            generation.finish(outcome_of(generation, "error", error=problem))
 
     def _step(self) -> None:
         """What one step raises ends the requests in it; those that wait, and the engine, live on."""
@@ -239,7 +241,7 @@ class SlotEngine:
         self._decoder.close()
         with self._changed:
             for generation in self._queue:
-                generation.finish(finished(generation, reason, error=self._problem))
+                generation.finish(outcome_of(generation, reason, error=self._problem))
             for reading in self._readings:
                 if reading.future.set_running_or_notify_cancel():
                     reading.future.set_exception(EngineStopped("the engine stopped before it could answer"))

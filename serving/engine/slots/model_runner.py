@@ -1,4 +1,4 @@
-"""A language model that runs tokens of many sequences in one forward pass, each against its own slot."""
+"""Model runner: tokens of many sequences in one forward pass, each against its own slot."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from registry.errors import Mismatch
 from serving.engine.slots.attention import SLOTS
 from serving.engine.slots.kv_cache import SlotCache, Span, TokenBatch
 from serving.engine.slots.weight_packing import packed
-from serving.model.interventions import LayerMoves, moving
+from serving.model.interventions import LayerIntervention, intervening
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
 
@@ -31,7 +31,7 @@ LOW_PRECISION_TOLERANCE = 0.1
 """Of the largest logit: what two ways to the same logits may differ by."""
 
 
-class SlotDecoder:
+class ModelRunner:
     """Borrows the model's network until ``close``: nothing else may run it meanwhile, but ``hidden_states`` can.
 
     Raises ``Mismatch`` for a network that cannot be run this way, found out by running it both ways.
@@ -69,7 +69,7 @@ class SlotDecoder:
         batch: TokenBatch,
         rows: Sequence[int],
         offsets: Mapping[int, Tensor],
-        moves: Sequence[LayerMoves] = (),
+        interventions: Sequence[LayerIntervention] = (),
     ) -> Float[Tensor, "rows vocabulary"]:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
         device = self.model.device
@@ -77,7 +77,7 @@ class SlotDecoder:
         if len(tokens) <= MANY_TOKENS:
             torch.set_num_threads(self._step_threads)
         self.cache.begin(batch)
-        with torch.inference_mode(), moving(self._network, offsets, moves):
+        with torch.inference_mode(), intervening(self._network, offsets, interventions):
             output = self._network(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=batch.positions[None],

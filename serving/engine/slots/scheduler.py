@@ -8,13 +8,20 @@ import torch
 from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
-from serving.engine.sequence import Running, count_moves, moves_by_layer, moves_of, offsets_by_layer, offsets_of
+from serving.engine.sequence import (
+    Running,
+    count_moved,
+    interventions_of,
+    layer_interventions,
+    offsets_by_layer,
+    offsets_of,
+)
 from serving.engine.slots.kv_cache import Span, TokenBatch
-from serving.engine.slots.model_runner import SlotDecoder
+from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.sampling import draw, likeliest, log_probabilities
 from serving.model.interventions import LayerVectors
 from serving.model.language_model import LanguageModel
-from serving.steering.bank import Phase, SteeringPlan
+from serving.steering.plan import Phase, SteeringPlan
 
 
 class SlotScheduler:
@@ -24,7 +31,7 @@ class SlotScheduler:
     read to its end.
     """
 
-    def __init__(self, decoder: SlotDecoder, window: int, prefill_chunk: int) -> None:
+    def __init__(self, decoder: ModelRunner, window: int, prefill_chunk: int) -> None:
         model = decoder.model
         self.prompt_tokens = self.generated_tokens = self.steps = 0
         self.typical_seconds = 1.0
@@ -38,7 +45,7 @@ class SlotScheduler:
         self._steered: list[tuple[Running, Phase]] = []
         self._offsets: dict[int, Tensor] = {}
         self._vectors: dict[tuple[str, int], LayerVectors] = {}
-        """Of the banks that moves need, by identity and layer."""
+        """Of the banks that state-dependent interventions need, by identity and layer."""
 
     @property
     def active(self) -> int:
@@ -52,8 +59,8 @@ class SlotScheduler:
     def admit(self, generation: Generation) -> None:
         plan = generation.request.plan
         offsets = offsets_of(plan, self._model.device, self._model.dtype)
-        moves = moves_of(plan, self._layer_vectors(plan)) if plan.moves else {}
-        self._running.append(Running(generation, offsets, moves, self._model.tokenizer))
+        interventions = interventions_of(plan, self._layer_vectors(plan)) if plan.state_dependent else {}
+        self._running.append(Running(generation, offsets, interventions, self._model.tokenizer))
 
     def step(self) -> None:
         """One token for every answer, and a piece of the prompts."""
@@ -75,9 +82,9 @@ class SlotScheduler:
             if span.end == len(one.prompt):
                 rows.append(len(tokens) - 1)
         offsets = self._offsets_of(steered)
-        moves = moves_by_layer(steered) if any(one.moves for one in self._running) else []
-        logits = self._decoder.forward(tokens, batch, rows, offsets, moves)
-        count_moves(steered, moves)
+        interventions = layer_interventions(steered) if any(one.interventions for one in self._running) else []
+        logits = self._decoder.forward(tokens, batch, rows, offsets, interventions)
+        count_moved(steered, interventions)
         for one in answering:
             one.cached += 1
         for span in spans:
@@ -98,14 +105,14 @@ class SlotScheduler:
         return self._offsets
 
     def _layer_vectors(self, plan: SteeringPlan) -> dict[int, LayerVectors]:
-        """By layer with a move; kept while a request with moves on the same bank runs."""
+        """By layer with a state-dependent intervention; kept while a request with any on the same bank runs."""
         bank = plan.bank
-        needed = {bank.identity, *(one.request.plan.bank.identity for one in self._running if one.moves)}
+        needed = {bank.identity, *(one.request.plan.bank.identity for one in self._running if one.interventions)}
         self._vectors = {key: one for key, one in self._vectors.items() if key[0] in needed}
-        layers = {bank.vectors[move.row].layer for move in plan.moves}
+        layers = {intervention.vector.layer for intervention in plan.state_dependent}
         for key in ((bank.identity, layer) for layer in layers):
             if key not in self._vectors:
-                self._vectors[key] = LayerVectors.of(bank, key[1], self._model.device)
+                self._vectors[key] = LayerVectors.from_bank(bank, key[1], self._model.device)
         return {layer: self._vectors[bank.identity, layer] for layer in layers}
 
     def _prompt_spans(self, first: int) -> list[Span]:

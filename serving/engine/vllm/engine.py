@@ -28,6 +28,7 @@ from serving.engine.base import (
     GenerationRequest,
     PromptTooLong,
     QueueFull,
+    require_bank_of,
     require_operations,
     require_tokens,
 )
@@ -39,7 +40,8 @@ from serving.engine.vllm.process import VllmProcess
 from serving.engine.vllm.rows import OPERATIONS, DirectionRows, cache_salt, encoded
 from serving.model.language_model import LanguageModel, require_layer
 from serving.model.norms import PLAIN_SENTENCES
-from serving.steering.bank import LiveVector, SteeringPlan
+from serving.steering.bank import ServedVector
+from serving.steering.plan import SteeringPlan
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class VllmEngine:
             if value < least:
                 raise InvalidInput(f"{name} is {value} and must be at least {least}")
         self.model, self.window = model, window_of(model, window)
+        self._facts = model.facts
         self.vocabulary = int(model.network.get_input_embeddings().num_embeddings)
         self._slots, self._queue_limit = slots, queue_limit
         self._ends = end_tokens(model)
@@ -110,7 +113,7 @@ class VllmEngine:
 
     def submit(self, request: GenerationRequest) -> Generation:
         require_operations(request.plan, self.operations)
-        request.plan.bank.require_fits(self.model)
+        require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)
         if len(request.prompt_tokens) >= self.window:
             raise PromptTooLong(len(request.prompt_tokens), self.window)
@@ -255,7 +258,7 @@ class VllmEngine:
                 self._freed.clear()
             await self._freed.wait()
 
-    async def _tell(self, rows: list[int], told: list[tuple[int, LiveVector]]) -> None:
+    async def _tell(self, rows: list[int], told: list[tuple[int, ServedVector]]) -> None:
         try:
             await asyncio.shield(self.process.put(told))
         except BaseException:  # whether the workers were told is not known, so they are told again

@@ -16,7 +16,7 @@ from serving.engine.vllm.rows import KEY
 from serving.engine.vllm.version import installed_release, require_tested
 from serving.model.language_model import LanguageModel
 from serving.model.weights import locate
-from serving.steering.bank import LiveVector
+from serving.steering.bank import ServedVector
 
 OURS = frozenset(
     {
@@ -118,7 +118,7 @@ class VllmProcess:
         found: list[dict[str, Any]] = await self._llm.collective_rpc("steering_facts")
         return found
 
-    async def put(self, vectors: Sequence[tuple[int, LiveVector]]) -> None:
+    async def put(self, vectors: Sequence[tuple[int, ServedVector]]) -> None:
         """Set rows of every worker's matrices, before any request that comes later."""
         rows = [row for row, _ in vectors]
         layers = [one.layer for _, one in vectors]

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from registry.errors import InvalidInput
-from serving.engine.base import Operation
-from serving.steering.bank import PHASES, LiveVector, SteeringPlan
+from serving.steering.bank import ServedVector
+from serving.steering.plan import PHASES, Operation, SteeringPlan
 
 KEY = "trusttrace"
 """Of what a request carries in vLLM's ``extra_args``."""
@@ -28,13 +28,8 @@ def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
     vLLM caches answers too, so the length of the prompt counts where phases are steered differently: what was an answer
     in one turn is prompt in the next.
     """
-    alike = np.array_equal(plan.prompt, plan.last_prompt) and np.array_equal(plan.prompt, plan.generation)
+    alike = bool((plan.coefficients == plan.coefficients[0]).all())
     return plan.fingerprint if alike or not plan.fingerprint else f"{plan.fingerprint}-{prompt_length}"
-
-
-def used(plan: SteeringPlan) -> tuple[int, ...]:
-    """The rows of the plan's bank that have any coefficient."""
-    return tuple(np.flatnonzero((plan.prompt != 0) | (plan.last_prompt != 0) | (plan.generation != 0)).tolist())
 
 
 class DirectionRows:
@@ -50,17 +45,17 @@ class DirectionRows:
 
     def require_room(self, plan: SteeringPlan) -> None:
         """Raise ``InvalidInput`` for a plan of more vectors than there are rows."""
-        if len(used(plan)) > self.rows:
+        if len(plan.rows) > self.rows:
             raise InvalidInput(
-                f"the request steers by {len(used(plan))} vectors and the engine has rows for {self.rows}; name fewer"
+                f"the request steers by {len(plan.rows)} vectors and the engine has rows for {self.rows}; name fewer"
             )
 
-    def take(self, plan: SteeringPlan) -> tuple[list[int], list[tuple[int, LiveVector]]] | None:
+    def take(self, plan: SteeringPlan) -> tuple[list[int], list[tuple[int, ServedVector]]] | None:
         """The rows of the vectors that a plan uses, and which of them workers have yet to be told.
 
         ``None`` while too few rows are free. Each ``take`` needs a ``give_back``.
         """
-        wanted = [plan.bank.vectors[place] for place in used(plan)]
+        wanted = [plan.bank.vectors[row] for row in plan.rows]
         missing = [one for one in wanted if _name(one) not in self._row]
         kept = {self._row[name] for one in wanted if (name := _name(one)) in self._row}
         free = [row for row in range(self.rows) if not self._users[row] and row not in kept]
@@ -84,14 +79,13 @@ class DirectionRows:
         self._row = {name: held for name, held in self._row.items() if held not in gone}
 
 
-def _name(live: LiveVector) -> tuple[str, int]:
+def _name(live: ServedVector) -> tuple[str, int]:
     return live.reference, live.layer
 
 
 def encoded(plan: SteeringPlan, rows: Sequence[int]) -> dict[str, Any]:
     """What a request carries: the rows it uses, and for every phase a coefficient on each of them."""
-    places = list(used(plan))
-    return {"rows": list(rows), "coefficients": [getattr(plan, phase)[places].tolist() for phase in PHASES]}
+    return {"rows": list(rows), "coefficients": plan.coefficients[:, list(plan.rows)].tolist()}
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from pipelines.sweep.protocol import ProbeSettings
 from registry.calibration import Calibration, CalibrationPoint
 from registry.errors import InvalidInput
 from registry.packages import cache_root
-from serving.steering.bank import SteeringBank, unsteered
+from serving.steering.bank import SteeringBank
+from serving.steering.plan import SteeringPlan
 from tests.pipelines.evaluate.endpoint import endpoint
-from tests.serving.engine.small_models import live_vector, naive_tokens, small_llama
+from tests.serving.engine.small_models import naive_tokens, served_vector, small_llama
 from tests.small_statements import write_statements
 
 METRICS = {
@@ -146,14 +147,14 @@ def test_the_strength_is_the_recommended_one_or_the_largest_cheap_one():
 
 
 def test_controls_move_as_far_as_the_champion():
-    champion = live_vector(scale=3.0)
+    champion = served_vector(scale=3.0)
     found = list(random_vectors(champion, 3, seed=0))
     assert len({one.reference for one in found}) == 3
     for one in found:
         length = np.linalg.norm(one.vector.offset(matched_strength(one, champion, 2.0)))
         assert length == pytest.approx(6.0, rel=1e-4)
         assert one.layer == champion.layer
-    other = live_vector(seed=5, scale=0.5)
+    other = served_vector(seed=5, scale=0.5)
     assert np.linalg.norm(other.vector.offset(matched_strength(other, champion, 2.0))) == pytest.approx(6.0, rel=1e-4)
     assert matched_strength(champion, champion, 2.0) == 2.0
 
@@ -166,7 +167,7 @@ def words_model():
 
 def test_likelihoods_and_continuations_are_steered_by_the_same_vector():
     model = words_model()
-    condition = Condition("vector", "toxicity", live_vector(scale=3.0), 2.0)
+    condition = Condition("vector", "toxicity", served_vector(scale=3.0), 2.0)
     readings = []
 
     def keep(reading: Reading):
@@ -207,8 +208,8 @@ def test_questions_are_put_in_the_chat_template_where_there_is_one():
 
 
 def _prompt(model, task, prefix=""):
-    bank = SteeringBank("small", model.d_model)
-    return request_for(model, task.prompts[0], task, unsteered(bank), prefix).prompt_tokens
+    bank = SteeringBank(model.facts)
+    return request_for(model, task.prompts[0], task, SteeringPlan(bank), prefix).prompt_tokens
 
 
 def test_more_prompts_than_the_engine_has_places_are_all_answered():

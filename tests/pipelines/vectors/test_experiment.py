@@ -21,7 +21,7 @@ from registry.errors import Mismatch, NotFound
 from registry.store import CheckpointStore, VectorStore
 from serving.model.language_model import load
 from serving.model.sources import find_series
-from serving.steering.compatibility import require_belongs
+from serving.steering.compatibility import require_fits
 from tests.conftest import tiny_llama
 from tests.small_statements import write_statements
 
@@ -132,12 +132,11 @@ def test_a_vector_of_a_checkpoint_is_made_for_another_model_and_says_so(argument
         assert found[method].checkpoint_uri == CheckpointStore().get("mini", 10).uri
         assert vector.lineage.target_digest == target.weights_digest != vector.lineage.weights_digest
         assert VectorStore().load_probe(found[method]) is None
-        require_belongs(found[method], target)
-        vector.require_fits(model="tuned", d_model=target.d_model)
+        require_fits(found[method], target.facts)
         with pytest.raises(Mismatch, match="for tuned and the model served is mini"):
-            require_belongs(found[method], source)
+            require_fits(found[method], source.facts)
         with pytest.raises(Mismatch, match="transfer it to the model that is served"):
-            require_belongs(found[method], dataclasses.replace(target, weights_digest="0" * 64))
+            require_fits(found[method], dataclasses.replace(target.facts, weights_digest="0" * 64))
     model = load(find_series(str(series_directory)).select("10")[0])
     at_source = fit_mass_mean(extract(model, statements.texts, layers=[2]).layer(2)[train], statements.labels[train])
     np.testing.assert_allclose(VectorStore().load(found["mass-mean"]).direction, at_source.direction, atol=1e-4)

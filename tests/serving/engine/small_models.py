@@ -12,9 +12,12 @@ from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
-from serving.steering.bank import LiveVector, SteeringBank, VectorStrength, plan
+from serving.steering.bank import ServedVector, SteeringBank
+from serving.steering.compatibility import ModelFacts
+from serving.steering.plan import Add, ProbeCondition, Project, SteeringPlan, TokenScope
 
 VOCABULARY = 96
+DIGEST = "ab" * 32
 SMALL = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -31,48 +34,71 @@ SMALL = {
 }
 
 
+def facts(d_model=32, n_layers=3, model="small"):
+    return ModelFacts(Checkpoint(model, "memory", "main", 0), DIGEST, d_model, n_layers)
+
+
 def small_model(config, seed=0, dtype=torch.float32):
     torch.manual_seed(seed)
     network = AutoModelForCausalLM.from_config(config).to(dtype).eval().requires_grad_(False)
     words = {f"w{number}": number for number in range(VOCABULARY)}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")), unk_token="w0")
-    return LanguageModel(network, tokenizer, Checkpoint("small", "memory", "main", 0), "ab" * 32)
+    return LanguageModel(network, tokenizer, Checkpoint("small", "memory", "main", 0), DIGEST)
 
 
 def small_llama(seed=0):
     return small_model(LlamaConfig(**SMALL), seed)
 
 
-def live_vector(
+def served_vector(
     dimension="toxicity", layer=1, version="1", model="small", seed=0, d_model=32, scale=3.0, mean=0.0, probe=None
 ):
     """``probe`` is the layer that a random probe beside it reads, about as often above as below its threshold."""
     direction = np.random.default_rng(seed).standard_normal(d_model)
     direction = (direction / np.linalg.norm(direction)).astype(np.float32)
-    lineage = Lineage(model, f"models:/ckpt.{model}/1", 0, "main", "ab", "cd", "packaged", "mass-mean", "r1", "c", 80)
+    lineage = Lineage(model, f"models:/ckpt.{model}/1", 0, "main", DIGEST, "cd", "packaged", "mass-mean", "r1", "c", 80)
     vector = SteeringVector(dimension, direction, scale, layer, lineage, 1.0, mean)
     registered = RegisteredVector(f"steer.{model}.{dimension}", version, "r1", "m1", vector_tags(vector, "unit"))
     if probe is None:
-        return LiveVector(registered, vector)
+        return ServedVector(registered, vector)
     weights = np.random.default_rng(seed + 100).standard_normal(d_model).astype(np.float32) / 4
-    return LiveVector(registered, vector, LinearProbe(dimension, probe, weights, 0.1, lineage))
+    return ServedVector(registered, vector, LinearProbe(dimension, probe, weights, 0.1, lineage))
 
 
 def small_bank(versions="1"):
     """Three vectors at two layers."""
     rows = enumerate((("toxicity", 0), ("privacy", 1), ("fairness", 1)))
     vectors = tuple(
-        live_vector(dimension, layer, versions, seed=10 * int(versions) + seed) for seed, (dimension, layer) in rows
+        served_vector(dimension, layer, versions, seed=10 * int(versions) + seed) for seed, (dimension, layer) in rows
     )
-    return SteeringBank("small", 32, vectors, {one.dimension: row for row, one in enumerate(vectors)})
+    return SteeringBank(facts(), vectors, {vector.dimension: vector.reference for vector in vectors})
+
+
+def add(bank, row, strength, prompt="last", generation="all", below=None):
+    condition = None if below is None else ProbeCondition(below)
+    return Add(bank.vectors[row], strength, TokenScope(prompt, generation), condition)
+
+
+def project(bank, row, target, low, high, bound="exactly", prompt="last", generation="all", below=None):
+    condition = None if below is None else ProbeCondition(below)
+    return Project(bank.vectors[row], target, bound, low, high, TokenScope(prompt, generation), condition)
+
+
+def plan(bank, interventions=()):
+    """Of interventions, or of strengths by row of the bank."""
+    return SteeringPlan(
+        bank,
+        tuple(
+            Add(bank.vectors[row], given) if isinstance(given, float | int) else given
+            for row, given in enumerate(interventions)
+        ),
+    )
 
 
 def request(prompt, strengths=(), bank=None, **sampling):
-    """Greedy, twelve tokens, unless said otherwise; ``strengths`` are moves, or numbers by row."""
-    bank = bank or small_bank()
-    given = [VectorStrength(row, one) if isinstance(one, float | int) else one for row, one in enumerate(strengths)]
+    """Greedy, twelve tokens, unless said otherwise; ``strengths`` as ``plan`` takes them."""
     settings = {"max_tokens": 12, "temperature": 0.0, **sampling}
-    return GenerationRequest(tuple(prompt), Sampling(**settings), plan(bank, given))
+    return GenerationRequest(tuple(prompt), Sampling(**settings), plan(bank or small_bank(), strengths))
 
 
 def naive_tokens(model, asked):

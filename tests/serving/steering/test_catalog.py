@@ -21,7 +21,11 @@ TOXICITY = "steer.mini.toxicity/1"
 @pytest.fixture
 def model(deployment):
     checkpoint = find_series(str(deployment.model), name=deployment.name).checkpoints[-1]
-    return load(checkpoint, precision="float32", device="cpu")
+    return load(checkpoint, precision="float32", device="cpu").facts
+
+
+def references(catalog):
+    return {vector.reference for vector in catalog.served.bank.vectors}
 
 
 class SlowStore(VectorStore):
@@ -38,7 +42,7 @@ class SlowStore(VectorStore):
 
 
 @pytest.mark.parametrize("by", ["refresh", "follow_workers"])
-def test_no_request_overtakes_the_loading_of_what_another_worker_made_live(deployment, model, tmp_path, by):
+def test_requests_wait_for_vectors_that_another_worker_made_live(deployment, model, tmp_path, by):
     with tracked_at(deployment.tracking_uri):
         shared = SharedState(tmp_path / "changes.json")
         store = SlowStore()
@@ -49,7 +53,7 @@ def test_no_request_overtakes_the_loading_of_what_another_worker_made_live(deplo
         first.start()
         assert store.asked.wait(30)
         found = []
-        second = threading.Thread(target=lambda: (catalog.follow_workers(), found.append(set(catalog.live.loaded))))
+        second = threading.Thread(target=lambda: (catalog.follow_workers(), found.append(references(catalog))))
         second.start()
         second.join(0.2)
         assert found == []
@@ -60,7 +64,7 @@ def test_no_request_overtakes_the_loading_of_what_another_worker_made_live(deplo
         assert TOXICITY in found[0]
 
 
-def test_requests_do_not_wait_for_a_registry_that_is_slow_to_say_where_aliases_point(deployment, model, tmp_path):
+def test_requests_do_not_wait_for_a_slow_registry(deployment, model, tmp_path):
     with tracked_at(deployment.tracking_uri):
         shared = SharedState(tmp_path / "changes.json")
         store = SlowStore()
@@ -83,7 +87,7 @@ def test_requests_do_not_wait_for_a_registry_that_is_slow_to_say_where_aliases_p
         assert catalog._followed == ()
         store.answer.set()
         refreshing.join(30)
-        assert set(catalog.live.bank.champions) == set(DIMENSIONS)
+        assert set(catalog.served.bank.champions) == set(DIMENSIONS)
 
 
 class PatchyStore(VectorStore):
@@ -97,22 +101,22 @@ class PatchyStore(VectorStore):
         return super().load(registered, **given)
 
 
-def test_files_that_cannot_be_had_are_one_dimensions_trouble(deployment, model):
+def test_an_unreadable_file_costs_its_dimension_alone(deployment, model):
     with tracked_at(deployment.tracking_uri):
         store = PatchyStore()
         store.broken = True
         catalog = Catalog(model, lambda: store)
         catalog.refresh()
         assert catalog.health.answers
-        assert set(catalog.live.bank.champions) == set(DIMENSIONS) - {"toxicity"}
-        assert "does not hand out" in str(catalog.live.refused["toxicity"])
+        assert set(catalog.served.bank.champions) == set(DIMENSIONS) - {"toxicity"}
+        assert "does not hand out" in str(catalog.served.refused["toxicity"])
         store.broken = False
         catalog.refresh()
-        assert set(catalog.live.bank.champions) == set(DIMENSIONS)
-        assert catalog.live.refused == {}
+        assert set(catalog.served.bank.champions) == set(DIMENSIONS)
+        assert catalog.served.refused == {}
 
 
-def test_a_champion_stays_while_the_files_of_the_next_cannot_be_had(deployment, model, tmp_path):
+def test_a_champion_stays_while_its_successor_cannot_be_read(deployment, model, tmp_path):
     copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     with tracked_at(own.tracking_uri):
@@ -122,13 +126,13 @@ def test_a_champion_stays_while_the_files_of_the_next_cannot_be_had(deployment, 
         promoted(own, "toxicity", seed=9)
         store.broken = True
         catalog.refresh()
-        assert catalog.live.champion("toxicity").registered.version == "1"
+        assert catalog.served.bank.champion("toxicity").registered.version == "1"
         store.broken = False
         catalog.refresh()
-        assert catalog.live.champion("toxicity").registered.version == "2"
+        assert catalog.served.bank.champion("toxicity").registered.version == "2"
 
 
-def test_what_is_written_on_a_loaded_version_later_holds(deployment, model, tmp_path):
+def test_later_tags_of_a_loaded_version_hold(deployment, model, tmp_path):
     copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     with tracked_at(own.tracking_uri):
@@ -138,5 +142,5 @@ def test_what_is_written_on_a_loaded_version_later_holds(deployment, model, tmp_
         catalog.load(TOXICITY)
         mlflow.MlflowClient().set_model_version_tag("steer.mini.toxicity", "1", "calibrated", "yes")
         catalog.refresh()
-        assert catalog.live.loaded[TOXICITY].registered.tags["calibrated"] == "yes"
-        assert catalog.live.champion("toxicity").registered.version == "2"
+        assert catalog.served.bank.find(TOXICITY).registered.tags["calibrated"] == "yes"
+        assert catalog.served.bank.champion("toxicity").registered.version == "2"

@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 
 from registry.errors import Unavailable
+from serving.steering.request import DimensionSteering
 from serving.steering.shared_state import Changes, SharedState
 
 
-def test_a_change_is_seen_by_whoever_shares_the_file_and_by_nobody_else(tmp_path):
+def test_a_change_is_seen_by_sharers_of_the_file_alone(tmp_path):
     one, other, apart = (SharedState(tmp_path / name) for name in ("a.json", "a.json", "b.json"))
-    one.update(lambda now: replace(now, default={"strengths": {"toxicity": 1.5}}))
+    one.update(lambda now: replace(now, default=DimensionSteering({"toxicity": 1.5})))
     other.update(lambda now: replace(now, vectors=(*now.vectors, "steer.tiny.privacy/2")))
-    assert one.current() == other.current() == Changes({"strengths": {"toxicity": 1.5}}, ("steer.tiny.privacy/2",))
+    assert one.current() == other.current() == Changes(DimensionSteering({"toxicity": 1.5}), ("steer.tiny.privacy/2",))
     assert apart.current() == SharedState().current() == Changes()
 
 
@@ -38,7 +39,7 @@ def test_a_file_that_cannot_be_read_leaves_what_was_known(tmp_path):
     assert state.current().vectors == ("v",)
 
 
-def test_a_directory_that_is_gone_is_said_in_a_sentence_and_changes_nothing(tmp_path):
+def test_a_missing_directory_is_refused_and_changes_nothing(tmp_path):
     state = SharedState(tmp_path / "gone" / "a.json")
     with pytest.raises(Unavailable, match=r"all workers.*nothing was changed"):
         state.update(lambda now: replace(now, vectors=("v",)))

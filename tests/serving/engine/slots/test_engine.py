@@ -11,14 +11,16 @@ from registry.errors import InvalidInput, Mismatch
 from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
 from serving.engine.slots.engine import SlotEngine
 from serving.model.residual_stream import recording
-from serving.steering.bank import SteeringBank, VectorStrength
+from serving.steering.bank import SteeringBank
 from tests.serving.engine.small_models import (
     SMALL,
     VOCABULARY,
-    live_vector,
+    add,
+    facts,
     naive_tokens,
     prompts,
     request,
+    served_vector,
     small_bank,
     small_llama,
     small_model,
@@ -65,13 +67,13 @@ def test_unsteered_answers_are_those_of_generate(model, engine):
 @pytest.mark.parametrize("prompt", ["none", "last", "all"])
 @pytest.mark.parametrize("generation", ["none", "all"])
 def test_each_phase_is_steered_on_its_own(model, prompt, generation):
-    given = [VectorStrength(0, 5.0, prompt, generation), VectorStrength(1, -4.0, "none", "all")]
+    given = [add(small_bank(), 0, 5.0, prompt, generation), add(small_bank(), 1, -4.0, "none", "all")]
     asked = request(range(20, 45), given)
     with SlotEngine(model, prefill_chunk=7) as engine:
         completion = engine.submit(asked).result(60)
     assert completion.tokens == naive_tokens(model, asked)
-    assert completion.finished.steered_prompt == {"none": 0, "last": 1, "all": 25}[prompt]
-    assert completion.finished.steered_generation == 12
+    assert completion.outcome.steered_prompt == {"none": 0, "last": 1, "all": 25}[prompt]
+    assert completion.outcome.steered_generation == 12
 
 
 def test_requests_keep_the_bank_that_they_began_with(model, engine):
@@ -86,9 +88,9 @@ def test_strength_zero_is_bit_identical_to_the_plain_model_beside_steered_neighb
     """Logits of unsteered rows, with and without hooks on the same batch."""
     from serving.engine.sequence import offsets_by_layer, offsets_of
     from serving.engine.slots.kv_cache import TokenBatch
-    from serving.engine.slots.model_runner import SlotDecoder
+    from serving.engine.slots.model_runner import ModelRunner
 
-    decoder = SlotDecoder(model, 3)
+    decoder = ModelRunner(model, 3)
     nothing = torch.full((model.d_model,), -0.0)
     steered, zero = (
         offsets_of(request([1], strengths).plan, model.device, model.dtype) for strengths in ((3.0, 3.0), (0.0, -0.0))
@@ -141,12 +143,12 @@ def test_an_answer_ends_at_the_models_end_of_text_a_stop_text_or_its_room(model)
         stopped = engine.submit(request(range(5), stop=(stop,), ignore_eos=True)).result(60)
         went_on = engine.submit(request(range(5), ignore_eos=True)).result(60)
         full = engine.submit(request(range(30))).result(60)
-    assert (ended.tokens, ended.finished.reason) == (first[:6], "stop")
+    assert (ended.tokens, ended.outcome.reason) == (first[:6], "stop")
     assert ended.text == "".join(f" w{token}" for token in first[:5])
-    assert (stopped.tokens, stopped.finished.reason) == (first[:4], "stop")
+    assert (stopped.tokens, stopped.outcome.reason) == (first[:4], "stop")
     assert stopped.text == f" w{first[0]} w{first[1]} "
-    assert (went_on.tokens, went_on.finished.reason) == (first, "length")
-    assert (full.finished.generated_tokens, full.finished.reason) == (2, "length")
+    assert (went_on.tokens, went_on.outcome.reason) == (first, "length")
+    assert (full.outcome.generated_tokens, full.outcome.reason) == (2, "length")
 
 
 def test_a_cancelled_request_frees_its_slot_and_disturbs_no_other(model):
@@ -158,9 +160,9 @@ def test_a_cancelled_request_frees_its_slot_and_disturbs_no_other(model):
             time.sleep(0.001)
         generations[0].cancel()
         completions = [generation.result(60) for generation in generations]
-    assert completions[0].finished.reason == completions[4].finished.reason == "cancelled"
+    assert completions[0].outcome.reason == completions[4].outcome.reason == "cancelled"
     assert 1 <= len(completions[0].tokens) < 40
-    assert completions[4].finished.generated_tokens == completions[4].finished.steered_prompt == 0
+    assert completions[4].outcome.generated_tokens == completions[4].outcome.steered_prompt == 0
     for row in (1, 2, 3, 5):
         assert completions[row].tokens == naive_tokens(model, asked[row])
 
@@ -169,7 +171,7 @@ def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
     async def read(asked):
         generation = engine.submit(asked)
         events = [event async for event in generation]
-        assert generation.finished.generated_tokens == len(events)
+        assert generation.outcome.generated_tokens == len(events)
         return tuple(event.token for event in events), "".join(event.text for event in events)
 
     async def read_all(asked):
@@ -251,10 +253,10 @@ def test_what_cannot_be_run_is_refused_at_the_door(engine):
         engine.submit(request([1] * 200))
     with pytest.raises(InvalidInput, match=f"token {VOCABULARY} does not exist: the vocabulary has {VOCABULARY}"):
         engine.submit(request([1, VOCABULARY]))
-    with pytest.raises(Mismatch, match="bank is for other with d_model 32, and the model is small with 32"):
-        engine.submit(request([1], bank=SteeringBank("other", 32)))
+    with pytest.raises(Mismatch, match="bank is for other with d_model 32 .* and the model is small with 32"):
+        engine.submit(request([1], bank=SteeringBank(facts(model="other"))))
     with pytest.raises(Mismatch, match="layer 9 does not exist"):
-        engine.submit(request([1], bank=SteeringBank("small", 32, (live_vector(layer=9),))))
+        SteeringBank(facts(), (served_vector(layer=9),))
     with pytest.raises(InvalidInput, match="slots is 0"):
         SlotEngine(engine.model, slots=0)
 
@@ -269,7 +271,7 @@ def test_an_overflowing_model_ends_its_own_request_only(model):
         bad, beside = engine.submit(request([1, 95, 3])), engine.submit(good)
         with pytest.raises(EngineStopped, match="NaN or infinity"):
             bad.result(60)
-        assert bad.finished.reason == "error"
+        assert bad.outcome.reason == "error"
         assert beside.result(60).tokens == expected
         assert answers(engine, [good, good]) == [expected, expected]
 
@@ -357,7 +359,7 @@ def test_draining_ends_what_runs_and_closing_gives_the_network_back(model):
     with pytest.raises(EngineStopped, match="shutting down"):
         engine.submit(request([1]))
     assert engine.drain(60)
-    assert {generation.result(1).finished.reason for generation in generations} == {"length"}
+    assert {generation.result(1).outcome.reason for generation in generations} == {"length"}
     engine.close()
     engine.close()
     assert model.network.config._attn_implementation == attention
@@ -369,7 +371,7 @@ def test_closing_cancels_what_has_not_ended(model):
     generations = [engine.submit(request([1], max_tokens=100)) for _ in range(3)]
     reading = engine.hidden_states([[1]] * 50, [0])
     engine.close()
-    assert {generation.result(1).finished.reason for generation in generations} <= {"cancelled", "length"}
+    assert {generation.result(1).outcome.reason for generation in generations} <= {"cancelled", "length"}
     assert reading.exception(1) is None or isinstance(reading.exception(1), EngineStopped)
 
 

@@ -7,46 +7,55 @@ import pytest
 import torch
 
 from registry.errors import InvalidInput
-from serving.engine.base import operations_of, require_operations
-from serving.engine.sequence import moves_of
+from serving.engine.base import require_operations
+from serving.engine.sequence import interventions_of
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.kv_cache import TokenBatch
-from serving.engine.slots.model_runner import SlotDecoder
-from serving.model.interventions import LayerMoves, LayerVectors
-from serving.model.norms import relative_dose
-from serving.steering.bank import SteeringBank, VectorStrength, VectorTarget, plan
-from tests.serving.engine.small_models import live_vector, prompts, request, small_llama
+from serving.engine.slots.model_runner import ModelRunner
+from serving.model.interventions import LayerIntervention, LayerVectors
+from serving.steering.bank import SteeringBank
+from serving.steering.limits import layer_norms
+from serving.steering.plan import Add, Project
+from tests.serving.engine.small_models import (
+    add,
+    facts,
+    plan,
+    project,
+    prompts,
+    request,
+    served_vector,
+    small_llama,
+)
 
 BANK = SteeringBank(
-    "small",
-    32,
+    facts(),
     (
-        live_vector("toxicity", 0, seed=1, mean=0.5, probe=0),
-        live_vector("privacy", 1, seed=2, mean=-1.0, probe=0),
-        live_vector("fairness", 1, seed=3, mean=2.0, probe=1),
-        live_vector("robustness", 2, seed=4, scale=1.5, probe=1),
-        live_vector("reliability", 1, seed=5),
+        served_vector("toxicity", 0, seed=1, mean=0.5, probe=0),
+        served_vector("privacy", 1, seed=2, mean=-1.0, probe=0),
+        served_vector("fairness", 1, seed=3, mean=2.0, probe=1),
+        served_vector("robustness", 2, seed=4, scale=1.5, probe=1),
+        served_vector("reliability", 1, seed=5),
     ),
 )
 WIDE = {"low": -50.0, "high": 50.0}
 MIXTURE = [
     (),
-    (VectorStrength(1, 3.0),),
-    (VectorTarget(1, 2.0, **WIDE),),
-    (VectorStrength(2, 4.0, below=0.5),),
-    (VectorTarget(0, -1.5, **WIDE, below=0.6), VectorStrength(1, -2.0)),
-    (VectorTarget(2, 1.0, -1.0, 0.5, prompt="all"), VectorTarget(1, -1.0, **WIDE, bound="at_most")),
+    (add(BANK, 1, 3.0),),
+    (project(BANK, 1, 2.0, **WIDE),),
+    (add(BANK, 2, 4.0, below=0.5),),
+    (project(BANK, 0, -1.5, **WIDE, below=0.6), add(BANK, 1, -2.0)),
+    (project(BANK, 2, 1.0, -1.0, 0.5, prompt="all"), project(BANK, 1, -1.0, **WIDE, bound="at_most")),
     (),
-    (VectorStrength(3, 5.0, prompt="all", below=0.4), VectorStrength(0, 1.0)),
-    (VectorTarget(3, 3.0, **WIDE, bound="at_least", prompt="all", below=0.7), VectorStrength(1, 2.0, below=0.3)),
-    (VectorStrength(4, 2.5), VectorStrength(2, 3.0, below=0.9, generation="none", prompt="all")),
-    (VectorTarget(2, 1.0, **WIDE), VectorStrength(1, 5.0), VectorStrength(4, -4.0, "all")),
+    (add(BANK, 3, 5.0, prompt="all", below=0.4), add(BANK, 0, 1.0)),
+    (project(BANK, 3, 3.0, **WIDE, bound="at_least", prompt="all", below=0.7), add(BANK, 1, 2.0, below=0.3)),
+    (add(BANK, 4, 2.5), add(BANK, 2, 3.0, below=0.9, generation="none", prompt="all")),
+    (project(BANK, 2, 1.0, **WIDE), add(BANK, 1, 5.0), add(BANK, 4, -4.0, "all")),
 ]
 
 
 @contextmanager
 def hooked(model, moves, length, fired):
-    """Every token on its own, straight from the definition; ``fired`` collects (row, position) of what moved."""
+    """Every token on its own, straight from the definition; ``fired`` collects (reference, position) of moves."""
     seen = {layer: 0 for layer in range(3)}
     trusted = {}
 
@@ -57,38 +66,37 @@ def hooked(model, moves, length, fired):
                 position = seen[layer]
                 seen[layer] += 1
                 raw = states[0, column].clone()
-                for row, live in enumerate(BANK.vectors):
-                    if live.probe is not None and live.probe.layer == layer:
-                        trusted[row, position] = float(live.probe.probability(raw.numpy()[None])[0])
-                here = [one for one in moves if BANK.vectors[one.row].layer == layer and wants(one, position)]
-                here = [one for one in here if one.below is None or trusted[one.row, position] < one.below]
+                for vector in BANK.vectors:
+                    if vector.probe is not None and vector.probe.layer == layer:
+                        trusted[vector.reference, position] = float(vector.probe.probability(raw.numpy()[None])[0])
+                here = [given for given in moves if given.vector.layer == layer and acts(given, position)]
                 states[0, column] = moved(raw, here, position)
             return states
 
         return run
 
-    def wants(one, position):
-        if position >= length:
-            return one.generation == "all"
-        return one.prompt == "all" or (one.prompt == "last" and position == length - 1)
+    def acts(given, position):
+        phase = "generation" if position >= length else "last_prompt" if position == length - 1 else "prompt"
+        fires = given.condition is None or trusted[given.vector.reference, position] < given.condition.probe_below
+        return given.scope.includes(phase) and fires
 
     def moved(state, here, position):
-        for one in here:
-            if isinstance(one, VectorStrength):
-                vector = BANK.vectors[one.row].vector
-                state = state + one.strength * vector.scale * torch.from_numpy(vector.direction)
-                fired.add((one.row, position))
+        for given in here:
+            if isinstance(given, Add):
+                vector = given.vector.vector
+                state = state + given.strength * vector.scale * torch.from_numpy(vector.direction)
+                fired.add((given.vector.reference, position))
         shifts = []
-        for one in here:
-            if isinstance(one, VectorTarget):
-                vector = BANK.vectors[one.row].vector
+        for given in here:
+            if isinstance(given, Project):
+                vector = given.vector.vector
                 direction = torch.from_numpy(vector.direction)
-                shift = one.target - (float(state @ direction) - vector.projection_mean) / vector.scale
-                shift = min(max(shift, one.low), one.high)
-                if (one.bound == "at_least" and shift < 0) or (one.bound == "at_most" and shift > 0):
+                shift = given.target - (float(state @ direction) - vector.projection_mean) / vector.scale
+                shift = min(max(shift, given.low), given.high)
+                if (given.bound == "at_least" and shift < 0) or (given.bound == "at_most" and shift > 0):
                     shift = 0.0
                 if shift:
-                    fired.add((one.row, position))
+                    fired.add((given.vector.reference, position))
                 shifts.append(shift * vector.scale * direction)
         return sum(shifts, state)
 
@@ -111,27 +119,26 @@ def generated(model, asked, moves):
 
 def test_a_mixed_batch_gives_each_request_what_it_gets_alone_and_by_hooks_on_generate():
     model = small_llama()
-    moves = [one for one in MIXTURE for _ in range(2)]
-    asked = [request(prompt, one, BANK, max_tokens=16) for prompt, one in zip(prompts(22, 5), moves, strict=True)]
+    moves = [setting for setting in MIXTURE for _ in range(2)]
+    asked = [request(prompt, given, BANK, max_tokens=16) for prompt, given in zip(prompts(22, 5), moves, strict=True)]
     with SlotEngine(model, slots=5, prefill_chunk=16) as engine:
-        together = [one.result(60) for one in [engine.submit(one) for one in asked]]
-        alone = [engine.submit(one).result(60).tokens for one in asked]
-    assert [one.tokens for one in together] == alone
+        together = [generation.result(60) for generation in [engine.submit(wanted) for wanted in asked]]
+        alone = [engine.submit(wanted).result(60).tokens for wanted in asked]
+    assert [answer.tokens for answer in together] == alone
     steered = []
-    for one, wanted, answer in zip(asked, moves, together, strict=True):
-        tokens, fired = generated(model, one, wanted)
+    for wanted, setting, answer in zip(asked, moves, together, strict=True):
+        tokens, fired = generated(model, wanted, setting)
         assert answer.tokens == tokens
-        length = len(one.prompt_tokens)
-        for row, counts in answer.finished.moved.items():
-            positions = [position for which, position in fired if which == row]
+        length = len(wanted.prompt_tokens)
+        for reference, counts in answer.outcome.moved.items():
+            positions = [position for which, position in fired if which == reference]
             assert counts == (sum(p < length for p in positions), sum(p >= length for p in positions))
-        plain = {one.row for one in wanted if isinstance(one, VectorStrength) and one.below is None}
-        if not plain:
+        if not any(isinstance(given, Add) and given.condition is None for given in setting):
             steered_at = {position for _, position in fired}
-            assert answer.finished.steered_prompt == sum(p < length for p in steered_at)
-            assert answer.finished.steered_generation == sum(p >= length for p in steered_at)
-        steered.append(tokens != generated(model, one, ())[0])
-    expected = [bool(one) for one in moves]
+            assert answer.outcome.steered_prompt == sum(p < length for p in steered_at)
+            assert answer.outcome.steered_generation == sum(p >= length for p in steered_at)
+        steered.append(tokens != generated(model, wanted, ())[0])
+    expected = [bool(setting) for setting in moves]
     assert [got for got, want in zip(steered, expected, strict=True) if not want] == [False] * 4
     assert sum(steered) >= 0.7 * sum(expected)
 
@@ -140,23 +147,23 @@ def test_a_projection_arrives_at_its_target_and_goes_no_further_than_it_may():
     model, generator = small_llama(), torch.Generator().manual_seed(0)
     states = 20 * torch.randn(1, 40, 32, generator=generator)
     vector = BANK.vectors[1].vector
-    layer = LayerVectors.of(BANK, 1, model.device)
+    layer = LayerVectors.from_bank(BANK, 1, model.device)
 
     def place(of):
         return (of[0] @ torch.from_numpy(vector.direction) - vector.projection_mean) / vector.scale
 
     def run(*moves):
-        wanted = moves_of(plan(BANK, moves), {1: layer})[1, "generation"][1]
-        return place(LayerMoves(layer, range(40), [wanted] * 40).move(states))
+        wanted = interventions_of(plan(BANK, moves), {1: layer})[1, "generation"][1]
+        return place(LayerIntervention(layer, range(40), [wanted] * 40).apply(states))
 
     before = place(states)
     assert before.min() < -3 and before.max() > 5
-    torch.testing.assert_close(run(VectorTarget(1, 1.5, -99, 99)), torch.full((40,), 1.5), atol=1e-4, rtol=0)
-    limited = run(VectorTarget(1, 1.5, -2, 1))
+    torch.testing.assert_close(run(project(BANK, 1, 1.5, -99, 99)), torch.full((40,), 1.5), atol=1e-4, rtol=0)
+    limited = run(project(BANK, 1, 1.5, -2, 1))
     torch.testing.assert_close(limited, before + (1.5 - before).clamp(-2, 1), atol=1e-4, rtol=0)
-    at_least = run(VectorTarget(1, 1.5, -99, 99, "at_least"))
+    at_least = run(project(BANK, 1, 1.5, -99, 99, "at_least"))
     torch.testing.assert_close(at_least, before.clamp(min=1.5), atol=1e-4, rtol=0)
-    at_most = run(VectorTarget(1, 1.5, -99, 99, "at_most"))
+    at_most = run(project(BANK, 1, 1.5, -99, 99, "at_most"))
     torch.testing.assert_close(at_most, before.clamp(max=1.5), atol=1e-4, rtol=0)
 
 
@@ -165,15 +172,15 @@ def test_rows_that_nothing_moves_are_bit_identical_beside_moved_ones():
     model = small_llama()
     asked = [
         (),
-        (VectorStrength(2, 3.0, below=1e-30),),
-        (VectorTarget(1, -40.0, -5, 5, "at_least"),),
-        (VectorTarget(1, 4.0, -50, 50),),
+        (add(BANK, 2, 3.0, below=1e-30),),
+        (project(BANK, 1, -40.0, -5, 5, "at_least"),),
+        (project(BANK, 1, 4.0, -50, 50),),
     ]
-    layer = LayerVectors.of(BANK, 1, model.device)
-    wanted = [moves_of(plan(BANK, one), {1: layer}).get((1, "generation")) for one in asked]
+    layer = LayerVectors.from_bank(BANK, 1, model.device)
+    wanted = [interventions_of(plan(BANK, one), {1: layer}).get((1, "generation")) for one in asked]
     places = [place for place, one in enumerate(wanted) if one is not None]
-    moves = LayerMoves(layer, places, [wanted[place][1] for place in places])
-    decoder = SlotDecoder(model, 4)
+    moves = LayerIntervention(layer, places, [wanted[place][1] for place in places])
+    decoder = ModelRunner(model, 4)
     batch = TokenBatch([0, 0, 0, 0], [], model.device)
     mixed = decoder.forward([5, 5, 7, 9], batch, range(4), {}, [moves])
     plain = decoder.forward([5, 5, 7, 9], batch, range(4), {})
@@ -185,51 +192,51 @@ def test_rows_that_nothing_moves_are_bit_identical_beside_moved_ones():
 
 def test_the_fingerprint_tells_operations_targets_bounds_and_conditions_apart():
     different = [
-        (VectorStrength(0, 1.0),),
-        (VectorStrength(0, 1.0, below=0.5),),
-        (VectorStrength(0, 1.0, below=0.6),),
-        (VectorTarget(0, 1.0, -1, 1),),
-        (VectorTarget(0, 1.0, -1, 2),),
-        (VectorTarget(0, 1.0, -1, 1, "at_least"),),
-        (VectorTarget(0, 1.0, -1, 1, below=0.5),),
-        (VectorTarget(0, 1.0, -1, 1, prompt="all"),),
-        (VectorTarget(1, 1.0, -1, 1),),
+        (add(BANK, 0, 1.0),),
+        (add(BANK, 0, 1.0, below=0.5),),
+        (add(BANK, 0, 1.0, below=0.6),),
+        (project(BANK, 0, 1.0, -1, 1),),
+        (project(BANK, 0, 1.0, -1, 2),),
+        (project(BANK, 0, 1.0, -1, 1, "at_least"),),
+        (project(BANK, 0, 1.0, -1, 1, below=0.5),),
+        (project(BANK, 0, 1.0, -1, 1, prompt="all"),),
+        (project(BANK, 1, 1.0, -1, 1),),
     ]
     found = [plan(BANK, one) for one in different]
     assert len({one.fingerprint for one in found}) == len(different) and all(one.fingerprint for one in found)
-    assert plan(BANK, (VectorStrength(0, 0.0, below=0.5),)).fingerprint == ""
-    both = (VectorTarget(1, 1.0, -1, 1), VectorStrength(0, 1.0, below=0.5))
+    assert plan(BANK, (add(BANK, 0, 0.0, below=0.5),)).fingerprint == ""
+    both = (project(BANK, 1, 1.0, -1, 1), add(BANK, 0, 1.0, below=0.5))
     assert plan(BANK, both).fingerprint == plan(BANK, both[::-1]).fingerprint
-    assert [sorted(operations_of(one)) for one in found[:4]] == [["add"], ["add", "when"], ["add", "when"], ["project"]]
+    assert [sorted(given.operations) for given in found[:4]] == [["add"], ["add", "when"], ["add", "when"], ["project"]]
 
 
 def test_the_dose_of_moves_is_the_furthest_that_they_may_go():
-    given = (VectorStrength(1, 2.0), VectorStrength(2, -3.0, below=0.5), VectorTarget(4, 9.0, -2.0, 1.0, "at_most"))
-    assert relative_dose(plan(BANK, given), {1: 10.0}) == pytest.approx({1: (2 * 3 + 3 * 3 + 2 * 3) / 10})
+    given = (add(BANK, 1, 2.0), add(BANK, 2, -3.0, below=0.5), project(BANK, 4, 9.0, -2.0, 1.0, "at_most"))
+    assert layer_norms(given, {1: 10.0}) == pytest.approx({1: (2 * 3 + 3 * 3 + 2 * 3) / 10})
 
 
 def test_what_cannot_be_carried_out_is_refused_by_name():
-    early = live_vector("toxicity", 0, probe=1)
-    bank = SteeringBank("small", 32, (early, live_vector("privacy", 1)))
+    early = served_vector("toxicity", 0, probe=1)
+    bank = SteeringBank(facts(), (early, served_vector("privacy", 1)))
     with pytest.raises(
         InvalidInput, match=r"probe of steer\.small\.toxicity/1 reads layer 1 and the vector steers layer 0"
     ):
-        plan(bank, (VectorStrength(0, 1.0, below=0.5),))
+        plan(bank, (add(bank, 0, 1.0, below=0.5),))
     with pytest.raises(InvalidInput, match=r"steer\.small\.privacy/1 has no probe"):
-        plan(bank, (VectorTarget(1, 1.0, -1, 1, below=0.5),))
-    for twice in (VectorStrength(1, 2.0), VectorTarget(1, 2.0, -1, 1)):
-        with pytest.raises(InvalidInput, match="moved twice"):
-            plan(bank, (VectorTarget(1, 1.0, -1, 1), twice))
+        plan(bank, (project(bank, 1, 1.0, -1, 1, below=0.5),))
+    for twice in (add(bank, 1, 2.0), project(bank, 1, 2.0, -1, 1)):
+        with pytest.raises(InvalidInput, match="steered twice"):
+            plan(bank, (project(bank, 1, 1.0, -1, 1), twice))
     for wrong in ({"low": 1.0}, {"high": -1.0}, {"high": np.inf}, {"target": np.nan}, {"below": 0.0}, {"bound": "up"}):
         with pytest.raises(InvalidInput):
-            VectorTarget(**{"row": 0, "target": 1.0, "low": -1.0, "high": 1.0, **wrong})
+            plan(BANK, (project(**{"bank": BANK, "row": 0, "target": 1.0, "low": -1.0, "high": 1.0, **wrong}),))
     with pytest.raises(InvalidInput, match="cannot do project, when, only add; use TRUSTTRACE_ENGINE=slots"):
-        require_operations(plan(BANK, (VectorTarget(0, 1.0, -1, 1, below=0.5),)), frozenset({"add"}))
+        require_operations(plan(BANK, (project(BANK, 0, 1.0, -1, 1, below=0.5),)), frozenset({"add"}))
 
 
 def test_a_bank_that_is_swapped_leaves_running_moves_as_they_are():
-    model, new = small_llama(), SteeringBank("small", 32, (live_vector("privacy", 1, version="2", seed=8, probe=1),))
-    moves = [(VectorTarget(1, 2.0, **WIDE),), (VectorTarget(0, 2.0, **WIDE, below=0.8),)] * 3
+    model, new = small_llama(), SteeringBank(facts(), (served_vector("privacy", 1, version="2", seed=8, probe=1),))
+    moves = [(project(BANK, 1, 2.0, **WIDE),), (project(new, 0, 2.0, **WIDE, below=0.8),)] * 3
     banks = [BANK, new] * 3
     asked = [request(prompt, one, bank) for prompt, one, bank in zip(prompts(6), moves, banks, strict=True)]
     with SlotEngine(model, slots=3) as engine:

@@ -21,7 +21,7 @@ from transformers import (
 
 from registry.errors import Mismatch
 from serving.engine.slots.engine import SlotEngine
-from serving.engine.slots.model_runner import SlotDecoder
+from serving.engine.slots.model_runner import ModelRunner
 from tests.serving.engine.small_models import (
     SMALL,
     VOCABULARY,
@@ -88,7 +88,7 @@ def test_a_mixed_batch_of_any_family_gives_each_request_what_it_gets_alone(confi
 )
 def test_a_family_whose_attention_is_its_own_is_refused_in_a_sentence(config):
     with pytest.raises(Mismatch, match=f"{config.model_type} models"):
-        SlotDecoder(small_model(config), 2)
+        ModelRunner(small_model(config), 2)
 
 
 def test_a_model_whose_slots_would_answer_otherwise_is_refused_before_it_serves(monkeypatch):
@@ -104,7 +104,7 @@ def test_a_model_whose_slots_would_answer_otherwise_is_refused_before_it_serves(
         ),
     )
     with pytest.raises(Mismatch, match="cannot be run in slots"):
-        SlotDecoder(model, 2)
+        ModelRunner(model, 2)
     assert model.network.config._attn_implementation == attention
 
 

@@ -11,8 +11,8 @@ from serving.engine.vllm.process import require_allowed
 from serving.engine.vllm.rows import KEY, DirectionRows, RequestRows, cache_salt, encoded, spans
 from serving.engine.vllm.step import Step
 from serving.engine.vllm.version import TESTED, require_tested
-from serving.steering.bank import PHASES, VectorStrength, plan
-from tests.serving.engine.small_models import small_bank
+from serving.steering.plan import PHASES
+from tests.serving.engine.small_models import add, plan, small_bank
 
 
 def references(told):
@@ -21,14 +21,14 @@ def references(told):
 
 def test_vectors_keep_their_row_while_any_request_uses_them_and_banks_stand_side_by_side():
     rows = DirectionRows(4)
-    old, new = (plan(small_bank(version), [VectorStrength(0, 1.0), VectorStrength(2, 2.0)]) for version in "12")
+    old, new = (plan(small_bank(version), [1.0, 0.0, 2.0]) for version in "12")
     first, told = rows.take(old)
     assert references(told) == {first[0]: "steer.small.toxicity/1", first[1]: "steer.small.fairness/1"}
     assert rows.take(old) == (first, [])
     second, told = rows.take(new)
     assert not set(first) & set(second)
     assert references(told) == {second[0]: "steer.small.toxicity/2", second[1]: "steer.small.fairness/2"}
-    third = plan(small_bank("3"), [VectorStrength(1, 1.0)])
+    third = plan(small_bank("3"), [0.0, 1.0])
     assert rows.take(third) is None
     rows.give_back(first)
     assert rows.take(third) is None  # the other request of the old bank still runs
@@ -42,7 +42,7 @@ def test_vectors_keep_their_row_while_any_request_uses_them_and_banks_stand_side
 
 def test_a_row_given_up_is_told_again_when_its_vector_comes_back():
     rows = DirectionRows(1)
-    one, other = (plan(small_bank(version), [VectorStrength(0, 1.0)]) for version in "12")
+    one, other = (plan(small_bank(version), [1.0]) for version in "12")
     for wanted in (one, other, one):
         taken, told = rows.take(wanted)
         assert references(told) == {0: wanted.bank.vectors[0].reference}
@@ -51,13 +51,17 @@ def test_a_row_given_up_is_told_again_when_its_vector_comes_back():
 
 def test_more_vectors_than_rows_are_refused():
     with pytest.raises(InvalidInput, match="steers by 3 vectors and the engine has rows for 2"):
-        DirectionRows(2).require_room(plan(small_bank(), [VectorStrength(row, 1.0) for row in range(3)]))
+        DirectionRows(2).require_room(plan(small_bank(), [1.0] * 3))
 
 
 def test_coefficients_on_the_workers_matrix_are_the_plans_offsets():
     """Decoded at other rows, times the matrix of those rows: what the slot engine adds, phase by phase."""
     bank = small_bank()
-    given = [VectorStrength(0, 5.0, "all", "none"), VectorStrength(1, -4.0, "none"), VectorStrength(2, 0.5, "last")]
+    given = [
+        add(small_bank(), 0, 5.0, "all", "none"),
+        add(small_bank(), 1, -4.0, "none"),
+        add(small_bank(), 2, 0.5, "last"),
+    ]
     steered = plan(bank, given)
     one = RequestRows.decoded(encoded(steered, [6, 0, 3]), prompt_length=4, rows=8)
     for layer in bank.layers:
@@ -137,7 +141,7 @@ def test_arguments_that_would_break_steering_are_refused(name):
 
 
 def test_rows_that_are_forgotten_are_told_again():
-    rows, steered = DirectionRows(2), plan(small_bank(), [VectorStrength(0, 1.0)])
+    rows, steered = DirectionRows(2), plan(small_bank(), [1.0])
     taken, told = rows.take(steered)
     rows.forget(row for row, _ in told)
     rows.give_back(taken)
@@ -147,7 +151,7 @@ def test_rows_that_are_forgotten_are_told_again():
 def test_a_cache_serves_prompts_of_another_length_only_where_all_phases_are_alike():
     plain, alike, parted = (
         plan(small_bank(), given)
-        for given in ([], [VectorStrength(0, 1.0, "all", "all")], [VectorStrength(0, 1.0, "last", "all")])
+        for given in ([], [add(small_bank(), 0, 1.0, "all", "all")], [add(small_bank(), 0, 1.0, "last", "all")])
     )
     assert cache_salt(plain, 3) == cache_salt(plain, 4) == ""
     assert cache_salt(alike, 3) == cache_salt(alike, 4)
