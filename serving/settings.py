@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from registry.errors import InvalidInput
-from serving.model.language_model import Precision
+from serving.model.placement import Precision
 
 EngineName = Literal["slots", "vllm"]
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from transformers import AutoConfig
 
 from pipelines.calibrate.candidates import (
     Candidate,
@@ -35,6 +34,7 @@ from registry.checkpoints import Checkpoint
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput, Mismatch
 from serving.model.language_model import LanguageModel, load
+from serving.model.loading import read_config
 from serving.model.weights import locate
 from serving.steering.bank import ServedVector
 
@@ -139,8 +139,7 @@ def _calibrated(
 
 def layers_to_try(spec: str, checkpoint: Checkpoint) -> tuple[int, ...]:
     """The layers that ``spec`` names; ``auto`` spreads five over the middle half, where steering is known to work."""
-    directory = locate(checkpoint).directory
-    n = int(AutoConfig.from_pretrained(directory, trust_remote_code=False).num_hidden_layers)
+    n = int(read_config(locate(checkpoint).directory).get_text_config(decoder=True).num_hidden_layers)
     if spec == "auto":
         return tuple(sorted({round(place) for place in np.linspace(n / 4, 3 * n / 4, 5)} & set(range(n))))
     if not all(part.strip().isdigit() for part in spec.split(",")):

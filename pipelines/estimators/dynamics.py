@@ -48,9 +48,11 @@ def transfer_accuracy(
 
 
 def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.ndarray, "n n"]:
-    """Cosine of every two directions."""
-    unit = np.stack([one / np.linalg.norm(one) for one in directions]).astype(np.float64)
-    return unit @ unit.T
+    """Cosine of every two directions; 0 with one that has no length."""
+    matrix = np.stack(directions).astype(np.float64)
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    between: Float[np.ndarray, "n n"] = unit @ unit.T
+    return between
 
 
 def rank_correlation(one: Float[np.ndarray, "layers steps"], other: Float[np.ndarray, "layers steps"]) -> float:

@@ -7,6 +7,13 @@ from jaxtyping import Bool, Float32
 
 from registry.errors import InvalidInput
 
+ROUNDING = 1e-6
+"""A difference of means so small beside the activations is what adding in another order makes."""
+
+
+class MeansCoincide(InvalidInput):
+    """There is no direction between two classes."""
+
 
 @dataclass(frozen=True)
 class MassMean:
@@ -31,13 +38,13 @@ def fit_mass_mean(features: Float32[np.ndarray, "n d_model"], labels: Bool[np.nd
     """The mass-mean direction of labelled activations at one layer.
 
     The paper's released code multiplies the unit direction by the standard deviation of *all* projections, test rows
-    included; here both come from the rows given, which should be training rows. ``InvalidInput`` if the class means
-    coincide, as they do when one input token decides the activation.
+    included; here both come from the rows given, which should be training rows. ``MeansCoincide`` if the class means
+    do, as where the last token alone decides the activation.
     """
     difference = features[labels].mean(axis=0, dtype=np.float64) - features[~labels].mean(axis=0, dtype=np.float64)
     norm = float(np.linalg.norm(difference))
-    if not norm > 0:
-        raise InvalidInput(
+    if not norm > ROUNDING * float(np.abs(features).max(initial=0)):
+        raise MeansCoincide(
             f"the class means of {labels.sum()} trustworthy and {(~labels).sum()} untrustworthy statements coincide at "
             "this layer: there is no direction between them"
         )

@@ -38,7 +38,9 @@ def spectrum(matrix: Float64[Tensor, "n d"]) -> Spectrum:
 
 
 def summarise(eigenvalues: Float[np.ndarray, " k"]) -> Spectrum:
-    """The summaries of positive ``eigenvalues`` in falling order."""
+    """The summaries of positive ``eigenvalues`` in falling order; no numbers where there are none."""
+    if not len(eigenvalues):
+        return Spectrum(*[float("nan")] * 4)
     shares = eigenvalues / eigenvalues.sum()
     roots = np.sqrt(shares) / np.sqrt(shares).sum()
     return Spectrum(

@@ -14,7 +14,7 @@ from pipelines.estimators.half_samples import half_samples, nhsic_on_halves
 from pipelines.estimators.hsic import debiased_cka, unbiased_hsic
 from pipelines.estimators.linear_probe import probe_layer
 from pipelines.estimators.logistic import fit_logistic
-from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.mutual_information import neighbour_information_bits
 from pipelines.estimators.nhsic import (
     KernelFactor,
@@ -217,5 +217,15 @@ def keep_transferable(
         states=states,
         weights=fits.weights.T.contiguous().numpy(),
         biases=fits.biases.numpy(),
-        direction=fit_mass_mean(features, statements.labels).direction,
+        direction=_direction(features, statements),
     )
+
+
+def _direction(
+    features: Float32[np.ndarray, "n d_model"], statements: LabelledStatements
+) -> Float32[np.ndarray, " d_model"]:
+    """The mass-mean direction; zero where the class means coincide, which lies along no other."""
+    try:
+        return fit_mass_mean(features, statements.labels).direction
+    except MeansCoincide:
+        return np.zeros(features.shape[1], np.float32)

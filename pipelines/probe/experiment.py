@@ -104,6 +104,7 @@ def _log(
     wanted: Sequence[int] = {"best": (best,), "all": layers, "none": ()}[options.register]
     if result.checkpoint.is_random_init:
         wanted = ()
+    wanted = tuple(layer for layer in wanted if layer not in result.layers_without_direction)
     statements, floor = plan.statements[result.dimension], floors[result.dimension]
     vectors = log.add(result, statements, floor, initial, wanted)
     return Found(result, best, next((one for one in vectors if one.layer == best), None))
@@ -167,4 +168,15 @@ def summary(
             f"{dimension:<12} {one.result.checkpoint.step:>7} {one.layer:>5}  {accuracy!s:<22} {control!s:<22} "
             f"{floor.ngram[None]!s:<22} {above:<10} {uri}"
         )
+    lines += coinciding([found.result for found in trained])
     return "\n".join(["", *lines, "", "Look at runs, curves, figures and vectors: make ui, then http://127.0.0.1:5000"])
+
+
+def coinciding(results: Sequence[UnitResult]) -> list[str]:
+    """A line for each unit with layers at which the class means coincide."""
+    return [
+        f"{result.checkpoint.label}: the class means of {result.dimension} coincide at layers "
+        f"{', '.join(map(str, result.layers_without_direction))}, so probes are at chance there and no direction exists"
+        for result in results
+        if result.layers_without_direction
+    ]

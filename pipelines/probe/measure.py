@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.linear_probe import ProbePredictions, probe_layer, probe_layer_as_paper
 from pipelines.estimators.logistic import fit_logistic
-from pipelines.estimators.mass_mean import fit_mass_mean
+from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
 from pipelines.model_io.activations import Activations
@@ -41,7 +41,7 @@ def measure(
     splits = split_statements(statements, settings)
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
     scores: list[ProbeScore] = []
-    directions = []
+    directions: list[LayerDirection] = []
     probabilities = []
     for layer in activations.layers:
         features = activations.layer(layer)
@@ -51,7 +51,7 @@ def measure(
             predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
         scores += [_score(layer, seed, [one], statements, bootstrap) for seed, one in enumerate(predictions)]
         scores.append(_score(layer, None, predictions, statements, bootstrap))
-        directions.append(_direction(layer, features, statements, splits.folds[0], device))
+        directions += _directions(layer, features, statements, splits.folds[0], device)
         probabilities.append([one.probabilities for one in predictions])
         on_layer()
     stacked = np.asarray(probabilities, np.float32).swapaxes(0, 1)
@@ -82,23 +82,29 @@ def _score(
     )
 
 
-def _direction(
+def _directions(
     layer: int,
     features: Float32[np.ndarray, "n d_model"],
     statements: LabelledStatements,
     folds: Int64[np.ndarray, " n"],
     device: torch.device | str,
-) -> LayerDirection:
-    """The direction and the probe to register, both fitted without the first fold."""
+) -> list[LayerDirection]:
+    """The direction and the probe to register, both fitted without the first fold; none where the means coincide."""
     train = folds != 0
-    mass_mean = fit_mass_mean(features[train], statements.labels[train])
+    try:
+        mass_mean = fit_mass_mean(features[train], statements.labels[train])
+    except MeansCoincide:
+        return []
     matrix = torch.tensor(features, device=device)
     fit = fit_logistic(matrix, statements.labels[:, None], train[:, None], np.array([DIRECTION_PENALTY]))
-    return LayerDirection(
-        layer=layer,
-        n_train=int(train.sum()),
-        mass_mean=mass_mean,
-        held_out_auroc=auroc(statements.labels[~train], mass_mean.projections(features[~train]).astype(np.float64)),
-        probe_weights=fit.weights[:, 0].cpu().numpy(),
-        probe_bias=float(fit.biases[0]),
-    )
+    projections = mass_mean.projections(features[~train]).astype(np.float64)
+    return [
+        LayerDirection(
+            layer=layer,
+            n_train=int(train.sum()),
+            mass_mean=mass_mean,
+            held_out_auroc=auroc(statements.labels[~train], projections),
+            probe_weights=fit.weights[:, 0].cpu().numpy(),
+            probe_bias=float(fit.biases[0]),
+        )
+    ]

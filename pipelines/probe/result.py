@@ -11,6 +11,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
 from pipelines.sweep.store import ResultStoreOf
 from registry.checkpoints import Checkpoint
+from registry.errors import InvalidInput
 from registry.packages import cache_root
 
 
@@ -76,7 +77,20 @@ class UnitResult:
         return next(score for score in self.scores if score.layer == layer and score.seed == seed)
 
     def direction(self, layer: int) -> LayerDirection:
-        return next(direction for direction in self.directions if direction.layer == layer)
+        """Raises ``InvalidInput`` for a layer at which the class means coincide."""
+        for direction in self.directions:
+            if direction.layer == layer:
+                return direction
+        raise InvalidInput(
+            f"at layer {layer} of {self.checkpoint.label} the class means of {self.dimension} coincide, so there is no "
+            "direction; choose another layer or checkpoint"
+        )
+
+    @property
+    def layers_without_direction(self) -> tuple[int, ...]:
+        """Layers at which the class means coincide, as before training reaches them."""
+        fitted = {direction.layer for direction in self.directions}
+        return tuple(score.layer for score in self.pooled if score.layer not in fitted)
 
     def best_layer(self, candidates: tuple[int, ...]) -> int:
         """The candidate with the highest validation accuracy over all seeds; the shallower of equals."""
@@ -117,8 +131,8 @@ class ResultStore(ResultStoreOf[UnitResult]):
         ]
         tensors = {
             "probabilities": result.probabilities,
-            "direction": np.stack([one.mass_mean.direction for one in result.directions]),
-            "probe_weights": np.stack([one.probe_weights for one in result.directions]),
+            "direction": np.array([direction.mass_mean.direction for direction in result.directions], np.float32),
+            "probe_weights": np.array([direction.probe_weights for direction in result.directions], np.float32),
         }
         return header, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 

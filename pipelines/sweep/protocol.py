@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from pipelines.model_io.activations import Pooling
 from registry.errors import InvalidInput, Mismatch
-from serving.model.language_model import Precision
+from serving.model.placement import Precision
 
 Protocol = Literal["sound", "paper"]
 

@@ -2,26 +2,31 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from registry.errors import CorruptFile
+from registry.errors import InvalidInput
 from registry.packages import cache_root
+from serving.model.loading import read_gguf
+
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
 def converted(path: Path) -> Path:
     """A directory with the checkpoint of a GGUF file, de-quantised to float32 safetensors.
 
     The first call converts (tens of seconds); later ones find the directory by the file's SHA-256. Raises
-    ``CorruptFile`` when the file cannot be read.
+    ``CorruptFile`` when the file cannot be read or is not whole, ``InvalidInput`` for one part of several.
     """
-    directory = cache_root() / "models" / sha256_of(path)[:32]
+    if part := _PART.search(path.name):
+        raise InvalidInput(
+            f"{path.name} is one of {int(part[1])} parts, and parts are not read; join them by "
+            f"llama-gguf-split --merge {path.name} {_PART.sub('', path.name)}.gguf"
+        )
+    directory = cache_root() / "models" / f"{sha256_of(path)[:32]}-whole"
     if directory.is_dir():
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -29,8 +34,6 @@ def converted(path: Path) -> Path:
     try:
         _convert(path, scratch)
         os.rename(scratch, directory)
-    except (ValueError, KeyError, RuntimeError, IndexError) as error:
-        raise CorruptFile(f"{path.name} could not be read as GGUF ({error}); fetch the file again") from error
     except OSError:
         if not directory.is_dir():  # not another process that was faster
             raise
@@ -52,11 +55,10 @@ def _sha256(path: Path, _size: int, _modified: int) -> str:
 
 
 def _convert(path: Path, directory: Path) -> None:
-    source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    network = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
+    network, tokenizer = read_gguf(path)
     # A network read from GGUF declares itself quantised, and then refuses to be saved, though it no longer is.
     network.hf_quantizer = None
     if hasattr(network.config, "quantization_config"):
         del network.config.quantization_config
     network.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)

@@ -18,8 +18,8 @@ Reader = Callable[[int, Tensor], None]
 Rewriter = Callable[[int, Tensor], Tensor]
 """Called like a ``Reader``; gives the hidden states that the next block sees, of the same shape and type."""
 
-BLOCK_PATHS = ("layers", "h", "blocks", "decoder.layers")
-"""Where the blocks lie below the trunk: Llama, Mistral, Qwen, Gemma, OLMo, GPT-NeoX; GPT-2; MPT; OPT."""
+BLOCK_PATHS = ("layers", "h", "blocks", "decoder.layers", "language_model.layers")
+"""Where the blocks lie below the trunk: Llama, Mistral, Qwen, Gemma, OLMo, GPT-NeoX; GPT-2; MPT; OPT; Gemma 3."""
 
 
 def decoder_blocks(network: nn.Module) -> nn.ModuleList:
@@ -28,7 +28,7 @@ def decoder_blocks(network: nn.Module) -> nn.ModuleList:
     Raises ``Mismatch`` if no list of ``num_hidden_layers`` modules is found.
     """
     trunk = getattr(network, "base_model", network)
-    expected = int(network.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    expected = int(network.config.get_text_config(decoder=True).num_hidden_layers)  # type: ignore[union-attr, operator]
     for path in BLOCK_PATHS:
         with suppress(AttributeError):
             blocks = trunk.get_submodule(path)
@@ -46,8 +46,17 @@ def decoder_blocks(network: nn.Module) -> nn.ModuleList:
 
 
 def hidden_states_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The hidden states in a block's output: transformers 5 returns a tensor, older versions a tuple."""
-    return output if isinstance(output, Tensor) else output[0]
+    """The hidden states in a block's output: transformers 5 returns a tensor, older versions a tuple.
+
+    Raises ``Mismatch`` for a network that hands on several streams of them.
+    """
+    states = output if isinstance(output, Tensor) else output[0]
+    if states.ndim != 3:
+        raise Mismatch(
+            f"hidden states between blocks have shape {list(states.shape)} and only one stream, [batch, seq, d_model], "
+            "can be read and steered; use another model"
+        )
+    return states
 
 
 @contextmanager

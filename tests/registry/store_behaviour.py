@@ -98,7 +98,7 @@ class StoreBehaviour:
         CheckpointStore().register(CHECKPOINT, "ab" * 32)
         assert CheckpointStore().register(CHECKPOINT, "ef" * 32).version == "2"
 
-    def test_checkpoints_of_one_step_and_several_stages_are_told_apart(self, tracking):
+    def test_stages_tell_checkpoints_of_one_step_apart(self, tracking):
         names = ("stage1-step8-tokens1B", "stage2-ingredient1-step8", "main")
         series = series_of("olmo", "org/olmo", names)
         registered = [CheckpointStore().register(checkpoint, checkpoint.revision) for checkpoint in series]

@@ -9,7 +9,7 @@ def series(*steps):
 
 
 def test_a_series_is_in_order_of_step():
-    assert [one.step for one in series(512, 0, 64)] == [0, 64, 512]
+    assert [checkpoint.step for checkpoint in series(512, 0, 64)] == [0, 64, 512]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_runs_that_names_do_not_order_are_refused(names):
         series_of("demo", "org/demo", names)
 
 
-def test_names_without_a_step_are_refused_or_left_out_by_name():
+def test_names_without_a_step_are_left_out_by_name():
     with pytest.raises(InvalidInput, match="3 checkpoints.*epoch_1, epoch_2, epoch_3"):
         series_of("demo", "/demo", ["epoch_1", "epoch_2", "epoch_3"])
     one = series_of("demo", "/demo", ["final"])
@@ -61,7 +61,7 @@ OLMO = (
         ("main,stage2:1000", (OLMO[2], OLMO[3], OLMO[5])),
     ],
 )
-def test_a_selection_is_of_the_first_stage_unless_it_names_another(spec, chosen):
+def test_a_selection_is_of_the_first_stage_by_default(spec, chosen):
     series = series_of("olmo", "allenai/olmo", OLMO)
     assert len(series) == len(OLMO)
     assert [checkpoint.revision for checkpoint in series.select(spec)] == list(chosen)
@@ -117,14 +117,14 @@ def test_the_model_above_a_trainers_checkpoints_is_the_end():
 
 def test_selection_by_word_step_and_revision():
     some = series(0, 1, 8, 64, 512)
-    assert [one.step for one in some.select("all")] == [0, 1, 8, 64, 512]
-    assert [one.step for one in some.select("512, 0")] == [0, 512]
-    assert [one.step for one in some.select("first,step64,last")] == [0, 64, 512]
+    assert [checkpoint.step for checkpoint in some.select("all")] == [0, 1, 8, 64, 512]
+    assert [checkpoint.step for checkpoint in some.select("512, 0")] == [0, 512]
+    assert [checkpoint.step for checkpoint in some.select("first,step64,last")] == [0, 64, 512]
 
 
 def test_log_spacing_keeps_first_and_last_and_the_count():
     some = series(*range(0, 1001, 10))
-    steps = [one.step for one in some.select("log:6")]
+    steps = [checkpoint.step for checkpoint in some.select("log:6")]
     assert steps[0] == 0
     assert steps[-1] == 1000
     assert len(steps) == 6

@@ -48,8 +48,9 @@ def load_sequence_classifier(name: str) -> SequenceClassifier:
     Raises ``Unavailable`` when it cannot be had, ``InvalidInput`` when none of its labels tells toxic text.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        network = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        classifier = AutoModelForSequenceClassification
+        network = classifier.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Unavailable(

@@ -1,5 +1,6 @@
 """The main job as a user runs it, on a tiny series and a real tracking store."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pipelines.cli.command import run_command
+from pipelines.information.__main__ import main as information
 from pipelines.probe.__main__ import main
 from pipelines.statements.sources import load_statements
 from registry.dimensions import TOXICITY
@@ -188,3 +191,27 @@ def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments
     assert before < {one.uri for one in after}
     assert len(after) == 6
     assert len({(one.name, one.tags["unit_digest"]) for one in after}) == 6
+
+
+def test_equal_states_are_at_chance_and_the_sweep_goes_on(series_directory, data, tracking, cache, tmp_path, capsys):
+    series = shutil.copytree(series_directory, tmp_path / "zeros" / "mini")
+    weights = series / "step_000000" / "model.safetensors"
+    tensors = load_file(weights)
+    for name in tensors:
+        if "o_proj" in name or "down_proj" in name:
+            tensors[name].zero_()
+    save_file(tensors, weights, metadata={"format": "pt"})
+    for path in data.glob("*.csv"):
+        table = pd.read_csv(path)
+        table.assign(statement=table["statement"] + " .").to_csv(path, index=False)
+    given = ["--model", str(series), "--data", str(data), "--dimensions", "toxicity"]
+    assert run_command(main, [*given, "--seeds", "1", "--register", "all"]) == 0
+    printed = capsys.readouterr().out
+    assert "step 0: the class means of toxicity coincide at layers 0, 1, 2" in printed
+    assert "step 10: the class means" not in printed
+    (parent,) = parents()
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(parent.info.run_id, "probe.csv"))
+    assert set(table[table["step"] == 0]["accuracy"]) == {0.5}
+    steps = {vector.checkpoint_step for vector in VectorStore().list("mini", "toxicity")}
+    assert steps == {10, 100}
+    assert run_command(information, [*given, "--landmarks", "0"]) == 0

@@ -14,7 +14,7 @@ from serving.model.sources import find_series
 def test_a_directory_of_checkpoints_is_a_series(series_directory):
     series = find_series(str(series_directory))
     assert series.model == "mini"
-    assert [(one.revision, one.step) for one in series] == [
+    assert [(checkpoint.revision, checkpoint.step) for checkpoint in series] == [
         ("step_000000", 0),
         ("step_000010", 10),
         ("step_000100", 100),
@@ -23,11 +23,11 @@ def test_a_directory_of_checkpoints_is_a_series(series_directory):
 
 def test_a_directory_of_one_checkpoint_stands_alone(series_directory):
     series = find_series(str(series_directory / "step_000010"), name="ten")
-    assert [(one.model, one.step) for one in series] == [("ten", 0)]
+    assert [(checkpoint.model, checkpoint.step) for checkpoint in series] == [("ten", 0)]
     assert load(series.checkpoints[0]).n_layers == 3
 
 
-def test_a_trainers_output_is_a_series_with_the_top_as_its_end(series_directory, tmp_path):
+def test_a_trainers_output_ends_with_the_model_above_it(series_directory, tmp_path):
     out = shutil.copytree(series_directory / "step_000100", tmp_path / "out")
     for member, step in (("checkpoint-10", 0), ("checkpoint-20", 10)):
         shutil.copytree(series_directory / f"step_{step:06d}", out / member)
@@ -55,13 +55,13 @@ def test_a_model_beside_a_directory_called_main_is_refused(series_directory, tmp
 
 
 def test_checkpoints_have_their_own_weights_and_digests(series_directory):
-    first, last = (load(one) for one in find_series(str(series_directory)).select("first,last"))
+    first, last = (load(checkpoint) for checkpoint in find_series(str(series_directory)).select("first,last"))
     assert first.weights_digest != last.weights_digest
     assert first.d_model == last.d_model == 16
     assert not torch.equal(first.network.get_input_embeddings().weight, last.network.get_input_embeddings().weight)
 
 
-def test_precision_is_what_is_asked_for_and_auto_follows_the_hardware(series_directory, monkeypatch):
+def test_precision_auto_follows_the_hardware(series_directory, monkeypatch):
     checkpoint = find_series(str(series_directory)).checkpoints[0]
     assert load(checkpoint, precision="float32").dtype == torch.float32
     assert load(checkpoint, precision="bfloat16").dtype == torch.bfloat16
@@ -70,7 +70,7 @@ def test_precision_is_what_is_asked_for_and_auto_follows_the_hardware(series_dir
         assert load(checkpoint, device="cpu").dtype == (torch.bfloat16 if able else torch.float32)
 
 
-def test_a_random_initialisation_has_the_architecture_and_is_drawn_by_seed(series_directory):
+def test_a_random_initialisation_is_drawn_by_seed(series_directory):
     init = find_series(str(series_directory)).random_init
     one, same, other = load(init, seed=1), load(init, seed=1), load(init, seed=2)
     weights = [model.network.get_input_embeddings().weight for model in (one, same, other)]
@@ -132,7 +132,7 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch, tmp_path):
         load(Checkpoint("pythia-70m", "EleutherAI/pythia-70m", "step1000", 1000))
 
 
-def test_a_hub_that_refuses_the_connection_is_said_in_a_sentence(monkeypatch, tmp_path):
+def test_a_hub_that_refuses_the_connection_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(Unavailable, match="could not be reached.*smollm2"):
