@@ -1,18 +1,79 @@
-"""When a concept becomes readable, and whether it is the same one from then on."""
+"""Dynamics of a concept over checkpoints: when it becomes readable, and whether it is the same one from then on."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
-from scipy.stats import spearmanr
+from scipy.stats import norm
 
-from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.estimate import CONFIDENCE, Estimate
+
+TREND = 2
+"""Degree of the trend that changes are freed of: of two curves that both saturate, early changes are large in both."""
+INFLATION = 1.5
+"""Variance of a correlation of changes, over that of independent pairs: noise of one checkpoint is in two changes, of
+either sign (Bartlett 1935)."""
 
 
-def onset(steps: Sequence[int], estimates: Sequence[Estimate], control: Estimate) -> int | None:
-    """The first step whose interval lies wholly above the control's, or ``None``."""
-    above = (step for step, one in zip(steps, estimates, strict=True) if one.above(control))
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation over ``n`` checkpoints with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether so many checkpoints exclude anything."""
+        return self.high - self.low < 2
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if self.can_be_told else "cannot be told"
+
+
+def change_correlation(first: Float[np.ndarray, " steps"], second: Float[np.ndarray, " steps"]) -> Correlation:
+    """Pearson's correlation of two curves' changes between checkpoints, freed of a quadratic trend in them.
+
+    Levels of unrelated curves that both rise, or both wander, correlate by themselves (Granger & Newbold 1974): only
+    what moves together from one checkpoint to the next is evidence.
+    """
+    n = len(first)
+    independent = (n - 1 - (TREND + 1)) / INFLATION
+    if n - 1 <= TREND + 1:
+        return Correlation(float("nan"), -1.0, 1.0, n)
+    trend, _ = np.linalg.qr(np.vander(np.linspace(-1, 1, n - 1), TREND + 1))
+    changes = [curve - trend @ (trend.T @ curve) for curve in (np.diff(first), np.diff(second))]
+    lengths = [float(np.linalg.norm(change)) for change in changes]
+    if min(lengths) <= 1e-9 * max(float(np.abs(first).max()), float(np.abs(second).max()), 1e-300):
+        return Correlation(float("nan"), -1.0, 1.0, n)
+    value = float(np.clip(changes[0] @ changes[1] / (lengths[0] * lengths[1]), -1, 1))
+    if independent <= 2:
+        return Correlation(value, -1.0, 1.0, n)
+    centre = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    half = norm.ppf((1 + CONFIDENCE) / 2) / np.sqrt(independent - 2)
+    return Correlation(value, float(np.tanh(centre - half)), float(np.tanh(centre + half)), n)
+
+
+def onset(
+    steps: Sequence[int], estimates: Sequence[Estimate], control: Estimate, comparisons: int | None = None
+) -> int | None:
+    """The first step that lies above the control, wrongly in at most 5 % of ``comparisons`` taken together.
+
+    ``comparisons`` are the steps times the layers that are looked at; the steps alone by default (Bonferroni).
+    """
+    quantile = norm.isf((1 - CONFIDENCE) / (comparisons or len(steps)))
+    above = (
+        step for step, estimate in zip(steps, estimates, strict=True) if _surely_above(estimate, control, quantile)
+    )
     return next(above, None)
+
+
+def _surely_above(estimate: Estimate, control: Estimate, quantile: float) -> bool:
+    half = np.hypot(estimate.value - estimate.low, control.high - control.value)
+    return bool(estimate.value - control.value > half * quantile / norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def step_of_rise(steps: Sequence[int], values: Float[np.ndarray, " steps"], share: float = 0.95) -> int | None:
@@ -43,7 +104,7 @@ def transfer_accuracy(
             np.einsum("nd,nd->n", seen, slopes[fold]) + offsets[fold]
             for slopes, offsets in zip(weights, biases, strict=True)
         ]
-        columns.append([float(np.mean((one > 0) == labels[tested])) for one in logits])
+        columns.append([float(np.mean((scores > 0) == labels[tested])) for scores in logits])
     return np.array(columns).T
 
 
@@ -53,9 +114,3 @@ def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.n
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     between: Float[np.ndarray, "n n"] = unit @ unit.T
     return between
-
-
-def rank_correlation(one: Float[np.ndarray, "layers steps"], other: Float[np.ndarray, "layers steps"]) -> float:
-    """Spearman's correlation of two quantities over the steps, mean over layers; not a number where one is constant."""
-    varying = [(a, b) for a, b in zip(one, other, strict=True) if np.ptp(a) > 0 and np.ptp(b) > 0]
-    return float(np.mean([spearmanr(a, b).statistic for a, b in varying])) if varying else float("nan")

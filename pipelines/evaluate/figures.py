@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
-from pipelines.evaluate.tracing import Correlation, TracedCheckpoint
+from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
 from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
 
 
@@ -85,7 +85,7 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], found: Sequence[Correlation]) -> Figure:
+def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], found: Sequence[TracedCorrelation]) -> Figure:
     """Each checkpoint's steering effect against its probe's accuracy, with both intervals; later is darker."""
     names = list(dict.fromkeys(one.dimension for one in traced))
     figure = Figure(figsize=(2.9 * max(1, len(names)), 3.3), layout="constrained")
@@ -98,9 +98,8 @@ def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], found: Sequen
                 "yerr": [[max(0.0, y.value - y.low)], [max(0.0, y.high - y.value)]],
             }
             axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
-        r = next((one for one in found if one.dimension == name and one.checkpoints == "all"), None)
-        said = f"r = {r.r:+.2f} [{r.low:+.2f}, {r.high:+.2f}], n = {r.n}" if r else "no correlation"
-        axes.set_title(f"{name}\n{said}", loc="left", fontsize=8)
+        changes = next(each.changes for each in found if each.dimension == name)
+        axes.set_title(f"{name}\nr of changes: {changes}, n = {changes.n}", loc="left", fontsize=8)
         axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xlabel("probe accuracy", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,14 +4,14 @@ Each checkpoint's own direction, at the champion's layer and of the champion's l
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import pearsonr
 
-from pipelines.estimators.estimate import CONFIDENCE, Estimate
+from pipelines.estimators.dynamics import Correlation, change_correlation
+from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.conditions import Subject
 from pipelines.evaluate.significance import compare
 from pipelines.evaluate.suite import measure_tasks
@@ -19,9 +19,6 @@ from pipelines.evaluate.tasks.task import Task
 from pipelines.probe.result import UnitResult
 from registry.errors import Mismatch
 from serving.model.language_model import LanguageModel
-
-FEWEST_CHECKPOINTS = 4
-"""Fisher's interval needs more than three points."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +35,11 @@ class TracedCheckpoint:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """Pearson's r of accuracy and effect over ``n`` checkpoints, with Fisher's 95 % interval."""
+class TracedCorrelation:
+    """How the changes of accuracy and effect from one checkpoint to the next go together, in one dimension."""
 
     dimension: str
-    checkpoints: str
-    """``all``, or the ``later half``: over all of them r mostly says that both are better later."""
-    r: float
-    low: float
-    high: float
-    n: int
+    changes: Correlation
 
 
 def trace_effects(
@@ -82,23 +74,18 @@ def trace_effects(
         on_checkpoint()
 
 
-def correlations(traced: Sequence[TracedCheckpoint]) -> list[Correlation]:
-    """For each dimension over all its checkpoints, and over the later half; none of fewer than four."""
+def correlations(traced: Sequence[TracedCheckpoint]) -> list[TracedCorrelation]:
+    """One for each dimension, over all its checkpoints in order of step."""
     found = []
-    for dimension in dict.fromkeys(one.dimension for one in traced):
-        own = sorted((one for one in traced if one.dimension == dimension), key=lambda one: one.step)
-        for name, chosen in (("all", own), ("later half", own[len(own) // 2 :])):
-            accuracy, effect = [one.accuracy.value for one in chosen], [one.effect.value for one in chosen]
-            if len(chosen) >= FEWEST_CHECKPOINTS and np.ptp(accuracy) > 0 and np.ptp(effect) > 0:
-                found.append(Correlation(dimension, name, *pearson(accuracy, effect), len(chosen)))
+    for dimension in dict.fromkeys(checkpoint.dimension for checkpoint in traced):
+        own = sorted((each for each in traced if each.dimension == dimension), key=lambda each: each.step)
+        accuracy, effect = (np.array(column) for column in zip(*_points(own), strict=True))
+        found.append(TracedCorrelation(dimension, change_correlation(accuracy, effect)))
     return found
 
 
-def pearson(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Pearson's r with the interval of Fisher's transformation."""
-    found = pearsonr(x, y)
-    interval = found.confidence_interval(CONFIDENCE)
-    return float(found.statistic), float(interval.low), float(interval.high)
+def _points(traced: Sequence[TracedCheckpoint]) -> list[tuple[float, float]]:
+    return [(checkpoint.accuracy.value, checkpoint.effect.value) for checkpoint in traced]
 
 
 def tracing_table(traced: Sequence[TracedCheckpoint]) -> pd.DataFrame:
@@ -114,15 +101,17 @@ def tracing_table(traced: Sequence[TracedCheckpoint]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def correlation_table(found: Sequence[Correlation]) -> pd.DataFrame:
-    """``correlation.csv``."""
-    return pd.DataFrame([asdict(one) for one in found], columns=["dimension", "checkpoints", "r", "low", "high", "n"])
-
-
-def correlation_summary(found: Sequence[Correlation]) -> str:
-    lines = [f"{'dimension':<12} {'checkpoints':<11} {'n':>3}  probe accuracy and steering effect: r [95 %]"]
-    lines += [
-        f"{one.dimension:<12} {one.checkpoints:<11} {one.n:>3}  {one.r:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
-        for one in found
+def correlation_table(found: Sequence[TracedCorrelation]) -> pd.DataFrame:
+    """``correlation.csv``: of changes between checkpoints; an interval from -1 to 1 excludes nothing."""
+    rows = [
+        (each.dimension, *(each.changes.value, each.changes.low, each.changes.high, each.changes.n)) for each in found
     ]
+    return pd.DataFrame(rows, columns=["dimension", "r", "low", "high", "n"])
+
+
+def correlation_summary(found: Sequence[TracedCorrelation]) -> str:
+    lines = [
+        f"{'dimension':<12} {'n':>3}  changes of probe accuracy and of steering effect between checkpoints: r [95 %]"
+    ]
+    lines += [f"{each.dimension:<12} {each.changes.n:>3}  {each.changes}" for each in found]
     return "\n".join(lines)

@@ -19,8 +19,8 @@ from pipelines.information.tables import (
     phase_table,
     transfer_table,
 )
-from pipelines.information.tracking import InformationLog, log_courses
-from pipelines.information.trajectory import Course, follow
+from pipelines.information.tracking import InformationLog, log_trajectories
+from pipelines.information.trajectory import Trajectory, analyse, corrected
 from pipelines.pretrain.trainer import MANIFEST
 from pipelines.sweep.executors import Executor
 from pipelines.sweep.logged import run_logged
@@ -65,22 +65,25 @@ def run_information(options: InformationOptions, params: Mapping[str, object]) -
         plan = _prepared(InformationPlan(checkpoints, statements, options.settings), store)
         results = _sweep(plan, store, options, run)
         seed = options.settings.seed
-        courses = [
-            follow([one for one in results if one.dimension == name], statements[name], store, seed)
-            for name in with_progress(statements, "following", "dimension")
-        ]
-        log_courses(run.info.run_id, courses)
+        trajectories = corrected(
+            [
+                analyse([result for result in results if result.dimension == name], statements[name], store, seed)
+                for name in with_progress(statements, "analysing", "dimension")
+            ],
+            seed,
+        )
+        log_trajectories(run.info.run_id, trajectories)
         log_tables(
             {
                 "information.csv": information_table(results, options.settings),
                 "bandwidths.csv": bandwidth_table(results),
-                "phases.csv": phase_table(courses, warmup),
-                "dynamics.csv": dynamics_table(courses),
-                "transfer.csv": transfer_table(courses),
+                "phases.csv": phase_table(trajectories, warmup),
+                "dynamics.csv": dynamics_table(trajectories),
+                "transfer.csv": transfer_table(trajectories),
             }
         )
-        _draw(courses, warmup)
-        print(summary(courses, warmup))  # noqa: T201
+        _draw(trajectories, warmup)
+        print(summary(trajectories, warmup))  # noqa: T201
         print(_next(options))  # noqa: T201
 
 
@@ -120,14 +123,14 @@ def _sweep(
     )
 
 
-def _draw(courses: Sequence[Course], warmup_steps: int | None) -> None:
-    for course in courses:
+def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> None:
+    for trajectory in trajectories:
         log_figures(
             {
-                f"{course.dimension}_information_plane": information_plane(course),
-                f"{course.dimension}_curves": curves(course, warmup_steps),
-                f"{course.dimension}_heat_maps": heat_maps(course),
-                f"{course.dimension}_transfer": transfer_matrices(course),
+                f"{trajectory.dimension}_information_plane": information_plane(trajectory),
+                f"{trajectory.dimension}_curves": curves(trajectory, warmup_steps),
+                f"{trajectory.dimension}_heat_maps": heat_maps(trajectory),
+                f"{trajectory.dimension}_transfer": transfer_matrices(trajectory),
             }
         )
 

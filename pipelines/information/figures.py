@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pipelines.estimators.estimate import Estimate
 from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
 from pipelines.information.result import Dependence, LayerInformation
-from pipelines.information.trajectory import Course
+from pipelines.information.trajectory import Trajectory
 
 NAMES = {"sound": "X of the same checkpoint", "sound-fixed": "X of the last checkpoint", "paper": "the paper's code"}
 WARMUP = "#f8f2df"
@@ -18,74 +18,74 @@ LEAST = 0.1
 COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
-def information_plane(course: Course) -> Figure:
+def information_plane(trajectory: Trajectory) -> Figure:
     """I(T;Y) over I(T;X): a line a layer, a point a checkpoint, darker to lighter as pre-training goes on."""
-    estimators = tuple(course.initial.points[0].xt)
+    estimators = tuple(trajectory.initial.points[0].xt)
     figure = Figure(figsize=(1.2 + 4.6 * len(estimators), 4.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(estimators), sharey=True))
-    colours = np.linspace(0, 1, len(course.steps))
+    colours = np.linspace(0, 1, len(trajectory.steps))
     for axes, estimator in zip(panels, estimators, strict=True):
-        for layer in course.initial.layers:
-            points = [result.point(layer) for result in course.trained]
+        for layer in trajectory.initial.layers:
+            points = [result.point(layer) for result in trajectory.trained]
             x, y = [one.xt[estimator].nhsic for one in points], [one.ty.nhsic for one in points]
             axes.plot(x, y, color=FAINT, linewidth=0.8, zorder=1)
             drawn = axes.scatter(x, y, c=colours, cmap="viridis", s=22, zorder=2, vmin=0, vmax=1)
             axes.annotate(f"{layer}", (x[-1], y[-1]), xytext=(5, 2), textcoords="offset points", fontsize=8)
-        axes.axhline(course.trained[-1].points[-1].ty.null, color=FLOOR, linewidth=1, linestyle=":")
+        axes.axhline(trajectory.trained[-1].points[-1].ty.null, color=FLOOR, linewidth=1, linestyle=":")
         axes.set_xlabel(f"nHSIC(T; X), {NAMES[estimator]}")
         axes.spines[["top", "right"]].set_visible(False)
     _show_at_least(panels[0], 0, LEAST)
-    panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {course.initial.n})")
+    panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n})")
     panels[0].set_title(
-        f"{_title(course)}\na line a layer (its number at the last step), dotted: 95 % null of I(T;Y)",
+        f"{_title(trajectory)}\na line a layer (its number at the last step), dotted: 95 % null of I(T;Y)",
         loc="left",
         fontsize=9,
     )
     bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours)
-    bar.ax.set_yticklabels([f"{step:,}" for step in course.steps], fontsize=7)
+    bar.ax.set_yticklabels([f"{step:,}" for step in trajectory.steps], fontsize=7)
     return figure
 
 
-def curves(course: Course, warmup_steps: int | None) -> Figure:
+def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     """I(T;X), the spectrum, I(T;Y) and usable bits over pre-training at one layer, with intervals and nulls."""
     figure = Figure(figsize=(7.6, 9.6), layout="constrained")
     rows = figure.subplots(4, sharex=True)
-    points = [result.point(course.layer) for result in course.trained]
-    _input_curves(rows[0], course, points)
-    _rank(rows[1], course, points)
+    points = [result.point(trajectory.layer) for result in trajectory.trained]
+    _input_curves(rows[0], trajectory, points)
+    _rank(rows[1], trajectory, points)
     _dependence(rows[2], [one.ty for one in points], ACCENT, "nHSIC(T; Y)")
     _show_at_least(rows[2], 0, LEAST)
     rows[2].set_ylabel("nHSIC(T; Y)")
-    _bits(rows[3], course, points)
-    positions = range(len(course.steps))
+    _bits(rows[3], trajectory, points)
+    positions = range(len(trajectory.steps))
     for axes in rows:
         if warmup_steps is not None:
-            axes.axvspan(-0.4, _position(course.steps, warmup_steps), color=WARMUP, zorder=0, linewidth=0)
+            axes.axvspan(-0.4, _position(trajectory.steps, warmup_steps), color=WARMUP, zorder=0, linewidth=0)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, frameon=False)
-    rows[-1].set_xticks(positions, [f"{step:,}" for step in course.steps], rotation=45, ha="right")
-    rows[-1].set_xlim(-0.4, len(course.steps) - 0.6)
+    rows[-1].set_xticks(positions, [f"{step:,}" for step in trajectory.steps], rotation=45, ha="right")
+    rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
     rows[-1].set_xlabel("pre-training step")
     shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({warmup_steps:,} steps)"
-    rows[0].set_title(f"{_title(course)}, layer {course.layer}{shade}", loc="left", fontsize=9)
+    rows[0].set_title(f"{_title(trajectory)}, layer {trajectory.layer}{shade}", loc="left", fontsize=9)
     return figure
 
 
-def _input_curves(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
+def _input_curves(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
     for estimator in points[0].xt:
         _dependence(axes, [one.xt[estimator] for one in points], COLOURS[estimator], NAMES[estimator])
-        phase = course.phase(estimator, layer=course.layer)
-        if phase is not None and phase.found.compresses:
-            place = course.steps.index(phase.found.peak_step)
-            name = f"its peak (p = {phase.found.p_value:.3f})"
+        phase = trajectory.phase(estimator, layer=trajectory.layer)
+        if phase is not None and phase.shape.compresses:
+            place = trajectory.steps.index(phase.shape.peak_step)
+            name = f"its peak (p = {phase.shape.p_adjusted:.3f})"
             axes.plot(place, points[place].xt[estimator].nhsic, "v", color=FLOOR, markersize=7, label=name)
     axes.set_ylabel("nHSIC(T; X)\n95 % interval")
 
 
-def _rank(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
+def _rank(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
     axes.plot([one.spectrum.effective_rank for one in points], "o-", color=ACCENT, markersize=3, label="activations T")
-    control = course.initial.point(course.layer).spectrum.effective_rank
+    control = trajectory.initial.point(trajectory.layer).spectrum.effective_rank
     axes.axhline(control, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.set_ylabel("effective rank")
 
@@ -99,11 +99,11 @@ def _dependence(axes: Axes, found: Sequence[Dependence], colour: str, name: str)
     axes.plot([one.null for one in found], ":", color=colour, linewidth=1, label="its 95 % null")
 
 
-def _bits(axes: Axes, course: Course, points: Sequence[LayerInformation]) -> None:
+def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
     _estimates(axes, [one.bits for one in points], ACCENT, "usable information")
     _estimates(axes, [one.conditional_bits for one in points], FLOOR, "beyond an n-gram model")
     axes.plot([one.neighbour_bits for one in points], "x", color=CONTROL, markersize=4, label="nearest neighbours")
-    control = course.initial.point(course.layer).bits
+    control = trajectory.initial.point(trajectory.layer).bits
     axes.axhline(control.value, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.axhline(0, color=FAINT, linewidth=1)
     _show_at_least(axes, -LEAST / 2, LEAST)
@@ -126,19 +126,19 @@ def _position(steps: Sequence[int], step: int) -> float:
     return float(np.interp(step, steps, np.arange(len(steps))))
 
 
-def heat_maps(course: Course) -> Figure:
+def heat_maps(trajectory: Trajectory) -> Figure:
     """Layer by checkpoint: I(T;X), I(T;Y), usable bits and effective rank."""
-    first = next(iter(course.initial.points[0].xt))
+    first = next(iter(trajectory.initial.points[0].xt))
     quantities: tuple[tuple[str, Callable[[LayerInformation], float]], ...] = (
         (f"nHSIC(T; X), {NAMES[first]}", lambda point: point.xt[first].nhsic),
         ("nHSIC(T; Y)", lambda point: point.ty.nhsic),
         ("usable information, bits", lambda point: point.bits.value),
         ("effective rank", lambda point: point.spectrum.effective_rank),
     )
-    layers, steps = course.initial.layers, course.steps
+    layers, steps = trajectory.initial.layers, trajectory.steps
     figure = Figure(figsize=(2.4 + 0.84 * len(steps), 3.8 + 0.2 * len(layers)), layout="constrained")
     for axes, (name, value) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, quantities, strict=True):
-        values = np.array([[value(result.point(layer)) for result in course.trained] for layer in layers])
+        values = np.array([[value(result.point(layer)) for result in trajectory.trained] for layer in layers])
         image = axes.imshow(
             values, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=max(LEAST, values.max())
         )
@@ -149,17 +149,17 @@ def heat_maps(course: Course) -> Figure:
         figure.colorbar(image, ax=axes)
     figure.supxlabel("pre-training step", fontsize=9)
     figure.supylabel("layer", fontsize=9)
-    figure.suptitle(f"{_title(course)} (n = {course.initial.n})", fontsize=10, x=0.02, ha="left")
+    figure.suptitle(f"{_title(trajectory)} (n = {trajectory.initial.n})", fontsize=10, x=0.02, ha="left")
     return figure
 
 
-def _title(course: Course) -> str:
-    return f"{course.initial.checkpoint.model}: {course.dimension} ({course.initial.statements_source})"
+def _title(trajectory: Trajectory) -> str:
+    return f"{trajectory.initial.checkpoint.model}: {trajectory.dimension} ({trajectory.initial.statements_source})"
 
 
-def transfer_matrices(course: Course) -> Figure:
+def transfer_matrices(trajectory: Trajectory) -> Figure:
     """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
-    steps, transfer = course.steps, course.transfer
+    steps, transfer = trajectory.steps, trajectory.transfer
     size = 1.8 + 0.34 * len(steps)
     figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -170,9 +170,9 @@ def transfer_matrices(course: Course) -> Figure:
     for axes in (left, middle):
         axes.set_xlabel("applied at step")
     right.set_xlabel("pre-training step")
-    model, source = course.initial.checkpoint.model, course.initial.statements_source
+    model, source = trajectory.initial.checkpoint.model, trajectory.initial.statements_source
     figure.suptitle(
-        f"{model}: {course.dimension} ({source}), layer {transfer.layer}; white: chance, no likeness",
+        f"{model}: {trajectory.dimension} ({source}), layer {transfer.layer}; white: chance, no likeness",
         fontsize=10,
         x=0.02,
         ha="left",

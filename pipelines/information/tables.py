@@ -6,7 +6,7 @@ import pandas as pd
 
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.result import InformationResult, InformationSettings, LayerInformation
-from pipelines.information.trajectory import Course
+from pipelines.information.trajectory import Trajectory
 
 INFORMATION_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "estimator", "nhsic_xt", "nhsic_ty", "null_xt", "null_ty",
@@ -23,8 +23,9 @@ BANDWIDTH_COLUMNS = (
 
 PHASE_COLUMNS = (
     "model", "dimension", "estimator", "quantity", "layer", "peak_step", "peak_low", "peak_high", "layers_agreeing",
-    "layers", "rise", "fall", "fall_error", "explained", "p_value", "compresses", "warmup_steps", "inside_warmup",
-    "rank_correlation", "checkpoints", "n", "seed",
+    "layers", "rise", "fall", "fall_error", "detectable_fall", "explained", "p_value",
+    "p_adjusted", "compresses", "warmup_steps", "inside_warmup",
+    "rank_correlation", "rank_correlation_low", "rank_correlation_high", "checkpoints", "n", "seed",
 )  # fmt: skip
 
 DYNAMICS_COLUMNS = (
@@ -84,65 +85,66 @@ def bandwidth_table(results: Iterable[InformationResult]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(BANDWIDTH_COLUMNS))
 
 
-def phase_table(courses: Iterable[Course], warmup_steps: int | None) -> pd.DataFrame:
+def phase_table(trajectories: Iterable[Trajectory], warmup_steps: int | None) -> pd.DataFrame:
     """``phases.csv``: the peak and the fall of every curve; ``layer`` is empty for all layers together."""
     rows = []
-    for course in courses:
-        model, n, seed = course.initial.checkpoint.model, course.initial.n, course.initial.seed
-        for one in course.phases:
-            found = one.found
+    for trajectory in trajectories:
+        model, n, seed = trajectory.initial.checkpoint.model, trajectory.initial.n, trajectory.initial.seed
+        for phase in trajectory.phases:
+            shape, alike = phase.shape, phase.rank_correlation
             rows.append(
                 (
-                    *(model, course.dimension, one.estimator, one.quantity, one.layer),
-                    *(found.peak_step, found.peak_low, found.peak_high, found.layers_agreeing, found.layers),
-                    *(found.rise, found.fall, found.fall_error, found.explained, found.p_value, found.compresses),
-                    *(warmup_steps, inside_warmup(found, warmup_steps), one.rank_correlation),
-                    *(len(course.trained), n, seed),
+                    *(model, trajectory.dimension, phase.estimator, phase.quantity, phase.layer),
+                    *(shape.peak_step, shape.peak_low, shape.peak_high, shape.layers_agreeing, shape.layers),
+                    *(shape.rise, shape.fall, shape.fall_error, shape.detectable_fall, shape.explained),
+                    *(shape.p_value, shape.p_adjusted, shape.compresses),
+                    *(warmup_steps, inside_warmup(shape, warmup_steps), alike.value, alike.low, alike.high),
+                    *(len(trajectory.trained), n, seed),
                 )
             )
     table = pd.DataFrame(rows, columns=list(PHASE_COLUMNS))
     return table.astype({"layer": "Int64", "warmup_steps": "Int64"})
 
 
-def inside_warmup(found: TwoPhases, warmup_steps: int | None) -> str:
+def inside_warmup(shape: TwoPhases, warmup_steps: int | None) -> str:
     """Whether the peak lies inside the learning rate's warm-up: yes or no where its whole interval does."""
     if warmup_steps is None:
         return "unknown"
-    if found.peak_high <= warmup_steps:
+    if shape.peak_high <= warmup_steps:
         return "yes"
-    return "no" if found.peak_low > warmup_steps else "unclear"
+    return "no" if shape.peak_low > warmup_steps else "unclear"
 
 
-def dynamics_table(courses: Iterable[Course]) -> pd.DataFrame:
+def dynamics_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
     """``dynamics.csv``: when each layer becomes readable, and how far it comes."""
     rows = []
-    for course in courses:
-        for one in course.dynamics:
-            initial, last = (result.point(one.layer) for result in (course.initial, course.trained[-1]))
+    for trajectory in trajectories:
+        for one in trajectory.dynamics:
+            initial, last = (result.point(one.layer) for result in (trajectory.initial, trajectory.trained[-1]))
             beyond = last.conditional_bits
             rows.append(
                 (
-                    *(course.initial.checkpoint.model, course.dimension, one.layer),
+                    *(trajectory.initial.checkpoint.model, trajectory.dimension, one.layer),
                     *(one.onset, one.onset_beyond_ngrams, one.rise_95, one.fitting_p),
                     *(initial.bits.value, initial.bits.low, initial.bits.high),
                     *(last.bits.value, last.bits.low, last.bits.high),
-                    *(beyond.value, beyond.low, beyond.high, last.bits.n, course.initial.seed),
+                    *(beyond.value, beyond.low, beyond.high, last.bits.n, trajectory.initial.seed),
                 )
             )
     table = pd.DataFrame(rows, columns=list(DYNAMICS_COLUMNS))
     return table.astype({name: "Int64" for name in ("onset_step", "onset_beyond_ngrams", "rise_95_step")})
 
 
-def transfer_table(courses: Iterable[Course]) -> pd.DataFrame:
+def transfer_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
     """``transfer.csv``: every checkpoint's probes on every checkpoint's activations."""
     rows = [
         (
-            *(course.initial.checkpoint.model, course.dimension, course.transfer.layer, fitted, applied),
-            *(course.transfer.accuracy[row, column], course.transfer.recentred[row, column]),
-            *(course.transfer.cosine[row, column], course.transfer.n),
+            *(trajectory.initial.checkpoint.model, trajectory.dimension, trajectory.transfer.layer, fitted, applied),
+            *(trajectory.transfer.accuracy[row, column], trajectory.transfer.recentred[row, column]),
+            *(trajectory.transfer.cosine[row, column], trajectory.transfer.n),
         )
-        for course in courses
-        for row, fitted in enumerate(course.steps)
-        for column, applied in enumerate(course.steps)
+        for trajectory in trajectories
+        for row, fitted in enumerate(trajectory.steps)
+        for column, applied in enumerate(trajectory.steps)
     ]
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mlflow.entities import Run
 
 from pipelines.information.result import FIXED, InformationResult, LayerInformation
-from pipelines.information.trajectory import Course
+from pipelines.information.trajectory import Trajectory
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.runs import Point, log_points
 from pipelines.tracking.units import unit_params, unit_run
@@ -30,16 +30,16 @@ class InformationLog:
             log_points(run_id, points, {**unit_params(result), "n": result.n, "seed": result.seed})
 
 
-def log_courses(run_id: str, courses: Sequence[Course]) -> None:
+def log_trajectories(run_id: str, trajectories: Sequence[Trajectory]) -> None:
     """Curves over pre-training steps on the parent: each dimension at the layer two thirds down."""
     points: list[Point] = []
-    for course in courses:
+    for trajectory in trajectories:
         points += [
-            (f"{course.dimension}/{name}", value, result.checkpoint.step)
-            for result in course.trained
-            for name, value in _values(result.point(course.layer)).items()
+            (f"{trajectory.dimension}/{name}", value, result.checkpoint.step)
+            for result in trajectory.trained
+            for name, value in _values(result.point(trajectory.layer)).items()
         ]
-        points.append((f"{course.dimension}/layer", float(course.layer), 0))
+        points.append((f"{trajectory.dimension}/layer", float(trajectory.layer), 0))
     log_points(run_id, points)
 
 

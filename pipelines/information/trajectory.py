@@ -1,21 +1,29 @@
-"""One dimension over pre-training: its phases, when it becomes readable, and whether it is the same from then on."""
+"""Trajectory of one dimension over pre-training: its phases, when it becomes readable, whether it stays the same."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float
 
-from pipelines.estimators.dynamics import cosines, onset, rank_correlation, step_of_rise, transfer_accuracy
+from pipelines.estimators.dynamics import (
+    Correlation,
+    change_correlation,
+    cosines,
+    onset,
+    step_of_rise,
+    transfer_accuracy,
+)
 from pipelines.estimators.estimate import Estimate
-from pipelines.estimators.phases import TwoPhases, fitting_p_value, two_phases
+from pipelines.estimators.phases import TwoPhases, adjusted, fitting_p_value, two_phases
 from pipelines.information.result import PAPER, InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import cross_validation
 
 FEWEST_CHECKPOINTS = 4
-"""With fewer no order of the steps is rare, and phases are not looked for."""
+"""With fewer there is no peak to speak of; whether there is a fall can be told of six or more."""
 NHSIC, CKA, RANK = "nhsic_xt", "cka_xt", "effective_rank"
 SWEPT = "nhsic_xt_bandwidth_"
 """Begins the name of nHSIC at another multiple of the median bandwidth, X of the same checkpoint."""
@@ -39,9 +47,9 @@ class Phase:
     estimator: str
     quantity: str
     layer: int | None
-    found: TwoPhases
-    rank_correlation: float
-    """Spearman's correlation over checkpoints with the activations' effective rank, mean over layers."""
+    shape: TwoPhases
+    rank_correlation: Correlation
+    """Of its changes between checkpoints with those of the activations' effective rank, both means over layers."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,13 @@ class LayerDynamics:
 
     layer: int
     onset: int | None
-    """The first step whose usable bits lie above those of the random initialisation."""
+    """The first step whose usable bits lie above those of the random initialisation, at 5 % over steps and layers."""
     onset_beyond_ngrams: int | None
-    """The first step whose bits beyond an n-gram model of the text lie above zero and the random initialisation's."""
+    """The same of bits beyond an n-gram model of the text, which must lie above zero too."""
     rise_95: int | None
     """The step at which 95 % of the rise of usable bits is done."""
     fitting_p: float
-    """How often usable bits in permuted order rise as steadily."""
+    """How often bits that wander as these do rise as steadily."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,8 @@ class Transfer:
 
 
 @dataclass(frozen=True)
-class Course:
-    """What the information experiment found of one dimension."""
+class Trajectory:
+    """Results of the information experiment for one dimension."""
 
     dimension: str
     initial: InformationResult
@@ -89,7 +97,7 @@ class Course:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        return tuple(one.checkpoint.step for one in self.trained)
+        return tuple(result.checkpoint.step for result in self.trained)
 
     @property
     def layer(self) -> int:
@@ -99,26 +107,29 @@ class Course:
     def phase(self, estimator: str, quantity: str = NHSIC, layer: int | None = None) -> Phase | None:
         """The phases of a layer, or of all together; ``None`` when there were too few checkpoints."""
         wanted = (estimator, quantity, layer)
-        return next((one for one in self.phases if (one.estimator, one.quantity, one.layer) == wanted), None)
+        return next((phase for phase in self.phases if (phase.estimator, phase.quantity, phase.layer) == wanted), None)
 
     @property
     def bandwidths(self) -> tuple[Phase, ...]:
         """The phases of nHSIC of all layers together at every bandwidth, X of the same checkpoint."""
         first = self.phases[0].estimator if self.phases else ""
-        chosen = (one for one in self.phases if one.estimator == first and one.layer is None)
-        return tuple(one for one in chosen if one.quantity == NHSIC or one.quantity.startswith(SWEPT))
+        chosen = (phase for phase in self.phases if phase.estimator == first and phase.layer is None)
+        return tuple(phase for phase in chosen if phase.quantity == NHSIC or phase.quantity.startswith(SWEPT))
 
     def layer_dynamics(self, layer: int) -> LayerDynamics:
-        return next(one for one in self.dynamics if one.layer == layer)
+        return next(dynamics for dynamics in self.dynamics if dynamics.layer == layer)
 
 
-def follow(
+def analyse(
     results: Sequence[InformationResult], statements: LabelledStatements, store: InformationStore, seed: int
-) -> Course:
-    """The course of one dimension, of its ``results`` in order of step; ``store`` has their activations."""
+) -> Trajectory:
+    """The trajectory of one dimension, of its ``results`` in order of step; ``store`` has their activations.
+
+    Its falls are tested by themselves; ``corrected`` takes all dimensions together.
+    """
     initial, trained = results[0], tuple(results[1:])
-    steps = [one.checkpoint.step for one in trained]
-    return Course(
+    steps = [result.checkpoint.step for result in trained]
+    return Trajectory(
         dimension=initial.dimension,
         initial=initial,
         trained=trained,
@@ -128,23 +139,39 @@ def follow(
     )
 
 
+def corrected(trajectories: Sequence[Trajectory], seed: int) -> tuple[Trajectory, ...]:
+    """Every fall's p-value corrected for all layers, bandwidths, estimators and dimensions that it is one of."""
+    shapes = adjusted([phase.shape for trajectory in trajectories for phase in trajectory.phases], seed=seed)
+    ends = list(accumulate(len(trajectory.phases) for trajectory in trajectories))
+    return tuple(
+        replace(
+            trajectory,
+            phases=tuple(
+                replace(phase, shape=shape)
+                for phase, shape in zip(trajectory.phases, shapes[end - len(trajectory.phases) : end], strict=True)
+            ),
+        )
+        for trajectory, end in zip(trajectories, ends, strict=True)
+    )
+
+
 def curves_of(trained: Sequence[InformationResult]) -> tuple[Curves, ...]:
     """The curves in which phases are looked for: nHSIC by estimator, then what it may be confused with."""
     points = [[result.point(layer) for result in trained] for layer in trained[0].layers]
-    found = []
+    curves = []
     for estimator in trained[0].points[0].xt:
-        values = np.array([[one.xt[estimator].nhsic for one in row] for row in points])
-        halves = np.array([[one.xt[estimator].halves for one in row] for row in points])
+        values = np.array([[point.xt[estimator].nhsic for point in row] for row in points])
+        halves = np.array([[point.xt[estimator].halves for point in row] for row in points])
         replicates = np.moveaxis(halves, 2, 0) if halves.shape[2] else None
-        found.append(Curves(estimator, NHSIC, values, replicates))
+        curves.append(Curves(estimator, NHSIC, values, replicates))
         if estimator != PAPER:
-            cka = np.array([[one.xt[estimator].cka for one in row] for row in points])
-            found.append(Curves(estimator, CKA, np.nan_to_num(cka)))
-    for place, swept in list(enumerate(trained[0].points[0].swept))[1:]:
-        values = np.array([[one.swept[place].xt for one in row] for row in points])
-        found.append(Curves(found[0].estimator, f"{SWEPT}{swept.scale:g}", values))
-    rank = np.array([[one.spectrum.effective_rank for one in row] for row in points])
-    return (*found, Curves(found[0].estimator, RANK, rank))
+            cka = np.array([[point.xt[estimator].cka for point in row] for row in points])
+            curves.append(Curves(estimator, CKA, np.nan_to_num(cka)))
+    for number, swept in list(enumerate(trained[0].points[0].swept))[1:]:
+        values = np.array([[point.swept[number].xt for point in row] for row in points])
+        curves.append(Curves(curves[0].estimator, f"{SWEPT}{swept.scale:g}", values))
+    rank = np.array([[point.spectrum.effective_rank for point in row] for row in points])
+    return (*curves, Curves(curves[0].estimator, RANK, rank))
 
 
 def _phases(steps: Sequence[int], trained: Sequence[InformationResult], seed: int) -> tuple[Phase, ...]:
@@ -157,9 +184,9 @@ def _phases(steps: Sequence[int], trained: Sequence[InformationResult], seed: in
     for curves in every:
         for layer, chosen in rows[:1] if curves.quantity.startswith(SWEPT) else rows:
             halves = None if curves.replicates is None else curves.replicates[:, chosen]
-            found = two_phases(steps, curves.values[chosen], halves, seed=seed)
-            alike = rank_correlation(curves.values[chosen], ranks[chosen])
-            phases.append(Phase(curves.estimator, curves.quantity, layer, found, alike))
+            shape = two_phases(steps, curves.values[chosen], halves, seed=seed)
+            alike = change_correlation(curves.values[chosen].mean(axis=0), ranks[chosen].mean(axis=0))
+            phases.append(Phase(curves.estimator, curves.quantity, layer, shape, alike))
     return tuple(phases)
 
 
@@ -171,21 +198,25 @@ def _dynamics(
     seed: int,
 ) -> LayerDynamics:
     control, points = initial.point(layer), [result.point(layer) for result in trained]
-    values = np.array([one.bits.value for one in points])
-    began = onset(steps, [one.bits for one in points], control.bits)
+    values = np.array([point.bits.value for point in points])
+    comparisons = len(steps) * len(initial.layers)
+    began = onset(steps, [point.bits for point in points], control.bits, comparisons)
     return LayerDynamics(
         layer=layer,
         onset=began,
         onset_beyond_ngrams=onset(
-            steps, [one.conditional_bits for one in points], _not_below_zero(control.conditional_bits)
+            steps,
+            [point.conditional_bits for point in points],
+            _not_below_zero(control.conditional_bits),
+            comparisons,
         ),
         rise_95=None if began is None else step_of_rise(steps, values),
         fitting_p=fitting_p_value(values, seed=seed),
     )
 
 
-def _not_below_zero(one: Estimate) -> Estimate:
-    return Estimate(max(one.value, 0.0), max(one.low, 0.0), max(one.high, 0.0), one.n)
+def _not_below_zero(bits: Estimate) -> Estimate:
+    return Estimate(max(bits.value, 0.0), max(bits.low, 0.0), max(bits.high, 0.0), bits.n)
 
 
 def _transfer(
@@ -194,17 +225,17 @@ def _transfer(
     splits = cross_validation(statements, (seed,))
     (folds,) = splits.folds
     rows = np.where(np.isin(folds, splits.tested), folds, -1)
-    kept = [one.transferable for one in trained]
-    weights, biases = [one.weights for one in kept], [one.biases for one in kept]
-    means = [store.states(one.digest).mean(axis=0) for one in trained]
-    centred = (store.states(one.digest) - mean for one, mean in zip(trained, means, strict=True))
+    kept = [result.transferable for result in trained]
+    weights, biases = [fitted.weights for fitted in kept], [fitted.biases for fitted in kept]
+    means = [store.states(result.digest).mean(axis=0) for result in trained]
+    centred = (store.states(result.digest) - mean for result, mean in zip(trained, means, strict=True))
     moved = [bias + slopes @ mean for slopes, bias, mean in zip(weights, biases, means, strict=True)]
     return Transfer(
         layer=kept[0].layer,
         n=len(splits.test_rows),
         accuracy=transfer_accuracy(
-            (store.states(one.digest) for one in trained), weights, biases, statements.labels, rows
+            (store.states(result.digest) for result in trained), weights, biases, statements.labels, rows
         ),
         recentred=transfer_accuracy(centred, weights, moved, statements.labels, rows),
-        cosine=cosines([one.direction for one in kept]),
+        cosine=cosines([fitted.direction for fitted in kept]),
     )

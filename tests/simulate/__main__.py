@@ -8,10 +8,10 @@ import time
 
 import torch
 
-from tests.simulate import intervals
+from tests.simulate import checkpoints, intervals, phases
 from tests.simulate.table import header, render
 
-TOPICS = {"intervals": intervals.rows}
+TOPICS = {"intervals": intervals.rows, "phases": phases.rows, "checkpoints": checkpoints.rows}
 
 
 def main() -> None:

@@ -1,17 +1,21 @@
 import numpy as np
 import pytest
 
-from pipelines.estimators.dynamics import cosines, onset, rank_correlation, step_of_rise, transfer_accuracy
+from pipelines.estimators.dynamics import change_correlation, cosines, onset, step_of_rise, transfer_accuracy
 from pipelines.estimators.estimate import Estimate
+from tests.simulate.checkpoints import CORRELATED_STEPS, UNRELATED, correlation_error, onset_error
 
 STEPS = (0, 8, 32, 64)
 
 
-def test_onset_is_the_first_interval_above_the_control():
+def test_onset_is_the_first_step_surely_above_the_control():
     control = Estimate(0.1, 0.0, 0.2, 100)
     estimates = [Estimate(value, value - 0.1, value + 0.1, 100) for value in (0.0, 0.25, 0.4, 0.3)]
     assert onset(STEPS, estimates, control) == 32
-    assert onset(STEPS[:2], estimates[:2], control) is None
+    assert onset(STEPS[:2], estimates[:2], control, comparisons=4) is None
+    # .3 is 4.16 standard errors: beyond 1 in 20 of a thousand comparisons, not of a million.
+    assert onset(STEPS, estimates, control, comparisons=1000) == 32
+    assert onset(STEPS, estimates, control, comparisons=1_000_000) is None
 
 
 def test_the_step_of_the_rise_is_where_a_share_of_it_is_done():
@@ -44,8 +48,25 @@ def test_cosines_are_of_every_two():
     np.testing.assert_allclose(cosines([np.array([2.0, 0]), np.array([0, 3.0])]), np.eye(2), atol=1e-12)
 
 
-def test_rank_correlation_is_of_orders_and_means_over_layers():
-    rising, bent = np.arange(5.0), np.array([0.0, 1, 4, 9, 100])
-    assert rank_correlation(np.stack([rising, rising]), np.stack([bent, -bent])) == pytest.approx(0)
-    assert rank_correlation(np.stack([rising, np.ones(5)]), np.stack([bent, bent])) == pytest.approx(1)
-    assert np.isnan(rank_correlation(np.ones((1, 5)), bent[None]))
+def test_changes_correlate_as_pearson_says_once_trends_are_gone(rng):
+    x, y = np.cumsum(rng.normal(size=(2, 12)), axis=1)
+    trend = np.vander(np.arange(11), 3)
+    residuals = [change - trend @ np.linalg.lstsq(trend, change, rcond=None)[0] for change in (np.diff(x), np.diff(y))]
+    found = change_correlation(x, y)
+    assert found.value == pytest.approx(np.corrcoef(*residuals)[0, 1])
+    assert change_correlation(x + 5 + 3 * np.arange(12) ** 3, y).value == pytest.approx(found.value, abs=1e-6)
+    assert found.n == 12
+
+
+@pytest.mark.parametrize("n", CORRELATED_STEPS)
+def test_unrelated_curves_correlate_in_five_percent(n):
+    """The fast version of ``python -m tests.simulate checkpoints``; a share of .05 of 400 has an error of .011."""
+    assert max(correlation_error(kind, n, trials=400) for kind in UNRELATED) <= 0.05 + 0.03
+
+
+def test_onset_on_noise_is_rare_over_all_steps_and_layers():
+    assert onset_error(steps=15, layers=8, trials=60) <= 0.05 + 0.06
+
+
+def test_onset_still_comes_where_bits_come():
+    assert onset_error(steps=15, layers=8, trials=20, bits=0.35) == 1

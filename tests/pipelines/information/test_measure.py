@@ -21,7 +21,7 @@ from pipelines.information.tables import (
     phase_table,
     transfer_table,
 )
-from pipelines.information.trajectory import follow
+from pipelines.information.trajectory import analyse
 from pipelines.model_io.activations import Activations
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import cross_validation
@@ -128,7 +128,7 @@ def test_what_is_kept_can_be_transferred():
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory):
+def trajectory(tmp_path_factory):
     """A label that comes at step 20 and stays, and a geometry that is rich at step 10 and poor later."""
     one, settings = statements(), InformationSettings()
     store = InformationStore(tmp_path_factory.mktemp("information"))
@@ -143,11 +143,11 @@ def course(tmp_path_factory):
         common = common or shared(one, activations, ngrams=False)
         results.append(result(one, activations, step, settings, common))
         store.save(results[-1])
-    return follow([store.find(one.digest).without_states() for one in results], one, store, 0), results, settings
+    return analyse([store.find(one.digest).without_states() for one in results], one, store, 0), results, settings
 
 
-def test_a_unit_is_stored_whole(course, tmp_path):
-    _, results, _ = course
+def test_a_unit_is_stored_whole(trajectory, tmp_path):
+    _, results, _ = trajectory
     store = InformationStore(tmp_path)
     store.save(results[0])
     found = store.find(results[0].digest)
@@ -157,8 +157,8 @@ def test_a_unit_is_stored_whole(course, tmp_path):
     assert len(found.without_states().transferable.states) == 0
 
 
-def test_a_course_tells_when_a_label_comes_and_where_its_probes_hold(course):
-    found, _, _ = course
+def test_a_trajectory_tells_when_a_label_comes_and_where_its_probes_hold(trajectory):
+    found, _, _ = trajectory
     when = found.layer_dynamics(1)
     assert (when.onset, when.onset_beyond_ngrams, when.rise_95) == (20, 20, 20)
     assert found.layer_dynamics(0).onset is None  # X never holds it
@@ -178,28 +178,29 @@ def test_a_direction_that_holds_is_told_from_a_threshold_that_moved(tmp_path):
     results = [result(one, states, step, settings, common) for step, states in ((-1, before), (0, before), (1, after))]
     for unit in results:
         store.save(unit)
-    transfer = follow(results, one, store, 0).transfer
+    transfer = analyse(results, one, store, 0).transfer
     assert transfer.accuracy[0, 1] == 0.5
     assert transfer.recentred[0, 1] > 0.95
 
 
-def test_a_course_tells_where_the_geometry_turns(course):
-    found, _, _ = course
+def test_a_trajectory_tells_where_the_geometry_turns(trajectory):
+    found, _, _ = trajectory
     phase = found.phase(OWN)
-    assert phase.found.peak_step == 10
-    assert phase.found.layers == 2  # the layers above that of X
-    assert phase.rank_correlation > 0.8
-    assert found.phase(OWN, layer=1).found.layers == 1
-    assert found.phase(OWN, "effective_rank").found.peak_step == 10
-    assert found.phase(OWN, "effective_rank").rank_correlation == pytest.approx(1)
-    assert inside_warmup(phase.found, 10) == "yes"
-    assert inside_warmup(phase.found, 5) == "no"
-    assert inside_warmup(dataclasses.replace(phase.found, peak_high=20), 10) == "unclear"
-    assert inside_warmup(phase.found, None) == "unknown"
+    assert phase.shape.peak_step == 10
+    assert phase.shape.layers == 2  # the layers above that of X
+    assert found.phase(OWN, layer=1).shape.layers == 1
+    assert found.phase(OWN, "effective_rank").shape.peak_step == 10
+    assert found.phase(OWN, "effective_rank").rank_correlation.value == pytest.approx(1)
+    assert str(phase.rank_correlation) == "cannot be told"  # of five checkpoints
+    assert not phase.shape.compresses
+    assert inside_warmup(phase.shape, 10) == "yes"
+    assert inside_warmup(phase.shape, 5) == "no"
+    assert inside_warmup(dataclasses.replace(phase.shape, peak_high=20), 10) == "unclear"
+    assert inside_warmup(phase.shape, None) == "unknown"
 
 
-def test_tables_have_the_promised_columns_and_a_row_for_everything(course):
-    found, results, settings = course
+def test_tables_have_the_promised_columns_and_a_row_for_everything(trajectory):
+    found, results, settings = trajectory
     table = information_table(results, settings)
     assert tuple(table.columns) == INFORMATION_COLUMNS
     assert tuple(table.columns[:14]) == (
