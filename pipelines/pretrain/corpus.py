@@ -13,7 +13,6 @@ eight words in a row are in the prose.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pipelines.statements.lexicons import (
 )
 from pipelines.statements.perturbations import mistype_last_word
 from pipelines.statements.pins import ENCYCLOPAEDIA
+from pipelines.statements.tables import json_lines, read_text
 from registry.errors import InvalidInput
 
 PROOFREAD = 0.7
@@ -72,7 +72,7 @@ def packaged_corpus(*, prose_characters: int, generated_rounds: int, seed: int) 
 def corpus_from(path: Path, *, seed: int) -> Corpus:
     """A corpus of the user's own: ``.txt`` (documents parted by blank lines) or ``.jsonl`` (field ``text``)."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    texts = [text for file in files if file.suffix in (".txt", ".jsonl") for text in _documents(file)]
+    texts = [text for file in files if file.is_file() for text in _documents(file)]
     if not texts:
         raise InvalidInput(
             f"{path} holds no text; give a .txt or .jsonl file with a text field, or a directory of them"
@@ -82,17 +82,19 @@ def corpus_from(path: Path, *, seed: int) -> Corpus:
 
 
 def _documents(file: Path) -> Iterator[str]:
-    content = file.read_text(encoding="utf-8")
-    if file.suffix == ".txt":
+    """Those of a text or JSON lines file, and none of any other."""
+    if file.suffix.lower() == ".txt":
+        content = read_text(file).replace("\r\n", "\n").replace("\r", "\n")
         yield from (block.strip() for block in re.split(r"\n\s*\n", content) if block.strip())
-        return
-    for number, line in enumerate(content.splitlines(), start=1):
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"{file.name}, line {number} is not a JSON object with a text field") from error
-        if str(text).strip():
-            yield str(text).strip()
+    if file.suffix.lower() == ".jsonl":
+        for number, content in json_lines(file):
+            text = content.get("text")
+            if not isinstance(text, str):
+                raise InvalidInput(
+                    f'{file.name}, line {number} has no text field with a text; write {{"text": "…"}} in each line'
+                )
+            if text.strip():
+                yield text.strip()
 
 
 def _prose(characters: int, rng: np.random.Generator) -> Iterator[str]:
@@ -101,7 +103,7 @@ def _prose(characters: int, rng: np.random.Generator) -> Iterator[str]:
     for index in rng.permutation(len(texts)):
         text = texts[index]
         if rng.random() < PROOFREAD:
-            text = " ".join(_proofread(one, rng) for one in re.split(r"(?<=[a-z]\.) (?=[A-Z])", text))
+            text = " ".join(_proofread(sentence, rng) for sentence in re.split(r"(?<=[a-z]\.) (?=[A-Z])", text))
         yield text
         written += len(text)
         if written >= characters:

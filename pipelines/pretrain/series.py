@@ -45,7 +45,7 @@ class SeriesConfig:
         """Names the series; a user's own corpus enters by its files' contents."""
         content = {"recipe": RECIPE, **asdict(self)}
         if self.corpus != "packaged":
-            content["corpus"] = _files_digest(Path(self.corpus))
+            content["corpus"] = _files_digest(Path(self.corpus).expanduser())
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -70,6 +70,7 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
 def _make_series(config: SeriesConfig, directory: Path, on_step: OnStep) -> None:
     corpus = _corpus(config)
     tokenizer, tokens = _tokenise(corpus, config.training.vocabulary)
+    _require_batch(len(tokens), config)
     training = replace(config.training, vocabulary=len(tokenizer))
     records = train(tokens, tokenizer, training, directory, on_step)
     content = {
@@ -81,6 +82,15 @@ def _make_series(config: SeriesConfig, directory: Path, on_step: OnStep) -> None
     }
     (directory / f".{MANIFEST}").write_text(json.dumps(content, indent=1))
     os.replace(directory / f".{MANIFEST}", directory / MANIFEST)
+
+
+def _require_batch(tokens: int, config: SeriesConfig) -> None:
+    """Raise ``InvalidInput`` for a corpus that does not fill one batch."""
+    needed = config.training.batch_sequences * config.training.sequence_tokens + 1
+    if tokens < needed:
+        raise InvalidInput(
+            f"corpus {config.corpus!r} has {tokens:,} tokens and one optimiser step reads {needed:,}; give more text"
+        )
 
 
 def loss_curve(directory: Path) -> list[LossRecord]:
@@ -96,7 +106,7 @@ def _corpus(config: SeriesConfig) -> Corpus:
             generated_rounds=config.generated_rounds,
             seed=config.training.seed,
         )
-    return corpus_from(Path(config.corpus), seed=config.training.seed)
+    return corpus_from(Path(config.corpus).expanduser(), seed=config.training.seed)
 
 
 def _tokenise(corpus: Corpus, vocabulary: int) -> tuple[PreTrainedTokenizerFast, Int64[np.ndarray, " n"]]:

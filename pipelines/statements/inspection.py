@@ -50,7 +50,7 @@ def render(report: QualityReport) -> str:
     lines = [
         f"## {card.dimension} · {report.source}",
         "",
-        f"{card.question} Label 1: {card.trustworthy}. Held out together: {card.group}.",
+        f"{card.question} Trustworthy: {card.trustworthy}. Held out together: {card.group}.",
         f"{card.citation}. Licence: {card.licence}.",
         "",
         f"{report.n:,} statements, {report.n_trustworthy:,} trustworthy ({report.n_trustworthy / report.n:.1%}), "

@@ -6,7 +6,7 @@ from pipelines.pretrain.corpus import corpus_from, packaged_corpus
 from pipelines.pretrain.series import RECIPE, SeriesConfig
 from pipelines.statements.lexicons import encyclopaedia_passages
 from pipelines.statements.packaged import SOURCES, packaged_statements
-from registry.errors import InvalidInput
+from registry.errors import CorruptFile, InvalidInput
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,25 @@ def test_a_corpus_of_ones_own(tmp_path):
     (tmp_path / "a.txt").write_text("first document\nstill first\n\nsecond")
     (tmp_path / "b.jsonl").write_text('{"text": "third"}\n{"text": " "}\n')
     assert sorted(corpus_from(tmp_path, seed=0).documents) == ["first document\nstill first", "second", "third"]
-    (tmp_path / "b.jsonl").write_text('{"words": 1}\n')
-    with pytest.raises(InvalidInput, match=r"b\.jsonl, line 1"):
-        corpus_from(tmp_path, seed=0)
+    (tmp_path / "c.TXT").write_bytes("\ufefffourth\r\n\r\nfifth".encode())
+    assert {"fourth", "fifth"} < set(corpus_from(tmp_path, seed=0).documents)
     with pytest.raises(InvalidInput, match="holds no text"):
         corpus_from(tmp_path / "nowhere.md", seed=0)
+
+
+def test_json_lines_of_a_corpus_end_at_line_feeds_alone(tmp_path):
+    (tmp_path / "a.jsonl").write_text('\ufeff{"text": "one\u2028line"}\n\n{"text": "two\x85lines"}\n', encoding="utf-8")
+    assert sorted(corpus_from(tmp_path / "a.jsonl", seed=0).documents) == ["one\u2028line", "two\x85lines"]
+
+
+@pytest.mark.parametrize("line", ['{"words": 1}', '{"text": null}', '{"text": ["a"]}', "text", "[]"])
+def test_a_line_without_a_text_is_named(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "first"}}\n\n{line}\n')
+    with pytest.raises(InvalidInput, match=r"a\.jsonl, line 3 (has no text field|is not)"):
+        corpus_from(tmp_path, seed=0)
+
+
+def test_text_in_another_encoding_is_met_with_a_command(tmp_path):
+    (tmp_path / "a.txt").write_bytes("Grüße\n".encode("latin1"))
+    with pytest.raises(CorruptFile, match=r"a\.txt is not UTF-8 \(byte 0xfc in line 1\); convert it: iconv"):
+        corpus_from(tmp_path, seed=0)

@@ -47,6 +47,12 @@ def test_it_learns_and_every_checkpoint_loads(config):
     assert tokens[0] == 0  # statements start as documents do
 
 
+def test_a_corpus_that_fills_no_batch_is_refused(config, tmp_path):
+    (tmp_path / "corpus.txt").write_text("The cat sat on the mat.")
+    with pytest.raises(InvalidInput, match="tokens and one optimiser step reads 65; give more text"):
+        ensure_series(config)
+
+
 def test_a_series_is_trained_once(config):
     directory = ensure_series(config)
 

@@ -3,9 +3,12 @@ import pytest
 
 from pipelines.statements.benchmarks import BENCHMARKS
 from pipelines.statements.files import rows_in_file
-from pipelines.statements.sources import load_statements
+from pipelines.statements.findings import findings
+from pipelines.statements.lexicons import stereoset_contexts
+from pipelines.statements.quality import inspect_rows
+from pipelines.statements.sources import load_rows, load_statements
 from pipelines.statements.splits import sequential_split
-from registry.dimensions import DIMENSIONS, TOXICITY
+from registry.dimensions import DIMENSIONS, FAIRNESS, TOXICITY
 from registry.errors import CorruptFile, InvalidInput, NotFound, UnknownName
 
 ROWS = pd.DataFrame({"statement": ["kind words", "cruel words", "more kind", "more cruel"], "label": [1, 0, 1, 0]})
@@ -114,6 +117,28 @@ def test_a_benchmarks_polarity_groups_and_faults_are_known(tmp_path):
     (tmp_path / "toxigen.csv").write_text("statement,label\nnice,0\nvile,1\nodd,0\nodd,1\n")
     toxic = load_statements(TOXICITY, str(tmp_path))
     assert dict(zip(toxic.texts, toxic.labels, strict=True)) == {"nice": True, "vile": False}
+
+
+def test_stereosets_release_is_grouped_by_its_published_contexts(tmp_path):
+    """A first sentence is not enough: contexts may end without a full stop, or hold one within."""
+    contexts = stereoset_contexts()
+    unended = sorted(context for context in contexts if not context.endswith((".", "!", "?")))[:6]
+    longer = sorted(context for context in contexts if ". " in context)
+    assert unended and longer
+    rows = [
+        {"statement": f"{context} {continuation}", "label": label}
+        for context in (*unended, *longer)
+        for label, continuation in enumerate(("Water is cold.", "They  are kind. They help."))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "stereoset.csv", index=False)
+    stereoset = load_rows(FAIRNESS, str(tmp_path))
+    assert list(stereoset.groups[::2]) == list(stereoset.groups[1::2])
+    assert len(set(stereoset.groups)) == len(unended) + len(longer)
+    assert list(stereoset.labels[:2]) == [True, False]
+    sentences = [finding.sentence for finding in findings(inspect_rows(stereoset))]
+    assert any(
+        "label 1 is the anti-stereotypical continuation and label 0 an unrelated one" in text for text in sentences
+    )
 
 
 @pytest.mark.parametrize(("dimension", "rows"), [("toxicity", 6514), ("privacy", 2346), ("robustness", 3642)])
