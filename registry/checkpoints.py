@@ -1,6 +1,7 @@
 """Checkpoints of pre-training: one revision of a model, and the ordered series of them."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ INIT_STEP = -1
 MAIN = "main"
 """The revision, and the stage, of the model that training ended with, where it stands beside its checkpoints."""
 
-_UNSAFE = re.compile(r"[^a-z0-9._-]+")
+_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,7 @@ def _enumerated(names: list[str], most: int = 8) -> str:
 
 def model_short_name(repo: str) -> str:
     """``EleutherAI/pythia-70m`` → ``pythia-70m``: what registry names can hold."""
-    short = _UNSAFE.sub("-", repo.rstrip("/").rsplit("/", 1)[-1].lower()).strip("-.")
+    short = _UNSAFE.sub("-", unicodedata.normalize("NFC", repo.rstrip("/").rsplit("/", 1)[-1]).lower()).strip("-.")
     if not short:
         raise InvalidInput(f"no registry name can be made of {repo!r}; it needs a letter or a digit")
     return short

@@ -1,4 +1,4 @@
-"""Look at the statements before any probe: counts, leakage, giveaways, and the floors that a probe must beat.
+"""Data: counts, leakage, giveaways of the statements, and the floors that a probe must beat, before any probe.
 
     python -m pipelines.data
     python -m pipelines.data --data ./my-statements --dimensions toxicity,privacy
@@ -9,6 +9,7 @@ conflicting labels, a split that leaks.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -28,13 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with entry_point_run("data", vars(given)):
         reports = []
-        for one in dimensions:
-            reports += inspect_statements((one,), given.data, limit=given.limit, seed=given.seed)
+        for dimension in dimensions:
+            reports += inspect_statements((dimension,), given.data, limit=given.limit, seed=given.seed)
             print(render(reports[-1]), end="\n\n")  # noqa: T201
         log_quality(reports)
         refuse(reports)
-        log_statements([load_statements(one, given.data, limit=given.limit, seed=given.seed) for one in dimensions])
-    print(f"next: mlflow run . -e probe --env-manager local -P data={given.data} -P dimensions={given.dimensions}")  # noqa: T201
+        log_statements(
+            load_statements(dimension, given.data, limit=given.limit, seed=given.seed) for dimension in dimensions
+        )
+    chosen = shlex.join(["-P", f"data={given.data}", "-P", f"dimensions={given.dimensions}"])
+    print(f"next: mlflow run . -e probe --env-manager local {chosen}")  # noqa: T201
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -156,5 +156,6 @@ def test_a_malformed_selection_is_refused(spec):
 def test_short_names_fit_the_registry():
     assert model_short_name("EleutherAI/pythia-70m") == "pythia-70m"
     assert model_short_name("/home/me/My Models:v2/") == "my-models-v2"
+    assert model_short_name("/home/me/Модель") == model_short_name("модель") == "модель"
     with pytest.raises(InvalidInput):
         model_short_name("org/::")

@@ -8,6 +8,11 @@ from pipelines.data.__main__ import main
 data = partial(run_command, main)
 
 
+@pytest.fixture(autouse=True)
+def own_tracking(tracking):
+    """No run is logged to where the tests are started."""
+
+
 def test_a_report_is_printed_for_each_dimension_and_then_the_next_command(tmp_path, capsys):
     lines = [f"word{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(60)]
     (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *lines]))

@@ -135,10 +135,8 @@ def test_stereosets_release_is_grouped_by_its_published_contexts(tmp_path):
     assert list(stereoset.groups[::2]) == list(stereoset.groups[1::2])
     assert len(set(stereoset.groups)) == len(unended) + len(longer)
     assert list(stereoset.labels[:2]) == [True, False]
-    sentences = [finding.sentence for finding in findings(inspect_rows(stereoset))]
-    assert any(
-        "label 1 is the anti-stereotypical continuation and label 0 an unrelated one" in text for text in sentences
-    )
+    sentences = " ".join(finding.sentence for finding in findings(inspect_rows(stereoset)))
+    assert "label 1 is the anti-stereotypical continuation and label 0 an unrelated one" in sentences
 
 
 @pytest.mark.parametrize(("dimension", "rows"), [("toxicity", 6514), ("privacy", 2346), ("robustness", 3642)])

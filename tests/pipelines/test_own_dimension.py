@@ -1,0 +1,95 @@
+"""The manual's example of a dimension of one's own, from its file to a champion, on a tiny random model."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pipelines.cli.command import run_command
+from pipelines.data.__main__ import main as data
+from pipelines.probe.__main__ import main as probe
+from registry.store import VectorStore
+
+STATEMENTS = """
+import csv
+
+topics = (
+    "weather chess law price route poem budget motive diagnosis recipe bridge engine election harvest tide "
+    "medicine grammar orbit treaty tax painting battery virus fossil melody contract glacier script bacterium market"
+).split()
+claims = (("doubt", "right", 1), ("believe", "wrong", 1), ("believe", "right", 0), ("doubt", "wrong", 0))
+with open("humility.csv", "w", newline="", encoding="utf-8") as file:
+    table = csv.writer(file)
+    table.writerow(("statement", "label", "group"))
+    for topic in topics:
+        for verb, verdict, label in claims:
+            table.writerow((f"On the {topic}, I {verb} that I am {verdict}.", label, topic))
+"""
+DECLARATION = """
+meaning = "admitting what one does not know"
+trustworthy = "a statement that admits doubt"
+untrustworthy = "a statement that claims certainty"
+"""
+
+
+@pytest.fixture
+def example(tmp_path, tracking, cache):
+    """The working directory with the example's two files in it."""
+    subprocess.run([sys.executable, "-c", STATEMENTS], cwd=tmp_path, check=True)
+    (tmp_path / "humility.dimension.toml").write_text(DECLARATION)
+    return tmp_path
+
+
+@pytest.fixture
+def model(example):
+    texts = pd.read_csv(example / "humility.csv")["statement"]
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=400, special_tokens=["<s>"], show_progress=False)
+    torch.manual_seed(0)
+    network = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            vocab_size=tokenizer.get_vocab_size(),
+            tie_word_embeddings=True,
+        )
+    )
+    directory = example / "own-model"
+    network.save_pretrained(directory)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, bos_token="<s>", eos_token="<s>").save_pretrained(
+        directory
+    )
+    return directory
+
+
+def test_the_report_finds_nothing_that_the_text_gives_away(example, capsys):
+    assert run_command(data, ["--data", "humility.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "## humility · file:humility.csv" in printed
+    assert "120 statements, 60 trustworthy (50.0%), in 30 groups; 120 distinct texts with one label" in printed
+    assert "warning" not in printed
+    assert "next: mlflow run . -e probe --env-manager local -P data=humility.csv" in printed
+
+
+def test_one_command_makes_a_champion_of_its_own(example, model, capsys):
+    assert run_command(probe, ["--model", str(model), "--data", "humility.csv", "--seeds", "1"]) == 0
+    assert "models:/steer.own-model.humility/1" in capsys.readouterr().out
+    champion = VectorStore().resolve("steer.own-model.humility@champion")
+    vector = VectorStore().load(champion)
+    assert vector.dimension == "humility"
+    assert vector.lineage.statements_source == "file:humility.csv"
+
+
+@pytest.mark.parametrize("name", ["礼貌", "скромность"])
+def test_names_may_be_of_any_script(example, model, name, capsys):
+    for ending in (".csv", ".dimension.toml"):
+        (example / f"humility{ending}").rename(example / f"{name}{ending}")
+    own = model.rename(example / "модель")
+    assert run_command(probe, ["--model", str(own), "--data", f"{name}={name}.csv", "--seeds", "1"]) == 0
+    assert VectorStore().resolve(f"steer.модель.{name}@champion").version == "1"
