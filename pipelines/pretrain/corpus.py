@@ -87,8 +87,8 @@ def _documents(file: Path) -> Iterator[str]:
         content = read_text(file).replace("\r\n", "\n").replace("\r", "\n")
         yield from (block.strip() for block in re.split(r"\n\s*\n", content) if block.strip())
     if file.suffix.lower() == ".jsonl":
-        for number, content in json_lines(file):
-            text = content.get("text")
+        for number, fields in json_lines(file):
+            text = fields.get("text")
             if not isinstance(text, str):
                 raise InvalidInput(
                     f'{file.name}, line {number} has no text field with a text; write {{"text": "…"}} in each line'

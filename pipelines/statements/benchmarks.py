@@ -113,8 +113,8 @@ _PAPER = (
         group_of=_stereoset_context,
         licence=RELEASE,
         citation="Nadeem, Bethke and Reddy, ACL 2021",
-        caveat="the raw label 1 is the anti-stereotypical continuation and label 0 an unrelated one: no statement repeats "
-        "a stereotype, so no result on this file speaks of stereotyping; race only",
+        caveat="the raw label 1 is the anti-stereotypical continuation and label 0 an unrelated one: no statement "
+        "repeats a stereotype, so no result on this file speaks of stereotyping; race only",
         n_rows=1952,
     ),
     Benchmark(

@@ -86,6 +86,7 @@ def test_one_command_makes_a_champion_of_its_own(example, model, capsys):
     assert vector.lineage.statements_source == "file:humility.csv"
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 @pytest.mark.parametrize("name", ["礼貌", "скромность"])
 def test_names_may_be_of_any_script(example, model, name, capsys):
     for ending in (".csv", ".dimension.toml"):
