@@ -1,1 +1,1 @@
-"""What is stored, what it means, and where it came from."""
+"""Registry of vectors and checkpoints: what is stored, what it means, and where it came from."""

@@ -1,4 +1,4 @@
-"""What steering with a vector was measured to do: its safe range of strengths, and the curve behind it."""
+"""Calibration of a vector: its safe range of strengths, and the measured curve behind it."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The dimensions of trustworthiness, and what label 1 means for each: always the trustworthy class."""
+"""Dimensions of trustworthiness, and the meaning of label 1 in each: always the trustworthy class."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -49,23 +49,23 @@ ROBUSTNESS = Dimension(
 )
 
 DIMENSIONS: Mapping[str, Dimension] = MappingProxyType(
-    {one.name: one for one in (RELIABILITY, PRIVACY, TOXICITY, FAIRNESS, ROBUSTNESS)}
+    {member.name: member for member in (RELIABILITY, PRIVACY, TOXICITY, FAIRNESS, ROBUSTNESS)}
 )
 
 
-def dimension(name: str, own: Iterable[Dimension] = ()) -> Dimension:
-    """The dimension called ``name``, among the five and the user's ``own``. Raises ``UnknownName``."""
-    known = {**DIMENSIONS, **{one.name: one for one in own}}
+def dimension(name: str, declared: Iterable[Dimension] = ()) -> Dimension:
+    """The dimension called ``name``, among the five and those ``declared`` by the user. Raises ``UnknownName``."""
+    known = {**DIMENSIONS, **{member.name: member for member in declared}}
     if name not in known:
         raise unknown_name("dimension", name, known)
     return known[name]
 
 
-def parse_dimensions(spec: str, own: Iterable[Dimension] = ()) -> tuple[Dimension, ...]:
+def parse_dimensions(spec: str, declared: Iterable[Dimension] = ()) -> tuple[Dimension, ...]:
     """``all``, or names separated by commas, in the order given and each once."""
     if spec.strip() == "all":
-        return (*DIMENSIONS.values(), *own)
+        return (*DIMENSIONS.values(), *declared)
     names = dict.fromkeys(name.strip() for name in spec.split(",") if name.strip())
     if not names:
         raise InvalidInput(f"dimensions {spec!r} names none; use all, or some of: {', '.join(DIMENSIONS)}")
-    return tuple(dimension(name, own) for name in names)
+    return tuple(dimension(name, declared) for name in names)

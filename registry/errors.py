@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree:
+"""Errors that this project raises on purpose, as a tree:
 
     TrustTraceError
     ├── InvalidInput      an argument or data that the user can mend (also a ValueError)
@@ -11,6 +11,7 @@
 Every message is one sentence for the user: it names the values that clash and says what to do.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -49,3 +50,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return UnknownName(f"unknown {kind} {name!r}{hint} known: {', '.join(names)}")
+
+
+def redacted(text: str) -> str:
+    """``text`` without the user names and passwords of the addresses in it."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "***@", text)

@@ -1,39 +1,57 @@
-"""The MLflow flavor ``steering_vector``: a directory with the vector, its probe and an MLmodel file; nothing pickled.
+"""MLflow flavor ``steering_vector``: a vector, the probe beside it and the code that reads them, as one directory.
 
-As a pyfunc, ``predict(hidden_states, params={"strength": 1.5})`` returns the steered hidden states.
+Nothing is pickled. A directory carries the few modules of this package that it needs, under a name of their own: so
+`mlflow.pyfunc.load_model` works where this repository is not, and hides nothing of it where it is. As a pyfunc,
+``predict(hidden_states, params={"strength": 1.5})`` gives steered hidden states and ``predict(["a text"])`` gives
+P(trustworthy).
 """
 
 import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow.artifacts import download_artifacts
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import ModelInfo
+from mlflow.models.utils import _save_example
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from registry.errors import CorruptFile, Mismatch
-from registry.serialization import (
+from .errors import CorruptFile, InvalidInput, Mismatch
+from .serialization import (
     LARGEST_FILE_BYTES,
+    SCHEMA_VERSION,
     probe_from_bytes,
     probe_to_bytes,
     vector_from_bytes,
     vector_to_bytes,
 )
-from registry.vectors import LinearProbe, SteeringVector
+from .text_scoring import TextScorer
+from .vectors import LinearProbe, SteeringVector
 
 FLAVOR = "steering_vector"
 VECTOR_FILE = "vector.safetensors"
 PROBE_FILE = "probe.safetensors"
-REQUIREMENTS = ("mlflow", "numpy", "safetensors", "jaxtyping")
+INPUT = "hidden_states"
+REQUIREMENTS = ("jaxtyping", "mlflow", "numpy", "safetensors")
+"""What the carried code needs; scoring texts needs transformers and torch besides."""
+
+CODE = ("__init__", "digests", "errors", "flavor", "serialization", "text_scoring", "vectors")
+"""The modules that a directory carries; they import each other relatively."""
+CODE_PACKAGE = f"{FLAVOR}_{SCHEMA_VERSION}"
 
 
 def save_model(
-    path: str,
+    path: str | os.PathLike[str],
     vector: SteeringVector,
     probe: LinearProbe | None = None,
     mlflow_model: Model | None = None,
-    signature: ModelSignature | None = None,
     **_ignored: Any,
 ) -> None:
     """Write ``vector`` and ``probe`` as an MLflow model directory. Raises ``Mismatch`` when they are no pair."""
@@ -44,32 +62,115 @@ def save_model(
     (directory / VECTOR_FILE).write_bytes(vector_to_bytes(vector))
     if probe is not None:
         (directory / PROBE_FILE).write_bytes(probe_to_bytes(probe))
-    (directory / "requirements.txt").write_text("".join(f"{name}\n" for name in REQUIREMENTS))
+    _write_environment(directory)
     model = mlflow_model or Model()
-    model.signature = signature or _signature(vector.d_model)
+    model.signature = _signature(vector.d_model)
+    _save_example(model, {INPUT: np.zeros((1, vector.d_model), np.float32)}, str(directory))
     model.add_flavor(
         FLAVOR, vector=VECTOR_FILE, probe=PROBE_FILE if probe else None, dimension=vector.dimension, layer=vector.layer
     )
     model.add_flavor(
-        "python_function", loader_module="registry.flavor", data=".", env={"virtualenv": "requirements.txt"}
+        "python_function",
+        loader_module=f"{CODE_PACKAGE}.flavor",
+        python_version=platform.python_version(),
+        data=".",
+        code="code",
+        env={"virtualenv": "python_env.yaml"},
+        config={"language_model": ""},
     )
     model.save(directory / "MLmodel")
 
 
-def load_model(path: str | os.PathLike[str], *, d_model: int | None = None) -> SteeringVector:
-    """The vector of a downloaded model directory. Raises ``CorruptFile`` or ``Mismatch``."""
-    return vector_from_bytes(_content(path, VECTOR_FILE), d_model=d_model)
+def load_model(uri: str | os.PathLike[str], *, d_model: int | None = None) -> SteeringVector:
+    """The vector of a model directory, or of an MLflow URI. Raises ``CorruptFile`` or ``Mismatch``."""
+    return vector_from_bytes(_content(_local(uri), VECTOR_FILE), d_model=d_model)
 
 
-def load_probe(path: str | os.PathLike[str], *, d_model: int | None = None) -> LinearProbe | None:
+def load_probe(uri: str | os.PathLike[str], *, d_model: int | None = None) -> LinearProbe | None:
     """The probe registered beside the vector, if there is one."""
-    if not (Path(path) / PROBE_FILE).is_file():
+    directory = _local(uri)
+    if not (directory / PROBE_FILE).is_file():
         return None
-    return probe_from_bytes(_content(path, PROBE_FILE), d_model=d_model)
+    return probe_from_bytes(_content(directory, PROBE_FILE), d_model=d_model)
 
 
-def _content(path: str | os.PathLike[str], name: str) -> bytes:
-    file = Path(path) / name
+class SteeringFunction:
+    """The pyfunc: hidden states in, steered ones out; texts in, P(trustworthy) out."""
+
+    def __init__(self, vector: SteeringVector, probe: LinearProbe | None, language_model: str = "") -> None:
+        self.vector, self.probe, self._language_model = vector, probe, language_model
+
+    def predict(self, data: Any, params: Mapping[str, float] | None = None) -> np.ndarray:
+        """Raises ``InvalidInput`` for what is neither hidden states of the layer nor texts."""
+        values = _values(data)
+        if values.dtype.kind == "U" and values.shape[1:] in ((), (1,)):
+            return self._scorer.probability([str(text) for text in values.ravel()])
+        if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != self.vector.d_model:
+            raise InvalidInput(
+                f"the input is {type(data).__name__} of {values.dtype} {list(values.shape)}; give `{INPUT}`, float32 "
+                f"[n, {self.vector.d_model}], or texts to score"
+            )
+        strength = float((params or {}).get("strength", 1.0))
+        steered: np.ndarray = values.astype(np.float32) + self.vector.offset(strength)
+        return steered
+
+    @cached_property
+    def _scorer(self) -> TextScorer:
+        if self.probe is None:
+            raise InvalidInput(
+                f"this version has no probe to score texts with; give `{INPUT}`, float32 [n, {self.vector.d_model}]"
+            )
+        return TextScorer(self.probe, self._language_model)
+
+
+def _values(data: Any) -> np.ndarray:
+    """What MLflow's callers send, as one array: the named input, a frame's cells, nested lists or a text."""
+    named = isinstance(data, Mapping) or hasattr(data, "columns")
+    if named and INPUT in data:
+        data = data[INPUT]
+    values = data.to_numpy() if hasattr(data, "to_numpy") else data
+    try:
+        return np.array(values.tolist() if getattr(values, "dtype", None) == np.dtype(object) else values, ndmin=1)
+    except ValueError:  # rows of several lengths
+        return np.array([], object)
+
+
+def _load_pyfunc(path: str, model_config: Mapping[str, str] | None = None) -> SteeringFunction:
+    return SteeringFunction(load_model(path), load_probe(path), (model_config or {}).get("language_model", ""))
+
+
+def log_model(
+    name: str,
+    vector: SteeringVector,
+    probe: LinearProbe | None,
+    *,
+    params: dict[str, str],
+    tags: dict[str, str],
+    step: int,
+) -> ModelInfo:
+    """Log to the active run; register with the store, which knows the names."""
+    logged: ModelInfo = Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=sys.modules[__name__],
+        vector=vector,
+        probe=probe,
+        params=params,
+        tags=tags,
+        model_type="steering-vector",
+        step=step,
+        validate_serving_input=False,  # it would load the carried code into this process
+    )
+    return logged
+
+
+def _local(uri: str | os.PathLike[str]) -> Path:
+    path = Path(uri)
+    return path if path.is_dir() else Path(download_artifacts(artifact_uri=str(uri)))
+
+
+def _content(directory: Path, name: str) -> bytes:
+    file = directory / name
     if not file.is_file():
         raise CorruptFile(f"the registered model has no {name}; it is not a {FLAVOR}")
     if file.stat().st_size > LARGEST_FILE_BYTES:
@@ -84,51 +185,25 @@ def _require_pair(vector: SteeringVector, probe: LinearProbe) -> None:
         raise Mismatch(f"the probe is of {of_probe} and the vector of {of_vector}; register them apart")
 
 
-def _signature(d_model: int) -> ModelSignature:
-    hidden = Schema([TensorSpec(np.dtype(np.float32), (-1, d_model))])
-    return ModelSignature(hidden, hidden, ParamSchema([ParamSpec("strength", DataType.double, 1.0)]))
-
-
-class _SteeringFunction:
-    """What `mlflow.pyfunc.load_model` runs."""
-
-    def __init__(self, vector: SteeringVector) -> None:
-        self.vector = vector
-
-    def predict(self, hidden_states: np.ndarray, params: dict[str, float] | None = None) -> np.ndarray:
-        strength = float((params or {}).get("strength", 1.0))
-        steered: np.ndarray = np.asarray(hidden_states, np.float32) + self.vector.offset(strength)
-        return steered
-
-
-def _load_pyfunc(path: str) -> _SteeringFunction:
-    return _SteeringFunction(load_model(path))
-
-
-def log_model(
-    name: str,
-    vector: SteeringVector,
-    probe: LinearProbe | None,
-    *,
-    params: dict[str, str],
-    tags: dict[str, str],
-    step: int,
-) -> ModelInfo:
-    """Log to the active run; register with the store, which knows the names."""
-    import registry.flavor as this_module
-
-    logged: ModelInfo = Model.log(
-        artifact_path=None,
-        name=name,
-        flavor=this_module,
-        vector=vector,
-        probe=probe,
-        params=params,
-        tags=tags,
-        model_type="steering-vector",
-        step=step,
+def _write_environment(directory: Path) -> None:
+    """The carried code, and what it needs at the versions that it was written with."""
+    code = directory / "code" / CODE_PACKAGE
+    code.mkdir(parents=True)
+    for module in CODE:
+        shutil.copyfile(Path(__file__).with_name(f"{module}.py"), code / f"{module}.py")
+    (directory / "requirements.txt").write_text("".join(f"{name}=={version(name)}\n" for name in REQUIREMENTS))
+    (directory / "python_env.yaml").write_text(
+        f"python: {platform.python_version()}\nbuild_dependencies: [pip]\ndependencies: [-r requirements.txt]\n"
     )
-    return logged
 
 
-__all__ = ["FLAVOR", "load_model", "load_probe", "log_model", "save_model"]
+def _signature(d_model: int) -> ModelSignature:
+    hidden = Schema([TensorSpec(np.dtype(np.float32), (-1, d_model), INPUT)])
+    steered = Schema([TensorSpec(np.dtype(np.float32), (-1, d_model))])
+    signature = ModelSignature(hidden, steered, ParamSchema([ParamSpec("strength", DataType.double, 1.0)]))
+    # MLflow would refuse texts and frames before `predict` sees them; with this mark the model checks its own input.
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+__all__ = ["FLAVOR", "SteeringFunction", "load_model", "load_probe", "log_model", "save_model"]

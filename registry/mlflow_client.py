@@ -1,5 +1,6 @@
-"""Versions in the MLflow model registry: created once, found by their tags, listed whole, or out of reach."""
+"""MLflow client: versions created once, found by their tags, listed whole, and a registry that is out of reach."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,10 +9,11 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.errors import InvalidInput, Unavailable
+from registry.errors import InvalidInput, Unavailable, redacted
 
 
 def connect() -> MlflowClient:
@@ -34,9 +36,9 @@ def quoted(text: str) -> str:
 def find_version(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
     """The first version that has all of ``tags``, if any."""
     (key, value), *rest = tags.items()
-    found = client.search_model_versions(f"name = '{quoted(name)}' AND tags.{key} = '{quoted(value)}'")
-    matching = [one for one in found if all(one.tags.get(key) == value for key, value in rest)]
-    return min(matching, key=lambda one: int(one.version), default=None)
+    versions = client.search_model_versions(f"name = '{quoted(name)}' AND tags.{key} = '{quoted(value)}'")
+    matching = [version for version in versions if all(version.tags.get(key) == value for key, value in rest)]
+    return min(matching, key=lambda version: int(version.version), default=None)
 
 
 def create_version(
@@ -60,36 +62,45 @@ def create_version(
     )
     first = find_version(client, name, identity)
     if first is None or int(first.version) >= int(created.version):
+        _link(client, model_id, created)
         return created
     client.delete_model_version(name, str(created.version))
     client.delete_logged_model(model_id)
     return first
 
 
+def _link(client: MlflowClient, model_id: str, version: ModelVersion) -> None:
+    """Let the logged model's page name its version, as `mlflow.register_model` does; a server may have done it."""
+    linked = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    if all((link["name"], str(link["version"])) != (version.name, str(version.version)) for link in linked):
+        linked.append({"name": version.name, "version": version.version})
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(linked)})
+
+
 def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Every version, the newest first."""
-    found: list[ModelVersion] = []
+    versions: list[ModelVersion] = []
     token: str | None = None
     while True:
         page = client.search_model_versions(
             f"name = '{quoted(name)}'", max_results=200, order_by=["version_number DESC"], page_token=token
         )
-        found += page
+        versions += page
         token = page.token
         if not token:
-            return found
+            return versions
 
 
 def model_names(client: MlflowClient, prefix: str) -> list[str]:
     """Registered models whose names begin with ``prefix``: MLflow's LIKE takes ``_`` for any character."""
-    found: list[str] = []
+    names: list[str] = []
     token: str | None = None
     while True:
         page = client.search_registered_models(f"name LIKE '{quoted(prefix)}%'", max_results=200, page_token=token)
-        found += [one.name for one in page if one.name.startswith(prefix)]
+        names += [model.name for model in page if model.name.startswith(prefix)]
         token = page.token
         if not token:
-            return sorted(found)
+            return sorted(names)
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
@@ -124,15 +135,17 @@ def reachable() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    said = _first_line(error)
+    reason, registry = _first_line(error), mlflow.get_registry_uri()
+    if "readonly database" in reason:
+        return Unavailable(redacted(f"the MLflow registry at {registry} cannot be written: its file is read-only here"))
     # SQLite makes tables one by one; PostgreSQL makes all of them or none.
     half_made = "; it was left half made by a process that was ended then, so delete it if it is new"
-    hint = half_made if re.search(r"table \S+ already exists", said) else ""
-    return Unavailable(f"the MLflow registry at {mlflow.get_registry_uri()} does not answer: {said}{hint}")
+    hint = half_made if re.search(r"table \S+ already exists", reason) else ""
+    return Unavailable(redacted(f"the MLflow registry at {registry} does not answer: {reason}{hint}"))
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says first; MLflow's of downloads begin with a heading."""
+    """The first line of an error's text; MLflow's of downloads begin with a heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 

@@ -1,4 +1,4 @@
-"""What the registry says of its entries: their names, their lineage as tags, and a description to read in the UI."""
+"""Records of the registry: the names of its entries, their lineage as tags, and descriptions to read in the UI."""
 
 import re
 from collections.abc import Mapping
@@ -119,10 +119,10 @@ def parse_reference(reference: str) -> tuple[str, str]:
 
     Either may begin with ``models:/``. Raises ``InvalidInput`` for anything else.
     """
-    found = _REFERENCE.fullmatch(reference)
-    if found is None:
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
         raise InvalidInput(f"{reference!r} names no vector; write steer.<model>.<dimension>/<version> or …@champion")
-    name, version, alias = found.groups()
+    name, version, alias = match.groups()
     return name, version or alias
 
 
@@ -156,11 +156,20 @@ def vector_tags(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
 
 
 def describe_vectors(model: str, dimension: str) -> str:
-    known = DIMENSIONS.get(dimension)
+    known, name = DIMENSIONS.get(dimension), vector_name(model, dimension)
     meaning = f" ({known.meaning}): positive strength moves towards {known.trustworthy}" if known else ""
     return (
         f"Steering vectors of `{model}` for **{dimension}**{meaning}. Strength counts standard deviations. Each "
-        f"version was fitted on one pre-training checkpoint and one layer; `@{CHAMPION}` is the one that is served."
+        f"version was fitted on one pre-training checkpoint and one layer. {describe_promotion(name)}"
+    )
+
+
+def describe_promotion(name: str) -> str:
+    """The action that changes what is served, and the button beside it that does not."""
+    return (
+        f"Services follow the alias `{CHAMPION}`: to serve a version, give it that alias on its page or by "
+        f'`mlflow.MlflowClient().set_registered_model_alias("{name}", "{CHAMPION}", VERSION)`. MLflow\'s '
+        "*Promote model* copies a version to another name and changes nothing that is served."
     )
 
 
@@ -173,8 +182,9 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
         f"statements of `{lineage.statements_source}`.\n\n"
         f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
         f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
-        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}"
-    ).rstrip()
+        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}\n"
+        f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
+    )
 
 
 def calibration_tags(calibration: Calibration) -> dict[str, str]:

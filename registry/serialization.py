@@ -16,8 +16,8 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from registry.errors import CorruptFile, InvalidInput, Mismatch
-from registry.vectors import Lineage, LinearProbe, SteeringVector
+from .errors import CorruptFile, InvalidInput, Mismatch
+from .vectors import Lineage, LinearProbe, SteeringVector
 
 SCHEMA_VERSION = "2"
 UNSEALED_VERSION = "1"

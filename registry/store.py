@@ -7,13 +7,14 @@ as tags, so that a person can follow it in the UI and a program can search by it
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from registry import flavor
+from registry.artifacts import fetch_files
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, NotFound
@@ -158,28 +159,28 @@ class VectorStore:
         with reachable():
             try:
                 if version.startswith("@"):
-                    found = self._client.get_model_version_by_alias(name, version[1:])
+                    resolved = self._client.get_model_version_by_alias(name, version[1:])
                 else:
-                    found = self._client.get_model_version(name, version)
+                    resolved = self._client.get_model_version(name, version)
             except MlflowException as error:
                 if error.error_code not in _MISSING:
                     raise
                 raise NotFound(f"{name} has no version {version}; {self._what_exists(name)}") from error
-        return _vector(found, tuple(found.aliases))
+        return _vector(resolved, tuple(resolved.aliases))
 
     def dimensions(self, model: str) -> tuple[str, ...]:
         """The dimensions that have registered vectors of ``model``."""
         prefix = vector_name(model, "")
         with reachable():
-            found = [name.removeprefix(prefix) for name in model_names(self._client, prefix)]
+            names = [name.removeprefix(prefix) for name in model_names(self._client, prefix)]
         # The vectors of a model called tiny.v2 begin with "steer.tiny." too; dimensions have no dots.
-        return tuple(one for one in found if "." not in one)
+        return tuple(name for name in names if "." not in name)
 
     def list(self, model: str, dimension: str | None = None) -> list[RegisteredVector]:
         """All versions of a model's vectors, the newest first in each dimension; one without our tags is left out."""
-        chosen = [one for one in self.dimensions(model) if dimension in (None, one)]
+        names = [vector_name(model, known) for known in self.dimensions(model) if dimension in (None, known)]
         with reachable():
-            return [vector for one in chosen for vector in self._versions(vector_name(model, one))]
+            return [vector for name in names for vector in self._versions(name)]
 
     def experiment_id(self, registered: RegisteredVector) -> str | None:
         """The experiment of the run that a version came from, if that run is still there."""
@@ -196,25 +197,31 @@ class VectorStore:
         for version in all_versions(self._client, name):
             number = str(version.version)
             if version.tags.keys() >= VECTOR_TAGS:
-                yield _vector(version, tuple(alias for alias, place in aliases.items() if place == number))
+                yield _vector(version, tuple(alias for alias, target in aliases.items() if target == number))
 
     def load(self, registered: RegisteredVector, *, d_model: int | None = None) -> SteeringVector:
         """Download a vector and check it against its tags. Raises ``Mismatch`` when they disagree."""
-        with self._directory(registered) as directory:
-            vector = flavor.load_model(directory, d_model=d_model)
+        return self._read(registered, (flavor.VECTOR_FILE,), d_model)[0]
+
+    def load_with_probe(
+        self, registered: RegisteredVector, *, d_model: int | None = None
+    ) -> tuple[SteeringVector, LinearProbe | None]:
+        """A vector and the probe registered beside it, if there is one, in one download. Raises as ``load`` does."""
+        return self._read(registered, (flavor.VECTOR_FILE, flavor.PROBE_FILE), d_model)
+
+    def _read(
+        self, registered: RegisteredVector, names: tuple[str, ...], d_model: int | None
+    ) -> tuple[SteeringVector, LinearProbe | None]:
+        with reachable(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+            fetch_files(self._client, registered.uri, registered.model_id, names, Path(scratch))
+            vector, probe = flavor.load_model(scratch, d_model=d_model), flavor.load_probe(scratch, d_model=d_model)
         registered.require_agrees(vector.dimension, vector.layer, vector.lineage)
+        if probe is not None:
+            registered.require_agrees(probe.dimension, probe.layer, probe.lineage)
         width = registered.tags.get("d_model", str(vector.d_model))
         if width != str(vector.d_model):
             raise Mismatch(f"{registered.uri} is tagged d_model={width} and its file has {vector.d_model}")
-        return vector
-
-    def load_probe(self, registered: RegisteredVector, *, d_model: int | None = None) -> LinearProbe | None:
-        """The probe registered beside a vector, if there is one. Raises as ``load`` does."""
-        with self._directory(registered) as directory:
-            probe = flavor.load_probe(directory, d_model=d_model)
-        if probe is not None:
-            registered.require_agrees(probe.dimension, probe.layer, probe.lineage)
-        return probe
+        return vector, probe
 
     def promote(self, registered: RegisteredVector, *, reason: str, alias: str = CHAMPION) -> None:
         """Point ``alias`` at a version, and write down why."""
@@ -228,11 +235,6 @@ class VectorStore:
             for key, value in calibration_tags(calibration).items():
                 self._client.set_model_version_tag(registered.name, registered.version, key, value)
         return self.get(registered.name, registered.version)
-
-    @contextmanager
-    def _directory(self, registered: RegisteredVector) -> Iterator[str]:
-        with reachable(), tempfile.TemporaryDirectory() as scratch:
-            yield mlflow.artifacts.download_artifacts(artifact_uri=registered.uri, dst_path=scratch)
 
     def _what_exists(self, name: str) -> str:
         versions = [str(version.version) for version in all_versions(self._client, name)]

@@ -1,4 +1,4 @@
-"""Requests as MLflow traces, written behind the requests' back: a full queue drops traces, never requests."""
+"""Traces of requests in MLflow, written on a thread of their own: a full queue drops traces, never requests."""
 
 import logging
 import queue
@@ -63,8 +63,8 @@ class TraceLog:
 
     def _write(self, trace: Trace) -> None:
         if not self._experiment_id:
-            found = mlflow.get_experiment_by_name(self._experiment)
-            self._experiment_id = found.experiment_id if found else mlflow.create_experiment(self._experiment)
+            experiment = mlflow.get_experiment_by_name(self._experiment)
+            self._experiment_id = experiment.experiment_id if experiment else mlflow.create_experiment(self._experiment)
         span = mlflow.start_span_no_context(
             trace.name,
             span_type="LLM",

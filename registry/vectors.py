@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from registry.errors import InvalidInput, Mismatch
+from .errors import InvalidInput, Mismatch
 
 UNIT_TOLERANCE = 1e-4
 

@@ -69,7 +69,7 @@ def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sq
     assert [one.step for one in client.get_metric_history(run_id, "toxicity/accuracy")] == [0, 10, 100]
     assert len(runs(f"tags.`mlflow.parentRunId` = '{run_id}'")) == 8
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
-    assert VectorStore().load_probe(champion).weights.dtype == np.float32
+    assert VectorStore().load_with_probe(champion)[1].weights.dtype == np.float32
     assert champion.uri in capsys.readouterr().out
 
 

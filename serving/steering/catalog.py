@@ -207,8 +207,7 @@ class Catalog:
         require_fits(registered, self._model)  # before anything is downloaded
         store, width = self.store(), self._model.d_model
         try:
-            probe = store.load_probe(registered, d_model=width)
-            vector = store.load(registered, d_model=width)
+            vector, probe = store.load_with_probe(registered, d_model=width)
             return ServedVector(registered, vector, probe, store.experiment_id(registered))
         except TrustTraceError:
             raise

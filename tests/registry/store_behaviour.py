@@ -1,5 +1,7 @@
 """What the stores promise, written once and run against SQLite and against real servers on SQLite and PostgreSQL."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 import uuid
@@ -10,6 +12,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint
@@ -79,11 +83,11 @@ def register_at_once(processes: int, units: int = 1) -> None:
     ]
     errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * processes, errors
-    assert [one.version for one in CheckpointStore().list("tiny")] == ["1"]  # all registered this one
+    assert [checkpoint.version for checkpoint in CheckpointStore().list("tiny")] == ["1"]  # all registered this one
     registered = VectorStore().list("tiny")
-    assert sorted(int(one.version) for one in registered) == list(range(1, processes * units + 1))
+    assert sorted(int(vector.version) for vector in registered) == list(range(1, processes * units + 1))
     expected = {f"unit-{number}-{unit}" for number in range(processes) for unit in range(units)}
-    assert {one.tags["unit_digest"] for one in registered} == expected
+    assert {vector.tags["unit_digest"] for vector in registered} == expected
 
 
 class StoreBehaviour:
@@ -113,10 +117,10 @@ class StoreBehaviour:
         with pytest.raises(NotFound, match=r"step 7.*64"):
             CheckpointStore().get("tiny", 7)
 
-    def test_a_vector_comes_back_with_its_probe_and_its_lineage_in_the_tags(self, tracking):
+    def test_a_vector_returns_with_probe_and_lineage(self, tracking):
         registered = register()
         store = VectorStore()
-        vector, probe = store.load(registered), store.load_probe(registered)
+        vector, probe = store.load_with_probe(registered)
         np.testing.assert_array_equal(vector.direction, np.array([0.6, 0.8], np.float32))
         assert probe is not None
         assert probe.bias == 0.1
@@ -134,13 +138,13 @@ class StoreBehaviour:
         }.items():
             assert registered.tags[tag] == value
 
-    def test_one_unit_registers_once_and_another_gets_the_next_version(self, tracking):
+    def test_one_unit_registers_once(self, tracking):
         first, again, other = register("u1"), register("u1"), register("u2")
         assert first == again
         assert [first.version, other.version] == ["1", "2"]
-        assert [one.version for one in VectorStore().list("tiny", "toxicity")] == ["2", "1"]
+        assert [version.version for version in VectorStore().list("tiny", "toxicity")] == ["2", "1"]
 
-    def test_a_vector_logged_but_not_registered_before_a_kill_is_registered_once(self, tracking, monkeypatch):
+    def test_a_kill_before_registration_leaves_one_version(self, tracking, monkeypatch):
         class Killed(Exception):
             pass
 
@@ -154,7 +158,7 @@ class StoreBehaviour:
                 VectorStore().register(vector, None, {}, unit_digest="u1")
         assert register("u1").version == "1"
 
-    def test_a_kill_before_the_alias_was_set_is_mended_by_the_next_registration(self, tracking, monkeypatch):
+    def test_a_kill_before_the_alias_is_mended(self, tracking, monkeypatch):
         class Killed(Exception):
             pass
 
@@ -167,7 +171,7 @@ class StoreBehaviour:
         assert CheckpointStore().register(CHECKPOINT, "ab" * 32).version == "1"
         assert mlflow.MlflowClient().get_model_version_by_alias("ckpt.tiny", "step-64").version in (1, "1")
 
-    def test_two_that_register_the_same_at_once_end_with_one_version(self, tracking, monkeypatch):
+    def test_a_race_ends_with_one_version(self, tracking, monkeypatch):
         with monkeypatch.context() as patch:
             looked = iter([None])  # each looked before the other had registered
             real = mlflow_client.find_version
@@ -180,10 +184,10 @@ class StoreBehaviour:
                 vector = make_vector(checkpoint.uri, run.info.run_id)
                 second = VectorStore().register(vector, None, {}, unit_digest="u1")
         assert first == second
-        assert [one.version for one in VectorStore().list("tiny")] == ["1"]
-        assert [one.version for one in CheckpointStore().list("tiny")] == ["1"]
+        assert [version.version for version in VectorStore().list("tiny")] == ["1"]
+        assert [version.version for version in CheckpointStore().list("tiny")] == ["1"]
 
-    def test_a_calibration_stays_with_its_version_and_a_later_one_replaces_it(self, tracking):
+    def test_a_later_calibration_replaces_an_earlier_one(self, tracking):
         registered = register()
         assert registered.calibration is None
         points = (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0),)
@@ -194,15 +198,45 @@ class StoreBehaviour:
         assert listed.calibration == measured
         assert listed.tags["calibrated_range"] == "-1 to 3"
 
-    def test_descriptions_lead_from_a_vector_to_its_checkpoint_and_run(self, tracking):
+    def test_descriptions_name_checkpoint_run_and_promotion(self, tracking):
         registered = register()
         client = mlflow.MlflowClient()
         version = client.get_model_version(registered.name, registered.version)
         for word in ("models:/ckpt.tiny/1", "step 64", registered.run_id, "packaged:remarks", "toxicity/auroc`: 0.9"):
             assert word in version.description
+        for description in (version.description, client.get_registered_model(registered.name).description):
+            assert 'set_registered_model_alias("steer.tiny.toxicity", "champion", VERSION)' in description
+            assert "*Promote model* copies a version" in description
         assert version.run_id == registered.run_id
         assert "benign" in client.get_registered_model(registered.name).description
         assert "org/tiny" in client.get_model_version("ckpt.tiny", "1").description
+
+    def test_the_logged_model_names_its_version_once(self, tracking):
+        registered = register()
+        tags = mlflow.MlflowClient().get_logged_model(registered.model_id).tags
+        links = [(link["name"], str(link["version"])) for link in json.loads(tags["mlflow.modelVersions"])]
+        assert links == [("steer.tiny.toxicity", "1")]
+
+    def test_a_version_is_downloaded_once_and_file_by_file(self, tracking, monkeypatch):
+        registered, files = register(), []
+        for kind in (LocalArtifactRepository, HttpArtifactRepository):
+            real = kind._download_file
+            monkeypatch.setattr(
+                kind, "_download_file", lambda self, path, to, real=real: files.append(path) or real(self, path, to)
+            )
+        VectorStore().load_with_probe(registered)
+        assert sorted(files) == ["probe.safetensors", "vector.safetensors"]
+
+    @pytest.mark.parametrize("source", ["file:///etc/passwd", "http://127.0.0.1:9/m", "s3://bucket/m", "models:/a/9/x"])
+    def test_a_source_that_we_do_not_register_is_not_followed(self, tracking, source):
+        registered = dataclasses.replace(register(), model_id=source.removeprefix("models:/"))
+        with pytest.raises(Mismatch, match=r"toxicity/1 has the source .*only logged models are read; register"):
+            VectorStore().load(registered)
+
+    def test_a_promoted_copy_is_read_from_its_origin(self, tracking):
+        copied = mlflow.MlflowClient().copy_model_version(register().uri, "steer.tiny.copy")
+        vector = VectorStore().load(VectorStore().resolve(f"steer.tiny.copy/{copied.version}"))
+        assert vector.scale == 2.0
 
     def test_champion_is_an_alias_with_its_reason(self, tracking):
         register("u1")
@@ -212,7 +246,7 @@ class StoreBehaviour:
         assert champion.version == "2"
         assert champion.tags["champion_because"] == "better on validation"
         assert champion.aliases == ("champion",)
-        assert [one.aliases for one in VectorStore().list("tiny")] == [("champion",), ()]
+        assert [version.aliases for version in VectorStore().list("tiny")] == [("champion",), ()]
         assert VectorStore().resolve("models:/steer.tiny.toxicity/1").version == "1"
 
     def test_a_missing_version_or_alias_names_what_exists(self, tracking):
@@ -239,16 +273,16 @@ class StoreBehaviour:
         register("u1")
         register("u2", dimension="privacy")
         register("u3", model="tiny2")
-        assert {one.name for one in VectorStore().list("tiny")} == {"steer.tiny.toxicity", "steer.tiny.privacy"}
-        assert [one.name for one in VectorStore().list("tiny", "privacy")] == ["steer.tiny.privacy"]
+        assert {version.name for version in VectorStore().list("tiny")} == {"steer.tiny.toxicity", "steer.tiny.privacy"}
+        assert [version.name for version in VectorStore().list("tiny", "privacy")] == ["steer.tiny.privacy"]
         assert VectorStore().list("other") == []
 
     def test_models_with_similar_names_are_kept_apart(self, tracking):
         for unit, model in enumerate(("my_model", "my-model", "my_model.v2")):
             register(f"u{unit}", model=model)
-        assert [one.name for one in VectorStore().list("my_model")] == ["steer.my_model.toxicity"]
+        assert [version.name for version in VectorStore().list("my_model")] == ["steer.my_model.toxicity"]
 
-    def test_what_somebody_registered_by_hand_is_left_out_and_refused(self, tracking):
+    def test_a_version_registered_by_hand_is_refused(self, tracking):
         client = mlflow.MlflowClient()
         model = mlflow.create_external_model(name="by-hand")
         for name in ("steer.tiny.privacy", "ckpt.tiny"):

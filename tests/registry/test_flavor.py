@@ -1,9 +1,11 @@
 """The MLflow flavor as a directory on disk; the stores' tests log it."""
 
+import ast
 import dataclasses
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -23,13 +25,26 @@ def saved(tmp_path):
     return tmp_path / "model"
 
 
-def test_the_directory_holds_data_and_nothing_that_runs(saved):
-    assert {path.name for path in saved.iterdir()} == {
-        "MLmodel",
-        "requirements.txt",
-        "vector.safetensors",
-        "probe.safetensors",
-    }
+def test_the_directory_holds_data_and_the_code_that_reads_it(saved):
+    files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
+    data = {"MLmodel", "vector.safetensors", "probe.safetensors", "input_example.json", "serving_input_example.json"}
+    code = {f"code/steering_vector_2/{module}.py" for module in flavor.CODE}
+    assert files == data | code | {"requirements.txt", "python_env.yaml"}
+
+
+def test_the_carried_code_imports_nothing_that_is_not_carried(saved):
+    for path in (saved / "code").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.module in flavor.CODE, path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] not in {"registry", "serving", "pipelines"}, path
+
+
+def test_requirements_are_pinned(saved):
+    lines = (saved / "requirements.txt").read_text().split()
+    assert {line.split("==")[0] for line in lines} == set(flavor.REQUIREMENTS)
+    assert f"mlflow=={mlflow.__version__}" in lines
 
 
 def test_a_vector_and_its_probe_come_back(saved):
@@ -54,6 +69,9 @@ def test_the_mlmodel_file_says_what_it_is(saved):
     }
     signature = mlflow.models.Model.load(saved).signature
     assert signature.inputs.inputs[0].shape == (-1, 2)
+    assert signature.inputs.input_names() == ["hidden_states"]
+    example = mlflow.pyfunc.load_model(str(saved)).input_example
+    assert example["hidden_states"].shape == (1, 2)
     assert [parameter.name for parameter in signature.params] == ["strength"]
 
 
@@ -64,12 +82,39 @@ def test_as_a_function_it_adds_the_offset_to_every_hidden_state(saved, strength)
     np.testing.assert_allclose(steered, hidden_states + strength * 2.0 * VECTOR.direction, rtol=1e-6)
 
 
-def test_hidden_states_of_another_width_are_refused(saved):
-    with pytest.raises(mlflow.exceptions.MlflowException, match=r"\(-1, 2\)"):
-        mlflow.pyfunc.load_model(str(saved)).predict(np.zeros((1, 3), np.float32))
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"hidden_states": np.ones((2, 2), np.float32)},
+        pd.DataFrame(np.ones((2, 2))),
+        pd.DataFrame({"hidden_states": [[1.0, 1.0], [1.0, 1.0]]}),
+        [[1, 1], [1, 1]],
+    ],
+    ids=["named", "frame of numbers", "frame of lists", "lists"],
+)
+def test_hidden_states_are_taken_in_every_form(saved, data):
+    steered = mlflow.pyfunc.load_model(str(saved)).predict(data, params={"strength": 0.5})
+    np.testing.assert_allclose(steered, 1 + VECTOR.direction * np.ones((2, 1)), rtol=1e-6)
+    assert steered.dtype == np.float32
 
 
-def test_loading_refuses_what_is_missing_too_wide_or_too_large(saved):
+@pytest.mark.parametrize(
+    "data",
+    [np.zeros((1, 3)), np.zeros(2), [[1], [1, 2]], {"x": 1}, None, pd.DataFrame({"a": ["x"], "b": ["y"]})],
+    ids=["width", "one axis", "ragged", "another name", "nothing", "two columns of text"],
+)
+def test_other_input_is_refused_with_the_shape_wanted(saved, data):
+    with pytest.raises(Exception, match=r"give `hidden_states`, float32 \[n, 2\], or texts"):
+        mlflow.pyfunc.load_model(str(saved)).predict(data)
+
+
+def test_texts_without_a_probe_are_refused(tmp_path):
+    flavor.save_model(tmp_path / "model", VECTOR)
+    with pytest.raises(Exception, match="no probe to score texts with"):
+        mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(["a text"])
+
+
+def test_missing_wide_and_large_files_are_refused(saved):
     with pytest.raises(Mismatch, match=r"\(2,\).*576"):
         flavor.load_probe(saved, d_model=576)
     with (saved / "vector.safetensors").open("r+b") as file:

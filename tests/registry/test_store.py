@@ -3,16 +3,25 @@
 import shutil
 import sqlite3
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
+import numpy as np
 import pytest
+import yaml
+from mlflow.models import Model
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 sys.path.insert(0, str(Path(__file__).parent))
 from store_behaviour import StoreBehaviour, register
 
 from pipelines.tracking.runs import entry_point_run
-from registry.errors import CorruptFile, Unavailable
+from registry import flavor
+from registry.errors import CorruptFile, Mismatch, Unavailable
+from registry.serialization import LARGEST_FILE_BYTES
 from registry.store import VectorStore
 
 
@@ -20,7 +29,7 @@ class TestOnSqlite(StoreBehaviour):
     pass
 
 
-def test_a_registry_that_does_not_answer_is_said_in_a_sentence(tracking, monkeypatch):
+def test_a_registry_out_of_reach_is_said_in_a_sentence(tracking, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     mlflow.set_registry_uri("http://127.0.0.1:9")
@@ -37,7 +46,7 @@ def test_a_file_that_is_no_database_is_said_in_a_sentence(tracking, tmp_path):
         VectorStore().list("tiny")
 
 
-def test_a_database_that_a_killed_process_left_half_made_is_said_to_be_that(tracking, tmp_path):
+def test_a_half_made_database_is_named_as_that(tracking, tmp_path):
     with sqlite3.connect(tmp_path / "half.db") as half:
         half.execute("CREATE TABLE trace_info (a)")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'half.db'}")
@@ -53,3 +62,100 @@ def test_files_that_are_gone_are_said_in_a_sentence(tracking, tmp_path):
     shutil.rmtree(tmp_path / "artifacts")
     with pytest.raises(CorruptFile, match=r"no vector\.safetensors"):
         VectorStore().load(registered)
+
+
+def test_a_version_of_the_old_layout_is_read_and_steers(tracking, monkeypatch, tmp_path):
+    def without_code(path, vector, probe=None, mlflow_model=None, **_ignored):
+        flavor.save_model(path, vector, probe, mlflow_model)
+        described = yaml.safe_load((Path(path) / "MLmodel").read_text())
+        function = described["flavors"]["python_function"]
+        described["flavors"]["python_function"] = {
+            "loader_module": "registry.flavor",
+            "data": ".",
+            "env": {"virtualenv": "requirements.txt"},
+        }
+        described["is_signature_from_type_hint"] = False
+        del described["saved_input_example_info"]
+        (Path(path) / "MLmodel").write_text(yaml.safe_dump(described))
+        (Path(path) / "requirements.txt").write_text("mlflow\nnumpy\nsafetensors\njaxtyping\n")
+        shutil.rmtree(Path(path) / function["code"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "registry.store.flavor.log_model",
+            lambda name, vector, probe, **options: Model.log(
+                artifact_path=None,
+                name=name,
+                flavor=SimpleNamespace(save_model=without_code, __name__="old"),
+                vector=vector,
+                probe=probe,
+                model_type="steering-vector",
+                **options,
+            ),
+        )
+        registered = register()
+    vector, probe = VectorStore().load_with_probe(registered)
+    assert (vector.scale, probe.bias) == (2.0, 0.1)
+    steered = mlflow.pyfunc.load_model(registered.uri).predict(np.zeros((1, 2), np.float32), params={"strength": 1.0})
+    np.testing.assert_allclose(steered, [[1.2, 1.6]], rtol=1e-6)
+
+
+def move_artifacts(location):
+    """Let the registered model's files lie elsewhere, as another experiment's artifact location would have it."""
+    with sqlite3.connect(mlflow.get_tracking_uri().removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE logged_models SET artifact_location = ?", (location,))
+
+
+def test_artifacts_of_an_unknown_scheme_are_refused_with_the_cause(tracking):
+    registered = register()
+    move_artifacts("ipfs://user:secret@somewhere/m")
+    with pytest.raises(
+        Unavailable, match=r"lie at ipfs://\*\*\*@somewhere/m, and MLflow here cannot read ipfs: install"
+    ):
+        VectorStore().load(registered)
+
+
+def test_artifacts_on_another_server_are_not_fetched(tracking):
+    registered = register()
+    move_artifacts("http://127.0.0.1:9/m")
+    with pytest.raises(Mismatch, match=r"http://127.0.0.1:9/m, which is not the tracking server"):
+        VectorStore().load(registered)
+
+
+def test_a_large_file_is_refused_before_it_is_fetched(tracking, tmp_path, monkeypatch):
+    registered = register()
+    (file,) = (tmp_path / "artifacts").rglob("vector.safetensors")
+    with file.open("r+b") as content:
+        content.truncate(LARGEST_FILE_BYTES + 1)
+    monkeypatch.setattr(LocalArtifactRepository, "_download_file", None)
+    with pytest.raises(CorruptFile, match=rf"toxicity/1 has {LARGEST_FILE_BYTES + 1} bytes"):
+        VectorStore().load(registered)
+
+
+def test_a_store_that_hangs_is_given_up_in_time(tracking, monkeypatch):
+    registered, released = register(), threading.Event()
+    monkeypatch.setattr(LocalArtifactRepository, "list_artifacts", lambda *_: released.wait(60) and [])
+    monkeypatch.setattr("registry.artifacts.SECONDS", 0.2)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"files of models:/steer.tiny.toxicity/1 did not come within 0.2 s"):
+        VectorStore().load(registered)
+    assert time.monotonic() - began < 10
+    released.set()
+
+
+def test_a_read_only_database_is_named_as_that(tracking, tmp_path):
+    registered = register()
+    read_only = f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true"
+    mlflow.set_tracking_uri(read_only)
+    mlflow.set_registry_uri(read_only)
+    with pytest.raises(Unavailable, match=r"mlflow\.db.* cannot be written: its file is read-only"):
+        VectorStore().promote(registered, reason="none")
+
+
+def test_a_password_in_the_address_is_never_shown(tracking, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://user:secret@127.0.0.1:9")
+    mlflow.set_registry_uri("http://user:secret@127.0.0.1:9")
+    with pytest.raises(Unavailable, match=r"http://\*\*\*@127") as refused:
+        VectorStore().list("tiny")
+    assert "secret" not in str(refused.value)

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from registry.dimensions import DIMENSIONS
 from registry.errors import TrustTraceError
-from registry.interchange import vector_to_gguf
+from registry.gguf import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
 from serving.api.dependencies import Loaded, Record, Served

@@ -1,9 +1,10 @@
-"""Steering vectors as GGUF control vectors, which llama.cpp and repeng read and write: out of the registry and into it.
+"""GGUF control vectors, which llama.cpp reads and repeng writes: steering vectors out of the registry and into it.
 
 A file has tensors ``direction.<layer>`` that llama.cpp adds to the output of decoder block ``layer``, at every position
 of prompt and answer. It counts blocks from 0, as we do, and refuses ``direction.0``: a vector of layer 0 cannot be
 exported. A control vector has no scale of its own, so it is exported at a strength; ``--control-vector-scaled``
-multiplies what is in the file. The lineage travels as metadata under ``trusttrace.``, which other readers ignore.
+multiplies the file. repeng's own ``ControlModel`` reads no such file of one layer: it asks for a direction at each of
+its layers. The lineage travels as metadata under ``trusttrace.``, which other readers ignore.
 """
 
 import re
@@ -17,13 +18,13 @@ from gguf import GGUFWriter
 from jaxtyping import Float32
 
 from registry.errors import CorruptFile, InvalidInput
-from registry.gguf_file import Value, read_gguf
+from registry.gguf_reader import Value, read_gguf
 from registry.serialization import LARGEST_FILE_BYTES
 from registry.vectors import Lineage, SteeringVector
 
 ARCHITECTURE = "controlvector"
 IMPORT_METHOD = "gguf import"
-_OWN = "trusttrace."
+_PREFIX = "trusttrace."
 _TENSOR = re.compile(r"direction\.(\d{1,6})")
 
 
@@ -43,10 +44,10 @@ def vector_to_gguf(vector: SteeringVector, strength: float = 1.0, *, model_hint:
         writer.add_string(f"{ARCHITECTURE}.model_hint", model_hint or vector.lineage.model)
         writer.add_uint32(f"{ARCHITECTURE}.layer_count", 1)
         writer.add_name(f"{vector.lineage.model} {vector.dimension}")
-        writer.add_string(f"{_OWN}dimension", vector.dimension)
-        writer.add_float64(f"{_OWN}strength", strength)
+        writer.add_string(f"{_PREFIX}dimension", vector.dimension)
+        writer.add_float64(f"{_PREFIX}strength", strength)
         for name, value in vector.lineage.to_strings().items():
-            writer.add_string(f"{_OWN}{name}", value)
+            writer.add_string(f"{_PREFIX}{name}", value)
         writer.add_tensor(f"direction.{vector.layer}", vector.offset(strength))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -70,9 +71,9 @@ def vectors_from_gguf(
     architecture = file.metadata.get("general.architecture")
     if architecture != ARCHITECTURE:
         raise CorruptFile(f"the file's architecture is {architecture!r} and a control vector's is {ARCHITECTURE!r}")
-    own = {key.removeprefix(_OWN): value for key, value in file.metadata.items() if key.startswith(_OWN)}
-    dimension = dimension or _own_dimension(own)
-    lineage = replace(lineage or _own_lineage(own), method=IMPORT_METHOD)
+    provenance = {key.removeprefix(_PREFIX): value for key, value in file.metadata.items() if key.startswith(_PREFIX)}
+    dimension = dimension or _dimension(provenance)
+    lineage = replace(lineage or _lineage(provenance), method=IMPORT_METHOD)
     offsets = {_layer(name): tensor for name, tensor in file.tensors.items()}
     vectors = tuple(
         _vector(dimension, layer, offsets[layer], lineage) for layer in sorted(offsets) if offsets[layer].any()
@@ -85,10 +86,10 @@ def vectors_from_gguf(
 
 
 def _layer(name: str) -> int:
-    found = _TENSOR.fullmatch(name)
-    if found is None or int(found.group(1)) == 0:
+    match = _TENSOR.fullmatch(name)
+    if match is None or int(match.group(1)) == 0:
         raise CorruptFile(f"the file has a tensor {name!r}; a control vector's are direction.<layer>, layers from 1")
-    return int(found.group(1))
+    return int(match.group(1))
 
 
 def _vector(dimension: str, layer: int, offset: Float32[np.ndarray, "..."], lineage: Lineage) -> SteeringVector:
@@ -99,13 +100,13 @@ def _vector(dimension: str, layer: int, offset: Float32[np.ndarray, "..."], line
     return SteeringVector(dimension, direction, length, layer, lineage, length, 0.0)
 
 
-def _own_dimension(own: Mapping[str, Value]) -> str:
-    if "dimension" not in own:
+def _dimension(provenance: Mapping[str, Value]) -> str:
+    if "dimension" not in provenance:
         raise InvalidInput("the file does not say which dimension it steers; give dimension=, such as toxicity")
-    return str(own["dimension"])
+    return str(provenance["dimension"])
 
 
-def _own_lineage(own: Mapping[str, Value]) -> Lineage:
-    if "model" not in own:
+def _lineage(provenance: Mapping[str, Value]) -> Lineage:
+    if "model" not in provenance:
         raise InvalidInput("the file does not say which model it belongs to; give lineage= with its model")
-    return Lineage.from_strings({field.name: str(own.get(field.name, "")) for field in fields(Lineage)})
+    return Lineage.from_strings({field.name: str(provenance.get(field.name, "")) for field in fields(Lineage)})

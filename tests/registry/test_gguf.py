@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import CorruptFile, InvalidInput, TrustTraceError
-from registry.gguf_file import read_gguf
-from registry.interchange import vector_to_gguf, vectors_from_gguf
+from registry.gguf import vector_to_gguf, vectors_from_gguf
+from registry.gguf_reader import read_gguf
 from registry.vectors import Lineage, SteeringVector
 
 LINEAGE = Lineage(

@@ -1,4 +1,4 @@
-"""GGUF files, read from bytes: their metadata and their float32 tensors.
+"""GGUF reader: the metadata and the float32 tensors of a file, from its bytes.
 
 Files to import come from anywhere, so every count and length in one is checked against the bytes that are there; the
 reader of the ``gguf`` package trusts them. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -26,7 +26,7 @@ _DEFAULT_ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class GgufFile:
-    """What a file holds."""
+    """The content of a file."""
 
     metadata: Mapping[str, Value]
     tensors: Mapping[str, Float32[np.ndarray, "..."]]
@@ -42,16 +42,16 @@ def read_gguf(content: bytes) -> GgufFile:
         raise CorruptFile(f"the file is GGUF version {version}; this program reads versions {_VERSIONS}")
     tensor_count, value_count = cursor.integer("<Q"), cursor.integer("<Q")
     metadata = dict(_entry(cursor) for _ in range(value_count))
-    places = [_place(cursor) for _ in range(tensor_count)]
+    layouts = [_layout(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
         raise CorruptFile(f"general.alignment is {alignment!r} and must be a positive whole number")
     start = math.ceil(cursor.offset / alignment) * alignment
-    return GgufFile(metadata, {name: _tensor(content, start + offset, shape) for name, shape, offset in places})
+    return GgufFile(metadata, {name: _tensor(content, start + offset, shape) for name, shape, offset in layouts})
 
 
 class _Cursor:
-    """A place in the bytes that moves forward, never past the end."""
+    """A position in the bytes that moves forward, never past the end."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -92,7 +92,7 @@ def _entry(cursor: _Cursor) -> tuple[str, Value]:
     return key, cursor.value(cursor.integer("<I"))
 
 
-def _place(cursor: _Cursor) -> tuple[str, tuple[int, ...], int]:
+def _layout(cursor: _Cursor) -> tuple[str, tuple[int, ...], int]:
     """A tensor's name, its shape in row-major order, and its offset in the data."""
     name = cursor.text()
     axes = cursor.integer("<I")

@@ -1,0 +1,43 @@
+"""GGUF import: a control vector that another program trained, registered as versions that a service can serve."""
+
+import hashlib
+
+import mlflow
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+from registry.errors import InvalidInput
+from registry.gguf import IMPORT_METHOD, vectors_from_gguf
+from registry.records import RegisteredCheckpoint, RegisteredVector, checkpoint_name
+from registry.store import VectorStore
+from registry.vectors import Lineage
+
+
+def import_gguf(
+    content: bytes, dimension: str, checkpoint: RegisteredCheckpoint, store: VectorStore | None = None
+) -> tuple[RegisteredVector, ...]:
+    """Register the layers of a GGUF control vector under the active run, one version a layer, each once.
+
+    ``checkpoint`` is the registered model that it was trained on, whatever the file says; the digest of the file stands
+    for the statements that nobody knows. Strength 1 is the file at scale 1. Raises ``CorruptFile``, and
+    ``InvalidInput`` without an active run.
+    """
+    run = mlflow.active_run()
+    if run is None:
+        raise InvalidInput("an import is registered under a run: call it inside `with mlflow.start_run():`")
+    digest = hashlib.sha256(content).hexdigest()
+    lineage = Lineage(
+        model=checkpoint.name.removeprefix(checkpoint_name("")),
+        checkpoint_uri=checkpoint.uri,
+        checkpoint_step=checkpoint.step,
+        checkpoint_revision=checkpoint.tags["revision"],
+        weights_digest=checkpoint.tags["weights_digest"],
+        statements_digest=digest,
+        statements_source="GGUF file",
+        method=IMPORT_METHOD,
+        run_id=run.info.run_id,
+        code_commit=run.data.tags.get(MLFLOW_GIT_COMMIT, "unknown"),
+        n_train=0,
+    )
+    store = store or VectorStore()
+    vectors = vectors_from_gguf(content, dimension=dimension, lineage=lineage)
+    return tuple(store.register(vector, None, {}, unit_digest=digest) for vector in vectors)
