@@ -32,10 +32,16 @@ class ProbePredictions:
     """P(trustworthy) for each tested statement, by a probe that did not see its group."""
     shuffled: Float[np.ndarray, " n_test"]
     """The same from probes fitted on shuffled labels: the control."""
-    validation_accuracy: float
-    """Mean accuracy on the validation folds at the chosen C: the only score by which a layer may be chosen."""
+    validation_accuracies: Float[np.ndarray, " folds"]
+    """Accuracy on the validation fold at the chosen C, for each tested fold, which had no part in it: the only score by
+    which a layer may be chosen."""
     n_train: int
     """Statements each tested probe was fitted on (the mean over folds, rounded)."""
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Their mean."""
+        return float(self.validation_accuracies.mean())
 
 
 def probe_layer(
@@ -124,7 +130,7 @@ def _collect(
         rows=rows,
         probabilities=probabilities[rows, columns],
         shuffled=probabilities[rows, len(plans) + columns],
-        validation_accuracy=float(accuracies[members].mean()),
+        validation_accuracies=accuracies[members],
         n_train=round(float(masks[:, members].sum(axis=0).mean())),
     )
 
@@ -147,4 +153,4 @@ def probe_layer_as_paper(
             regression = LogisticRegression().fit(scaled[:n_train], targets)
         predictions.append(regression.predict_proba(scaled[n_train:])[:, 1])
     accuracy = float(((predictions[0] > 0.5) == labels[rows]).mean())
-    return ProbePredictions(rows, predictions[0], predictions[1], accuracy, n_train)
+    return ProbePredictions(rows, predictions[0], predictions[1], np.array([accuracy]), n_train)

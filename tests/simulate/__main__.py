@@ -8,10 +8,15 @@ import time
 
 import torch
 
-from tests.simulate import checkpoints, intervals, phases
+from tests.simulate import checkpoints, intervals, phases, selection
 from tests.simulate.table import header, render
 
-TOPICS = {"intervals": intervals.rows, "phases": phases.rows, "checkpoints": checkpoints.rows}
+TOPICS = {
+    "intervals": intervals.rows,
+    "phases": phases.rows,
+    "checkpoints": checkpoints.rows,
+    "selection": selection.rows,
+}
 
 
 def main() -> None:
