@@ -124,13 +124,18 @@ class VectorStore:
         *,
         unit_digest: str,
     ) -> RegisteredVector:
-        """Register ``vector`` under the active run, once for each (unit, layer).
+        """Register ``vector`` under the active run, once for each (unit, checkpoint, layer).
 
         ``unit_digest`` names the measurement that it came from: a second registration returns the version that exists,
         so an interrupted sweep registers nothing twice.
         """
         name = vector_name(vector.lineage.steers, vector.dimension)
-        identity = {"unit_digest": unit_digest, "layer": str(vector.layer)}
+        # Checkpoints of equal weights share a measurement, and each keeps a version of its own.
+        identity = {
+            "unit_digest": unit_digest,
+            "layer": str(vector.layer),
+            "checkpoint": vector.lineage.checkpoint_uri,
+        }
         with reachable():
             existing = find_version(self._client, name, identity)
             if existing is not None:

@@ -25,6 +25,7 @@ def run_logged(
 ) -> list[Logged]:
     """What ``log`` makes of every unit's result, in order; it is called in one thread, never more than one behind."""
     logged: list[Future[Logged]] = []
+    _say_former(store)
     with (
         ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
         progress_bar(plan.work, name, "statement") as bar,
@@ -39,5 +40,14 @@ def run_logged(
 
 def run_with_bar(plan: Plan[UnitT], store: ResultStoreOf[UnitT]) -> list[UnitT]:
     """Every unit, with a bar and nothing logged: for experiments that go on from what probing found."""
+    _say_former(store)
     with progress_bar(plan.work, "probing", "statement") as bar:
         return list(run_sweep(plan, store, on_progress=bar.update))
+
+
+def _say_former(store: ResultStoreOf[UnitT]) -> None:
+    if former := store.retire_former():
+        print(  # noqa: T201
+            f"{former} stored results are measured again where they are asked for: a result is now named by "
+            "configuration, tokenizer and dimension as well as by weights\n"
+        )

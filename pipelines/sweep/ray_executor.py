@@ -17,7 +17,7 @@ import torch
 from ray.exceptions import RayActorError
 
 from pipelines.sweep.ray_cluster import connected, gpus_and_room
-from pipelines.sweep.run import Plan, measure_unit
+from pipelines.sweep.run import Plan, measure_unit, restamped
 from pipelines.sweep.store import Result, ResultStoreOf
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, TrustTraceError, Unavailable
@@ -192,7 +192,7 @@ def _in_order(plan: Plan[Result], store: ResultStoreOf[Result], advance: Callabl
             result = store.find(digest)
             if result is None:
                 raise Unavailable(f"{store.path(digest)} was damaged while the sweep ran; give the same command again")
-            yield result
+            yield restamped(result, checkpoint, plan.statements[name])
 
 
 @contextmanager

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipelines.model_io.activations import Activations, extract, unit_file
 from pipelines.statements.labelled import LabelledStatements
@@ -67,12 +68,19 @@ def run_sweep(
                 waiting = fetcher.submit(locate, following) if following else None
             on_progress(2 * sum(plan.statements[name].n for name in stored if name not in missing))
             computed = _measure_checkpoint(plan, checkpoint, missing, store, on_progress)
-            for result in stored.values():
-                yield result if result is not None else next(computed)
+            for name, result in stored.items():
+                yield next(computed) if result is None else restamped(result, checkpoint, plan.statements[name])
             if missing:
                 next(computed, None)  # the model is released when the last unit is done
                 if delete_after_use:
                     discard(checkpoint)
+
+
+def restamped(result: Result, checkpoint: Checkpoint, statements: LabelledStatements) -> Result:
+    """A stored result under the name of who asks: equal files may have been measured at another step or path."""
+    stored: Any = result
+    renamed: Result = replace(stored, checkpoint=checkpoint, dimension=statements.dimension)
+    return renamed
 
 
 def _next_unfinished(plan: Plan[Result], store: ResultStoreOf[Result], place: int) -> Checkpoint | None:
@@ -128,8 +136,7 @@ def loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[Language
 
 
 def weights_identity(checkpoint: Checkpoint) -> str:
-    """Stands for a checkpoint's weights without loading them: a hub revision by name, files by their content."""
+    """Stands for all that loading a checkpoint reads: a hub revision by name, files by their content."""
     if checkpoint.repo.startswith("packaged:") or Path(checkpoint.repo).is_absolute():
-        files = locate(checkpoint)
-        return files.random_digest(0) if checkpoint.is_random_init else files.digest()
+        return locate(checkpoint).identity(random_seed=0 if checkpoint.is_random_init else None)
     return f"{checkpoint.repo}@{checkpoint.revision}"

