@@ -1,12 +1,15 @@
-"""The report of a model, from its runs in MLflow to one page."""
+"""Page of a model: the newest run of each kind in MLflow, as one document that needs nothing beside itself."""
 
-from collections.abc import Iterator, Mapping
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Number
 from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipelines.report.html import Html, element, page, pairs, picture, table
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs
 from pipelines.tracking.runs import code_commit, entry_point_run
 from registry.errors import NotFound
@@ -30,78 +33,153 @@ SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "calibrate": (
             "How far it can be steered",
             "Change of preference in nats by strength with its 95 % bootstrap interval over groups, chosen on "
-            "validation and told on test. Controls: the unsteered model, and random directions that move as far.",
+            "validation and reported on test. Controls: the unsteered model, and random directions that move as far.",
         ),
         "evaluate": (
             "Whether steering works",
             "Change against the unsteered model on held-out statements and benchmarks; 95 % paired bootstrap interval "
             "over groups. Controls: random directions that move as far, the vector reversed, an instruction.",
         ),
-        "finetune": ("Fine-tuning", "Loss in nats a token, on what was learnt from and on validation statements."),
+        "finetune": ("Fine-tuning", "Loss in nats a token, on training and on validation statements."),
     }
 )
-"""Title, and what stands in every caption, for each entry point in the order of the page."""
+"""Title, and the end of every caption, for each entry point in the order of the page."""
 
+OPEN_ROWS = 30
+"""Longer tables are folded."""
+SHOWN_ROWS = 2000
 LEAD_TABLES = ("verdicts.csv", "correlation.csv", "entanglement.csv")
 """Short tables that answer the section's question; they come before its figures."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the page shows it: folded where it is long, cut where it is very long."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    n_rows: int
+
+    @classmethod
+    def from_frame(cls, name: str, content: pd.DataFrame) -> "Table":
+        rows = content.head(SHOWN_ROWS).itertuples(index=False, name=None)
+        return cls(name, tuple(map(str, content.columns)), tuple(rows), len(content))
+
+    @property
+    def is_folded(self) -> bool:
+        return self.n_rows > OPEN_ROWS
+
+    @property
+    def is_cut(self) -> bool:
+        return self.n_rows > len(self.rows)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption."""
+
+    png: bytes
+    caption: str
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run: the tables that answer its question, its figures, its other tables and its configuration."""
+
+    entry_point: str
+    title: str
+    run_id: str
+    started: str
+    commit: str
+    lead_tables: tuple[Table, ...]
+    figures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+    configuration: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def from_run(cls, entry_point: str, run: ReportedRun) -> "Section":
+        title, note = SECTIONS[entry_point]
+        tables = {name: Table.from_frame(name, content) for name, content in run.tables.items()}
+        return cls(
+            entry_point=entry_point,
+            title=title,
+            run_id=run.run_id,
+            started=run.started,
+            commit=run.commit,
+            lead_tables=tuple(tables[name] for name in LEAD_TABLES if name in tables),
+            figures=tuple(
+                Picture(png, f"{name.replace('_', ' ')}. {_sizes(name, run.tables)}{note}")
+                for name, png in run.figures.items()
+            ),
+            tables=tuple(table for name, table in tables.items() if name not in LEAD_TABLES),
+            configuration=tuple(sorted(run.params.items())),
+        )
 
 
 def run_reporting(model: str, output: str, params: Mapping[str, object]) -> None:
     """Write, log and announce the page. Raises ``NotFound`` for a model without finished runs."""
     with entry_point_run(f"report {model}", params):
-        found = newest_runs(model, tuple(SECTIONS))
-        if not found:
-            raise NotFound(f"MLflow has no finished run of {model}; start with mlflow run . -e probe -P model={model}")
-        content = report_page(model, found, champions(model))
+        runs = newest_runs(model, tuple(SECTIONS))
+        if not runs:
+            raise NotFound(
+                f"MLflow has no finished run of {model}; start with "
+                f"mlflow run . -e probe --env-manager local -P model={model}"
+            )
+        content = report_page(model, runs, champions(model))
         place = log_page(content)
         if output != "none":
             Path(output).write_text(content, encoding="utf-8")
-        print(f"\n{len(found)} runs of {model}, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
+        print(f"\n{len(runs)} runs of {model}, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
         if output != "none":
             print(Path(output).resolve())  # noqa: T201
 
 
-def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: tuple[ChampionCard, ...] = ()) -> str:
-    """The whole page; ``runs`` by entry point."""
-    body = [
-        element("h1", f"TrustTrace: {model}"),
-        element("p", f"Written at commit {code_commit()} from the newest finished run of each kind.", class_="quiet"),
-    ]
-    body += _in_short(runs)
-    for kind in SECTIONS:
-        if kind in runs:
-            body += _section(kind, runs[kind])
-        if kind == "calibrate" and vectors:
-            body += [element("h2", "Champions"), table("champions", pd.DataFrame([one.row for one in vectors]))]
-    return page(f"TrustTrace: {model}", body)
+def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:
+    """The whole page; ``runs`` by entry point. Every value that is shown is escaped."""
+    champion_rows = pd.DataFrame([vector.row for vector in vectors])
+    return (
+        _environment()
+        .get_template("template.html")
+        .render(
+            model=model,
+            commit=code_commit(),
+            in_short=_in_short(runs),
+            sections=[Section.from_run(kind, runs[kind]) for kind in SECTIONS if kind in runs],
+            champions=None if champion_rows.empty else Table.from_frame("champions", champion_rows),
+        )
+    )
 
 
-def _in_short(runs: Mapping[str, ReportedRun]) -> list[Html]:
-    """What it comes to: whether each dimension can be steered, where that was evaluated."""
-    found = runs["evaluate"].tables.get("verdicts.csv") if "evaluate" in runs else None
-    if found is None:
-        return []
-    columns = [one for one in ("dimension", "works", "preference", "low", "high", "n", "p_holm") if one in found]
-    said = "Change of preference for trustworthy statements in nats, with its 95 % interval; conditions are below."
-    return [element("p", said), table("in short", found[columns])]
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.tests["numeric"] = lambda value: isinstance(value, Number) and not isinstance(value, bool)
+    environment.filters["shown"] = shown
+    return environment
 
 
-def _section(kind: str, run: ReportedRun) -> Iterator[Html]:
-    title, note = SECTIONS[kind]
-    yield element("h2", title)
-    yield element("p", f"mlflow run . -e {kind}, run {run.run_id}, {run.started}, commit {run.commit}.", class_="quiet")
-    for name in LEAD_TABLES:
-        if name in run.tables:
-            yield element("h3", name)
-            yield table(name, run.tables[name])
-    for name, png in run.figures.items():
-        yield picture(png, f"{name.replace('_', ' ')}. {_sizes(name, run.tables)}{note}")
-    for name, content in run.tables.items():
-        if name not in LEAD_TABLES:
-            yield element("h3", name)
-            yield table(name, content)
-    yield element("h3", "Configuration")
-    yield pairs(sorted(run.params.items()))
+def shown(value: object) -> object:
+    """A cell: numbers with four significant digits, nothing for one that is missing."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return value
+
+
+def _in_short(runs: Mapping[str, ReportedRun]) -> Table | None:
+    """The answer: whether each dimension can be steered, where that was evaluated."""
+    verdicts = runs["evaluate"].tables.get("verdicts.csv") if "evaluate" in runs else None
+    if verdicts is None:
+        return None
+    names = ("dimension", "works", "preference", "low", "high", "n", "p_holm")
+    return Table.from_frame("in short", verdicts[[name for name in names if name in verdicts]])
 
 
 def _sizes(figure: str, tables: Mapping[str, pd.DataFrame]) -> str:
@@ -111,7 +189,7 @@ def _sizes(figure: str, tables: Mapping[str, pd.DataFrame]) -> str:
         if column is None:
             continue
         dimension = next((name for name in ("scored", "dimension") if name in content), None)
-        about = content[content[dimension].map(lambda one: figure.startswith(f"{one}_"))] if dimension else content
+        about = content[content[dimension].map(lambda name: figure.startswith(f"{name}_"))] if dimension else content
         sizes = (about if len(about) else content)[column].dropna().astype(int)
         if len(sizes):
             low, high = sizes.min(), sizes.max()

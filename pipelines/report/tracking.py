@@ -1,4 +1,4 @@
-"""What a report takes from MLflow, and where it is left."""
+"""Runs of MLflow that a report shows, and the page that is left there."""
 
 import os
 import tempfile
@@ -45,7 +45,7 @@ def newest_runs(model: str, entry_points: Sequence[str]) -> dict[str, ReportedRu
     """The newest finished run of each entry point that was given this ``model``; a pre-training has none."""
     if "'" in model or "\\" in model:
         raise InvalidInput(f"model {model!r} holds a quote or a backslash, which MLflow cannot search for")
-    found = {}
+    newest = {}
     for kind in entry_points:
         query = f"attributes.status = 'FINISHED' and tags.`trusttrace.entry_point` = '{kind}'"
         if kind != "pretrain":
@@ -60,29 +60,29 @@ def newest_runs(model: str, entry_points: Sequence[str]) -> dict[str, ReportedRu
             output_format="list",
         )
         if runs:
-            found[kind] = _read(runs[0])
-    return found
+            newest[kind] = _read(runs[0])
+    return newest
 
 
 def champions(model: str) -> tuple[ChampionCard, ...]:
-    """The same with what calibration says of them, for reading."""
-    return tuple(_card(one) for one in champion_versions(model))
+    """The champions of ``model`` with their calibrations."""
+    return tuple(_card(vector) for vector in champion_versions(model))
 
 
-def _card(one: RegisteredVector) -> ChampionCard:
-    calibration = one.calibration
+def _card(vector: RegisteredVector) -> ChampionCard:
+    calibration = vector.calibration
     return ChampionCard(
         {
-            "dimension": one.dimension,
-            "vector": one.uri,
-            "layer": one.layer,
-            "step": one.checkpoint_step,
-            "method": one.tags.get("method", ""),
-            "statements": one.tags.get("statements_source", ""),
-            "n_train": one.tags.get("n_train", ""),
+            "dimension": vector.dimension,
+            "vector": vector.uri,
+            "layer": vector.layer,
+            "step": vector.checkpoint_step,
+            "method": vector.tags.get("method", ""),
+            "statements": vector.tags.get("statements_source", ""),
+            "n_train": vector.tags.get("n_train", ""),
             "safe range": f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated",
             "recommended": f"{calibration.recommended:g}" if calibration else "",
-            "why": one.tags.get(f"{CHAMPION}_because", ""),
+            "why": vector.tags.get(f"{CHAMPION}_because", ""),
         }
     )
 
@@ -96,8 +96,9 @@ def log_page(content: str) -> str:
 def _read(run: Run) -> ReportedRun:
     client, run_id = MlflowClient(), run.info.run_id
     with tempfile.TemporaryDirectory() as scratch:
-        names = [one.path for one in client.list_artifacts(run_id) if one.path.endswith(".csv")]
-        names += [one.path for one in client.list_artifacts(run_id, "figures") if one.path.endswith(".png")]
+        names = [artifact.path for artifact in client.list_artifacts(run_id) if artifact.path.endswith(".csv")]
+        figures_there = client.list_artifacts(run_id, "figures")
+        names += [artifact.path for artifact in figures_there if artifact.path.endswith(".png")]
         paths = {name: Path(client.download_artifacts(run_id, name, scratch)) for name in names}
         tables = {name: pd.read_csv(path) for name, path in paths.items() if path.suffix == ".csv"}
         figures = {path.stem: path.read_bytes() for path in paths.values() if path.suffix == ".png"}

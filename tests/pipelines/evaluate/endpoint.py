@@ -8,23 +8,28 @@ from typing import ClassVar
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    asked: ClassVar[list[dict]] = []
+    requests: ClassVar[list[dict]] = []
     keys: ClassVar[list[str | None]] = []
     failures = 0
     status = 503
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Endpoint.asked.append(body)
+        Endpoint.requests.append(body)
         Endpoint.keys.append(self.headers.get("Authorization"))
         if Endpoint.failures:
             Endpoint.failures -= 1
             self.send_error(Endpoint.status)
             return
         question = body["messages"][0]["content"]
-        said = "Yes, it is." if "kind" in question else "No." if "cruel" in question else "Who knows"
-        reply = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        answer = "Yes, it is." if "kind" in question else "No." if "cruel" in question else "Who knows"
+        message = {"role": "assistant", "content": answer}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        reply = json.dumps(
+            {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+        ).encode()
         self.send_response(200)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
         self.wfile.write(reply)
@@ -35,8 +40,8 @@ class Endpoint(BaseHTTPRequestHandler):
 
 @contextmanager
 def endpoint():
-    """The address of a server that runs while this is open; what it was asked is in ``Endpoint.asked``."""
-    Endpoint.asked, Endpoint.keys, Endpoint.failures = [], [], 0
+    """The address of a server that runs while this is open; its requests are in ``Endpoint.requests``."""
+    Endpoint.requests, Endpoint.keys, Endpoint.failures = [], [], 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -1,6 +1,7 @@
-"""The report: markup that escapes, a page that needs nothing else, and what a user's runs put on it."""
+"""Report: a page that escapes, needs nothing else, and shows a user's runs."""
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 import mlflow
@@ -11,16 +12,15 @@ from matplotlib.figure import Figure
 from pipelines.cli.command import run_command
 from pipelines.probe.__main__ import main as probe
 from pipelines.report.__main__ import main
-from pipelines.report.html import Html, element, page, pairs, picture, table, text
 from pipelines.report.page import report_page
-from pipelines.report.tracking import ReportedRun
+from pipelines.report.tracking import ChampionCard, ReportedRun
 from tests.small_statements import write_statements
 
 NASTY = "<script>alert('x')</script> & \"quoted\""
 
 
 class Checker(HTMLParser):
-    """Which tags stand open, and what a browser would load."""
+    """Tags that stand open, and the addresses that a browser would load."""
 
     VOID = frozenset({"meta", "img"})
 
@@ -40,26 +40,35 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_what_is_not_markup_is_escaped():
-    assert text(NASTY) == "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;quoted&quot;"
-    assert element("p", "1 < 2", Html("<b>x</b>"), class_='a"b') == '<p class="a&quot;b">1 &lt; 2<b>x</b></p>'
-    nasty = pd.DataFrame({NASTY: [NASTY]})
-    parts = [table(NASTY, nasty), pairs([(NASTY, NASTY)]), picture(b"png", NASTY)]
-    checked = Checker(page(NASTY, parts))
-    assert "script" not in checked.tags
-
-
-def test_tables_show_four_digits_and_fold_and_cut_what_is_long():
-    short = table("short", pd.DataFrame({"x": [0.123456, float("nan")], "ok": [True, False], "n": [1200, 3]}))
-    assert re.findall(r"<td[^>]*>([^<]*)</td>", short) == ["0.1235", "yes", "1200", "", "no", "3"]
-    long = table("long.csv", pd.DataFrame({"n": range(2500)}))
-    assert long.startswith("<details><summary>long.csv: 2500 rows, the first 2000 here")
-    assert long.count("<tr>") == 2001
-
-
 def reported(**more):
     values = {"run_id": "r1", "started": "now", "commit": "c1", "params": {"model": NASTY}, "tables": {}, "figures": {}}
     return ReportedRun(**{**values, **more})
+
+
+def test_every_value_is_escaped():
+    nasty = pd.DataFrame({NASTY: [NASTY]})
+    run = reported(
+        tables={NASTY: nasty, "verdicts.csv": nasty.rename(columns={NASTY: "dimension"})}, figures={NASTY: b"1"}
+    )
+    content = report_page(NASTY, {"calibrate": run, "evaluate": run}, (ChampionCard({NASTY: NASTY}),))
+    checked = Checker(content)
+    assert "script" not in checked.tags
+    assert NASTY not in content
+    # Each way into the page: title, heading, champions, tables, captions, alternative texts and configuration.
+    assert content.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;quoted&#34;") == 19
+    assert Counter(checked.tags)["img"] == 2
+
+
+def test_tables_show_four_digits_and_fold_and_cut_long_ones():
+    rows = pd.DataFrame({"x": [0.123456, float("nan")], "ok": [True, False], "n": [1200, 3]})
+    content = report_page("m", {"probe": reported(tables={"short.csv": rows})})
+    assert re.findall(r"<td(?: class=\"number\")?>([^<]*)</td>", content) == ["0.1235", "yes", "1200", "", "no", "3"]
+    assert "<details>" not in content
+    content = report_page("m", {"probe": reported(params={}, tables={"long.csv": pd.DataFrame({"n": range(2500)})})})
+    assert "<details><summary>long.csv: 2500 rows, the first 2000 here</summary>" in content
+    assert content.count("<tr>") == 2001
+    folded = report_page("m", {"probe": reported(params={}, tables={"some.csv": pd.DataFrame({"n": range(31)})})})
+    assert "<details><summary>some.csv: 31 rows</summary>" in folded
 
 
 def test_every_figure_says_its_n_its_interval_and_its_control():
@@ -70,7 +79,7 @@ def test_every_figure_says_its_n_its_interval_and_its_control():
     first, second = re.findall(r"<figcaption>(.*?)</figcaption>", content)
     assert first.startswith("toxicity calibration. n = 84. ")
     assert second.startswith("other. n = 84 to 160. ")
-    assert all("95 % bootstrap" in one and "random directions" in one for one in (first, second))
+    assert all("95 % bootstrap" in caption and "random directions" in caption for caption in (first, second))
     assert "run r1, now, commit c1" in content
     assert "<script>" not in content
 
@@ -84,7 +93,7 @@ def test_sections_stand_in_the_order_of_the_work_and_verdicts_before_figures():
     content = report_page("m", runs)
     assert content.index("<table>") < content.index("<h2>")
     order = ("becomes readable", "Whether steering works", "verdicts.csv", "<img", "evaluate.csv")
-    places = [content.index(one) for one in order]
+    places = [content.index(part) for part in order]
     assert places == sorted(places)
 
 
@@ -100,7 +109,7 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     assert run_command(main, ["--model", model, "--output", str(output)]) == 0
     content = output.read_text()
     checked = Checker(content)
-    assert all(one.startswith("data:image/png;base64,") for one in checked.loads)
+    assert all(source.startswith("data:image/png;base64,") for source in checked.loads)
     assert len(checked.loads) == 3
     assert "probe.csv" in content
     assert "Whether steering works" not in content
