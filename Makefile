@@ -21,7 +21,7 @@ $(VENV)/installed: conda.yaml pyproject.toml
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed
-	sed -nE '/^(dev|server) = \[/,/^\]/s/^ *"(.*)",$$/\1/p' pyproject.toml > $(VENV)/requirements-dev.txt
+	sed -nE '/^(dev|server) = \[/,/^\]/s/^ *"(.*)",$$/\1/p; s/^judge = \["(.*)"\]/\1/p' pyproject.toml > $(VENV)/requirements-dev.txt
 	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements-dev.txt
 	touch $@
 

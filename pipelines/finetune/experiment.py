@@ -1,4 +1,4 @@
-"""The fine-tuning experiment, from a user's options to a checkpoint with its lineage and its loss curve."""
+"""Fine-tuning experiment: from a user's options to a checkpoint with its lineage and its loss curve."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ HELD_OUT_FOLD, VALIDATION_FOLD = 0, 1
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What a user may choose; see ``python -m pipelines.finetune --help``."""
+    """The choices of a user; see ``python -m pipelines.finetune --help``."""
 
     model: str
     checkpoint: str
@@ -50,7 +50,7 @@ class FinetuneOptions:
 
     def name_for(self, model: str) -> str:
         """Such as ``smollm2-toxicity-lora``; ``trust`` stands for all five dimensions."""
-        names = [one.name for one in self.dimensions]
+        names = [dimension.name for dimension in self.dimensions]
         return f"{model}-{'trust' if set(names) == set(DIMENSIONS) else '-'.join(names)}-{self.config.method}"
 
 
@@ -72,8 +72,8 @@ def run_finetuning(options: FinetuneOptions, params: Mapping[str, object]) -> No
         first, last = losses[0], losses[-1]
         print(  # noqa: T201
             f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "
-            f"{first.validation:.3f} -> {last.validation:.3f} nats a token\n{directory}\n\n"
-            f"Judge it: mlflow run . -e evaluate -P model={options.model} -P finetuned={directory}"
+            f"{first.validation:.3f} -> {last.validation:.3f} nats per token\n{directory}\n\n"
+            f"Judge it: mlflow run . -e evaluate --env-manager local -P model={options.model} -P finetuned={directory}"
         )
 
 
@@ -83,13 +83,13 @@ def trustworthy_texts(
     """Trustworthy statements to learn from and to validate on: never those that vectors are not fitted on either."""
     training: list[str] = []
     validation: list[str] = []
-    for one in statements.values():
-        folds = split_statements(one, settings).folds[0]
+    for labelled in statements.values():
+        folds = split_statements(labelled, settings).folds[0]
         for texts, rows in (
             (training, (folds != HELD_OUT_FOLD) & (folds != VALIDATION_FOLD)),
             (validation, folds == VALIDATION_FOLD),
         ):
-            texts += [one.texts[row] for row in np.flatnonzero(rows & one.labels)]
+            texts += [labelled.texts[row] for row in np.flatnonzero(rows & labelled.labels)]
     return training, validation
 
 
@@ -112,7 +112,9 @@ def _make(
         losses = finetune(model, training, validation, options.config, show)
     manifest: dict[str, object] = {
         "parent": {**asdict(parent), "weights_digest": parent_digest},
-        "statements": {name: {"source": one.source, "digest": one.digest} for name, one in statements.items()},
+        "statements": {
+            name: {"source": labelled.source, "digest": labelled.digest} for name, labelled in statements.items()
+        },
         "n_training": len(training),
         "n_validation": len(validation),
         "config": asdict(options.config),
@@ -123,6 +125,6 @@ def _make(
 
 
 def _key(parent_digest: str, statements: Mapping[str, LabelledStatements], config: FinetuneConfig) -> str:
-    digests = {name: one.digest for name, one in statements.items()}
+    digests = {name: labelled.digest for name, labelled in statements.items()}
     content = {"recipe": RECIPE, "parent": parent_digest, "statements": digests, **asdict(config)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

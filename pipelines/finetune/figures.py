@@ -1,4 +1,4 @@
-"""The loss curve of a fine-tuning."""
+"""Figure of a fine-tuning: its loss curve."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from pipelines.finetune.training import EpochLoss
 
 
 def loss_figure(title: str, losses: Sequence[EpochLoss]) -> Figure:
-    """Loss by epoch, of the statements learnt from and of others of the same kind."""
+    """Loss by epoch, of the statements trained on and of validation statements."""
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
-    epochs = [one.epoch for one in losses]
-    axes.plot(epochs, [one.training for one in losses], "o-", color=ACCENT, markersize=3, label="learnt from")
-    axes.plot(epochs, [one.validation for one in losses], "o-", color=FLOOR, markersize=3, label="validation")
+    epochs = [loss.epoch for loss in losses]
+    axes.plot(epochs, [loss.training for loss in losses], "o-", color=ACCENT, markersize=3, label="training")
+    axes.plot(epochs, [loss.validation for loss in losses], "o-", color=FLOOR, markersize=3, label="validation")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss, nats a token")
+    axes.set_ylabel("loss, nats per token")
     axes.set_title(title, loc="left", fontsize=10)
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""A fine-tuning in MLflow: its loss curve, its texts, and the checkpoint it made beside the one it came from."""
+"""Fine-tunings in MLflow: the loss curve, and the checkpoint that was made beside its parent."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from registry.store import CheckpointStore, RegisteredCheckpoint
 
 
 def log_losses(run_id: str, losses: Sequence[EpochLoss]) -> None:
-    """``loss/training`` and ``loss/validation`` by epoch, in nats a token; epoch 0 is the model as it was."""
-    log_points(run_id, [("loss/training", one.training, one.epoch) for one in losses])
-    log_points(run_id, [("loss/validation", one.validation, one.epoch) for one in losses])
+    """``loss/training`` and ``loss/validation`` by epoch, in nats per token; epoch 0 is the model as it was."""
+    log_points(run_id, [("loss/training", loss.training, loss.epoch) for loss in losses])
+    log_points(run_id, [("loss/validation", loss.validation, loss.epoch) for loss in losses])
 
 
 def register_finetuned(
     parent: Checkpoint, parent_digest: str, child: Checkpoint, child_digest: str, manifest: Path
 ) -> RegisteredCheckpoint:
-    """Both checkpoints in the registry, and on the run what was made of what."""
+    """Both checkpoints in the registry, and their references on the run."""
     store = CheckpointStore()
     source = store.register(parent, parent_digest)
     made = store.register(child, child_digest)

@@ -52,7 +52,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class EpochLoss:
-    """Losses in nats a token: of the texts learnt from, before each step on them, and of others after the epoch."""
+    """Losses in nats per token: of the texts trained on, before each step on them, and of others after the epoch."""
 
     epoch: int
     training: float
@@ -116,11 +116,11 @@ def save_finetuned(model: LanguageModel, directory: Path, manifest: dict[str, ob
 
 def saved_losses(directory: Path) -> list[EpochLoss]:
     """The losses of a fine-tuning that was saved."""
-    return [EpochLoss(**one) for one in json.loads((directory / MANIFEST).read_text())["losses"]]
+    return [EpochLoss(**loss) for loss in json.loads((directory / MANIFEST).read_text())["losses"]]
 
 
 def losses_for_manifest(losses: Sequence[EpochLoss]) -> list[dict[str, float]]:
-    return [asdict(one) for one in losses]
+    return [asdict(loss) for loss in losses]
 
 
 def _trainable(network: nn.Module, config: FinetuneConfig) -> list[nn.Parameter]:

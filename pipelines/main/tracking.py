@@ -38,8 +38,8 @@ def stage_run(stage: str, key: str, parent: Run) -> Iterator[str]:
 
 
 def champion_references(model: str) -> list[str]:
-    """What is served now, and by which calibration: such as ``models:/steer.tiny.toxicity/3 calibrated by <run>``."""
+    """The champions and their calibrations, such as ``models:/steer.tiny.toxicity/3 calibrated by <run>``."""
     return [
-        f"{one.uri} calibrated by {one.calibration.run_id if one.calibration else 'none'}"
-        for one in champion_versions(model)
+        f"{version.uri} calibrated by {version.calibration.run_id if version.calibration else 'none'}"
+        for version in champion_versions(model)
     ]

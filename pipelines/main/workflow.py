@@ -1,4 +1,4 @@
-"""The chain of stages: which there are, what each is told, and when one need not be run again."""
+"""Workflow: the stages in their order, the arguments of each, and when a stage need not be run again."""
 
 import hashlib
 import importlib
@@ -30,14 +30,14 @@ class StageFailed(TrustTraceError):
 
 def chosen_stages(spec: str, model: str) -> tuple[str, ...]:
     """The stages that ``spec`` names, in the order of the chain. Raises ``UnknownName``."""
-    possible = tuple(one for one in STAGES if model == "tiny" or one not in EMBEDDED_ONLY)
+    possible = tuple(stage for stage in STAGES if model == "tiny" or stage not in EMBEDDED_ONLY)
     if spec.strip() == "all":
         return possible
     names = [name.strip() for name in spec.split(",") if name.strip()]
     for name in names:
         if name not in possible:
             raise unknown_name("stage", name, possible)
-    return tuple(one for one in possible if one in names)
+    return tuple(stage for stage in possible if stage in names)
 
 
 def run_chain(stages: Sequence[str], dimensions: Sequence[Dimension], given: Mapping[str, object]) -> None:
@@ -80,7 +80,7 @@ def stage_key(stage: str, arguments: Sequence[str], before: str, champions: Sequ
 def inputs_digest(model: str, dimensions: Sequence[Dimension], given: Mapping[str, object]) -> str:
     """Weights, statements and code."""
     data, limit = str(given["data"]), int(str(given["limit"]))
-    statements = [load_statements(one, data, limit=limit).digest for one in dimensions]
+    statements = [load_statements(dimension, data, limit=limit).digest for dimension in dimensions]
     content = json.dumps([list(_weights(model)), statements, code_digest()])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -89,7 +89,7 @@ def code_digest() -> str:
     """SHA-256 of every source file: a commit would not tell what was changed since."""
     content = hashlib.sha256()
     for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in sorted(path for suffix in ("py", "html") for path in (ROOT / package).rglob(f"*.{suffix}")):
             content.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return content.hexdigest()
 

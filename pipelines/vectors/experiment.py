@@ -1,4 +1,4 @@
-"""The extraction of vectors, from a user's options to registered versions and their table."""
+"""Vectors experiment: from a user's options to registered versions and their table."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class VectorOptions:
-    """What a user may choose; see ``python -m pipelines.vectors --help``."""
+    """The choices of a user; see ``python -m pipelines.vectors --help``."""
 
     model: str
     checkpoints: str
@@ -76,12 +76,18 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
         results = run_with_bar(plan, ResultStore())
         target = _target(options)
         served = target.name if target else ""
-        layers = {one.digest: layers_to_fit(options.layers, one, options.settings, served) for one in results}
+        layers = {unit.digest: layers_to_fit(options.layers, unit, options.settings, served) for unit in results}
         extracted = [
-            one
+            vector
             for checkpoint in checkpoints
-            for one in _extract(
-                checkpoint, [one for one in results if one.checkpoint == checkpoint], layers, plan, options, run, target
+            for vector in _extract(
+                checkpoint,
+                [unit for unit in results if unit.checkpoint == checkpoint],
+                layers,
+                plan,
+                options,
+                run,
+                target,
             )
         ]
         log_tables({"vectors.csv": vector_table(extracted)})
@@ -91,7 +97,7 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
     chosen = resolve_series(options.model).select(options.checkpoints)
-    trained = tuple(one for one in chosen if not one.is_random_init)
+    trained = tuple(checkpoint for checkpoint in chosen if not checkpoint.is_random_init)
     if not trained:
         raise InvalidInput(f"checkpoints {options.checkpoints!r} selects no trained checkpoint of {options.model}")
     return trained
@@ -131,7 +137,7 @@ def _extract(
     with loaded(checkpoint, plan.settings) as model:
         if target and (warning := target.require_takes(model)):
             print(f"{warning}\n")  # noqa: T201
-        background = extract(model, prose, layers=sorted({layer for one in results for layer in layers[one.digest]}))
+        background = extract(model, prose, layers=sorted({layer for unit in results for layer in layers[unit.digest]}))
         for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
             statements = plan.statements[result.dimension]
             activations = extract(model, statements.texts, layers=layers[result.digest])
@@ -169,22 +175,22 @@ def _fit(
 def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
     """``vectors.csv``: every vector with the AUROC of held-out statements' projections on it."""
     rows = []
-    for one in extracted:
-        checkpoint, fitted, auroc = one.result.checkpoint, one.fitted, one.auroc
-        target = one.vector.tags.get("target", "")
-        where = (checkpoint.model, checkpoint.step, target, one.result.dimension, one.layer, fitted.method, fitted.seed)
-        told = (auroc.value, auroc.low, auroc.high, auroc.n, one.result.direction(one.layer).n_train)
-        rows.append((*where, *told, one.cosine, fitted.scale, one.vector.uri))
+    for vector in extracted:
+        unit, fitted, auroc, layer = vector.result, vector.fitted, vector.auroc, vector.layer
+        target = vector.vector.tags.get("target", "")
+        where = (unit.checkpoint.model, unit.checkpoint.step, target, unit.dimension, layer, fitted.method, fitted.seed)
+        quality = (auroc.value, auroc.low, auroc.high, auroc.n, unit.direction(layer).n_train)
+        rows.append((*where, *quality, vector.cosine, fitted.scale, vector.vector.uri))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def summary(extracted: list[Extracted]) -> str:
-    """What was registered, one line a vector."""
+    """The registered vectors, one line each."""
     lines = [f"{'dimension':<12} {'step':>7} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7}  vector"]
     lines += [
-        f"{one.result.dimension:<12} {one.result.checkpoint.step:>7} {one.layer:>5}  {one.fitted.label:<13} "
-        f"{one.auroc!s:<22} {one.cosine:>7.3f}  {one.vector.uri}"
-        for one in extracted
+        f"{vector.result.dimension:<12} {vector.result.checkpoint.step:>7} {vector.layer:>5}  "
+        f"{vector.fitted.label:<13} {vector.auroc!s:<22} {vector.cosine:>7.3f}  {vector.vector.uri}"
+        for vector in extracted
     ]
     note = "AUROC is of held-out statements' projections; cosine is with the mass-mean direction of the same layer."
     return "\n".join(["", *lines, "", note])

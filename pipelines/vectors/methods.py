@@ -1,4 +1,4 @@
-"""The ways to make a steering vector of labelled activations, by name, and the controls beside them."""
+"""Methods that make a steering vector of labelled activations, by name, and the controls beside them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -62,8 +62,8 @@ def register_fitted(
     target: LanguageModel | None = None,
 ) -> RegisteredVector:
     """The version of a direction, with the unit's probe unless it is for another model; made under the active run."""
-    found = result.direction(layer)
-    lineage = unit_lineage(result, checkpoint, run_id, method=fitted.method, n_train=found.n_train)
+    direction = result.direction(layer)
+    lineage = unit_lineage(result, checkpoint, run_id, method=fitted.method, n_train=direction.n_train)
     if target is not None:
         lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
     vector = SteeringVector(
@@ -72,11 +72,11 @@ def register_fitted(
         scale=fitted.scale,
         layer=layer,
         lineage=lineage,
-        mean_difference_norm=found.mass_mean.mean_difference_norm,
+        mean_difference_norm=direction.mass_mean.mean_difference_norm,
         projection_mean=fitted.projection_mean,
     )
     # Beside a control, a probe that reads the true labels would belie it.
-    probe = LinearProbe(result.dimension, layer, found.probe_weights, found.probe_bias, lineage)
+    probe = LinearProbe(result.dimension, layer, direction.probe_weights, direction.probe_bias, lineage)
     named = {f"{result.dimension}/{name}": value for name, value in metrics.items()}
     # A probe's threshold does not hold on another model's activations.
     kept = None if fitted.is_control or target is not None else probe

@@ -1,4 +1,4 @@
-"""Vectors of one checkpoint made for another model: what must agree, and how far one unit of strength moves there."""
+"""Transfer of vectors to another model: the agreement it needs, and the length of one unit of strength there."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class Target:
         return self.model.checkpoint.model
 
     def require_takes(self, source: LanguageModel) -> str:
-        """Raise ``Mismatch`` unless ``source`` has this model's width and depth; else what should be said aloud."""
+        """Raise ``Mismatch`` unless ``source`` has this model's width and depth; else return a warning to print."""
         for what, theirs, ours in (
             ("d_model", source.d_model, self.model.d_model),
             ("layers", source.n_layers, self.model.n_layers),
