@@ -1,4 +1,4 @@
-"""What is compared: a model as it is, steered by a vector and by its controls, instructed by a prompt, fine-tuned."""
+"""Conditions of an evaluation: a model as it is, steered by a vector or its controls, instructed, fine-tuned."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,8 +84,8 @@ def strength_of(calibration: Calibration | None, reference: str) -> float:
         raise InvalidInput(f"{reference} is not calibrated, so no strength is known; run -e calibrate for it first")
     if calibration.recommended:
         return calibration.recommended
-    cheap = [one.strength for one in calibration.points if one.perplexity_ratio <= CHEAP and one.strength > 0]
-    return max((one for one in cheap if calibration.allows(one)), default=min(1.0, calibration.high or 1.0))
+    cheap = [point.strength for point in calibration.points if point.perplexity_ratio <= CHEAP and point.strength > 0]
+    return max((level for level in cheap if calibration.allows(level)), default=min(1.0, calibration.high or 1.0))
 
 
 def conditions_for(
@@ -100,12 +100,12 @@ def conditions_for(
     name, champion, strength = subject.dimension.name, subject.champion, subject.strength
     yield Condition("vector", name, champion, strength, source=champion.reference)
     yield Condition("reversed", name, champion, -strength, source=champion.reference)
-    for one in random_vectors(champion, random, seed):
-        yield Condition("random", name, one, strength, source=one.reference)
-    for one in shuffled:
-        yield Condition("shuffled", name, one, matched_strength(one, champion, strength), source=one.reference)
-    for one in chosen:
-        yield Condition("chosen", name, one, matched_strength(one, champion, strength), source=one.reference)
+    for drawn in random_vectors(champion, random, seed):
+        yield Condition("random", name, drawn, strength, source=drawn.reference)
+    for vector in shuffled:
+        yield Condition("shuffled", name, vector, matched_strength(vector, champion, strength), source=vector.reference)
+    for vector in chosen:
+        yield Condition("chosen", name, vector, matched_strength(vector, champion, strength), source=vector.reference)
     prefix = f"What follows is {subject.dimension.trustworthy}:"
     yield Condition("prompt", name, prefix=prefix, source=prefix)
 

@@ -1,4 +1,4 @@
-"""The evaluation experiment, from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
+"""Evaluation experiment: from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,16 +8,9 @@ from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
-from pipelines.evaluate.results import (
-    Row,
-    entanglement_table,
-    evaluation_table,
-    rows_of,
-    summary,
-    verdict_table,
-    verdicts,
-)
+from pipelines.evaluate.results import Row, rows_of, verdicts_of
 from pipelines.evaluate.suite import Texts, all_tasks, measure_tasks
+from pipelines.evaluate.tables import entanglement_table, evaluation_table, summary, verdict_table
 from pipelines.evaluate.tasks.harness import harness_tasks
 from pipelines.evaluate.tasks.judge import Judge, judged_task
 from pipelines.evaluate.tasks.pii import personal_details
@@ -53,7 +46,7 @@ from serving.steering.bank import ServedVector
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What a user may choose; see ``python -m pipelines.evaluate --help``."""
+    """The choices of a user; see ``python -m pipelines.evaluate --help``."""
 
     model: str
     checkpoint: str
@@ -88,28 +81,28 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
     with entry_point_run(f"evaluate {options.model}", params) as run:
         checkpoint = one_checkpoint(options.model, options.checkpoint)
         further = _further(options)
-        subjects = [_subject(one, checkpoint.model) for one in options.dimensions]
+        subjects = [_subject(dimension, checkpoint.model) for dimension in options.dimensions]
         finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
         statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
-        held_out = {one.dimension.name: held_out_for(one, statements, options.settings) for one in subjects}
-        seen = tuple(text for one in statements.values() for text in one.texts)
+        held_out = {subject.dimension.name: held_out_for(subject, statements, options.settings) for subject in subjects}
+        seen = tuple(text for labelled in statements.values() for text in labelled.texts)
         classifier = _classifier(options.classifier)
         tasks = _tasks(subjects, held_out, seen, classifier, options)
-        conditions = [one for subject in subjects for one in _conditions(subject, further, options)]
+        conditions = [condition for subject in subjects for condition in _conditions(subject, further, options)]
         rows = _measured(checkpoint, conditions, finetuned, tasks, options.settings)
-        found = verdicts(rows)
+        verdicts = verdicts_of(rows)
         table = evaluation_table(checkpoint.model, checkpoint.step, rows)
         entanglement = entanglement_table(table)
-        log_tables({"verdicts.csv": verdict_table(found), "evaluate.csv": table, "entanglement.csv": entanglement})
+        log_tables({"verdicts.csv": verdict_table(verdicts), "evaluate.csv": table, "entanglement.csv": entanglement})
         log_figures(
             {
-                "effects": effects_figure(checkpoint.model, found),
+                "effects": effects_figure(checkpoint.model, verdicts),
                 "entanglement": entanglement_figure(checkpoint.model, entanglement),
                 "cost": cost_figure(checkpoint.model, rows),
             }
         )
-        log_verdicts(run.info.run_id, found)
-        print(summary(found, rows))  # noqa: T201
+        log_verdicts(run.info.run_id, verdicts)
+        print(summary(verdicts, rows))  # noqa: T201
         if options.trace != "none":
             _trace(checkpoint, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
@@ -131,7 +124,7 @@ def _tasks(
     tasks = (*tasks, *harness_tasks(options.harness, options.items))
     if options.judge is None:
         return tasks
-    chosen = [(one.dimension, held_out[one.dimension.name]) for one in subjects]
+    chosen = [(subject.dimension, held_out[subject.dimension.name]) for subject in subjects]
     return (*tasks, *(judged_task(options.judge, dimension, given, options.prompts) for dimension, given in chosen))
 
 
@@ -141,11 +134,13 @@ def _classifier(name: str) -> Judges:
 
 def _further(options: EvaluateOptions) -> list[ServedVector]:
     """The vectors that the user names. Raises ``InvalidInput`` for one of a dimension that is not evaluated."""
-    found, names = named_vectors(options.vectors), [one.name for one in options.dimensions]
-    for one in found:
-        if one.dimension not in names:
-            raise InvalidInput(f"{one.reference} steers {one.dimension}, which is not among {', '.join(names)}; add it")
-    return found
+    vectors, names = named_vectors(options.vectors), [dimension.name for dimension in options.dimensions]
+    for vector in vectors:
+        if vector.dimension not in names:
+            raise InvalidInput(
+                f"{vector.reference} steers {vector.dimension}, which is not among {', '.join(names)}; add it"
+            )
+    return vectors
 
 
 def _subject(dimension: Dimension, model: str) -> Subject:
@@ -154,7 +149,7 @@ def _subject(dimension: Dimension, model: str) -> Subject:
 
 
 def _conditions(subject: Subject, further: Sequence[ServedVector], options: EvaluateOptions) -> Iterator[Condition]:
-    chosen = [one for one in further if one.dimension == subject.dimension.name]
+    chosen = [vector for vector in further if vector.dimension == subject.dimension.name]
     controls = shuffled_vectors(subject.champion)
     yield from conditions_for(subject, shuffled=controls, chosen=chosen, random=options.random, seed=options.seed)
 
@@ -175,10 +170,10 @@ def _measured(
                 bar.set_postfix_str(condition.name, refresh=False)
                 rows += rows_of(condition, base, measure_condition(model, condition, tasks))
                 bar.update()
-        for one in finetuned:
-            bar.set_postfix_str(one.model, refresh=False)
-            with _loaded(one, settings) as model:
-                rows += rows_of(Condition("fine-tuned", source=one.model), base, measure_tasks(model, tasks))
+        for tuned in finetuned:
+            bar.set_postfix_str(tuned.model, refresh=False)
+            with _loaded(tuned, settings) as model:
+                rows += rows_of(Condition("fine-tuned", source=tuned.model), base, measure_tasks(model, tasks))
             bar.update()
     return rows
 
@@ -187,7 +182,7 @@ def measure_condition(model: LanguageModel, condition: Condition, tasks: Sequenc
     """What ``condition`` does, on the tasks within its scope."""
     return measure_tasks(
         model,
-        [one for one in tasks if _within(condition, one)],
+        [task for task in tasks if _within(condition, task)],
         offsets=condition.offsets(),
         plan=condition.plan(model),
         prefix=condition.prefix,
@@ -208,7 +203,9 @@ def _trace(
     options: EvaluateOptions,
 ) -> None:
     """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
-    chosen = tuple(one for one in resolve_series(options.source).select(options.trace) if not one.is_random_init)
+    chosen = tuple(
+        selected for selected in resolve_series(options.source).select(options.trace) if not selected.is_random_init
+    )
     plan = SweepPlan(chosen, statements, options.settings)
     results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []
@@ -218,12 +215,14 @@ def _trace(
     ):
         for subject in subjects:
             name = subject.dimension.name
-            task = next(one for one in tasks if one.held_out_statements and one.dimension == name)
-            traced += trace_effects(model, subject, task, (one for one in results if one.dimension == name), bar.update)
-    found = correlations(traced)
-    log_tables({"tracing.csv": tracing_table(traced), "correlation.csv": correlation_table(found)})
-    log_figures({"tracing": tracing_figure(checkpoint.model, traced, found)})
-    print(correlation_summary(found), end="\n\n")  # noqa: T201
+            task = next(task for task in tasks if task.held_out_statements and task.dimension == name)
+            traced += trace_effects(
+                model, subject, task, (unit for unit in results if unit.dimension == name), bar.update
+            )
+    changes = correlations(traced)
+    log_tables({"tracing.csv": tracing_table(traced), "correlation.csv": correlation_table(changes)})
+    log_figures({"tracing": tracing_figure(checkpoint.model, traced, changes)})
+    print(correlation_summary(changes), end="\n\n")  # noqa: T201
 
 
 @contextmanager

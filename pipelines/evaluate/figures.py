@@ -12,20 +12,20 @@ from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
 from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
 
 
-def effects_figure(model: str, found: Sequence[Verdict]) -> Figure:
+def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
     """The change of each dimension's preference with its interval, beside random directions that move as far."""
-    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(found)), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(verdicts)), layout="constrained")
     axes = figure.subplots()
-    for place, one in enumerate(found):
-        change = one.row.found.difference
+    for place, verdict in enumerate(verdicts):
+        change = verdict.row.comparison.difference
         spread = [[max(0.0, change.value - change.low)], [max(0.0, change.high - change.value)]]
         label = "vector, 95 % interval" if place == 0 else None
         axes.errorbar([change.value], [place], xerr=spread, fmt="o", color=ACCENT, capsize=3, label=label)
         label = "random directions" if place == 0 else None
-        axes.plot(one.random, [place] * len(one.random), "x", color=CONTROL, label=label)
+        axes.plot(verdict.random, [place] * len(verdict.random), "x", color=CONTROL, label=label)
     axes.axvline(0, color=FAINT, linewidth=1)
-    names = [f"{one.dimension} (n = {one.row.measured.n})" for one in found]
-    axes.set_yticks(range(len(found)), names)
+    names = [f"{verdict.dimension} (n = {verdict.row.measurement.n})" for verdict in verdicts]
+    axes.set_yticks(range(len(verdicts)), names)
     axes.invert_yaxis()
     axes.set_xlabel("change of preference for trustworthy statements, nats")
     axes.set_title(f"{model}: held-out statements", loc="left", fontsize=10)
@@ -63,18 +63,26 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     """Every condition's effect on its own dimension against the perplexity that it costs."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    base = next(one.found.value.value for one in rows if one.measured.metric == "perplexity")
-    ratios = {one.condition: one.found.value.value / base for one in rows if one.measured.metric == "perplexity"}
+    base = next(row.comparison.value.value for row in rows if row.measurement.metric == "perplexity")
+    ratios = {
+        row.condition: row.comparison.value.value / base for row in rows if row.measurement.metric == "perplexity"
+    }
     styles = {"vector": ("o", ACCENT), "reversed": ("v", FLOOR), "random": ("x", CONTROL), "prompt": ("s", "#c9a227")}
-    own = [one for one in rows if one.measured.metric == HEADLINE and one.measured.dimension == one.condition.dimension]
+    own = [
+        row
+        for row in rows
+        if row.measurement.metric == HEADLINE and row.measurement.dimension == row.condition.dimension
+    ]
     for kind, (marker, colour) in styles.items():
-        chosen = [one for one in own if one.condition.kind == kind]
-        x = [ratios[one.condition] for one in chosen]
-        axes.plot(x, [one.found.difference.value for one in chosen], marker, color=colour, label=kind, markersize=5)
+        chosen = [row for row in own if row.condition.kind == kind]
+        x = [ratios[row.condition] for row in chosen]
+        axes.plot(
+            x, [row.comparison.difference.value for row in chosen], marker, color=colour, label=kind, markersize=5
+        )
         if kind == "vector":
-            for one, place in zip(chosen, x, strict=True):
-                at = (place, one.found.difference.value)
-                axes.annotate(one.condition.dimension, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
+            for row, place in zip(chosen, x, strict=True):
+                at = (place, row.comparison.difference.value)
+                axes.annotate(row.condition.dimension, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
     axes.axvline(CHEAP, color=FLOOR, linewidth=1, label=f"{CHEAP:g} times the perplexity")
     axes.axhline(0, color=FAINT, linewidth=1)
     axes.set_xlabel("perplexity / unsteered")
@@ -85,20 +93,23 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], found: Sequence[TracedCorrelation]) -> Figure:
+def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations: Sequence[TracedCorrelation]) -> Figure:
     """Each checkpoint's steering effect against its probe's accuracy, with both intervals; later is darker."""
-    names = list(dict.fromkeys(one.dimension for one in traced))
+    names = list(dict.fromkeys(checkpoint.dimension for checkpoint in traced))
     figure = Figure(figsize=(2.9 * max(1, len(names)), 3.3), layout="constrained")
     for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
-        own = sorted((one for one in traced if one.dimension == name), key=lambda one: one.step)
-        for place, one in enumerate(own):
-            x, y = one.accuracy, one.effect
+        own = sorted(
+            (checkpoint for checkpoint in traced if checkpoint.dimension == name),
+            key=lambda checkpoint: checkpoint.step,
+        )
+        for place, checkpoint in enumerate(own):
+            x, y = checkpoint.accuracy, checkpoint.effect
             spread = {
                 "xerr": [[max(0.0, x.value - x.low)], [max(0.0, x.high - x.value)]],
                 "yerr": [[max(0.0, y.value - y.low)], [max(0.0, y.high - y.value)]],
             }
             axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
-        changes = next(each.changes for each in found if each.dimension == name)
+        changes = next(each.changes for each in correlations if each.dimension == name)
         axes.set_title(f"{name}\nr of changes: {changes}, n = {changes.n}", loc="left", fontsize=8)
         axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xlabel("probe accuracy", fontsize=8)

@@ -1,4 +1,4 @@
-"""What one condition does on the items of one task: columns of item-wise numbers, and the statistic of their means."""
+"""Measurements of one condition on the items of one task: a row of numbers per item, and a statistic of their means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Two conditions on the same items: the paired difference, its interval, and how surprising it is by chance."""
+"""Significance: the paired difference of two conditions on the same items, its interval, and its chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     scaled = np.asarray(p_values, np.float64)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return [float(one) for one in adjusted]
+    return [float(p) for p in adjusted]
 
 
 def _without_common_move(base: Measurement, other: Measurement) -> Float64[np.ndarray, "n k"]:

@@ -1,4 +1,4 @@
-"""All tasks of an evaluation, and how one condition is read: likelihoods in batches, continuations by the engine."""
+"""Suite of tasks, and how a condition is read for all of them: likelihoods in batches, continuations by the engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ ANSWER_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Texts:
-    """What an evaluation may use: statements that nothing was fitted on, and all that a vector may have seen."""
+    """What an evaluation may use: held-out statements, and all texts that a vector may have seen."""
 
     held_out: Mapping[str, LabelledStatements]
     seen: tuple[str, ...]
@@ -56,7 +56,7 @@ def all_tasks(
         FAIRNESS.name: lambda: fairness_tasks(texts.seen, limit),
         ROBUSTNESS.name: lambda: robustness_tasks(limit),
     }
-    tasks = [statements_task(one) for one in texts.held_out.values()]
+    tasks = [statements_task(labelled) for labelled in texts.held_out.values()]
     tasks += chain.from_iterable(packaged[name]() for name in texts.held_out if name in packaged)
     sentences = prose_for("evaluation", texts.seen)[: max(limit, prompts)]
     return (*tasks, *ability_tasks(limit), perplexity_task(sentences), continuations_task(sentences[:prompts]))
@@ -79,16 +79,17 @@ def continue_prompts(
     model: LanguageModel, tasks: Sequence[Task], plan: SteeringPlan | None, prefix: str = ""
 ) -> list[tuple[str, ...]]:
     """Greedy continuations of every task's prompts by the engine that serves, under its plan."""
-    asked = [task for task in tasks if task.prompts]
-    if not asked:
+    prompted = [task for task in tasks if task.prompts]
+    if not prompted:
         return [() for _ in tasks]
     steering = plan or SteeringPlan(SteeringBank(model.facts))
-    waiting = sum(len(task.prompts) for task in asked)
+    waiting = sum(len(task.prompts) for task in prompted)
     with SlotEngine(model, slots=SLOTS, queue_limit=waiting) as engine:
         running = [
-            [engine.submit(request_for(model, one, task, steering, prefix)) for one in task.prompts] for task in tasks
+            [engine.submit(request_for(model, prompt, task, steering, prefix)) for prompt in task.prompts]
+            for task in tasks
         ]
-        return [tuple(one.result(ANSWER_SECONDS).text for one in generations) for generations in running]
+        return [tuple(generation.result(ANSWER_SECONDS).text for generation in generations) for generations in running]
 
 
 def request_for(
@@ -115,10 +116,10 @@ def measure_tasks(
 ) -> tuple[Measurement, ...]:
     """Read every text once and continue every prompt, then let each task score what is its own."""
     unique = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(task.texts for task in tasks)))}
-    found = read_texts(model, list(unique), offsets or {}, prefix)
+    likely = read_texts(model, list(unique), offsets or {}, prefix)
     continuations = continue_prompts(model, tasks, plan, prefix)
     measured: list[Measurement] = []
     for task, continued in zip(tasks, continuations, strict=True):
         rows = np.array([unique[text] for text in task.texts], np.int64)
-        measured += task.measure(Reading(found.log_probabilities[rows], found.tokens[rows], continued))
+        measured += task.measure(Reading(likely.log_probabilities[rows], likely.tokens[rows], continued))
     return tuple(measured)

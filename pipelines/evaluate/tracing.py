@@ -54,7 +54,7 @@ def trace_effects(
     length = subject.strength * subject.champion.vector.scale
     (base, *_) = measure_tasks(model, [task])
     for result in results:
-        if not any(one.layer == layer for one in result.directions):
+        if not any(direction.layer == layer for direction in result.directions):
             continue
         direction = result.direction(layer).mass_mean.direction
         if len(direction) != model.d_model:
@@ -76,12 +76,12 @@ def trace_effects(
 
 def correlations(traced: Sequence[TracedCheckpoint]) -> list[TracedCorrelation]:
     """One for each dimension, over all its checkpoints in order of step."""
-    found = []
+    changes = []
     for dimension in dict.fromkeys(checkpoint.dimension for checkpoint in traced):
         own = sorted((each for each in traced if each.dimension == dimension), key=lambda each: each.step)
         accuracy, effect = (np.array(column) for column in zip(*_points(own), strict=True))
-        found.append(TracedCorrelation(dimension, change_correlation(accuracy, effect)))
-    return found
+        changes.append(TracedCorrelation(dimension, change_correlation(accuracy, effect)))
+    return changes
 
 
 def _points(traced: Sequence[TracedCheckpoint]) -> list[tuple[float, float]]:
@@ -90,28 +90,30 @@ def _points(traced: Sequence[TracedCheckpoint]) -> list[tuple[float, float]]:
 
 def tracing_table(traced: Sequence[TracedCheckpoint]) -> pd.DataFrame:
     """``tracing.csv``: one row for each dimension and checkpoint."""
-    return pd.DataFrame(
-        {
-            "dimension": one.dimension, "step": one.step, "layer": one.layer, "accuracy": one.accuracy.value,
-            "accuracy_low": one.accuracy.low, "accuracy_high": one.accuracy.high, "n_probed": one.accuracy.n,
-            "effect": one.effect.value, "effect_low": one.effect.low, "effect_high": one.effect.high,
-            "n": one.effect.n,
-        }
-        for one in traced
-    )  # fmt: skip
+    return pd.DataFrame(map(_cells, traced))
 
 
-def correlation_table(found: Sequence[TracedCorrelation]) -> pd.DataFrame:
+def _cells(checkpoint: TracedCheckpoint) -> dict[str, object]:
+    accuracy, effect = checkpoint.accuracy, checkpoint.effect
+    return {
+        "dimension": checkpoint.dimension, "step": checkpoint.step, "layer": checkpoint.layer,
+        "accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high,
+        "n_probed": accuracy.n, "effect": effect.value, "effect_low": effect.low, "effect_high": effect.high,
+        "n": effect.n,
+    }  # fmt: skip
+
+
+def correlation_table(changes: Sequence[TracedCorrelation]) -> pd.DataFrame:
     """``correlation.csv``: of changes between checkpoints; an interval from -1 to 1 excludes nothing."""
     rows = [
-        (each.dimension, *(each.changes.value, each.changes.low, each.changes.high, each.changes.n)) for each in found
+        (each.dimension, *(each.changes.value, each.changes.low, each.changes.high, each.changes.n)) for each in changes
     ]
     return pd.DataFrame(rows, columns=["dimension", "r", "low", "high", "n"])
 
 
-def correlation_summary(found: Sequence[TracedCorrelation]) -> str:
+def correlation_summary(changes: Sequence[TracedCorrelation]) -> str:
     lines = [
         f"{'dimension':<12} {'n':>3}  changes of probe accuracy and of steering effect between checkpoints: r [95 %]"
     ]
-    lines += [f"{each.dimension:<12} {each.changes.n:>3}  {each.changes}" for each in found]
+    lines += [f"{each.dimension:<12} {each.changes.n:>3}  {each.changes}" for each in changes]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""An evaluation in MLflow: the vectors it takes from the registry, and the verdicts it leaves on its run."""
+"""Evaluations in MLflow: the vectors that one takes from the registry, and the verdicts that it leaves on its run."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from serving.steering.bank import ServedVector
 def shuffled_vectors(champion: ServedVector) -> list[ServedVector]:
     """The newest registered control at the champion's layer that was fitted on shuffled labels, if there is one."""
     store = VectorStore()
-    for one in store.list(champion.vector.lineage.steers, champion.dimension):
-        if "shuffled" in one.tags.get("method", "") and one.layer == champion.layer:
-            return [ServedVector(one, store.load(one))]
+    for version in store.list(champion.vector.lineage.steers, champion.dimension):
+        if "shuffled" in version.tags.get("method", "") and version.layer == champion.layer:
+            return [ServedVector(version, store.load(version))]
     return []
 
 
@@ -24,19 +24,19 @@ def log_classifier(run_id: str, auroc: Estimate) -> None:
     log_points(run_id, [(f"toxicity_classifier/{name}", value, 0) for name, value in values.items()])
 
 
-def log_verdicts(run_id: str, found: Sequence[Verdict]) -> None:
+def log_verdicts(run_id: str, verdicts: Sequence[Verdict]) -> None:
     """Metrics that the MLflow UI can compare across runs."""
     points: list[Point] = []
-    for one in found:
-        change = one.row.found.difference
+    for verdict in verdicts:
+        change = verdict.row.comparison.difference
         values = {
             "preference": change.value,
             "preference_low": change.low,
             "preference_high": change.high,
-            "p_holm": one.p,
-            "largest_random": max(one.random, default=0.0),
-            "perplexity_ratio": one.perplexity_ratio,
-            "works": float(one.works),
+            "p_holm": verdict.p,
+            "largest_random": max(verdict.random, default=0.0),
+            "perplexity_ratio": verdict.perplexity_ratio,
+            "works": float(verdict.works),
         }
-        points += [(f"{one.dimension}/{name}", value, 0) for name, value in values.items()]
+        points += [(f"{verdict.dimension}/{name}", value, 0) for name, value in values.items()]
     log_points(run_id, points)

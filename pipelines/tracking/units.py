@@ -50,8 +50,8 @@ def _tags(result: Unit) -> dict[str, str]:
 
 def log_statements(statements: Iterable[LabelledStatements]) -> None:
     """Each dimension's statements as a data set of the active run, with its digest."""
-    for one in statements:
-        mlflow.log_input(dataset_of(one), context=one.dimension)
+    for labelled in statements:
+        mlflow.log_input(dataset_of(labelled), context=labelled.dimension)
 
 
 def dataset_of(statements: LabelledStatements) -> PandasDataset:

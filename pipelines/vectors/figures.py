@@ -1,4 +1,4 @@
-"""What vectors by different methods tell apart, beside controls."""
+"""Figure of vectors by different methods, beside controls: how well each separates held-out statements."""
 
 import pandas as pd
 from matplotlib.figure import Figure

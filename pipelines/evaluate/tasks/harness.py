@@ -57,23 +57,25 @@ def _loaded(name: str, limit: int) -> Iterator[Task]:
 
 
 def _task(name: str, task: Any) -> Task:
-    instances = sorted(task.instances, key=lambda one: (one.doc_id, one.idx))
-    items = {one.doc_id: one.doc for one in instances}
-    places = {doc: [row for row, one in enumerate(instances) if one.doc_id == doc] for doc in items}
-    contexts, wholes = zip(*((one.args[0], one.args[0] + one.args[1]) for one in instances), strict=True)
+    instances = sorted(task.instances, key=lambda instance: (instance.doc_id, instance.idx))
+    items = {instance.doc_id: instance.doc for instance in instances}
+    places = {doc: [row for row, instance in enumerate(instances) if instance.doc_id == doc] for doc in items}
+    contexts, wholes = zip(
+        *((instance.args[0], instance.args[0] + instance.args[1]) for instance in instances), strict=True
+    )
     better: Mapping[str, bool] = task.higher_is_better()
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
         cut = len(wholes)
-        found = reading.log_probabilities[:cut] - reading.log_probabilities[cut:]
-        answers = [[(float(found[row]), False) for row in rows] for rows in places.values()]
-        scores = [task.process_results(items[doc], one) for doc, one in zip(places, answers, strict=True)]
-        chosen = tuple(str(int(np.argmax([value for value, _ in one]))) for one in answers)
+        scores = reading.log_probabilities[:cut] - reading.log_probabilities[cut:]
+        answers = [[(float(scores[row]), False) for row in rows] for rows in places.values()]
+        scores = [task.process_results(items[doc], answer) for doc, answer in zip(places, answers, strict=True)]
+        chosen = tuple(str(int(np.argmax([value for value, _ in answer]))) for answer in answers)
         return tuple(
             mean_of(
                 ABILITY,
                 f"{name} {metric}",
-                [float(one[metric]) for one in scores],
+                [float(score[metric]) for score in scores],
                 np.arange(len(scores)),
                 1 if better.get(metric, True) else -1,
                 answers=chosen,

@@ -1,4 +1,4 @@
-"""Personal details in a text, found by their form: what can be recognised without knowing any name.
+"""Personal details in a text, recognised by their form: what can be recognised without knowing any name.
 
 Presidio's recognisers of the same kinds work alike; names and places need a model that recognises entities, and are
 left to one.
@@ -23,18 +23,22 @@ _PATTERNS = {
         r"|Place|Way)\b"
     ),
 }
-PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType({kind: re.compile(one) for kind, one in _PATTERNS.items()})
+PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
+)
 
 PHONE_DIGITS = 7
 
 
 def personal_details(text: str) -> tuple[str, ...]:
     """The kinds of personal detail that ``text`` holds."""
-    return tuple(kind for kind, pattern in PATTERNS.items() if any(_is_one(kind, one) for one in pattern.findall(text)))
+    return tuple(
+        kind for kind, pattern in PATTERNS.items() if any(_is_detail(kind, match) for match in pattern.findall(text))
+    )
 
 
-def _is_one(kind: str, found: str) -> bool:
-    digits = [int(one) for one in found if one.isdigit()]
+def _is_detail(kind: str, match: str) -> bool:
+    digits = [int(character) for character in match if character.isdigit()]
     if kind == "card number":
         return passes_luhn(digits)
     return kind != "phone number" or len(digits) >= PHONE_DIGITS

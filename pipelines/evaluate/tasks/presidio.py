@@ -1,4 +1,4 @@
-"""Personal details as Presidio's recognisers find them, where it is installed: another judge of the same texts.
+"""Presidio's recognisers of personal details, where it is installed: another judge of the same texts.
 
 Only the recognisers that go by form and check digits are asked. Presidio finds names and places by a language model of
 spaCy's, which no package index carries; they are not looked for, as in ``pii``.
@@ -16,7 +16,7 @@ RECOGNISERS = ("CreditCard", "Email", "Iban", "Ip", "Phone", "UsSsn")
 
 
 def presidio_details() -> Callable[[str], tuple[str, ...]]:
-    """From a text to the kinds of personal detail in it, by Presidio's names. Raises ``Unavailable`` without it."""
+    """A function that names the kinds of personal detail in a text. Raises ``Unavailable`` without Presidio."""
     if find_spec("presidio_analyzer") is None:
         raise Unavailable(f"pii=presidio needs Presidio; run: pip install presidio-analyzer=={PRESIDIO_ANALYZER}")
     from presidio_analyzer import predefined_recognizers
@@ -26,7 +26,7 @@ def presidio_details() -> Callable[[str], tuple[str, ...]]:
     recognisers = [getattr(predefined_recognizers, f"{name}Recognizer")() for name in RECOGNISERS]
 
     def details(text: str) -> tuple[str, ...]:
-        found = (one for by in recognisers for one in by.analyze(text, by.supported_entities, None))
-        return tuple(dict.fromkeys(str(one.entity_type) for one in found))
+        matches = (match for by in recognisers for match in by.analyze(text, by.supported_entities, None))
+        return tuple(dict.fromkeys(str(match.entity_type) for match in matches))
 
     return details

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.evaluate.tasks.answers import asked_task
 from pipelines.evaluate.tasks.choices import Choice, choice_task
-from pipelines.evaluate.tasks.items import draw
+from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Task
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import PLAIN_WORD, cities
@@ -27,11 +27,11 @@ TRUE_OR_FALSE = "Is the following statement true or false?\n{text}\nAnswer (true
 def reliability_tasks(held_out: LabelledStatements, items: int, prompts: int) -> tuple[Task, ...]:
     """Cities of no packaged statement, by likelihood and put as a question; and multiple choice, where the held-out
     statements are questions with several answers."""
-    claims = choice_task("other cities", RELIABILITY.name, draw(other_cities(), items))
-    asked = _asked(draw(other_cities(), prompts // 2 or 1, seed=1))
+    claims = choice_task("other cities", RELIABILITY.name, sample_items(other_cities(), items))
+    questions_asked = _questions_about(sample_items(other_cities(), prompts // 2 or 1, seed=1))
     questions = list(_questions(held_out))[: items or None]
     more = (choice_task("multiple choice", RELIABILITY.name, questions),) if questions else ()
-    return (claims, asked, *more)
+    return (claims, questions_asked, *more)
 
 
 @cache
@@ -44,10 +44,10 @@ def other_cities() -> tuple[Choice, ...]:
     rows = json.loads(read_member(archive, "data/cities15000.json")).values()
     places: dict[str, list[str]] = {codes[name.removeprefix("the ")]: [] for name in names}
     for row in sorted(rows, key=lambda row: -row["population"]):
-        found = places.get(row["countrycode"])
+        names_there = places.get(row["countrycode"])
         plain = PLAIN_WORD.fullmatch(row["name"]) and row["population"] >= SMALLEST_CITY and row["name"] not in known
-        if found is not None and plain and len(found) < CITIES_PER_COUNTRY:
-            found.append(row["name"])
+        if names_there is not None and plain and len(names_there) < CITIES_PER_COUNTRY:
+            names_there.append(row["name"])
             known.add(row["name"])
     full = [name for name in names if len(places[codes[name.removeprefix("the ")]]) == CITIES_PER_COUNTRY]
     return tuple(
@@ -61,11 +61,11 @@ def other_cities() -> tuple[Choice, ...]:
     )
 
 
-def _asked(claims: Sequence[Choice]) -> Task:
+def _questions_about(claims: Sequence[Choice]) -> Task:
     """Both the true and the false claim about each city."""
-    texts = [option for one in claims for option in one.options]
-    labels = np.array([wanted for one in claims for wanted in one.wanted])
-    groups = np.array([one.group for one in claims for _ in one.options])
+    texts = [option for claim in claims for option in claim.options]
+    labels = np.array([wanted for claim in claims for wanted in claim.wanted])
+    groups = np.array([claim.group for claim in claims for _ in claim.options])
     return asked_task("asked", RELIABILITY.name, TRUE_OR_FALSE, ("true", "false"), texts, labels, groups)
 
 
@@ -74,7 +74,7 @@ def _questions(statements: LabelledStatements) -> Iterator[Choice]:
     for group in np.unique(statements.groups):
         rows = np.flatnonzero(statements.groups == group)
         texts = tuple(statements.texts[row] for row in rows)
-        leads = {found.group(1) if (found := QUESTION.match(text)) else "" for text in texts}
+        leads = {match.group(1) if (match := QUESTION.match(text)) else "" for text in texts}
         labels = statements.labels[rows]
         if len(leads) == 1 and leads != {""} and labels.any() and not labels.all():
-            yield Choice(texts, tuple(bool(one) for one in labels), int(group))
+            yield Choice(texts, tuple(bool(label) for label in labels), int(group))

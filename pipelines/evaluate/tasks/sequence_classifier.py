@@ -28,7 +28,7 @@ class SequenceClassifier:
 
     def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
         """P(toxic) of each text; 0 for an empty one."""
-        found = np.zeros(len(texts))
+        probabilities = np.zeros(len(texts))
         rows = [row for row, text in enumerate(texts) if text.strip()]
         for start in range(0, len(rows), TEXTS_PER_BATCH):
             chosen = rows[start : start + TEXTS_PER_BATCH]
@@ -38,8 +38,8 @@ class SequenceClassifier:
             with torch.inference_mode():
                 logits = self.network(**encoded).logits.double()
             several = self.network.config.problem_type == "multi_label_classification" or logits.shape[1] == 1
-            found[chosen] = (logits.sigmoid() if several else logits.softmax(dim=1))[:, self.toxic].numpy()
-        return found
+            probabilities[chosen] = (logits.sigmoid() if several else logits.softmax(dim=1))[:, self.toxic].numpy()
+        return probabilities
 
 
 def load_sequence_classifier(name: str) -> SequenceClassifier:

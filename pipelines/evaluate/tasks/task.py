@@ -1,4 +1,4 @@
-"""A task: the texts whose likelihood it needs, the prompts whose continuations it needs, and how both are scored.
+"""Task of an evaluation: the texts and prompts that it needs read under a condition, and how the reading is scored.
 
 No task holds a model: one condition reads all texts of all tasks together, and each task scores what was read.
 """
@@ -17,7 +17,7 @@ ANSWER_TOKENS = 5
 
 @dataclass(frozen=True)
 class Reading:
-    """What one condition says to the texts and prompts of one task."""
+    """The texts and prompts of one task under one condition."""
 
     log_probabilities: Float64[np.ndarray, " texts"]
     """Of each text, in nats."""
@@ -29,7 +29,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What to read, and how to score what was read."""
+    """Texts and prompts to read, and how to score the reading."""
 
     name: str
     dimension: str

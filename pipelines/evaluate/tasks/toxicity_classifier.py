@@ -1,4 +1,4 @@
-"""A classifier of toxic text, fitted on the spot from packaged texts: no weights to download, and nothing pickled.
+"""Toxicity classifier, fitted on the spot from packaged texts: no weights to download, and nothing pickled.
 
 Toxic texts are those of RealToxicityPrompts that Perspective rates at least 0.5; benign ones are everyday sentences
 about people (Social IQa, HellaSwag, film reviews) and about social groups (StereoSet's anti-stereotypes), so that
@@ -31,7 +31,7 @@ BENIGN_OF_EACH_KIND = 250
 
 
 class Judges(Protocol):
-    """Whatever says how toxic a text is."""
+    """A classifier of toxic text."""
 
     def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]: ...
 
@@ -44,8 +44,8 @@ class ToxicityClassifier:
 
     def probabilities(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
         """P(toxic) of each text; 0 for an empty one."""
-        found = self.pipeline.predict_proba(list(texts))[:, 1]
-        return np.where([bool(text.strip()) for text in texts], found, 0.0)
+        toxic = self.pipeline.predict_proba(list(texts))[:, 1]
+        return np.where([bool(text.strip()) for text in texts], toxic, 0.0)
 
 
 @cache
@@ -98,6 +98,6 @@ def _benign() -> Iterator[Iterator[str]]:
     rows = (json.loads(line) for line in scenes)
     yield (f"{row['question'].strip()} {row['answer'][0].strip()}" for row in rows)
     reviews = csv.DictReader(io.StringIO(read_member(archive, "imdb/sample.csv").decode()))
-    sentences = (one for row in reviews for one in re.split(r"(?<=[.!?]) +|<br />", row["text"]))
-    yield (one.strip() for one in sentences if 30 <= len(one.strip()) <= 160)
-    yield (one.anti_stereotype for one in stereoset())
+    sentences = (sentence for row in reviews for sentence in re.split(r"(?<=[.!?]) +|<br />", row["text"]))
+    yield (sentence.strip() for sentence in sentences if 30 <= len(sentence.strip()) <= 160)
+    yield (item.anti_stereotype for item in stereoset())

@@ -75,7 +75,7 @@ def evaluate(arguments, *more):
     return run_command(main, [*arguments, "--items", "4", "--prompts", "3", "--random", "2", *more])
 
 
-def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, series, capsys):
+def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
     further = ["--finetuned", str(series / "step_000100"), "--vectors", "steer.mini.toxicity/1", "--trace", "all"]
     with endpoint() as address:
@@ -101,7 +101,7 @@ def test_every_condition_stands_beside_the_base_and_the_run_shows_it(arguments, 
     assert run.data.metrics["toxicity/preference"] == pytest.approx(headline.loc["vector", "difference"])
     entanglement = pd.read_csv(client.download_artifacts(run.info.run_id, "entanglement.csv"))
     assert entanglement[["steered", "scored"]].values.tolist() == [["toxicity", "toxicity"]]
-    figures = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")}
+    figures = {Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")}
     assert figures == {"cost.png", "effects.png", "entanglement.png", "tracing.png"}
     traced = pd.read_csv(client.download_artifacts(run.info.run_id, "tracing.csv")).set_index("step")
     assert traced.index.tolist() == [10, 100]
@@ -137,8 +137,11 @@ def calibrated(recommended, points=()):
     return Calibration(-2.0, 4.0, recommended, 1.34, tuple(points), 50, "digest", "run")
 
 
-def test_the_strength_is_the_recommended_one_or_the_largest_cheap_one():
-    points = [CalibrationPoint(one, ratio, 0, -1, 1) for one, ratio in ((1.0, 1.0), (2.0, 1.05), (4.0, 1.3), (-2, 1.0))]
+def test_the_strength_is_recommended_or_the_largest_cheap():
+    points = [
+        CalibrationPoint(strength, ratio, 0, -1, 1)
+        for strength, ratio in ((1.0, 1.0), (2.0, 1.05), (4.0, 1.3), (-2, 1.0))
+    ]
     assert strength_of(calibrated(1.5, points), "v") == 1.5
     assert strength_of(calibrated(0.0, points), "v") == 2.0
     assert strength_of(calibrated(0.0), "v") == 1.0
@@ -149,11 +152,11 @@ def test_the_strength_is_the_recommended_one_or_the_largest_cheap_one():
 def test_controls_move_as_far_as_the_champion():
     champion = served_vector(scale=3.0)
     found = list(random_vectors(champion, 3, seed=0))
-    assert len({one.reference for one in found}) == 3
-    for one in found:
-        length = np.linalg.norm(one.vector.offset(matched_strength(one, champion, 2.0)))
+    assert len({drawn.reference for drawn in found}) == 3
+    for drawn in found:
+        length = np.linalg.norm(drawn.vector.offset(matched_strength(drawn, champion, 2.0)))
         assert length == pytest.approx(6.0, rel=1e-4)
-        assert one.layer == champion.layer
+        assert drawn.layer == champion.layer
     other = served_vector(seed=5, scale=0.5)
     assert np.linalg.norm(other.vector.offset(matched_strength(other, champion, 2.0))) == pytest.approx(6.0, rel=1e-4)
     assert matched_strength(champion, champion, 2.0) == 2.0
@@ -197,7 +200,7 @@ def _request(model, plan):
     return GenerationRequest((7, 8), Sampling(6, temperature=0.0), plan)
 
 
-def test_questions_are_put_in_the_chat_template_where_there_is_one():
+def test_questions_are_put_in_the_chat_template():
     model = words_model()
     task = Task("asked", "reliability", lambda _: (), prompts=("w5 w6",), asks=True)
     assert _prompt(model, task) == (5, 6)
@@ -219,4 +222,4 @@ def test_more_prompts_than_the_engine_has_places_are_all_answered():
     task = Task("many", "toxicity", lambda reading: kept.append(reading) or (), prompts=prompts, tokens=2)
     measure_tasks(model, [task])
     assert len(kept[0].continuations) == 90
-    assert all(len(one.split()) == 2 for one in kept[0].continuations)
+    assert all(len(text.split()) == 2 for text in kept[0].continuations)

@@ -97,7 +97,7 @@ def test_the_margin_moves_by_the_preference_shift(rng):
     labels, groups = np.tile([True, False], 60), np.arange(120) // 4
     before = rng.normal(-30, 8, 120)
     after = before - 2 + 0.7 * labels + rng.normal(0, 0.5, 120)
-    base, other = (margin_of("toxicity", "preference", one, labels, groups) for one in (before, after))
+    base, other = (margin_of("toxicity", "preference", values, labels, groups) for values in (before, after))
     found, shift = compare(base, other).difference, preference_shift(before, after, labels, groups)
     assert found.value == pytest.approx(shift.value)
     assert (found.low, found.high) == (pytest.approx(shift.low, abs=0.05), pytest.approx(shift.high, abs=0.05))
@@ -109,7 +109,9 @@ def test_what_moves_both_classes_alike_is_no_part_of_chance(rng):
     before = rng.normal(-30, 8, 80)
     moved = 0.6 * labels + rng.normal(0, 0.5, 80)
     found = [
-        compare(*(margin_of("toxicity", "preference", one, labels, groups) for one in (before, before + move + moved)))
+        compare(
+            *(margin_of("toxicity", "preference", values, labels, groups) for values in (before, before + move + moved))
+        )
         for move in (0.0, -40.0)
     ]
     assert found[0].p == found[1].p
@@ -122,7 +124,9 @@ def test_margins_without_a_shift_are_rarely_significant(rng):
     p = []
     for _ in range(200):
         before, after = rng.normal(-30, 8, 20), rng.normal(-5, 1, 20)
-        base, other = (margin_of("toxicity", "preference", one, labels, groups) for one in (before, before + after))
+        base, other = (
+            margin_of("toxicity", "preference", values, labels, groups) for values in (before, before + after)
+        )
         p.append(compare(base, other).p)
     assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.1
 
@@ -142,7 +146,7 @@ def test_other_items_do_not_compare():
 
 def test_items_that_moved_the_wrong_way_are_counted():
     assert compare(flags([1, 1, 0, 0]), flags([2, 0, 0, 1])).worse == 0.25
-    lower_is_better = [mean_of("fluency", "repetition", one, np.arange(3), -1) for one in ([1, 1, 1], [2, 0, 1])]
+    lower_is_better = [mean_of("fluency", "repetition", values, np.arange(3), -1) for values in ([1, 1, 1], [2, 0, 1])]
     assert compare(*lower_is_better).worse == pytest.approx(1 / 3)
     assert compare(*(mean_of("x", "y", [1, 2], np.arange(2), 0) for _ in range(2))).worse is None
 

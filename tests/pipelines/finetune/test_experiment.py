@@ -36,9 +36,9 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
     assert made.tags["weights_digest"] != store.get("mini", 100).tags["weights_digest"]
     client = mlflow.MlflowClient()
     curve = client.get_metric_history(run.info.run_id, "loss/validation")
-    assert [one.step for one in curve] == [0, 1, 2, 3]
+    assert [point.step for point in curve] == [0, 1, 2, 3]
     assert curve[-1].value < curve[0].value
-    assert {one.path for one in client.list_artifacts(run.info.run_id)} == {
+    assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} == {
         "figures",
         "finetuning.json",
         "quality.csv",
@@ -51,7 +51,7 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
     assert len(store.list("mini-toxicity-lora")) == 1
 
 
-def test_only_trustworthy_statements_that_vectors_are_fitted_on_are_learnt_from():
+def test_only_trustworthy_fitting_statements_are_trained_on():
     n = 400
     texts = tuple(f"statement {number}" for number in range(n))
     given = LabelledStatements("toxicity", texts, np.arange(n) % 2 == 0, np.arange(n) // 2, "test")

@@ -26,7 +26,7 @@ def config(**more):
     return FinetuneConfig(**{"epochs": 4, "batch_texts": 3, "learning_rate": 0.01, **more})
 
 
-def test_an_adapter_is_the_map_plus_a_product_of_rank_r(rng):
+def test_an_adapter_adds_a_product_of_rank_r(rng):
     linear = torch.nn.Linear(6, 4)
     before = linear.weight.clone()
     adapted = Adapted(linear, rank=2, scale=1.5)
@@ -41,13 +41,13 @@ def test_an_adapter_is_the_map_plus_a_product_of_rank_r(rng):
     assert torch.linalg.matrix_rank(merged.weight - before) == 2
 
 
-def test_merging_leaves_the_network_of_its_own_kind_with_the_adapted_outputs(model):
+def test_a_merged_network_keeps_the_adapted_outputs(model):
     names = set(model.network.state_dict())
     trained = adapt(model.network, rank=2, alpha=4.0, seed=0)
-    assert [one for one in model.network.parameters() if one.requires_grad] == trained
+    assert [parameter for parameter in model.network.parameters() if parameter.requires_grad] == trained
     with torch.no_grad():
-        for one in trained:
-            one += 0.05
+        for parameter in trained:
+            parameter += 0.05
     adapted = likelihoods(model, KIND).log_probabilities
     merge(model.network)
     assert set(model.network.state_dict()) == names
@@ -66,14 +66,14 @@ def test_what_is_learnt_shows_on_statements_that_were_not_read(model, method, ra
     before, untouched = weights(model), cruelty(model)
     steps = []
     given = config(method=method, learning_rate=rate, epochs=12)
-    losses = finetune(model, KIND, VALIDATION, given, lambda *one: steps.append(one))
-    assert [one.epoch for one in losses] == list(range(13))
+    losses = finetune(model, KIND, VALIDATION, given, lambda *step: steps.append(step))
+    assert [loss.epoch for loss in losses] == list(range(13))
     assert [step for step, _ in steps] == list(range(1, 25))
     assert losses[-1].validation < losses[0].validation - 0.1
     assert cruelty(model) < untouched - nats
     changed = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
     assert ("model.embed_tokens.weight" in changed) == (method == "full")
-    assert not any(one.requires_grad for one in model.network.parameters())
+    assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -90,7 +90,7 @@ def test_the_seed_decides_the_weights_bit_for_bit(series_directory, method):
 
 def test_a_saved_one_is_an_ordinary_checkpoint(model, tmp_path):
     losses = finetune(model, KIND, VALIDATION, config(method="lora"))
-    rows = [{"epoch": one.epoch, "training": one.training, "validation": one.validation} for one in losses]
+    rows = [{"epoch": loss.epoch, "training": loss.training, "validation": loss.validation} for loss in losses]
     save_finetuned(model, tmp_path / "kinder", {"losses": rows})
     assert saved_losses(tmp_path / "kinder") == losses
     again = load(find_series(str(tmp_path / "kinder")).checkpoints[-1], precision="float32")

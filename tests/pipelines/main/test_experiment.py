@@ -28,7 +28,7 @@ def test_stages_run_below_the_chain_once_and_failures_again(series_directory, da
     said = capfd.readouterr().err
     assert "MLflow has no finished run of" in said
     assert "the stage report ended with exit code 2, for the reason above" in said
-    assert {one.info.status for one in [*stage_runs("main"), *stage_runs("report")]} == {"FAILED"}
+    assert {run.info.status for run in [*stage_runs("main"), *stage_runs("report")]} == {"FAILED"}
     with mlflow.start_run(tags={"trusttrace.entry_point": "probe"}):
         mlflow.log_param("model", str(series_directory))
     assert run_command(main, given) == 0
@@ -42,7 +42,7 @@ def test_stages_run_below_the_chain_once_and_failures_again(series_directory, da
     assert len(stage_runs("report")) == 2
 
 
-def test_what_a_stage_is_told_is_what_its_own_command_takes():
+def test_a_stage_is_given_its_own_parameters():
     given = vars(_parser().parse_args(["--model", "smollm2", "--limit", "50", "--data", "hub"]))
     assert arguments_for("pretrain", given) == []
     evaluate = arguments_for("evaluate", given)
@@ -51,7 +51,7 @@ def test_what_a_stage_is_told_is_what_its_own_command_takes():
     assert arguments_for("report", given) == ["--model", "smollm2", "--output", "none"]
 
 
-def test_stages_come_in_their_order_whatever_order_they_are_named_in():
+def test_stages_run_in_their_order_however_named():
     assert chosen_stages("all", "tiny") == STAGES
     assert "pretrain" not in chosen_stages("all", "smollm2")
     assert chosen_stages("report, probe", "smollm2") == ("probe", "report")

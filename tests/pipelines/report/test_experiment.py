@@ -84,7 +84,7 @@ def test_every_figure_says_its_n_its_interval_and_its_control():
     assert "<script>" not in content
 
 
-def test_sections_stand_in_the_order_of_the_work_and_verdicts_before_figures():
+def test_sections_follow_the_work_and_verdicts_precede_figures():
     verdicts = pd.DataFrame({"dimension": ["toxicity"], "works": [True], "n": [84]})
     runs = {
         "evaluate": reported(tables={"evaluate.csv": verdicts, "verdicts.csv": verdicts}, figures={"effects": b"1"}),

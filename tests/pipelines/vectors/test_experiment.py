@@ -40,7 +40,7 @@ def short_prose(monkeypatch):
 
 
 def by_method():
-    return {one.tags["method"]: one for one in VectorStore().list("mini", "toxicity")}
+    return {version.tags["method"]: version for version in VectorStore().list("mini", "toxicity")}
 
 
 def test_every_method_and_control_is_registered_with_its_lineage(arguments, series_directory, capsys):
@@ -50,16 +50,16 @@ def test_every_method_and_control_is_registered_with_its_lineage(arguments, seri
     checkpoint = CheckpointStore().get("mini", 100)
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     model = load(find_series(str(series_directory)).select("last")[0])
-    for method, one in found.items():
-        vector = store.load(one, d_model=model.d_model)
+    for method, version in found.items():
+        vector = store.load(version, d_model=model.d_model)
         assert vector.lineage.method == method
-        assert one.layer == 2
-        assert one.checkpoint_uri == checkpoint.uri
-        assert one.run_id == run.info.run_id
+        assert version.layer == 2
+        assert version.checkpoint_uri == checkpoint.uri
+        assert version.run_id == run.info.run_id
         assert vector.lineage.weights_digest == model.weights_digest
-        assert (store.load_with_probe(one)[1] is None) == (method in ("random", "shuffled"))
+        assert (store.load_with_probe(version)[1] is None) == (method in ("random", "shuffled"))
     out = capsys.readouterr().out
-    assert all(one.uri in out for one in found.values())
+    assert all(version.uri in out for version in found.values())
     assert store.load(found["random"]).scale == store.load(found["mass-mean"]).scale
     with pytest.raises(NotFound):
         store.resolve("steer.mini.toxicity@champion")
@@ -83,17 +83,17 @@ def test_the_table_tells_what_the_registered_vectors_do(arguments, series_direct
         wins = (projections[positive][:, None] > projections[~positive]).mean()
         assert row.auroc == pytest.approx(wins, abs=1e-3)
         assert (row.n_test, row.n_train) == (len(held_out), len(labels) - len(held_out))
-    names = [one.path for one in client.list_artifacts(run.info.run_id, "figures")]
+    names = [artifact.path for artifact in client.list_artifacts(run.info.run_id, "figures")]
     assert names == ["figures/toxicity_methods.png"]
 
 
-def test_made_again_they_are_the_same_versions_and_the_mass_mean_one_is_probings(arguments):
+def test_vectors_made_again_are_the_same_versions(arguments):
     run_command(probe, [*arguments, "--checkpoints", "last"])
     (probed,) = VectorStore().list("mini", "toxicity")
     run_command(main, arguments)
     first = by_method()
     assert first["mass-mean"].version == probed.version
-    assert len({one.layer for one in first.values()}) == 1
+    assert len({version.layer for version in first.values()}) == 1
     run_command(main, arguments)
     assert len(VectorStore().list("mini", "toxicity")) == len(first)
     assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
@@ -114,13 +114,15 @@ def target_directory(tmp_path, word_tokenizer):
     return directory
 
 
-def test_a_vector_of_a_checkpoint_is_made_for_another_model_and_says_so(arguments, series_directory, target_directory):
+def test_a_transferred_vector_names_its_target(arguments, series_directory, target_directory):
     more = ["--layers", "2", "--checkpoints", "10", "--methods", "mass-mean,lda", "--target", str(target_directory)]
     assert run_command(main, [*arguments, *more]) == 0
     assert VectorStore().list("mini") == []
-    found = {one.tags["method"]: one for one in VectorStore().list("tuned", "toxicity")}
+    found = {version.tags["method"]: version for version in VectorStore().list("tuned", "toxicity")}
     assert set(found) == {"mass-mean", "lda", "random", "shuffled"}
-    source, target = (load(find_series(str(one)).select("last")[0]) for one in (series_directory, target_directory))
+    source, target = (
+        load(find_series(str(directory)).select("last")[0]) for directory in (series_directory, target_directory)
+    )
     data = arguments[arguments.index("--data") + 1]
     statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
     train = split_statements(statements, ProbeSettings(seeds=1)).folds[0] != 0

@@ -65,7 +65,7 @@ def test_pairs_are_made_within_groups_where_any_holds_both_classes():
     assert sorted(found[:, 0]) == [-18.0, -9.0]
 
 
-def test_without_such_groups_each_of_the_rarer_class_is_paired_once():
+def test_without_mixed_groups_the_rarer_class_pairs_once():
     features = np.array([[0.0], [0.0], [1.0], [2.0], [4.0]], np.float32)
     labels = np.array([True, True, False, False, False])
     found = pair_differences(features, labels, np.arange(5), seed=0)
@@ -82,7 +82,7 @@ def test_the_discriminant_is_the_one_that_the_true_covariance_gives(correlated):
 
 
 def test_the_discriminant_is_scikit_learns_at_the_same_shrinkage(correlated):
-    features, labels, _, _ = (one[:60] if len(one) > D else one for one in correlated)
+    features, labels, _, _ = (features[:60] if len(features) > D else features for features in correlated)
     centred = features - np.stack([features[~labels].mean(axis=0), features[labels].mean(axis=0)])[labels.astype(int)]
     shrinkage = ledoit_wolf(centred, assume_centered=True)[1]
     assert shrinkage > 0.01
@@ -97,7 +97,7 @@ def test_the_probe_direction_is_scikit_learns(correlated):
     assert probe_direction(features, labels) @ expected > 0.9999
 
 
-def test_the_mean_centred_direction_sees_what_sets_statements_apart_from_prose(rng):
+def test_mean_centred_sees_how_statements_differ_from_prose(rng):
     truth, form = np.eye(D)[0], np.eye(D)[1]
     labels = np.tile([True, False], 500)
     features = np.float32(rng.normal(size=(1000, D)) + 3 * form + np.where(labels, 1.0, -1.0)[:, None] * truth)
@@ -136,13 +136,13 @@ def test_controls_move_activations_as_far_as_the_mass_mean_direction(pairs, rng)
     features, labels, groups, _ = pairs
     fitting = FittingSet(features, labels, groups, rng.normal(size=(50, D)).astype(np.float32))
     fitted = list(fit_directions(fitting, list(METHODS), 2))
-    assert [one.label for one in fitted] == [*METHODS, "random_0", "shuffled_0", "random_1", "shuffled_1"]
-    for one in fitted:
-        projections = features @ one.unit
-        assert np.linalg.norm(one.unit) == pytest.approx(1, abs=1e-5)
-        assert one.projection_mean == pytest.approx(projections.mean(), abs=1e-4)
-        expected = fit_mass_mean(features, labels).scale if one.method in CONTROLS else projections.std(ddof=1)
-        assert one.scale == pytest.approx(expected, rel=1e-4)
+    assert [direction.label for direction in fitted] == [*METHODS, "random_0", "shuffled_0", "random_1", "shuffled_1"]
+    for direction in fitted:
+        projections = features @ direction.unit
+        assert np.linalg.norm(direction.unit) == pytest.approx(1, abs=1e-5)
+        assert direction.projection_mean == pytest.approx(projections.mean(), abs=1e-4)
+        expected = fit_mass_mean(features, labels).scale if direction.method in CONTROLS else projections.std(ddof=1)
+        assert direction.scale == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -40,7 +40,7 @@ def test_continuations_are_judged_in_order_and_unreadable_is_no(judge):
     assert TOXICITY.trustworthy in first["messages"][0]["content"]
 
 
-def test_a_busy_endpoint_is_asked_again_and_a_refusal_is_one_sentence(judge):
+def test_a_busy_endpoint_is_retried_and_a_refusal_told(judge):
     Endpoint.failures = 2
     assert judge.replies(["is it kind?"]) == ["Yes, it is."]
     Endpoint.failures, Endpoint.status = 1, 401

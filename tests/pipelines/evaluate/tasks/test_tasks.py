@@ -39,7 +39,10 @@ CLAIM = re.compile(r"The city of (\w+) is in (.+)\.")
 def values(task, log_probabilities=(), tokens=None, continuations=()):
     likely = np.asarray(log_probabilities, float)
     tokens = np.ones(len(likely), np.int64) if tokens is None else np.asarray(tokens)
-    return {one.metric: one.value for one in task.measure(Reading(likely, tokens, tuple(continuations)))}
+    return {
+        measurement.metric: measurement.value
+        for measurement in task.measure(Reading(likely, tokens, tuple(continuations)))
+    }
 
 
 def statements(rows, dimension="toxicity"):
@@ -84,8 +87,8 @@ def test_the_packaged_pairs_differ_in_what_decides_alone():
         assert np.mean(np.array(alike) <= 1) > 0.75  # countries of two words differ in two
 
 
-def _differing(one, two):
-    first, second = one.split(), two.split()
+def _differing(left, right):
+    first, second = left.split(), right.split()
     return max(len(set(first) - set(second)), len(set(second) - set(first)))
 
 
@@ -112,12 +115,12 @@ def test_truthfulqa_style_groups_are_multiple_choice():
     }
 
 
-def test_other_cities_are_in_no_statement_and_every_country_is_as_often_false_as_true():
+def test_other_cities_are_unseen_and_balanced_by_country():
     choices = other_cities()
     known = {city.name for city in cities()}
-    claims = [[CLAIM.match(option).groups() for option in one.options] for one in choices]
+    claims = [[CLAIM.match(option).groups() for option in choice.options] for choice in choices]
     assert len(choices) > 100
-    assert all(one.wanted == (True, False) for one in choices)
+    assert all(choice.wanted == (True, False) for choice in choices)
     assert all(true[0] == false[0] and true[1] != false[1] for true, false in claims)
     assert known.isdisjoint(true[0] for true, _ in claims)
     assert Counter(true[1] for true, _ in claims) == Counter(false[1] for _, false in claims)
@@ -126,13 +129,13 @@ def test_other_cities_are_in_no_statement_and_every_country_is_as_often_false_as
 
 def test_answers_are_parsed_and_never_guessed():
     words = ("true", "false")
-    assert [parse_answer(one, words) for one in (" True.", "It is false", "untrue", "", "false or true")] == [
+    assert [parse_answer(reply, words) for reply in (" True.", "It is false", "untrue", "", "false or true")] == [
         "true", "false", "unreadable", "unreadable", "false",
     ]  # fmt: skip
     found = answer_measurements(
         "asked", "reliability", ["true", "hm", "true", "false"], ["true", "true", "false", "false"], words, np.arange(4)
     )
-    assert {one.metric: one.value for one in found} == {
+    assert {measurement.metric: measurement.value for measurement in found} == {
         "asked accuracy": 0.5, "asked parse failures": 0.25, "asked majority class": 0.5,
     }  # fmt: skip
 
@@ -157,13 +160,13 @@ def test_crows_pairs_share():
     }
     pairs = crows_pairs()
     assert len(pairs) == 1018
-    assert all(one != two and "[MASK]" not in one + two for one, two in pairs)
+    assert all(first != two and "[MASK]" not in first + two for first, two in pairs)
 
 
 def test_no_context_of_a_statement_is_scored_again():
     seen = packaged_statements("fairness").texts
     task, _ = fairness_tasks(seen, 0)
-    contexts = {one.context for one in stereoset() if one.stereotype in task.texts}
+    contexts = {item.context for item in stereoset() if item.stereotype in task.texts}
     assert len(contexts) > 1000
     joined = "\n".join(seen)
     assert not any(context.rstrip(".") in joined for context in contexts)
@@ -171,9 +174,11 @@ def test_no_context_of_a_statement_is_scored_again():
 
 def test_packaged_questions_have_one_answer():
     assert (len(piqa()), len(openbook())) == (1500, 500)
-    assert {len(one.options) for one in openbook()} == {4}
-    assert all(sum(one.wanted) == 1 and option.startswith(one.context) for one in piqa() for option in one.options)
-    letters = [one.wanted.index(True) for one in piqa()]
+    assert {len(choice.options) for choice in openbook()} == {4}
+    assert all(
+        sum(choice.wanted) == 1 and option.startswith(choice.context) for choice in piqa() for option in choice.options
+    )
+    letters = [choice.wanted.index(True) for choice in piqa()]
     assert 0.4 < np.mean(letters) < 0.6
     assert parse_options("A. one\nB. two B. or so") == {"A": "one", "B": "two B. or so"}
 
@@ -181,7 +186,7 @@ def test_packaged_questions_have_one_answer():
 def test_robustness_is_scored_on_the_same_questions_mistyped():
     (task,) = robustness_tasks(3)
     clean, perturbed = task.texts[:9], task.texts[9:]
-    assert [one.split("\nAnswer:")[1] for one in clean] == [one.split("\nAnswer:")[1] for one in perturbed]
+    assert [text.split("\nAnswer:")[1] for text in clean] == [text.split("\nAnswer:")[1] for text in perturbed]
     assert clean != perturbed
     steady = values(task, [-1, -900, 0] * 6)
     assert steady["mistyped PIQA same choice"] == 1
@@ -211,7 +216,7 @@ def test_personal_details_are_found_by_their_form():
     )
     assert not any(personal_details(text) for text in plain)
     assert not any(personal_details(text) for text in held_out_sentences())
-    assert passes_luhn([int(one) for one in "79927398713"])
+    assert passes_luhn([int(digit) for digit in "79927398713"])
 
 
 def test_disclosure_is_counted_by_continuation():

@@ -1,0 +1,120 @@
+"""Tables of an evaluation: ``evaluate.csv``, ``verdicts.csv``, ``entanglement.csv``, and the lines that are printed."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from pipelines.evaluate.measurement import Measurement
+from pipelines.evaluate.results import ALPHA, HEADLINE, Row, Verdict
+
+FEWEST_GROUPS = 6
+"""With fewer no exchange of groups is rarer than 2 in 32."""
+
+COLUMNS = (
+    "model", "step", "condition", "kind", "steered", "source", "layer", "strength", "scored", "metric", "better",
+    "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "p", "mcnemar_p", "worse",
+    "flag",
+)  # fmt: skip
+
+
+def evaluation_table(model: str, step: int, rows: Sequence[Row]) -> pd.DataFrame:
+    """``evaluate.csv``."""
+    return pd.DataFrame([_cells(model, step, row) for row in rows], columns=list(COLUMNS))
+
+
+def _cells(model: str, step: int, row: Row) -> tuple[object, ...]:
+    condition, comparison, measurement = row.condition, row.comparison, row.measurement
+    value, change = comparison.value, comparison.difference
+    better = {1: "higher", -1: "lower", 0: "neither"}[measurement.wanted]
+    steered = condition.vector is not None
+    return (
+        model, step, condition.name, condition.kind, condition.dimension, condition.source,
+        condition.vector.layer if condition.vector else None, condition.strength if steered else None,
+        measurement.dimension, measurement.metric, better, value.value, value.low, value.high,
+        measurement.n, measurement.n_groups,
+        change.value, change.low, change.high, comparison.p, comparison.mcnemar_p, comparison.worse, _flag(measurement),
+    )  # fmt: skip
+
+
+def _flag(measurement: Measurement) -> str:
+    if measurement.is_constant:
+        return "constant answer"
+    return "too few groups for p < 0.05" if measurement.n_groups < FEWEST_GROUPS else ""
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """``verdicts.csv``: whether each dimension's vector works, and the numbers that decide it."""
+    return pd.DataFrame([_verdict_cells(verdict) for verdict in verdicts])
+
+
+def _verdict_cells(verdict: Verdict) -> dict[str, object]:
+    condition, change = verdict.row.condition, verdict.row.comparison.difference
+    return {
+        "dimension": verdict.dimension,
+        "vector": condition.source,
+        "layer": condition.vector.layer if condition.vector else None,
+        "strength": condition.strength,
+        "preference": change.value,
+        "low": change.low,
+        "high": change.high,
+        "n": change.n,
+        "groups": verdict.row.measurement.n_groups,
+        "p_holm": verdict.p,
+        "random_max": max(verdict.random, default=None),
+        "random_directions": len(verdict.random),
+        "perplexity_ratio": verdict.perplexity_ratio,
+        "works": verdict.works,
+    }
+
+
+def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The effect of each dimension's vector on the preference of every dimension, from ``evaluate.csv``."""
+    chosen = table[(table["kind"] == "vector") & (table["metric"] == HEADLINE)]
+    columns = ["steered", "scored", "difference", "difference_low", "difference_high", "p", "n"]
+    result: pd.DataFrame = chosen[columns].reset_index(drop=True)
+    return result
+
+
+def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
+    """The verdicts, one line per dimension, and below them every other metric that moved."""
+    lines = [
+        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'n':>5} "
+        f"{'groups':>6} {'p (Holm)':>9} {'random, up to':>13} {'perplexity':>10}  works"
+    ]
+    lines += map(_verdict_line, verdicts)
+    moved = [line for row in rows if row.condition.scope != "statements" for line in _moved(row)]
+    constant = sorted(
+        {f"  {row.condition.name}: {row.measurement.metric}" for row in rows if row.measurement.is_constant}
+    )
+    if moved:
+        lines += ["", "Other metrics that differ from the base (interval and p < 0.05, not adjusted):", *moved]
+    if constant:
+        lines += ["", "Constant answers, whose accuracy says nothing:", *constant]
+    return "\n".join(["", *lines, ""])
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    row = verdict.row
+    vector, change = row.condition.vector, row.comparison.difference
+    return (
+        f"{verdict.dimension:<12} {vector.layer if vector else '':>5} {row.condition.strength:>8g}  {change!s:<26} "
+        f"{change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} {max(verdict.random, default=0.0):>13.3f} "
+        f"{verdict.perplexity_ratio:>9.3f}x  {'yes' if verdict.works else 'no'}"
+    )
+
+
+def _moved(row: Row) -> Iterator[str]:
+    change, metric = row.comparison.difference, row.measurement.metric
+    if metric == HEADLINE and row.condition.dimension == row.measurement.dimension and row.condition.kind == "vector":
+        return
+    if row.condition.kind != "base" and row.comparison.p < ALPHA and (change.low > 0 or change.high < 0):
+        wanted = {1: "better", -1: "worse", 0: "moved"}[_sign(change.value) * row.measurement.wanted]
+        yield (
+            f"  {row.condition.dimension or row.condition.source} {row.condition.kind} -> {row.measurement.dimension} "
+            f"{metric}: {row.comparison.value.value:.3f}, {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}], "
+            f"n = {change.n}, {wanted}"
+        )
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
