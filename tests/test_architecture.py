@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from pipelines.cli.parameters import Options, parameters_of
+
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = re.compile(r"import (cloud)?pickle|torch\.load|trust_remote_code=True|allow_pickle=True|joblib")
 PACKAGES = ("registry", "serving", "pipelines")
@@ -53,8 +55,11 @@ def test_mlflow_stays_in_tracking_and_matplotlib_in_figures():
 
 def test_entry_points_declare_what_the_commands_take_with_the_same_defaults():
     for name, entry in entry_points().items():
-        parser = importlib.import_module(f"pipelines.{name}.__main__")._parser()
-        defaults = {action.dest: str(action.default) for action in parser._actions if action.dest != "help"}
+        module = importlib.import_module(f"pipelines.{name}.__main__")
+        (options,) = [
+            value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Options)
+        ]
+        defaults = {parameter.name: parameter.to_text() for parameter in parameters_of(options())}
         declared = {key: str(parameter["default"]) for key, parameter in entry["parameters"].items()}
         assert declared == defaults
         for key in declared:

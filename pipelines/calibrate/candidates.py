@@ -10,7 +10,7 @@ from pipelines.model_io.activations import extract
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import background_prose
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.methods import FittedDirection, FittingSet, fit_directions, fitting_rows
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector, parse_reference, vector_name
@@ -47,7 +47,7 @@ def fitted_candidates(
     statements: LabelledStatements,
     layers: Sequence[int],
     methods: Sequence[str],
-    settings: ProbeSettings,
+    protocol: FittingProtocol,
 ) -> Iterator[Candidate]:
     """Directions of each layer by each method, fitted on the statements that probing fits on."""
     if "mass-mean" in methods:
@@ -59,7 +59,7 @@ def fitted_candidates(
         return
     activations = extract(model, statements.texts, layers=layers)
     background = extract(model, background_prose(), layers=layers)
-    train = fitting_rows(statements, settings)
+    train = fitting_rows(statements, protocol)
     for layer in layers:
         features, labels, groups = activations.layer(layer)[train], statements.labels[train], statements.groups[train]
         for fitted in fit_directions(FittingSet(features, labels, groups, background.layer(layer)), others, 0):

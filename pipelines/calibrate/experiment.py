@@ -1,6 +1,6 @@
 """Calibration experiment: from a user's options to calibrated vectors, champions, curves and figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,42 +16,29 @@ from pipelines.calibrate.candidates import (
     with_champion,
 )
 from pipelines.calibrate.figures import calibration_curve
+from pipelines.calibrate.options import CalibrateOptions
 from pipelines.calibrate.search import Champion, calibrate, settings_to_measure
 from pipelines.calibrate.splits import measured_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, summary
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.model_io.reading import Reading
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.logged import run_with_bar
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
+from pipelines.sweep.run import load_at
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, running_champion
 from pipelines.tracking.runs import entry_point_run
+from pipelines.vectors.methods import choose_methods
 from registry.checkpoints import Checkpoint
-from registry.dimensions import Dimension
 from registry.errors import InvalidInput, Mismatch
-from serving.model.language_model import LanguageModel, load
+from serving.model.language_model import LanguageModel
 from serving.model.loading import read_config
 from serving.model.weights import locate
-from serving.steering.bank import ServedVector
-
-
-@dataclass(frozen=True)
-class CalibrateOptions:
-    """The choices of a user; see ``python -m pipelines.calibrate --help``."""
-
-    model: str
-    checkpoint: str
-    dimensions: tuple[Dimension, ...]
-    data: str
-    limit: int
-    layers: str
-    methods: tuple[str, ...]
-    vectors: tuple[str, ...]
-    settings: ProbeSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +54,26 @@ class Subject:
     """Why the running champion does not contend, where it does not."""
 
 
-def run_calibration(options: CalibrateOptions, params: Mapping[str, object]) -> None:
+def run_calibration(options: CalibrateOptions) -> None:
     """Calibrate every dimension, make what works champion, and print the effects of steering."""
-    with entry_point_run(f"calibrate {options.model}", params) as run:
-        checkpoint = one_checkpoint(options.model, options.checkpoint)
-        require_of_model(options.vectors, checkpoint.model, [dimension.name for dimension in options.dimensions])
+    methods = choose_methods(options.methods)
+    with entry_point_run(f"calibrate {options.checkpoint.model}", options.params()) as run:
+        checkpoint = one_checkpoint(options.checkpoint)
+        require_of_model(options.vectors, checkpoint.model, [dimension.name for dimension in options.statements.chosen])
         vectors = named_vectors(options.vectors)
-        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
+        statements = inspected_statements(options.statements)
         layers = layers_to_try(options.layers, checkpoint)
-        units = _probed(checkpoint, statements, options.settings, layers) if options.methods else {}
-        model = load(checkpoint, precision=options.settings.precision, device=options.settings.device)
-        subjects = [
-            _subject(model, labelled, units.get(name), layers, vectors, options)
-            for name, labelled in statements.items()
-        ]
+        plan = SweepPlan((checkpoint,), statements, options.protocol, placement=options.placement)
+        units = _probed(plan, layers) if methods else {}
+        model = load_at(checkpoint, options.placement)
+        subjects = []
+        for name, labelled in statements.items():
+            offered = [*registered_candidates(model, vectors, labelled)]
+            if name in units:
+                offered += fitted_candidates(model, units[name], labelled, layers, methods, options.protocol)
+            subjects.append(_subject(model, labelled, units.get(name), offered))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
-        calibrated = list(_calibrated(model, subjects, options.settings, CalibrationLog(run)))
+        calibrated = list(_calibrated(model, subjects, options.protocol, CalibrationLog(run)))
         log_tables({"calibration.csv": calibration_table(calibrated)})
         log_figures(
             {
@@ -100,13 +91,8 @@ def _subject(
     model: LanguageModel,
     statements: LabelledStatements,
     unit: UnitResult | None,
-    layers: Sequence[int],
-    vectors: Sequence[ServedVector],
-    options: CalibrateOptions,
+    offered: Sequence[Candidate],
 ) -> Subject:
-    offered = [*registered_candidates(model, vectors, statements)]
-    if unit is not None:
-        offered += fitted_candidates(model, unit, statements, layers, options.methods, options.settings)
     running = running_champion(model.checkpoint.model, statements.dimension)
     if not offered or running is None:
         return Subject(statements, unit, tuple(offered), None)
@@ -121,7 +107,7 @@ def _subject(
 
 
 def _calibrated(
-    model: LanguageModel, subjects: Sequence[Subject], settings: ProbeSettings, log: CalibrationLog
+    model: LanguageModel, subjects: Sequence[Subject], protocol: FittingProtocol, log: CalibrationLog
 ) -> Iterator[CalibratedDimension]:
     seen = {text for subject in subjects for text in subject.statements.texts}
     total = sum(settings_to_measure(subject.candidates) for subject in subjects)
@@ -129,7 +115,7 @@ def _calibrated(
         for subject in subjects:
             statements = subject.statements
             bar.set_postfix_str(statements.dimension, refresh=False)
-            validation, test = measured_halves(model, statements, seen, settings)
+            validation, test = measured_halves(model, statements, seen, protocol)
             result = calibrate(
                 model, subject.candidates, validation, test, champion=subject.champion, on_setting=bar.update
             )
@@ -144,17 +130,12 @@ def layers_to_try(spec: str, checkpoint: Checkpoint) -> tuple[int, ...]:
         return tuple(sorted({round(place) for place in np.linspace(n / 4, 3 * n / 4, 5)} & set(range(n))))
     if not all(part.strip().isdigit() for part in spec.split(",")):
         raise InvalidInput(f"layers {spec!r} is neither 'auto' nor numbers separated by commas, such as 8,12,16")
-    return ProbeSettings(layers=spec).chosen_layers(n, checkpoint.model)
+    return Reading(layers=spec).chosen_layers(n, checkpoint.model)
 
 
-def _probed(
-    checkpoint: Checkpoint,
-    statements: Mapping[str, LabelledStatements],
-    settings: ProbeSettings,
-    layers: tuple[int, ...],
-) -> dict[str, UnitResult]:
+def _probed(plan: SweepPlan, layers: tuple[int, ...]) -> dict[str, UnitResult]:
     """The directions of ``layers``: of the sweep over all layers where one was made, or of those layers alone."""
-    store, plan = ResultStore(), SweepPlan((checkpoint,), statements, settings)
-    if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in statements):
-        plan = replace(plan, settings=replace(settings, layers=",".join(map(str, layers))))
+    store, (checkpoint,) = ResultStore(), plan.checkpoints
+    if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in plan.statements):
+        plan = replace(plan, reading=Reading(",".join(map(str, layers))))
     return {unit.dimension: unit for unit in run_with_bar(plan, store)}

@@ -12,7 +12,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
 from pipelines.statements.splits import group_folds
 from pipelines.sweep.folds import split_statements
-from pipelines.sweep.protocol import N_FOLDS, ProbeSettings
+from pipelines.sweep.protocol import N_FOLDS, FittingProtocol
 from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
 
@@ -20,19 +20,19 @@ PROSE_SENTENCES = 100
 """In each half: a perplexity ratio is known to a percent or two, since both models read the same."""
 
 
-def calibration_test(statements: LabelledStatements, settings: ProbeSettings) -> LabelledStatements:
+def calibration_test(statements: LabelledStatements, protocol: FittingProtocol) -> LabelledStatements:
     """The half that calibration looks at once, after it has chosen; an evaluation may score it."""
-    return calibration_halves(statements, settings)[1]
+    return calibration_halves(statements, protocol)[1]
 
 
 def calibration_halves(
-    statements: LabelledStatements, settings: ProbeSettings
+    statements: LabelledStatements, protocol: FittingProtocol
 ) -> tuple[LabelledStatements, LabelledStatements]:
     """Validation and test: halves of the statements that registered directions are not fitted on.
 
     Where there are subgroups they are what is halved, and the groups of each half: whole groups were held out before.
     """
-    held_out = statements.take(np.flatnonzero(split_statements(statements, settings).folds[0] == 0))
+    held_out = statements.take(np.flatnonzero(split_statements(statements, protocol).folds[0] == 0))
     held_out = replace(held_out, groups=_finest(held_out), subgroups=None, split=None)
     sides = group_folds(held_out.groups, held_out.labels, 2, seed=0)
     validation, test = (held_out.take(np.flatnonzero(sides == side)) for side in (0, 1))
@@ -42,10 +42,10 @@ def calibration_halves(
 
 
 def measured_halves(
-    model: LanguageModel, statements: LabelledStatements, seen: Collection[str], settings: ProbeSettings
+    model: LanguageModel, statements: LabelledStatements, seen: Collection[str], protocol: FittingProtocol
 ) -> tuple[Texts, Texts]:
     """Validation and test with prose of their own, none of it among the ``seen`` texts; both read unsteered."""
-    validation, test = calibration_halves(statements, settings)
+    validation, test = calibration_halves(statements, protocol)
     return (
         _measured(model, validation, prose_for("validation", seen)),
         _measured(model, test, prose_for("test", seen)),

@@ -43,7 +43,9 @@ def _disk_full(error: BaseException) -> str:
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    full = [one for one in chain if getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _says_full(one)]
+    full = [
+        cause for cause in chain if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _says_full(cause)
+    ]
     if not full:
         return ""
     place = getattr(full[-1], "filename", None) or "while writing"

@@ -1,59 +1,138 @@
-"""Options that several commands have, each worded once."""
+"""Parameters of a command: the fields of a frozen dataclass, read from its command line and logged to MLflow.
+
+    @dataclass(frozen=True)
+    class ProbeOptions(Options):
+        series: SeriesOptions = group(SeriesOptions("tiny", "log:12"))
+        keep_activations: bool = parameter(False, "true keeps activations, a file per unit, in the cache")
+
+A parameter's name, default and help stand in its field alone. A field that holds a dataclass is a group of parameters,
+so that a concept is worded once and composed into every command that has it. MLflow passes all values as text.
+"""
 
 import argparse
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from registry.errors import unknown_name
+from registry.errors import InvalidInput, unknown_name
 
-MODEL = "tiny, smollm2, a hub id, a directory (of checkpoints), a GGUF file [%(default)s]"
+OptionsT = TypeVar("OptionsT", bound="Options")
 
 
-def command_parser(command: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for ``python -m pipelines.<command>``, whose module's text is its description."""
-    return argparse.ArgumentParser(
+def parameter(default: Any, help: str, *, none: str = "none") -> Any:
+    """A field that is a parameter; ``none`` is the word for ``None`` or for no parts."""
+    return field(default=default, metadata={"help": help, "none": none})
+
+
+def group(default: Any, *, only: Sequence[str] = ()) -> Any:
+    """A field that holds a group of parameters with this command's defaults, a dataclass or what makes it.
+
+    Where ``only`` names some, the others are no parameters of this command.
+    """
+    metadata = {"only": tuple(only)}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Options:
+    """Base of a dataclass of parameters: a field of literals holds one of them."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                raise unknown_name(name, getattr(self, name), get_args(kind))
+
+    def params(self) -> dict[str, str]:
+        """Every parameter as text, by name: what the command line would say, for MLflow."""
+        return {parameter.name: parameter.to_text() for parameter in parameters_of(self)}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter and the value that it has."""
+
+    name: str
+    kind: Any
+    value: Any
+    help: str
+    none: str
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    def to_text(self) -> str:
+        if self.value is None or self.value == ():
+            return self.none
+        if isinstance(self.value, bool):
+            return str(self.value).lower()
+        return ",".join(self.value) if isinstance(self.value, tuple) else str(self.value)
+
+    def from_text(self, text: str) -> Any:
+        """The value that ``text`` stands for. Raises ``InvalidInput``."""
+        kind, optional = self.kind, get_origin(self.kind) in (types.UnionType, tuple)
+        if optional and text == self.none:
+            return () if get_origin(kind) is tuple else None
+        if get_origin(kind) is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if get_origin(kind) is types.UnionType:
+            (kind,) = set(get_args(kind)) - {types.NoneType}
+        if kind is bool:
+            if text not in ("true", "false"):
+                raise unknown_name(f"value of {self.name}", text, ("true", "false"))
+            return text == "true"
+        try:
+            return kind(text) if kind in (int, float) else text
+        except ValueError as error:
+            number = "a whole number" if kind is int else "a number, such as 1e-4"
+            raise InvalidInput(
+                f"`{self.name}` is {text!r}; give {f'{self.none} or ' if optional else ''}{number}"
+            ) from error
+
+
+def parameters_of(options: Any, only: Sequence[str] = ()) -> Iterator[Parameter]:
+    """The parameters of ``options`` with their values, those of groups in place."""
+    kinds = get_type_hints(type(options))
+    for name, metadata in _metadata(options, only):
+        value = getattr(options, name)
+        if is_dataclass(value) and "only" in metadata:
+            yield from parameters_of(value, metadata["only"])
+        elif "help" in metadata:
+            yield Parameter(name, kinds[name], value, metadata["help"], metadata.get("none", "none"))
+
+
+def _metadata(options: Any, only: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(field.name, field.metadata) for field in fields(options) if not only or field.name in only]
+
+
+def parse(
+    kind: type[OptionsT], command: str, description: str | None, arguments: Sequence[str] | None = None
+) -> OptionsT:
+    """The options of ``python -m pipelines.<command>``, whose module's text is its description."""
+    parser = argparse.ArgumentParser(
         prog=f"pipelines.{command}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    for parameter in parameters_of(kind()):
+        help = parameter.help.replace("%", "%%")
+        parser.add_argument(parameter.flag, default=parameter.to_text(), help=f"{help} [%(default)s]")
+    return with_values(kind(), vars(parser.parse_args(arguments)))
 
 
-def add_series(parser: argparse.ArgumentParser, model: str, checkpoints: str, note: str = "") -> None:
-    parser.add_argument("--model", default=model, help=MODEL)
-    which = f"all, steps such as 0,512, log:N, first, last{note} [%(default)s]"
-    parser.add_argument("--checkpoints", default=checkpoints, help=which)
+def with_values(options: OptionsT, texts: Mapping[str, str]) -> OptionsT:
+    """``options`` with the parameters that ``texts`` names."""
+    changed: OptionsT = _with_values(options, texts, ())
+    return changed
 
 
-def add_one_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="smollm2", help=MODEL)
-    parser.add_argument("--checkpoint", default="last", help="a step, a revision, first or last [%(default)s]")
-
-
-def add_statements(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--dimensions", default="all", help="all, or names separated by commas [%(default)s]")
-    add("--data", default="packaged", help="packaged, hub, a directory, a file, or dimension=source,… [%(default)s]")
-    add("--limit", type=int, default=0, help="at most so many statements a dimension, 0 for all [%(default)s]")
-
-
-def add_probe_seeds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", type=int, default=3, help="as in probe, whose results are used again [%(default)s]")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--precision", default="auto", help="auto, float32 or bfloat16 [%(default)s]")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … [%(default)s]")
-
-
-def add_scale(parser: argparse.ArgumentParser) -> None:
-    """What a sweep over large checkpoints needs."""
-    add = parser.add_argument
-    add("--device-map", default="none", help="Hugging Face device_map for a model larger than a device [%(default)s]")
-    add("--delete-after-use", default="false", help="true deletes each downloaded checkpoint when done [%(default)s]")
-    add("--executor", default="local", help="local, or ray: units on a Ray cluster [%(default)s]")
-    add("--address", default="local", help="of the Ray cluster: local, auto or host:port [%(default)s]")
-
-
-def is_true(given: argparse.Namespace, name: str) -> bool:
-    """Raises ``UnknownName`` for what is neither ``true`` nor ``false``: MLflow passes all parameters as text."""
-    value = getattr(given, name)
-    if value not in ("true", "false"):
-        raise unknown_name(f"value of {name}", value, ("true", "false"))
-    return bool(value == "true")
+def _with_values(options: Any, texts: Mapping[str, str], only: Sequence[str]) -> Any:
+    known = {parameter.name: parameter for parameter in parameters_of(options, only)}
+    changes: dict[str, Any] = {}
+    for name, metadata in _metadata(options, only):
+        value = getattr(options, name)
+        if is_dataclass(value) and "only" in metadata:
+            changes[name] = _with_values(value, texts, metadata["only"])
+        elif name in known and name in texts:
+            changes[name] = known[name].from_text(texts[name])
+    return replace(options, **changes)

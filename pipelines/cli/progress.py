@@ -6,7 +6,7 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-One = TypeVar("One")
+Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 10.0
 LINE = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
@@ -38,9 +38,9 @@ def progress_bar(total: int, description: str, unit: str, *, delay: float = 0) -
     return tqdm(**bar, file=_Lines(sys.stderr), bar_format=LINE, mininterval=SECONDS_BETWEEN_LINES)
 
 
-def with_progress(items: Collection[One], description: str, unit: str) -> Iterator[One]:
+def with_progress(items: Collection[Item], description: str, unit: str) -> Iterator[Item]:
     """Each of ``items``, with a bar that counts those that are done."""
     with progress_bar(len(items), description, unit) as bar:
-        for one in items:
-            yield one
+        for item in items:
+            yield item
             bar.update()

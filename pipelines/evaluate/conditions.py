@@ -11,7 +11,7 @@ from torch import Tensor
 from pipelines.calibrate.effects import CHEAP
 from pipelines.calibrate.splits import calibration_test
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from registry.calibration import Calibration
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput, Mismatch
@@ -132,7 +132,7 @@ def live(vector: SteeringVector, like: RegisteredVector, version: str) -> Served
 
 
 def held_out_for(
-    subject: Subject, statements: Mapping[str, LabelledStatements], settings: ProbeSettings
+    subject: Subject, statements: Mapping[str, LabelledStatements], protocol: FittingProtocol
 ) -> LabelledStatements:
     """Statements that the champion was neither fitted nor calibrated on.
 
@@ -141,7 +141,7 @@ def held_out_for(
     """
     mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
     if mine.has_digest(lineage.statements_digest):
-        return calibration_test(mine, settings)
+        return calibration_test(mine, protocol)
     if lineage.statements_source == mine.source:
         raise Mismatch(
             f"{subject.champion.reference} was fitted on another draw of {mine.source} (digest "

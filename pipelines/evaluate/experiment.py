@@ -1,13 +1,12 @@
 """Evaluation experiment: from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
+from pipelines.evaluate.options import EvaluateOptions
 from pipelines.evaluate.results import Row, rows_of, verdicts_of
 from pipelines.evaluate.suite import Texts, all_tasks, measure_tasks
 from pipelines.evaluate.tables import entanglement_table, evaluation_table, summary, verdict_table
@@ -32,64 +31,35 @@ from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.logged import run_with_bar
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
+from pipelines.sweep.run import loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, vector_to_judge
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
-from registry.errors import InvalidInput, unknown_name
-from serving.model.language_model import LanguageModel, load, release
+from registry.errors import InvalidInput
+from serving.model.language_model import LanguageModel
+from serving.model.placement import Placement
 from serving.model.sources import find_series
 from serving.steering.bank import ServedVector
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """The choices of a user; see ``python -m pipelines.evaluate --help``."""
-
-    model: str
-    checkpoint: str
-    dimensions: tuple[Dimension, ...]
-    data: str
-    limit: int
-    vectors: tuple[str, ...]
-    finetuned: tuple[str, ...]
-    trace: str
-    source: str
-    """The series whose checkpoints are traced."""
-    classifier: str
-    harness: tuple[str, ...]
-    pii: str
-    judge: Judge | None
-    random: int
-    items: int
-    prompts: int
-    seed: int
-    settings: ProbeSettings
-
-    def __post_init__(self) -> None:
-        if self.pii not in ("packaged", "presidio"):
-            raise unknown_name("way to find personal details", self.pii, ("packaged", "presidio"))
-        for name, value, least in (("items", self.items, 2), ("prompts", self.prompts, 2), ("random", self.random, 0)):
-            if value < least:
-                raise InvalidInput(f"{name} is {value} and must be at least {least}")
-
-
-def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> None:
+def run_evaluation(options: EvaluateOptions) -> None:
     """Measure every condition on its tasks, compare each with the base, and print what steering is worth."""
-    with entry_point_run(f"evaluate {options.model}", params) as run:
-        checkpoint = one_checkpoint(options.model, options.checkpoint)
+    with entry_point_run(f"evaluate {options.checkpoint.model}", options.params()) as run:
+        checkpoint = one_checkpoint(options.checkpoint)
         further = _further(options)
-        subjects = [_subject(dimension, checkpoint.model) for dimension in options.dimensions]
+        subjects = [_subject(dimension, checkpoint.model) for dimension in options.statements.chosen]
         finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
-        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
-        held_out = {subject.dimension.name: held_out_for(subject, statements, options.settings) for subject in subjects}
+        statements = inspected_statements(options.statements)
+        protocol = FittingProtocol()
+        held_out = {subject.dimension.name: held_out_for(subject, statements, protocol) for subject in subjects}
         seen = tuple(text for labelled in statements.values() for text in labelled.texts)
         classifier = _classifier(options.classifier)
         tasks = _tasks(subjects, held_out, seen, classifier, options)
         conditions = [condition for subject in subjects for condition in _conditions(subject, further, options)]
-        rows = _measured(checkpoint, conditions, finetuned, tasks, options.settings)
+        rows = _measured(checkpoint, conditions, finetuned, tasks, options.placement)
         verdicts = verdicts_of(rows)
         table = evaluation_table(checkpoint.model, checkpoint.step, rows)
         entanglement = entanglement_table(table)
@@ -103,8 +73,8 @@ def run_evaluation(options: EvaluateOptions, params: Mapping[str, object]) -> No
         )
         log_verdicts(run.info.run_id, verdicts)
         print(summary(verdicts, rows))  # noqa: T201
-        if options.trace != "none":
-            _trace(checkpoint, subjects, statements, tasks, options)
+        if options.trace is not None:
+            _trace(checkpoint, options.trace, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
             auroc = held_out_auroc(classifier)
             log_classifier(run.info.run_id, auroc)
@@ -124,8 +94,9 @@ def _tasks(
     tasks = (*tasks, *harness_tasks(options.harness, options.items))
     if options.judge is None:
         return tasks
+    judge = Judge(options.judge, options.judge_model)
     chosen = [(subject.dimension, held_out[subject.dimension.name]) for subject in subjects]
-    return (*tasks, *(judged_task(options.judge, dimension, given, options.prompts) for dimension, given in chosen))
+    return (*tasks, *(judged_task(judge, dimension, given, options.prompts) for dimension, given in chosen))
 
 
 def _classifier(name: str) -> Judges:
@@ -134,7 +105,7 @@ def _classifier(name: str) -> Judges:
 
 def _further(options: EvaluateOptions) -> list[ServedVector]:
     """The vectors that the user names. Raises ``InvalidInput`` for one of a dimension that is not evaluated."""
-    vectors, names = named_vectors(options.vectors), [dimension.name for dimension in options.dimensions]
+    vectors, names = named_vectors(options.vectors), [dimension.name for dimension in options.statements.chosen]
     for vector in vectors:
         if vector.dimension not in names:
             raise InvalidInput(
@@ -159,10 +130,10 @@ def _measured(
     conditions: Sequence[Condition],
     finetuned: Sequence[Checkpoint],
     tasks: Sequence[Task],
-    settings: ProbeSettings,
+    placement: Placement,
 ) -> list[Row]:
     with progress_bar(1 + len(conditions) + len(finetuned), "evaluating", "condition") as bar:
-        with _loaded(checkpoint, settings) as model:
+        with loaded(checkpoint, placement) as model:
             base = measure_tasks(model, tasks)
             rows = list(rows_of(Condition("base"), base, base))
             bar.update()
@@ -172,7 +143,7 @@ def _measured(
                 bar.update()
         for tuned in finetuned:
             bar.set_postfix_str(tuned.model, refresh=False)
-            with _loaded(tuned, settings) as model:
+            with loaded(tuned, placement) as model:
                 rows += rows_of(Condition("fine-tuned", source=tuned.model), base, measure_tasks(model, tasks))
             bar.update()
     return rows
@@ -197,20 +168,20 @@ def _within(condition: Condition, task: Task) -> bool:
 
 def _trace(
     checkpoint: Checkpoint,
+    traced_checkpoints: str,
     subjects: Sequence[Subject],
     statements: Mapping[str, LabelledStatements],
     tasks: Sequence[Task],
     options: EvaluateOptions,
 ) -> None:
-    """Probe accuracy against steering effect over the checkpoints of ``options.trace``."""
-    chosen = tuple(
-        selected for selected in resolve_series(options.source).select(options.trace) if not selected.is_random_init
-    )
-    plan = SweepPlan(chosen, statements, options.settings)
+    """Probe accuracy against steering effect over some checkpoints."""
+    series = resolve_series(options.source or options.checkpoint.model)
+    chosen = tuple(selected for selected in series.select(traced_checkpoints) if not selected.is_random_init)
+    plan = SweepPlan(chosen, statements, placement=options.placement)
     results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []
     with (
-        _loaded(checkpoint, options.settings) as model,
+        loaded(checkpoint, options.placement) as model,
         progress_bar(len(results), "tracing", "checkpoint") as bar,
     ):
         for subject in subjects:
@@ -223,12 +194,3 @@ def _trace(
     log_tables({"tracing.csv": tracing_table(traced), "correlation.csv": correlation_table(changes)})
     log_figures({"tracing": tracing_figure(checkpoint.model, traced, changes)})
     print(correlation_summary(changes), end="\n\n")  # noqa: T201
-
-
-@contextmanager
-def _loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[LanguageModel]:
-    model = load(checkpoint, precision=settings.precision, device=settings.device)
-    try:
-        yield model
-    finally:
-        release(model)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy as np
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
 from pipelines.finetune.figures import loss_figure
+from pipelines.finetune.options import FinetuneConfig, FinetuneOptions
 from pipelines.finetune.tracking import log_losses, register_finetuned
 from pipelines.finetune.training import (
     MANIFEST,
-    FinetuneConfig,
     finetune,
     losses_for_manifest,
     save_finetuned,
@@ -22,11 +22,10 @@ from pipelines.finetune.training import (
 )
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.tracking.artifacts import log_figures
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
-from registry.dimensions import DIMENSIONS, Dimension
 from registry.packages import cache_root
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import locate
@@ -36,29 +35,11 @@ RECIPE = 1
 HELD_OUT_FOLD, VALIDATION_FOLD = 0, 1
 
 
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """The choices of a user; see ``python -m pipelines.finetune --help``."""
-
-    model: str
-    checkpoint: str
-    dimensions: tuple[Dimension, ...]
-    data: str
-    limit: int
-    device: str
-    config: FinetuneConfig
-
-    def name_for(self, model: str) -> str:
-        """Such as ``smollm2-toxicity-lora``; ``trust`` stands for all five dimensions."""
-        names = [dimension.name for dimension in self.dimensions]
-        return f"{model}-{'trust' if set(names) == set(DIMENSIONS) else '-'.join(names)}-{self.config.method}"
-
-
-def run_finetuning(options: FinetuneOptions, params: Mapping[str, object]) -> None:
+def run_finetuning(options: FinetuneOptions) -> None:
     """Fine-tune, unless it was done before; register the checkpoint, log its curve, and print where it lies."""
-    with entry_point_run(f"finetune {options.model}", params) as run:
-        parent = one_checkpoint(options.model, options.checkpoint)
-        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
+    with entry_point_run(f"finetune {options.checkpoint.model}", options.params()) as run:
+        parent = one_checkpoint(options.checkpoint)
+        statements = inspected_statements(options.statements)
         parent_digest = locate(parent).digest()
         key = _key(parent_digest, statements, options.config)
         directory = cache_root() / "finetuned" / key / options.name_for(parent.model)
@@ -73,18 +54,19 @@ def run_finetuning(options: FinetuneOptions, params: Mapping[str, object]) -> No
         print(  # noqa: T201
             f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "
             f"{first.validation:.3f} -> {last.validation:.3f} nats per token\n{directory}\n\n"
-            f"Judge it: mlflow run . -e evaluate --env-manager local -P model={options.model} -P finetuned={directory}"
+            "Judge it: mlflow run . -e evaluate --env-manager local "
+            f"-P model={options.checkpoint.model} -P finetuned={directory}"
         )
 
 
 def trustworthy_texts(
-    statements: Mapping[str, LabelledStatements], settings: ProbeSettings
+    statements: Mapping[str, LabelledStatements], protocol: FittingProtocol
 ) -> tuple[list[str], list[str]]:
     """Trustworthy statements to learn from and to validate on: never those that vectors are not fitted on either."""
     training: list[str] = []
     validation: list[str] = []
     for labelled in statements.values():
-        folds = split_statements(labelled, settings).folds[0]
+        folds = split_statements(labelled, protocol).folds[0]
         for texts, rows in (
             (training, (folds != HELD_OUT_FOLD) & (folds != VALIDATION_FOLD)),
             (validation, folds == VALIDATION_FOLD),
@@ -100,8 +82,8 @@ def _make(
     options: FinetuneOptions,
     directory: Path,
 ) -> None:
-    model: LanguageModel = load(parent, precision="float32", device=options.device)
-    training, validation = trustworthy_texts(statements, ProbeSettings())
+    model: LanguageModel = load(parent, precision=options.placement.precision, device=options.placement.device)
+    training, validation = trustworthy_texts(statements, FittingProtocol())
     per_epoch = -(-len(training) // options.config.batch_texts)
     with progress_bar(per_epoch * options.config.epochs, "fine-tuning", "step") as bar:
 
@@ -117,7 +99,7 @@ def _make(
         },
         "n_training": len(training),
         "n_validation": len(validation),
-        "config": asdict(options.config),
+        "config": options.config.to_dict(),
         "losses": losses_for_manifest(losses),
     }
     save_finetuned(model, directory, manifest)
@@ -126,5 +108,5 @@ def _make(
 
 def _key(parent_digest: str, statements: Mapping[str, LabelledStatements], config: FinetuneConfig) -> str:
     digests = {name: labelled.digest for name, labelled in statements.items()}
-    content = {"recipe": RECIPE, "parent": parent_digest, "statements": digests, **asdict(config)}
+    content = {"recipe": RECIPE, "parent": parent_digest, "statements": digests, **config.to_dict()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

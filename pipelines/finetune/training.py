@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,40 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pipelines.finetune.lora import adapt, merge
+from pipelines.finetune.options import FinetuneConfig
 from pipelines.model_io.batches import padded, tokenise
 from pipelines.model_io.likelihoods import likelihoods
-from registry.errors import InvalidInput, Mismatch, unknown_name
+from registry.errors import Mismatch
 from serving.model.language_model import LanguageModel
+from serving.model.placement import computes_in_bfloat16
 
-Method = Literal["full", "lora"]
 MANIFEST = "finetuning.json"
-LEARNING_RATES: dict[Method, float] = {"full": 1e-4, "lora": 1e-3}
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Everything besides checkpoint and texts that decides the weights."""
-
-    method: Method = "full"
-    epochs: int = 3
-    batch_texts: int = 16
-    learning_rate: float = LEARNING_RATES["full"]
-    rank: int = 8
-    """Of the adapters."""
-    alpha: float = 16.0
-    """The adapters' product is multiplied by ``alpha / rank``."""
-    clip_norm: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise unknown_name("method", self.method, get_args(Method))
-        for name in ("epochs", "batch_texts", "rank"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"{name} is {getattr(self, name)} and must be at least 1")
-        if not 0 < self.learning_rate < 1:
-            raise InvalidInput(f"learning_rate is {self.learning_rate} and must lie between 0 and 1, such as 1e-4")
 
 
 @dataclass(frozen=True)
@@ -80,7 +54,7 @@ def finetune(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         parameters = _trainable(network, config)
-        optimiser = torch.optim.AdamW(parameters, config.learning_rate, (0.9, 0.95), weight_decay=0.0)
+        optimiser = torch.optim.AdamW(parameters, config.rate, (0.9, 0.95), weight_decay=0.0)
         steps = config.epochs * len(list(_batches(len(texts), config, 0)))
         step = 0
         for epoch in range(config.epochs):
@@ -88,7 +62,7 @@ def finetune(
             seen = []
             for rows in _batches(len(texts), config, epoch):
                 for group in optimiser.param_groups:
-                    group["lr"] = config.learning_rate * (1 - step / steps)
+                    group["lr"] = config.rate * (1 - step / steps)
                 seen.append(_step(model, [sequences[row] for row in rows], parameters, optimiser, config))
                 step += 1
                 on_step(step, seen[-1])
@@ -98,7 +72,7 @@ def finetune(
         merge(network)
     network.requires_grad_(False)
     if not np.isfinite(losses[-1].validation):
-        raise Mismatch(f"the loss became {losses[-1].validation} at learning_rate {config.learning_rate}; try a tenth")
+        raise Mismatch(f"the loss became {losses[-1].validation} at learning_rate {config.rate}; try a tenth")
     return losses
 
 
@@ -146,7 +120,7 @@ def _step(
     tokens, lengths = padded(sequences, model.device)
     targets = tokens[:, 1:].clone()
     targets[(torch.arange(1, tokens.shape[1]) >= lengths[:, None]).to(model.device)] = IGNORED
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=_computes_in_bfloat16(model.device)):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bfloat16(model.device)):
         logits: Tensor = model.network(input_ids=tokens, use_cache=False).logits[:, :-1]
     loss = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -154,14 +128,6 @@ def _step(
     optimiser.step()
     optimiser.zero_grad()
     return float(loss.detach())
-
-
-def _computes_in_bfloat16(device: torch.device) -> bool:
-    """Where it is emulated instead, bfloat16 is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _loss_of(model: LanguageModel, texts: Sequence[str]) -> float:

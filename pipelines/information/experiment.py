@@ -1,15 +1,15 @@
 """The information experiment, from a user's options to runs, tables and figures."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.cli.progress import progress_bar, with_progress
-from pipelines.experiment import EMBEDDED, after_random_init, inspected_statements, resolve_series
+from pipelines.experiment import EMBEDDED, after_random_init, embedded_series, inspected_statements
 from pipelines.information.figures import curves, heat_maps, information_plane, transfer_matrices
+from pipelines.information.options import InformationOptions
 from pipelines.information.plan import InformationPlan
-from pipelines.information.result import InformationResult, InformationSettings
+from pipelines.information.result import InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.information.summary import summary
 from pipelines.information.tables import (
@@ -22,48 +22,27 @@ from pipelines.information.tables import (
 from pipelines.information.tracking import InformationLog, log_trajectories
 from pipelines.information.trajectory import Trajectory, analyse, corrected
 from pipelines.pretrain.trainer import MANIFEST
-from pipelines.sweep.executors import Executor
+from pipelines.sweep.executors import Executor, choose_executor
 from pipelines.sweep.logged import run_logged
-from pipelines.sweep.run import run_sweep
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
-from registry.dimensions import Dimension
 from serving.model.sources import find_series
 
 
-@dataclass(frozen=True)
-class InformationOptions:
-    """What a user may choose; see ``python -m pipelines.information --help``."""
-
-    model: str
-    checkpoints: str
-    dimensions: tuple[Dimension, ...]
-    data: str
-    limit: int
-    warmup_steps: int | None
-    """``None`` where the user does not say."""
-    delete_after_use: bool
-    settings: InformationSettings
-    executor: Executor = run_sweep
-
-
-def run_information(options: InformationOptions, params: Mapping[str, object]) -> None:
+def run_information(options: InformationOptions) -> None:
     """Measure, track, and print what was found and where it lies."""
-    with entry_point_run(f"information {options.model}", params) as run:
-        # What can be found wrong at once is, before a series is trained or fetched.
-        known = None if options.model == EMBEDDED else find_series(options.model)
-        statements = inspected_statements(
-            options.dimensions,
-            options.data,
-            limit=options.limit,
-            as_released=options.settings.estimator == "paper",
-        )
-        checkpoints = after_random_init(known or resolve_series(EMBEDDED), options.checkpoints)
+    executor, model = choose_executor(options.scale), options.series.model
+    with entry_point_run(f"information {model}", options.params()) as run:
+        # Validate cheap inputs before training or downloading a series.
+        known = None if model == EMBEDDED else find_series(model)
+        statements = inspected_statements(options.statements, as_released=options.settings.is_paper)
+        checkpoints = after_random_init(known or embedded_series(), options.series.checkpoints)
         warmup = known_warmup(checkpoints[-1]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()
-        plan = _prepared(InformationPlan(checkpoints, statements, options.settings), store)
-        results = _sweep(plan, store, options, run)
+        unprepared = InformationPlan(checkpoints, statements, options.settings, options.reading, options.placement)
+        plan = _prepared(unprepared, store)
+        results = _sweep(plan, store, options, executor, run)
         seed = options.settings.seed
         trajectories = corrected(
             [
@@ -109,7 +88,7 @@ def _prepared(plan: InformationPlan, store: InformationStore) -> InformationPlan
 
 
 def _sweep(
-    plan: InformationPlan, store: InformationStore, options: InformationOptions, run: Run
+    plan: InformationPlan, store: InformationStore, options: InformationOptions, executor: Executor, run: Run
 ) -> list[InformationResult]:
     """Every unit, logged below ``run`` while the next one is measured."""
     log = InformationLog(run)
@@ -119,7 +98,7 @@ def _sweep(
         return result.without_states()
 
     return run_logged(
-        plan, store, logged, "measuring", executor=options.executor, delete_after_use=options.delete_after_use
+        plan, store, logged, "measuring", executor=executor, delete_after_use=options.scale.delete_after_use
     )
 
 
@@ -136,7 +115,7 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> None:
 
 
 def _next(options: InformationOptions) -> str:
-    chosen = f"-P model={options.model} -P data={options.data}"
+    chosen = f"-P model={options.series.model} -P data={options.statements.data}"
     return (
         "\nLook at runs, curves, figures and tables: make ui, then http://127.0.0.1:5000\n"
         f"next: mlflow run . -e probe --env-manager local {chosen}"

@@ -36,12 +36,12 @@ from pipelines.estimators.parallel import side_by_side
 from pipelines.estimators.permutations import permutations_of_groups
 from pipelines.estimators.spectrum import spectrum
 from pipelines.estimators.v_information import conditional_information, usable_information
+from pipelines.information.options import InformationSettings
 from pipelines.information.result import (
     FIXED,
     OWN,
     PAPER,
     Dependence,
-    InformationSettings,
     LayerInformation,
     SweptBandwidth,
     Transferable,
@@ -90,7 +90,7 @@ def measure_information(
     device: torch.device | str = "cpu",
 ) -> tuple[LayerInformation, ...]:
     """Every layer of ``activations``, of which the first is X."""
-    measure = _PaperKernels if settings.estimator == "paper" else _Kernels
+    measure = _PaperKernels if settings.is_paper else _Kernels
     kernels = measure(activations.layer(activations.layers[0]), shared.reference, statements, settings)
     (folds,), rows = shared.splits.folds, shared.splits.test_rows
     bootstrap = GroupBootstrap(statements.groups[rows], fitted=True)

@@ -8,17 +8,20 @@ import numpy as np
 from jaxtyping import Float
 
 from pipelines.information.measure import Shared, keep_transferable, measure_information
-from pipelines.information.result import InformationResult, InformationSettings
+from pipelines.information.options import InformationSettings
+from pipelines.information.result import SCHEMA_VERSION, InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.model_io.activations import Activations, extract
+from pipelines.model_io.reading import Reading
 from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import Splits, cross_validation
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import N_FOLDS
 from pipelines.sweep.run import loaded, weights_identity
 from pipelines.sweep.unit import unit_digest
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel
+from serving.model.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,28 @@ class InformationPlan:
     checkpoints: tuple[Checkpoint, ...]
     """In order of step; block 0 of the last is the fixed reference input."""
     statements: Mapping[str, LabelledStatements]
-    information: InformationSettings
+    settings: InformationSettings = InformationSettings()
+    reading: Reading = Reading()
+    placement: Placement = Placement()
     shared: Mapping[str, Shared] = field(default_factory=dict)
 
     @property
-    def settings(self) -> ProbeSettings:
-        return self.information.reading
+    def keep_activations(self) -> bool:
+        return False
 
     @property
     def work(self) -> int:
         return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
 
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
-        settings = {**self.information.identity(), "reference": weights_identity(self.checkpoints[-1])}
+        settings = {
+            "experiment": f"information {SCHEMA_VERSION}",
+            **self.settings.identity(),
+            **self.reading.identity(),
+            "folds": N_FOLDS,
+            "precision": self.placement.precision,
+            "reference": weights_identity(self.checkpoints[-1]),
+        }
         return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, settings)
 
     def prepared(
@@ -55,20 +67,20 @@ class InformationPlan:
         if not unfinished:
             return self
         shared = {}
-        with loaded(self.checkpoints[-1], self.settings) as model:
+        with loaded(self.checkpoints[-1], self.placement) as model:
             for name, one in unfinished.items():
                 on_dimension(name)
-                reference = extract(model, one.texts, layers=(0,), pooling=self.settings.pooling).layer(0)
-                splits = cross_validation(one, (self.information.seed,))
+                reference = extract(model, one.texts, layers=(0,), pooling=self.reading.pooling).layer(0)
+                splits = cross_validation(one, (self.settings.seed,))
                 shared[name] = Shared(reference, splits, ngram_baseline(one, splits))
         return replace(self, shared=shared)
 
     def measure(
-        self, model: LanguageModel, dimension: str, activations: Activations, reading: float
+        self, model: LanguageModel, dimension: str, activations: Activations, seconds: float
     ) -> InformationResult:
         began, statements, shared = time.perf_counter(), self.statements[dimension], self.shared[dimension]
-        points = measure_information(activations, statements, self.information, shared, device=model.device)
-        paper = self.information.estimator == "paper"
+        points = measure_information(activations, statements, self.settings, shared, device=model.device)
+        paper = self.settings.is_paper
         return InformationResult(
             digest=self.digest(model.checkpoint, dimension),
             checkpoint=model.checkpoint,
@@ -77,11 +89,11 @@ class InformationPlan:
             statements_digest=statements.digest,
             statements_source=statements.source,
             n=int(statements.n * 0.8) if paper else statements.n,
-            seed=self.information.seed,
+            seed=self.settings.seed,
             precision=str(model.dtype).removeprefix("torch."),
             points=points,
             transferable=keep_transferable(activations, statements, shared.splits.folds[0]),
-            seconds=time.perf_counter() - began + reading,
+            seconds=time.perf_counter() - began + seconds,
         )
 
 

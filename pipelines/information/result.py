@@ -1,63 +1,19 @@
-"""A unit of the information experiment, one checkpoint and one dimension: its settings and its result."""
+"""A unit of the information experiment, one checkpoint and one dimension: its result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float16, Float32
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.estimators.nhsic import LANDMARKS
 from pipelines.estimators.spectrum import Spectrum
-from pipelines.sweep.protocol import ProbeSettings
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput
-
-InformationEstimator = Literal["sound", "paper"]
 
 SCHEMA_VERSION = 2
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
 OWN, FIXED, PAPER = "sound", "sound-fixed", "paper"
 """What ``estimator`` may be in a table: X of the same checkpoint, X of the last one, and the paper's code."""
-
-
-@dataclass(frozen=True)
-class InformationSettings:
-    """Everything besides checkpoints and statements that decides a unit's numbers."""
-
-    reading: ProbeSettings = field(default_factory=ProbeSettings)
-    """How activations are read."""
-    estimator: InformationEstimator = "sound"
-    landmarks: int = LANDMARKS
-    """Statements that the kernels are decomposed through; 0 for all, which is exact and cubic in time."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.estimator not in get_args(InformationEstimator):
-            raise InvalidInput(
-                f"estimator {self.estimator!r} is not one of {', '.join(get_args(InformationEstimator))}"
-            )
-        if self.landmarks < 0 or self.landmarks in (1, 2):
-            raise InvalidInput(f"landmarks is {self.landmarks}; give 0 for all statements, or some hundreds")
-        if self.seed < 0:
-            raise InvalidInput(f"seed is {self.seed}; it must not be negative")
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The estimators of I(T;X), each a row in the table."""
-        return (PAPER,) if self.estimator == "paper" else (OWN, FIXED)
-
-    def identity(self) -> dict[str, str | int]:
-        """What two sweeps must share for their numbers to be the same."""
-        reading = self.reading.identity()
-        return {
-            "experiment": f"information {SCHEMA_VERSION}",
-            **{name: reading[name] for name in ("pooling", "layers", "precision", "folds")},
-            "estimator": self.estimator,
-            "landmarks": self.landmarks,
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True)

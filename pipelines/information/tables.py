@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from pipelines.estimators.phases import TwoPhases
-from pipelines.information.result import InformationResult, InformationSettings, LayerInformation
+from pipelines.information.options import InformationSettings
+from pipelines.information.result import InformationResult, LayerInformation
 from pipelines.information.trajectory import Trajectory
 
 INFORMATION_COLUMNS = (
@@ -59,7 +60,7 @@ def _numbers(
     result: InformationResult, point: LayerInformation, estimator: str, settings: InformationSettings
 ) -> tuple[object, ...]:
     xt, ty, bits, beyond, spectrum = point.xt[estimator], point.ty, point.bits, point.conditional_bits, point.spectrum
-    paper = settings.estimator == "paper"
+    paper = settings.is_paper
     return (
         *(xt.nhsic, ty.nhsic, xt.null, ty.null, bits.value, spectrum.effective_rank, result.n, result.seed),
         *(bits.low, bits.high, beyond.value, beyond.low, beyond.high, point.neighbour_bits, bits.n),

@@ -1,24 +1,42 @@
 """Workflow: the stages in their order, the arguments of each, and when a stage need not be run again."""
 
 import hashlib
-import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from pipelines.calibrate.options import CalibrateOptions
+from pipelines.cli.parameters import Options, parameters_of
+from pipelines.evaluate.options import EvaluateOptions
+from pipelines.information.options import InformationOptions
+from pipelines.main.options import MainOptions
 from pipelines.main.tracking import champion_references, finished_stage, stage_run
-from pipelines.pretrain.series import SeriesConfig
+from pipelines.pretrain.options import SeriesConfig
+from pipelines.probe.options import ProbeOptions
+from pipelines.report.options import ReportOptions
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.runs import entry_point_run
-from registry.dimensions import Dimension
+from pipelines.vectors.options import VectorOptions
 from registry.errors import TrustTraceError, unknown_name
 from serving.model.sources import find_series
 from serving.model.weights import locate
 
-STAGES = ("pretrain", "probe", "information", "vectors", "calibrate", "evaluate", "report")
+STAGES: Mapping[str, type[Options]] = MappingProxyType(
+    {
+        "pretrain": SeriesConfig,
+        "probe": ProbeOptions,
+        "information": InformationOptions,
+        "vectors": VectorOptions,
+        "calibrate": CalibrateOptions,
+        "evaluate": EvaluateOptions,
+        "report": ReportOptions,
+    }
+)
+"""The options of each stage, in their order."""
 EMBEDDED_ONLY = ("pretrain",)
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("registry", "serving", "pipelines")
@@ -40,14 +58,14 @@ def chosen_stages(spec: str, model: str) -> tuple[str, ...]:
     return tuple(stage for stage in possible if stage in names)
 
 
-def run_chain(stages: Sequence[str], dimensions: Sequence[Dimension], given: Mapping[str, object]) -> None:
+def run_chain(options: MainOptions) -> None:
     """Run each stage in a process of its own, below one run, unless a finished run had the same key."""
-    model = str(given["model"])
-    with entry_point_run(f"main {model}", given) as run:
-        inputs = inputs_digest(model, dimensions, given)
-        key = inputs
+    model = options.series.model
+    stages = chosen_stages(options.stages, model)
+    with entry_point_run(f"main {model}", options.params()) as run:
+        key = inputs_digest(options)
         for stage in stages:
-            arguments = arguments_for(stage, given)
+            arguments = arguments_for(stage, options)
             key = stage_key(stage, arguments, key, champion_references(model))
             done = finished_stage(key)
             if done is not None:
@@ -63,11 +81,11 @@ def run_chain(stages: Sequence[str], dimensions: Sequence[Dimension], given: Map
                     )
 
 
-def arguments_for(stage: str, given: Mapping[str, object]) -> list[str]:
+def arguments_for(stage: str, options: MainOptions) -> list[str]:
     """Those of the chain's parameters that the stage's own command has."""
-    parser = importlib.import_module(f"pipelines.{stage}.__main__")._parser()
-    known = {action.dest for action in parser._actions} & set(given)
-    return [part for name in sorted(known) for part in (f"--{name.replace('_', '-')}", str(given[name]))]
+    known = {parameter.name for parameter in parameters_of(STAGES[stage]())}
+    shared = [parameter for parameter in parameters_of(options) if parameter.name in known]
+    return [part for parameter in shared for part in (parameter.flag, parameter.to_text())]
 
 
 def stage_key(stage: str, arguments: Sequence[str], before: str, champions: Sequence[str]) -> str:
@@ -77,11 +95,11 @@ def stage_key(stage: str, arguments: Sequence[str], before: str, champions: Sequ
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def inputs_digest(model: str, dimensions: Sequence[Dimension], given: Mapping[str, object]) -> str:
+def inputs_digest(options: MainOptions) -> str:
     """Weights, statements and code."""
-    data, limit = str(given["data"]), int(str(given["limit"]))
-    statements = [load_statements(dimension, data, limit=limit).digest for dimension in dimensions]
-    content = json.dumps([list(_weights(model)), statements, code_digest()])
+    data, limit = options.statements.data, options.statements.limit
+    statements = [load_statements(dimension, data, limit=limit).digest for dimension in options.statements.chosen]
+    content = json.dumps([list(_weights(options.series.model)), statements, code_digest()])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

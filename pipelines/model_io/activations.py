@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, get_args
 
 import numpy as np
 import torch
@@ -21,12 +21,11 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pipelines.model_io.batches import batches, padded, tokenise
+from pipelines.model_io.reading import Pooling
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from registry.packages import cache_root
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
-
-Pooling = Literal["last", "mean"]
 
 TOKENS_PER_BATCH = 1024
 """Padded tokens in one forward pass; activations of one batch at one layer are small beside the weights."""

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pipelines.cli.progress import progress_bar
-from pipelines.pretrain.series import SeriesConfig, ensure_series
+from pipelines.pretrain.options import SeriesConfig
+from pipelines.pretrain.series import ensure_series
 from pipelines.pretrain.trainer import LossRecord
 
 

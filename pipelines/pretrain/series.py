@@ -1,10 +1,9 @@
 """The embedded checkpoint series, made once for each configuration and corpus and then found by content."""
 
 import fcntl
-import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,39 +13,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from pipelines.pretrain.corpus import Corpus, corpus_from, packaged_corpus
-from pipelines.pretrain.trainer import MANIFEST, LossRecord, OnStep, TrainingConfig, train
+from pipelines.pretrain.options import SeriesConfig
+from pipelines.pretrain.trainer import MANIFEST, LossRecord, OnStep, train
 from registry.errors import InvalidInput
 from registry.packages import cache_root
 
-RECIPE = 2
-"""Raised when the code changes what a configuration means, so that older series are made anew."""
 END_OF_TEXT = "<|endoftext|>"
-
-
-@dataclass(frozen=True)
-class SeriesConfig:
-    """What series to make."""
-
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    corpus: str = "packaged"
-    """``packaged``, or a path to the user's own text."""
-    prose_characters: int = 2_000_000
-    generated_rounds: int = 3_700
-
-    @property
-    def steps(self) -> int:
-        return self.training.steps
-
-    def with_seed(self, seed: int) -> "SeriesConfig":
-        return replace(self, training=replace(self.training, seed=seed))
-
-    @property
-    def key(self) -> str:
-        """Names the series; a user's own corpus enters by its files' contents."""
-        content = {"recipe": RECIPE, **asdict(self)}
-        if self.corpus != "packaged":
-            content["corpus"] = _files_digest(Path(self.corpus).expanduser())
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Path:
@@ -121,15 +93,3 @@ def _tokenise(corpus: Corpus, vocabulary: int) -> tuple[PreTrainedTokenizerFast,
     # Statements start as documents do.
     backend.post_processor = TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT), tokens
-
-
-def _files_digest(path: Path) -> str:
-    if not path.exists():
-        raise InvalidInput(
-            f"corpus {str(path)!r} does not exist; use packaged, or a .txt or .jsonl file or a directory"
-        )
-    content = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            content.update(file.name.encode() + file.read_bytes())
-    return content.hexdigest()

@@ -19,35 +19,14 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from pipelines.pretrain.options import TrainingConfig
+from serving.model.placement import computes_in_bfloat16
+
 disable_progress_bar()  # of every saved file; training has one of its own
 
 MANIFEST = "series.json"
 RESUME = "resume.safetensors"
 """The optimiser's state, and in its header the step and the losses so far: one file, so that they belong together."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything besides the corpus that decides the weights."""
-
-    d_model: int = 192
-    n_layers: int = 4
-    vocabulary: int = 6144
-    sequence_tokens: int = 64
-    batch_sequences: int = 16
-    steps: int = 2000
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.1
-    clip_norm: float = 1.0
-    seed: int = 0
-
-    @property
-    def checkpoint_steps(self) -> tuple[int, ...]:
-        """Even in the logarithm, two to a doubling: 0, 8, 12, 16, 24, 32, 48, 64, 96, 128, … and the last step."""
-        doublings = range(max(2, self.steps).bit_length())
-        spaced = {multiple << exponent for exponent in doublings for multiple in (2, 3)}
-        return tuple(sorted({0, self.steps, *(step for step in spaced if 8 <= step < self.steps)}))
 
 
 @dataclass(frozen=True)
@@ -139,7 +118,7 @@ def _learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def _step(network: Any, optimiser: torch.optim.Optimizer, batch: torch.Tensor, config: TrainingConfig) -> float:
-    with torch.autocast("cpu", torch.bfloat16, enabled=_computes_in_bfloat16()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16(torch.device("cpu"))):
         states = network.model(input_ids=batch[:, :-1], use_cache=False)[0]
         logits = network.lm_head(states)
     loss = cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
@@ -148,12 +127,6 @@ def _step(network: Any, optimiser: torch.optim.Optimizer, batch: torch.Tensor, c
     optimiser.step()
     optimiser.zero_grad()
     return float(loss.detach())
-
-
-def _computes_in_bfloat16() -> bool:
-    """Where it is emulated instead, bfloat16 is slower than float32: 10 times on processors that have AVX2 alone."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _save(

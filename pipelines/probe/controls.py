@@ -10,7 +10,7 @@ from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.statements.floors import is_lexical, ngram_char_scores, ngram_word_scores, surface_scores
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import Splits, split_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Floors:
 _Scores = Callable[[tuple[str, ...], np.ndarray, np.ndarray, tuple[int, ...]], Float[np.ndarray, " n"]]
 
 
-def measure_floors(statements: LabelledStatements, settings: ProbeSettings) -> Floors:
+def measure_floors(statements: LabelledStatements, protocol: FittingProtocol) -> Floors:
     """The floors under ``statements``, on the same splits as the probes; the higher n-gram model is the floor."""
-    splits = split_statements(statements, settings)
+    splits = split_statements(statements, protocol)
     word, char, surface = (
         _accuracies(scores, statements, splits) for scores in (ngram_word_scores, ngram_char_scores, surface_scores)
     )

@@ -4,36 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.experiment import EMBEDDED, after_random_init, embedded_series, inspected_statements
+from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, profile
+from pipelines.probe.options import ProbeOptions
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
-from pipelines.sweep.executors import Executor
+from pipelines.sweep.executors import Executor, choose_executor
 from pipelines.sweep.logged import run_logged
-from pipelines.sweep.protocol import ProbeSettings
-from pipelines.sweep.run import run_sweep
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
-from registry.dimensions import Dimension
 from registry.store import RegisteredVector
 from serving.model.sources import find_series
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """What a user may choose; see ``python -m pipelines.probe --help``."""
-
-    model: str
-    checkpoints: str
-    dimensions: tuple[Dimension, ...]
-    data: str
-    limit: int
-    register: str
-    delete_after_use: bool
-    settings: ProbeSettings
-    executor: Executor = run_sweep
 
 
 @dataclass(frozen=True)
@@ -45,18 +29,24 @@ class Found:
     vector: RegisteredVector | None
 
 
-def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
+def run_probing(options: ProbeOptions) -> None:
     """Probe, track and register; print what was found and where it lies."""
-    with entry_point_run(f"probe {options.model}", params) as run:
-        # What can be found wrong at once is, before a series is trained or fetched.
-        known = None if options.model == EMBEDDED else find_series(options.model)
-        statements = inspected_statements(
-            options.dimensions, options.data, limit=options.limit, as_released=options.settings.protocol == "paper"
-        )
+    executor, model = choose_executor(options.scale), options.series.model
+    with entry_point_run(f"probe {model}", options.params()) as run:
+        # Validate cheap inputs before training or downloading a series.
+        known = None if model == EMBEDDED else find_series(model)
+        statements = inspected_statements(options.statements, as_released=options.protocol.is_paper)
         series = known or embedded_series()
-        plan = SweepPlan(after_random_init(series, options.checkpoints), statements, options.settings)
-        floors = {name: measure_floors(one, options.settings) for name, one in statements.items()}
-        found = _sweep(plan, floors, options, run)
+        plan = SweepPlan(
+            after_random_init(series, options.series.checkpoints),
+            statements,
+            options.protocol,
+            options.reading,
+            options.placement,
+            options.keep_activations,
+        )
+        floors = {name: measure_floors(one, options.protocol) for name, one in statements.items()}
+        found = _sweep(plan, floors, options, executor, run)
         trained = [one for one in found if not one.result.checkpoint.is_random_init]
         initial = {one.result.dimension: one.result for one in found if one.result.checkpoint.is_random_init}
         log_curves(run.info.run_id, [(one.result, one.layer) for one in trained], floors, initial)
@@ -73,7 +63,9 @@ def run_probing(options: ProbeOptions, params: Mapping[str, object]) -> None:
         print(summary(trained, floors, initial, champions))  # noqa: T201
 
 
-def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions, run: Run) -> list[Found]:
+def _sweep(
+    plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions, executor: Executor, run: Run
+) -> list[Found]:
     """Every unit, logged below ``run`` while the next one is measured."""
     log = UnitLog(run)
     initial: dict[str, UnitResult] = {}
@@ -86,8 +78,8 @@ def _sweep(plan: SweepPlan, floors: Mapping[str, Floors], options: ProbeOptions,
         ResultStore(),
         logged,
         "probing",
-        executor=options.executor,
-        delete_after_use=options.delete_after_use,
+        executor=executor,
+        delete_after_use=options.scale.delete_after_use,
     )
 
 
@@ -100,7 +92,7 @@ def _log(
     options: ProbeOptions,
 ) -> Found:
     layers = tuple(score.layer for score in result.pooled)
-    best = result.best_layer(plan.settings.deep_layers(layers, result.n_layers))
+    best = result.best_layer(deep_layers(layers, result.n_layers))
     wanted: Sequence[int] = {"best": (best,), "all": layers, "none": ()}[options.register]
     if result.checkpoint.is_random_init:
         wanted = ()

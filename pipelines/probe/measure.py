@@ -17,7 +17,7 @@ from pipelines.model_io.activations import Activations
 from pipelines.probe.result import LayerDirection, ProbeScore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import PAPER_TRAIN_RATIO, split_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class Measurement:
 def measure(
     activations: Activations,
     statements: LabelledStatements,
-    settings: ProbeSettings,
+    protocol: FittingProtocol,
     *,
     device: torch.device | str = "cpu",
     on_layer: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Probe every layer of ``activations`` under the protocol of ``settings``, and fit its mass-mean direction."""
-    splits = split_statements(statements, settings)
+    """Probe every layer of ``activations`` under ``protocol``, and fit its mass-mean direction."""
+    splits = split_statements(statements, protocol)
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
     scores: list[ProbeScore] = []
     directions: list[LayerDirection] = []
     probabilities = []
     for layer in activations.layers:
         features = activations.layer(layer)
-        if settings.protocol == "paper":
+        if protocol.is_paper:
             predictions = [probe_layer_as_paper(features, statements.labels, PAPER_TRAIN_RATIO)]
         else:
             predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.model_io.activations import Activations
+from pipelines.model_io.reading import Reading
 from pipelines.probe.measure import Measurement, measure
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import weights_identity
 from pipelines.sweep.unit import unit_digest
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel
+from serving.model.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -22,20 +24,28 @@ class SweepPlan:
     checkpoints: tuple[Checkpoint, ...]
     statements: Mapping[str, LabelledStatements]
     """By name of dimension."""
-    settings: ProbeSettings
+    protocol: FittingProtocol = FittingProtocol()
+    reading: Reading = Reading()
+    placement: Placement = Placement()
+    keep_activations: bool = False
 
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
-        return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, self.settings.identity())
+        settings = {
+            **self.protocol.identity(),
+            **self.reading.identity(),
+            "precision": self.placement.precision,
+        }
+        return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, settings)
 
     @property
     def work(self) -> int:
         return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
 
-    def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> UnitResult:
+    def measure(self, model: LanguageModel, dimension: str, activations: Activations, seconds: float) -> UnitResult:
         began, statements = time.perf_counter(), self.statements[dimension]
-        measured = measure(activations, statements, self.settings, device=model.device)
+        measured = measure(activations, statements, self.protocol, device=model.device)
         digest = self.digest(model.checkpoint, dimension)
-        return _result(digest, model, statements, measured, time.perf_counter() - began + reading)
+        return _result(digest, model, statements, measured, time.perf_counter() - began + seconds)
 
 
 def _result(

@@ -7,26 +7,20 @@ The newest finished run of each entry point is read from MLflow; the page is log
 beside itself: it can be mailed.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from pipelines.cli.command import run_command
-from pipelines.cli.parameters import command_parser
+from pipelines.cli.parameters import parse
+from pipelines.report.options import ReportOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
+    options = parse(ReportOptions, "report", __doc__, arguments)
+    # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
     from pipelines.report.page import run_reporting
 
-    run_reporting(given.model, given.output, vars(given))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("report", __doc__)
-    parser.add_argument("--model", default="smollm2", help="as it was given to the other commands [%(default)s]")
-    parser.add_argument("--output", default="none", help="a file to write beside what is logged [%(default)s]")
-    return parser
+    run_reporting(options)
 
 
 if __name__ == "__main__":

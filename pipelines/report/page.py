@@ -10,6 +10,7 @@ from types import MappingProxyType
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipelines.report.options import ReportOptions
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs
 from pipelines.tracking.runs import code_commit, entry_point_run
 from registry.errors import NotFound
@@ -121,9 +122,10 @@ class Section:
         )
 
 
-def run_reporting(model: str, output: str, params: Mapping[str, object]) -> None:
+def run_reporting(options: ReportOptions) -> None:
     """Write, log and announce the page. Raises ``NotFound`` for a model without finished runs."""
-    with entry_point_run(f"report {model}", params):
+    model, output = options.model, options.output
+    with entry_point_run(f"report {model}", options.params()):
         runs = newest_runs(model, tuple(SECTIONS))
         if not runs:
             raise NotFound(
@@ -132,10 +134,10 @@ def run_reporting(model: str, output: str, params: Mapping[str, object]) -> None
             )
         content = report_page(model, runs, champions(model))
         place = log_page(content)
-        if output != "none":
+        if output is not None:
             Path(output).write_text(content, encoding="utf-8")
         print(f"\n{len(runs)} runs of {model}, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
-        if output != "none":
+        if output is not None:
             print(Path(output).resolve())  # noqa: T201
 
 

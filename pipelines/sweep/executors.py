@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Protocol
 
+from pipelines.cli.options import ScaleOptions
 from pipelines.sweep.run import Plan, run_sweep
 from pipelines.sweep.store import Result, ResultStoreOf
-from registry.errors import InvalidInput, Unavailable, unknown_name
+from registry.errors import Unavailable
 
-EXECUTORS = ("local", "ray")
 RAY = "2.60.0"
 """The version that is tested; the same stands in ``pyproject.toml``."""
 
@@ -26,19 +26,12 @@ class Executor(Protocol):
     ) -> Iterator[Result]: ...
 
 
-def choose_executor(name: str, address: str) -> Executor:
-    """The executor called ``name``; ``address`` is that of a Ray cluster, ``local`` to start one here.
-
-    Raises ``Unavailable`` where Ray is not installed.
-    """
-    if name not in EXECUTORS:
-        raise unknown_name("executor", name, EXECUTORS)
-    if name == "local":
-        if address not in ("", "local"):
-            raise InvalidInput(f"address {address!r} is that of a Ray cluster and executor is local; give executor=ray")
+def choose_executor(options: ScaleOptions) -> Executor:
+    """The executor asked for. Raises ``Unavailable`` where Ray is not installed."""
+    if options.executor == "local":
         return run_sweep
     if find_spec("ray") is None:
         raise Unavailable(f"executor=ray needs Ray, which is not installed; run: pip install ray=={RAY}")
     from pipelines.sweep.ray_executor import RayExecutor
 
-    return RayExecutor(address or "local")
+    return RayExecutor(options.address or "local")

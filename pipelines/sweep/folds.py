@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.splits import group_folds, sequential_split
-from pipelines.sweep.protocol import N_FOLDS, ProbeSettings
+from pipelines.sweep.protocol import N_FOLDS, FittingProtocol
 from registry.errors import InvalidInput
 
 PAPER_TRAIN_RATIO = 0.8
@@ -54,10 +54,10 @@ def given_test_rows(statements: LabelledStatements) -> Bool[np.ndarray, " n"]:
 
 
 @lru_cache(maxsize=16)
-def split_statements(statements: LabelledStatements, settings: ProbeSettings) -> Splits:
-    """How ``statements`` are split under the protocol of ``settings``; every checkpoint is asked about the same."""
-    if settings.protocol == "sound":
-        return cross_validation(statements, settings.split_seeds)
+def split_statements(statements: LabelledStatements, protocol: FittingProtocol) -> Splits:
+    """How ``statements`` are split under ``protocol``; every checkpoint is asked about the same."""
+    if not protocol.is_paper:
+        return cross_validation(statements, protocol.split_seeds)
     _, test = sequential_split(statements.n, PAPER_TRAIN_RATIO)
     folds = np.ones((1, statements.n), np.int64)
     folds[0, test] = 0

@@ -1,76 +1,35 @@
-"""What a probing sweep measures, as one frozen value."""
+"""Fitting protocol: how statements are split into those that are fitted on and those that are tested."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from pipelines.model_io.activations import Pooling
-from registry.errors import InvalidInput, Mismatch
-from serving.model.placement import Precision
-
-Protocol = Literal["sound", "paper"]
+from pipelines.cli.parameters import Options, parameter
+from registry.errors import InvalidInput
 
 N_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
-    """Everything besides checkpoint and statements that decides a unit's numbers."""
+class FittingProtocol(Options):
+    """The protocol that probes are fitted and tested under."""
 
-    protocol: Protocol = "sound"
-    pooling: Pooling = "last"
-    layers: str = "all"
-    """``all``, or layer numbers separated by commas."""
-    seeds: int = 3
-    """How many times the statements are split into folds; the paper's protocol has one split."""
-    precision: Precision = "auto"
-    device: str = "auto"
-    device_map: str | None = None
-    keep_activations: bool = False
-    """Whether the file of a unit's activations outlives its measurement."""
+    protocol: Literal["sound", "paper"] = parameter("sound", "sound, or paper: arXiv 2402.19465 as released")
+    seeds: int = parameter(3, "how many times the statements are split into folds")
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("protocol", self.protocol, get_args(Protocol)),
-            ("pooling", self.pooling, get_args(Pooling)),
-            ("precision", self.precision, get_args(Precision)),
-        ):
-            if value not in choices:
-                raise InvalidInput(f"{name} {value!r} is not one of {', '.join(choices)}")
+        super().__post_init__()
         if self.seeds < 1:
             raise InvalidInput(f"seeds is {self.seeds}; at least 1 split is needed")
-        if self.layers != "all" and not all(part.strip().isdigit() for part in self.layers.split(",")):
-            raise InvalidInput(
-                f"layers {self.layers!r} is neither 'all' nor numbers separated by commas, such as 0,6,12"
-            )
+
+    @property
+    def is_paper(self) -> bool:
+        return self.protocol == "paper"
 
     @property
     def split_seeds(self) -> tuple[int, ...]:
-        return (0,) if self.protocol == "paper" else tuple(range(self.seeds))
-
-    def chosen_layers(self, n_layers: int, model: str) -> tuple[int, ...]:
-        """The layers to read, of the ``n_layers`` that the model has."""
-        if self.layers == "all":
-            return tuple(range(n_layers))
-        chosen = tuple(sorted({int(part) for part in self.layers.split(",")}))
-        beyond = [layer for layer in chosen if layer >= n_layers]
-        if beyond:
-            raise Mismatch(f"layer {beyond[0]} does not exist: {model} has {n_layers} layers, 0 to {n_layers - 1}")
-        return chosen
-
-    def deep_layers(self, layers: tuple[int, ...], n_layers: int) -> tuple[int, ...]:
-        """The layers a steering vector may come from: the deeper half, or the deepest read when none of it was.
-
-        Shallow layers still hold the words themselves, so a probe there tells little of what the model made of them.
-        """
-        return tuple(layer for layer in layers if layer >= n_layers // 2) or layers[-1:]
+        """One for each split; the paper's protocol has one."""
+        return (0,) if self.is_paper else tuple(range(self.seeds))
 
     def identity(self) -> dict[str, str | int]:
-        """What two sweeps must share for their numbers to be the same; device and files kept are no part of it."""
-        return {
-            "protocol": self.protocol,
-            "pooling": self.pooling,
-            "layers": self.layers,
-            "seeds": len(self.split_seeds),
-            "precision": self.precision,
-            "folds": N_FOLDS,
-        }
+        """What two sweeps must share for their splits to be the same."""
+        return {"protocol": self.protocol, "seeds": len(self.split_seeds), "folds": N_FOLDS}

@@ -11,8 +11,8 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from pipelines.sweep.protocol import ProbeSettings
 from registry.errors import Mismatch, Unavailable
+from serving.model.placement import Placement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = tuple(str(ROOT / name) for name in ("registry", "serving", "pipelines"))
@@ -79,18 +79,18 @@ def _require_answer(address: str) -> None:
     raise Unavailable(f"no Ray cluster answers at address={address}: {reason}; give local, auto or host:port")
 
 
-def gpus_and_room(settings: ProbeSettings, threads: int) -> tuple[int, int]:
+def gpus_and_room(placement: Placement, threads: int) -> tuple[int, int]:
     """GPUs of one actor that has a CPU for each of ``threads``, and how many such actors fit on the cluster.
 
-    An actor has a GPU where the cluster has one and ``settings`` do not say otherwise; with ``device_map`` it has all
-    those of a node. Raises ``Mismatch`` where no node has room for one.
+    An actor has a GPU where the cluster has one and ``placement`` does not say otherwise; with ``device_map`` it has
+    all those of a node. Raises ``Mismatch`` where no node has room for one.
     """
     nodes = [one["Resources"] for one in ray.nodes() if one["Alive"]]
     most = int(max(node.get("GPU", 0) for node in nodes))
-    needed = settings.device.startswith("cuda")
+    needed = placement.device.startswith("cuda")
     if needed and not most:
-        raise Mismatch(f"device is {settings.device} and the Ray cluster has no GPU; give device=auto or cpu")
-    gpus = 0 if settings.device == "cpu" else most if settings.device_map else min(most, 1)
+        raise Mismatch(f"device is {placement.device} and the Ray cluster has no GPU; give device=auto or cpu")
+    gpus = 0 if placement.device == "cpu" else most if placement.device_map else min(most, 1)
     room = sum(_fits(node, threads, gpus) for node in nodes)
     if not room:
         largest = int(max(node.get("CPU", 0) for node in nodes))

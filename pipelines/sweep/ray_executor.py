@@ -17,11 +17,11 @@ import torch
 from ray.exceptions import RayActorError
 
 from pipelines.sweep.ray_cluster import connected, gpus_and_room
-from pipelines.sweep.run import Plan, measure_unit, restamped
+from pipelines.sweep.run import Plan, load_at, measure_unit, restamped
 from pipelines.sweep.store import Result, ResultStoreOf
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, TrustTraceError, Unavailable
-from serving.model.language_model import LanguageModel, load, release
+from serving.model.language_model import LanguageModel, release
 from serving.model.weights import discard, locate
 
 ATTEMPTS = 3
@@ -48,8 +48,7 @@ class Worker(Generic[Result]):
             self._fetcher.submit(locate, following)
         try:
             if self._model is None:
-                how = self._plan.settings
-                self._model = load(checkpoint, precision=how.precision, device=how.device, device_map=how.device_map)
+                self._model = load_at(checkpoint, self._plan.placement)
             return measure_unit(self._plan, self._model, dimension)
         except TrustTraceError as error:
             return error.with_traceback(None)
@@ -205,7 +204,7 @@ def _crew(
 ) -> Iterator[_Crew[Result]]:
     """As many actors as the cluster has room for, each with a checkpoint; gone when the sweep is over or given up."""
     threads = torch.get_num_threads()
-    gpus, room = gpus_and_room(plan.settings, threads)
+    gpus, room = gpus_and_room(plan.placement, threads)
     sent = ray.put(plan)
     hired: list[Any] = []
     kind = ray.remote(Worker).options(num_cpus=threads, num_gpus=gpus)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipelines.model_io.activations import Activations, extract, unit_file
+from pipelines.model_io.reading import Reading
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
 from pipelines.sweep.store import Result, ResultStoreOf
 from pipelines.sweep.unit import Unit
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
+from serving.model.placement import Placement
 from serving.model.weights import WeightFiles, discard, locate
 
 Result_co = TypeVar("Result_co", bound=Unit, covariant=True)
@@ -30,8 +31,14 @@ class Plan(Protocol[Result_co]):
     def statements(self) -> Mapping[str, LabelledStatements]: ...
 
     @property
-    def settings(self) -> ProbeSettings:
-        """How activations are read."""
+    def reading(self) -> Reading: ...
+
+    @property
+    def placement(self) -> Placement: ...
+
+    @property
+    def keep_activations(self) -> bool:
+        """Whether the file of a unit's activations outlives its measurement."""
 
     @property
     def work(self) -> int:
@@ -40,8 +47,8 @@ class Plan(Protocol[Result_co]):
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
         """Names a unit's result by all that decides it."""
 
-    def measure(self, model: LanguageModel, dimension: str, activations: Activations, reading: float) -> Result_co:
-        """One unit's result; ``reading`` is the seconds its activations took."""
+    def measure(self, model: LanguageModel, dimension: str, activations: Activations, seconds: float) -> Result_co:
+        """One unit's result; ``seconds`` is how long reading its activations took."""
 
 
 def run_sweep(
@@ -98,7 +105,7 @@ def _measure_checkpoint(
     on_progress: Callable[[int], None],
 ) -> Iterator[Result]:
     """Measure one checkpoint on some dimensions, loading it once."""
-    with loaded(checkpoint, plan.settings) as model:
+    with loaded(checkpoint, plan.placement) as model:
         for name in dimensions:
             result = measure_unit(plan, model, name, on_progress)
             store.save(result)
@@ -113,22 +120,26 @@ def measure_unit(
 
     No batch holds statements of two units, so that a unit's numbers do not depend on which others are measured.
     """
-    began, settings = time.perf_counter(), plan.settings
-    with unit_file(plan.digest(model.checkpoint, dimension), keep=settings.keep_activations) as file:
+    began, reading = time.perf_counter(), plan.reading
+    with unit_file(plan.digest(model.checkpoint, dimension), keep=plan.keep_activations) as file:
         activations = extract(
             model,
             plan.statements[dimension].texts,
-            layers=settings.chosen_layers(model.n_layers, model.checkpoint.model),
-            pooling=settings.pooling,
+            layers=reading.chosen_layers(model.n_layers, model.checkpoint.model),
+            pooling=reading.pooling,
             file=file,
             on_progress=on_progress,
         )
         return plan.measure(model, dimension, activations, time.perf_counter() - began)
 
 
+def load_at(checkpoint: Checkpoint, placement: Placement) -> LanguageModel:
+    return load(checkpoint, precision=placement.precision, device=placement.device, device_map=placement.device_map)
+
+
 @contextmanager
-def loaded(checkpoint: Checkpoint, settings: ProbeSettings) -> Iterator[LanguageModel]:
-    model = load(checkpoint, precision=settings.precision, device=settings.device, device_map=settings.device_map)
+def loaded(checkpoint: Checkpoint, placement: Placement) -> Iterator[LanguageModel]:
+    model = load_at(checkpoint, placement)
     try:
         yield model
     finally:

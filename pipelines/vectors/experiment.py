@@ -11,25 +11,23 @@ from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.experiment import inspected_statements, resolve_series
 from pipelines.model_io.activations import Activations, extract
+from pipelines.model_io.reading import Reading, deep_layers
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
-from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import background_prose
 from pipelines.statements.signals import bootstrap_auroc
 from pipelines.sweep.logged import run_with_bar
-from pipelines.sweep.protocol import ProbeSettings
-from pipelines.sweep.run import loaded
+from pipelines.sweep.run import load_at, loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
-from pipelines.vectors.methods import FittedDirection, FittingSet, fit_directions, fitting_rows
+from pipelines.vectors.methods import FittedDirection, FittingSet, choose_methods, fit_directions, fitting_rows
+from pipelines.vectors.options import VectorOptions
 from pipelines.vectors.tracking import VectorLog, champion_layer
 from pipelines.vectors.transfer import Target, rescaled
 from registry.checkpoints import Checkpoint
-from registry.dimensions import Dimension
 from registry.errors import InvalidInput
 from registry.store import RegisteredVector
-from serving.model.language_model import load
 
 COLUMNS = (
     "model", "step", "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
@@ -37,21 +35,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class VectorOptions:
-    """The choices of a user; see ``python -m pipelines.vectors --help``."""
-
-    model: str
-    checkpoints: str
-    dimensions: tuple[Dimension, ...]
-    data: str
-    limit: int
-    layers: str
-    methods: tuple[str, ...]
-    n_controls: int
-    target: str
-    """The model that the vectors are for, where it is another one; empty for the model itself."""
-    settings: ProbeSettings
+Fits = tuple[tuple[str, ...], int]
+"""Methods to fit, and how many of each control."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +52,17 @@ class Extracted:
     vector: RegisteredVector
 
 
-def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None:
+def run_extraction(options: VectorOptions) -> None:
     """Fit, register and print every vector asked for, beside its controls."""
-    with entry_point_run(f"vectors {options.model}", params) as run:
+    methods = choose_methods(options.methods)
+    with entry_point_run(f"vectors {options.series.model}", options.params()) as run:
         checkpoints = _trained(options)
-        statements = inspected_statements(options.dimensions, options.data, limit=options.limit)
-        plan = SweepPlan(checkpoints, statements, options.settings)
+        statements = inspected_statements(options.statements)
+        plan = SweepPlan(checkpoints, statements, options.protocol, placement=options.placement)
         results = run_with_bar(plan, ResultStore())
-        target = _target(options)
+        target, fits = _target(options), (methods, options.controls)
         served = target.name if target else ""
-        layers = {unit.digest: layers_to_fit(options.layers, unit, options.settings, served) for unit in results}
+        layers = {unit.digest: layers_to_fit(options.layers, unit, served) for unit in results}
         extracted = [
             vector
             for checkpoint in checkpoints
@@ -85,7 +71,7 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
                 [unit for unit in results if unit.checkpoint == checkpoint],
                 layers,
                 plan,
-                options,
+                fits,
                 run,
                 target,
             )
@@ -96,10 +82,12 @@ def run_extraction(options: VectorOptions, params: Mapping[str, object]) -> None
 
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
-    chosen = resolve_series(options.model).select(options.checkpoints)
+    chosen = resolve_series(options.series.model).select(options.series.checkpoints)
     trained = tuple(checkpoint for checkpoint in chosen if not checkpoint.is_random_init)
     if not trained:
-        raise InvalidInput(f"checkpoints {options.checkpoints!r} selects no trained checkpoint of {options.model}")
+        raise InvalidInput(
+            f"checkpoints {options.series.checkpoints!r} selects no trained checkpoint of {options.series.model}"
+        )
     return trained
 
 
@@ -108,19 +96,19 @@ def _target(options: VectorOptions) -> Target | None:
     if not options.target:
         return None
     checkpoint = resolve_series(options.target).select("last")[0]
-    return Target(load(checkpoint, precision=options.settings.precision, device=options.settings.device))
+    return Target(load_at(checkpoint, options.placement))
 
 
-def layers_to_fit(spec: str, result: UnitResult, settings: ProbeSettings, target: str = "") -> tuple[int, ...]:
+def layers_to_fit(spec: str, result: UnitResult, target: str = "") -> tuple[int, ...]:
     """The layers that ``spec`` names for one unit: ``best``, ``champion`` or numbers. Raises ``InvalidInput``."""
     if spec == "best":
         layers = tuple(score.layer for score in result.pooled)
-        return (result.best_layer(settings.deep_layers(layers, result.n_layers)),)
+        return (result.best_layer(deep_layers(layers, result.n_layers)),)
     if spec == "champion":
         return (champion_layer(target or result.checkpoint.model, result.dimension),)
     if not all(part.strip().isdigit() for part in spec.split(",")):
         raise InvalidInput(f"layers {spec!r} is neither 'best', 'champion' nor numbers separated by commas")
-    return ProbeSettings(layers=spec).chosen_layers(result.n_layers, result.checkpoint.model)
+    return Reading(layers=spec).chosen_layers(result.n_layers, result.checkpoint.model)
 
 
 def _extract(
@@ -128,13 +116,13 @@ def _extract(
     results: list[UnitResult],
     layers: Mapping[str, tuple[int, ...]],
     plan: SweepPlan,
-    options: VectorOptions,
+    fits: Fits,
     run: Run,
     target: Target | None,
 ) -> Iterator[Extracted]:
     """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
     log, prose = VectorLog(run), background_prose()
-    with loaded(checkpoint, plan.settings) as model:
+    with loaded(checkpoint, plan.placement) as model:
         if target and (warning := target.require_takes(model)):
             print(f"{warning}\n")  # noqa: T201
         background = extract(model, prose, layers=sorted({layer for unit in results for layer in layers[unit.digest]}))
@@ -142,7 +130,7 @@ def _extract(
             statements = plan.statements[result.dimension]
             activations = extract(model, statements.texts, layers=layers[result.digest])
             for layer in activations.layers:
-                yield from _fit(result, layer, activations, background, statements, options, log, target)
+                yield from _fit(result, layer, activations, background, plan, fits, log, target)
 
 
 def _fit(
@@ -150,19 +138,20 @@ def _fit(
     layer: int,
     activations: Activations,
     background: Activations,
-    statements: LabelledStatements,
-    options: VectorOptions,
+    plan: SweepPlan,
+    fits: Fits,
     log: VectorLog,
     target: Target | None,
 ) -> Iterator[Extracted]:
     """Vectors of one layer: fitted where probing fits directions, judged on the fold that it leaves out."""
-    train = fitting_rows(statements, options.settings)
+    statements = plan.statements[result.dimension]
+    train = fitting_rows(statements, plan.protocol)
     features, labels, groups = activations.layer(layer), statements.labels, statements.groups
     fitting = FittingSet(features[train], labels[train], groups[train], background.layer(layer))
     read = target.features(statements, layer) if target else features
     own = fit_mass_mean(read[train], labels[train])
     bootstrap = GroupBootstrap(groups[~train])
-    for fitted in fit_directions(fitting, options.methods, options.n_controls):
+    for fitted in fit_directions(fitting, *fits):
         if target:
             fitted = rescaled(fitted, read[train], own.scale)
         projections = (read[~train] @ fitted.unit).astype(np.float64)

@@ -15,7 +15,7 @@ from pipelines.estimators.principal import principal_direction
 from pipelines.estimators.probe_direction import probe_direction
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from registry.errors import unknown_name
 
 
@@ -82,9 +82,9 @@ def fit_directions(fitting: FittingSet, methods: Sequence[str], n_controls: int)
             yield FittedDirection(method, seed, unit, fitting.mass_mean.scale, mean)
 
 
-def fitting_rows(statements: LabelledStatements, settings: ProbeSettings) -> np.ndarray:
+def fitting_rows(statements: LabelledStatements, protocol: FittingProtocol) -> np.ndarray:
     """Where statements are fitted on: all but the fold that calibration and evaluation share."""
-    rows: np.ndarray = split_statements(statements, settings).folds[0] != 0
+    rows: np.ndarray = split_statements(statements, protocol).folds[0] != 0
     return rows
 
 

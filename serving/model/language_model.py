@@ -19,7 +19,7 @@ from serving.model.loading import (
     read_tokenizer,
     require_causal,
 )
-from serving.model.placement import resolve_placement
+from serving.model.placement import Placement, Precision
 from serving.model.residual_stream import decoder_blocks
 from serving.model.weights import locate
 from serving.steering.compatibility import ModelFacts
@@ -83,20 +83,20 @@ disable_progress_bar()  # a sweep has one of its own
 def load(
     checkpoint: Checkpoint,
     *,
-    precision: str = "auto",
+    precision: Precision = "auto",
     device: str = "auto",
     device_map: str | None = None,
     seed: int = 0,
 ) -> LanguageModel:
     """Load one checkpoint: a hub revision, a directory, a GGUF file, or a packaged model.
 
-    ``precision`` and ``device`` are as of ``resolve_placement``; ``device_map`` is handed to Hugging Face and spreads a
+    ``precision`` and ``device`` are as of ``Placement``; ``device_map`` is handed to Hugging Face and spreads a
     large model over devices. A checkpoint whose revision is ``init`` gets its architecture's random initialisation,
     drawn with ``seed``. Remote code is never run.
     Raises ``Unavailable`` when the weights cannot be had, ``CorruptFile`` when they are damaged or not whole,
     ``InvalidInput`` for a model that is no decoder, looks ahead, is quantised, or has no tokenizer.
     """
-    placement = resolve_placement(precision, device)
+    placement = Placement(precision, device).resolved()
     files = locate(checkpoint)
     config = read_config(files.directory)
     tokenizer = read_tokenizer(files.directory, config)
@@ -111,7 +111,7 @@ def load(
     return LanguageModel(network, tokenizer, checkpoint, digest)
 
 
-def described(checkpoint: Checkpoint, *, precision: str = "auto", device: str = "auto") -> LanguageModel:
+def described(checkpoint: Checkpoint, *, precision: Precision = "auto", device: str = "auto") -> LanguageModel:
     """All of a checkpoint but its weights: the network is on the meta device, for an engine that loads them itself.
 
     Raises what ``load`` raises, and ``InvalidInput`` for a random initialisation, which no file holds.
@@ -121,7 +121,7 @@ def described(checkpoint: Checkpoint, *, precision: str = "auto", device: str = 
     files = locate(checkpoint)
     config = read_config(files.directory)
     tokenizer = read_tokenizer(files.directory, config)
-    network = empty_network(files.directory, config, resolve_placement(precision, device))
+    network = empty_network(files.directory, config, Placement(precision, device).resolved())
     with suppress(OSError):
         network.generation_config = GenerationConfig.from_pretrained(files.directory, trust_remote_code=False)
     return LanguageModel(network.eval(), tokenizer, checkpoint, files.digest())

@@ -1,46 +1,61 @@
-"""Placement: the device and the precision that a model is loaded with, `auto` resolved to what this machine has."""
+"""Placement: the precision and the device that a model is loaded with, ``auto`` resolved to what this machine has."""
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
+from registry.errors import InvalidInput, unknown_name
 
-from registry.errors import InvalidInput
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model lies and what it computes in."""
+    """Where a model lies, and what it computes in."""
 
-    device: torch.device
-    dtype: torch.dtype
+    precision: Precision = field(default="auto", metadata={"help": "auto, float32 or bfloat16"})
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, cuda:1, …"})
+    device_map: str | None = field(
+        default=None, metadata={"help": "Hugging Face device_map for a model larger than a device"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise unknown_name("precision", self.precision, get_args(Precision))
+
+    def resolved(self) -> "Placement":
+        """The same with ``auto`` replaced by what this machine has: the same placement on any machine.
+
+        ``auto`` is CUDA where there is one, and bfloat16 where the hardware computes in it: half the bytes, and at
+        least twice the speed. Raises ``InvalidInput`` for a device that is not here.
+        """
+        device = _device(self.device)
+        if self.precision != "auto":
+            return replace(self, device=str(device))
+        return replace(self, device=str(device), precision="bfloat16" if computes_in_bfloat16(device) else "float32")
 
     @property
-    def precision(self) -> Precision:
-        """The precision that gives the same placement on any machine."""
-        return "bfloat16" if self.dtype is torch.bfloat16 else "float32"
+    def dtype(self) -> "torch.dtype":
+        """The precision as torch has it. Raises ``InvalidInput`` for ``auto``."""
+        import torch
+
+        if self.precision == "auto":
+            raise InvalidInput("a placement of auto has no dtype; resolve it first")
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def identity(self) -> dict[str, str]:
+        """What decides a model's numbers: the precision, and the kind of device but not which of them."""
+        if "auto" in (self.precision, self.device):
+            raise InvalidInput("a placement of auto has no identity; resolve it first")
+        return {"precision": self.precision, "device": self.device.partition(":")[0]}
 
 
-def resolve_placement(precision: str = "auto", device: str = "auto") -> Placement:
-    """The placement that ``precision`` and ``device`` mean on this machine.
+def _device(device: str) -> "torch.device":
+    import torch
 
-    ``device`` is ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, …. ``precision`` ``auto`` is
-    bfloat16 where the hardware computes in it: half the bytes, and at least twice the speed. Raises ``InvalidInput``.
-    """
-    if precision not in get_args(Precision):
-        raise InvalidInput(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
-    target = _device(device)
-    if precision == "auto":
-        return Placement(target, torch.bfloat16 if _computes_in_bfloat16(target) else torch.float32)
-    return Placement(target, _DTYPES[precision])
-
-
-def _device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with suppress(RuntimeError):
@@ -51,7 +66,10 @@ def _device(device: str) -> torch.device:
     raise InvalidInput(f"device {device!r} is not available here; use auto or one of: {', '.join(available)}")
 
 
-def _computes_in_bfloat16(device: torch.device) -> bool:
+def computes_in_bfloat16(device: "torch.device") -> bool:
+    """Whether bfloat16 is not emulated, which is slower than float32: 10 times on processors with AVX2 alone."""
+    import torch
+
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()

@@ -22,7 +22,7 @@ from pipelines.model_io.batches import batches, padded, tokenise
 from pipelines.probe.measure import measure
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import packaged_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
 from tests.bench.table import Comparison
@@ -81,18 +81,18 @@ def compare_with_the_paper(model: str, dimension: str, limit: int) -> list[Compa
         slow = seconds(released, repeats=2)
     rows = []
     size = f"`{model}`, {statements.n} statements, {fast_model.n_layers} layers"
-    for settings in (ProbeSettings(protocol="paper"), ProbeSettings()):
+    for protocol in (FittingProtocol(protocol="paper"), FittingProtocol()):
         found: list[float] = []
 
-        def sweep(settings: ProbeSettings = settings, found: list[float] = found) -> None:
-            measured = measure(extract(fast_model, statements.texts), statements, settings)
+        def sweep(protocol: FittingProtocol = protocol, found: list[float] = found) -> None:
+            measured = measure(extract(fast_model, statements.texts), statements, protocol)
             found[:] = [score.accuracy.value for score in measured.scores if score.seed is None]
 
-        fast, paper = seconds(sweep, repeats=2), settings.protocol == "paper"
-        what = f"extraction and probes, {settings.protocol} protocol, {size}"
+        fast, paper = seconds(sweep, repeats=2), protocol.is_paper
+        what = f"extraction and probes, {protocol.protocol} protocol, {size}"
         against = f"{slow:.1f} s for the paper's implementation"
         wanted = 10 if paper else None
-        key = f"sweep/{model}_{settings.protocol}"
+        key = f"sweep/{model}_{protocol.protocol}"
         rows.append(Comparison(key, what, f"{fast:.1f} s", against, slow / fast, "x", at_least=wanted))
         if paper:
             gaps = 100 * np.abs(np.array(found) - theirs)

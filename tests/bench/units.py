@@ -23,7 +23,7 @@ from pipelines.probe.controls import measure_floors
 from pipelines.probe.measure import Measurement, measure
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from registry.checkpoints import Checkpoint
 
 D_MODEL, LAYERS, PARAMETERS = 4096, 32, 6.7e9
@@ -67,15 +67,15 @@ def activations(labels: np.ndarray, d_model: int) -> Activations:
 
 
 def measure_costs(n: int, d_model: int, device: str) -> UnitCosts:
-    given, settings = statements(n), ProbeSettings()
+    given, protocol = statements(n), FittingProtocol()
     read = activations(given.labels, d_model)
     began = time.perf_counter()
-    measured = measure(read, given, settings, device=device)
+    measured = measure(read, given, protocol, device=device)
     probe = (time.perf_counter() - began) * LAYERS
     result = unit_result(given, measured)
     with tempfile.TemporaryDirectory() as directory:
         stored = ResultStore(Path(directory)).save(result).stat().st_size
-        log = log_seconds(result, given, settings, directory)
+        log = log_seconds(result, given, protocol, directory)
     return UnitCosts(probe, log, stored, 4 * LAYERS * n * d_model)
 
 
@@ -103,7 +103,7 @@ def unit_result(given: LabelledStatements, one: Measurement) -> UnitResult:
     )
 
 
-def log_seconds(result: UnitResult, given: LabelledStatements, settings: ProbeSettings, directory: str) -> float:
+def log_seconds(result: UnitResult, given: LabelledStatements, protocol: FittingProtocol, directory: str) -> float:
     """A unit's run, metrics, checkpoint and one registered vector on SQLite: the second, when tables are made."""
     import mlflow
 
@@ -112,7 +112,7 @@ def log_seconds(result: UnitResult, given: LabelledStatements, settings: ProbeSe
 
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{directory}/mlflow.db"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    floors = measure_floors(given, settings)
+    floors = measure_floors(given, protocol)
     working = Path.cwd()
     os.chdir(directory)
     try:

@@ -8,7 +8,7 @@ import pytest
 from pipelines.calibrate.candidates import Candidate, fitted_candidates, require_candidates, with_champion
 from pipelines.model_io.activations import extract
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.methods import FittingSet, fit_directions, fitting_rows
 from registry.errors import InvalidInput
 from serving.model.language_model import load
@@ -28,7 +28,7 @@ def test_directions_are_fitted_on_the_fitting_rows_alone(statements, series_dire
     model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
     prose = ("the city of Paris is in France", "a letter is in the city")
     monkeypatch.setattr("pipelines.calibrate.candidates.background_prose", lambda: prose)
-    settings = ProbeSettings()
+    settings = FittingProtocol()
     (candidate,) = fitted_candidates(model, SimpleNamespace(), statements, [1], ["logistic"], settings)
     features, background = (extract(model, texts, layers=[1]).layer(1) for texts in (statements.texts, prose))
 

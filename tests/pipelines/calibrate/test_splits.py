@@ -3,7 +3,7 @@ import pytest
 
 from pipelines.calibrate.splits import calibration_halves
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.methods import fitting_rows
 from registry.errors import InvalidInput
 
@@ -16,8 +16,8 @@ def statements(n_groups, rows=6):
 
 def test_fitted_rows_are_in_neither_half():
     given = statements(40)
-    halves = [set(half.texts) for half in calibration_halves(given, ProbeSettings())]
-    fitted = {given.texts[row] for row in np.flatnonzero(fitting_rows(given, ProbeSettings()))}
+    halves = [set(half.texts) for half in calibration_halves(given, FittingProtocol())]
+    fitted = {given.texts[row] for row in np.flatnonzero(fitting_rows(given, FittingProtocol()))}
     assert not halves[0] & halves[1]
     assert not fitted & (halves[0] | halves[1])
     assert fitted | halves[0] | halves[1] == set(given.texts)
@@ -25,5 +25,5 @@ def test_fitted_rows_are_in_neither_half():
 
 def test_a_half_of_one_group_is_refused():
     with pytest.raises(InvalidInput, match=r"small.csv leaves 1 group of a class .* at least 20 groups"):
-        calibration_halves(statements(10), ProbeSettings())
-    calibration_halves(statements(20), ProbeSettings())
+        calibration_halves(statements(10), FittingProtocol())
+    calibration_halves(statements(20), FittingProtocol())

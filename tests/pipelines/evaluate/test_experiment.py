@@ -18,7 +18,7 @@ from pipelines.evaluate.conditions import Condition, matched_strength, random_ve
 from pipelines.evaluate.suite import measure_tasks, request_for
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from registry.calibration import Calibration, CalibrationPoint
 from registry.errors import InvalidInput
 from registry.packages import cache_root
@@ -127,9 +127,9 @@ def test_what_is_scored_is_the_half_that_calibration_kept_back(rng):
     n = 400
     texts = tuple(f"statement {number}" for number in range(n))
     given = LabelledStatements("toxicity", texts, np.arange(n) % 2 == 0, np.arange(n) // 2, "test")
-    kept = calibration_test(given, ProbeSettings())
+    kept = calibration_test(given, FittingProtocol())
     assert len(kept.texts) == n // 10
-    other = calibration_test(given, ProbeSettings(seeds=1))
+    other = calibration_test(given, FittingProtocol(seeds=1))
     assert kept.texts == other.texts
 
 

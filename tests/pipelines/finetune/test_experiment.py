@@ -11,7 +11,7 @@ from pipelines.finetune.__main__ import main
 from pipelines.finetune.experiment import trustworthy_texts
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from registry.store import CheckpointStore
 from serving.model.sources import find_series
 from tests.small_statements import write_statements
@@ -55,8 +55,8 @@ def test_only_trustworthy_fitting_statements_are_trained_on():
     n = 400
     texts = tuple(f"statement {number}" for number in range(n))
     given = LabelledStatements("toxicity", texts, np.arange(n) % 2 == 0, np.arange(n) // 2, "test")
-    training, validation = trustworthy_texts({"toxicity": given}, ProbeSettings())
-    held_out = {texts[row] for row in np.flatnonzero(split_statements(given, ProbeSettings()).folds[0] == 0)}
+    training, validation = trustworthy_texts({"toxicity": given}, FittingProtocol())
+    held_out = {texts[row] for row in np.flatnonzero(split_statements(given, FittingProtocol()).folds[0] == 0)}
     trustworthy = {texts[row] for row in np.flatnonzero(given.labels)}
     assert held_out.isdisjoint({*training, *validation})
     assert {*training, *validation} == trustworthy - held_out
@@ -67,7 +67,7 @@ def test_only_trustworthy_fitting_statements_are_trained_on():
     ("more", "sentence"),
     [
         (["--method", "half"], "unknown method 'half'"),
-        (["--learning-rate", "fast"], "learning_rate 'fast' is neither auto nor a number"),
+        (["--learning-rate", "fast"], "`learning_rate` is 'fast'; give auto or a number"),
         (["--checkpoint", "all"], "checkpoint 'all' selects 3 trained checkpoints"),
     ],
 )

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from pipelines.finetune.lora import Adapted, adapt, merge
-from pipelines.finetune.training import FinetuneConfig, finetune, save_finetuned, saved_losses
+from pipelines.finetune.options import FinetuneConfig
+from pipelines.finetune.training import finetune, save_finetuned, saved_losses
 from pipelines.model_io.likelihoods import likelihoods
 from registry.errors import InvalidInput, UnknownName
 from serving.model.language_model import load

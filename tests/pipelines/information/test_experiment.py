@@ -103,9 +103,9 @@ def test_interrupted_it_resumes_to_the_same_table(arguments, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["--estimator", "mine"], "estimator 'mine' is not one of sound, paper"),
+        (["--estimator", "mine"], "unknown estimator 'mine'; known: sound, paper"),
         (["--landmarks", "1"], "landmarks is 1; give 0 for all statements"),
-        (["--warmup-steps", "soon"], "warmup_steps 'soon' is neither 'auto' nor a number of steps"),
+        (["--warmup-steps", "soon"], "`warmup_steps` is 'soon'; give auto or a whole number"),
         (["--checkpoints", "init"], "selects no trained one"),
         (["--dimensions", "toxcity"], "did you mean 'toxicity'"),
     ],

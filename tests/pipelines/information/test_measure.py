@@ -8,8 +8,9 @@ import torch
 
 from pipelines.estimators.nhsic_as_paper import paper_features, paper_labels, paper_nhsic, paper_operator
 from pipelines.information.measure import Shared, keep_transferable, measure_information
+from pipelines.information.options import InformationSettings
 from pipelines.information.plan import InformationPlan, ngram_baseline
-from pipelines.information.result import FIXED, OWN, PAPER, InformationResult, InformationSettings
+from pipelines.information.result import FIXED, OWN, PAPER, InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.information.tables import (
     BANDWIDTH_COLUMNS,
@@ -245,7 +246,7 @@ def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit_with_the_same_numbe
     )
     resumed = list(run_sweep(plan.prepared(store), store))
     assert len(measured) == 2
-    tables = [information_table(one, plan.information) for one in (whole, resumed)]
+    tables = [information_table(one, plan.settings) for one in (whole, resumed)]
     assert tables[0].equals(tables[1])
     assert plan.prepared(store).shared == {}  # nothing is left to prepare for
 
@@ -254,7 +255,7 @@ def test_what_decides_a_number_decides_the_digest(plan):
     checkpoint = plan.checkpoints[1]
     digests = {plan.digest(one, "toxicity") for one in plan.checkpoints}
     for changes in ({"estimator": "paper"}, {"landmarks": 50}, {"seed": 1}):
-        other = dataclasses.replace(plan, information=InformationSettings(**changes))
+        other = dataclasses.replace(plan, settings=InformationSettings(**changes))
         digests.add(other.digest(checkpoint, "toxicity"))
     # The last checkpoint is the fixed reference input.
     digests.add(dataclasses.replace(plan, checkpoints=plan.checkpoints[:-1]).digest(checkpoint, "toxicity"))
@@ -264,7 +265,7 @@ def test_what_decides_a_number_decides_the_digest(plan):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"estimator": "mine"}, "estimator 'mine' is not one of sound, paper"),
+        ({"estimator": "mine"}, "unknown estimator 'mine'; known: sound, paper"),
         ({"landmarks": 2}, "landmarks is 2"),
         ({"landmarks": -1}, "landmarks is -1"),
         ({"seed": -1}, "seed is -1"),

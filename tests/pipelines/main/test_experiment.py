@@ -4,9 +4,10 @@ import mlflow
 import pytest
 
 from pipelines.cli.command import run_command
-from pipelines.main.__main__ import _parser, main
+from pipelines.cli.parameters import with_values
+from pipelines.main.__main__ import main
+from pipelines.main.options import MainOptions
 from pipelines.main.workflow import STAGES, arguments_for, chosen_stages, inputs_digest, stage_key
-from registry.dimensions import TOXICITY
 from registry.errors import UnknownName
 from tests.small_statements import write_statements
 
@@ -43,7 +44,7 @@ def test_stages_run_below_the_chain_once_and_failures_again(series_directory, da
 
 
 def test_a_stage_is_given_its_own_parameters():
-    given = vars(_parser().parse_args(["--model", "smollm2", "--limit", "50", "--data", "hub"]))
+    given = with_values(MainOptions(), {"model": "smollm2", "limit": "50", "data": "hub"})
     assert arguments_for("pretrain", given) == []
     evaluate = arguments_for("evaluate", given)
     assert evaluate[evaluate.index("--limit") + 1] == "50"
@@ -52,7 +53,7 @@ def test_a_stage_is_given_its_own_parameters():
 
 
 def test_stages_run_in_their_order_however_named():
-    assert chosen_stages("all", "tiny") == STAGES
+    assert chosen_stages("all", "tiny") == tuple(STAGES)
     assert "pretrain" not in chosen_stages("all", "smollm2")
     assert chosen_stages("report, probe", "smollm2") == ("probe", "report")
     with pytest.raises(UnknownName, match="unknown stage 'prob'; did you mean 'probe'"):
@@ -60,13 +61,14 @@ def test_stages_run_in_their_order_however_named():
 
 
 def test_every_input_changes_the_key(series_directory, data):
-    given = {"data": f"toxicity={data}", "limit": 0}
-    known = inputs_digest(str(series_directory), [TOXICITY], given)
-    assert inputs_digest(str(series_directory), [TOXICITY], given) == known
-    assert inputs_digest(str(series_directory / "step_000010"), [TOXICITY], given) != known
-    assert inputs_digest(str(series_directory), [TOXICITY], {**given, "limit": 20}) != known
+    texts = {"model": str(series_directory), "data": f"toxicity={data}", "dimensions": "toxicity"}
+    given = with_values(MainOptions(), texts)
+    known = inputs_digest(given)
+    assert inputs_digest(given) == known
+    assert inputs_digest(with_values(given, {"model": str(series_directory / "step_000010")})) != known
+    assert inputs_digest(with_values(given, {"limit": "20"})) != known
     data.write_text(data.read_text().replace("kind", "good"))
-    assert inputs_digest(str(series_directory), [TOXICITY], given) != known
+    assert inputs_digest(given) != known
     keys = {
         stage_key("evaluate", arguments, before, champions)
         for arguments in (["--limit", "1"], ["--limit", "2"])

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from pipelines.pretrain.corpus import corpus_from, packaged_corpus
-from pipelines.pretrain.series import RECIPE, SeriesConfig
+from pipelines.pretrain.options import RECIPE, SeriesConfig
 from pipelines.statements.lexicons import encyclopaedia_passages
 from pipelines.statements.packaged import SOURCES, packaged_statements
 from registry.errors import CorruptFile, InvalidInput

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.pretrain.series import SeriesConfig, ensure_series, loss_curve
-from pipelines.pretrain.trainer import RESUME, TrainingConfig
+from pipelines.pretrain.options import SeriesConfig, TrainingConfig
+from pipelines.pretrain.series import ensure_series, loss_curve
+from pipelines.pretrain.trainer import RESUME
 from registry.errors import InvalidInput
 from serving.model.language_model import load
 from serving.model.sources import find_series

@@ -4,7 +4,7 @@ import pytest
 from pipelines.model_io.activations import Activations
 from pipelines.probe.measure import measure
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_equal_activations_have_no_direction(statements, protocol, jitter, rng):
     same = np.full((80, 8), 0.3, np.float32) + jitter * rng.standard_normal((80, 8)).astype(np.float32)
     telling = rng.standard_normal((80, 8)).astype(np.float32) + 3 * statements.labels[:, None].astype(np.float32)
     measured = measure(
-        Activations((0, 1), np.stack([same, telling])), statements, ProbeSettings(protocol=protocol, seeds=2)
+        Activations((0, 1), np.stack([same, telling])), statements, FittingProtocol(protocol=protocol, seeds=2)
     )
     pooled = {score.layer: score for score in measured.scores if score.seed is None}
     assert [direction.layer for direction in measured.directions] == [1]

@@ -8,7 +8,7 @@ from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
 from pipelines.statements.packaged import SOURCES, packaged_statements
 from pipelines.statements.sources import load_statements
 from pipelines.statements.splits import group_folds
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from registry.dimensions import DIMENSIONS
 from registry.errors import UnknownName
 
@@ -67,7 +67,7 @@ def test_a_citys_claims_are_a_subgroup_within_its_region():
     n = len(set(cities))
     assert len(set(zip(cities, statements.subgroups, strict=True))) == len(set(statements.subgroups)) == n
     assert len(set(zip(statements.subgroups, statements.groups, strict=True))) == n
-    validation, test = (set(one.groups) for one in calibration_halves(statements, ProbeSettings()))
+    validation, test = (set(one.groups) for one in calibration_halves(statements, FittingProtocol()))
     assert min(len(validation), len(test)) >= 20
     assert validation.isdisjoint(test)
 
@@ -81,7 +81,7 @@ def test_what_experiments_load_has_the_cities_too():
     """By the way that ``-e calibrate`` and ``-e evaluate`` take."""
     loaded = load_statements(DIMENSIONS["reliability"], "packaged")
     assert loaded.subgroups is not None
-    assert all(len(np.unique(half.groups)) >= 20 for half in calibration_halves(loaded, ProbeSettings()))
+    assert all(len(np.unique(half.groups)) >= 20 for half in calibration_halves(loaded, FittingProtocol()))
     fewer = load_statements(DIMENSIONS["reliability"], "packaged", limit=300)
     assert fewer.subgroups is not None
     assert len(fewer.subgroups) == fewer.n

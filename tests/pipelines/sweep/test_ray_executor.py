@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.command import run_command
+from pipelines.cli.options import ScaleOptions
 from pipelines.information.__main__ import main as information
+from pipelines.model_io.reading import Reading
 from pipelines.probe.__main__ import main
 from pipelines.probe.result import ResultStore
 from pipelines.sweep.executors import RAY, choose_executor
@@ -20,6 +22,7 @@ from pipelines.sweep.run import run_sweep
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, UnknownName
 from registry.store import VectorStore
+from serving.model.placement import Placement
 from tests.hub_cache import fill_cache
 from tests.pipelines.probe.test_experiment import data, parents  # noqa: F401
 from tests.pipelines.sweep.test_run import plan, same  # noqa: F401
@@ -85,11 +88,13 @@ def tables(name):
 def test_the_results_are_those_of_the_local_executor_bit_for_bit_and_in_its_order(cluster, plan):  # noqa: F811
     here = list(run_sweep(plan, ResultStore()))
     store, seen = ResultStore(ResultStore().directory.parent / "ray"), []
-    there = list(choose_executor("ray", cluster)(plan, store, on_progress=seen.append))
+    there = list(choose_executor(ScaleOptions(executor="ray", address=cluster))(plan, store, on_progress=seen.append))
     assert [one.digest for one in there] == [one.digest for one in here]
     assert all(same(one, other) for one, other in zip(there, here, strict=True))
     assert sum(seen) == plan.work
-    resumed = list(choose_executor("ray", "127.0.0.1:1")(plan, store))  # nothing is missing, so nobody is asked
+    resumed = list(
+        choose_executor(ScaleOptions(executor="ray", address="127.0.0.1:1"))(plan, store)
+    )  # nothing is missing, so nobody is asked
     assert all(same(one, other) for one, other in zip(resumed, here, strict=True))
 
 
@@ -174,7 +179,9 @@ def test_downloaded_checkpoints_are_all_deleted_when_done(cluster, plan, series_
     on_hub = tuple(Checkpoint("mini", "org/mini", f"step{step}", step) for step in steps)
     plan = dataclasses.replace(plan, checkpoints=on_hub)
     assert len(list(folder.glob("snapshots/*/*.safetensors"))) == 3
-    found = list(choose_executor("ray", cluster)(plan, ResultStore(), delete_after_use=True))
+    found = list(
+        choose_executor(ScaleOptions(executor="ray", address=cluster))(plan, ResultStore(), delete_after_use=True)
+    )
     assert len(found) == 3 * len(plan.statements)
     assert list(folder.glob("snapshots/*/*.safetensors")) == []
     assert max(one.stat().st_size for one in folder.glob("blobs/*")) < 10_000
@@ -199,12 +206,12 @@ def test_information_is_that_of_the_local_executor_bit_for_bit(
 
 @needs_ray
 def test_what_goes_wrong_in_a_worker_is_said_in_its_words(cluster, plan):  # noqa: F811
-    beyond = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, layers="9"))
+    beyond = dataclasses.replace(plan, reading=Reading(layers="9"))
     with pytest.raises(Mismatch, match=r"^layer 9 does not exist: mini has 3 layers, 0 to 2$"):
-        list(choose_executor("ray", cluster)(beyond, ResultStore()))
-    on_cuda = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, device="cuda"))
+        list(choose_executor(ScaleOptions(executor="ray", address=cluster))(beyond, ResultStore()))
+    on_cuda = dataclasses.replace(plan, placement=Placement(device="cuda"))
     with pytest.raises(Mismatch, match="device is cuda and the Ray cluster has no GPU"):
-        list(choose_executor("ray", cluster)(on_cuda, ResultStore()))
+        list(choose_executor(ScaleOptions(executor="ray", address=cluster))(on_cuda, ResultStore()))
     assert workers() == []
 
 
@@ -220,14 +227,14 @@ def test_a_wrong_address_is_one_sentence(address, series_directory, data, tracki
 def test_without_ray_the_pip_command_is_named(monkeypatch):
     monkeypatch.setattr("pipelines.sweep.executors.find_spec", lambda _: None)
     with pytest.raises(Exception, match=f"pip install ray=={RAY}"):
-        choose_executor("ray", "local")
+        choose_executor(ScaleOptions(executor="ray"))
 
 
 def test_an_unknown_executor_and_an_address_without_ray_are_refused():
     with pytest.raises(UnknownName, match="did you mean 'ray'"):
-        choose_executor("rays", "local")
+        ScaleOptions(executor="rays")
     with pytest.raises(InvalidInput, match="give executor=ray"):
-        choose_executor("local", "auto")
+        ScaleOptions(address="auto")
 
 
 def test_the_version_named_is_the_one_pinned():

@@ -11,7 +11,7 @@ from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import run_sweep
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -37,7 +37,7 @@ def plan(series_directory, cache):
     return SweepPlan(
         (series.random_init, *series),
         {"toxicity": statements("toxicity", "kind", "cruel", 0), "privacy": statements("privacy", "Paris", "Peru", 1)},
-        ProbeSettings(seeds=2),
+        FittingProtocol(seeds=2),
     )
 
 
@@ -160,27 +160,27 @@ def test_what_decides_a_number_decides_the_digest(plan):
     checkpoint = plan.checkpoints[1]
     digests = {plan.digest(checkpoint, "toxicity"), plan.digest(checkpoint, "privacy")}
     digests.add(plan.digest(plan.checkpoints[2], "toxicity"))
-    digests.add(dataclasses.replace(plan, settings=ProbeSettings(seeds=3)).digest(checkpoint, "toxicity"))
+    digests.add(dataclasses.replace(plan, protocol=FittingProtocol(seeds=3)).digest(checkpoint, "toxicity"))
     assert len(digests) == 4
 
 
 def test_the_papers_protocol_agrees_with_scikit_learn(plan):
-    settings = ProbeSettings(protocol="paper")
+    protocol = FittingProtocol(protocol="paper")
     checkpoint, one = plan.checkpoints[-1], plan.statements["toxicity"]
-    paper = SweepPlan((checkpoint,), {"toxicity": one}, settings)
+    paper = SweepPlan((checkpoint,), {"toxicity": one}, protocol)
     (result,) = run_sweep(paper, ResultStore())
     features = extract(load(checkpoint), one.texts).layer(1)
     scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1)
     reference = LogisticRegression().fit(scaled[:64], one.labels[:64]).score(scaled[64:], one.labels[64:])
     assert result.score(1).accuracy.value == pytest.approx(reference)
     assert result.score(1).accuracy.n == 16
-    assert measure_floors(one, settings).ngram[None].n == 16
+    assert measure_floors(one, protocol).ngram[None].n == 16
 
 
 def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(plan):
     results = list(run_sweep(plan, ResultStore()))
     initial = {one.dimension: one for one in results[:2]}
-    floors = {name: measure_floors(one, plan.settings) for name, one in plan.statements.items()}
+    floors = {name: measure_floors(one, plan.protocol) for name, one in plan.statements.items()}
     table = probe_table(results, floors, initial)
     assert tuple(table.columns) == PROBE_COLUMNS
     assert len(table) == 4 * 2 * 3 * 2
@@ -195,12 +195,11 @@ def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(pl
 
 
 def test_units_alone_or_together_have_the_same_numbers_and_keep_a_file_each(plan, cache):
-    settings = dataclasses.replace(plan.settings, keep_activations=True)
     together = list(run_sweep(plan, ResultStore()))
     assert not list((cache / "scratch").iterdir())
     assert not (cache / "activations").exists()
     for name, one in plan.statements.items():
-        alone = SweepPlan(plan.checkpoints, {name: one}, settings)
+        alone = dataclasses.replace(plan, statements={name: one}, keep_activations=True)
         found = list(run_sweep(alone, ResultStore(cache / "alone")))
         assert all(same(a, b) for a, b in zip(found, [b for b in together if b.dimension == name], strict=True))
     assert {path.stem for path in (cache / "activations").iterdir()} == {one.digest for one in together}

@@ -14,7 +14,7 @@ from pipelines.probe.__main__ import main as probe
 from pipelines.statements.choice import choose_dimensions
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.folds import split_statements
-from pipelines.sweep.protocol import ProbeSettings
+from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.__main__ import main
 from pipelines.vectors.methods import METHODS
 from registry.errors import Mismatch, NotFound
@@ -76,7 +76,7 @@ def test_the_table_tells_what_the_registered_vectors_do(arguments, series_direct
     statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
     model = load(find_series(str(series_directory)).select("last")[0])
     features, labels = extract(model, statements.texts, layers=[1]).layer(1), statements.labels
-    held_out = np.flatnonzero(split_statements(statements, ProbeSettings(seeds=1)).folds[0] == 0)
+    held_out = np.flatnonzero(split_statements(statements, FittingProtocol(seeds=1)).folds[0] == 0)
     for row in table.itertuples():
         vector = VectorStore().load(VectorStore().resolve(row.vector))
         projections, positive = features[held_out] @ vector.direction, labels[held_out]
@@ -125,7 +125,7 @@ def test_a_transferred_vector_names_its_target(arguments, series_directory, targ
     )
     data = arguments[arguments.index("--data") + 1]
     statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
-    train = split_statements(statements, ProbeSettings(seeds=1)).folds[0] != 0
+    train = split_statements(statements, FittingProtocol(seeds=1)).folds[0] != 0
     features = extract(target, statements.texts, layers=[2]).layer(2)[train]
     for method in ("mass-mean", "lda"):
         vector = VectorStore().load(found[method])

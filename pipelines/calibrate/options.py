@@ -1,0 +1,22 @@
+"""Calibration options: what a user may choose; see ``python -m pipelines.calibrate --help``."""
+
+from dataclasses import dataclass
+
+from pipelines.cli.options import CheckpointOptions
+from pipelines.cli.parameters import Options, group, parameter
+from pipelines.statements.options import StatementsOptions
+from pipelines.sweep.protocol import FittingProtocol
+from serving.model.placement import Placement
+
+
+@dataclass(frozen=True)
+class CalibrateOptions(Options):
+    """The calibration experiment."""
+
+    checkpoint: CheckpointOptions = group(CheckpointOptions())
+    statements: StatementsOptions = group(StatementsOptions)
+    layers: str = parameter("auto", "layers to try, separated by commas; auto spreads five")
+    methods: str = parameter("mass-mean", "fitting methods to compare: all, none, or as for vectors")
+    vectors: tuple[str, ...] = parameter((), "registered vectors to compare, such as steer.tiny.toxicity/3")
+    protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
+    placement: Placement = group(Placement(), only=("precision", "device"))

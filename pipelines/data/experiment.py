@@ -1,0 +1,30 @@
+"""The inspection of statements, from a user's options to a quality report for each dimension."""
+
+import shlex
+
+from pipelines.data.options import DataOptions
+from pipelines.statements.inspection import inspect_statements, refuse, render
+from pipelines.statements.sources import load_statements
+from pipelines.tracking.quality import log_quality
+from pipelines.tracking.runs import entry_point_run
+from pipelines.tracking.units import log_statements
+
+
+def run_inspection(options: DataOptions) -> None:
+    """Print and log the reports. Raises ``InvalidInput`` for statements that a probe would refuse."""
+    data, limit = options.statements.data, options.statements.limit
+    with entry_point_run("data", options.params()):
+        reports = []
+        for dimension in options.statements.chosen:
+            reports += inspect_statements((dimension,), data, limit=limit, seed=options.seed)
+            print(render(reports[-1]), end="\n\n")  # noqa: T201
+        log_quality(reports)
+        refuse(reports)
+        log_statements(
+            [
+                load_statements(dimension, data, limit=limit, seed=options.seed)
+                for dimension in options.statements.chosen
+            ]
+        )
+    chosen = shlex.join(["-P", f"data={data}", "-P", f"dimensions={options.statements.dimensions}"])
+    print(f"next: mlflow run . -e probe --env-manager local {chosen}")  # noqa: T201

@@ -1,0 +1,38 @@
+"""Evaluation options: what a user may choose; see ``python -m pipelines.evaluate --help``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.cli.options import CheckpointOptions
+from pipelines.cli.parameters import Options, group, parameter
+from pipelines.statements.options import StatementsOptions
+from registry.errors import InvalidInput
+from serving.model.placement import Placement
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(Options):
+    """The evaluation experiment."""
+
+    checkpoint: CheckpointOptions = group(CheckpointOptions())
+    statements: StatementsOptions = group(StatementsOptions)
+    vectors: tuple[str, ...] = parameter((), "further vectors, such as steer.tiny.toxicity/3, by commas")
+    finetuned: tuple[str, ...] = parameter((), "directories of fine-tuned models, by commas")
+    trace: str | None = parameter(None, "checkpoints whose own directions to try, such as log:12")
+    source: str | None = parameter(None, "the series that trace is of, if not the model's own")
+    classifier: str = parameter("packaged", "of toxicity: packaged, a hub id or a directory")
+    harness: tuple[str, ...] = parameter((), "tasks of lm-evaluation-harness, or YAML files, by commas")
+    pii: Literal["packaged", "presidio"] = parameter("packaged", "detector of personal details: packaged or presidio")
+    judge: str | None = parameter(None, "an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
+    judge_model: str = parameter("default", "the model that the endpoint is asked for")
+    random: int = parameter(5, "random directions beside each vector")
+    items: int = parameter(60, "items of each benchmark")
+    prompts: int = parameter(30, "texts of each kind to have continued")
+    seed: int = parameter(0, "of the random directions")
+    placement: Placement = group(Placement(), only=("precision", "device"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value, least in (("items", self.items, 2), ("prompts", self.prompts, 2), ("random", self.random, 0)):
+            if value < least:
+                raise InvalidInput(f"{name} is {value} and must be at least {least}")

@@ -1,0 +1,29 @@
+"""Vector options: what a user may choose; see ``python -m pipelines.vectors --help``."""
+
+from dataclasses import dataclass
+
+from pipelines.cli.options import SeriesOptions
+from pipelines.cli.parameters import Options, group, parameter
+from pipelines.statements.options import StatementsOptions
+from pipelines.sweep.protocol import FittingProtocol
+from registry.errors import InvalidInput
+from serving.model.placement import Placement
+
+
+@dataclass(frozen=True)
+class VectorOptions(Options):
+    """The extraction of vectors."""
+
+    series: SeriesOptions = group(SeriesOptions("tiny", "last"))
+    statements: StatementsOptions = group(StatementsOptions)
+    layers: str = parameter("best", "best (of the deeper half, by probe), champion, or numbers")
+    methods: str = parameter("all", "all, or of mass-mean,mean-centred,pca,logistic,lda")
+    controls: int = parameter(1, "so many random and so many shuffled-label vectors")
+    target: str | None = parameter(None, "another model of this width that the vectors are for")
+    protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
+    placement: Placement = group(Placement(), only=("precision", "device"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.controls < 0:
+            raise InvalidInput(f"controls is {self.controls}; give how many of each kind to register, 0 for none")
