@@ -64,7 +64,7 @@ def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sq
     assert "No space left" in failed.data.tags["trusttrace.error"]
     client, run_id = mlflow.MlflowClient(), finished.info.run_id
     assert finished.info.artifact_uri.startswith("mlflow-artifacts:")
-    assert len(pd.read_csv(client.download_artifacts(run_id, "probe.csv"))) == 4 * 2 * 3
+    assert len(pd.read_csv(client.download_artifacts(run_id, "probe.csv"))) == 4 * 2 * 3 + 3 * 2 + 2
     assert len(client.list_artifacts(run_id, "figures")) == 6
     assert [one.step for one in client.get_metric_history(run_id, "toxicity/accuracy")] == [0, 10, 100]
     assert len(runs(f"tags.`mlflow.parentRunId` = '{run_id}'")) == 8

@@ -10,7 +10,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.spectrum import Spectrum
 from registry.checkpoints import Checkpoint
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
 OWN, FIXED, PAPER = "sound", "sound-fixed", "paper"
 """What ``estimator`` may be in a table: X of the same checkpoint, X of the last one, and the paper's code."""

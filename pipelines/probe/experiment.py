@@ -10,6 +10,7 @@ from pipelines.probe.figures import curve, heat_map, profile
 from pipelines.probe.options import ProbeOptions
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
+from pipelines.probe.selection import Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor
@@ -49,18 +50,21 @@ def run_probing(options: ProbeOptions) -> None:
         found = _sweep(plan, floors, options, executor, run)
         trained = [one for one in found if not one.result.checkpoint.is_random_init]
         initial = {one.result.dimension: one.result for one in found if one.result.checkpoint.is_random_init}
-        log_curves(run.info.run_id, [(one.result, one.layer) for one in trained], floors, initial)
+        selection = Selection.of([each.result for each in found], statements, options.protocol)
+        log_curves(run.info.run_id, selection.layers, floors)
         log_tables(
             {
-                "probe.csv": probe_table([one.result for one in found], floors, initial),
+                "probe.csv": probe_table([each.result for each in found], floors, initial, selection.every),
                 "controls.csv": control_table(series.model, floors, initial),
             }
         )
-        _draw(trained, floors, initial)
-        champions = _promote(trained, floors)
+        _draw(trained, floors, initial, selection)
+        champions = {} if options.protocol.is_paper else _promote(trained, floors, selection)
+        if options.protocol.is_paper:
+            print("no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound")  # noqa: T201
         for dimension in (name for name, floor in floors.items() if floor.is_lexical):
             print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
-        print(summary(trained, floors, initial, champions))  # noqa: T201
+        print(summary(trained, floors, selection, champions))  # noqa: T201
 
 
 def _sweep(
@@ -102,19 +106,22 @@ def _log(
     return Found(result, best, next((one for one in vectors if one.layer == best), None))
 
 
-def _draw(trained: Sequence[Found], floors: Mapping[str, Floors], initial: Mapping[str, UnitResult]) -> None:
+def _draw(
+    trained: Sequence[Found],
+    floors: Mapping[str, Floors],
+    initial: Mapping[str, UnitResult],
+    selection: Selection,
+) -> None:
     figures = {}
     for dimension, floor in floors.items():
-        found = [one for one in trained if one.result.dimension == dimension]
-        results = [one.result for one in found]
-        layers = {one.result.digest: one.layer for one in found}
+        results = [each.result for each in trained if each.result.dimension == dimension]
         figures[f"{dimension}_heat_map"] = heat_map(results, floor)
-        figures[f"{dimension}_curve"] = curve(results, floor, initial[dimension], layers)
+        figures[f"{dimension}_curve"] = curve(selection.layers_of(dimension), floor, selection.initial[dimension])
         figures[f"{dimension}_profile"] = profile(results[-1], floor, initial[dimension])
     log_figures(figures)
 
 
-def _promote(trained: Sequence[Found], floors: Mapping[str, Floors]) -> dict[str, Found]:
+def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: Selection) -> dict[str, Found]:
     """Make each dimension's best vector its champion: the highest validation accuracy; of equals the later step.
 
     None where the text alone decides the label: a probe of it shows nothing about the model.
@@ -128,7 +135,9 @@ def _promote(trained: Sequence[Found], floors: Mapping[str, Floors]) -> dict[str
             champions[one.result.dimension] = one
     for one in champions.values():
         if one.vector is not None:
-            champion = promote_champion(one.vector, _validation(one), len(trained))
+            champion = promote_champion(
+                one.vector, _validation(one), len(trained), selection.best[one.result.dimension]
+            )
             if champion.uri != one.vector.uri:
                 print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
     return champions
@@ -141,19 +150,23 @@ def _validation(found: Found) -> float:
 def summary(
     trained: Sequence[Found],
     floors: Mapping[str, Floors],
-    initial: Mapping[str, UnitResult],
+    selection: Selection,
     champions: Mapping[str, Found],
 ) -> str:
-    """What was found, one line a dimension: at the champion's checkpoint, or the last where nothing is registered."""
+    """What was found, one line per dimension: the champion, or the last checkpoint where nothing is registered.
+
+    The accuracy is that of choosing checkpoint and layer as the champion was chosen, on statements without part in it.
+    """
+    first = next(iter(selection.best.values()))
     lines = [
+        f"accuracy: {first.what} {first.how}",
         f"{'dimension':<12} {'step':>7} {'layer':>5}  {'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} "
-        f"{'above both':<10} vector"
+        f"{'above both':<10} vector",
     ]
     last = {one.result.dimension: one for one in trained}
     for dimension, floor in floors.items():
         one = champions.get(dimension, last[dimension])
-        accuracy = one.result.score(one.layer).accuracy
-        control = initial[dimension].score(one.layer).accuracy
+        accuracy, control = selection.best[dimension].accuracy, selection.initial[dimension].accuracy
         above = "yes" if accuracy.above(control) and accuracy.above(floor.ngram[None]) else "no"
         uri = one.vector.uri if one.vector else "not registered"
         lines.append(

@@ -1,6 +1,6 @@
 """Figures of a probing sweep: where (layer) and when (pre-training step) a dimension can be read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
+from pipelines.probe.selection import SelectedProbe
 
 
 def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
@@ -39,29 +40,21 @@ def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     return figure
 
 
-def curve(
-    results: Sequence[UnitResult], floors: Floors, random_init: UnitResult, best_layers: Mapping[str, int]
-) -> Figure:
-    """Accuracy over pre-training with its interval and every control, each result at the layer given for its digest."""
+def curve(selected: Sequence[SelectedProbe], floors: Floors, random_init: SelectedProbe) -> Figure:
+    """Accuracy of the choice of a layer over pre-training, with its interval and every control."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    positions = np.arange(len(results))
-    scores = [result.score(best_layers[result.digest]) for result in results]
-    if len(results) > 1:
-        low, high = [score.accuracy.low for score in scores], [score.accuracy.high for score in scores]
+    results, positions = [probe.result for probe in selected], np.arange(len(selected))
+    accuracies = [probe.accuracy for probe in selected]
+    if len(selected) > 1:
+        low, high = [accuracy.low for accuracy in accuracies], [accuracy.high for accuracy in accuracies]
         axes.fill_between(positions, low, high, color=ACCENT, alpha=0.2, linewidth=0)
-    _errorbars(axes, positions, [score.accuracy for score in scores])
-    axes.plot(positions, [score.shuffled.value for score in scores], color=FAINT, label="shuffled labels")
-    control = [random_init.score(best_layers[result.digest]).accuracy for result in results]
-    axes.plot(positions, [one.value for one in control], "--", color=CONTROL, label="random initialisation")
-    axes.fill_between(
-        _wide(positions),
-        [min(one.low for one in control)] * 2,
-        [max(one.high for one in control)] * 2,
-        color=CONTROL,
-        alpha=0.12,
-        linewidth=0,
-    )
+    _errorbars(axes, positions, accuracies)
+    shuffled = [probe.result.score(probe.layer).shuffled.value for probe in selected]
+    axes.plot(positions, shuffled, color=FAINT, label="shuffled labels")
+    control = random_init.accuracy
+    axes.plot(_wide(positions), [control.value] * 2, "--", color=CONTROL, label="random initialisation")
+    axes.fill_between(_wide(positions), control.low, control.high, color=CONTROL, alpha=0.12, linewidth=0)
     for estimate, colour, name in (
         (floors.ngram[None], FLOOR, f"n-gram floor ({floors.ngram_kind})"),
         (floors.surface[None], "#c9a227", "surface floor"),
@@ -71,8 +64,8 @@ def curve(
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
     axes.set_xticks(positions, [_tick(result) for result in results], rotation=45, ha="right")
     axes.set_xlabel("pre-training step")
-    axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {scores[0].accuracy.n})")
-    axes.set_title(f"{_title(results[0])}, best deep layer", loc="left", fontsize=10)
+    axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {accuracies[0].n})")
+    axes.set_title(f"{_title(results[0])}, deep layer chosen in nested folds", loc="left", fontsize=10)
     axes.legend(fontsize=7, frameon=False, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

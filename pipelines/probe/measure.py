@@ -27,6 +27,7 @@ class Measurement:
     scores: tuple[ProbeScore, ...]
     directions: tuple[LayerDirection, ...]
     probabilities: Float32[np.ndarray, "seeds layers n_test"]
+    validation: Float32[np.ndarray, "seeds layers folds"]
 
 
 def measure(
@@ -42,7 +43,7 @@ def measure(
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
     scores: list[ProbeScore] = []
     directions: list[LayerDirection] = []
-    probabilities = []
+    probabilities, validation = [], []
     for layer in activations.layers:
         features = activations.layer(layer)
         if protocol.is_paper:
@@ -52,10 +53,11 @@ def measure(
         scores += [_score(layer, seed, [one], statements, bootstrap) for seed, one in enumerate(predictions)]
         scores.append(_score(layer, None, predictions, statements, bootstrap))
         directions += _directions(layer, features, statements, splits.folds[0], device)
-        probabilities.append([one.probabilities for one in predictions])
+        probabilities.append([prediction.probabilities for prediction in predictions])
+        validation.append([prediction.validation_accuracies for prediction in predictions])
         on_layer()
-    stacked = np.asarray(probabilities, np.float32).swapaxes(0, 1)
-    return Measurement(tuple(scores), tuple(directions), stacked)
+    stacked = (np.asarray(values, np.float32).swapaxes(0, 1) for values in (probabilities, validation))
+    return Measurement(tuple(scores), tuple(directions), *stacked)
 
 
 def _score(

@@ -63,5 +63,6 @@ def _result(
         scores=measured.scores,
         directions=measured.directions,
         probabilities=measured.probabilities,
+        validation=measured.validation,
         seconds=seconds,
     )

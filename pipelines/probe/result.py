@@ -65,8 +65,14 @@ class UnitResult:
     directions: tuple[LayerDirection, ...]
     probabilities: Float32[np.ndarray, "seeds layers n_test"]
     """Held-out P(trustworthy), in the order of the statements."""
+    validation: Float32[np.ndarray, "seeds layers folds"]
+    """Accuracy on the inner fold of each tested fold."""
     seconds: float
     """Reading and measuring took, without loading the checkpoint."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(score.layer for score in self.pooled)
 
     @property
     def pooled(self) -> tuple[ProbeScore, ...]:
@@ -131,6 +137,7 @@ class ResultStore(ResultStoreOf[UnitResult]):
         ]
         tensors = {
             "probabilities": result.probabilities,
+            "validation": result.validation,
             "direction": np.array([direction.mass_mean.direction for direction in result.directions], np.float32),
             "probe_weights": np.array([direction.probe_weights for direction in result.directions], np.float32),
         }
@@ -166,4 +173,5 @@ class ResultStore(ResultStoreOf[UnitResult]):
             scores=scores,
             directions=directions,
             probabilities=tensors["probabilities"],
+            validation=tensors["validation"],
         )

@@ -1,4 +1,4 @@
-"""Results as tables: one row a layer and split, with every control beside the accuracy."""
+"""Tables of a probing sweep: one row per layer and split, with every control beside the accuracy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,11 +6,14 @@ import pandas as pd
 
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
+from pipelines.probe.selection import SelectedProbe
 
 PROBE_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
-    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed",
+    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected",
 )  # fmt: skip
+"""``selected`` says how a layer or checkpoint was chosen, in rows that tell what the choice is worth; ``layer`` and
+``step`` are there those of most outer folds."""
 
 CONTROL_COLUMNS = (
     "model", "dimension", "control", "layer", "accuracy", "accuracy_low", "accuracy_high", "n_test", "seed", "detail",
@@ -18,10 +21,16 @@ CONTROL_COLUMNS = (
 
 
 def probe_table(
-    results: Iterable[UnitResult], floors: Mapping[str, Floors], random_init: Mapping[str, UnitResult]
+    results: Iterable[UnitResult],
+    floors: Mapping[str, Floors],
+    random_init: Mapping[str, UnitResult],
+    selected: Iterable[tuple[SelectedProbe, SelectedProbe]] = (),
 ) -> pd.DataFrame:
-    """``probe.csv``: accuracy of every checkpoint, dimension, layer and split, with its controls on the same split."""
-    rows = []
+    """``probe.csv``: accuracy of every checkpoint, dimension, layer and split, with its controls on the same split.
+
+    Then a row for each of ``selected``, beside the same choice at random initialisation.
+    """
+    rows: list[tuple[object, ...]] = []
     for result in results:
         for score in result.scores:
             if score.seed is None:
@@ -46,9 +55,21 @@ def probe_table(
                     score.n_train,
                     score.accuracy.n,
                     score.seed,
+                    "",
                 )
             )
-    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS))
+    rows += [_selected_cells(probe, control, floors[probe.result.dimension]) for probe, control in selected]
+    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS)).astype({"seed": "Int64"})
+
+
+def _selected_cells(probe: SelectedProbe, control: SelectedProbe, floor: Floors) -> tuple[object, ...]:
+    checkpoint, score, accuracy = probe.result.checkpoint, probe.result.score(probe.layer), probe.accuracy
+    return (
+        *(checkpoint.model, checkpoint.revision, checkpoint.step, probe.result.dimension, probe.layer),
+        *(accuracy.value, accuracy.low, accuracy.high, probe.auroc, probe.bits),
+        *(control.accuracy.value, score.shuffled.value, floor.ngram[None].value, floor.surface[None].value),
+        *(score.n_train, accuracy.n, None, probe.rule),
+    )
 
 
 def control_table(model: str, floors: Mapping[str, Floors], random_init: Mapping[str, UnitResult]) -> pd.DataFrame:

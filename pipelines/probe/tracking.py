@@ -7,15 +7,13 @@ from mlflow.entities import Run
 
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import LayerDirection, ProbeScore, UnitResult
+from pipelines.probe.selection import SelectedProbe
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.runs import Point, code_commit, log_points
 from pipelines.tracking.units import unit_params, unit_run
 from registry.errors import NotFound
 from registry.store import CHAMPION, CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
-
-CURVES = ("accuracy", "accuracy_low", "accuracy_high", "auroc", "bits")
-"""What is drawn over pre-training steps, beside the controls; the rest stands on each unit's own run."""
 
 
 class UnitLog:
@@ -125,23 +123,33 @@ def _vector_and_probe(
 
 def log_curves(
     run_id: str,
-    chosen: Sequence[tuple[UnitResult, int]],
+    selected: Sequence[tuple[SelectedProbe, SelectedProbe]],
     floors: Mapping[str, Floors],
-    random_init: Mapping[str, UnitResult],
 ) -> None:
-    """Curves over pre-training steps on the parent: each dimension at each checkpoint's best deep layer."""
+    """Curves over pre-training steps on the parent: what choosing each checkpoint's layer is worth, beside controls."""
     points: list[Point] = []
-    for result, layer in chosen:
-        dimension = result.dimension
-        controls = _control_values(floors[dimension], random_init[dimension].score(layer))
-        scores = _score_values(result.score(layer))
-        values = {key: scores[key] for key in CURVES} | controls | {"best_layer": float(layer)}
-        values["margin_over_floor"] = values["accuracy"] - values["ngram_floor"]
+    for probe, control in selected:
+        result, dimension = probe.result, probe.result.dimension
+        accuracy, floor = probe.accuracy, floors[dimension]
+        values = {
+            "accuracy": accuracy.value,
+            "accuracy_low": accuracy.low,
+            "accuracy_high": accuracy.high,
+            "auroc": probe.auroc,
+            "bits": probe.bits,
+            "random_init": control.accuracy.value,
+            "ngram_floor": floor.ngram[None].value,
+            "surface_floor": floor.surface[None].value,
+            "best_layer": float(probe.layer),
+            "margin_over_floor": accuracy.value - floor.ngram[None].value,
+        }
         points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
     log_points(run_id, points)
 
 
-def promote_champion(vector: RegisteredVector, validation_accuracy: float, candidates: int) -> RegisteredVector:
+def promote_champion(
+    vector: RegisteredVector, validation_accuracy: float, candidates: int, selected: SelectedProbe
+) -> RegisteredVector:
     """Give ``vector`` the alias ``champion``, with the rule it was chosen by, and return the champion.
 
     A champion that was calibrated stays: it was chosen by what it does, and its range is what a service enforces.
@@ -151,6 +159,9 @@ def promote_champion(vector: RegisteredVector, validation_accuracy: float, candi
         champion = store.get(vector.name, f"@{CHAMPION}")
         if champion.calibration is not None:
             return champion
-    reason = f"highest validation accuracy of {candidates} units in its sweep: {validation_accuracy:.4f}"
+    reason = (
+        f"highest validation accuracy of {candidates} units in its sweep: {validation_accuracy:.4f}; on statements "
+        f"without part in the choice {selected.accuracy}"
+    )
     store.promote(vector, reason=reason)
     return vector

@@ -99,6 +99,7 @@ def unit_result(given: LabelledStatements, one: Measurement) -> UnitResult:
         scores=scores,
         directions=directions,
         probabilities=np.repeat(one.probabilities, LAYERS, axis=1),
+        validation=np.repeat(one.validation, LAYERS, axis=1),
         seconds=0.0,
     )
 

@@ -59,7 +59,7 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
     }
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))
-    assert len(table) == 4 * 2 * 3 * 2
+    assert len(table) == 4 * 2 * 3 * 2 + 3 * 2 + 2  # the last are what the choices are worth
     printed = capsys.readouterr().out
     assert "models:/steer.mini.toxicity/" in printed
     assert "make ui" in printed
@@ -215,3 +215,25 @@ def test_equal_states_are_at_chance_and_the_sweep_goes_on(series_directory, data
     steps = {vector.checkpoint_step for vector in VectorStore().list("mini", "toxicity")}
     assert steps == {10, 100}
     assert run_command(information, [*given, "--landmarks", "0"]) == 0
+
+
+def test_the_champions_reason_says_what_the_choice_is_worth(arguments, capsys):
+    run_command(main, arguments)
+    parent = parents()[0]
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(parent.info.run_id, "probe.csv"))
+    chosen = table[table["selected"].fillna("").str.startswith("checkpoint and layer chosen on an inner fold")]
+    worth = chosen.set_index("dimension")["accuracy"]["toxicity"]
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert f"without part in the choice {worth:.3f} [" in champion.tags["champion_because"]
+    printed = capsys.readouterr().out
+    assert "accuracy: checkpoint and layer chosen on an inner fold of each outer fold" in printed
+    assert f"{worth:.3f} [" in printed
+
+
+def test_the_papers_protocol_promotes_nothing(arguments, capsys):
+    assert run_command(main, [*arguments, "--protocol", "paper"]) == 0
+    printed = capsys.readouterr().out
+    assert "no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound" in printed
+    assert "chosen on the test rows, as in arXiv 2402.19465" in printed
+    with pytest.raises(NotFound):
+        VectorStore().resolve("steer.mini.toxicity@champion")

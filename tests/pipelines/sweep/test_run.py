@@ -9,6 +9,7 @@ from pipelines.model_io.activations import extract
 from pipelines.probe.controls import measure_floors
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
+from pipelines.probe.selection import Selection
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
@@ -43,9 +44,10 @@ def plan(series_directory, cache):
 
 def same(one, other):
     return (
-        dataclasses.replace(one, seconds=0, probabilities=None, directions=())
-        == dataclasses.replace(other, seconds=0, probabilities=None, directions=())
+        dataclasses.replace(one, seconds=0, probabilities=None, validation=None, directions=())
+        == dataclasses.replace(other, seconds=0, probabilities=None, validation=None, directions=())
         and np.array_equal(one.probabilities, other.probabilities)
+        and np.array_equal(one.validation, other.validation)
         and all(
             np.array_equal(a.mass_mean.direction, b.mass_mean.direction)
             for a, b in zip(one.directions, other.directions, strict=True)
@@ -181,8 +183,14 @@ def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(pl
     results = list(run_sweep(plan, ResultStore()))
     initial = {one.dimension: one for one in results[:2]}
     floors = {name: measure_floors(one, plan.protocol) for name, one in plan.statements.items()}
-    table = probe_table(results, floors, initial)
+    selection = Selection.of(results, plan.statements, plan.protocol)
+    table = probe_table(results, floors, initial, selection.every)
     assert tuple(table.columns) == PROBE_COLUMNS
+    selected = table[table["selected"] != ""]
+    assert len(selected) == 3 * 2 + 2
+    assert selected["seed"].isna().all()
+    assert selected["selected"].str.startswith("checkpoint and layer chosen on an inner fold").sum() == 2
+    table = table[table["selected"] == ""]
     assert len(table) == 4 * 2 * 3 * 2
     assert not table.isna().any().any()
     assert (table["accuracy_low"] <= table["accuracy"]).all()

@@ -1,0 +1,116 @@
+"""Selection of probes: what choosing a layer, or a checkpoint and its layer, is worth on other statements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.nested_selection import nested_selection
+from pipelines.model_io.reading import deep_layers
+from pipelines.probe.result import UnitResult
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import split_statements
+from pipelines.sweep.protocol import FittingProtocol
+
+NESTED = "chosen on an inner fold of each outer fold, tested on the outer fold"
+AS_PAPER = "chosen on the test rows, as in arXiv 2402.19465"
+
+
+@dataclass(frozen=True)
+class SelectedProbe:
+    """The accuracy of a choice among probes of one dimension, and what was chosen most often."""
+
+    what: str
+    """``layer``, or ``checkpoint and layer``."""
+    how: str
+    result: UnitResult
+    layer: int
+    """Of most outer folds."""
+    agreement: float
+    """The share of outer folds that chose it."""
+    accuracy: Estimate
+    auroc: float
+    bits: float
+
+    @property
+    def rule(self) -> str:
+        """The choice in words, with how often it fell on ``layer``."""
+        return f"{self.what} {self.how}; this one in {self.agreement:.0%} of them"
+
+
+def select_layer(result: UnitResult, statements: LabelledStatements, protocol: FittingProtocol) -> SelectedProbe:
+    """The best deep layer of one checkpoint."""
+    return _selected("layer", [result], statements, protocol)
+
+
+def select_checkpoint(
+    results: Sequence[UnitResult], statements: LabelledStatements, protocol: FittingProtocol
+) -> SelectedProbe:
+    """The best checkpoint with its best deep layer; of equals the later step, then the shallower layer."""
+    return _selected("checkpoint and layer", results, statements, protocol)
+
+
+def _selected(
+    what: str, results: Sequence[UnitResult], statements: LabelledStatements, protocol: FittingProtocol
+) -> SelectedProbe:
+    splits = split_statements(statements, protocol)
+    rows = splits.test_rows
+    candidates = [
+        (result, layer, position)
+        for result in sorted(results, key=lambda result: -result.checkpoint.step)
+        for position, layer in enumerate(result.layers)
+        if layer in deep_layers(result.layers, result.n_layers)
+    ]
+    found = nested_selection(
+        np.stack([result.validation[:, position] for result, _, position in candidates]),
+        np.stack([result.probabilities[:, position] for result, _, position in candidates]),
+        statements.labels[rows],
+        np.searchsorted(splits.tested, splits.folds[:, rows]),
+        GroupBootstrap(statements.groups[rows], fitted=True),
+    )
+    result, layer, _ = candidates[found.commonest]
+    return SelectedProbe(
+        what=what,
+        how=AS_PAPER if protocol.is_paper else NESTED,
+        result=result,
+        layer=layer,
+        agreement=found.agreement,
+        accuracy=found.accuracy,
+        auroc=found.auroc,
+        bits=found.bits,
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Every choice of a sweep, by dimension, each with its worth."""
+
+    layers: tuple[tuple[SelectedProbe, SelectedProbe], ...]
+    """Each trained checkpoint's layer, beside that of the random initialisation."""
+    best: Mapping[str, SelectedProbe]
+    """Checkpoint and layer."""
+    initial: Mapping[str, SelectedProbe]
+    """The layer of the random initialisation."""
+
+    @classmethod
+    def of(
+        cls, results: Sequence[UnitResult], statements: Mapping[str, LabelledStatements], protocol: FittingProtocol
+    ) -> "Selection":
+        probes = [select_layer(result, statements[result.dimension], protocol) for result in results]
+        initial = {probe.result.dimension: probe for probe in probes if probe.result.checkpoint.is_random_init}
+        trained = [probe for probe in probes if not probe.result.checkpoint.is_random_init]
+        best = {
+            name: select_checkpoint(
+                [probe.result for probe in trained if probe.result.dimension == name], statements[name], protocol
+            )
+            for name in statements
+        }
+        return cls(tuple((probe, initial[probe.result.dimension]) for probe in trained), best, initial)
+
+    @property
+    def every(self) -> list[tuple[SelectedProbe, SelectedProbe]]:
+        return [*self.layers, *((probe, self.initial[name]) for name, probe in self.best.items())]
+
+    def layers_of(self, dimension: str) -> list[SelectedProbe]:
+        return [probe for probe, _ in self.layers if probe.result.dimension == dimension]
