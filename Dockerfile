@@ -1,21 +1,24 @@
-# Two images for compose.yaml. Versions stand once: in conda.yaml, and the server's database driver in pyproject.toml.
-FROM python:3.11-slim-bookworm AS base
+# Two images for compose.yaml. Versions stand once: in conda.yaml, and the server's database driver in pyproject.toml;
+# requirements.lock has the hashes of all that is installed. A tag moves: --build-arg PYTHON=python@sha256:… holds it.
+ARG PYTHON=python:3.11-slim-bookworm
+FROM ${PYTHON} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN useradd --create-home --uid 1000 trusttrace
 WORKDIR /trusttrace
-COPY conda.yaml pyproject.toml ./
+COPY conda.yaml pyproject.toml requirements.lock ./
 
 FROM base AS tracking
-RUN sed -n 's/^      - \(mlflow==.*\)/\1/p' conda.yaml > requirements.txt \
- && sed -n '/^server = \[/,/^\]/s/^ *"\(.*\)",$/\1/p' pyproject.toml >> requirements.txt \
- && pip install -r requirements.txt
+RUN sed -n '/^pip==/,/[^\\]$/p' requirements.lock > pip.txt && pip install -r pip.txt \
+ && sed -n 's/^      - \(mlflow==.*\)/\1/p' conda.yaml > requirements.txt \
+ && pip install -c requirements.lock -r requirements.txt --group server
 RUN install -d -o trusttrace -g trusttrace /artifacts
 USER trusttrace
 
 FROM base AS service
 # For PyTorch without CUDA: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 ARG PIP_EXTRA_INDEX_URL=
-RUN sed -n 's/^      - //p' conda.yaml > requirements.txt && pip install -r requirements.txt
+COPY .ci/install .ci/install
+RUN .ci/install
 COPY MLproject README.md LICENSE ./
 COPY registry registry
 COPY serving serving

@@ -1,10 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures test test-ray test-vllm test-extras check bench endurance ui clean
+.PHONY: help setup demo serve pictures test test-ray test-vllm test-extras check lock bench endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
 PORT ?= 3000
 RUN := . $(VENV)/bin/activate &&
+INSTALL := pip install --quiet --disable-pip-version-check
+DEVELOPING := --group dev --group server --group judge
 # Idle OpenMP threads that spin cost up to 10x on a busy machine.
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
@@ -13,17 +15,26 @@ export MLFLOW_DISABLE_TELEMETRY = true
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/installed ## a virtual environment with the pinned requirements
-$(VENV)/installed: conda.yaml pyproject.toml
+setup: $(VENV)/installed ## a virtual environment with the pinned requirements, verified by their hashes
+$(VENV)/installed: conda.yaml requirements.lock .ci/install
 	$(PYTHON) -m venv $(VENV)
-	sed -n 's/^      - //p' conda.yaml > $(VENV)/requirements.txt
-	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	$(RUN) .ci/install
 	touch $@
 
-$(VENV)/developing: $(VENV)/installed
-	sed -nE '/^(dev|server) = \[/,/^\]/s/^ *"(.*)",$$/\1/p; s/^judge = \["(.*)"\]/\1/p' pyproject.toml > $(VENV)/requirements-dev.txt
-	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements-dev.txt
+$(VENV)/developing: $(VENV)/installed pyproject.toml
+	$(RUN) $(INSTALL) --constraint requirements.lock $(DEVELOPING)
 	touch $@
+
+# Of torch the lock takes PyPI's build, which brings CUDA, and the one that pip finds here, which may be for CPUs.
+lock: setup ## write requirements.lock anew, after a pin was changed
+	$(RUN) $(INSTALL) --group lock
+	sed -n 's/^      - //p' conda.yaml > $(VENV)/requirements.txt
+	$(RUN) uv pip compile $(VENV)/requirements.txt $(DEVELOPING) --output-file requirements.lock --upgrade \
+	  --quiet --generate-hashes --no-annotate --no-header --python-version 3.11 --python-platform x86_64-unknown-linux-gnu
+	$(RUN) pip download --quiet --no-deps --dest $(VENV)/torch $$(grep ^torch== $(VENV)/requirements.txt)
+	for hash in $$(sha256sum $(VENV)/torch/*.whl | cut -d ' ' -f 1); do grep -q $$hash requirements.lock || \
+	  sed -i "s/^torch==.*/&\n    --hash=sha256:$$hash \\\\/" requirements.lock; done
+	rm -r $(VENV)/torch
 
 demo: setup ## train the embedded checkpoint series, probe it, register its steering vectors
 	$(RUN) mlflow run . -e pretrain --env-manager local --experiment-name trusttrace
@@ -63,21 +74,19 @@ test: check $(VENV)/fetched $(VENV)/browser $(VENV)/postgresql ## everything tha
 
 test-ray: ## the tests of executor=ray, in an environment of their own
 	$(MAKE) VENV=$(VENV)-ray $(VENV)-ray/developing
-	. $(VENV)-ray/bin/activate && pip install --quiet --disable-pip-version-check \
-	  $$(sed -n 's/^ray = \["\(.*\)"\]/\1/p' pyproject.toml)
+	$(VENV)-ray/bin/$(INSTALL) --group ray
 	. $(VENV)-ray/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/sweep/test_ray_executor.py
 
 test-extras: ## the tests of harness=… and pii=presidio, in an environment of their own
 	$(MAKE) VENV=$(VENV)-extras $(VENV)-extras/developing
-	. $(VENV)-extras/bin/activate && pip install --quiet --disable-pip-version-check \
-	  $$(sed -nE 's/^(harness|presidio) = \["(.*)"\]/\2/p' pyproject.toml)
+	$(VENV)-extras/bin/$(INSTALL) --group harness --group presidio
 	. $(VENV)-extras/bin/activate && OMP_NUM_THREADS=1 pytest -q tests/pipelines/evaluate/tasks/test_harness.py tests/pipelines/evaluate/tasks/test_presidio.py
 
 # What comes beside torch for pictures and sound is built for another torch, and would keep transformers from loading.
-$(VENV)-vllm/installed: pyproject.toml
+$(VENV)-vllm/installed: pyproject.toml conda.yaml
 	$(PYTHON) -m venv $(VENV)-vllm
-	sed -n '/^vllm = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml > $(VENV)-vllm/requirements.txt
-	. $(VENV)-vllm/bin/activate && pip install --quiet --disable-pip-version-check -r $(VENV)-vllm/requirements.txt
+	$(VENV)-vllm/bin/$(INSTALL) --upgrade $$(grep -o 'pip==[0-9.]*' conda.yaml)
+	$(VENV)-vllm/bin/$(INSTALL) --group vllm
 	. $(VENV)-vllm/bin/activate && pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
@@ -85,10 +94,10 @@ test-vllm: $(VENV)-vllm/installed ## the engine vllm against the slot engine, on
 	. $(VENV)-vllm/bin/activate && OMP_NUM_THREADS=1 pytest -q -W default tests/vllm
 
 # They want older libraries than ours, so they get a Python of their own.
-$(VENV)-peers/installed: pyproject.toml
+$(VENV)-peers/installed: pyproject.toml conda.yaml
 	$(PYTHON) -m venv $(VENV)-peers
-	sed -n '/^peers = \[/,/^\]/s/^ *"\(.*\)",$$/\1/p' pyproject.toml > $(VENV)-peers/requirements.txt
-	$(VENV)-peers/bin/pip install --quiet --disable-pip-version-check -r $(VENV)-peers/requirements.txt
+	$(VENV)-peers/bin/$(INSTALL) --upgrade $$(grep -o 'pip==[0-9.]*' conda.yaml)
+	$(VENV)-peers/bin/$(INSTALL) --group peers
 	touch $@
 
 bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm

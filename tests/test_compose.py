@@ -1,10 +1,9 @@
-"""`compose.yaml`, as far as it can be held to its word without Docker; the commands in it are run by other tests."""
+"""The deployment of `compose.yaml`, as far as it can be tested without Docker; other tests run its commands."""
 
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import yaml
@@ -17,14 +16,14 @@ SERVICES = COMPOSE["services"]
 
 
 def test_ports_are_published_on_loopback_alone_and_the_database_on_none():
-    published = {name: one.get("ports", []) for name, one in SERVICES.items()}
+    published = {name: service.get("ports", []) for name, service in SERVICES.items()}
     assert published == {"database": [], "tracking": ["127.0.0.1:5000:5000"], "service": ["127.0.0.1:3000:3000"]}
 
 
 def test_secrets_come_from_the_environment_and_have_no_default():
     text = (ROOT / "compose.yaml").read_text()
     used = set(re.findall(r"\$\{(\w+)", text))
-    secret = {one for one in used if one.endswith(("PASSWORD", "KEYS", "KEY"))}
+    secret = {name for name in used if name.endswith(("PASSWORD", "KEYS", "KEY"))}
     assert secret == {"POSTGRES_PASSWORD", "TRUSTTRACE_API_KEYS", "TRUSTTRACE_ADMIN_KEY"}
     for name in secret:
         assert set(re.findall(rf"\$\{{{name}(..)", text)) == {":?"}  # compose refuses to start without it
@@ -35,10 +34,10 @@ def test_secrets_come_from_the_environment_and_have_no_default():
 
 
 def test_every_service_tells_its_health_and_waits_for_those_before_it():
-    assert all(one["healthcheck"]["test"][0] == "CMD" for one in SERVICES.values())
+    assert all(service["healthcheck"]["test"][0] == "CMD" for service in SERVICES.values())
     assert SERVICES["tracking"]["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert SERVICES["service"]["depends_on"] == {"tracking": {"condition": "service_healthy"}}
-    volumes = {one.split(":")[0] for service in SERVICES.values() for one in service["volumes"]}
+    volumes = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
     assert volumes == set(COMPOSE["volumes"])
 
 
@@ -51,21 +50,36 @@ def test_commands_exist_and_the_service_can_read_its_settings():
     assert settings.drain < int(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
 
 
-def test_images_install_what_is_pinned_here():
+def test_containers_write_nowhere_and_gain_nothing():
+    for service in SERVICES.values():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["mem_limit"] and service["pids_limit"] and service["tmpfs"]
+        assert service["restart"] == "unless-stopped"
+    assert [name for name, service in SERVICES.items() if "cap_add" in service] == ["database"]
+    home = SERVICES["service"]["environment"]["BENTOML_HOME"]
+    assert home.startswith(f"{SERVICES['service']['tmpfs'][0]}/")
+
+
+def test_images_install_what_is_pinned_and_locked_here():
     dockerfile = (ROOT / "Dockerfile").read_text()
     targets = set(re.findall(r"^FROM \S+ AS (\w+)", dockerfile, re.M))
-    built = {one["build"]["target"] for one in SERVICES.values() if "build" in one}
+    built = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
     assert targets == built | {"base"}
     extractions = re.findall(r"sed -n '([^']+)' (\S+)", dockerfile)
-    found = [
-        subprocess.run(["sed", "-n", program, ROOT / file], capture_output=True, text=True, check=True).stdout.split()
+    pip, tracking = [
+        subprocess.run(["sed", "-n", program, ROOT / file], capture_output=True, text=True, check=True).stdout
         for program, file in extractions
     ]
     conda = re.findall(r"^      - (\S+)$", (ROOT / "conda.yaml").read_text(), re.M)
-    server = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["server"]
-    assert found == [[one for one in conda if one.startswith("mlflow==")], server, conda]
-    assert all(one in (ROOT / "serving" / "README.md").read_text() for one in (*found[0], *server))
-    python = re.search(r"^FROM python:([\d.]+)", dockerfile, re.M).group(1)
+    assert tracking.split() == [line for line in conda if line.startswith("mlflow==")]
+    assert re.match(r"pip==[\d.]+ \\\n    --hash=sha256:", pip) and not pip.rstrip().endswith("\\")
+    assert re.findall(r"pip install (.+?)(?: \\)?$", dockerfile, re.M) == [
+        "-r pip.txt",
+        "-c requirements.lock -r requirements.txt --group server",
+    ]
+    assert "\nRUN .ci/install\n" in dockerfile.split("AS service")[1]
+    python = re.search(r"^ARG PYTHON=python:([\d.]+)", dockerfile, re.M).group(1)
     assert f"- python={python}\n" in (ROOT / "conda.yaml").read_text()
 
 
@@ -74,5 +88,5 @@ def test_what_images_copy_is_let_through_to_them():
     paths = {path for line in copied for path in line.split()}
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert ignored[0] == "*"
-    assert paths == {one[1:] for one in ignored if one.startswith("!")}
+    assert paths == {line[1:] for line in ignored if line.startswith("!")}
     assert all((ROOT / path).exists() for path in paths)
