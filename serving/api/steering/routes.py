@@ -90,7 +90,7 @@ def export(
     format: Annotated[str, Query(pattern="^(safetensors|gguf)$")] = "safetensors",
     strength: Annotated[float, Query(gt=0, lt=1e6, allow_inf_nan=False)] = 1.0,
 ) -> Response:
-    """The vector as a file: ours, or a control vector for llama.cpp and repeng at the given strength."""
+    """The vector as a file: ours, or a control vector for llama.cpp at the given strength."""
     store = running.catalog.store()
     found = store.load(store.resolve(f"{name}/{version}"))
     if format == "gguf":
