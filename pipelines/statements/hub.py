@@ -15,9 +15,9 @@ import httpx2
 
 from pipelines.statements.hub_benchmarks import HUB_BENCHMARKS, HubBenchmark, RawRow
 from pipelines.statements.rows import StatementRows, rows_of
+from registry.cache import cache_root, writable
 from registry.dimensions import DIMENSIONS, Dimension
 from registry.errors import CorruptFile, InvalidInput, Unavailable
-from registry.packages import cache_root
 
 INSTALL = "pip install 'datasets==5.2.0'"
 ANSWER_SECONDS = 5.0
@@ -90,7 +90,7 @@ def _download(benchmark: HubBenchmark, path: Path, checksum: Path) -> None:
             f"once, {alternative}"
         )
     datasets = _datasets_library(alternative)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    writable(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         table = Path(scratch) / "rows.parquet"
         try:

