@@ -43,9 +43,9 @@ class Database:
 
 def postgresql_programs() -> Path | None:
     """The directory of PostgreSQL's programs; Debian keeps them off the path."""
-    found = [Path(one).parent for one in filter(None, [shutil.which("initdb")])]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name))
-    return next((one for one in reversed(found) if (one / "initdb").is_file()), None)
+    directories = [Path(program).parent for program in filter(None, [shutil.which("initdb")])]
+    directories += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    return next((directory for directory in reversed(directories) if (directory / "initdb").is_file()), None)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def composed(service: str, changes: Mapping[str, str]) -> list[str]:
     """The command that ``compose.yaml`` starts a service by, with hosts, ports and places changed."""
     command = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][service]["command"]
     for old, new in changes.items():
-        command = [one.replace(old, new) for one in command]
+        command = [word.replace(old, new) for word in command]
     return command
 
 
@@ -107,7 +107,7 @@ def started(
     """A process group that is ended when done."""
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [str(one) for one in command],
+            [str(word) for word in command],
             stdout=out,
             stderr=out,
             env={**os.environ, **environment},

@@ -53,7 +53,7 @@ def test_mlflow_stays_in_tracking_and_matplotlib_in_figures():
         assert "matplotlib" not in libraries or "figures" in rooms, path
 
 
-def test_entry_points_declare_what_the_commands_take_with_the_same_defaults():
+def test_entry_points_declare_the_commands_parameters():
     for name, entry in entry_points().items():
         module = importlib.import_module(f"pipelines.{name}.__main__")
         (options,) = [
@@ -68,8 +68,8 @@ def test_entry_points_declare_what_the_commands_take_with_the_same_defaults():
 
 def test_requirements_stand_once_and_are_pinned():
     dependencies = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
-    (pinned,) = [one["pip"] for one in dependencies if isinstance(one, dict)]
-    assert all(re.fullmatch(r"[\w-]+(==|>=)[\d.]+", one) for one in pinned)
+    (pinned,) = [dependency["pip"] for dependency in dependencies if isinstance(dependency, dict)]
+    assert all(re.fullmatch(r"[\w-]+(==|>=)[\d.]+", pin) for pin in pinned)
     assert "dependencies" not in re.findall(r"^(\w+) =", (ROOT / "pyproject.toml").read_text().split("[tool")[0], re.M)
     sed = subprocess.run(
         ["sed", "-n", "s/^      - //p", "conda.yaml"], cwd=ROOT, capture_output=True, text=True, check=True

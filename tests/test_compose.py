@@ -15,7 +15,7 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 
 
-def test_ports_are_published_on_loopback_alone_and_the_database_on_none():
+def test_ports_are_published_on_loopback_alone():
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
     assert published == {"database": [], "tracking": ["127.0.0.1:5000:5000"], "service": ["127.0.0.1:3000:3000"]}
 
@@ -33,7 +33,7 @@ def test_secrets_come_from_the_environment_and_have_no_default():
     assert ".env" in (ROOT / ".gitignore").read_text().split()
 
 
-def test_every_service_tells_its_health_and_waits_for_those_before_it():
+def test_services_tell_their_health_and_wait():
     assert all(service["healthcheck"]["test"][0] == "CMD" for service in SERVICES.values())
     assert SERVICES["tracking"]["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert SERVICES["service"]["depends_on"] == {"tracking": {"condition": "service_healthy"}}

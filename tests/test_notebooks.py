@@ -20,8 +20,8 @@ def cells(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_text_and_code_alternate_and_no_output_is_kept(path):
-    assert [one["cell_type"] for one in cells(path)] == ["markdown", "code"] * (len(cells(path)) // 2)
-    assert all(one["outputs"] == [] and one["execution_count"] is None for one in cells(path)[1::2])
+    assert [cell["cell_type"] for cell in cells(path)] == ["markdown", "code"] * (len(cells(path)) // 2)
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(path)[1::2])
     assert cells(path)[0]["source"][0].startswith("# ")
 
 
@@ -34,7 +34,7 @@ def test_it_runs(path, series_directory, tmp_path, tracking, cache, monkeypatch)
     monkeypatch.chdir(path.parent)
     scope = {}
     shown = [run("".join(cell["source"]), scope) for cell in cells(path)[1::2]]
-    assert any(isinstance(one, Figure | pd.DataFrame) for one in shown)
+    assert any(isinstance(output, Figure | pd.DataFrame) for output in shown)
 
 
 def run(source, scope):

@@ -33,12 +33,10 @@ def test_processes_registering_at_once_lose_and_double_nothing(tracking):
 
 
 def registered() -> dict[str, RegisteredVector]:
-    return {one.uri: one for one in VectorStore().list("mini")}
+    return {vector.uri: vector for vector in VectorStore().list("mini")}
 
 
-def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sqlite(
-    tracking, series_directory, tmp_path, cache, monkeypatch, capsys
-):
+def test_a_sweep_that_fails_goes_on_as_on_sqlite(tracking, series_directory, tmp_path, cache, monkeypatch, capsys):
     data = write_two_dimensions(tmp_path / "data")
     arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
     real, added = probing.UnitLog.add, []
@@ -57,7 +55,7 @@ def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sq
     assert run_command(main, [*arguments, "--seeds", "1"]) == 0
     second = registered()
     assert first.keys() < second.keys()
-    assert len({(one.name, one.tags["unit_digest"]) for one in second.values()}) == len(second) == 6
+    assert len({(vector.name, vector.tags["unit_digest"]) for vector in second.values()}) == len(second) == 6
 
     finished, failed = parents()
     assert (finished.info.status, failed.info.status) == ("FINISHED", "FAILED")
@@ -66,14 +64,14 @@ def test_a_sweep_that_fails_half_way_goes_on_and_leaves_all_that_it_leaves_on_sq
     assert finished.info.artifact_uri.startswith("mlflow-artifacts:")
     assert len(pd.read_csv(client.download_artifacts(run_id, "probe.csv"))) == 4 * 2 * 3 + 3 * 2 + 2
     assert len(client.list_artifacts(run_id, "figures")) == 6
-    assert [one.step for one in client.get_metric_history(run_id, "toxicity/accuracy")] == [0, 10, 100]
+    assert [metric.step for metric in client.get_metric_history(run_id, "toxicity/accuracy")] == [0, 10, 100]
     assert len(runs(f"tags.`mlflow.parentRunId` = '{run_id}'")) == 8
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert VectorStore().load_with_probe(champion)[1].weights.dtype == np.float32
     assert champion.uri in capsys.readouterr().out
 
 
-def test_the_server_answers_by_the_names_that_compose_gives_it_and_by_no_other(mlflow_server_on_postgresql):
+def test_the_server_answers_by_its_names_alone(mlflow_server_on_postgresql):
     within = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["service"]["environment"][
         "MLFLOW_TRACKING_URI"
     ]

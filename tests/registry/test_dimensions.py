@@ -6,9 +6,9 @@ from registry.errors import InvalidInput, UnknownName
 
 def test_the_five_dimensions_say_what_both_labels_mean():
     assert list(DIMENSIONS) == ["reliability", "privacy", "toxicity", "fairness", "robustness"]
-    for one in DIMENSIONS.values():
-        assert one.meaning
-        assert one.trustworthy != one.untrustworthy
+    for member in DIMENSIONS.values():
+        assert member.meaning
+        assert member.trustworthy != member.untrustworthy
 
 
 def test_a_misspelt_dimension_is_met_with_the_nearest_one():
@@ -23,6 +23,6 @@ def test_a_dimension_of_the_users_own_joins_the_five():
 
 
 def test_a_selection_keeps_its_order_and_drops_repetitions():
-    assert [one.name for one in parse_dimensions("fairness, privacy,fairness")] == ["fairness", "privacy"]
+    assert [member.name for member in parse_dimensions("fairness, privacy,fairness")] == ["fairness", "privacy"]
     with pytest.raises(InvalidInput, match="names none"):
         parse_dimensions(" , ")

@@ -4,13 +4,13 @@ from registry import errors
 from registry.errors import TrustTraceError, UnknownName, unknown_name
 
 
-def test_every_error_stands_in_the_tree_that_the_module_draws():
+def test_the_docstring_draws_every_error():
     drawn = [word for line in errors.__doc__.splitlines() for word in line.split() if hasattr(errors, word)]
-    made = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, TrustTraceError)]
-    assert sorted(drawn) == sorted(one.__name__ for one in made)
+    made = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, TrustTraceError)]
+    assert sorted(drawn) == sorted(error.__name__ for error in made)
 
 
-def test_errors_can_be_caught_by_the_names_that_python_gives_them():
+def test_errors_are_caught_by_pythons_names():
     assert issubclass(errors.InvalidInput, ValueError)
     assert issubclass(errors.Mismatch, ValueError)
     assert issubclass(errors.NotFound, LookupError)

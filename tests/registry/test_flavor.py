@@ -76,7 +76,7 @@ def test_the_mlmodel_file_says_what_it_is(saved):
 
 
 @pytest.mark.parametrize("strength", [-1.5, 0.0, 2.0])
-def test_as_a_function_it_adds_the_offset_to_every_hidden_state(saved, strength):
+def test_the_pyfunc_adds_the_offset_to_hidden_states(saved, strength):
     hidden_states = np.arange(6, dtype=np.float32).reshape(3, 2)
     steered = mlflow.pyfunc.load_model(str(saved)).predict(hidden_states, params={"strength": strength})
     np.testing.assert_allclose(steered, hidden_states + strength * 2.0 * VECTOR.direction, rtol=1e-6)

@@ -58,7 +58,7 @@ def test_what_is_written_is_a_control_vector_to_llama_cpp(tmp_path):
     np.testing.assert_allclose(tensor.data, [1.8, 2.4, 0.0], rtol=1e-6)
 
 
-def test_a_vector_comes_back_with_its_lineage_at_the_strength_it_left_with():
+def test_a_vector_returns_with_lineage_and_strength():
     (back,) = vectors_from_gguf(vector_to_gguf(VECTOR, 1.5))
     assert (back.dimension, back.layer) == ("toxicity", 3)
     assert back.scale == pytest.approx(3.0)
@@ -67,16 +67,16 @@ def test_a_vector_comes_back_with_its_lineage_at_the_strength_it_left_with():
     assert back.lineage == dataclasses.replace(LINEAGE, method="gguf import")
 
 
-def test_a_foreign_file_of_several_layers_becomes_a_vector_a_layer(tmp_path):
+def test_each_layer_of_a_foreign_file_is_a_vector(tmp_path):
     tensors = {f"direction.{layer}": np.full(4, layer % 3, np.float32) for layer in (10, 2, 3)}
     content = foreign(tmp_path / "foreign.gguf", tensors)
     vectors = vectors_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
-    assert [one.layer for one in vectors] == [2, 10]  # layer 3 is zero
-    assert [one.scale for one in vectors] == pytest.approx([4.0, 2.0])
-    assert {one.lineage.method for one in vectors} == {"gguf import"}
+    assert [vector.layer for vector in vectors] == [2, 10]  # layer 3 is zero
+    assert [vector.scale for vector in vectors] == pytest.approx([4.0, 2.0])
+    assert {vector.lineage.method for vector in vectors} == {"gguf import"}
 
 
-def test_a_foreign_file_needs_to_be_told_where_it_came_from(tmp_path):
+def test_a_foreign_file_needs_dimension_and_lineage(tmp_path):
     content = foreign(tmp_path / "foreign.gguf", {"direction.1": np.ones(4, np.float32)})
     with pytest.raises(InvalidInput, match="dimension="):
         vectors_from_gguf(content, lineage=LINEAGE)
@@ -84,7 +84,7 @@ def test_a_foreign_file_needs_to_be_told_where_it_came_from(tmp_path):
         vectors_from_gguf(content, dimension="toxicity")
 
 
-def test_layer_zero_and_strengths_that_are_not_positive_cannot_be_exported():
+def test_layer_zero_and_negative_strengths_are_not_exported():
     with pytest.raises(InvalidInput, match="layer 0"):
         vector_to_gguf(dataclasses.replace(VECTOR, layer=0))
     for strength in (0.0, -1.0, float("nan"), float("inf"), 1e300):
@@ -167,7 +167,7 @@ def test_a_flipped_bit_never_does_worse_than_a_clear_error(place, bit):
         vectors = vectors_from_gguf(bytes(damaged))
     except TrustTraceError:
         return
-    assert all(abs(float(np.linalg.norm(one.direction)) - 1) < 1e-3 for one in vectors)
+    assert all(abs(float(np.linalg.norm(vector.direction)) - 1) < 1e-3 for vector in vectors)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def elsewhere(tmp_path, **request):
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-def test_a_champion_steers_and_scores_texts_where_this_repository_is_not(champion, model, tmp_path):
+def test_a_champion_works_without_this_repository(champion, model, tmp_path):
     from pipelines.model_io.activations import extract
 
     answer = elsewhere(tmp_path)
@@ -91,7 +91,7 @@ def test_texts_are_not_scored_by_other_weights(champion, series_directory, tmp_p
     assert "the probe was fitted on weights" in answer["probabilities"]
 
 
-def test_a_model_that_is_not_here_is_refused_with_a_way_out(champion, tmp_path):
+def test_a_missing_model_is_refused_with_a_way_out(champion, tmp_path):
     mlflow.MlflowClient().set_model_version_tag("ckpt.mini", "1", "repo", "packaged:mini")
     answer = elsewhere(tmp_path)
     assert "mini at packaged:mini is not on this machine; give a directory" in answer["probabilities"]

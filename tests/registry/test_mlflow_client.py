@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from registry.mlflow_client import set_alias
 
 
-def test_an_alias_that_another_process_gave_first_is_given_all_the_same(tracking, monkeypatch):
+def test_an_alias_given_twice_at_once_is_given(tracking, monkeypatch):
     client = MlflowClient()
     client.create_registered_model("m")
     for _ in range(2):

@@ -37,7 +37,7 @@ def test_a_registry_out_of_reach_is_said_in_a_sentence(tracking, monkeypatch):
         VectorStore().list("tiny")
 
 
-def test_a_file_that_is_no_database_is_said_in_a_sentence(tracking, tmp_path):
+def test_a_file_that_is_no_database_is_refused(tracking, tmp_path):
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database " * 1000)
     mlflow.set_tracking_uri(f"sqlite:///{broken}")

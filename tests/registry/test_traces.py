@@ -12,12 +12,12 @@ def test_a_trace_is_written_with_its_times_and_what_failed(tracking):
     log.flush()
     experiment = mlflow.get_experiment_by_name("served").experiment_id
     found = mlflow.search_traces(locations=[experiment], return_type="list")
-    assert sorted(one.info.status for one in found) == ["ERROR", "OK"]
-    assert {one.info.execution_time_ms for one in found} == {2000}
+    assert sorted(trace.info.status for trace in found) == ["ERROR", "OK"]
+    assert {trace.info.execution_time_ms for trace in found} == {2000}
     assert log.dropped == 0
 
 
-def test_a_store_out_of_reach_costs_the_trace_and_nothing_else(tracking, monkeypatch):
+def test_a_store_out_of_reach_costs_only_the_trace(tracking, monkeypatch):
     def refuse(_name):
         raise OSError("no route to host")
 

@@ -61,7 +61,7 @@ def test_what_cannot_steer_cannot_be_made(changes):
         vector(**changes)
 
 
-def test_a_vector_of_another_width_or_model_is_refused_with_both_values():
+def test_another_width_or_model_is_refused():
     with pytest.raises(Mismatch, match=r"d_model 3 .* has 4"):
         vector().require_fits(model="tiny", d_model=4)
     with pytest.raises(Mismatch, match=r"tiny.*smollm2"):
