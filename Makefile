@@ -6,7 +6,7 @@ VENV ?= .venv
 PORT ?= 3000
 RUN := . $(VENV)/bin/activate &&
 INSTALL := pip install --quiet --disable-pip-version-check
-DEVELOPING := --group dev --group server --group judge
+DEVELOPING := --group dev --group server
 # Idle OpenMP threads that spin cost up to 10x on a busy machine.
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0

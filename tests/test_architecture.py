@@ -1,4 +1,4 @@
-"""The house rules: which way imports point, what MLproject names, what the README draws."""
+"""House rules: the direction of imports, the entry points of MLproject, and what no module may do."""
 
 import ast
 import importlib
@@ -90,7 +90,4 @@ def test_files_and_functions_stay_small():
 def test_nothing_is_pickled_and_no_remote_code_is_trusted():
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
-            source = path.read_text()
-            assert not re.search(
-                r"import (cloud)?pickle|torch\.load|trust_remote_code=True|allow_pickle=True|joblib", source
-            ), path
+            assert not FORBIDDEN.search(path.read_text()), path

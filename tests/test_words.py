@@ -33,7 +33,9 @@ class Place:
 
     @property
     def room(self) -> str:
-        """The folder two levels deep, or the package for a module directly in it."""
+        """The folder two levels deep, or the package for a module directly in it; a class name is taken everywhere."""
+        if self.rule == "class":
+            return "all"
         return "/".join(self.path.relative_to(ROOT).parent.parts[:2])
 
     def __str__(self) -> str:
@@ -92,16 +94,28 @@ def long_test_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, name
 
 
+def classes_with_a_taken_name(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, int, str]]:
+    """One thing, one type, one name: no two public classes share theirs."""
+    taken: dict[str, Path] = {}
+    for path, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                if node.name in taken:
+                    yield path, node.lineno, f"{node.name} is in {taken[node.name].relative_to(ROOT)} too"
+                taken.setdefault(node.name, path)
+
+
 EVERYWHERE = {"one": loops_over_one}
 IN_PACKAGES = {"docstring": clauses_as_docstrings, "verb": verbs_as_names, "command": commands_without_environment}
 IN_TESTS = {"test name": long_test_names}
-RULES = (*EVERYWHERE, *IN_PACKAGES, *IN_TESTS, "loading")
+RULES = (*EVERYWHERE, *IN_PACKAGES, *IN_TESTS, "loading", "class")
 
 
 @cache
 def places() -> tuple[Place, ...]:
     """Every place in the code and its tests that breaks a rule."""
-    broken = []
+    broken: list[Place] = []
+    trees: dict[Path, ast.Module] = {}
     for room in (*PACKAGES, "tests"):
         for path in sorted((ROOT / room).rglob("*.py")):
             source = path.read_text()
@@ -110,7 +124,8 @@ def places() -> tuple[Place, ...]:
             broken += [Place(rule, path, *place) for rule, broken_by in rules.items() for place in broken_by(tree)]
             if room != "tests":
                 broken += [Place("loading", path, *place) for place in loading_without_refusing_code(source)]
-    return tuple(broken)
+                trees[path] = tree
+    return (*broken, *(Place("class", *place) for place in classes_with_a_taken_name(trees)))
 
 
 def allowed() -> dict[str, dict[str, int]]:
@@ -147,6 +162,11 @@ def test_no_room_breaks_a_rule_more_often_than_allowed(rule):
 def test_a_rule_sees_what_breaks_it(rule, source, broken):
     text = source if rule is loading_without_refusing_code else ast.parse(source)
     assert len(list(rule(text))) == broken
+
+
+def test_a_class_name_taken_in_another_module_is_seen():
+    trees = {ROOT / name: ast.parse("class Result: pass") for name in ("a.py", "b.py")}
+    assert [path.name for path, *_ in classes_with_a_taken_name(trees)] == ["b.py"]
 
 
 if __name__ == "__main__":
