@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -73,6 +74,8 @@ def test_images_install_what_is_pinned_and_locked_here():
     ]
     conda = re.findall(r"^      - (\S+)$", (ROOT / "conda.yaml").read_text(), re.M)
     assert tracking.split() == [line for line in conda if line.startswith("mlflow==")]
+    server = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["server"]
+    assert all(pin in (ROOT / "serving" / "README.md").read_text() for pin in (*tracking.split(), *server))
     assert re.match(r"pip==[\d.]+ \\\n    --hash=sha256:", pip) and not pip.rstrip().endswith("\\")
     assert re.findall(r"pip install (.+?)(?: \\)?$", dockerfile, re.M) == [
         "-r pip.txt",

@@ -90,7 +90,8 @@ def test_commands_name_what_exists(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_indented_commands_work_where_they_are_pasted(document):
-    for line in re.findall(r"^ {4}(mlflow run .*)$", document.read_text(), re.M):
+    for indent, line in re.findall(r"^( *)(mlflow run \. .*)$", document.read_text(), re.M):
+        assert len(indent) >= 4, f"{name(document)}: {line} is not shown as code"
         assert "--env-manager" in line, f"{name(document)}: {line}"
 
 
