@@ -22,6 +22,7 @@ from pipelines.statements.sources import load_statements
 from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.options import VectorOptions
 from registry.errors import TrustTraceError, unknown_name
+from serving.model.hub import commit_of, is_on_hub
 from serving.model.sources import find_series
 from serving.model.weights import locate
 
@@ -113,13 +114,13 @@ def code_digest() -> str:
 
 
 def _weights(model: str) -> Iterator[str]:
-    """A digest for each checkpoint on this machine; what the hub holds is named by its revisions."""
+    """What names the files of each checkpoint: their content on this machine, their commit on the hub."""
     if model == "tiny":
         yield SeriesConfig().key
         return
     for checkpoint in find_series(model):
-        on_hub = not Path(checkpoint.repo).is_absolute() and not checkpoint.repo.startswith("packaged:")
-        yield f"{checkpoint.repo}@{checkpoint.revision}" if on_hub else locate(checkpoint).digest()
+        on_hub = is_on_hub(checkpoint.repo)
+        yield commit_of(checkpoint.repo, checkpoint.revision) if on_hub else locate(checkpoint).identity()
 
 
 def _run_process(stage: str, arguments: Sequence[str], run_id: str) -> int:

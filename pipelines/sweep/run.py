@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipelines.model_io.activations import Activations, extract, unit_file
@@ -16,7 +15,7 @@ from pipelines.sweep.unit import Unit
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.placement import Placement
-from serving.model.weights import WeightFiles, discard, locate
+from serving.model.weights import WeightFiles, discard, identity_of, locate
 
 Result_co = TypeVar("Result_co", bound=Unit, covariant=True)
 
@@ -147,7 +146,5 @@ def loaded(checkpoint: Checkpoint, placement: Placement) -> Iterator[LanguageMod
 
 
 def weights_identity(checkpoint: Checkpoint) -> str:
-    """Stands for all that loading a checkpoint reads: a hub revision by name, files by their content."""
-    if checkpoint.repo.startswith("packaged:") or Path(checkpoint.repo).is_absolute():
-        return locate(checkpoint).identity(random_seed=0 if checkpoint.is_random_init else None)
-    return f"{checkpoint.repo}@{checkpoint.revision}"
+    """Stands for all that loading a checkpoint reads: a hub revision by commit, files by content."""
+    return identity_of(checkpoint)

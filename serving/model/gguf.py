@@ -1,15 +1,14 @@
 """GGUF files as Hugging Face checkpoints: converted once, kept by content."""
 
-import hashlib
 import os
 import re
 import shutil
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 
 from registry.cache import cache_root, writable
 from registry.errors import InvalidInput
+from serving.model.content import sha256_of
 from serving.model.loading import read_gguf
 
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -39,18 +38,6 @@ def converted(path: Path) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return directory
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, read once as long as neither its size nor its date changes."""
-    found = path.stat()
-    return _sha256(path, found.st_size, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, _size: int, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _convert(path: Path, directory: Path) -> None:

@@ -99,7 +99,7 @@ def load(
     placement = Placement(precision, device).resolved()
     files = locate(checkpoint)
     config = read_config(files.directory)
-    tokenizer = read_tokenizer(files.directory, config)
+    tokenizer = read_tokenizer(files.tokenizer, config)
     if checkpoint.is_random_init:
         network = random_network(files.directory, config, placement, seed)
         digest = files.random_digest(seed)
@@ -120,7 +120,7 @@ def described(checkpoint: Checkpoint, *, precision: Precision = "auto", device: 
         raise InvalidInput(f"{checkpoint.label} of {checkpoint.model} is a random initialisation, and no file holds it")
     files = locate(checkpoint)
     config = read_config(files.directory)
-    tokenizer = read_tokenizer(files.directory, config)
+    tokenizer = read_tokenizer(files.tokenizer, config)
     network = empty_network(files.directory, config, Placement(precision, device).resolved())
     with suppress(OSError):
         network.generation_config = GenerationConfig.from_pretrained(files.directory, trust_remote_code=False)

@@ -1,19 +1,19 @@
-"""From what a user calls a model to the series of its pre-training checkpoints.
+"""Sources of models: the series of checkpoints that a name stands for.
 
 A name is one of: a packaged model (``smollm2``), a directory holding one Hugging Face checkpoint, a directory of such
 directories (a checkpoint series), a GGUF file, or a hub id, whose revisions are its checkpoints.
 """
 
 import json
+import logging
 from pathlib import Path
 
-from httpx2 import HTTPError
-from huggingface_hub import HfApi, scan_cache_dir
-from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, model_short_name, series_of
-from registry.errors import InvalidInput, Unavailable, unknown_name
+from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, model_short_name, series_of
+from registry.errors import InvalidInput, unknown_name
 from registry.revisions import Position, parse_position
+from serving.model.hub import last_listing, list_revisions
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 PACKAGED = ("smollm2",)
@@ -38,7 +38,7 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
     short = name or model_short_name(repo)
     if revision:
         return _lone(short, repo, revision)
-    return series_of(short, repo, _hub_revisions(repo))
+    return _series_on_hub(repo, short)
 
 
 def _lone(name: str, repo: str, revision: str) -> CheckpointSeries:
@@ -77,34 +77,13 @@ def _steps_trained(path: Path) -> int:
         return 0
 
 
-def _hub_revisions(repo: str) -> list[str]:
-    """Branches and tags of a hub repository; the ones in the local cache when the hub cannot be reached."""
-    try:
-        refs = HfApi().list_repo_refs(repo)
-    except RepositoryNotFoundError as error:
-        raise Unavailable(
-            f"the hub has no model {repo!r}, or it is private: check the spelling, or log in with `hf auth login`"
-        ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError) as error:
-        cached = _cached_revisions(repo)
-        if cached:
-            return cached
-        raise Unavailable(
-            f"the hub could not be reached to list the revisions of {repo!r}, and no revision of it is cached; "
-            f"go online, or use model=smollm2, model=tiny or a directory of checkpoints"
-        ) from error
-    return [ref.name for ref in (*refs.branches, *refs.tags)]
-
-
-def _cached_revisions(repo: str) -> list[str]:
-    try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
-        return []
-    return [
-        ref
-        for cached in cache.repos
-        if cached.repo_id == repo and cached.repo_type == "model"
-        for revision in cached.revisions
-        for ref in revision.refs
-    ]
+def _series_on_hub(repo: str, short: str) -> CheckpointSeries:
+    """All revisions of a repository; offline those in the cache, the others left out by name."""
+    revisions = list_revisions(repo)
+    if not revisions.cached_only:
+        return series_of(short, repo, revisions.commits)
+    logger.warning("HF_HUB_OFFLINE is set: of %s only what is cached is used: %s", repo, ", ".join(revisions.commits))
+    others = [name for name in last_listing(repo) if name not in revisions.commits]
+    return series_of(
+        short, repo, revisions.commits, left_out=[LeftOut(name, "it is not cached, and offline") for name in others]
+    )

