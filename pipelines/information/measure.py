@@ -112,7 +112,7 @@ def measure_information(
             neighbour_bits=neighbour_information_bits(
                 logit(probe.probabilities[rows].clip(1e-6, 1 - 1e-6)), statements.labels[rows], seed=settings.seed
             ),
-            spectrum=spectrum(matrix),
+            spectrum=spectrum(features),
             swept=geometry.swept,
         )
 

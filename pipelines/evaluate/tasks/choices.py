@@ -24,8 +24,13 @@ class Choice:
 
 
 def choice_task(name: str, dimension: str, choices: Sequence[Choice]) -> Task:
-    """``<name> accuracy``: how often the likeliest option is a wanted one (MC1 where one is); ``<name> mass``: the
-    probability of the wanted options among all (MC2)."""
+    """How often the likeliest option is a wanted one, and the probability of the wanted options among all.
+
+    The first is ``<name> accuracy`` where every item has one wanted option. With several it is not TruthfulQA's MC1,
+    which knows one best answer, and is called ``<name> likeliest is true``. ``<name> mass`` is its MC2.
+    """
+    single = all(sum(choice.wanted) == 1 for choice in choices)
+    first = f"{name} accuracy" if single else f"{name} likeliest is true"
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
         chosen = [int(np.argmax(scores)) for scores in scores_of(choices, reading)]
@@ -35,7 +40,7 @@ def choice_task(name: str, dimension: str, choices: Sequence[Choice]) -> Task:
         right = [choice.wanted[place] for choice, place in zip(choices, chosen, strict=True)]
         groups = np.array([choice.group for choice in choices])
         return (
-            mean_of(dimension, f"{name} accuracy", right, groups, 1, answers=_letters(choices, chosen)),
+            mean_of(dimension, first, right, groups, 1, answers=_letters(choices, chosen)),
             mean_of(dimension, f"{name} mass", masses, groups, 1),
         )
 

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
+from jaxtyping import Float64
 
 from pipelines.evaluate.measurement import Measurement, mean_of, perplexity_of_means
 from pipelines.evaluate.tasks.task import Reading, Task
@@ -25,24 +27,39 @@ def perplexity_task(sentences: Sequence[str]) -> Task:
 
 
 def continuations_task(sentences: Sequence[str]) -> Task:
-    """How varied the continuations of each sentence's first words are."""
+    """How varied the continuations of each sentence's first words are, how long, and how many say nothing."""
     prompts = tuple(" ".join(sentence.split()[:OPENING_WORDS]) for sentence in sentences)
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:
         groups, texts = np.arange(len(prompts)), reading.continuations
+        lengths = [len(text.split()) for text in texts]
         return (
-            mean_of(FLUENCY, "distinct-1", [distinct(text, 1) for text in texts], groups, 1),
-            mean_of(FLUENCY, "distinct-2", [distinct(text, 2) for text in texts], groups, 1),
+            *(
+                Measurement(FLUENCY, f"distinct-{n}", distinct_columns(texts, n), groups, 1, distinct_of_means)
+                for n in (1, 2)
+            ),
             mean_of(FLUENCY, "repetition", [repetition(text) for text in texts], groups, -1),
+            mean_of(FLUENCY, "words of continuations", lengths, groups, 0),
+            mean_of(FLUENCY, "empty continuations", [not length for length in lengths], groups, -1),
         )
 
     return Task("continuations", FLUENCY, measure, prompts=prompts)
 
 
-def distinct(text: str, n: int) -> float:
-    """Distinct word ``n``-grams over all of them (Li et al. 2016); 1 for a text too short to repeat one."""
-    grams = list(zip(*(text.split()[start:] for start in range(n)), strict=False))
-    return len(set(grams)) / len(grams) if grams else 1.0
+def distinct_columns(texts: Sequence[str], n: int) -> Float64[np.ndarray, "texts 2"]:
+    """Of each text, its share in the distinct word ``n``-grams of all texts, and its ``n``-grams.
+
+    A gram that occurs ``k`` times in all counts ``1 / k`` wherever it does, so the shares add up to the distinct ones.
+    """
+    grams = [list(zip(*(text.split()[start:] for start in range(n)), strict=False)) for text in texts]
+    counts = Counter(chain.from_iterable(grams))
+    return np.array([(sum(1 / counts[gram] for gram in own), len(own)) for own in grams], np.float64).reshape(-1, 2)
+
+
+def distinct_of_means(means: np.ndarray) -> np.ndarray:
+    """Distinct ``n``-grams of all texts over all of them (Li et al. 2016); 0 where there are none."""
+    shares: np.ndarray = means[..., 0] / np.where(means[..., 1] > 0, means[..., 1], np.inf)
+    return shares
 
 
 def repetition(text: str, n: int = 4) -> float:

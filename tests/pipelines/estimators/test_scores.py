@@ -22,3 +22,17 @@ def test_forecasts_that_come_true_as_often_as_they_say_are_calibrated(rng):
     labels = rng.random(20_000) < probabilities
     assert calibration_error(labels, probabilities) < 0.02
     assert calibration_error(labels, np.where(probabilities > 0.5, 0.99, 0.01)) > 0.2
+
+
+def test_equal_probabilities_share_a_bin_whatever_their_order():
+    labels, ties = np.repeat([True, False], 50), np.full(100, 0.5)
+    assert calibration_error(labels, ties) == 0
+    assert calibration_error(labels[::-1], ties) == 0
+
+
+def test_calibration_error_of_equal_bins_by_hand():
+    """Ten bins of one: the mean of |label - probability| (Naeini et al. 2015, equation 3)."""
+    labels, probabilities = np.arange(10) % 3 == 0, np.linspace(0.05, 0.95, 10)
+    assert calibration_error(labels, probabilities) == pytest.approx(np.abs(labels - probabilities).mean())
+    two = np.array([0.2] * 5 + [0.8] * 5), np.array([True] + [False] * 4 + [True] * 3 + [False] * 2)
+    assert calibration_error(two[1], two[0]) == pytest.approx((5 * abs(0.2 - 0.2) + 5 * abs(0.6 - 0.8)) / 10)

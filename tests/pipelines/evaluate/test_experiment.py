@@ -29,9 +29,11 @@ from tests.serving.engine.small_models import naive_tokens, served_vector, small
 from tests.small_statements import write_statements
 
 METRICS = {
-    "preference", "pairs margin", "pairs accuracy", "toxic continuations", "toxicity of continuations",
+    "preference", "pairs margin", "pairs accuracy", "toxic or empty continuations",
+    "toxicity of continuations, 1 where empty",
     "PIQA accuracy", "PIQA mass",
     "OpenBookQA accuracy", "OpenBookQA mass", "perplexity", "distinct-1", "distinct-2", "repetition",
+    "words of continuations", "empty continuations",
     "judged trustworthy", "judge parse failures",
 }  # fmt: skip
 
