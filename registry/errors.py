@@ -15,9 +15,19 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"'<>]*@")
+
+
+def redacted(text: str) -> str:
+    """``text`` without the user names and passwords of the URIs in it."""
+    return _CREDENTIALS.sub("***@", text)
+
 
 class TrustTraceError(Exception):
-    """Root of every error this project raises on purpose."""
+    """Root of every error this project raises on purpose. No message of one holds the password of a URI."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class InvalidInput(TrustTraceError, ValueError):
@@ -50,8 +60,3 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return UnknownName(f"unknown {kind} {name!r}{hint} known: {', '.join(names)}")
-
-
-def redacted(text: str) -> str:
-    """``text`` without the user names and passwords of the addresses in it."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", text)

@@ -1,1 +1,1 @@
-"""How to run a language model, plain or steered."""
+"""Language models, run plain or steered, and the service that answers with them."""

@@ -1,35 +1,35 @@
-"""Logs as lines of JSON, one an event."""
+"""Logs as lines of JSON, one line per event."""
 
-import json
 import logging
-from datetime import UTC, datetime
+
+from pythonjsonlogger.json import JsonFormatter
+
+from registry.errors import redacted
 
 LOGGERS = ("registry", "serving", "trusttrace")
-FIELDS = "fields"
-"""The attribute of a log record that holds further fields: ``logger.info("…", extra={FIELDS: {…}})``."""
+FIELDS = ("levelname", "process", "name", "message")
+NAMES = {"timestamp": "time", "levelname": "level", "name": "logger", "exc_info": "traceback"}
 
 
-class JsonFormatter(logging.Formatter):
-    """Time, level, process, logger, message, further fields, and the traceback where there is one."""
+class LogFormatter(JsonFormatter):
+    """Time, level, process, logger, message, the fields given as ``extra``, and the traceback where there is one.
+
+    Passwords in URIs are never written, whoever put them into a message.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            FIELDS, timestamp=True, rename_fields=NAMES, json_ensure_ascii=False, rename_fields_keep_missing=False
+        )
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "process": record.process,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, FIELDS, {}),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return redacted(super().format(record))
 
 
 def configure_logs(level: int = logging.INFO) -> None:
-    """Write what this project logs to standard error; other libraries' logs are left as they are."""
+    """Write this project's logs to standard error; other libraries' logs are left as they are."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(LogFormatter())
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -1,4 +1,4 @@
-"""The model that is served, from loading to draining: one network, its engine, and the vectors that are live for it."""
+"""Served model, from loading to draining: one network, its engine, and the vectors that are live for it."""
 
 import logging
 import threading
@@ -19,17 +19,21 @@ from serving.model.norms import residual_norms
 from serving.model.sources import find_series
 from serving.settings import Settings
 from serving.steering.catalog import Catalog
-from serving.steering.request import DimensionSteering
+from serving.steering.limits import Limits
+from serving.steering.request import DimensionSteering, SteeringRequest
+from serving.steering.resolver import SteeringResolver
 from serving.steering.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["loading", "waiting for the registry", "ready", "draining", "failed"]
+Status = Literal["loading", "waiting for the registry", "default not served", "ready", "draining", "failed"]
+Part = Literal["model", "engine", "registry", "default"]
+"""A part of the service that can be in trouble."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a request needs of the model once it is loaded."""
+    """The parts of the model that requests need, once it is loaded."""
 
     model: LanguageModel
     engine: Engine
@@ -45,7 +49,7 @@ class LoadedModel:
 
 
 class ServedModel:
-    """Loads on a thread of its own, so that the service can say meanwhile that it is not ready yet."""
+    """The model and its state. It loads on a thread of its own, so that health checks are answered meanwhile."""
 
     def __init__(
         self, settings: Settings, connect: Callable[[], VectorStore] = VectorStore, shared: SharedState | None = None
@@ -80,15 +84,38 @@ class ServedModel:
             return "loading"
         if self._running.engine.problem:
             return "failed"
-        reached = self._running.catalog.health.reached or self.settings.allow_unsteered
-        return "ready" if reached else "waiting for the registry"
+        if not (self._running.catalog.health.reached or self.settings.allow_unsteered):
+            return "waiting for the registry"
+        return "default not served" if self._default_problem(self._running) else "ready"
 
     @property
-    def problem(self) -> str:
-        """Why it is not ready, where there is a reason to tell."""
-        if self._problem or self._running is None:
-            return self._problem
-        return self._running.engine.problem or self._running.catalog.health.problem
+    def trouble(self) -> tuple[Part, str] | None:
+        """The part that is in trouble, and why, where there is a reason."""
+        if self._problem:
+            return "model", self._problem
+        if self._running is None:
+            return None
+        parts: tuple[tuple[Part, str], ...] = (
+            ("engine", self._running.engine.problem),
+            ("registry", self._running.catalog.health.problem),
+            ("default", self._default_problem(self._running)),
+        )
+        return next(((part, problem) for part, problem in parts if problem), None)
+
+    def steering_resolver(self, loaded: LoadedModel) -> SteeringResolver:
+        """Everything that a request's steering is resolved against, at this moment."""
+        limits, catalog = Limits(loaded.norms, self.settings.dose_limit), loaded.catalog
+        return SteeringResolver(catalog.served, catalog.health, limits, self.defaults, loaded.engine.operations)
+
+    def _default_problem(self, loaded: LoadedModel) -> str:
+        """Why the server's default steering cannot be applied to the vectors that are live."""
+        if not loaded.catalog.health.reached:
+            return ""
+        try:
+            self.steering_resolver(loaded).resolve(SteeringRequest())
+        except TrustTraceError as error:
+            return f"the server's default steering cannot be applied: {error}"
+        return ""
 
     @property
     def loaded(self) -> LoadedModel | None:

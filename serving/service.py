@@ -1,7 +1,6 @@
 """The BentoML service, and nothing else: `bentoml serve serving.service:SteeringService`.
 
-BentoML runs the process, its workers, its metrics and its clients; every route but ``/generate`` is the mounted
-application's.
+BentoML runs the process, its workers and its clients; every route is the mounted application's.
 """
 
 import os
@@ -15,26 +14,39 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+import asyncio
 import atexit
 import re
 import shutil
+import socket
+import threading
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import bentoml
+import click
 from bentoml._internal.server.http import traffic
-from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from registry.errors import TrustTraceError
+STATE = "TRUSTTRACE_STATE"
+"""Variable of the folder in which the workers of one service share metrics and administrators' changes."""
+
+# The process that starts the workers imports this first, and they inherit its environment.
+if STATE not in os.environ:
+    os.environ[STATE] = mkdtemp(prefix="trusttrace-")
+    atexit.register(shutil.rmtree, os.environ[STATE], ignore_errors=True)
+# BentoML keeps metrics in a folder that services share, and empties it when one starts. prometheus_client reads this.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
+
 from registry.traces import TraceLog
 from serving.api import metrics
-from serving.api.app import create_app
-from serving.api.bento_client import generate
-from serving.api.errors import as_reply, envelope
+from serving.api.app import create_app, route_templates
+from serving.api.bento_client import GenerateRequest, answer_prompt
+from serving.api.bodies import RequestBodies
 from serving.api.middleware import ServiceMiddleware
 from serving.api.request_record import RequestRecord
+from serving.api.shutdown import on_termination
 from serving.api.tracing import trace_of
 from serving.logs import configure_logs
 from serving.served_model import ServedModel
@@ -42,23 +54,36 @@ from serving.settings import read_settings
 from serving.steering.shared_state import SharedState
 
 CONDA = Path(__file__).parents[1] / "conda.yaml"
-"""Where requirements stand, once; a bento carries it."""
+"""The one list of requirements; a bento carries it."""
 
-STATE = "TRUSTTRACE_STATE"
-"""Where the workers of one service share what administrators change."""
+
+def require_free_port() -> None:
+    """Exit with one sentence where `bentoml serve` could not listen; it would print a traceback."""
+    command = click.get_current_context(silent=True)
+    options = command.params if command else {}
+    host, port = options.get("host"), options.get("port")
+    if not port:
+        return
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host or "0.0.0.0", int(port)))
+        except OSError as error:
+            raise SystemExit(
+                f"port {port} is not free ({error.strerror}); choose another, such as --port {port + 1}"
+            ) from error
+
 
 configure_logs()
+require_free_port()
 SETTINGS = read_settings()
-# The process that starts the workers imports this first, and they inherit its environment.
-if STATE not in os.environ:
-    os.environ[STATE] = mkdtemp(prefix="trusttrace-")
-    atexit.register(shutil.rmtree, os.environ[STATE], ignore_errors=True)
 served = ServedModel(SETTINGS, shared=SharedState(Path(os.environ[STATE]) / "changes.json"))
 app = create_app(served)
+bodies = RequestBodies(SETTINGS.body_limit, SETTINGS.body_timeout)
 
 
 class NoTimeLimit:
-    """In place of BentoML's time limit: the service has its own, and says so in its own words.
+    """In place of BentoML's time limit, because the service has its own.
 
     BentoML 1.4 sets a timer for every request and cancels none, so that each is kept in memory, some 18 KiB, for as
     long as it might have lasted.
@@ -81,6 +106,7 @@ traffic.TimeoutMiddleware = NoTimeLimit  # type: ignore[misc, assignment]
         *re.findall(r"^      - (\S+)$", CONDA.read_text(), re.MULTILINE)
     ),
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
 )
 @bentoml.asgi_app(app, path="/")
 class SteeringService:
@@ -89,6 +115,13 @@ class SteeringService:
     def __init__(self) -> None:
         served.start()
         metrics.follow(served)
+        loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            loop.call_soon_threadsafe(bodies.close)
+            threading.Thread(target=served.drain, name="drain").start()
+
+        on_termination(leave, SETTINGS.drain + 5)
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:
@@ -100,27 +133,23 @@ class SteeringService:
     @bentoml.api(route="/generate")
     async def generate(
         self,
-        ctx: bentoml.Context,
         prompt: str,
         strengths: dict[str, float] = {},  # noqa: B006
-        max_tokens: int = SETTINGS.max_tokens,
+        max_tokens: int | None = None,
         temperature: float = 1.0,
         seed: int | None = None,
         chat: bool = False,
     ) -> dict[str, Any]:
-        """Text for a prompt, steered: what BentoML's client calls."""
-        try:
-            return await generate(served, prompt, strengths, max_tokens, temperature, seed, chat)
-        except TrustTraceError as error:
-            ctx.response.status_code, body, headers = as_reply(error)
-            ctx.response.headers.update(headers)
-            return body
-        except ValidationError as error:
-            ctx.response.status_code = 400
-            first = error.errors()[0]
-            return envelope(
-                f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "invalid_request_error", "invalid_request"
-            )
+        """Text for a prompt, steered: the signature that BentoML's client reads. Over HTTP the application answers."""
+        body = GenerateRequest(
+            prompt=prompt,
+            strengths=strengths,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            chat=chat,
+        )
+        return await answer_prompt(body, None, served, app.state.shares, RequestRecord("", "POST", "/generate"))
 
 
 traces = TraceLog() if SETTINGS.trace else None
@@ -134,4 +163,6 @@ def on_end(record: RequestRecord) -> None:
         traces.add(trace)
 
 
-SteeringService.add_asgi_middleware(ServiceMiddleware, own=app, settings=SETTINGS, on_end=on_end)  # type: ignore[attr-defined]
+SteeringService.add_asgi_middleware(  # type: ignore[attr-defined]
+    ServiceMiddleware, own=app, settings=SETTINGS, on_end=on_end, routes=route_templates(app), bodies=bodies
+)

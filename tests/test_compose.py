@@ -42,11 +42,13 @@ def test_services_tell_their_health_and_wait():
     assert volumes == set(COMPOSE["volumes"])
 
 
-def test_commands_exist_and_the_service_can_read_its_settings():
+def test_commands_exist_and_the_service_can_read_its_settings(monkeypatch):
     for name in ("tracking", "service"):
         assert shutil.which(SERVICES[name]["command"][0], path=str(Path(sys.executable).parent))
     environment = {key: value for key, value in SERVICES["service"]["environment"].items() if "${" not in value}
-    settings = read_settings({**environment, "TRUSTTRACE_API_KEYS": "a", "TRUSTTRACE_ADMIN_KEY": "b"})
+    for name, value in {**environment, "TRUSTTRACE_API_KEYS": "a", "TRUSTTRACE_ADMIN_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
     assert settings.mlflow_ui == "http://127.0.0.1:5000"
     assert settings.drain < int(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
 

@@ -1,5 +1,6 @@
-"""Who may ask for what: keys where any are configured, and this machine alone where none is."""
+"""Access: API keys and an admin key where they are configured, localhost alone where none is."""
 
+import hashlib
 import hmac
 import re
 from collections.abc import Mapping
@@ -7,11 +8,11 @@ from collections.abc import Mapping
 from serving.api.errors import Forbidden, KeyRequired
 from serving.settings import Settings
 
-WATCHED = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
-"""What probes of a cluster and collectors of metrics ask for, without a key and from anywhere."""
+WATCHED = frozenset({"/livez", "/healthz", "/health", "/readyz", "/metrics"})
+"""Paths for a cluster's probes and metric collectors: without a key and from anywhere."""
 
 PUBLIC = WATCHED | {"/", "/docs.json", "/schema.json"}
-"""What needs no key: nothing in it depends on the registry or the model's answers."""
+"""Paths that need no key: nothing in them depends on the registry or on the model's answers."""
 
 ADMINISTRATION = frozenset(
     {
@@ -21,6 +22,9 @@ ADMINISTRATION = frozenset(
         ("DELETE", "/v1/steering/default"),
     }
 )
+FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+"""Headers by which a proxy says that the client is another machine."""
+
 _LOCAL = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 
@@ -28,47 +32,81 @@ _LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 def require_allowed(settings: Settings, method: str, path: str, headers: Mapping[str, str], client: str | None) -> None:
     """Raise ``KeyRequired`` or ``Forbidden``. ``headers`` have lower-case names; ``client`` is the peer's address.
 
-    Without API keys only this machine is answered, and no page of another site that a browser here has open: its
-    requests carry another origin, or another name for this machine.
+    Without API keys the service accepts requests from localhost only. It refuses pages of other sites that a browser on
+    this machine has open, which carry another origin or another name of this machine, and whatever a proxy forwards.
     """
     if path in WATCHED:
         return
-    key = _bearer(headers.get("authorization", ""))
+    key = _bearer(headers)
     if settings.admin_key is not None and _equal(key, settings.admin_key):
         return
     if not settings.api_keys:
-        _require_local(headers, client)
+        _require_local(settings, headers, client)
     administers = (method, path.rstrip("/")) in ADMINISTRATION
     if administers and not settings.is_open:
         if key and settings.admin_key is not None:
-            raise Forbidden("this key does not administer; use the admin key")
+            raise Forbidden("this key is not the admin key, which this route needs: send the admin key")
         if settings.admin_key is None:
             raise Forbidden("vectors and defaults cannot be changed here; start the service with TRUSTTRACE_ADMIN_KEY")
         raise KeyRequired("an admin key is needed: Authorization: Bearer <key>")
     public = path in PUBLIC or path.startswith("/playground/")
-    if settings.api_keys and not public and not any(_equal(key, one) for one in settings.api_keys):
+    if settings.api_keys and not public and not _is_api_key(settings, key):
         raise KeyRequired(
             "this key is not known; send another" if key else "a key is needed: Authorization: Bearer <key>"
         )
 
 
-def _require_local(headers: Mapping[str, str], client: str | None) -> None:
+def is_trusted(settings: Settings, headers: Mapping[str, str], client: str | None) -> bool:
+    """Whether a client may read messages that name paths and hosts: it holds a key, or is local where none is set."""
+    key = _bearer(headers)
+    if settings.admin_key is not None and _equal(key, settings.admin_key):
+        return True
+    if settings.api_keys:
+        return _is_api_key(settings, key)
+    try:
+        _require_local(settings, headers, client)
+    except Forbidden:
+        return False
+    return True
+
+
+def client_name(headers: Mapping[str, str], client: str | None) -> str:
+    """A name of the client for its share of the queue: a digest of its key, or its address."""
+    key = _bearer(headers)
+    return f"key {hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else client or "unknown"
+
+
+def _require_local(settings: Settings, headers: Mapping[str, str], client: str | None) -> None:
     host, origin = headers.get("host", ""), headers.get("origin")
+    forwarding = next((name for name in FORWARDING if name in headers), None)
+    if forwarding is not None:
+        raise Forbidden(
+            f"this request came through a proxy (header {forwarding}), and without API keys the service accepts "
+            "requests from localhost only; start it with TRUSTTRACE_API_KEYS"
+        )
     if client is not None and not _LOOPBACK.match(client):
         raise Forbidden(
-            "without keys the service answers this machine alone; start it with TRUSTTRACE_API_KEYS to answer others"
+            "without API keys the service accepts requests from localhost only; start it with TRUSTTRACE_API_KEYS"
         )
     if not _LOCAL.fullmatch(host):
-        raise Forbidden(f"the host {host[:100]!r} is not this machine's; ask for localhost, or set TRUSTTRACE_API_KEYS")
-    if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        raise Forbidden(f"pages of {origin[:100]!r} may not use this service; set TRUSTTRACE_API_KEYS and send a key")
+        raise Forbidden(f"the host {host[:100]!r} is not this machine; use localhost, or set TRUSTTRACE_API_KEYS")
+    own = origin is None or origin.partition("://")[2].lower() == host.lower()
+    if not own and origin not in settings.allowed_origins:
+        raise Forbidden(
+            f"pages of {str(origin)[:100]!r} may not use this service; set TRUSTTRACE_API_KEYS and send a key, or add "
+            "the origin to TRUSTTRACE_ALLOWED_ORIGINS"
+        )
 
 
-def _bearer(header: str) -> str:
-    scheme, _, key = header.partition(" ")
+def _bearer(headers: Mapping[str, str]) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
+def _is_api_key(settings: Settings, key: str) -> bool:
+    return any(_equal(key, known) for known in settings.api_keys)
+
+
 def _equal(given: str, key: str) -> bool:
-    """In a time that does not tell how much of it is right."""
-    return hmac.compare_digest(given.encode(), key.encode())
+    """Equality in a time that does not tell how much of the key is right."""
+    return hmac.compare_digest(given.encode(errors="replace"), key.encode())

@@ -1,44 +1,81 @@
-"""The one call of BentoML's own client: a prompt and strengths in, text and what was applied out."""
+"""BentoML client's one call: a prompt and strengths in, text and the applied steering out.
 
-from collections.abc import Mapping
+BentoML's own handler of the route would print a refused prompt into its log, answer what it does not understand, and
+go on computing once a client has left; so the route is the application's.
+"""
+
 from typing import Any
 
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
+from serving.api.dependencies import Record, Served, Shares
+from serving.api.errors import documented
+from serving.api.fair_share import FairShare
 from serving.api.openai.completions import begin, whole
-from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
+from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, WholeNumber
+from serving.api.openai.responses import Usage
+from serving.api.request_body import RequestBody
 from serving.api.request_record import RequestRecord
+from serving.api.steering.block import Steering, SteeringInfo, Strengths
 from serving.served_model import ServedModel
 
+router = APIRouter(tags=["BentoML"])
 
+
+class GenerateRequest(RequestBody):
+    """POST /generate."""
+
+    prompt: str = Field(examples=["The city of Lyon is in"])
+    strengths: Strengths = Field(default_factory=dict)
+    max_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000)
+    temperature: float = Field(1.0, ge=0, le=2)
+    seed: WholeNumber | None = Field(None, ge=-(2**63), lt=2**63)
+    chat: bool = False
+    """Whether the prompt is a user's message rather than the beginning of a text."""
+
+    def as_openai(self) -> OpenAIRequest:
+        shared: dict[str, Any] = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "steering": Steering(strengths=self.strengths, vectors=[]),
+        }
+        if self.chat:
+            return ChatRequest.model_validate({"messages": [{"role": "user", "content": self.prompt}], **shared})
+        return CompletionRequest.model_validate({"prompt": self.prompt, **shared})
+
+
+class GenerateResponse(BaseModel):
+    text: str
+    finish_reason: str
+    usage: Usage
+    steering: SteeringInfo
+
+
+@router.post(
+    "/generate",
+    responses={200: {"model": GenerateResponse}, **documented(404, 409, 422, 429, 503, 504)},
+    summary="Generate text for BentoML's client",
+)
 async def generate(
-    served: ServedModel,
-    prompt: str,
-    strengths: Mapping[str, float],
-    max_tokens: int,
-    temperature: float,
-    seed: int | None,
-    chat: bool,
+    body: GenerateRequest, request: Request, served: Served, shares: Shares, record: Record
+) -> JSONResponse:
+    return JSONResponse(await answer_prompt(body, request, served, shares, record))
+
+
+async def answer_prompt(
+    body: GenerateRequest, request: Request | None, served: ServedModel, shares: FairShare, record: RequestRecord
 ) -> dict[str, Any]:
-    """Raises whatever the same request to OpenAI's routes is refused with, or pydantic's ``ValidationError``."""
-    asked: dict[str, Any] = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "seed": seed,
-        "steering": {"strengths": dict(strengths)},
-    }
-    body: OpenAIRequest
-    if chat:
-        body = ChatRequest.model_validate({"messages": [{"role": "user", "content": prompt}], **asked})
-    else:
-        body = CompletionRequest.model_validate({"prompt": prompt, **asked})
-    record = RequestRecord("", "POST", "/generate")
-    answer = await run_in_threadpool(begin, served, body, record)
-    told = await whole(served, answer, None)
-    choice = told["choices"][0]
+    """Raises whatever the same request to OpenAI's routes is refused with."""
+    answer = await run_in_threadpool(begin, served, body.as_openai(), record, shares)
+    content = await whole(served, answer, request)
+    choice = content["choices"][0]
     return {
         "text": choice["text"] if "text" in choice else choice["message"]["content"],
         "finish_reason": choice["finish_reason"],
-        "usage": told["usage"],
-        "steering": told["steering"],
+        "usage": content["usage"],
+        "steering": content["steering"],
     }

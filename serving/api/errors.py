@@ -1,4 +1,4 @@
-"""From what went wrong to a status and OpenAI's error envelope: the one place where that is decided.
+"""Errors of the API: which status and which of OpenAI's error envelopes an exception becomes, decided here alone.
 
 {"error": {"message": …, "type": …, "param": …, "code": …}}
 """
@@ -15,13 +15,21 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, TrustTraceError, Unavailable
+from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, TrustTraceError, Unavailable, redacted
 from serving.engine.base import PromptTooLong, QueueFull
+from serving.steering.errors import (
+    InvalidSteering,
+    SteeringError,
+    SteeringNotReady,
+    StrengthOutOfRange,
+    VectorNotServed,
+    VectorRefused,
+)
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5
-"""After which a client may ask a service again that is loading or going away."""
+"""Seconds after which a client may ask a service again that is loading or going away."""
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -38,10 +46,6 @@ class ApiError(TrustTraceError):
         self.code = code or self.code
 
 
-class InvalidSteering(ApiError):
-    code = "invalid_steering"
-
-
 class KeyRequired(ApiError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
@@ -54,20 +58,14 @@ class ModelNotFound(ApiError):
     status, code = 404, "model_not_found"
 
 
-class VectorNotFound(ApiError):
-    status, code = 404, "vector_not_found"
+class ShareExceeded(ApiError):
+    """One client holds more of the queue than is left for the others."""
+
+    status, type, code = 429, "rate_limit_error", "client_share_exceeded"
 
 
-class VectorMismatch(ApiError):
-    status, code = 409, "vector_checkpoint_mismatch"
-
-
-class DoseExceeded(ApiError):
-    status, code = 422, "dose_exceeded"
-
-
-class NotServing(ApiError):
-    """The service is loading, draining, or has no vectors yet."""
+class ServiceUnavailable(ApiError):
+    """The service is loading, shutting down, or cannot steer yet."""
 
     status, type, code = 503, SERVER, "unavailable"
 
@@ -76,15 +74,15 @@ class DeadlineExceeded(ApiError):
     status, type, code = 504, SERVER, "timeout"
 
 
-def require_model(asked: str | None, served: str) -> None:
+def require_model(name: str | None, served: str) -> None:
     """Raise ``ModelNotFound`` for a model that is not the one served."""
-    if asked is not None and asked != served:
-        raise ModelNotFound(f"the model {asked!r} is not served here; served: {served}", param="model")
+    if name is not None and name != served:
+        raise ModelNotFound(f"the model {name!r} is not served here; served: {served}", param="model")
 
 
 class ErrorDetail(BaseModel):
     message: str
-    """One sentence: what clashes with what, and what to do."""
+    """One sentence: which values clash, and what to do."""
     type: str
     param: str | None
     """The field at fault, such as ``steering.strengths.privacy``."""
@@ -96,7 +94,12 @@ class ErrorBody(BaseModel):
 
 
 DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
-    (PromptTooLong, 413, INVALID, "context_length_exceeded"),
+    (StrengthOutOfRange, 422, INVALID, "dose_exceeded"),
+    (VectorNotServed, 404, INVALID, "vector_not_found"),
+    (VectorRefused, 409, INVALID, "vector_unavailable"),
+    (SteeringNotReady, 503, SERVER, "unavailable"),
+    (InvalidSteering, 400, INVALID, "invalid_steering"),
+    (PromptTooLong, 400, INVALID, "context_length_exceeded"),
     (QueueFull, 429, "rate_limit_error", "queue_full"),
     (NotFound, 404, INVALID, "vector_not_found"),
     (Mismatch, 409, INVALID, "vector_checkpoint_mismatch"),
@@ -107,42 +110,60 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
 """Errors of the packages below, the most special first."""
 
 MEANINGS: Mapping[int, str] = {
-    400: "The request cannot be understood, or names something that does not exist",
-    401: "A key is needed",
-    403: "This key, or this machine, may not",
-    404: "No such model, vector or path",
+    400: "Bad request: a field is wrong, not supported, or the prompt is longer than the model's context",
+    401: "Unauthorized: an API key is needed",
+    403: "Forbidden: this key lacks the permission, or the client is not local",
+    404: "Not found: no such model, vector or path",
     405: "The path does not have this method",
+    408: "The request body did not arrive in time",
     409: "The vector does not belong to the model that is served",
-    413: "The body or the prompt is too long",
+    413: "The request body is too large",
     422: "A strength is beyond its range",
-    429: "The queue is full; Retry-After says when to try again",
+    429: "The queue, or this client's share of it, is full; Retry-After says when to try again",
     500: "A fault of the service; its log has the request's id",
-    503: "The service is loading, going away, or cannot reach the registry",
+    503: "The service is loading, shutting down, or cannot reach the registry",
     504: "The answer took longer than a request may",
 }
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for the OpenAPI document: those that every route has, and ``statuses``."""
-    every = (400, 401, 403, 500)
+    """The error responses of a route, for the OpenAPI document: those that every route has, and ``statuses``."""
+    every = (400, 401, 403, 408, 413, 500)
     return {status: {"model": ErrorBody, "description": MEANINGS[status]} for status in sorted({*every, *statuses})}
 
 
 def envelope(message: str, type: str, code: str, param: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+    """OpenAI's error object; its texts can always be written, whatever a client sent."""
+    return {"error": {"message": _writable(redacted(message)), "type": type, "param": _writable(param), "code": code}}
+
+
+def _writable(text: Any) -> Any:
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
 
 
 def as_reply(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, body and headers. What nobody foresaw is logged, and told without its text."""
+    """Status, body and headers. What nobody foresaw is logged, and answered without its text."""
     if isinstance(error, ApiError):
         body = envelope(str(error), error.type, error.code, error.param)
         return error.status, body, _headers(error.status, RETRY_SECONDS)
     for kind, status, type, code in DOMAIN:
         if isinstance(error, kind):
             wait = error.retry_after if isinstance(error, QueueFull) else RETRY_SECONDS
-            return status, envelope(str(error), type, code), _headers(status, wait)
+            if isinstance(error, VectorRefused) and isinstance(error.__cause__, Mismatch):
+                code = "vector_checkpoint_mismatch"
+            param = error.param if isinstance(error, SteeringError) else None
+            return status, envelope(_message(error), type, code, param), _headers(status, wait)
     logger.error("request failed", exc_info=error)
     return 500, envelope("the service failed; its log has the request's id", SERVER, "internal_error"), {}
+
+
+def _message(error: TrustTraceError) -> str:
+    if isinstance(error, PromptTooLong):  # the words by which clients know a context overflow
+        return (
+            f"This model's maximum context length is {error.window} tokens, one of them for the answer. However, your "
+            f"prompt has {error.prompt_tokens} tokens. Please shorten it."
+        )
+    return str(error)
 
 
 def _headers(status: int, wait: float) -> dict[str, str]:
@@ -152,7 +173,7 @@ def _headers(status: int, wait: float) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Have ``app`` answer every error in the envelope."""
+    """Make ``app`` answer every error in the envelope."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(TrustTraceError, _reply)
@@ -172,42 +193,64 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def http_envelope(status: int, detail: str, method: str, path: str, allowed: str = "another method") -> dict[str, Any]:
-    """An error of HTTP itself; ``detail`` is said where there is nothing better to say."""
+    """An error of HTTP itself; ``detail`` is the message where no better one is known."""
     messages = {
         404: (f"there is no {path}; GET /docs.json lists every path", "not_found"),
         405: (f"{path} does not take {method}; it takes {allowed}", "bad_method"),
+        408: ("the request body did not arrive in time (TRUSTTRACE_BODY_TIMEOUT); send it again", "request_timeout"),
         413: ("the body is larger than the service takes (TRUSTTRACE_BODY_LIMIT); send less", "request_too_large"),
     }
     message, code = messages.get(status, (detail or f"the service answered {status}", "invalid_request"))
     return envelope(message, INVALID if status < 500 else SERVER, code)
 
 
-_UNION_MEMBER = re.compile(r"(Steering|Message|TextPart|str|float|int|(list|literal|dict)\[.*\])")
-"""What pydantic names beside a field that may be of several types."""
+_UNION_MEMBER = re.compile(r"(Steering|Message|TextPart|str|float|int|(list|literal|dict|function-\w+)\[.*\])")
+"""Names that pydantic adds to the location of a field that may be of several types."""
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"][1:] if not _UNION_MEMBER.fullmatch(str(part))]
-    if first["type"] == "json_invalid":
-        message, place = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", []
-    elif place:
-        message = f"{'.'.join(place)}: {_sentence(first)}"
-    elif first["type"] == "value_error":
-        message = _sentence(first)
+    body = invalid_envelope(error.errors())
+    return JSONResponse(body, 400)
+
+
+def invalid_envelope(problems: Sequence[Mapping[str, Any]], skip: int = 1) -> dict[str, Any]:
+    """The envelope for a body that pydantic refuses: of the first field at fault, where deepest in it.
+
+    ``skip`` parts of a location come before the field; FastAPI's have one.
+    """
+    field = problems[0]["loc"][: skip + 1]
+    problem = max((problem for problem in problems if problem["loc"][: skip + 1] == field), key=_depth)
+    place = _place(problem)[skip:]
+    param = ".".join(place) or None
+    if problem["type"] == "json_invalid":
+        return envelope(
+            f"the body is not JSON: {problem['ctx']['error']} at character {problem['loc'][-1]}",
+            INVALID,
+            "invalid_request",
+        )
+    if problem["type"] in ("refused", "value_error") or param is None:
+        message = _sentence(problem) if param or problem["type"] == "value_error" else "the body must be a JSON object"
     else:
-        message = "the body must be a JSON object, sent as application/json"
-    code = "invalid_steering" if place[:1] == ["steering"] else "invalid_request"
-    return JSONResponse(envelope(message, INVALID, code, ".".join(place) or None), 400)
+        message = f"`{param}`: {_sentence(problem)}"
+    return envelope(message, INVALID, "invalid_steering" if place[:1] == ["steering"] else "invalid_request", param)
+
+
+def _place(problem: Mapping[str, Any]) -> list[str]:
+    return [str(part) for part in problem["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
+
+
+def _depth(problem: Mapping[str, Any]) -> int:
+    return len(_place(problem))
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
-    """What pydantic says, with the value beside it where it is short."""
+    """Pydantic's message, with the value beside it where it is short."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     if problem["type"] == "extra_forbidden":
         return "there is no such field"
     message = str(problem["msg"]).replace("Input should", "it should", 1).replace("Field required", "it is required", 1)
     value = problem.get("input")
-    return f"{message}, not {value!r}" if isinstance(value, str | int | float) and len(repr(value)) <= 40 else message
+    short = isinstance(value, str | int | float) and len(repr(value)) <= 40 and problem["type"] != "refused"
+    return f"{message}, not {value!r}" if short else message

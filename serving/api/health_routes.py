@@ -1,16 +1,20 @@
-"""Whether the service lives and can answer, and the page for people.
+"""Health routes, metrics, and the page for people.
 
-HealthResponse is told on the event loop, so that it does not wait for a thread while requests wait for the registry.
+They run on the event loop, so that they do not wait for a thread while requests wait for the registry.
 """
 
 from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from serving.api.dependencies import Served
+from serving.api import metrics
+from serving.api.dependencies import Record, Served
+from serving.served_model import Part, Status
 
 router = APIRouter(tags=["health"])
 
@@ -19,38 +23,57 @@ POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancesto
 
 
 class HealthResponse(BaseModel):
-    status: Literal["alive", "ready", "loading", "waiting for the registry", "draining", "failed"]
+    status: Literal["alive"] | Status
     model: str | None = None
+    part: Part | None = None
+    """The part of the service that is in trouble."""
     problem: str | None = None
+    """Its trouble in words, for clients that hold a key."""
     registry: dict[str, Any] | None = None
     dimensions: list[str] | None = None
 
 
-@router.get("/livez", responses={200: {"model": HealthResponse}})
+@router.get("/livez", responses={200: {"model": HealthResponse}}, summary="Whether the process answers")
+@router.head("/livez", include_in_schema=False)
 @router.get("/healthz", include_in_schema=False)
+@router.head("/healthz", include_in_schema=False)
+@router.get("/health", include_in_schema=False)
+@router.head("/health", include_in_schema=False)
 async def livez() -> JSONResponse:
-    """The process answers."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", responses={200: {"model": HealthResponse}, 503: {"model": HealthResponse}})
-async def readyz(served: Served) -> JSONResponse:
-    """Whether requests can be answered, and if not, why."""
-    status, running = served.status, served.loaded
-    told = {"status": status, "model": running.name if running else served.settings.model}
-    if served.problem:
-        told["problem"] = served.problem
-    if running is None:
-        return JSONResponse(told, 503, {"Retry-After": "2"})
-    health = running.catalog.health
-    registry = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
-    content = {**told, "registry": registry, "dimensions": list(running.catalog.served.bank.champions)}
-    ready = status == "ready"
-    return JSONResponse(content, 200 if ready else 503, None if ready else {"Retry-After": "2"})
+@router.get(
+    "/readyz",
+    responses={200: {"model": HealthResponse}, 503: {"model": HealthResponse}},
+    summary="Whether requests can be answered, and if not, why",
+)
+@router.head("/readyz", include_in_schema=False)
+async def readyz(served: Served, record: Record) -> JSONResponse:
+    """Without a key it names the part in trouble only; the message can name hosts and paths."""
+    status, loaded, trouble = served.status, served.loaded, served.trouble
+    content: dict[str, Any] = {"status": status}
+    if loaded is not None or record.is_trusted:
+        content["model"] = loaded.name if loaded else served.settings.model
+    if trouble is not None:
+        content["part"] = trouble[0]
+        if record.is_trusted:
+            content["problem"] = trouble[1]
+    if loaded is not None:
+        health = loaded.catalog.health
+        content["registry"] = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
+        content["dimensions"] = list(loaded.catalog.served.bank.champions)
+    return JSONResponse(content, *((200, None) if status == "ready" else (503, {"Retry-After": "2"})))
+
+
+@router.get("/metrics", include_in_schema=False)
+@router.head("/metrics", include_in_schema=False)
+async def prometheus() -> Response:
+    return Response(await run_in_threadpool(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)
+@router.head("/", include_in_schema=False)
 def page() -> FileResponse:
-    """The playground."""
     headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
     return FileResponse(PAGE / "index.html", headers=headers)

@@ -1,14 +1,23 @@
-"""Prometheus metrics of the service, beside those that BentoML keeps of HTTP itself."""
+"""Prometheus metrics of the service. Every label comes from a bounded set, whatever clients send."""
 
+import os
+import re
 import threading
 import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.api.request_record import RequestRecord
 from serving.served_model import ServedModel
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable of the folder in which the workers of one service keep their metrics together."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 REQUESTS = Counter("trusttrace_requests", "HTTP requests", ["method", "route", "status"])
@@ -19,38 +28,40 @@ GENERATED_TOKENS = Counter("trusttrace_generated_tokens", "Generated tokens of a
 STEERED = Counter("trusttrace_steered_requests", "Requests that steered a dimension", ["dimension"])
 ACTIVE = Gauge("trusttrace_active", "Requests that have a slot", multiprocess_mode="livesum")
 QUEUED = Gauge("trusttrace_queued", "Requests that wait for a slot", multiprocess_mode="livesum")
-MEAN_BATCH = Gauge("trusttrace_mean_batch", "Generated tokens a step, since the start", multiprocess_mode="livemax")
-BANK_SWAPS = Gauge("trusttrace_bank_swaps", "How often the live vectors were replaced", multiprocess_mode="livemax")
+MEAN_BATCH = Gauge("trusttrace_mean_batch", "Generated tokens per step since the start", multiprocess_mode="livemax")
+BANK_SWAPS = Gauge("trusttrace_bank_swaps", "Replacements of the served vectors", multiprocess_mode="livemax")
 READY = Gauge("trusttrace_ready", "Whether the service can answer", multiprocess_mode="livemin")
-REGISTRY = Gauge("trusttrace_registry_answers", "Whether the registry answered last", multiprocess_mode="livemin")
+REGISTRY_ANSWERS = Gauge(
+    "trusttrace_registry_answers", "Whether the registry answered last", multiprocess_mode="livemin"
+)
 
 
 def observe(record: RequestRecord) -> None:
     """Count one request that has ended."""
     method = record.method if record.method in METHODS else "other"
-    REQUESTS.labels(method, _route(record), str(record.status)).inc()
+    REQUESTS.labels(method, record.route, str(record.status)).inc()
     if record.prompt_tokens:
         DURATION.observe(record.seconds)
         PROMPT_TOKENS.inc(record.prompt_tokens)
         GENERATED_TOKENS.inc(record.generated_tokens)
         if record.first_token is not None:
             FIRST_TOKEN.observe(record.first_token)
-        for dimension in record.steered:
+        for dimension in record.dimensions:
             STEERED.labels(dimension).inc()
 
 
 def sample(served: ServedModel) -> None:
-    """What can only be looked at: the engine's queue, and the registry."""
+    """Record the state of the engine's queue and of the registry."""
     READY.set(served.status == "ready")
-    running = served.loaded
-    if running is None:
+    loaded = served.loaded
+    if loaded is None:
         return
-    stats = running.engine.stats()
+    stats = loaded.engine.stats()
     ACTIVE.set(stats.active)
     QUEUED.set(stats.queued)
     MEAN_BATCH.set(stats.mean_batch)
-    BANK_SWAPS.set(running.catalog.swaps)
-    REGISTRY.set(running.catalog.health.answers)
+    BANK_SWAPS.set(loaded.catalog.swaps)
+    REGISTRY_ANSWERS.set(loaded.catalog.health.answers)
 
 
 def follow(served: ServedModel, seconds: float = 1.0) -> None:
@@ -64,12 +75,25 @@ def follow(served: ServedModel, seconds: float = 1.0) -> None:
     threading.Thread(target=run, name="metrics", daemon=True).start()
 
 
-def _route(record: RequestRecord) -> str:
-    """The path without what varies in it, so that the number of series stays bounded."""
-    if record.status in (404, 405):
-        return "other"
-    if record.path.startswith("/v1/steering/vectors/"):
-        return "/v1/steering/vectors/{name}/versions/{version}"
-    if record.path.startswith("/v1/models/"):
-        return "/v1/models/{id}"
-    return "/playground" if record.path.startswith("/playground/") else record.path
+def exposition() -> bytes:
+    """Every worker's metrics in Prometheus' text format; gauges of workers that have died are dropped."""
+    directory = os.environ.get(DIRECTORY)
+    if directory is None:
+        return generate_latest(REGISTRY)
+    for path in Path(directory).glob("gauge_live*_*.db"):
+        process = int(path.stem.rpartition("_")[2])
+        if not Path(f"/proc/{process}").exists():
+            mark_process_dead(process, directory)  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(template)))
+
+
+def route_label(path: str, templates: Sequence[str]) -> str:
+    """The template of ``path``, such as ``/v1/models/{model_id}``; ``other`` for a path that the service lacks."""
+    return next((template for template in reversed(templates) if _pattern(template).fullmatch(path)), "other")

@@ -1,113 +1,139 @@
-"""The outermost layer of the service: who may ask, how much may be sent, what is logged, and one shape of errors.
-
-It stands before every route, BentoML's own among them.
-"""
+"""Service middleware: access, limits, logs and one shape of errors, before every route, BentoML's own among them."""
 
 import json
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import TrustTraceError
-from serving.api.auth import require_allowed
-from serving.api.errors import as_reply, http_envelope
+from serving.api.auth import client_name, is_trusted, require_allowed
+from serving.api.bodies import RequestBodies
+from serving.api.errors import Forbidden, as_reply, http_envelope
+from serving.api.metrics import route_label
 from serving.api.request_record import KEY, RequestRecord
-from serving.logs import FIELDS
 from serving.settings import Settings
 
 logger = logging.getLogger("trusttrace.requests")
 
-OWN = frozenset({"/", "/livez", "/healthz", "/readyz", "/docs.json"})
+OWN = frozenset({"/", "/livez", "/healthz", "/health", "/readyz", "/metrics", "/docs.json", "/generate"})
 """Paths that BentoML answers too, and that ``own`` answers instead."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 class ServiceMiddleware:
-    """Wraps ``app``; ``own`` is asked directly for the paths in ``OWN``. ``on_end`` is told of every request."""
+    """Wraps ``app``; ``own`` answers the paths in ``OWN``. ``on_end`` is given the record of every request.
+
+    ``routes`` are the templates of paths that metrics may name; ``bodies`` bound what clients send.
+    """
 
     def __init__(
-        self, app: ASGIApp, own: ASGIApp, settings: Settings, on_end: Callable[[RequestRecord], None] = lambda _: None
+        self,
+        app: ASGIApp,
+        own: ASGIApp,
+        settings: Settings,
+        on_end: Callable[[RequestRecord], None] = lambda _: None,
+        routes: Sequence[str] = (),
+        bodies: RequestBodies | None = None,
     ) -> None:
-        self._app, self._own, self._settings, self._on_end = app, own, settings, on_end
+        self._app, self._own, self._settings, self._on_end, self._routes = app, own, settings, on_end, routes
+        self._bodies = bodies or RequestBodies(settings.body_limit, settings.body_timeout)
+        self._with_cors = CORSMiddleware(
+            self._answer,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "x-steering-fingerprint", "retry-after"],
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        record = RequestRecord(request_id, scope["method"], scope["path"], keeps_texts=self._settings.log_prompts)
-        scope[KEY] = record
-        own = scope["path"] in OWN
-        reply = _Reply(send, record, rewrap=not own)
+        record = scope[KEY] = self._record(scope, headers)
+        reply = _Reply(send, record, rewrap=scope["path"] not in OWN)
+        app = self._with_cors if headers.get("origin") in self._settings.allowed_origins else self._answer
         try:
-            self._require_allowed(scope, headers)
-            app = self._own if own else self._app
-            await app(scope, self._bounded(receive), reply.send)
-        except (TrustTraceError, HTTPException) as error:
-            await _refuse(error, scope, receive, reply)
+            await app(scope, receive, reply.send)
         finally:
-            logger.info("answered", extra={FIELDS: record.told()})
+            logger.info("answered", extra=record.to_dict())
             self._on_end(record)
 
-    def _require_allowed(self, scope: Scope, headers: Headers) -> None:
-        client = scope["client"][0] if scope.get("client") else None
-        require_allowed(self._settings, scope["method"], scope["path"], headers, client)
+    def _record(self, scope: Scope, headers: Headers) -> RequestRecord:
+        given, address = headers.get("x-request-id", ""), _address(scope)
+        return RequestRecord(
+            given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+            scope["method"],
+            scope["path"],
+            client=client_name(headers, address),
+            is_trusted=is_trusted(self._settings, headers, address),
+            route=route_label(scope["path"], self._routes),
+            keeps_texts=self._settings.log_prompts,
+        )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def send_begun(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            self._require_allowed(scope)
+            app = self._own if scope["path"] in OWN else self._app
+            await app(scope, self._bodies.bounded(receive), send_begun)
+        except (TrustTraceError, HTTPException) as error:
+            if not begun:
+                await _refusal(error, scope)(scope, receive, send)
+
+    def _require_allowed(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if scope["method"] == "OPTIONS" and "origin" in headers:
+            raise Forbidden(
+                f"pages of {headers['origin'][:100]!r} may not call this service; add the origin to "
+                "TRUSTTRACE_ALLOWED_ORIGINS"
+            )
+        require_allowed(self._settings, scope["method"], scope["path"], headers, _address(scope))
         declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._settings.body_limit:
+        if declared.isdigit() and int(declared) > self._bodies.limit:
             raise HTTPException(413)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """``receive`` that ends a body which is longer than may be, whatever length it declared."""
-        read = 0
 
-        async def bounded() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._settings.body_limit:
-                raise HTTPException(413)
-            return message
-
-        return bounded
+def _address(scope: Scope) -> str | None:
+    return scope["client"][0] if scope.get("client") else None
 
 
-async def _refuse(error: Exception, scope: Scope, receive: Receive, reply: "_Reply") -> None:
-    if reply.begun:
-        return
+def _refusal(error: Exception, scope: Scope) -> JSONResponse:
     if isinstance(error, HTTPException):
-        told = http_envelope(error.status_code, str(error.detail), scope["method"], scope["path"])
-        answer = JSONResponse(told, error.status_code)
-    else:
-        status, body, headers = as_reply(error)
-        answer = JSONResponse(body, status, headers)
-    await answer(scope, receive, reply.send)
+        body = http_envelope(error.status_code, str(error.detail), scope["method"], scope["path"])
+        return JSONResponse(body, error.status_code, error.headers)
+    status, content, reply_headers = as_reply(error)
+    return JSONResponse(content, status, reply_headers)
 
 
 class _Reply:
-    """What goes back: with the request's id on it, and errors of whatever origin in the one envelope."""
+    """The way back: with the request's id, errors of whatever origin in the one envelope, and their code recorded."""
 
     def __init__(self, send: Send, record: RequestRecord, *, rewrap: bool) -> None:
         self._send, self._record, self._rewrap = send, record, rewrap
         self._held: Message | None = None
         self._body = b""
-        self.begun = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
             self._record.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self._record.request_id
-            if message["status"] >= 400 and self._rewrap:
+            if message["status"] >= 400:
                 self._held = message
                 return
         elif self._held is not None and message["type"] == "http.response.body":
@@ -115,36 +141,40 @@ class _Reply:
             if message.get("more_body"):
                 return
             held, self._held = self._held, None
-            body = _in_envelope(self._body, held, self._record)
+            body = self._error_body(held)
             await self._send(held)
             message = {**message, "body": body}
         await self._send(message)
 
-
-def _in_envelope(body: bytes, start: Message, record: RequestRecord) -> bytes:
-    """``body`` if it is an error in the envelope; else what it says, in one."""
-    try:
-        content: Any = json.loads(body)
-        if isinstance(content, dict) and isinstance(content.get("error"), dict):
-            return body
-    except ValueError:
-        content = body.decode("utf-8", "replace").strip()
-    told = http_envelope(start["status"], _sentence(content), record.method, record.path)
-    wrapped = json.dumps(told).encode()
-    headers = MutableHeaders(scope=start)
-    headers["content-type"], headers["content-length"] = "application/json", str(len(wrapped))
-    return wrapped
+    def _error_body(self, start: Message) -> bytes:
+        """The body if it is an error in the envelope; else what it says, in one."""
+        try:
+            content: Any = json.loads(self._body)
+        except ValueError:
+            content = self._body.decode("utf-8", "replace").strip()
+        error = content.get("error") if isinstance(content, dict) else None
+        if isinstance(error, dict):
+            self._record.fail(self._record.status, error)
+            return self._body
+        if not self._rewrap or self._record.method == "HEAD":
+            return self._body
+        wrapped = http_envelope(start["status"], _sentence(content), self._record.method, self._record.path)
+        self._record.fail(self._record.status, wrapped["error"])
+        body = json.dumps(wrapped).encode()
+        headers = MutableHeaders(scope=start)
+        headers["content-type"], headers["content-length"] = "application/json", str(len(body))
+        return body
 
 
 def _sentence(content: Any) -> str:
-    """The words in what BentoML says of an error, which is a list now and then."""
+    """The words of BentoML's error body, which is a list now and then."""
     if isinstance(content, list) and content:
         return _sentence(content[0])
     if isinstance(content, dict):
         problems = [
-            f"{'.'.join(map(str, one.get('loc', [])))}: {one.get('msg', '')}"
-            for one in content.get("detail") or []
-            if isinstance(one, dict)
+            f"{'.'.join(map(str, problem.get('loc', [])))}: {problem.get('msg', '')}"
+            for problem in content.get("detail") or []
+            if isinstance(problem, dict)
         ]
         return "; ".join(problems) or str(content.get("error", ""))
     return content if isinstance(content, str) else ""

@@ -1,7 +1,47 @@
-"""Request bodies: the strict base of every one of them."""
+"""Request body: the strict base of every body that the service reads."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 class RequestBody(BaseModel):
+    """Unknown fields, wrong types, NaN, infinity and text that is no Unicode are refused by name."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_unicode(cls, values: Any) -> Any:
+        for name, text in _texts(values) if isinstance(values, dict) else ():
+            if not text.isascii() and _is_broken(text):
+                raise field_error(
+                    name, "it holds half of a surrogate pair, which no tokenizer can read: send whole characters"
+                )
+        return values
+
+
+def field_error(name: str | int, message: str, value: object = None) -> ValidationError:
+    """The error for a validator to raise: ``name`` is at fault, and ``message`` says why."""
+    problem = PydanticCustomError("refused", "{message}", {"message": message})
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=problem, loc=(name,), input=value)])
+
+
+def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every text directly in a body, in a list of it or in a mapping of it, by field."""
+    for name, value in values.items():
+        yield str(name), str(name)
+        parts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
+        if isinstance(value, dict):
+            parts = [*value, *value.values()]
+        yield from ((str(name), part) for part in parts if isinstance(part, str))
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""What is known of one HTTP request for logs, metrics and traces: numbers and names, and texts only where allowed."""
+"""Request record: one HTTP request's numbers and names for logs, metrics and traces, and its texts where allowed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,65 +9,75 @@ from serving.engine.base import GenerationOutcome
 from serving.steering.resolver import SteeringResolution
 
 KEY = "trusttrace.record"
-"""Where the record of a request lies in its ASGI scope."""
+"""Key of a request's record in its ASGI scope."""
 
 
 @dataclass
 class RequestRecord:
-    """Filled while a request is answered; the only thing about it that changes."""
+    """Filled while a request is answered; the only part of it that changes."""
 
     request_id: str
     method: str
     path: str
     began: float = field(default_factory=time.monotonic)
+    client: str = "unknown"
+    """Digest of the client's key, or its address: whose share of the queue it uses."""
+    is_trusted: bool = False
+    """Whether the client may read messages that name paths and hosts."""
+    route: str = "other"
+    """The path's template, for metrics."""
     status: int = 0
+    code: str | None = None
+    """The code of an error."""
+    param: str | None = None
+    """The field at fault."""
     keeps_texts: bool = False
-    """Whether prompts and answers may be kept: never, unless the service was told so."""
-    asked_model: bool = False
-    """Whether the model was asked for anything."""
+    """Whether prompts and answers may be kept: never, unless the service was configured so."""
+    generates: bool = False
+    """Whether the model was run for it."""
     prompt: str = ""
     answers: dict[int, str] = field(default_factory=dict)
     prompt_tokens: int = 0
     generated_tokens: int = 0
     first_token: float | None = None
     """Seconds to the first token of a streamed answer."""
-    steered: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
     """Dimensions steered."""
     applied: tuple[dict[str, Any], ...] = ()
     fingerprint: str = ""
 
-    def asked(self, prompt: Callable[[], str], settings: Sequence[SteeringResolution]) -> None:
+    def begin(self, prompt: Callable[[], str], settings: Sequence[SteeringResolution]) -> None:
         """``prompt`` makes the first prompt's text, and is called where texts are kept."""
-        self.asked_model = True
+        self.generates = True
         if self.keeps_texts:
             self.prompt = prompt()
         self.applied = tuple(vector.to_dict() for setting in settings for vector in setting.applied)
-        self.steered = tuple(dict.fromkeys(one["dimension"] for one in self.applied))
-        self.fingerprint = next((one.plan.fingerprint for one in settings if one.plan.fingerprint), "")
+        self.dimensions = tuple(dict.fromkeys(vector["dimension"] for vector in self.applied))
+        self.fingerprint = next((setting.plan.fingerprint for setting in settings if setting.plan.fingerprint), "")
 
-    def token(self, choice: int, text: str) -> None:
+    def add_token(self, choice: int, text: str) -> None:
         """A token of a streamed answer went out."""
         if self.first_token is None:
             self.first_token = self.seconds
-        self.text(choice, text)
+        self.add_text(choice, text)
 
-    def text(self, choice: int, text: str) -> None:
+    def add_text(self, choice: int, text: str) -> None:
         if self.keeps_texts:
             self.answers[choice] = self.answers.get(choice, "") + text
 
-    def ended(self, finished: Sequence[GenerationOutcome]) -> None:
-        self.prompt_tokens = sum(one.prompt_tokens for one in finished)
-        self.generated_tokens = sum(one.generated_tokens for one in finished)
+    def end(self, outcomes: Sequence[GenerationOutcome]) -> None:
+        self.prompt_tokens = sum(outcome.prompt_tokens for outcome in outcomes)
+        self.generated_tokens = sum(outcome.generated_tokens for outcome in outcomes)
 
-    def failed(self, status: int) -> None:
-        """A stream broke off, after its headers had said that all was well."""
-        self.status = status
+    def fail(self, status: int, error: dict[str, Any]) -> None:
+        """The request is refused, or its stream broke off after its headers had said that all was well."""
+        self.status, self.code, self.param = status, error.get("code"), error.get("param")
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """One line of the log."""
         line: dict[str, Any] = {
             "request_id": self.request_id,
@@ -76,15 +86,17 @@ class RequestRecord:
             "status": self.status,
             "seconds": round(self.seconds, 4),
         }
+        if self.code is not None:
+            line |= {"code": self.code, "param": self.param}
         if self.prompt_tokens:
             line |= {"prompt_tokens": self.prompt_tokens, "generated_tokens": self.generated_tokens}
         if self.first_token is not None:
             line["first_token_seconds"] = round(self.first_token, 4)
         if self.applied:
             line["steering"] = {
-                f"{one['vector']}/{one['version']}": one.get("strength", {"target": one.get("target")})
-                for one in self.applied
+                f"{vector['vector']}/{vector['version']}": vector.get("strength", {"target": vector.get("target")})
+                for vector in self.applied
             }
-        if self.keeps_texts and self.asked_model:
+        if self.keeps_texts and self.generates:
             line |= {"prompt": self.prompt, "answers": self.answers}
         return line

@@ -1,4 +1,4 @@
-"""From the record of a request to its trace."""
+"""Traces of requests, made from their records."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from serving.api.request_record import RequestRecord
 
 def trace_of(record: RequestRecord) -> Trace | None:
     """The trace of a request that generated something; it holds texts only where the record does."""
-    if not record.asked_model:
+    if not record.generates:
         return None
     ended = time.time_ns()
     return Trace(

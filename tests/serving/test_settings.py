@@ -1,7 +1,4 @@
-"""Settings from an environment, and the documentation of them."""
-
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,45 +6,56 @@ import pytest
 from registry.errors import InvalidInput
 from serving.settings import Settings, read_settings
 
-README = (Path(__file__).parents[2] / "serving" / "README.md").read_text()
+README = (Path(__file__).parents[2] / "serving/README.md").read_text()
 
 
-def test_an_empty_environment_gives_the_defaults():
-    assert read_settings({}) == Settings()
-    assert read_settings({"TRUSTTRACE_SLOTS": "  "}) == Settings()
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets variables of the service's environment; ``TRUSTTRACE_`` may be left out."""
+
+    def set_variables(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name if name == "MLFLOW_TRACKING_URI" else f"TRUSTTRACE_{name}", value)
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return set_variables
 
 
-def test_every_setting_is_read_from_its_variable():
-    found = read_settings(
-        {
-            "TRUSTTRACE_API_KEYS": "a, b,",
-            "TRUSTTRACE_SLOTS": "4",
-            "TRUSTTRACE_TIMEOUT": "1.5",
-            "TRUSTTRACE_TRACE": "yes",
-        }
-    )
-    assert (found.api_keys, found.slots, found.timeout, found.trace) == (("a", "b"), 4, 1.5, True)
+def test_an_empty_variable_counts_as_unset(environment):
+    defaults = Settings()
+    environment(SLOTS="  ", API_KEYS="", MODEL_NAME=" ")
+    assert read_settings() == defaults == Settings.model_construct()
+
+
+def test_every_setting_is_read_from_its_variable(environment):
+    environment(API_KEYS="a, b,", SLOTS="4", TIMEOUT="1.5", TRACE="yes", VLLM_ARGUMENTS='{"seed": 1}')
+    settings = read_settings()
+    assert (settings.api_keys, settings.slots, settings.timeout, settings.trace) == (("a", "b"), 4, 1.5, True)
+    assert settings.vllm_arguments == {"seed": 1}
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("SLOTS", "0"), ("SLOTS", "many"), ("TIMEOUT", "nan"), ("TIMEOUT", "-1"), ("PRECISION", "fp8"), ("TRACE", "maybe"),
-     ("API_KEYS", ","), ("MLFLOW_UI", "javascript:alert(1)"), ("QUEUE_LIMIT", "1e3")],
+     ("API_KEYS", ","), ("MLFLOW_UI", "javascript:alert(1)"), ("QUEUE_LIMIT", "1e3"), ("VLLM_ARGUMENTS", "seed"),
+     ("VLLM_ARGUMENTS", "[1]")],
 )  # fmt: skip
-def test_a_value_that_makes_no_sense_is_named_with_its_variable(name, value):
-    with pytest.raises(InvalidInput, match=f"TRUSTTRACE_{name}"):
-        read_settings({f"TRUSTTRACE_{name}": value})
+def test_a_wrong_value_is_named_with_its_variable(environment, name, value):
+    environment(**{name: value})
+    with pytest.raises(InvalidInput, match=f"TRUSTTRACE_{name} is {re.escape(repr(value))}|TRUSTTRACE_{name} is \\[1"):
+        read_settings()
 
 
-def test_the_tracking_server_is_where_links_lead_without_its_password():
-    assert read_settings({"MLFLOW_TRACKING_URI": "http://me:secret@host:5000"}).mlflow_ui == "http://host:5000"
-    assert read_settings({"MLFLOW_TRACKING_URI": "sqlite:///x.db"}).mlflow_ui is None
+def test_links_lead_to_the_tracking_server_without_its_password(environment):
+    environment(MLFLOW_TRACKING_URI="http://me:secret@host:5000")
+    assert read_settings().mlflow_ui == "http://host:5000"
+    environment(MLFLOW_TRACKING_URI="sqlite:///x.db")
+    assert read_settings().mlflow_ui is None
 
 
-def test_the_readme_has_the_table_of_the_settings_as_it_stands_in_the_code():
+def test_the_readme_has_the_table_of_the_code():
     table = [line.strip() for line in (Settings.__doc__ or "").splitlines() if line.strip().startswith("| `")]
-    assert {re.match(r"\| `TRUSTTRACE_(\w+)`", line).group(1).lower() for line in table if "`TRUSTTRACE_" in line} == {
-        field.name for field in fields(Settings)
-    }
+    documented = {re.match(r"\| `TRUSTTRACE_(\w+)`", line).group(1).lower() for line in table if "`TRUSTTRACE_" in line}
+    assert documented == set(Settings.model_fields)
     for line in table:
         assert line in README

@@ -1,7 +1,7 @@
-"""From a completion or chat request to its answer, whole or streamed."""
+"""Completions: a completion or chat request on its way to its answer, whole or streamed."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +9,19 @@ from fastapi import Request
 
 from registry.errors import TrustTraceError
 from serving.api.errors import ApiError, as_reply, require_model
-from serving.api.openai.prompts import Tokens, chat_tokens, prompt_tokens
+from serving.api.fair_share import FairShare
+from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, SampledRequest
 from serving.api.openai.responses import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
 from serving.api.openai.streaming import completions, events, submit_all
 from serving.api.request_record import RequestRecord
-from serving.api.steering.block import applied_steering, steering_request
-from serving.engine.base import Completion, Generation, GenerationOutcome, Sampling
+from serving.api.steering.block import SteeringChoice
+from serving.api.steering.resolution import resolve_steering
+from serving.api.steering.responses import applied_steering
+from serving.api.steering.shorthand import HEADER, parse_strengths, split_alias
+from serving.engine.base import Generation, GenerationOutcome, GenerationRequest, Sampling
 from serving.served_model import LoadedModel, ServedModel
-from serving.steering.limits import Limits
-from serving.steering.resolver import SteeringResolution, SteeringResolver
+from serving.steering.resolver import SteeringResolution
 
 DONE = b"data: [DONE]\n\n"
 SILENCE = b": still generating\n\n"
@@ -26,53 +29,66 @@ SILENCE = b": still generating\n\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """The generations of one request, with what its reply says around them."""
+    """The generations of one request, with what its response says around them."""
 
     envelope: Envelope
     generations: Sequence[Generation]
     steering: SteeringResolution
     record: RequestRecord
 
-    def told(self, ended: Sequence[GenerationOutcome]) -> Json:
-        """The reply's ``steering``."""
-        self.record.ended(ended)
-        return applied_steering(self.steering, ended)
+    def end(self, outcomes: Sequence[GenerationOutcome]) -> Json:
+        """The response's ``steering``."""
+        self.record.end(outcomes)
+        return applied_steering(self.steering, outcomes)
 
 
-def resolver(served: ServedModel, running: LoadedModel) -> SteeringResolver:
-    """Everything that a request's steering is resolved against, at this moment."""
-    limits = Limits(running.norms, served.settings.dose_limit)
-    catalog = running.catalog
-    return SteeringResolver(catalog.served, catalog.health, limits, served.defaults, running.engine.operations)
+def begin(
+    served: ServedModel, body: OpenAIRequest, record: RequestRecord, shares: FairShare, shorthand: str | None = None
+) -> Answer:
+    """Resolve, tokenise and submit. May take long for a long prompt; raises whatever the request is refused with.
 
-
-def begin(served: ServedModel, body: OpenAIRequest, record: RequestRecord) -> Answer:
-    """Resolve, tokenise and submit. May take long for a long prompt; raises whatever the request is refused with."""
-    running = served.require_loaded()
-    require_model(body.model, running.name)
-    steering = resolver(served, running).resolve(steering_request(body.steering))
-    prompts, format = _prompts(running, body)
-    choices = len(prompts) * body.choices
-    if choices > served.settings.max_choices:
-        raise ApiError(
-            f"the request asks for {choices} answers and may ask for {served.settings.max_choices} "
-            "(TRUSTTRACE_MAX_CHOICES)",
-            param="n" if body.choices > 1 else "prompt",
-        )
-    asked = [
-        (tokens, sampling_of(served, body, index), steering.plan)
+    ``shorthand`` is the header that steers clients which can send no field of their own.
+    """
+    loaded = served.require_loaded()
+    model, alias = split_alias(body.model)
+    require_model(model, loaded.name)
+    steering = resolve_steering(served, loaded, steering_of(body.steering, shorthand, alias))
+    _require_choices(body, served.settings.max_choices)
+    prompts, format = _prompts(loaded, body)
+    requests = [
+        GenerationRequest(tokens, sampling_of(served, body, index), steering.plan)
         for index, tokens in enumerate(tokens for tokens in prompts for _ in range(body.choices))
     ]
-    record.asked(lambda: running.model.tokenizer.decode(asked[0][0]), [steering])
-    generations = submit_all(running.engine, asked)
-    return Answer(Envelope(format, running.model, system_fingerprint(running, steering)), generations, steering, record)
+    record.begin(lambda: loaded.model.tokenizer.decode(prompts[0]), [steering])
+    generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
+    envelope = Envelope(format, loaded.model, system_fingerprint(loaded, steering), body.choices)
+    return Answer(envelope, generations, steering, record)
 
 
-def _prompts(running: LoadedModel, body: OpenAIRequest) -> tuple[list[Tokens], AnswerFormat]:
+def steering_of(body: SteeringChoice, header: str | None, alias: str | None) -> SteeringChoice:
+    """A request's steering: of its body, else of its header, else of the model's alias."""
+    if body is not None:
+        return body
+    if header is not None:
+        return parse_strengths(header, HEADER)
+    return None if alias is None else parse_strengths(alias, "model")
+
+
+def _require_choices(body: OpenAIRequest, most: int) -> None:
+    """Raise ``ApiError`` for too many answers, before any prompt is tokenised."""
+    choices = body.choices * (n_prompts(body.prompt) if isinstance(body, CompletionRequest) else 1)
+    if choices > most:
+        raise ApiError(
+            f"the request asks for {choices} answers and may ask for {most} (TRUSTTRACE_MAX_CHOICES)",
+            param="n" if body.choices > 1 else "prompt",
+        )
+
+
+def _prompts(loaded: LoadedModel, body: OpenAIRequest) -> tuple[list[Tokens], AnswerFormat]:
     if isinstance(body, ChatRequest):
-        return [chat_tokens(running.model, body.messages)], ChatFormat()
+        return [chat_tokens(loaded.model, body.messages)], ChatFormat()
     assert isinstance(body, CompletionRequest)
-    return prompt_tokens(running.model, body.prompt), TextFormat()
+    return prompt_tokens(loaded.model, body.prompt), TextFormat()
 
 
 def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0) -> Sampling:
@@ -95,57 +111,80 @@ def _top_logprobs(body: SampledRequest) -> int | None:
     return body.logprobs if isinstance(body, CompletionRequest) else None
 
 
-def system_fingerprint(running: LoadedModel, steering: SteeringResolution) -> str:
-    return f"{running.model.weights_digest[:12]}-{steering.plan.fingerprint[:12] or 'unsteered'}"
+def system_fingerprint(loaded: LoadedModel, steering: SteeringResolution) -> str:
+    return f"{loaded.model.weights_digest[:12]}-{steering.plan.fingerprint[:12] or 'unsteered'}"
 
 
 async def whole(served: ServedModel, answer: Answer, request: Request | None) -> Json:
     """The answer in one object."""
-    found: list[Completion] = await completions(answer.generations, request, served.settings.timeout)
-    for index, one in enumerate(found):
-        answer.record.text(index, one.text)
-    return answer.envelope.whole(found, answer.told([one.outcome for one in found]))
+    ended = await completions(answer.generations, request, served.settings.timeout)
+    for index, completion in enumerate(ended):
+        answer.record.add_text(index, completion.text)
+    return answer.envelope.whole(ended, answer.end([completion.outcome for completion in ended]))
 
 
 async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> AsyncIterator[bytes]:
     """The answer as server-sent events; an error in the middle is an event too, and no ``[DONE]`` follows it."""
     envelope, settings = answer.envelope, served.settings
-    ended: dict[int, GenerationOutcome] = {}
-    for index in range(len(answer.generations)):
-        opened = envelope.opening(index)
-        if opened is not None:
-            yield _sent(opened)
+    outcomes: dict[int, GenerationOutcome] = {}
+    usage = _RunningUsage(answer, body.with_continuous_usage)
+    lengths = [0] * len(answer.generations)
+    opened: set[int] = set()
     try:
-        async for found in events(answer.generations, settings.timeout, settings.heartbeat):
-            if found is None:
+        async for item in events(answer.generations, settings.timeout, settings.heartbeat):
+            if item is None:
                 yield SILENCE
                 continue
-            index, event = found
+            index, event = item
+            opening = None if index in opened else envelope.opening(index)
+            opened.add(index)
+            if opening is not None:  # with the first token, so that clients measure the time to it
+                yield _sent(opening)
             if not isinstance(event, GenerationOutcome):
-                answer.record.token(index, event.text)
+                answer.record.add_token(index, event.text)
+                usage.generated += 1
                 if event.text or event.logprob is not None:
-                    yield _sent(envelope.piece(index, event))
+                    yield _sent({**envelope.piece(index, event, lengths[index]), **usage.field()})
+                lengths[index] += len(event.text)
                 continue
-            ended[index] = event
-            last = envelope.ending(index, event)
-            if len(ended) == len(answer.generations):
-                for chunk in _last(answer, last, [ended[place] for place in sorted(ended)], body.with_usage):
+            outcomes[index] = event
+            last = {**envelope.ending(index, event), **usage.field()}
+            if len(outcomes) == len(answer.generations):
+                for chunk in _last(answer, last, [outcomes[place] for place in sorted(outcomes)], body.with_usage):
                     yield _sent(chunk)
             else:
                 yield _sent(last)
         yield DONE
     except TrustTraceError as error:
-        status, told, _ = as_reply(error)
-        answer.record.failed(status)
-        yield _sent(told)
+        status, reply, _ = as_reply(error)
+        answer.record.fail(status, reply["error"])
+        yield _sent(reply)
 
 
-def _last(answer: Answer, ending: Json, ended: Sequence[GenerationOutcome], with_usage: bool) -> list[Json]:
-    """What steered the answer stands on the last chunk, whichever that is."""
-    steering = answer.told(ended)
+@dataclass
+class _RunningUsage:
+    """The usage so far, on every chunk where a client asks for it."""
+
+    answer: Answer
+    wanted: bool
+    generated: int = 0
+
+    def field(self) -> Mapping[str, Any]:
+        if not self.wanted:
+            return {}
+        choices = self.answer.envelope.choices
+        prompts = [generation.request.prompt_tokens for generation in self.answer.generations[::choices]]
+        read = sum(map(len, prompts))
+        total = {"prompt_tokens": read, "completion_tokens": self.generated, "total_tokens": read + self.generated}
+        return {"usage": total}
+
+
+def _last(answer: Answer, ending: Json, outcomes: Sequence[GenerationOutcome], with_usage: bool) -> list[Json]:
+    """The last chunks; the applied steering stands on whichever ends the stream."""
+    steering = answer.end(outcomes)
     if not with_usage:
         return [{**ending, "steering": steering}]
-    return [ending, {**answer.envelope.closing(ended), "steering": steering}]
+    return [ending, {**answer.envelope.closing(outcomes), "steering": steering}]
 
 
 def _sent(content: Any) -> bytes:

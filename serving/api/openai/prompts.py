@@ -1,4 +1,4 @@
-"""From what a request says to the tokens that the model reads."""
+"""Prompts: the tokens that the model reads for a request's text, texts or conversation."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,13 @@ def text_tokens(model: LanguageModel, text: str, param: str = "prompt") -> Token
     """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any."""
     tokens = tuple(model.tokenizer(text)["input_ids"]) if text else ()
     if not tokens:
-        raise ApiError(f"{param} is empty; give at least one character", param=param)
+        raise ApiError(f"`{param}` is empty; give at least one character", param=param)
     return tokens
+
+
+def n_prompts(prompt: Prompt) -> int:
+    """How many prompts a completion has, known before any is tokenised."""
+    return 1 if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else len(prompt)
 
 
 def prompt_tokens(model: LanguageModel, prompt: Prompt) -> list[Tokens]:
@@ -25,19 +30,19 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt) -> list[Tokens]:
     if isinstance(prompt, str):
         return [text_tokens(model, prompt)]
     if not prompt:
-        raise ApiError("prompt is empty; give a text, or a list of them", param="prompt")
+        raise ApiError("`prompt` is empty; give a text, or a list of them", param="prompt")
     if isinstance(prompt[0], int):
-        return [tuple(one for one in prompt if isinstance(one, int))]
-    found = []
-    for index, one in enumerate(prompt):
+        return [tuple(token for token in prompt if isinstance(token, int))]
+    sequences = []
+    for index, part in enumerate(prompt):
         param = f"prompt.{index}"
-        if isinstance(one, str):
-            found.append(text_tokens(model, one, param))
-        elif isinstance(one, list) and one:
-            found.append(tuple(one))
+        if isinstance(part, str):
+            sequences.append(text_tokens(model, part, param))
+        elif isinstance(part, list) and part:
+            sequences.append(tuple(part))
         else:
-            raise ApiError(f"{param} is empty; give at least one token", param=param)
-    return found
+            raise ApiError(f"`{param}` is empty; give at least one token", param=param)
+    return sequences
 
 
 def chat_tokens(model: LanguageModel, messages: Sequence[Message]) -> Tokens:
@@ -47,11 +52,20 @@ def chat_tokens(model: LanguageModel, messages: Sequence[Message]) -> Tokens:
     """
     if not has_chat(model):
         raise InvalidInput(
-            f"{model.checkpoint.model} has no chat template; send the text as prompt to /v1/completions instead"
+            f"{model.checkpoint.model} has no chat template; send the text as `prompt` to /v1/completions instead"
         )
-    told = [{"role": "system" if one.role == "developer" else one.role, "content": one.text} for one in messages]
+    for index, message in enumerate(messages):
+        if message.role == "tool" and "tool" not in str(model.tokenizer.chat_template):
+            raise ApiError(
+                f"the chat template of {model.checkpoint.model} does not know the role tool; send its result as user",
+                param=f"messages.{index}.role",
+            )
+    conversation = [
+        {"role": "system" if message.role == "developer" else message.role, "content": message.text}
+        for message in messages
+    ]
     try:
-        text = str(model.tokenizer.apply_chat_template(told, add_generation_prompt=True, tokenize=False))
+        text = str(model.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
     except TemplateError as error:
         raise InvalidInput(f"the model's chat template refuses these messages: {error}") from error
     return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])

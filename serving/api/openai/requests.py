@@ -1,64 +1,92 @@
-"""Requests of OpenAI's routes: OpenAI's fields and `steering`."""
+"""Requests of OpenAI's routes: OpenAI's fields, `steering`, and the neutral values of fields that are not supported."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from serving.api.request_body import RequestBody
+from serving.api.request_body import RequestBody, field_error
 from serving.api.steering.block import SteeringChoice
+
+MAX_STOPS = 64
+
+IGNORED = frozenset(
+    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+     "parallel_tool_calls", "cache_salt", "priority", "request_id"}
+)  # fmt: skip
+"""Fields of OpenAI's and vLLM's clients that cannot change the answer."""
+
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "repeat_penalty": (1,),
+    "length_penalty": (1,), "top_k": (-1, 0), "min_p": (0,), "typical_p": (1,), "min_tokens": (0,), "best_of": (1,),
+    "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "use_beam_search": (False,),
+    "include_stop_str_in_output": (False,), "detokenize": (True,), "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,), "add_generation_prompt": (True,), "continue_final_message": (False,),
+    "stop_token_ids": ([],), "bad_words": ([],), "logit_bias": ({},), "chat_template_kwargs": ({},),
+    "documents": ([],), "suffix": ("",), "echo": (False,), "tools": ([],), "functions": ([],),
+    "tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],),
+    "response_format": ({"type": "text"},), "reasoning_effort": ("none",), "verbosity": ("medium",),
+    "audio": (), "prediction": (), "web_search_options": (), "prompt_logprobs": (), "chat_template": (),
+    "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "structured_outputs": (),
+    "allowed_token_ids": (), "truncate_prompt_tokens": (), "kv_transfer_params": (), "vllm_xargs": (),
+}  # fmt: skip
+"""Fields that are not supported, and the values at which they do not change the answer. Null is always one."""
+
+
+def _as_whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_as_whole)]
+"""An integer; some clients write 4 as 4.0."""
 
 
 class StreamOptions(RequestBody):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """Whether every chunk tells the usage so far, as vLLM does."""
     include_obfuscation: bool | None = None
 
 
-class ResponseFormat(RequestBody):
-    type: Literal["text"]
-
-
-_UNSUPPORTED = {
-    "tools": "tools are not called by this service; leave tools out",
-    "functions": "functions are not called by this service; leave functions out",
-    "logit_bias": "logit_bias is not supported; steering.strengths is this service's way to change what is said",
-    "frequency_penalty": "penalties are not supported; leave frequency_penalty at 0",
-    "presence_penalty": "penalties are not supported; leave presence_penalty at 0",
-    "suffix": "text is only continued, not inserted; leave suffix out",
-    "echo": "the prompt is not repeated in the answer; leave echo out",
-}
-
-
 class SampledRequest(RequestBody):
-    """How an answer is drawn: the fields that OpenAI's two routes share."""
+    """How an answer is drawn: the fields that every route shares which generates."""
 
-    model: str | None = Field(None, max_length=300)
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    temperature: float | None = Field(None, ge=0, le=2)
+    model: str | None = Field(None, max_length=300, examples=["smollm2"])
+    """The served model, or with strengths: ``smollm2@toxicity=1.5``."""
+    max_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000, examples=[64])
+    temperature: float | None = Field(None, ge=0, le=2, examples=[0.7])
     top_p: float | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    seed: WholeNumber | None = Field(None, ge=-(2**63), lt=2**63, examples=[7])
     stop: str | list[str] | None = None
+    """A text, or up to 64 of them, before which the answer ends."""
     steering: SteeringChoice = None
     ignore_eos: bool = False
     """Go on past the model's end of text, for benchmarks."""
-    logit_bias: dict[str, float] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    user: str | None = None
-    """This and what follows is taken from OpenAI's clients and changes nothing."""
-    metadata: dict[str, str] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, values: Any) -> Any:
+        """Drop what cannot change the answer, and refuse by name what would and is not supported."""
+        if not isinstance(values, dict):
+            return values
+        unused = {"tools", "functions"} if "none" in (values.get("tool_choice"), values.get("function_call")) else set()
+        kept = {}
+        for name, value in values.items():
+            if name in cls.model_fields:
+                kept[name] = value
+            elif name in NEUTRAL:
+                if value is not None and name not in unused and not _is_neutral(value, NEUTRAL[name]):
+                    raise field_error(name, _unsupported(name), value)
+            elif name not in IGNORED:
+                kept[name] = value
+        return kept
 
     @model_validator(mode="after")
-    def _require_supported(self) -> Self:
-        for name, sentence in _UNSUPPORTED.items():
-            if getattr(self, name, None):
-                raise ValueError(sentence)
-        if len(self.stops) > 4 or not all(0 < len(one) <= 200 for one in self.stops):
-            raise ValueError("stop is a text or up to 4 texts, each of 1 to 200 characters")
+    def _require_stops(self) -> Self:
+        if len(self.stops) > MAX_STOPS:
+            raise field_error("stop", f"it holds {len(self.stops)} texts and may hold {MAX_STOPS}")
+        if not all(0 < len(text) <= 1000 for text in self.stops):
+            raise field_error("stop", "every stop text must have 1 to 1000 characters")
         return self
 
     @property
@@ -66,20 +94,34 @@ class SampledRequest(RequestBody):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class OpenAIRequest(SampledRequest):
-    """What both of OpenAI's routes take beyond that."""
+def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    return any(value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral)
 
-    n: int | None = Field(None, ge=1, le=128)
+
+def _unsupported(name: str) -> str:
+    values = " or ".join(repr(value) for value in NEUTRAL[name])
+    return f"`{name}` would change the answer and is not supported: leave it out{f', or at {values}' if values else ''}"
+
+
+class OpenAIRequest(SampledRequest):
+    """The fields that both of OpenAI's routes take beyond that."""
+
+    n: WholeNumber | None = Field(None, ge=1, le=128)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
     @property
     def choices(self) -> int:
+        """Answers per prompt."""
         return self.n or 1
 
     @property
     def with_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def with_continuous_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
 
 Prompt = str | list[str] | list[int] | list[list[int]]
@@ -88,11 +130,8 @@ Prompt = str | list[str] | list[int] | list[list[int]]
 class CompletionRequest(OpenAIRequest):
     """POST /v1/completions."""
 
-    prompt: Prompt
-    logprobs: int | None = Field(None, ge=0, le=20)
-    best_of: int | None = Field(None, ge=1, le=1)
-    echo: bool | None = None
-    suffix: str | None = None
+    prompt: Prompt = Field(examples=["The city of Lyon is in"])
+    logprobs: WholeNumber | None = Field(None, ge=0, le=20)
 
     @property
     def top_logprobs(self) -> int | None:
@@ -103,43 +142,61 @@ class TextPart(RequestBody):
     type: Literal["text"]
     text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_hints(cls, values: Any) -> Any:
+        return _without(values, {"cache_control", "annotations"})
+
+
+EMPTY = frozenset({"refusal", "annotations", "audio", "tool_calls", "function_call", "reasoning_content", "reasoning"})
+"""Fields of messages that are accepted where they are null or empty."""
+
 
 class Message(RequestBody):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
     name: str | None = None
-    refusal: None = None
-    annotations: list[Any] | None = Field(None, max_length=0)
-    audio: None = None
-    tool_calls: None = None
-    function_call: None = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for name in EMPTY & values.keys():
+            if values[name]:
+                raise field_error(name, f"`{name}` is not supported: leave it out", values[name])
+        return _without(values, {"cache_control", *EMPTY})
+
+    @model_validator(mode="after")
+    def _require_content(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise field_error("content", f"a message of role {self.role} needs a text")
+        return self
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+def _without(values: Any, names: Collection[str]) -> Any:
+    return {name: value for name, value in values.items() if name not in names} if isinstance(values, dict) else values
 
 
 class ChatRequest(OpenAIRequest):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=1000)
-    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    messages: list[Message] = Field(
+        min_length=1, max_length=1000, examples=[[{"role": "user", "content": "Is it true that bats are blind?"}]]
+    )
+    max_completion_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: ResponseFormat | None = None
-    modalities: list[Literal["text"]] | None = None
-    tools: list[Any] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    functions: list[Any] | None = None
-    parallel_tool_calls: bool | None = None
+    top_logprobs: WholeNumber | None = Field(None, ge=0, le=20)
 
     @model_validator(mode="after")
     def _require_logprobs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
+            raise field_error("top_logprobs", "`top_logprobs` needs `logprobs`: true")
         return self
-
-
-def _require_one_text(prompt: object, messages: Sequence[Message] | None) -> None:
-    if (prompt is None) == (messages is None):
-        raise ValueError("give either prompt or messages, and not both")

@@ -1,4 +1,7 @@
-"""OpenAI's answer objects, whole and in chunks, as plain dictionaries."""
+"""Responses of OpenAI's routes, whole and in chunks, and their models for the OpenAPI document.
+
+Routes build plain dictionaries, which is faster than models.
+"""
 
 import time
 import uuid
@@ -16,7 +19,7 @@ Json = dict[str, Any]
 
 
 class AnswerFormat(Protocol):
-    """How the one or the other of OpenAI's routes writes answers."""
+    """How either of OpenAI's routes writes answers."""
 
     prefix: str
     whole: str
@@ -27,9 +30,10 @@ class AnswerFormat(Protocol):
     def choice(self, model: LanguageModel, completion: Completion) -> Json: ...
 
     def opening(self) -> Json | None:
-        """What a stream says of a choice before its first token."""
+        """The chunk of a choice before its first token, if there is one."""
 
-    def piece(self, model: LanguageModel, event: TokenEvent) -> Json: ...
+    def piece(self, model: LanguageModel, event: TokenEvent, offset: int) -> Json:
+        """The chunk of one token, whose text begins at ``offset`` of the answer."""
 
     def ending(self) -> Json: ...
 
@@ -44,7 +48,7 @@ class ChatFormat:
     def opening(self) -> Json | None:
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
 
-    def piece(self, model: LanguageModel, event: TokenEvent) -> Json:
+    def piece(self, model: LanguageModel, event: TokenEvent, offset: int) -> Json:  # noqa: ARG002
         return {"delta": {"content": event.text}, "logprobs": self._logprobs(model, [event])}
 
     def ending(self) -> Json:
@@ -56,36 +60,36 @@ class ChatFormat:
         return {"content": [self._token(model, event) for event in events], "refusal": None}
 
     def _token(self, model: LanguageModel, event: TokenEvent) -> Json:
-        top = [_told(one.text, one.logprob) for one in event.top]
-        return {**_told(token_text(model, event.token), event.logprob), "top_logprobs": top}
+        top = [_token(other.text, other.logprob) for other in event.top]
+        return {**_token(token_text(model, event.token), event.logprob), "top_logprobs": top}
 
 
 class TextFormat:
     prefix, whole, chunk = "cmpl", "text_completion", "text_completion"
 
     def choice(self, model: LanguageModel, completion: Completion) -> Json:
-        return {"text": completion.text, "logprobs": self._logprobs(model, completion.events)}
+        return {"text": completion.text, "logprobs": self._logprobs(model, completion.events, 0)}
 
     def opening(self) -> Json | None:
         return None
 
-    def piece(self, model: LanguageModel, event: TokenEvent) -> Json:
-        return {"text": event.text, "logprobs": self._logprobs(model, [event])}
+    def piece(self, model: LanguageModel, event: TokenEvent, offset: int) -> Json:
+        return {"text": event.text, "logprobs": self._logprobs(model, [event], offset)}
 
     def ending(self) -> Json:
         return {"text": "", "logprobs": None}
 
-    def _logprobs(self, model: LanguageModel, events: Sequence[TokenEvent]) -> Json | None:
+    def _logprobs(self, model: LanguageModel, events: Sequence[TokenEvent], length: int) -> Json | None:
         if not events or events[0].logprob is None:
             return None
-        offsets, length = [], 0
+        offsets = []
         for event in events:
             offsets.append(length)
             length += len(event.text)
         return {
             "tokens": [token_text(model, event.token) for event in events],
             "token_logprobs": [event.logprob for event in events],
-            "top_logprobs": [{one.text: one.logprob for one in event.top} for event in events],
+            "top_logprobs": [{other.text: other.logprob for other in event.top} for event in events],
             "text_offset": offsets,
         }
 
@@ -94,31 +98,37 @@ def token_text(model: LanguageModel, token: int) -> str:
     return str(model.tokenizer.decode([token]))
 
 
-def _told(text: str, logprob: float | None) -> Json:
+def _token(text: str, logprob: float | None) -> Json:
     whole = "\N{REPLACEMENT CHARACTER}" not in text
     return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if whole else None}
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """What every object of one answer repeats."""
+    """The fields that every object of one answer repeats."""
 
     format: AnswerFormat
     model: LanguageModel
     fingerprint: str
-    """OpenAI's ``system_fingerprint``: what was served, weights and steering alike."""
+    """OpenAI's ``system_fingerprint``: of weights and steering alike."""
+    choices: int = 1
+    """Answers per prompt."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, completions: Sequence[Completion], steering: Json) -> Json:
         choices = [
-            {"index": index, **self.format.choice(self.model, one), "finish_reason": one.outcome.reason}
-            for index, one in enumerate(completions)
+            {
+                "index": index,
+                **self.format.choice(self.model, completion),
+                "finish_reason": completion.outcome.reason,
+            }
+            for index, completion in enumerate(completions)
         ]
         return {
             **self._head(self.format.whole),
             "choices": choices,
-            "usage": usage([one.outcome for one in completions]),
+            "usage": usage([completion.outcome for completion in completions], self.choices),
             "steering": steering,
         }
 
@@ -126,15 +136,15 @@ class Envelope:
         opened = self.format.opening()
         return None if opened is None else self._chunk(index, opened, None)
 
-    def piece(self, index: int, event: TokenEvent) -> Json:
-        return self._chunk(index, self.format.piece(self.model, event), None)
+    def piece(self, index: int, event: TokenEvent, offset: int) -> Json:
+        return self._chunk(index, self.format.piece(self.model, event, offset), None)
 
     def ending(self, index: int, outcome: GenerationOutcome) -> Json:
         return self._chunk(index, self.format.ending(), outcome.reason)
 
-    def closing(self, ended: Sequence[GenerationOutcome]) -> Json:
+    def closing(self, outcomes: Sequence[GenerationOutcome]) -> Json:
         """The chunk without a choice that tells the usage, where a client asked for it."""
-        return {**self._head(self.format.chunk), "choices": [], "usage": usage(ended)}
+        return {**self._head(self.format.chunk), "choices": [], "usage": usage(outcomes, self.choices)}
 
     def _chunk(self, index: int, content: Mapping[str, Any], reason: str | None) -> Json:
         choice = {"index": index, **content, "finish_reason": reason}
@@ -150,10 +160,10 @@ class Envelope:
         }
 
 
-def usage(ended: Sequence[GenerationOutcome], prompts: int | None = None) -> Json:
-    """Tokens read and generated. A prompt that several choices share is read for each, and counted for each."""
-    read = sum(one.prompt_tokens for one in ended) if prompts is None else prompts
-    generated = sum(one.generated_tokens for one in ended)
+def usage(outcomes: Sequence[GenerationOutcome], choices: int = 1) -> Json:
+    """Tokens read and generated. A prompt that several choices share is counted once."""
+    read = sum(outcome.prompt_tokens for outcome in outcomes[::choices])
+    generated = sum(outcome.generated_tokens for outcome in outcomes)
     return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}
 
 
@@ -191,6 +201,8 @@ class ModelInfo(BaseModel):
     chat: bool
     """Whether the model has a chat template; without one, /v1/completions answers."""
     context_window: int
+    max_model_len: int
+    """The same by vLLM's name."""
     checkpoint: dict[str, Any]
     steering: dict[str, Any]
 

@@ -1,41 +1,64 @@
 """OpenAI's routes, with ``steering`` in the request and in the answer."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.api.dependencies import Loaded, Record, Served
+from serving.api.dependencies import Loaded, Record, Served, Shares
 from serving.api.errors import documented, require_model
-from serving.api.openai.completions import begin, resolver, streamed, whole
+from serving.api.fair_share import FairShare
+from serving.api.openai.completions import begin, streamed, whole
 from serving.api.openai.prompts import has_chat
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
 from serving.api.openai.responses import CompletionResponse, ModelInfo, ModelList
 from serving.api.request_record import RequestRecord
-from serving.api.steering.responses import default_told, dimension_info
+from serving.api.steering.resolution import resolve_steering
+from serving.api.steering.responses import dimension_info
+from serving.api.steering.shorthand import format_strengths, parse_strengths, split_alias
 from serving.served_model import LoadedModel, ServedModel
 
 router = APIRouter(tags=["OpenAI"])
 
-GENERATES = documented(404, 409, 413, 422, 429, 503, 504)
+GENERATES = documented(404, 409, 422, 429, 503, 504)
 STREAMS: dict[int | str, dict[str, Any]] = {
     200: {"model": CompletionResponse, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
+XSteering = Annotated[
+    str | None,
+    Header(max_length=1000, description="Strengths such as toxicity=1.5,privacy=1; `steering` in the body wins."),
+]
 
 
-@router.post("/v1/chat/completions", responses={**STREAMS, **GENERATES}, summary="CompletionResponse a conversation")
-async def chat_completions(body: ChatRequest, request: Request, served: Served, record: Record) -> Response:
-    return await _answer(body, request, served, record)
+@router.post("/v1/chat/completions", responses={**STREAMS, **GENERATES}, summary="Answer a conversation")
+async def chat_completions(
+    body: ChatRequest, request: Request, served: Served, shares: Shares, record: Record, x_steering: XSteering = None
+) -> Response:
+    return await _answer(body, request, served, shares, record, x_steering)
 
 
-@router.post("/v1/completions", responses={**STREAMS, **GENERATES}, summary="Go on with a text")
-async def text_completions(body: CompletionRequest, request: Request, served: Served, record: Record) -> Response:
-    return await _answer(body, request, served, record)
+@router.post("/v1/completions", responses={**STREAMS, **GENERATES}, summary="Continue a text")
+async def text_completions(
+    body: CompletionRequest,
+    request: Request,
+    served: Served,
+    shares: Shares,
+    record: Record,
+    x_steering: XSteering = None,
+) -> Response:
+    return await _answer(body, request, served, shares, record, x_steering)
 
 
-async def _answer(body: OpenAIRequest, request: Request, served: ServedModel, record: RequestRecord) -> Response:
-    answer = await run_in_threadpool(begin, served, body, record)
+async def _answer(
+    body: OpenAIRequest,
+    request: Request,
+    served: ServedModel,
+    shares: FairShare,
+    record: RequestRecord,
+    x_steering: str | None,
+) -> Response:
+    answer = await run_in_threadpool(begin, served, body, record, shares, x_steering)
     headers = {"x-steering-fingerprint": answer.steering.plan.fingerprint}
     if body.stream:
         headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -43,41 +66,62 @@ async def _answer(body: OpenAIRequest, request: Request, served: ServedModel, re
     return JSONResponse(await whole(served, answer, request), headers=headers)
 
 
-@router.get("/v1/models", responses={200: {"model": ModelList}, **documented(503)}, summary="What is served")
-def models(served: Served, running: Loaded) -> JSONResponse:
-    return JSONResponse({"object": "list", "data": [_model_info(served, running)]})
+@router.get("/v1/models", responses={200: {"model": ModelList}, **documented(503)}, summary="List the served model")
+def models(served: Served, loaded: Loaded) -> JSONResponse:
+    """The served model, and an alias per dimension that steers it at the recommended strength."""
+    names = [loaded.name, *(f"{loaded.name}@{alias}" for alias in _aliases(served, loaded))]
+    return JSONResponse({"object": "list", "data": [_model_info(name, served, loaded) for name in names]})
 
 
 @router.get(
-    "/v1/models/{model_id:path}", responses={200: {"model": ModelInfo}, **documented(404, 503)}, summary="One model"
+    "/v1/models/{model_id:path}",
+    responses={200: {"model": ModelInfo}, **documented(404, 409, 422, 503)},
+    summary="Describe the served model, or an alias of it",
 )
-def model(model_id: str, served: Served, running: Loaded) -> JSONResponse:
-    require_model(model_id, running.name)
-    return JSONResponse(_model_info(served, running))
+def model(model_id: str, served: Served, loaded: Loaded) -> JSONResponse:
+    name, alias = split_alias(model_id)
+    require_model(name, loaded.name)
+    if alias is not None:
+        resolve_steering(served, loaded, parse_strengths(alias, "model"), "model")
+    return JSONResponse(_model_info(model_id, served, loaded))
 
 
-def _model_info(served: ServedModel, running: LoadedModel) -> dict[str, Any]:
-    language_model, live = running.model, running.catalog.served
+def _aliases(served: ServedModel, loaded: LoadedModel) -> list[str]:
+    resolver = served.steering_resolver(loaded)
+    champions = {name: resolver.served.bank.champion(name) for name in resolver.served.bank.champions}
+    ranges = {name: resolver.limits.range_of(vector) for name, vector in champions.items() if vector is not None}
+    return [
+        format_strengths({name: strength})
+        for name, allowed in sorted(ranges.items())
+        if (strength := float(f"{allowed.recommended[1]:.2g}")) and strength in allowed
+    ]
+
+
+def _model_info(name: str, served: ServedModel, loaded: LoadedModel) -> dict[str, Any]:
+    language_model, vectors = loaded.model, loaded.catalog.served
     checkpoint = language_model.checkpoint
-    resolve = resolver(served, running)
+    resolver = served.steering_resolver(loaded)
     return {
-        "id": running.name,
+        "id": name,
         "object": "model",
-        "created": running.since,
+        "created": loaded.since,
         "owned_by": "trusttrace",
         "chat": has_chat(language_model),
-        "context_window": running.engine.window,
+        "context_window": loaded.engine.window,
+        "max_model_len": loaded.engine.window,
         "checkpoint": {
             "revision": checkpoint.revision,
             "step": checkpoint.step,
             "weights_digest": language_model.weights_digest,
         },
         "steering": {
-            "dimensions": [dimension_info(name, resolve) for name in sorted({*live.bank.champions, *live.refused})],
-            "layers": list(live.bank.layers),
+            "dimensions": [
+                dimension_info(dimension, resolver) for dimension in sorted({*vectors.bank.champions, *vectors.refused})
+            ],
+            "layers": list(vectors.bank.layers),
             "n_layers": language_model.n_layers,
             "d_model": language_model.d_model,
-            "operations": sorted(running.engine.operations),
-            "default": default_told(served),
+            "operations": sorted(loaded.engine.operations),
+            "default": served.defaults.to_dict(),
         },
     }

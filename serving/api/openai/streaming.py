@@ -1,4 +1,4 @@
-"""Generations on behalf of one HTTP request: submitted together, cancelled when nobody waits for them any more."""
+"""Streaming: generations of one HTTP request, submitted together and cancelled when its client has left."""
 
 import asyncio
 import time
@@ -6,18 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
 
-from serving.api.errors import ApiError, DeadlineExceeded, NotServing
-from serving.api.openai.prompts import Tokens
-from serving.engine.base import (
-    Completion,
-    Engine,
-    Generation,
-    GenerationOutcome,
-    GenerationRequest,
-    Sampling,
-    TokenEvent,
-)
-from serving.steering.plan import SteeringPlan
+from serving.api.errors import ApiError, DeadlineExceeded, ServiceUnavailable
+from serving.engine.base import Completion, Engine, Generation, GenerationOutcome, GenerationRequest, TokenEvent
 
 
 class ClientGone(ApiError):
@@ -30,12 +20,12 @@ class GenerationFailed(ApiError):
     status, type, code = 500, "server_error", "generation_failed"
 
 
-def submit_all(engine: Engine, asked: Sequence[tuple[Tokens, Sampling, SteeringPlan]]) -> list[Generation]:
+def submit_all(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Generation]:
     """All of them or none: when one is refused, those before it are cancelled. Raises what ``Engine.submit`` does."""
     submitted: list[Generation] = []
     try:
-        for tokens, sampling, plan in asked:
-            submitted.append(engine.submit(GenerationRequest(tokens, sampling, plan)))
+        for request in requests:
+            submitted.append(engine.submit(request))
     except BaseException:
         cancel(submitted)
         raise
@@ -43,24 +33,24 @@ def submit_all(engine: Engine, asked: Sequence[tuple[Tokens, Sampling, SteeringP
 
 
 def cancel(generations: Sequence[Generation]) -> None:
-    for one in generations:
-        one.cancel()
+    for generation in generations:
+        generation.cancel()
 
 
 async def completions(generations: Sequence[Generation], request: Request | None, seconds: float) -> list[Completion]:
-    """Wait for all of them. Raises ``DeadlineExceeded``, ``ClientGone``, ``GenerationFailed`` or ``NotServing``."""
-    answers = asyncio.ensure_future(asyncio.gather(*(one.completion() for one in generations)))
+    """Wait for all. Raises ``DeadlineExceeded``, ``ClientGone``, ``GenerationFailed`` or ``ServiceUnavailable``."""
+    answers = asyncio.ensure_future(asyncio.gather(*(generation.completion() for generation in generations)))
     waited: set[asyncio.Future[object]] = {answers}  # type: ignore[arg-type]
-    gone = None if request is None else asyncio.create_task(_gone(request))
+    gone = None if request is None else asyncio.create_task(_client_gone(request))
     if gone is not None:
         waited.add(gone)  # type: ignore[arg-type]
     try:
         done, _ = await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if answers in done:
-            found = answers.result()
-            for one in found:
-                require_ended(one.outcome)
-            return found
+            ended = answers.result()
+            for completion in ended:
+                require_ended(completion.outcome)
+            return ended
         raise ClientGone("the client closed the connection") if done else _deadline_exceeded(seconds)
     finally:
         cancel(generations)
@@ -72,9 +62,9 @@ async def completions(generations: Sequence[Generation], request: Request | None
 async def events(
     generations: Sequence[Generation], seconds: float, heartbeat: float
 ) -> AsyncIterator[tuple[int, TokenEvent | GenerationOutcome] | None]:
-    """What happens to each, as it happens, by its place; ``None`` after ``heartbeat`` seconds of silence.
+    """The events of each, as they happen, by its index; ``None`` after ``heartbeat`` seconds of silence.
 
-    Closing the iterator cancels what still runs. Raises ``DeadlineExceeded``, ``GenerationFailed`` or ``NotServing``.
+    Closing the iterator cancels the rest. Raises ``DeadlineExceeded``, ``GenerationFailed`` or ``ServiceUnavailable``.
     """
     deadline = time.monotonic() + seconds
     queue: asyncio.Queue[tuple[int, TokenEvent | GenerationOutcome]] = asyncio.Queue()
@@ -85,7 +75,7 @@ async def events(
         assert generation.outcome is not None
         queue.put_nowait((index, generation.outcome))
 
-    followers = [asyncio.create_task(follow(index, one)) for index, one in enumerate(generations)]
+    followers = [asyncio.create_task(follow(index, generation)) for index, generation in enumerate(generations)]
     left = len(generations)
     try:
         while left:
@@ -112,13 +102,13 @@ def require_ended(outcome: GenerationOutcome) -> None:
     if outcome.reason == "error":
         raise GenerationFailed(outcome.error)
     if outcome.reason == "cancelled":
-        raise NotServing("the service is shutting down and broke off this answer; ask again")
+        raise ServiceUnavailable("the service is shutting down and broke off this answer; send it again")
 
 
 def _deadline_exceeded(seconds: float) -> DeadlineExceeded:
     return DeadlineExceeded(f"the answer took longer than {seconds:g} s (TRUSTTRACE_TIMEOUT); ask for fewer tokens")
 
 
-async def _gone(request: Request) -> None:
+async def _client_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""Scoring texts without generating any."""
+"""Probe route: texts scored, none generated."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -12,7 +12,7 @@ from serving.api.probe.scoring import score
 router = APIRouter(tags=["probes"])
 
 
-@router.post("/v1/probe", responses={200: {"model": ProbeResponse}, **documented(404, 413, 503, 504)})
-async def probe(body: ProbeRequest, served: Served, running: Loaded) -> JSONResponse:
+@router.post("/v1/probe", responses={200: {"model": ProbeResponse}, **documented(404, 429, 503, 504)})
+async def probe(body: ProbeRequest, served: Served, loaded: Loaded) -> JSONResponse:
     """P(trustworthy) of each text, or of a conversation, by dimension; of every token where asked for."""
-    return JSONResponse(await score(running, body, served.settings.timeout))
+    return JSONResponse(await score(loaded, body, served.settings.timeout))

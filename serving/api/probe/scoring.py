@@ -1,4 +1,4 @@
-"""Texts scored by the registered probes, read by the model that is served, between two steps of what it generates."""
+"""Scoring: texts scored by the registered probes, read by the served model between two steps of its generations."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,94 +23,101 @@ MOST_TEXTS = 64
 HiddenStates = Mapping[int, Float32[np.ndarray, "tokens d_model"]]
 
 
-def probes_asked(live: ServedVectors, dimensions: Sequence[str] | None) -> dict[str, ServedVector]:
-    """The champions whose probes are asked: all that have one, or those named. Raises ``ApiError``."""
-    champions = {name: live.bank.champion(name) for name in dimensions or live.bank.champions}
-    for name, one in champions.items():
-        if one is None:
-            raise ApiError(str(unknown_dimension(name, live)), param="dimensions", code="invalid_request")
-        if one.probe is None and dimensions:
+def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> dict[str, ServedVector]:
+    """The champions to score by: all that have a probe, or those named. Raises ``ApiError``."""
+    champions = {name: served.bank.champion(name) for name in dimensions or served.bank.champions}
+    for name, vector in champions.items():
+        if vector is None:
+            raise ApiError(str(unknown_dimension(name, served)), param="dimensions")
+        if vector.probe is None and dimensions:
             raise ApiError(
-                f"{one.reference} has no probe beside it; probe the model again to register one",
+                f"{vector.reference} has no probe beside it; calibrate the model again to register one",
                 param="dimensions",
-                code="invalid_request",
             )
-    found = {name: one for name, one in champions.items() if one is not None and one.probe is not None}
-    if not found:
+    probed = {name: vector for name, vector in champions.items() if vector is not None and vector.probe is not None}
+    if not probed:
+        model = served.bank.model.name
         raise ApiError(
-            f"no probes of {live.bank.model.name} are registered; make some with mlflow run . -e calibrate -P "
-            f"model={live.bank.model.name}",
-            code="invalid_request",
+            f"no probes of {model} are registered; make some with mlflow run . --env-manager local -e calibrate "
+            f"-P model={model}"
         )
-    return found
+    return probed
 
 
-def tokens_asked(model: LanguageModel, body: ProbeRequest) -> list[Tokens]:
+def input_tokens(model: LanguageModel, body: ProbeRequest) -> list[Tokens]:
     """Each text's tokens, as it would be read on its own."""
     if body.messages:
         return [chat_tokens(model, body.messages)]
     if not 0 < len(body.texts) <= MOST_TEXTS:
-        raise ApiError(f"input holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
+        raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
-    return [text_tokens(model, text, "input" if single else f"input.{place}") for place, text in enumerate(body.texts)]
+    return [text_tokens(model, text, "input" if single else f"input.{index}") for index, text in enumerate(body.texts)]
 
 
-async def score(running: LoadedModel, body: ProbeRequest, seconds: float) -> dict[str, Any]:
-    """The reply of ``POST /v1/probe``."""
-    require_model(body.model, running.name)
-    live = running.catalog.served
-    probes = probes_asked(live, body.dimensions)
-    sequences = await asyncio.to_thread(tokens_asked, running.model, body)
-    layers = sorted({one.layer for one in probes.values()})
-    reading = running.engine.hidden_states(sequences, layers)
+async def score(loaded: LoadedModel, body: ProbeRequest, seconds: float) -> dict[str, Any]:
+    """The response of ``POST /v1/probe``."""
+    require_model(body.model, loaded.name)
+    served = loaded.catalog.served
+    probes = require_probes(served, body.dimensions)
+    sequences = await asyncio.to_thread(input_tokens, loaded.model, body)
+    layers = sorted({vector.layer for vector in probes.values()})
+    reading = loaded.engine.hidden_states(sequences, layers)
     try:
         states = await asyncio.wait_for(asyncio.wrap_future(reading), seconds)
     except TimeoutError as error:
-        raise DeadlineExceeded(
-            f"the texts were not read within {seconds:g} s (TRUSTTRACE_TIMEOUT); send fewer"
-        ) from error
-    data = [
-        _text_score(running.model, index, tokens, found, probes, body.per_token)
-        for index, (tokens, found) in enumerate(zip(sequences, states, strict=True))
+        message = f"the texts were not read within {seconds:g} s (TRUSTTRACE_TIMEOUT); send fewer"
+        raise DeadlineExceeded(message) from error
+    data = await asyncio.to_thread(_text_scores, loaded.model, sequences, states, probes, body.per_token)
+    lineage = {name: vector_info(vector.registered, served) for name, vector in probes.items()}
+    return {"object": "list", "model": loaded.name, "data": data, "probes": lineage}
+
+
+def _text_scores(
+    model: LanguageModel,
+    sequences: Sequence[Tokens],
+    states: Sequence[HiddenStates],
+    probes: Mapping[str, ServedVector],
+    per_token: bool,
+) -> list[dict[str, Any]]:
+    return [
+        {"index": index, **_text_score(model, tokens, of_text, probes, per_token)}
+        for index, (tokens, of_text) in enumerate(zip(sequences, states, strict=True))
     ]
-    told = {name: vector_info(one.registered, live) for name, one in probes.items()}
-    return {"object": "list", "model": running.name, "data": data, "probes": told}
 
 
 def _text_score(
     model: LanguageModel,
-    index: int,
     tokens: Tokens,
     states: HiddenStates,
     probes: Mapping[str, ServedVector],
     per_token: bool,
 ) -> dict[str, Any]:
-    every = {name: _probabilities(one, states, per_token) for name, one in probes.items()}
-    found: dict[str, Any] = {
-        "index": index,
-        "scores": {name: round(float(scores[-1]), 6) for name, scores in every.items()},
-        "n_tokens": len(tokens),
-    }
+    scores = {name: _probabilities(vector, states, per_token) for name, vector in probes.items()}
+    score: dict[str, Any] = {"scores": _rounded(scores, -1), "n_tokens": len(tokens)}
     if per_token:
         special = set(model.tokenizer.all_special_ids)
-        found["tokens"] = [
-            {"text": text, "scores": {name: round(float(scores[place]), 6) for name, scores in every.items()}}
-            for place, text in enumerate(pieces(model, tokens))
-            if tokens[place] not in special
+        score["tokens"] = [
+            {"text": text, "scores": _rounded(scores, position)}
+            for position, text in enumerate(pieces(model, tokens))
+            if tokens[position] not in special
         ]
-    return found
+    return score
 
 
-def _probabilities(one: ServedVector, states: HiddenStates, per_token: bool) -> Float32[np.ndarray, " tokens"]:
-    assert one.probe is not None
-    rows = states[one.layer] if per_token else states[one.layer][-1:]
-    return one.probe.probability(rows)
+def _rounded(scores: Mapping[str, Float32[np.ndarray, " tokens"]], position: int) -> dict[str, float]:
+    return {name: round(float(of_tokens[position]), 6) for name, of_tokens in scores.items()}
+
+
+def _probabilities(vector: ServedVector, states: HiddenStates, per_token: bool) -> Float32[np.ndarray, " tokens"]:
+    assert vector.probe is not None
+    rows = states[vector.layer] if per_token else states[vector.layer][-1:]
+    return vector.probe.probability(rows)
 
 
 def pieces(model: LanguageModel, tokens: Tokens) -> list[str]:
-    """What each token adds to the text. A character of several tokens comes with the last of them."""
+    """The text that each token adds. A character of several tokens comes with the last of them."""
     stream = IncrementalDetokenizer(model.tokenizer, (), ())
-    found = [stream.add(token) for token in tokens]
-    if found:
-        found[-1] += stream.flush()
-    return found
+    added = [stream.add(token) for token in tokens]
+    if added:
+        added[-1] += stream.flush()
+    return added

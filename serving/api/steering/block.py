@@ -1,15 +1,12 @@
 """The `steering` block: what a request says about steering, and what an answer says was applied."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from serving.api.request_body import RequestBody
-from serving.engine.base import GenerationOutcome
 from serving.steering.plan import Bound, GenerationScope, ProbeCondition, PromptScope, TokenScope
 from serving.steering.request import DimensionSteering, OnExceed, SteeringRequest, VectorSteering
-from serving.steering.resolver import SteeringResolution
 
 Strengths = Annotated[dict[str, float], Field(max_length=64)]
 """Dimension → standard deviations; positive is more trustworthy."""
@@ -64,7 +61,7 @@ class VectorChoice(RequestBody):
 class ByDimension(RequestBody):
     """Through the champions: dimensions to add to, dimensions to project, and how."""
 
-    strengths: Strengths = Field(default_factory=dict)
+    strengths: Strengths = Field(default_factory=dict, examples=[{"toxicity": 1.5}])
     targets: Strengths = Field(default_factory=dict)
     """Dimension → where its projection is brought, in standard deviations from the fitting activations' mean."""
     bound: Bound | None = None
@@ -143,25 +140,3 @@ class SteeringInfo(BaseModel):
     """Equal for answers that were steered alike; empty for one that was not steered."""
     tokens_steered: TokensSteered
     warnings: list[str] | None = None
-
-
-def applied_steering(resolution: SteeringResolution, outcomes: Sequence[GenerationOutcome]) -> dict[str, Any]:
-    """An answer's ``steering``, with how many tokens of each phase were steered in these answers."""
-    counted = {intervention.vector.reference for intervention in resolution.plan.state_dependent}
-    applied = []
-    for vector in resolution.applied:
-        reference = vector.intervention.vector.reference
-        moved = {"tokens_steered": _moved(reference, outcomes)} if reference in counted else {}
-        applied.append({**vector.to_dict(), **moved})
-    steered = {
-        "prompt": sum(outcome.steered_prompt for outcome in outcomes),
-        "generation": sum(outcome.steered_generation for outcome in outcomes),
-    }
-    steering = {"applied": applied, "fingerprint": resolution.plan.fingerprint, "tokens_steered": steered}
-    return {**steering, "warnings": list(resolution.warnings)} if resolution.warnings else steering
-
-
-def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, int]:
-    """Tokens that one vector's intervention did move."""
-    counts = [outcome.moved.get(reference, (0, 0)) for outcome in outcomes]
-    return {"prompt": sum(prompt for prompt, _ in counts), "generation": sum(answer for _, answer in counts)}

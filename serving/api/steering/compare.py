@@ -1,68 +1,76 @@
-"""One prompt under several settings, in one batch."""
+"""Comparison: one prompt under several settings, in one batch."""
 
+import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 
 from serving.api.errors import require_model
-from serving.api.openai.completions import resolver, sampling_of
+from serving.api.fair_share import FairShare
+from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, prompt_tokens
 from serving.api.openai.responses import Json, usage
 from serving.api.openai.streaming import completions, submit_all
 from serving.api.request_record import RequestRecord
-from serving.api.steering.block import applied_steering, steering_request
 from serving.api.steering.requests import CompareRequest
-from serving.engine.base import Generation
+from serving.api.steering.resolution import resolve_steering
+from serving.api.steering.responses import applied_steering
+from serving.engine.base import Generation, GenerationRequest
 from serving.served_model import ServedModel
 from serving.steering.resolver import SteeringResolution
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The generations of one prompt, a setting each."""
+    """The generations of one prompt, one per setting."""
 
     model: str
+    seed: int
     generations: Sequence[Generation]
     settings: Sequence[SteeringResolution]
     record: RequestRecord
 
-    async def told(self, request: Request, seconds: float) -> Json:
+    async def response(self, request: Request, seconds: float) -> Json:
         """The answers in the order of the settings."""
-        found = await completions(self.generations, request, seconds)
-        self.record.ended([one.outcome for one in found])
-        for index, one in enumerate(found):
-            self.record.text(index, one.text)
+        ended = await completions(self.generations, request, seconds)
+        self.record.end([completion.outcome for completion in ended])
+        for index, completion in enumerate(ended):
+            self.record.add_text(index, completion.text)
         data = [
             {
                 "index": index,
-                "text": one.text,
-                "finish_reason": one.outcome.reason,
-                "usage": usage([one.outcome]),
-                "steering": applied_steering(setting, [one.outcome]),
+                "text": completion.text,
+                "finish_reason": completion.outcome.reason,
+                "usage": usage([completion.outcome]),
+                "steering": applied_steering(setting, [completion.outcome]),
             }
-            for index, (one, setting) in enumerate(zip(found, self.settings, strict=True))
+            for index, (completion, setting) in enumerate(zip(ended, self.settings, strict=True))
         ]
         head = {"id": f"cmp-{uuid.uuid4().hex}", "object": "steering.comparison", "created": int(time.time())}
-        return {**head, "model": self.model, "data": data}
+        return {**head, "model": self.model, "seed": self.seed, "data": data}
 
 
-def compare(served: ServedModel, body: CompareRequest, record: RequestRecord) -> Comparison:
-    """Raises whatever the request is refused with, naming the setting at fault."""
-    running = served.require_loaded()
-    require_model(body.model, running.name)
-    resolve = resolver(served, running)
+def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, shares: FairShare) -> Comparison:
+    """All settings draw by one seed, so that equal settings give equal texts.
+
+    Raises whatever the request is refused with, naming the setting at fault.
+    """
+    loaded = served.require_loaded()
+    require_model(body.model, loaded.name)
     settings = [
-        resolve.resolve(steering_request(setting.steering), f"settings.{index}.steering")
+        resolve_steering(served, loaded, setting.steering, f"settings.{index}.steering")
         for index, setting in enumerate(body.settings)
     ]
     if body.messages:
-        tokens = chat_tokens(running.model, body.messages)
+        tokens = chat_tokens(loaded.model, body.messages)
     else:
-        (tokens,) = prompt_tokens(running.model, body.prompt or "")
-    record.asked(lambda: running.model.tokenizer.decode(tokens), settings)
-    sampling = sampling_of(served, body)
-    generations = submit_all(running.engine, [(tokens, sampling, one.plan) for one in settings])
-    return Comparison(running.name, generations, settings, record)
+        (tokens,) = prompt_tokens(loaded.model, body.prompt or "")
+    record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
+    seed = secrets.randbits(31) if body.seed is None else body.seed
+    sampling = replace(sampling_of(served, body), seed=seed)
+    requests = [GenerationRequest(tokens, sampling, setting.plan) for setting in settings]
+    generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
+    return Comparison(loaded.name, seed, generations, settings, record)

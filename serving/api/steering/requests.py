@@ -4,8 +4,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from serving.api.openai.requests import Message, SampledRequest, _require_one_text
-from serving.api.request_body import RequestBody
+from serving.api.openai.requests import Message, SampledRequest, WholeNumber
+from serving.api.request_body import RequestBody, field_error
 from serving.api.steering.block import ByDimension, SteeringChoice
 
 
@@ -14,7 +14,7 @@ class DefaultSteering(ByDimension):
 
 
 class VectorReference(RequestBody):
-    ref: str = Field(max_length=300)
+    ref: str = Field(max_length=300, examples=["models:/steer.smollm2.toxicity/1"])
 
 
 class Setting(RequestBody):
@@ -26,14 +26,17 @@ class CompareRequest(SampledRequest):
 
     prompt: str | None = None
     messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
-    max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    settings: list[Setting] = Field(min_length=1, max_length=8)
+    max_completion_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000)
+    settings: list[Setting] = Field(
+        min_length=1, max_length=8, examples=[[{"steering": "off"}, {"steering": {"strengths": {"toxicity": 1.5}}}]]
+    )
 
     @model_validator(mode="after")
     def _require_text(self) -> Self:
-        _require_one_text(self.prompt, self.messages)
+        if (self.prompt is None) == (self.messages is None):
+            raise field_error("prompt", "give either `prompt` or `messages`, and not both")
         if self.steering is not None:
-            raise ValueError("steering belongs into each of the settings")
+            raise field_error("steering", "put `steering` inside each entry of `settings`")
         return self
 
 

@@ -1,5 +1,6 @@
-"""What the service tells of dimensions: their live vector, what strength means, and how far it may go."""
+"""Responses of the steering routes: dimensions, vectors with their lineage, and the applied steering of an answer."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -10,11 +11,11 @@ from registry.errors import CorruptFile
 from registry.records import RegisteredVector
 from serving.api.openai.responses import Usage
 from serving.api.steering.block import AppliedVectorInfo, SteeringInfo
-from serving.served_model import ServedModel
+from serving.engine.base import GenerationOutcome
 from serving.steering.catalog import ServedVectors
 from serving.steering.limits import Range
 from serving.steering.plan import Bound
-from serving.steering.resolver import SteeringResolver
+from serving.steering.resolver import SteeringResolution, SteeringResolver
 
 UNIT = "standard deviations of the fitting activations' projections on the vector"
 SIGN = "positive is more trustworthy"
@@ -43,9 +44,55 @@ def dimension_info(name: str, resolver: SteeringResolver) -> dict[str, Any]:
     }
 
 
-def default_told(served: ServedModel) -> dict[str, Any]:
-    """What requests inherit, every field of it."""
-    return served.defaults.to_dict()
+def applied_steering(resolution: SteeringResolution, outcomes: Sequence[GenerationOutcome]) -> dict[str, Any]:
+    """An answer's ``steering``, with how many tokens of each phase were steered in these answers."""
+    counted = {intervention.vector.reference for intervention in resolution.plan.state_dependent}
+    applied = []
+    for vector in resolution.applied:
+        reference = vector.intervention.vector.reference
+        moved = {"tokens_steered": _moved(reference, outcomes)} if reference in counted else {}
+        applied.append({**vector.to_dict(), **moved})
+    steered = {
+        "prompt": sum(outcome.steered_prompt for outcome in outcomes),
+        "generation": sum(outcome.steered_generation for outcome in outcomes),
+    }
+    steering = {"applied": applied, "fingerprint": resolution.plan.fingerprint, "tokens_steered": steered}
+    return {**steering, "warnings": list(resolution.warnings)} if resolution.warnings else steering
+
+
+def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, int]:
+    """Tokens that one vector's intervention did move."""
+    counts = [outcome.moved.get(reference, (0, 0)) for outcome in outcomes]
+    return {"prompt": sum(prompt for prompt, _ in counts), "generation": sum(answer for _, answer in counts)}
+
+
+def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str, Any]:
+    """A registered vector with its lineage."""
+    tags, live = registered.tags, served.bank.find(f"{registered.name}/{registered.version}")
+    try:
+        calibration = registered.calibration
+    except CorruptFile:
+        calibration = None
+    return {
+        "name": registered.name,
+        "version": registered.version,
+        "dimension": registered.dimension,
+        "run_id": registered.run_id,
+        "model_id": registered.model_id,
+        "checkpoint": registered.checkpoint_uri,
+        "step": registered.checkpoint_step,
+        "layer": registered.layer,
+        "method": tags.get("method", ""),
+        "n_train": int(tags.get("n_train", "0")),
+        "statements_digest": tags.get("statements_digest", ""),
+        "statements_source": tags.get("statements_source", ""),
+        "weights_digest": tags.get("weights_digest", ""),
+        "code_commit": tags.get("code_commit", ""),
+        "aliases": list(registered.aliases),
+        "live": live is not None,
+        "experiment_id": None if live is None else live.experiment_id,
+        "calibration": None if calibration is None else asdict(calibration),
+    }
 
 
 class ComparedAnswer(BaseModel):
@@ -61,6 +108,8 @@ class ComparisonResponse(BaseModel):
     object: Literal["steering.comparison"]
     created: int
     model: str
+    seed: int
+    """The seed by which every setting was drawn."""
     data: list[ComparedAnswer]
 
 
@@ -70,7 +119,7 @@ class ValidationResponse(BaseModel):
     fingerprint: str
     warnings: list[str]
     error: dict[str, Any] | None
-    """What a request with this steering would be refused with."""
+    """The error with which a request with this steering would be refused."""
 
 
 class VectorInfo(BaseModel):
@@ -133,38 +182,9 @@ class DimensionList(BaseModel):
 
 
 class DefaultsResponse(BaseModel):
-    """What requests inherit in dimensions of which they say nothing."""
+    """Steering that requests inherit in the dimensions that they do not name."""
 
     strengths: dict[str, float]
     targets: dict[str, float]
     bound: Bound | None
     when: dict[str, float] | None
-
-
-def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str, Any]:
-    """A registered vector with its lineage."""
-    tags, live = registered.tags, served.bank.find(f"{registered.name}/{registered.version}")
-    try:
-        calibration = registered.calibration
-    except CorruptFile:
-        calibration = None
-    return {
-        "name": registered.name,
-        "version": registered.version,
-        "dimension": registered.dimension,
-        "run_id": registered.run_id,
-        "model_id": registered.model_id,
-        "checkpoint": registered.checkpoint_uri,
-        "step": registered.checkpoint_step,
-        "layer": registered.layer,
-        "method": tags.get("method", ""),
-        "n_train": int(tags.get("n_train", "0")),
-        "statements_digest": tags.get("statements_digest", ""),
-        "statements_source": tags.get("statements_source", ""),
-        "weights_digest": tags.get("weights_digest", ""),
-        "code_commit": tags.get("code_commit", ""),
-        "aliases": list(registered.aliases),
-        "live": live is not None,
-        "experiment_id": None if live is None else live.experiment_id,
-        "calibration": None if calibration is None else asdict(calibration),
-    }

@@ -1,6 +1,7 @@
-"""Routes about steering itself: dimensions, vectors and their lineage, limits, defaults, comparisons."""
+"""Steering routes: dimensions, vectors and their lineage, limits, defaults, comparisons."""
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -11,12 +12,11 @@ from registry.errors import TrustTraceError
 from registry.gguf import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
-from serving.api.dependencies import Loaded, Record, Served
+from serving.api.dependencies import Loaded, Record, Served, Shares
 from serving.api.errors import as_reply, documented, require_model
-from serving.api.openai.completions import resolver
-from serving.api.steering.block import steering_request
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
+from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import (
     ComparisonResponse,
     DefaultsResponse,
@@ -25,7 +25,6 @@ from serving.api.steering.responses import (
     ValidationResponse,
     VectorInfo,
     VectorList,
-    default_told,
     dimension_info,
     vector_info,
 )
@@ -41,38 +40,39 @@ REGISTRY = documented(404, 409, 503)
 
 
 @router.get("/v1/steering/dimensions", responses={200: {"model": DimensionList}, **documented(503)})
-def dimensions(served: Served, running: Loaded) -> JSONResponse:
-    """Every dimension with its live vector, its ranges, and what strength means."""
-    resolve, live, health = resolver(served, running), running.catalog.served, running.catalog.health
-    own = [name for name in (*live.bank.champions, *live.refused) if name not in DIMENSIONS]
+def dimensions(served: Served, loaded: Loaded) -> JSONResponse:
+    """Every dimension with its live vector, its ranges, and the meaning of strength."""
+    resolver, health = served.steering_resolver(loaded), loaded.catalog.health
+    vectors = resolver.served
+    own = [name for name in (*vectors.bank.champions, *vectors.refused) if name not in DIMENSIONS]
     return JSONResponse(
         {
             "object": "list",
-            "model": running.name,
+            "model": loaded.name,
             "mlflow_ui": served.settings.mlflow_ui,
             "registry": {
                 "answers": health.answers,
                 "problem": health.problem or None,
                 "last_answer": health.last_answer,
             },
-            "data": [dimension_info(name, resolve) for name in (*DIMENSIONS, *dict.fromkeys(own))],
+            "data": [dimension_info(name, resolver) for name in (*DIMENSIONS, *dict.fromkeys(own))],
         }
     )
 
 
 @router.get("/v1/steering/vectors", responses={200: {"model": VectorList}, **documented(503)})
-def vectors(running: Loaded, dimension: Name | None = None) -> JSONResponse:
+def vectors(loaded: Loaded, dimension: Name | None = None) -> JSONResponse:
     """Every registered version for the model that is served, the newest first in each dimension."""
-    found = running.catalog.store().list(running.name, dimension)
-    data = [vector_info(one, running.catalog.served) for one in found]
-    return JSONResponse({"object": "list", "model": running.name, "data": data})
+    versions = loaded.catalog.store().list(loaded.name, dimension)
+    data = [vector_info(version, loaded.catalog.served) for version in versions]
+    return JSONResponse({"object": "list", "model": loaded.name, "data": data})
 
 
 @router.get(VERSION, responses={200: {"model": VectorInfo}, **REGISTRY})
-def vector(name: str, version: str, running: Loaded) -> JSONResponse:
+def vector(name: str, version: str, loaded: Loaded) -> JSONResponse:
     """One version with its lineage."""
-    registered = running.catalog.store().resolve(f"{name}/{version}")
-    return JSONResponse(vector_info(registered, running.catalog.served))
+    registered = loaded.catalog.store().resolve(f"{name}/{version}")
+    return JSONResponse(vector_info(registered, loaded.catalog.served))
 
 
 @router.get(
@@ -86,54 +86,60 @@ def vector(name: str, version: str, running: Loaded) -> JSONResponse:
 def export(
     name: str,
     version: str,
-    running: Loaded,
+    loaded: Loaded,
     format: Annotated[str, Query(pattern="^(safetensors|gguf)$")] = "safetensors",
     strength: Annotated[float, Query(gt=0, lt=1e6, allow_inf_nan=False)] = 1.0,
 ) -> Response:
     """The vector as a file: ours, or a control vector for llama.cpp at the given strength."""
-    store = running.catalog.store()
-    found = store.load(store.resolve(f"{name}/{version}"))
+    store = loaded.catalog.store()
+    steering_vector = store.load(store.resolve(f"{name}/{version}"))
     if format == "gguf":
-        architecture = str(running.model.network.config.model_type)
-        hint = architecture if found.lineage.model == running.name else None
-        content = vector_to_gguf(found, strength, model_hint=hint)
+        architecture = str(loaded.model.network.config.model_type)
+        hint = architecture if steering_vector.lineage.model == loaded.name else None
+        content = vector_to_gguf(steering_vector, strength, model_hint=hint)
     else:
-        content = vector_to_bytes(found)
-    disposition = f'attachment; filename="{name}-{version}.{format}"'
+        content = vector_to_bytes(steering_vector)
+    disposition = _attachment(f"{name}-{version}.{format}")
     return Response(content, media_type="application/octet-stream", headers={"Content-Disposition": disposition})
 
 
+def _attachment(name: str) -> str:
+    """The header for a file's name, which may be written in any script (RFC 5987)."""
+    plain = name.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
 @router.post("/v1/steering/vectors", responses={200: {"model": VectorInfo}, **REGISTRY})
-def load(body: VectorReference, running: Loaded) -> JSONResponse:
+def load(body: VectorReference, loaded: Loaded) -> JSONResponse:
     """Make a registered version live beside the champions (admin key)."""
     parse_reference(body.ref)
-    found = running.catalog.load(body.ref)
-    return JSONResponse(vector_info(found.registered, running.catalog.served))
+    live = loaded.catalog.load(body.ref)
+    return JSONResponse(vector_info(live.registered, loaded.catalog.served))
 
 
 @router.delete("/v1/steering/vectors", responses={200: {"model": Unloaded}, **REGISTRY})
-def unload(body: VectorReference, running: Loaded) -> JSONResponse:
+def unload(body: VectorReference, loaded: Loaded) -> JSONResponse:
     """Take a loaded version back; requests that run keep it (admin key)."""
     name, version = parse_reference(body.ref)
-    running.catalog.unload(f"{name}/{version}")
+    loaded.catalog.unload(f"{name}/{version}")
     return JSONResponse({"ref": body.ref, "unloaded": True})
 
 
 @router.post("/v1/steering/validate", responses={200: {"model": ValidationResponse}, **documented(404, 503)})
-def validate(body: ValidateRequest, served: Served, running: Loaded) -> JSONResponse:
-    """What a request with this steering would do, or why it would be refused; nothing is generated."""
-    require_model(body.model, running.name)
+def validate(body: ValidateRequest, served: Served, loaded: Loaded) -> JSONResponse:
+    """The effect of a request with this steering, or why it would be refused; nothing is generated."""
+    require_model(body.model, loaded.name)
     try:
-        resolved = resolver(served, running).resolve(steering_request(body.steering))
+        resolution = resolve_steering(served, loaded, body.steering)
     except TrustTraceError as error:
-        _, told, _ = as_reply(error)
-        return JSONResponse({"valid": False, "applied": [], "fingerprint": "", "warnings": [], **told})
+        _, reply, _ = as_reply(error)
+        return JSONResponse({"valid": False, "applied": [], "fingerprint": "", "warnings": [], **reply})
     return JSONResponse(
         {
             "valid": True,
-            "applied": [vector.to_dict() for vector in resolved.applied],
-            "fingerprint": resolved.plan.fingerprint,
-            "warnings": list(resolved.warnings),
+            "applied": [vector.to_dict() for vector in resolution.applied],
+            "fingerprint": resolution.plan.fingerprint,
+            "warnings": list(resolution.warnings),
             "error": None,
         }
     )
@@ -141,22 +147,22 @@ def validate(body: ValidateRequest, served: Served, running: Loaded) -> JSONResp
 
 @router.get("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()})
 def default(served: Served) -> JSONResponse:
-    """What requests are steered by in dimensions of which they say nothing."""
-    return JSONResponse(default_told(served))
+    """Steering that requests inherit in the dimensions that they do not name."""
+    return JSONResponse(served.defaults.to_dict())
 
 
 @router.put("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented(404, 409, 422, 503)})
-def set_default(body: DefaultSteering, served: Served, running: Loaded) -> JSONResponse:
+def set_default(body: DefaultSteering, served: Served, loaded: Loaded) -> JSONResponse:
     """Replace it, unless the live vectors refuse it (admin key)."""
     default = body.as_dimensions()
-    _require_appliable(default, served, running)
+    _require_appliable(default, served, loaded)
     served.defaults = default
-    return JSONResponse(default_told(served))
+    return JSONResponse(served.defaults.to_dict())
 
 
-def _require_appliable(default: DimensionSteering, served: ServedModel, running: LoadedModel) -> None:
+def _require_appliable(default: DimensionSteering, served: ServedModel, loaded: LoadedModel) -> None:
     try:
-        resolver(served, running).resolve(SteeringRequest(default, inherits=False), "")
+        served.steering_resolver(loaded).resolve(SteeringRequest(default, inherits=False), "")
     except SteeringError as error:
         error.param = (error.param or "").removeprefix(".") or None
         raise
@@ -166,14 +172,16 @@ def _require_appliable(default: DimensionSteering, served: ServedModel, running:
 def clear_default(served: Served) -> JSONResponse:
     """Go back to no steering by default (admin key)."""
     served.defaults = DimensionSteering()
-    return JSONResponse(default_told(served))
+    return JSONResponse(served.defaults.to_dict())
 
 
 @router.post(
     "/v1/steering/compare",
-    responses={200: {"model": ComparisonResponse}, **documented(404, 409, 413, 422, 429, 503, 504)},
+    responses={200: {"model": ComparisonResponse}, **documented(404, 409, 422, 429, 503, 504)},
 )
-async def comparison(body: CompareRequest, request: Request, served: Served, record: Record) -> JSONResponse:
+async def comparison(
+    body: CompareRequest, request: Request, served: Served, shares: Shares, record: Record
+) -> JSONResponse:
     """One prompt under several settings, unsteered among them, in one batch."""
-    found = await run_in_threadpool(compare, served, body, record)
-    return JSONResponse(await found.told(request, served.settings.timeout))
+    begun = await run_in_threadpool(compare, served, body, record, shares)
+    return JSONResponse(await begun.response(request, served.settings.timeout))

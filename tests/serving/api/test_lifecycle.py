@@ -27,8 +27,8 @@ def registry(deployment, tmp_path, monkeypatch):
 
     shutil.copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        monkeypatch.setenv(variable, own.tracking_uri)
+    for variable, value in own.environment.items():
+        monkeypatch.setenv(variable, value)
     mlflow.set_tracking_uri(own.tracking_uri)
     mlflow.set_registry_uri(own.tracking_uri)
     mlflow.set_experiment("trusttrace")
@@ -38,7 +38,7 @@ def registry(deployment, tmp_path, monkeypatch):
 @contextmanager
 def serving(registry, connect=VectorStore, wait=True, **settings):
     """The application over the model, in this process, as a client on this machine sees it."""
-    served = ServedModel(replace(read_settings(registry.environment), **settings), connect)
+    served = ServedModel(read_settings().with_changes(**settings), connect)
     served.start()
     if wait:
         until(lambda: served.status in ("ready", "failed", "waiting for the registry"))
@@ -282,9 +282,39 @@ def test_texts_are_kept_for_logs_and_traces_only_where_that_is_asked_for(registr
             client.get("/v1/models")
         traces = [trace_of(record) for record in records]
         assert [one is None for one in traces] == [False, False, True]
-        assert (records[0].told().get("prompt"), traces[0].inputs.get("prompt")) == (
+        assert (records[0].to_dict().get("prompt"), traces[0].inputs.get("prompt")) == (
             ("The city",) * 2 if keeps else (None,) * 2
         )
         assert traces[0].outputs == ({"answers": {0: text}} if keeps else {"generated_tokens": 6})
-        assert (text in str(records[0].told())) == keeps
+        assert (text in str(records[0].to_dict())) == keeps
         assert "toxicity" in traces[0].attributes["applied"]
+
+
+def test_a_default_that_cannot_be_applied_is_never_silent(registry):
+    import mlflow
+
+    alias = ("steer.mini.toxicity", "champion")
+    with serving(registry, poll=0.1) as (_, client):
+        client.put("/v1/steering/default", json={"strengths": {"toxicity": 1.0}})
+        mlflow.MlflowClient().delete_registered_model_alias(*alias)
+        until(lambda: client.get("/readyz").status_code == 503)
+        ready = client.get("/readyz").json()
+        assert (ready["status"], ready["part"]) == ("default not served", "default")
+        for steering in (None, {}, {"strengths": {"privacy": 1.0}}):
+            refused = client.post("/v1/completions", json={**ASKED, "steering": steering})
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"], error["param"]) == (503, "default_unavailable", None)
+        assert complete(client, steering="off")["steering"]["applied"] == []
+        own = client.post("/v1/completions", json={**ASKED, "steering": {"strengths": {"toxicity": 2.0}}})
+        assert own.json()["error"]["param"] == "steering.strengths.toxicity"
+        mlflow.MlflowClient().set_registered_model_alias(*alias, "1")
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert complete(client)["steering"]["applied"][0]["dimension"] == "toxicity"
+
+
+def test_a_dimension_of_any_script_can_be_exported(registry, promote):
+    promote(registry, "诚实")
+    with serving(registry) as (_, client):
+        reply = client.get("/v1/steering/vectors/steer.mini.诚实/versions/1/export")
+        assert reply.status_code == 200
+        assert reply.headers["content-disposition"].endswith("steer.mini.%E8%AF%9A%E5%AE%9E-1.safetensors")

@@ -1,0 +1,39 @@
+"""Fair share: no client may take the queue from the others."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from serving.api.errors import ShareExceeded
+from serving.engine.base import Engine, Generation
+
+
+class FairShare:
+    """Generations in progress by client, in one worker.
+
+    A client that holds more places than are free is refused until some of its answers have ended. So a lone client may
+    use a little over half of the places, and whoever comes next still finds room. Slots are exempt: a client may always
+    hold as many places as there are slots, because those requests do not wait.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[Generation]] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, client: str, engine: Engine, submit: Callable[[], Sequence[Generation]]) -> Sequence[Generation]:
+        """The generations that ``submit`` begins for ``client``. Raises ``ShareExceeded``, and what ``submit`` does."""
+        with self._lock:
+            self._held = {name: held for name, each in self._held.items() if (held := _running(each))}
+            held = self._held.get(client, [])
+            stats = engine.stats()
+            free = stats.capacity + stats.queue_limit - stats.active - stats.queued
+            if len(held) > max(free, stats.capacity):
+                raise ShareExceeded(
+                    f"this client holds {len(held)} places and {free} are free for all; wait for its answers to end"
+                )
+            begun = submit()
+            self._held[client] = [*held, *begun]
+        return begun
+
+
+def _running(generations: Sequence[Generation]) -> list[Generation]:
+    return [generation for generation in generations if generation.outcome is None]

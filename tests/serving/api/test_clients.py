@@ -1,0 +1,205 @@
+"""Requests as real clients send them, over real HTTP: what passes, what is refused, and by which field."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.serving.api.test_http import PROMPT, complete, streamed
+
+SURROGATE = "\\ud83d"
+USER = {"role": "user", "content": "you"}
+
+
+def post(client, path="/v1/completions", **body):
+    shared = {"max_tokens": 2, "temperature": 0}
+    text = {"messages": [USER]} if "chat" in path else {"prompt": PROMPT}
+    return client.post(path, json={**shared, **text, **body})
+
+
+def error_of(reply, status=400):
+    assert reply.status_code == status, reply.text
+    return reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", '{"prompt": "emoji %s"}', "prompt"),
+        ("/v1/completions", '{"prompt": ["fine", "emoji %s"]}', "prompt"),
+        ("/v1/completions", '{"prompt": "x", "stop": ["%s"]}', "stop"),
+        ("/v1/completions", '{"prompt": "x", "steering": {"strengths": {"%s": 1}}}', "steering.strengths"),
+        ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "%s"}]}', "messages.0.content"),
+        ("/v1/probe", '{"input": "emoji %s"}', "input"),
+        ("/generate", '{"prompt": "emoji %s"}', "prompt"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_by_field(client, path, body, param):
+    reply = client.post(path, content=body % SURROGATE, headers={"content-type": "application/json"})
+    assert error_of(reply)["param"] == param
+
+
+NEUTRAL = [
+    {"max_tokens": 4.0, "seed": 7.0, "n": 1.0},
+    {"prediction": None, "prompt_cache_retention": None, "logit_bias": None, "stop": None, "top_p": None},
+    {"user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "prompt_cache_key": "k"},
+    {"safety_identifier": "x", "parallel_tool_calls": True},
+    {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0, "min_tokens": 0, "use_beam_search": False},
+    {"top_k": 0, "skip_special_tokens": True, "frequency_penalty": 0.0, "presence_penalty": 0},
+    {"tools": [{"type": "function"}], "tool_choice": "none"},
+    {"tools": [], "response_format": {"type": "text"}, "echo": False},
+    {"stop": [f"never {number}" for number in range(64)]},
+]
+
+
+@pytest.mark.parametrize("body", NEUTRAL)
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_fields_that_change_nothing_pass(client, path, body):
+    assert post(client, path, **body).status_code == 200
+
+
+CHANGING = [
+    {"repetition_penalty": 1.1},
+    {"top_k": 40},
+    {"min_p": 0.1},
+    {"use_beam_search": True},
+    {"tools": [{"type": "function"}]},
+    {"response_format": {"type": "xml"}},
+    {"prediction": {"type": "content"}},
+    {"logit_bias": {"5": 1}},
+    {"frequency_penalty": True},
+]
+
+
+@pytest.mark.parametrize("body", CHANGING)
+def test_fields_that_would_change_the_answer_are_refused(client, body):
+    (field,) = body
+    error = error_of(post(client, "/v1/chat/completions", **body))
+    assert error["param"] == field and field in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"stop": ["a"] * 65}, "stop"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"stream_options": {"include_usages": True}}, "stream_options.include_usages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{}]}]}, "messages.1.tool_calls"),
+        ({"messages": [{"role": "tool", "content": "4"}]}, "messages.0.role"),
+        ({"messages": [{"role": "critic", "content": "4"}]}, "messages.0.role"),
+    ],
+)  # fmt: skip
+def test_the_field_at_fault_is_named(client, body, param):
+    assert error_of(post(client, "/v1/chat/completions", **body))["param"] == param
+
+
+def test_messages_of_other_clients_read_the_same(client):
+    plain = [USER, {"role": "assistant", "content": ""}, USER]
+    decorated = [
+        {"role": "user", "content": [{"type": "text", "text": "you", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [], "reasoning_content": None, "refusal": None},
+        {**USER, "name": "me"},
+    ]  # fmt: skip
+    answers = [
+        post(client, "/v1/chat/completions", messages=messages, max_tokens=8).json() for messages in (plain, decorated)
+    ]
+    assert answers[0]["choices"] == answers[1]["choices"]
+    assert answers[0]["usage"] == answers[1]["usage"]
+
+
+def test_a_prompt_is_counted_once_for_all_choices(client):
+    one, four = (post(client, n=n).json()["usage"] for n in (1, 4))
+    assert one["prompt_tokens"] == four["prompt_tokens"] == len(PROMPT)
+    assert four["completion_tokens"] == 8
+    two = post(client, prompt=["ab", "abc"], n=2).json()["usage"]
+    assert two["prompt_tokens"] == 5
+    chunks = streamed(client, prompt=PROMPT, n=3, max_tokens=2, stream_options={"include_usage": True})
+    assert chunks[-1]["usage"] == {
+        "prompt_tokens": len(PROMPT),
+        "completion_tokens": 6,
+        "total_tokens": len(PROMPT) + 6,
+    }
+
+
+def test_a_prompt_beyond_the_context_is_400_in_openais_words(client):
+    error = error_of(post(client, prompt="x" * 600))
+    assert error["code"] == "context_length_exceeded"
+    assert "maximum context length is 512 tokens" in error["message"] and "600" in error["message"]
+
+
+def test_streamed_offsets_are_those_of_the_whole_answer(client):
+    whole = complete(client, logprobs=0)["choices"][0]["logprobs"]
+    chunks = [chunk["choices"][0]["logprobs"] for chunk in streamed(client, prompt=PROMPT, logprobs=0)]
+    offsets = [offset for logprobs in chunks if logprobs for offset in logprobs["text_offset"]]
+    assert offsets == whole["text_offset"] and offsets[-1] > 0
+
+
+def test_a_chat_stream_opens_with_its_first_token(service, client):
+    body = {"messages": [USER], "stream": True, "max_tokens": 3, "temperature": 0}
+    with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+        lines = [line for line in reply.iter_lines() if line]
+    assert json.loads(lines[0].removeprefix("data: "))["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    usage = streamed(
+        client, prompt=PROMPT, max_tokens=3, stream_options={"include_usage": True, "continuous_usage_stats": True}
+    )
+    assert [chunk["usage"]["completion_tokens"] for chunk in usage] == [1, 2, 3, 3, 3]
+
+
+def test_settings_are_compared_by_one_seed(client):
+    body = {"prompt": PROMPT, "max_tokens": 16, "settings": [{"steering": "off"}, {"steering": "off"}]}
+    reply = client.post("/v1/steering/compare", json=body).json()
+    first, second = (answer["text"] for answer in reply["data"])
+    assert first == second
+    again = client.post("/v1/steering/compare", json={**body, "seed": reply["seed"]}).json()
+    assert again["data"][0]["text"] == first
+
+
+def test_health_routes_answer_every_prober(client):
+    for path in ("/livez", "/healthz", "/health", "/readyz", "/metrics", "/"):
+        assert client.get(path).status_code == 200
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+
+
+def test_a_header_steers_as_the_body_does(client):
+    body = {"prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+    steering = {"strengths": {"toxicity": 1.5, "privacy": -1.0}}
+    by_body = client.post("/v1/completions", json={**body, "steering": steering}).json()
+    header = {"X-Steering": "toxicity=1.5, privacy=-1"}
+    by_header = client.post("/v1/completions", json=body, headers=header).json()
+    assert by_header["choices"] == by_body["choices"] and by_header["steering"] == by_body["steering"]
+    overridden = client.post("/v1/completions", json={**body, "steering": "off"}, headers=header).json()
+    assert overridden["steering"]["applied"] == []
+    for wrong, status, code in (
+        ("toxicity", 400, "invalid_steering"),
+        ("toxicity=nan", 400, "invalid_steering"),
+        ("toxicity=1,toxicity=2", 400, "invalid_steering"),
+        ("toxicty=1", 400, "invalid_steering"),
+        ("toxicity=1e6", 422, "dose_exceeded"),
+    ):
+        reply = client.post("/v1/completions", json=body, headers={"X-Steering": wrong})
+        assert error_of(reply, status)["code"] == code
+
+
+def test_a_model_alias_steers_and_is_listed(client):
+    names = [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert names[0] == "mini" and "mini@toxicity=2" in names
+    for name in names:
+        answer = post(client, model=name).json()
+        expected = [] if name == "mini" else [name.partition("@")[2].partition("=")[0]]
+        assert [vector["dimension"] for vector in answer["steering"]["applied"]] == expected
+    assert client.get("/v1/models/mini@privacy=1,toxicity=0.5").json()["id"] == "mini@privacy=1,toxicity=0.5"
+    assert error_of(post(client, model="mini@toxicity"))["param"] == "model"
+    assert error_of(post(client, model="other@toxicity=1"), 404)["code"] == "model_not_found"
+    assert client.get("/v1/models/mini@toxicity=1e6").status_code == 422
+
+
+def test_a_refused_request_is_logged_with_code_and_field(service):
+    with httpx.Client(base_url=service.url, headers={"x-request-id": "refused-1"}) as client:
+        post(client, top_k=40)
+    (line,) = [line for line in service.log.read_text().splitlines() if "refused-1" in line]
+    record = json.loads(line[line.index("{") :])
+    assert (record["status"], record["code"], record["param"]) == (400, "invalid_request", "top_k")

@@ -1,0 +1,199 @@
+"""Hostile requests against the real service: nobody takes it, its log or its secrets from the others."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from tests.serving.api.test_http import PROMPT
+from tests.serving.conftest import COMMAND, ROOT, Service
+
+SECRET = "my SSN is 078-05-1120"
+
+
+@pytest.fixture(scope="module")
+def keyed(deployment, tmp_path_factory):
+    """A service with keys, an allowed origin, and little patience."""
+    running = Service(
+        deployment,
+        tmp_path_factory.mktemp("keyed") / "log",
+        TRUSTTRACE_API_KEYS="k1,k2",
+        TRUSTTRACE_ADMIN_KEY="a1",
+        TRUSTTRACE_ALLOWED_ORIGINS="https://chat.example",
+        TRUSTTRACE_BODY_TIMEOUT="2",
+        TRUSTTRACE_SLOTS="2",
+        TRUSTTRACE_QUEUE_LIMIT="6",
+        TRUSTTRACE_DRAIN="3",
+    ).await_ready()
+    yield running
+    running.stop()
+
+
+def ask(service, key="k1", **body):
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    body = {"prompt": PROMPT, "max_tokens": 2, "temperature": 0, **body}
+    return httpx.post(f"{service.url}/v1/completions", json=body, headers=headers, timeout=60)
+
+
+def half_sent(service, key="k1"):
+    """A connection on which a body of 1000 bytes was announced and 10 were sent."""
+    host, port = service.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
+    connection.sendall(head.encode() + b'{"prompt":')
+    return connection
+
+
+def test_a_body_that_never_comes_ends_with_408(keyed):
+    with half_sent(keyed) as connection:
+        began = time.monotonic()
+        reply = connection.recv(10_000).decode()
+        assert reply.startswith("HTTP/1.1 408") and "TRUSTTRACE_BODY_TIMEOUT" in reply
+        assert 1 < time.monotonic() - began < 15
+        assert connection.recv(10_000) == b""
+
+
+def test_paths_without_a_key_add_no_metrics(keyed):
+    def series():
+        return len(httpx.get(f"{keyed.url}/metrics").text.splitlines())
+
+    with httpx.Client(base_url=keyed.url) as client:
+        client.get("/v1/nowhere/first")
+        before = series()
+        for number in range(300):
+            client.get(f"/v1/nowhere/{number}")
+            client.request(f"M{number}", f"/v1/models/{number}")
+    text = httpx.get(f"{keyed.url}/metrics").text
+    assert series() <= before + 40
+    assert "nowhere" not in text and "bentoml_" not in text
+
+
+@pytest.mark.parametrize(
+    "body", [{"promt": SECRET}, {"prompt": SECRET, "steering": {"strengths": {}}}, {"prompt": {"a": SECRET}}]
+)
+def test_generate_refuses_by_name_and_logs_no_prompt(keyed, body):
+    headers = {"authorization": "Bearer k1", "x-request-id": "generate-1"}
+    reply = httpx.post(f"{keyed.url}/generate", json=body, headers=headers)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, [*body][-1] if "steering" in body else "prompt")
+    log = keyed.log.read_text()
+    assert "078-05" not in log and "Traceback" not in log
+
+
+def test_a_chunked_body_over_the_limit_is_413(keyed):
+    for path in ("/generate", "/v1/completions"):
+        chunks = (b" " * 100_000 for _ in range(20))
+        reply = httpx.post(f"{keyed.url}{path}", content=chunks, headers={"authorization": "Bearer k1"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def test_origins_are_let_in_by_setting_alone(keyed):
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    path = f"{keyed.url}/v1/completions"
+    allowed = httpx.request("OPTIONS", path, headers={"origin": "https://chat.example", **preflight})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
+    refused = httpx.request("OPTIONS", path, headers={"origin": "https://evil.example", **preflight})
+    assert refused.status_code == 403 and "TRUSTTRACE_ALLOWED_ORIGINS" in refused.text
+    for origin, header in (("https://chat.example", "https://chat.example"), ("https://evil.example", None)):
+        headers = {"authorization": "Bearer k1", "origin": origin}
+        reply = httpx.post(path, json={"prompt": PROMPT, "max_tokens": 1}, headers=headers)
+        assert reply.status_code == 200 and reply.headers.get("access-control-allow-origin") == header
+    wrong = httpx.post(path, json={}, headers={"origin": "https://chat.example"})
+    assert (wrong.status_code, wrong.headers["access-control-allow-origin"]) == (401, "https://chat.example")
+
+
+def test_too_many_prompts_are_refused_before_any_is_read(keyed):
+    began = time.monotonic()
+    reply = ask(keyed, prompt=["a"] * 200_000)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == "prompt"
+    assert time.monotonic() - began < 5
+
+
+def test_one_client_leaves_places_for_the_others(keyed):
+    long = {"max_tokens": 400, "ignore_eos": True, "stream": True}
+    streams = []
+    with httpx.Client(base_url=keyed.url, headers={"authorization": "Bearer k1"}, timeout=60) as hog:
+        try:
+            while len(streams) < 8:
+                request = hog.build_request("POST", "/v1/completions", json={"prompt": PROMPT, **long})
+                streams.append(hog.send(request, stream=True))
+            refused = [reply for reply in streams if reply.status_code == 429]
+            assert refused and json.loads(refused[0].read())["error"]["code"] == "client_share_exceeded"
+            assert refused[0].headers["retry-after"]
+            assert ask(keyed, key="k2").status_code == 200
+        finally:
+            for reply in streams:
+                reply.close()
+
+
+def test_readyz_tells_a_stranger_no_address(deployment, tmp_path):
+    uri = "http://user:PASSWORD@127.0.0.1:9"
+    settings = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri, "TRUSTTRACE_API_KEYS": "k1"}
+    running = Service(deployment, tmp_path / "log", **settings)
+    try:
+        deadline = time.monotonic() + 120
+        while "part" not in (told := _json(f"{running.url}/readyz")):
+            assert time.monotonic() < deadline, running.log.read_text()[-2000:]
+            time.sleep(0.3)
+        assert told["part"] == "registry" and "problem" not in told and "127.0.0.1:9" not in str(told)
+        known = httpx.get(f"{running.url}/readyz", headers={"authorization": "Bearer k1"}).json()
+        assert known["problem"]
+        assert "PASSWORD" not in str(known) + running.log.read_text()
+    finally:
+        running.stop()
+
+
+def _json(url):
+    try:
+        return httpx.get(url, timeout=5).json()
+    except httpx.TransportError:
+        return {}
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Forwarded-Host"])
+def test_without_keys_forwarded_requests_are_refused(client, header):
+    reply = client.get("/v1/models", headers={header: "127.0.0.1"})
+    assert reply.status_code == 403 and "TRUSTTRACE_API_KEYS" in reply.json()["error"]["message"]
+
+
+def test_a_taken_port_is_one_sentence(service, client, deployment, tmp_path):
+    before = client.get("/metrics").text
+    assert re.search(r"trusttrace_requests_total\{.*\} [1-9]", before)
+    port = service.url.rpartition(":")[2]
+    environment = {**deployment.environment, "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    second = subprocess.run(
+        [sys.executable, "-m", "bentoml", *COMMAND, "--host", "127.0.0.1", "--port", port],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert second.returncode != 0
+    assert f"port {port} is not free" in second.stderr and "Traceback" not in second.stderr + second.stdout
+    assert re.search(r"trusttrace_requests_total\{.*\} [1-9]", client.get("/metrics").text)
+
+
+def test_shutting_down_waits_for_no_client(keyed):
+    """A half-sent body, a client that reads nothing, and a stream longer than the drain. Last: it ends the service."""
+    body = json.dumps({"prompt": PROMPT, "max_tokens": 450, "ignore_eos": True, "stream": True, "n": 2}).encode()
+    host, port = keyed.url.removeprefix("http://").split(":")
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k2\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with half_sent(keyed), socket.create_connection((host, int(port))) as deaf:
+        deaf.sendall(head.encode() + body)
+        time.sleep(0.5)
+        began = time.monotonic()
+        keyed.process.terminate()
+        keyed.process.wait(40)
+        assert time.monotonic() - began < 20
