@@ -31,9 +31,9 @@ def test_sigterm_under_load_answers_what_was_accepted(team, tmp_path, say):
             client.stop()
         for client in clients:
             client.join(60)
-        answers = [one for client in clients for one in client.answers]
-        running = [one for one in answers if one.began <= asked < one.ended]
-        told, later = came_of(running), came_of([one for one in answers if one.began > asked])
+        answers = [answer for client in clients for answer in client.answers]
+        running = [answer for answer in answers if answer.began <= asked < answer.ended]
+        told, later = came_of(running), came_of([answer for answer in answers if answer.began > asked])
         outcomes += told
         say(f"{len(running)} ran at SIGTERM: {dict(told)}; {seconds:.1f} s to the end; asked later: {dict(later)}")
         assert ended == 0
@@ -42,4 +42,4 @@ def test_sigterm_under_load_answers_what_was_accepted(team, tmp_path, say):
 
 
 def came_of(answers):
-    return Counter(str(one.status) if one.status else one.problem.partition(":")[0] for one in answers)
+    return Counter(str(answer.status) if answer.status else answer.problem.partition(":")[0] for answer in answers)

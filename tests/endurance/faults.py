@@ -65,7 +65,7 @@ def fill(path) -> None:
 
 def registered(uri):
     with tracked_at(uri):
-        return {(one.name, one.tags["unit_digest"]): one.version for one in VectorStore().list("mini")}
+        return {(vector.name, vector.tags["unit_digest"]): vector.version for vector in VectorStore().list("mini")}
 
 
 def test_a_sweep_whose_registry_goes_and_comes_back(sweep, tmp_path, say):

@@ -107,8 +107,8 @@ def require_each_once(uri):
     with tracked_at(uri):
         vectors, checkpoints = VectorStore().list("mini"), CheckpointStore().list("mini")
     assert len(vectors) == VERSIONS
-    assert len({(one.name, one.tags["unit_digest"], one.layer) for one in vectors}) == len(vectors)
-    assert len({one.tags["weights_digest"] for one in checkpoints}) == len(checkpoints) == CHECKPOINTS + 1
+    assert len({(vector.name, vector.tags["unit_digest"], vector.layer) for vector in vectors}) == len(vectors)
+    assert len({checkpoint.tags["weights_digest"] for checkpoint in checkpoints}) == len(checkpoints) == CHECKPOINTS + 1
 
 
 def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(command, store, tmp_path, say):

@@ -44,19 +44,19 @@ def test_ten_minutes_of_traffic_and_promotions(team, watched, tmp_path, say):
     finally:
         service.stop()
 
-    answers = [one for client in clients for one in client.answers]
-    kinds = Counter(one.kind for one in answers)
+    answers = [answer for client in clients for answer in client.answers]
+    kinds = Counter(answer.kind for answer in answers)
     say(f"{len(answers)} requests in {seconds:.0f} s: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}")
-    wrong = [one for one in answers if one.status != 200]
-    assert not wrong, (Counter(one.status for one in wrong), wrong[:3])
-    delays = [delay_of(one, history) for one in answers if one.applied]
+    wrong = [answer for answer in answers if answer.status != 200]
+    assert not wrong, (Counter(answer.status for answer in wrong), wrong[:3])
+    delays = [delay_of(answer, history) for answer in answers if answer.applied]
     texts = defaultdict(set)
-    for one in answers:
-        if one.text and one.kind != "probed":
-            texts[one.kind == "chat", one.prompt, told(one)].add(one.text)
-    given = sum(bool(one.text) and one.kind != "probed" for one in answers)
-    promoted = sum(len(one) - 1 for one in history.values())
-    differing = sum(len(one) > 1 for one in texts.values())
+    for answer in answers:
+        if answer.text and answer.kind != "probed":
+            texts[answer.kind == "chat", answer.prompt, told(answer)].add(answer.text)
+    given = sum(bool(answer.text) and answer.kind != "probed" for answer in answers)
+    promoted = sum(len(versions) - 1 for versions in history.values())
+    differing = sum(len(variants) > 1 for variants in texts.values())
     say(
         f"{len(delays)} steered answers, each by versions that were champion less than {max(delays):.2f} s before it "
         f"was asked for; {promoted} promotions; {given - len(texts)} answers given again, {differing} differently"
@@ -66,11 +66,11 @@ def test_ten_minutes_of_traffic_and_promotions(team, watched, tmp_path, say):
     say(f"{last:.0f} MiB allocated, growing by {gradient:+.3f} MiB a minute [{low:+.3f}, {high:+.3f}]; n = {n}")
     say(f"connected to {sorted(connections())}")
     assert max(delays) < POLL + 5
-    assert all(len(one) == 1 for one in texts.values())
+    assert all(len(variants) == 1 for variants in texts.values())
     assert all(
-        "127.0.0.1" in one or one.startswith(("'", "b'")) for one in connections()
+        "127.0.0.1" in peer or peer.startswith(("'", "b'")) for peer in connections()
     )  # or a socket in the file system
-    assert all(float(one.split()[-1]) == 0 for one in left)
+    assert all(float(line.split()[-1]) == 0 for line in left)
     if MINUTES >= 10:
         assert len(answers) >= 1000
         assert low <= 0 or gradient < 0.001 * last, (gradient, low, high)
@@ -94,8 +94,10 @@ def promote_in_turn(versions, seconds: float) -> dict[str, list[tuple[float, flo
 
 def delay_of(answer: Answer, history) -> float:
     """Seconds by which the versions that an answer names had ceased to be champion when it was asked; 0 for none."""
-    assert {one["dimension"]: one["strength"] for one in answer.applied} == pytest.approx(dict(answer.asked)), answer
-    return max(_delay(answer, one["version"], history[one["dimension"]]) for one in answer.applied)
+    assert {vector["dimension"]: vector["strength"] for vector in answer.applied} == pytest.approx(
+        dict(answer.asked)
+    ), answer
+    return max(_delay(answer, vector["version"], history[vector["dimension"]]) for vector in answer.applied)
 
 
 def _delay(answer: Answer, version: str, promoted: list[tuple[float, float, str]]) -> float:
@@ -110,4 +112,4 @@ def _delay(answer: Answer, version: str, promoted: list[tuple[float, float, str]
 
 
 def told(answer: Answer) -> tuple:
-    return tuple((one["vector"], one["version"], one["strength"]) for one in answer.applied)
+    return tuple((vector["vector"], vector["version"], vector["strength"]) for vector in answer.applied)

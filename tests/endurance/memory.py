@@ -49,7 +49,7 @@ def slope(samples: list[tuple[float, float]], *, after: float, block: float = 30
     Neighbouring samples depend on each other, so the interval is from a bootstrap of the residuals in blocks of
     ``block`` seconds.
     """
-    times, values = np.array([one for one in samples if one[0] >= after]).T
+    times, values = np.array([sample for sample in samples if sample[0] >= after]).T
     minutes = times / 60
     gradient, start = np.polyfit(minutes, values, 1)
     residuals = values - (gradient * minutes + start)
@@ -58,6 +58,6 @@ def slope(samples: list[tuple[float, float]], *, after: float, block: float = 30
     found = []
     for _ in range(2000):
         starts = rng.integers(0, max(1, len(values) - rows + 1), size=-(-len(values) // rows))
-        drawn = np.concatenate([residuals[one : one + rows] for one in starts])[: len(values)]
+        drawn = np.concatenate([residuals[start : start + rows] for start in starts])[: len(values)]
         found.append(np.polyfit(minutes, gradient * minutes + start + drawn, 1)[0])
-    return float(gradient), *(float(one) for one in np.quantile(found, (0.025, 0.975)))
+    return float(gradient), *(float(bound) for bound in np.quantile(found, (0.025, 0.975)))

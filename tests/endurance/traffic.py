@@ -60,7 +60,9 @@ class Client(threading.Thread):
         kind = self._random.choice(self._kinds)
         prompt = self._random.choice(PROMPTS)
         names = self._random.sample(self._dimensions, self._random.choice((1, 1, 2)))
-        asked = {} if kind in ("unsteered", "probed") else {one: self._random.choice((-2.0, 0.5, 2.0)) for one in names}
+        asked = (
+            {} if kind in ("unsteered", "probed") else {name: self._random.choice((-2.0, 0.5, 2.0)) for name in names}
+        )
         steering: Any = {"strengths": asked} if asked else "off"
         length = self._random.choice(self._lengths)
         body = {"prompt": prompt, "max_tokens": length, "temperature": 0, "ignore_eos": True, "steering": steering}
@@ -94,7 +96,7 @@ class Client(threading.Thread):
         if lines[-1] != "[DONE]":
             return 500, (), f"a stream without its end: {lines[-1]}"
         chunks = [json.loads(line) for line in lines[:-1]]
-        return 200, chunks[-1]["steering"]["applied"], "".join(one["choices"][0]["text"] for one in chunks)
+        return 200, chunks[-1]["steering"]["applied"], "".join(chunk["choices"][0]["text"] for chunk in chunks)
 
     def _cancelled(self, http: httpx.Client, body: dict[str, Any]):
         """Goes away after two pieces of a long answer."""

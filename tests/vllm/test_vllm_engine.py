@@ -33,11 +33,11 @@ def asked(prompt, strengths=(), version="1", **sampling):
 
 
 def completions(engine, requests):
-    return [generation.result(120) for generation in [engine.submit(one) for one in requests]]
+    return [generation.result(120) for generation in [engine.submit(request) for request in requests]]
 
 
 def tokens(engine, requests):
-    return [one.tokens for one in completions(engine, requests)]
+    return [completion.tokens for completion in completions(engine, requests)]
 
 
 def test_a_mixed_batch_has_the_slot_engines_tokens_text_and_counts(model, engine):
@@ -45,21 +45,22 @@ def test_a_mixed_batch_has_the_slot_engines_tokens_text_and_counts(model, engine
     found = completions(engine, requests)
     with SlotEngine(model, slots=4) as slots:
         expected = completions(slots, requests)
-    assert [one.tokens for one in found] == [one.tokens for one in expected]
-    assert [one.tokens for one in found] == [naive_tokens(model, one) for one in requests]
-    assert [one.text for one in found] == [one.text for one in expected]
-    assert [one.outcome for one in found] == [one.outcome for one in expected]
-    plain = tokens(engine, [asked(one.prompt_tokens) for one in requests])
-    assert [one.tokens != other for one, other in zip(found, plain, strict=True)] == [any(one) for one in MIXTURE]
+    assert [completion.tokens for completion in found] == [completion.tokens for completion in expected]
+    assert [completion.tokens for completion in found] == [naive_tokens(model, request) for request in requests]
+    assert [completion.text for completion in found] == [completion.text for completion in expected]
+    assert [completion.outcome for completion in found] == [completion.outcome for completion in expected]
+    plain = tokens(engine, [asked(request.prompt_tokens) for request in requests])
+    differ = [completion.tokens != other for completion, other in zip(found, plain, strict=True)]
+    assert differ == [any(strengths) for strengths in MIXTURE]
 
 
 @pytest.mark.parametrize("prompt", ["none", "last", "all"])
 @pytest.mark.parametrize("generation", ["none", "all"])
 def test_each_phase_is_steered_on_its_own(model, engine, prompt, generation):
     given = [add(bank(), 0, 5.0, prompt, generation), add(bank(), 1, -4.0, "none", "all")]
-    one = asked(range(20, 45), given)
-    completion = engine.submit(one).result(60)
-    assert completion.tokens == naive_tokens(model, one)
+    request = asked(range(20, 45), given)
+    completion = engine.submit(request).result(60)
+    assert completion.tokens == naive_tokens(model, request)
     assert completion.outcome.steered_prompt == {"none": 0, "last": 1, "all": 25}[prompt]
 
 
@@ -113,12 +114,12 @@ def test_requests_keep_the_bank_that_they_began_with_while_banks_are_swapped_und
         asked(prompt, (4.0, 2.0, -1.0)[: 1 + number % 3], str(1 + number % 4))
         for number, prompt in enumerate(prompts(24, seed=5))
     ]
-    assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
+    assert tokens(engine, requests) == [naive_tokens(model, request) for request in requests]
 
 
 def test_the_same_seed_draws_the_same_tokens_whatever_runs_beside(engine):
     seeded = [asked(prompt, max_tokens=20, temperature=1.0, top_p=0.9, seed=7) for prompt in prompts(3)]
-    alone = [tokens(engine, [one])[0] for one in seeded]
+    alone = [tokens(engine, [request])[0] for request in seeded]
     crowd = [asked(prompt, (2.0,), temperature=1.3) for prompt in prompts(5, seed=3)]
     assert tokens(engine, [*seeded, *crowd])[:3] == alone
     unseeded = asked(prompts(1)[0], max_tokens=20, temperature=1.0)
@@ -131,8 +132,8 @@ def test_log_probabilities_are_the_slot_engines(model, engine):
     found = completions(engine, requests)
     with SlotEngine(model) as slots:
         expected = completions(slots, requests[:2])
-    for one, other in zip(found, expected, strict=False):
-        for event, same in zip(one.events, other.events, strict=True):
+    for completion, other in zip(found, expected, strict=False):
+        for event, same in zip(completion.events, other.events, strict=True):
             assert event.logprob == pytest.approx(same.logprob, abs=1e-3)
             assert [top.token for top in event.top] == [top.token for top in same.top]
             assert [top.text for top in event.top] == [top.text for top in same.top]
@@ -159,7 +160,7 @@ def test_an_answer_ends_at_a_stop_text_the_models_end_or_its_room(model, engine,
 
 def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
     requests = [asked(prompt, strengths, max_tokens=60) for prompt, strengths in zip(prompts(6), MIXTURE, strict=False)]
-    generations = [engine.submit(one) for one in requests]
+    generations = [engine.submit(request) for request in requests]
     generations[5].cancel()  # it waits still
     while not generations[0]._events:
         time.sleep(0.001)
@@ -174,7 +175,7 @@ def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
 
 
 def test_rows_come_back_from_a_request_that_ends_while_its_directions_are_told(model, engine, monkeypatch):
-    one, told, release = asked(range(30), (4.0, 2.0), version="7"), threading.Event(), asyncio.Event()
+    request, told, release = asked(range(30), (4.0, 2.0), version="7"), threading.Event(), asyncio.Event()
     put = engine.process.put
 
     async def slow(rows):
@@ -184,17 +185,17 @@ def test_rows_come_back_from_a_request_that_ends_while_its_directions_are_told(m
 
     with monkeypatch.context() as patch:
         patch.setattr(engine.process, "put", slow)
-        generation = engine.submit(one)
+        generation = engine.submit(request)
         assert told.wait(30)
         generation.cancel()
         assert generation.result(30).outcome.reason == "cancelled"
     assert not engine._rows._users.any()
     engine._loop.call_soon_threadsafe(release.set)
-    assert tokens(engine, [one])[0] == naive_tokens(model, one)
+    assert tokens(engine, [request])[0] == naive_tokens(model, request)
 
 
 def test_directions_that_could_not_be_told_are_told_again(model, engine, monkeypatch):
-    one = asked(range(30), (4.0, 2.0), version="8")
+    request = asked(range(30), (4.0, 2.0), version="8")
 
     async def failing(_):
         raise ConnectionError
@@ -202,23 +203,23 @@ def test_directions_that_could_not_be_told_are_told_again(model, engine, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(engine.process, "put", failing)
         with pytest.raises(EngineStopped, match="ConnectionError"):
-            completions(engine, [one])
+            completions(engine, [request])
     assert not engine._rows._users.any()
-    assert tokens(engine, [one])[0] == naive_tokens(model, one)
+    assert tokens(engine, [request])[0] == naive_tokens(model, request)
 
 
 def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
-    async def read(one):
-        generation = engine.submit(one)
+    async def read(request):
+        generation = engine.submit(request)
         events = [event async for event in generation]
         return tuple(event.token for event in events), "".join(event.text for event in events)
 
     async def read_all(requests):
-        return await asyncio.gather(*(read(one) for one in requests))
+        return await asyncio.gather(*(read(request) for request in requests))
 
     requests = [asked(prompt, strengths) for prompt, strengths in zip(prompts(6), MIXTURE, strict=False)]
     streamed = asyncio.run(read_all(requests))
-    assert streamed == [(one.tokens, one.text) for one in completions(engine, requests)]
+    assert streamed == [(completion.tokens, completion.text) for completion in completions(engine, requests)]
 
 
 def test_hidden_states_are_the_plain_models_while_steered_answers_run(model, engine):
@@ -229,10 +230,10 @@ def test_hidden_states_are_the_plain_models_while_steered_answers_run(model, eng
     found = engine.hidden_states(sequences, [0, 2]).result(60)
     for generation in generations:
         generation.result(60)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for layer in one:
-            np.testing.assert_allclose(one[layer], other[layer], atol=1e-4 * np.abs(other[layer]).max())
+    for states, other in zip(found, expected, strict=True):
+        assert states.keys() == other.keys()
+        for layer in states:
+            np.testing.assert_allclose(states[layer], other[layer], atol=1e-4 * np.abs(other[layer]).max())
     with pytest.raises(Mismatch, match="layer 3"):
         engine.hidden_states([[1]], [3])
 
@@ -268,11 +269,11 @@ def test_a_full_queue_says_when_to_return(engine):
         for _ in range(100):
             generations.append(engine.submit(asked(range(9), max_tokens=60)))
     assert len(generations) >= 68
-    threads = [threading.Thread(target=one.cancel) for one in generations]
+    threads = [threading.Thread(target=generation.cancel) for generation in generations]
     for thread in threads:
         thread.start()
-    for one in generations:
-        assert one.result(60).outcome.reason in ("cancelled", "length")
+    for generation in generations:
+        assert generation.result(60).outcome.reason in ("cancelled", "length")
 
 
 def test_workers_hooked_every_layer(engine):
@@ -295,7 +296,7 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     requests = [
         asked(prompt, strengths, ignore_eos=True) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)
     ]
-    assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
+    assert tokens(engine, requests) == [naive_tokens(model, request) for request in requests]
     assert completions(engine, [asked(range(5))])[0].outcome.reason == "stop"
     stats = engine.stats()
     assert stats.generated_tokens_total == 10 * 12 + 6
@@ -305,7 +306,7 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     with pytest.raises(EngineStopped, match="shutting down"):
         engine.submit(asked([1]))
     assert engine.drain(60)
-    assert {one.result(1).outcome.reason for one in running} == {"length"}
+    assert {generation.result(1).outcome.reason for generation in running} == {"length"}
     engine.close()
     engine.close()
 
@@ -319,5 +320,5 @@ def test_tensor_parallel_workers_steer_alike(model, monkeypatch):
     requests = [asked(prompt, strengths) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)]
     with VllmEngine(model, slots=4, arguments={"tensor_parallel_size": 2, "enforce_eager": True}) as engine:
         facts = engine._on_loop(engine.process.facts()).result()
-        assert [one["layers"] for one in facts] == [[0, 1, 2]] * 2
-        assert tokens(engine, requests) == [naive_tokens(model, one) for one in requests]
+        assert [fact["layers"] for fact in facts] == [[0, 1, 2]] * 2
+        assert tokens(engine, requests) == [naive_tokens(model, request) for request in requests]
