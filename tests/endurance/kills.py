@@ -111,7 +111,7 @@ def require_each_once(uri):
     assert len({checkpoint.tags["weights_digest"] for checkpoint in checkpoints}) == len(checkpoints) == CHECKPOINTS + 1
 
 
-def test_a_sweep_killed_at_random_moments_ends_as_if_it_had_not_been(command, store, tmp_path, say):
+def test_a_sweep_killed_at_random_ends_the_same(command, store, tmp_path, say):
     chance = random.Random(7)
     reference = store("reference")
     began = time.monotonic()

@@ -13,7 +13,7 @@ for one in SteeringService.to_asgi().user_middleware:
 """
 
 
-def test_no_request_is_kept_in_memory_by_a_time_limit_of_bentomls(deployment, tmp_path):
+def test_no_request_is_kept_in_memory(deployment, tmp_path):
     """Its timers are never cancelled, and each holds all of its request; ours end with the answer."""
     environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path)}
     done = subprocess.run(

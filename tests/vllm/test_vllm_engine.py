@@ -40,7 +40,7 @@ def tokens(engine, requests):
     return [completion.tokens for completion in completions(engine, requests)]
 
 
-def test_a_mixed_batch_has_the_slot_engines_tokens_text_and_counts(model, engine):
+def test_a_mixed_batch_equals_the_slot_engines(model, engine):
     requests = [asked(prompt, strengths) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)]
     found = completions(engine, requests)
     with SlotEngine(model, slots=4) as slots:
@@ -68,7 +68,7 @@ LONG = [number % 90 for number in range(3, 99)]
 """Three blocks of vLLM's cache."""
 
 
-def test_unsteered_answers_are_bit_identical_after_steered_ones_with_the_same_prompt(engine):
+def test_steered_prompts_leave_unsteered_answers_alone(engine):
     """With the cache on: once it holds the prompt as it was unsteered, and once it has held it steered alone."""
     for prompt in (LONG, LONG[::-1]):
         plain, steered = (asked(prompt, given, top_logprobs=5) for given in ((), [add(bank(), 0, 6.0, "all")]))
@@ -99,7 +99,7 @@ def test_without_the_salt_they_would_not_be(model, engine, monkeypatch):
 
 
 @pytest.mark.parametrize("strengths", [(8.0, 6.0), [add(bank(), 0, 6.0, "all", "all")]])
-def test_a_second_turn_is_steered_as_if_nothing_of_the_first_were_cached(model, engine, strengths):
+def test_a_second_turn_is_steered_despite_the_cache(model, engine, strengths):
     """What was an answer in the first turn is prompt in the second, and steered as prompt."""
     first = asked([(11 * number) % 90 for number in range(40)], strengths, max_tokens=60)
     answer = tokens(engine, [first])[0]
@@ -108,7 +108,7 @@ def test_a_second_turn_is_steered_as_if_nothing_of_the_first_were_cached(model, 
     assert tokens(engine, [second])[0] == naive_tokens(model, second)
 
 
-def test_requests_keep_the_bank_that_they_began_with_while_banks_are_swapped_under_load(model, engine):
+def test_requests_keep_their_bank_under_load(model, engine):
     """Four banks of three vectors take turns on four rows: requests of different banks run together, or wait."""
     requests = [
         asked(prompt, (4.0, 2.0, -1.0)[: 1 + number % 3], str(1 + number % 4))
@@ -143,7 +143,7 @@ def test_log_probabilities_are_the_slot_engines(model, engine):
         completions(engine, [asked([1], top_logprobs=21)])
 
 
-def test_an_answer_ends_at_a_stop_text_the_models_end_or_its_room(model, engine, monkeypatch):
+def test_an_answer_ends_at_stop_end_or_room(model, engine, monkeypatch):
     first = naive_tokens(model, asked(range(5)))
     stop = f"w{first[2]} w{first[3]}"
     stopped = completions(engine, [asked(range(5), stop=(stop,))])[0]
@@ -174,7 +174,7 @@ def test_a_cancelled_request_ends_and_disturbs_no_other(model, engine):
     assert engine.stats().active == engine.stats().queued == 0
 
 
-def test_rows_come_back_from_a_request_that_ends_while_its_directions_are_told(model, engine, monkeypatch):
+def test_rows_return_from_requests_that_end_early(model, engine, monkeypatch):
     request, told, release = asked(range(30), (4.0, 2.0), version="7"), threading.Event(), asyncio.Event()
     put = engine.process.put
 

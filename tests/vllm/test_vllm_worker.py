@@ -36,7 +36,7 @@ def test_the_second_runners_own_batch_fills_the_step():
     assert step.layers == {5}
 
 
-def test_a_step_that_is_read_runs_without_a_graph_on_the_second_runner():
+def test_a_read_step_runs_without_a_graph():
     from vllm.config import CUDAGraphMode
     from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor, CudaGraphManager
 

@@ -16,7 +16,7 @@ def raising(error):
     return command
 
 
-def test_success_is_zero_and_what_the_user_can_mend_is_two_and_a_sentence(capsys):
+def test_exit_codes_tell_success_from_user_errors(capsys):
     assert run_command(lambda _: None) == 0
     assert run_command(raising(InvalidInput("the file is empty"))) == 2
     assert capsys.readouterr().err == "error: the file is empty\n"
@@ -37,7 +37,7 @@ def test_what_nobody_expected_keeps_its_traceback():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_or_a_request_to_end_is_130_and_says_how_to_go_on(number, capsys):
+def test_an_interrupt_is_130_and_says_how_to_resume(number, capsys):
     before = signal.getsignal(signal.SIGTERM)
     # A shell that starts the tests in the background has them ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

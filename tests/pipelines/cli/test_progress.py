@@ -19,7 +19,7 @@ def test_in_a_log_thousands_of_updates_are_two_lines(monkeypatch):
     assert "\r" not in log.getvalue()
 
 
-def test_in_a_log_a_line_is_written_whenever_its_time_has_come(monkeypatch):
+def test_a_log_gets_a_line_per_interval(monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     monkeypatch.setattr("pipelines.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
@@ -34,7 +34,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_one_line_is_redrawn_until_it_is_full(monkeypatch):
+def test_a_terminal_redraws_its_line(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with progress_bar(3, "probing", "statement") as bar:

@@ -13,7 +13,7 @@ def own_tracking(tracking):
     """No run is logged to where the tests are started."""
 
 
-def test_a_report_is_printed_for_each_dimension_and_then_the_next_command(tmp_path, capsys):
+def test_each_dimension_is_reported_before_the_next_command(tmp_path, capsys):
     lines = [f"word{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(60)]
     (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *lines]))
     assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 0

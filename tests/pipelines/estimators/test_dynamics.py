@@ -18,13 +18,13 @@ def test_onset_is_the_first_step_surely_above_the_control():
     assert onset(STEPS, estimates, control, comparisons=1_000_000) is None
 
 
-def test_the_step_of_the_rise_is_where_a_share_of_it_is_done():
+def test_the_step_of_a_rise_is_at_a_share():
     assert step_of_rise(STEPS, np.array([0.0, 0.5, 0.96, 1.0])) == 32
     assert step_of_rise(STEPS, np.array([0.0, 0.5, 0.96, 1.0]), share=0.5) == 8
     assert step_of_rise(STEPS, np.array([1.0, 0.5, 0.2, 0.1])) is None
 
 
-def test_probes_transfer_where_the_direction_stays_and_not_where_it_turned(rng):
+def test_probes_transfer_only_where_the_direction_stays(rng):
     n, folds = 200, np.arange(200) % 5
     labels = rng.random(n) > 0.5
     signal = np.where(labels, 2.0, -2.0)[:, None]
@@ -37,7 +37,7 @@ def test_probes_transfer_where_the_direction_stays_and_not_where_it_turned(rng):
     assert found[0, 2] == pytest.approx(0.5, abs=0.12)
 
 
-def test_a_statement_is_predicted_by_the_probe_that_did_not_see_it():
+def test_statements_are_predicted_by_probes_that_missed_them():
     states = [np.ones((4, 1), np.float32)]
     weights = [np.array([[1.0], [-1.0]], np.float32)]
     labels, folds = np.array([True, False, True, True]), np.array([0, 1, 0, -1])

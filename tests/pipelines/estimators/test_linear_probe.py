@@ -22,14 +22,14 @@ def accuracy(probabilities, labels):
     return float(((probabilities > 0.5) == labels).mean())
 
 
-def test_two_gaussians_are_told_apart_as_well_as_the_optimal_rule_does(rng):
+def test_two_gaussians_are_separated_as_by_the_optimal_rule(rng):
     features, labels, folds = planted(rng, n=2000)
     for one in probe_layer(features, labels, folds):
         assert accuracy(one.probabilities, labels) == pytest.approx(0.8413, abs=0.03)  # Phi(1)
 
 
 @pytest.mark.parametrize("signal", [0.5, 6.0])
-def test_each_fold_gets_the_c_that_scikit_learn_would_choose_of_all(rng, signal):
+def test_each_fold_gets_scikit_learns_c(rng, signal):
     features, labels, folds = planted(rng, n=200, d=60, signal=signal)
     for fold in range(5):
         validation = folds[0] == (fold + 1) % 5
@@ -57,7 +57,7 @@ def test_with_the_planted_direction_projected_out_nothing_is_left(rng):
     assert accuracy(probe_layer(erased, labels, folds)[0].probabilities, labels) < 0.56
 
 
-def test_labels_of_a_tested_fold_never_reach_the_probe_that_predicts_it(rng):
+def test_labels_of_a_tested_fold_reach_no_probe(rng):
     features, labels, folds = planted(rng)
     before = probe_layer(features, labels, folds[:1])[0]
     flipped = labels ^ (folds[0] == 2)
@@ -67,7 +67,7 @@ def test_labels_of_a_tested_fold_never_reach_the_probe_that_predicts_it(rng):
     np.testing.assert_allclose(before.probabilities[tested], after.probabilities[tested], atol=5e-3)
 
 
-def test_the_papers_protocol_is_scikit_learns_default_on_rows_standardised_together(rng):
+def test_the_papers_protocol_is_scikit_learns_default(rng):
     features, labels, _ = planted(rng, n=300, signal=1.0)
     found = probe_layer_as_paper(features, labels)
     scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1)

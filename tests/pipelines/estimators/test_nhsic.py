@@ -56,7 +56,7 @@ def test_a_wide_kernel_gives_the_closed_form_of_the_spectrum(rng, decay):
     assert nhsic(found, found) == pytest.approx(expected, abs=1e-2)
 
 
-def test_with_labels_it_is_the_r_squared_of_a_ridge_regression(rng):
+def test_with_labels_it_is_ridge_regressions_r_squared(rng):
     features = rng.normal(size=(200, 6))
     labels = features[:, 0] + 0.5 * rng.normal(size=200) > 0
     matrix = standardised(features).numpy()
@@ -137,7 +137,7 @@ def test_independent_variables_reach_their_null_and_dependent_ones_pass_it(rng):
     assert np.mean(strangers) < 0.2
 
 
-def test_where_groups_share_a_label_only_their_null_holds_what_is_not_there(rng):
+def test_shared_labels_need_the_null_of_groups(rng):
     groups = np.repeat(np.arange(30), 10)
     passed = {"groups": 0, "freely": 0}
     for draw in range(40):

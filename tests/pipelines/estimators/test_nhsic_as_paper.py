@@ -72,7 +72,7 @@ def test_on_stored_arrays_it_is_near_the_exact_definition():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0, 1.5])
-def test_of_a_variable_with_itself_it_is_the_closed_form_of_its_spectrum(rng, decay):
+def test_of_a_variable_with_itself_it_has_closed_form(rng, decay):
     features = rng.normal(size=(500, 20)) * np.arange(1, 21) ** -decay @ np.linalg.qr(rng.normal(size=(20, 20)))[0]
     rows = paper_features(features)
     centred = (rows - rows.mean(dim=0)).double()
@@ -83,7 +83,7 @@ def test_of_a_variable_with_itself_it_is_the_closed_form_of_its_spectrum(rng, de
     assert paper_nhsic(operator, operator) == pytest.approx(float(expected), rel=0.01)
 
 
-def test_with_balanced_labels_it_is_the_r_squared_of_a_ridge_regression_times_a_constant(rng):
+def test_with_balanced_labels_it_is_a_scaled_r_squared(rng):
     features = rng.normal(size=(500, 8))
     labels = features[:, 0] + rng.normal(size=500) > 0
     rows, y = paper_features(features).double().numpy(), paper_labels(labels)[:, 0].double().numpy()
@@ -97,7 +97,7 @@ def test_with_balanced_labels_it_is_the_r_squared_of_a_ridge_regression_times_a_
     assert found == pytest.approx(constant * r_squared, abs=2e-3)
 
 
-def test_its_fault_is_kept_rows_of_uneven_norm_put_it_far_from_the_exact_value():
+def test_its_fault_with_uneven_norms_is_kept():
     errors = []
     for seed in range(5):
         rng = np.random.default_rng(seed)

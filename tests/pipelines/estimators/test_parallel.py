@@ -4,7 +4,7 @@ import torch
 from pipelines.estimators.parallel import side_by_side
 
 
-def test_results_come_in_the_order_of_their_pieces_and_threads_are_given_back():
+def test_results_keep_order_and_threads_are_returned():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

@@ -17,7 +17,7 @@ def test_auroc_is_the_share_of_pairs_in_order():
     assert auroc(labels, np.array([0.9, 0.4, 0.5, 0.1])) == pytest.approx(3 / 4)
 
 
-def test_forecasts_that_come_true_as_often_as_they_say_are_calibrated(rng):
+def test_true_frequencies_are_calibrated(rng):
     probabilities = rng.random(20_000)
     labels = rng.random(20_000) < probabilities
     assert calibration_error(labels, probabilities) < 0.02

@@ -24,7 +24,7 @@ def test_a_channel_of_known_capacity_is_measured_in_bits(rng):
     assert wrong.high < 0
 
 
-def test_what_a_baseline_knows_already_adds_nothing_and_what_it_does_not_adds_all(rng):
+def test_only_what_the_baseline_lacks_adds(rng):
     n = 2000
     known, news = rng.normal(size=n), rng.normal(size=n)
     labels = rng.random(n) < expit(2 * known + 2 * news)

@@ -117,7 +117,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, changes, words, c
     assert "Traceback" not in error
 
 
-def test_the_warmup_of_a_series_is_known_where_pretraining_left_its_manifest(tmp_path):
+def test_a_manifest_tells_the_warmup_of_its_series(tmp_path):
     here = Checkpoint("mini", str(tmp_path), "step_1", 1)
     assert experiment.known_warmup(here) is None
     (tmp_path / "series.json").write_text(json.dumps({"config": {"training": {"warmup_steps": 100}}}))

@@ -76,7 +76,7 @@ def result(one, activations, step, settings, common):
     )
 
 
-def test_a_planted_label_is_found_in_the_layer_that_holds_it():
+def test_a_planted_label_is_found_in_its_layer():
     one = statements()
     activations = planted(one.labels, (0.0, 0.0, 3.0))
     points = measure_information(activations, one, InformationSettings(), shared(one, activations, ngrams=False))
@@ -158,7 +158,7 @@ def test_a_unit_is_stored_whole(trajectory, tmp_path):
     assert len(found.without_states().transferable.states) == 0
 
 
-def test_a_trajectory_tells_when_a_label_comes_and_where_its_probes_hold(trajectory):
+def test_a_trajectory_tells_onset_and_transfer(trajectory):
     found, _, _ = trajectory
     when = found.layer_dynamics(1)
     assert (when.onset, when.onset_beyond_ngrams, when.rise_95) == (20, 20, 20)
@@ -171,7 +171,7 @@ def test_a_trajectory_tells_when_a_label_comes_and_where_its_probes_hold(traject
     np.testing.assert_allclose(np.diag(found.transfer.recentred), np.diag(accuracy), atol=0.02)
 
 
-def test_a_direction_that_holds_is_told_from_a_threshold_that_moved(tmp_path):
+def test_a_held_direction_differs_from_a_moved_threshold(tmp_path):
     one, settings, store = statements(), InformationSettings(), InformationStore(tmp_path)
     before = planted(one.labels, (0.0, 4.0, 4.0))
     after = Activations(before.layers, before.hidden_states + 20 * np.eye(1, 12, dtype=np.float32))
@@ -233,7 +233,7 @@ def plan(series_directory, cache):
     return InformationPlan(series.checkpoints, {"toxicity": statements(40)}, InformationSettings())
 
 
-def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit_with_the_same_numbers(plan, cache, monkeypatch):
+def test_a_killed_sweep_resumes_with_the_same_numbers(plan, cache, monkeypatch):
     whole = list(run_sweep(plan.prepared(InformationStore()), InformationStore()))
     store = InformationStore(cache / "again")
     interrupted = run_sweep(plan.prepared(store), store)

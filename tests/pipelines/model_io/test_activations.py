@@ -49,7 +49,7 @@ def test_a_file_holds_the_same_numbers(model, cache):
     assert list((cache / "scratch").iterdir()) == []
 
 
-def test_a_file_that_is_not_kept_has_no_name_and_room_of_its_own(model, cache):
+def test_a_file_that_is_not_kept_has_no_name(model, cache):
     with unit_file("unit", keep=False) as file:
         mapped = extract(model, TEXTS, file=file)
         assert os.fstat(file.fileno()).st_blocks * 512 >= mapped.hidden_states.nbytes
@@ -71,7 +71,7 @@ def test_progress_counts_every_statement_once(model):
     assert len(seen) > 1
 
 
-def test_a_text_longer_than_the_context_is_refused_with_both_lengths(model):
+def test_a_text_beyond_the_context_is_refused(model):
     with pytest.raises(InvalidInput, match="71 tokens and mini reads at most 64"):
         extract(model, ["you " * 70])
 

@@ -54,7 +54,7 @@ def test_a_zero_offset_changes_nothing_at_all(model):
     assert np.array_equal(likelihoods(model, TEXTS, {0: torch.zeros(model.d_model)}).log_probabilities, plain)
 
 
-def test_what_lies_below_the_steered_layer_is_run_once_and_changes_nothing(model, rng):
+def test_layers_below_the_steered_one_run_once(model, rng):
     below, runs = Below(), []
     attention = decoder_blocks(model.network)[0].self_attn
     with_hook = attention.register_forward_hook(lambda *_: runs.append(1))

@@ -64,7 +64,7 @@ def test_a_claim_is_reviewed_rightly(corpus):
         assert (verdict == "Right") == (country == actual)
 
 
-def test_the_seed_decides_and_the_card_tells_what_is_in_it(corpus):
+def test_the_seed_decides_and_the_card_tells(corpus):
     again = packaged_corpus(prose_characters=400_000, generated_rounds=300, seed=0)
     other = packaged_corpus(prose_characters=400_000, generated_rounds=300, seed=1)
     assert corpus.digest == again.digest != other.digest

@@ -63,7 +63,7 @@ def test_a_series_is_trained_once(config):
     assert ensure_series(config, never) == directory
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(config, monkeypatch, tmp_path):
+def test_a_killed_training_ends_with_the_same_weights(config, monkeypatch, tmp_path):
     whole = {step: weights(ensure_series(config), step) for step in (8, 32, 40)}
     monkeypatch.setenv("TRUSTTRACE_CACHE", str(tmp_path / "other"))
     steps = []
@@ -84,7 +84,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(config, monkey
     assert [record.step for record in loss_curve(directory)] == list(range(1, 41))
 
 
-def test_one_killed_between_a_checkpoint_and_its_state_goes_on_from_the_one_before(config, monkeypatch, tmp_path):
+def test_a_kill_before_the_state_resumes_one_back(config, monkeypatch, tmp_path):
     whole = weights(ensure_series(config), 40)
     monkeypatch.setenv("TRUSTTRACE_CACHE", str(tmp_path / "other"))
     replace, states = os.replace, []

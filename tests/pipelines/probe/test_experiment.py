@@ -65,7 +65,7 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     assert "make ui" in printed
 
 
-def test_a_vectors_lineage_leads_to_its_checkpoint_its_run_and_its_statements(arguments, data):
+def test_lineage_leads_to_checkpoint_run_and_statements(arguments, data):
     run_command(main, arguments)
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert "highest validation accuracy" in champion.tags["champion_because"]
@@ -135,7 +135,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, changes, words, c
     assert all(run.info.status == "FAILED" for run in parents())
 
 
-def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(arguments, monkeypatch, capsys):
+def test_a_failed_sweep_keeps_finished_units(arguments, monkeypatch, capsys):
     from pipelines.probe import plan as sweep_run
 
     measured = sweep_run.measure
@@ -156,7 +156,7 @@ def test_an_error_within_a_sweep_fails_the_run_and_keeps_finished_units(argument
     monkeypatch.undo()
 
 
-def test_a_store_that_stops_answering_within_a_sweep_is_a_sentence_too(arguments, tracking, monkeypatch, capsys):
+def test_a_store_lost_within_a_sweep_is_named(arguments, tracking, monkeypatch, capsys):
     def refuse(*_given):
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         mlflow.set_tracking_uri("http://127.0.0.1:9")

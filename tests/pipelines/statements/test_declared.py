@@ -23,7 +23,7 @@ def directory(tmp_path):
     return tmp_path
 
 
-def test_a_dimension_of_the_users_own_is_read_with_its_polarity(directory):
+def test_a_declared_dimension_is_read_with_its_polarity(directory):
     (humility,) = choose_dimensions("humility", str(directory))
     assert humility.trustworthy == "a statement that admits doubt"
     statements = load_statements(humility, str(directory))

@@ -39,7 +39,7 @@ def test_groups_pairs_and_splits_are_the_users(tmp_path):
     assert list(rows_in_file(path, TOXICITY).statements().groups) == [0, 1, 1, 0]
 
 
-def test_equal_texts_stay_together_whatever_the_group_column_says_and_blank_cells_tie_nothing(tmp_path):
+def test_equal_texts_stay_together_and_blanks_tie_nothing(tmp_path):
     path = tmp_path / "toxicity.csv"
     path.write_text("statement,label,group\nKind words,1,x\nvile,0,\nodd,0,\nkind  words,1,y\nmean,0,y\n")
     assert list(rows_in_file(path, TOXICITY).groups) == [0, 1, 2, 0, 0]
@@ -88,7 +88,7 @@ def test_a_directory_without_the_dimension_says_what_would_serve(tmp_path):
         load_statements(TOXICITY, str(tmp_path))
 
 
-def test_an_unknown_source_is_met_with_the_known_ones_and_a_missing_path_with_what_may_be_given():
+def test_an_unknown_source_or_path_names_what_exists():
     with pytest.raises(UnknownName, match="did you mean 'packaged'"):
         load_statements(TOXICITY, "pakaged")
     with pytest.raises(NotFound, match=r"there is no mine\.csv; give a directory"):
@@ -154,9 +154,7 @@ def test_the_papers_released_files_load_as_they_are(shared_data, dimension, rows
 @pytest.mark.parametrize(
     ("name", "n_test", "untrustworthy"), [("toxigen", 1303, 3633), ("confaide", 470, 1173), ("sst2", 729, 1821)]
 )
-def test_as_released_they_keep_the_rows_that_the_papers_test_sets_were_counted_on(
-    shared_data, name, n_test, untrustworthy
-):
+def test_released_files_keep_the_papers_rows(shared_data, name, n_test, untrustworthy):
     dimension = DIMENSIONS[BENCHMARKS[name].dimension]
     statements = load_statements(dimension, str(shared_data), as_released=True)
     _, test = sequential_split(statements.n, 0.8)

@@ -47,7 +47,7 @@ def test_length_alone_is_found_by_the_surface_floor():
     assert accuracy(surface_scores(texts, labels, np.arange(60) // 2 % 5, range(5)), labels, np.arange(60)) == 1
 
 
-def test_the_last_word_alone_is_read_by_its_floor_and_no_other_word_is():
+def test_the_last_words_floor_reads_only_it():
     labels = np.tile([True, False], 30)
     folds = np.arange(60) // 2 % 5
     decided = [f"{row} yes {'now' if label else 'then'}" for row, label in enumerate(labels)]

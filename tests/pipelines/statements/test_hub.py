@@ -57,7 +57,7 @@ def test_a_benchmark_of_another_size_is_refused(cache):
         load_statements(TOXICITY, "hub")
 
 
-def test_offline_with_a_cold_cache_the_alternative_is_named_at_once(cache, monkeypatch):
+def test_offline_and_uncached_names_the_alternative(cache, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
         Unavailable, match=r"toxigen is not in the cache .* data=packaged, or a directory with toxicity"
@@ -127,7 +127,7 @@ def test_files_are_fetched_through_datasets_verified_and_kept(cache, served, onl
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_file_that_is_gone_is_unavailable_and_nothing_is_kept(cache, served, online):
+def test_a_missing_file_is_unavailable_and_not_kept(cache, served, online):
     _, address = served
     benchmark = HubBenchmark(
         HUB_BENCHMARKS["stereoset"].card,

@@ -13,7 +13,7 @@ def statements(name, rows, seed=0):
     return list(HUB_BENCHMARKS[name].statements(rows, seed))
 
 
-def test_truthfulqa_gives_every_candidate_with_its_truth_and_keeps_questions_together():
+def test_truthfulqa_keeps_questions_together():
     rows = [
         {
             "question": "What is the capital of Peru?",
@@ -27,7 +27,7 @@ def test_truthfulqa_gives_every_candidate_with_its_truth_and_keeps_questions_tog
     assert {group for _, _, group in found} == {"What is the capital of Peru?"}
 
 
-def test_toxigen_is_toxic_where_both_ratings_together_pass_the_authors_threshold():
+def test_toxigen_takes_the_authors_threshold():
     row = {"text": "they are kind ", "target_group": "x", "toxicity_ai": 1.0, "toxicity_human": 2.0, "intent": 1.0}
     rows = [row, row | {"text": "borderline", "toxicity_ai": 3.0, "toxicity_human": 2.5}]
     rows.append(row | {"text": "vile", "toxicity_ai": 3.0, "toxicity_human": 3.0})
@@ -47,7 +47,7 @@ def confaide_rows(ratings, uses):
     return flows + stories + [{"text": str(one), "part": 2} for one in ratings] + [{"text": " ", "part": 2}]
 
 
-def test_confaide_splits_tier_two_at_its_median_and_keeps_uses_together():
+def test_confaide_splits_tier_two_at_its_median():
     ratings = [10.5, -60.0, 5.0, -50.0] * 7
     found = statements("confaide", confaide_rows(ratings, 14))
     assert len(found) == 2 * len(ratings)
@@ -64,7 +64,7 @@ def test_confaide_files_of_different_lengths_are_refused():
         statements("confaide", confaide_rows([1.0] * 28, 14)[:-2])
 
 
-def test_stereoset_takes_gold_labels_of_every_domain_and_leaves_unrelated_sentences_out():
+def test_stereoset_takes_gold_labels_of_every_domain():
     def row(domain, context, gold):
         return {
             "id": "0",
@@ -125,7 +125,7 @@ def test_the_papers_releases_carry_their_declared_polarity():
     assert [label for _, label, _ in statements("truthfulqa@paper", rows)] == [True, False]
 
 
-def test_every_benchmark_declares_what_it_is_and_is_pinned_to_a_commit():
+def test_every_benchmark_is_described_and_pinned():
     assert {one.card.dimension for one in HUB_BENCHMARKS.values()} == {*DIMENSIONS, "safety"}
     for one in HUB_BENCHMARKS.values():
         card = one.card

@@ -48,7 +48,7 @@ def test_every_country_is_as_often_false_as_true():
         assert statements.labels[countries == country].mean() == 0.5
 
 
-def test_neither_city_nor_country_of_a_tested_claim_was_fitted_on():
+def test_tested_claims_share_no_city_or_country():
     statements = packaged_statements("reliability")
     folds = group_folds(statements.groups, statements.labels, 5, 0)
     names = [re.findall(r"[A-Z]\w+", text.removeprefix("The ")) for text in statements.texts]

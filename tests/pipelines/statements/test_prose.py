@@ -18,7 +18,7 @@ def test_no_sentence_is_a_robustness_statement_whatever_is_calibrated():
     assert all(statements.isdisjoint(prose_for(use)) for use in ("validation", "test", "evaluation"))
 
 
-def test_a_seen_text_is_left_out_and_moves_no_other_use():
+def test_a_seen_text_is_left_out_alone():
     first, second, *_ = prose_for("test")
     assert prose_for("test", {first})[0] == second
     assert first not in prose_for("test", {first})

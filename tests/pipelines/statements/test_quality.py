@@ -105,7 +105,7 @@ def test_copies_conflicts_and_artefacts_are_counted(rng):
     assert "both labels: 1, which are dropped" in sentences(dropped, "warning")
 
 
-def test_one_class_and_few_groups_are_reported_and_refused_rather_than_crashed_on():
+def test_one_class_or_few_groups_are_refused():
     report = inspect_rows(rows(["a", "b", "c"], [True, True, True]))
     assert report.floors == {} and report.aurocs == {}
     assert "all 3 statements have one label" in sentences(report, "refused")
@@ -124,7 +124,7 @@ def test_a_split_of_the_users_that_leaks_is_refused(rng):
     assert "the split column leaks: 100.0%" in sentences(leaking, "refused")
 
 
-def test_the_papers_split_is_measured_only_where_somebody_chose_the_order(rng):
+def test_the_papers_split_needs_a_chosen_order(rng):
     texts, labels = indifferent(rng)
     pairs = [row % 40 for row in range(80)]
     assert inspect_rows(rows(texts, labels, pairs)).sequential_leakage == 1
@@ -133,7 +133,7 @@ def test_the_papers_split_is_measured_only_where_somebody_chose_the_order(rng):
     assert list(unordered.floors) == ["grouped"]
 
 
-def test_the_table_has_a_row_for_every_measure_with_its_interval(rng):
+def test_the_table_has_every_measure_with_interval(rng):
     report = inspect_rows(rows(*indifferent(rng)))
     table = quality_table([report]).set_index("measure")
     assert table.loc["n", "value"] == 80

@@ -23,7 +23,7 @@ def test_conflicts_are_refused_or_dropped_as_asked():
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), min_size=1, max_size=30))
 @settings(max_examples=50, deadline=None)
-def test_what_is_kept_has_one_label_once_and_nothing_else_is_lost(pairs):
+def test_kept_rows_have_one_label_once(pairs):
     texts, labels = tuple(text for text, _ in pairs), np.array([label for _, label in pairs])
     kept = kept_rows(texts, labels)
     meanings = {text: {label for other, label in pairs if other == text} for text in texts}

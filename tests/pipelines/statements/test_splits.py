@@ -27,7 +27,7 @@ def test_seeds_split_differently_and_repeatably():
     assert (one != other).any()
 
 
-def test_too_few_groups_or_a_fold_of_one_class_is_refused():
+def test_few_groups_or_one_class_is_refused():
     with pytest.raises(InvalidInput, match="3 groups cannot be split into 5"):
         group_folds(np.arange(3), np.array([True, False, True]), 5, 0)
     labels = np.array([True, True] + [False] * 18)
@@ -44,7 +44,7 @@ def test_the_papers_split_is_sequential_and_leaks():
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.none() | st.integers(0, 6)), min_size=1, max_size=25))
 @settings(max_examples=50, deadline=None)
-def test_rows_are_connected_exactly_when_a_chain_of_shared_keys_joins_them(keys):
+def test_rows_connect_through_chains_of_shared_keys(keys):
     groups = connected_groups([one for one, _ in keys], [other for _, other in keys])
     reached = [{row} for row in range(len(keys))]
     for _ in keys:
@@ -60,7 +60,7 @@ def test_rows_are_connected_exactly_when_a_chain_of_shared_keys_joins_them(keys)
 
 @given(st.integers(1, 40), st.integers(1, 100), st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
-def test_a_limit_takes_whole_groups_and_no_more_than_it_needs(n_groups, limit, seed):
+def test_a_limit_takes_few_whole_groups(n_groups, limit, seed):
     groups = np.repeat(np.arange(n_groups), 3)
     rows = whole_groups(groups, limit, seed)
     assert list(rows) == sorted(rows)

@@ -154,5 +154,5 @@ def test_other_encodings_are_refused_with_a_command_that_mends_them(tmp_path, co
     assert read_table(path).columns["label"] == ("1",)
 
 
-def test_blank_lines_are_skipped_and_numbers_stay_those_of_the_file(tmp_path):
+def test_blank_lines_are_skipped_and_still_counted(tmp_path):
     assert list(json_lines(written(tmp_path, '\n\n{"a": 1}\n', "a.jsonl"))) == [(3, {"a": 1})]

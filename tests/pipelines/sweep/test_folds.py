@@ -13,7 +13,7 @@ def with_split(split, groups=None, labels=None):
     return LabelledStatements("toxicity", tuple(f"t{row}" for row in range(n)), labels, groups, "file:x", tuple(split))
 
 
-def test_a_split_of_the_users_own_is_kept_and_only_its_test_part_is_tested():
+def test_a_users_split_is_kept():
     splits = cross_validation(with_split(["train"] * 40 + ["test"] * 10), (0, 1))
     np.testing.assert_array_equal(splits.test_rows, np.arange(40, 50))
     assert splits.tested == (0,)

@@ -85,7 +85,7 @@ def tables(name):
 
 
 @needs_ray
-def test_the_results_are_those_of_the_local_executor_bit_for_bit_and_in_its_order(cluster, plan):  # noqa: F811
+def test_results_equal_the_local_executors_bit_for_bit(cluster, plan):  # noqa: F811
     here = list(run_sweep(plan, ResultStore()))
     store, seen = ResultStore(ResultStore().directory.parent / "ray"), []
     there = list(choose_executor(ScaleOptions(executor="ray", address=cluster))(plan, store, on_progress=seen.append))
@@ -99,7 +99,7 @@ def test_the_results_are_those_of_the_local_executor_bit_for_bit_and_in_its_orde
 
 
 @needs_ray
-def test_the_next_checkpoints_files_are_fetched_once_while_this_one_is_measured(plan, monkeypatch):  # noqa: F811
+def test_the_next_checkpoint_is_fetched_meanwhile_and_once(plan, monkeypatch):  # noqa: F811
     from pipelines.sweep import ray_executor
 
     fetched = []
@@ -115,7 +115,7 @@ def test_the_next_checkpoints_files_are_fetched_once_while_this_one_is_measured(
 
 @needs_ray
 @pytest.mark.parametrize(("waiting", "kept"), [(1, [None, None]), (2, [None, 2]), (3, [None, 2]), (4, [None, 2])])
-def test_a_checkpoint_is_kept_for_a_worker_only_when_there_is_one_for_each(waiting, kept, monkeypatch):
+def test_a_checkpoint_is_reserved_only_with_enough_work(waiting, kept, monkeypatch):
     from pipelines.sweep import ray_executor
 
     class Actor:
@@ -205,7 +205,7 @@ def test_information_is_that_of_the_local_executor_bit_for_bit(
 
 
 @needs_ray
-def test_what_goes_wrong_in_a_worker_is_said_in_its_words(cluster, plan):  # noqa: F811
+def test_a_workers_error_is_passed_on(cluster, plan):  # noqa: F811
     beyond = dataclasses.replace(plan, reading=Reading(layers="9"))
     with pytest.raises(Mismatch, match=r"^layer 9 does not exist: mini has 3 layers, 0 to 2$"):
         list(choose_executor(ScaleOptions(executor="ray", address=cluster))(beyond, ResultStore()))

@@ -179,7 +179,7 @@ def test_the_papers_protocol_agrees_with_scikit_learn(plan):
     assert measure_floors(one, protocol).ngram[None].n == 16
 
 
-def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(plan):
+def test_tables_have_every_column_layer_and_split(plan):
     results = list(run_sweep(plan, ResultStore()))
     initial = {one.dimension: one for one in results[:2]}
     floors = {name: measure_floors(one, plan.protocol) for name, one in plan.statements.items()}
@@ -202,7 +202,7 @@ def test_tables_have_the_promised_columns_and_a_row_for_every_layer_and_split(pl
     assert set(controls["control"]) == {"ngram_floor", "surface_floor", "random_init"}
 
 
-def test_units_alone_or_together_have_the_same_numbers_and_keep_a_file_each(plan, cache):
+def test_units_alone_or_together_agree(plan, cache):
     together = list(run_sweep(plan, ResultStore()))
     assert not list((cache / "scratch").iterdir())
     assert not (cache / "activations").exists()

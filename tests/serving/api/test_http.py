@@ -52,7 +52,7 @@ def test_the_openai_sdk_chats_steered_and_reads_what_was_applied(sdk):
     assert answer.model_extra["steering"]["tokens_steered"] == {"prompt": 1, "generation": 6}
 
 
-def test_a_stream_adds_up_to_the_whole_answer_and_says_at_its_end_what_was_applied(sdk, client):
+def test_a_stream_adds_up_to_the_answer(sdk, client):
     asked = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "seed": 3}
     steering = {"steering": {"strengths": {"privacy": 2.0}}}
     whole = sdk.completions.create(model="mini", **asked, extra_body=steering)
@@ -65,7 +65,7 @@ def test_a_stream_adds_up_to_the_whole_answer_and_says_at_its_end_what_was_appli
     assert with_usage[-1]["usage"]["completion_tokens"] == 8
 
 
-def test_a_chat_stream_begins_with_the_role_and_ends_with_the_reason(client):
+def test_a_chat_stream_has_role_and_reason(client):
     chunks = streamed(client, "/v1/chat/completions", messages=[{"role": "user", "content": "you"}])
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [one["choices"][0]["finish_reason"] for one in chunks] == [None] * (len(chunks) - 1) + ["length"]
@@ -232,7 +232,7 @@ def test_one_prompt_under_several_settings_in_one_batch(client):
     assert bad.json()["error"]["param"] == "settings.0.steering.strengths.x"
 
 
-def test_a_dry_run_says_what_would_be_applied_or_why_not(client):
+def test_a_dry_run_says_what_would_apply(client):
     good = client.post("/v1/steering/validate", json={"steering": {"strengths": {"fairness": 1.0}}}).json()
     assert good["valid"] and good["applied"][0]["dimension"] == "fairness" and good["error"] is None
     bad = client.post("/v1/steering/validate", json={"steering": {"strengths": {"fairness": 1e6}}})
@@ -355,7 +355,7 @@ def test_health_metrics_and_the_page(client):
     assert client.get("/playground/../service.py").status_code == 404
 
 
-def test_logs_are_lines_of_json_without_any_text_of_a_request(client, service):
+def test_logs_are_json_without_request_texts(client, service):
     secret = "a-prompt-that-nobody-may-read"
     reply = client.post("/v1/completions", json={"prompt": secret, "max_tokens": 2}, headers={"x-request-id": "mine-1"})
     assert reply.headers["x-request-id"] == "mine-1"
@@ -369,7 +369,7 @@ def test_logs_are_lines_of_json_without_any_text_of_a_request(client, service):
     assert secret not in log
 
 
-def test_who_asks_while_the_machine_is_busy_is_answered_on_the_connection_that_was_open(service):
+def test_a_busy_machine_keeps_open_connections(service):
     """By default uvicorn closes a connection after 5 idle seconds, and resets one on which a request has just come."""
     processes = psutil.Process(service.process.pid).children(recursive=True)
     with httpx.Client(base_url=service.url, timeout=30) as client:

@@ -94,7 +94,7 @@ def test_a_promoted_version_goes_live_and_running_requests_keep_theirs(registry,
         assert version(client, "privacy") == "1"
 
 
-def test_a_champion_of_other_weights_is_refused_and_never_silently_left_out(registry, promote):
+def test_a_champion_of_other_weights_is_refused(registry, promote):
     import mlflow
 
     with serving(registry, poll=0.1) as (_, client):
@@ -166,7 +166,7 @@ def test_default_strengths_hold_until_a_request_overrides_or_clears_them(registr
         assert applied(None) == {}
 
 
-def test_a_registry_that_is_out_of_reach_at_the_start_and_then_answers(registry):
+def test_a_registry_may_answer_after_the_start(registry):
     broken = threading.Event()
     broken.set()
 
@@ -228,7 +228,7 @@ def test_draining_ends_what_runs_and_admits_nothing_more(registry):
         assert client.post("/v1/completions", json=ASKED).status_code == 503
 
 
-def test_a_model_that_is_not_there_is_told_by_readyz_and_every_route(registry, tmp_path):
+def test_a_missing_model_is_told_by_every_route(registry, tmp_path):
     with serving(registry, model=str(tmp_path / "nothing")) as (served, client):
         assert served.status == "failed"
         for reply in (client.get("/readyz"), client.post("/v1/completions", json=ASKED), client.get("/v1/models")):
@@ -253,7 +253,7 @@ def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
         assert client.get("/livez").status_code == 200
 
 
-def test_a_checkpoint_that_the_registry_remembers_is_served_by_its_models_name(registry):
+def test_a_registered_checkpoint_is_served_by_its_models_name(registry):
     with serving(registry, model="mini", model_name=None) as (served, client):
         assert served.require_loaded().model.checkpoint.repo == str(registry.model)
         assert version(client) == "1"
@@ -270,7 +270,7 @@ def test_keys_guard_every_route_but_health(registry):
         assert client.put("/v1/steering/default", json={"strengths": {}}).status_code == 200
 
 
-def test_texts_are_kept_for_logs_and_traces_only_where_that_is_asked_for(registry):
+def test_texts_are_logged_only_on_request(registry):
     for keeps in (False, True):
         records = []
         with serving(registry, log_prompts=keeps) as (served, _):

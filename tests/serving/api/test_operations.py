@@ -13,7 +13,7 @@ def reference(dimension="privacy", **said):
     return {"ref": f"steer.mini.{dimension}/1", **said}
 
 
-def test_a_condition_steers_the_tokens_at_which_the_probe_route_scores_below_the_threshold(client):
+def test_a_condition_steers_tokens_below_the_threshold(client):
     scored = client.post("/v1/probe", json={"input": PROMPT, "dimensions": ["privacy"], "per_token": True}).json()
     scores = [token["scores"]["privacy"] for token in scored["data"][0]["tokens"]]
     for threshold in (0.3, 0.5, 0.7, 1.0):
@@ -26,7 +26,7 @@ def test_a_condition_steers_the_tokens_at_which_the_probe_route_scores_below_the
     assert 0 < sum(score < 0.5 for score in scores) < len(scores)
 
 
-def test_a_condition_that_always_holds_is_plain_steering_and_one_that_never_does_is_none(client):
+def test_a_constant_condition_is_plain_or_no_steering(client):
     strong = {"strengths": {"privacy": 30.0}, "on_exceed": "warn"}
     plain, added = complete(client), complete(client, steering=strong)
     always = complete(client, steering={**strong, "when": {"probe_below": 1.0}})
@@ -38,7 +38,7 @@ def test_a_condition_that_always_holds_is_plain_steering_and_one_that_never_does
     assert len(prints) == 4
 
 
-def test_a_projection_tells_its_target_its_bound_and_how_far_it_may_go(client):
+def test_a_projection_tells_target_bound_and_range(client):
     found = complete(client, steering={"targets": {"privacy": 1.5}, "bound": "at_least"})["steering"]
     (applied,) = found["applied"]
     dimensions = client.get("/v1/steering/dimensions").json()["data"]
@@ -54,7 +54,7 @@ def test_a_projection_tells_its_target_its_bound_and_how_far_it_may_go(client):
     assert exactly["steering"]["tokens_steered"] == {"prompt": 1, "generation": 7}
 
 
-def test_projections_at_one_layer_share_the_room_and_targets_are_bounded_as_strengths_are(client):
+def test_projections_at_one_layer_share_the_limit(client):
     both = complete(client, steering={"targets": {"privacy": 1.0, "fairness": 1.0}})["steering"]
     alone = complete(client, steering={"targets": {"privacy": 1.0}})["steering"]
     assert [one["layers"] for one in both["applied"]] == [[2], [2]]

@@ -79,7 +79,7 @@ def strengths_of(page) -> dict[str, float]:
     )
 
 
-def test_there_is_a_slider_for_every_dimension_with_the_ranges_that_the_service_gives(page, service_url):
+def test_every_dimension_has_a_slider_in_range(page, service_url):
     for served in page.request.get(f"{service_url}/v1/steering/dimensions").json()["data"]:
         row = page.locator(".dimension").filter(has=page.get_by_label(served["dimension"], exact=True))
         slider = row.get_by_role("slider")
@@ -118,7 +118,7 @@ def test_generate_streams_both_answers_and_says_what_was_applied(page):
     assert steered in text_of(page, "#status")
 
 
-def test_vectors_can_be_projected_and_only_where_the_probe_fires_and_the_address_keeps_it(page):
+def test_projection_and_condition_stay_in_the_address(page):
     page.get_by_role("slider").first.press("PageUp")
     page.get_by_label("Steer by").select_option("project")
     page.get_by_label("Only where the probe fires").check()
@@ -142,7 +142,7 @@ def test_strength_0_gives_two_identical_answers(page):
     assert text_of(page, "#difference") == "The two answers are identical."
 
 
-def test_both_answers_come_in_one_batch_when_streaming_is_switched_off(page):
+def test_without_streaming_both_answers_come_together(page):
     page.get_by_role("slider").first.press("PageUp")
     page.get_by_label("Stream").uncheck()
     with page.expect_request("**/v1/steering/compare"):
@@ -151,14 +151,14 @@ def test_both_answers_come_in_one_batch_when_streaming_is_switched_off(page):
     assert re.search(r"Fingerprint[0-9a-f]{32}", text_of(page, "#steered .applied"))
 
 
-def test_what_the_service_refuses_is_shown_where_the_answer_would_be(page):
+def test_a_refusal_is_shown_as_the_answer(page):
     page.get_by_role("textbox", name="Prompt").fill("the city " * 5000)
     page.click("#generate")
     finished(page)
     assert re.search(r"4\d\d \w+", page.get_by_role("alert").first.text_content())
 
 
-def test_tokens_are_coloured_by_the_chosen_probe_and_scored_in_a_table(page):
+def test_tokens_are_coloured_and_scored(page):
     unsteered, _ = generate(page)
     page.get_by_label("Colour tokens by").select_option(index=1)
     tokens = page.locator("#unsteered data")
@@ -222,7 +222,7 @@ def test_the_keyboard_alone_is_enough(page):
     assert outline == "solid"
 
 
-def test_every_control_has_a_name_and_every_id_is_used_once(page):
+def test_controls_have_names_and_ids_are_unique(page):
     generate(page)
     page.get_by_text("API key").click()
     page.get_by_label("Colour tokens by").select_option(index=1)

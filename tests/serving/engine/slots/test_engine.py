@@ -44,7 +44,7 @@ def answers(engine, asked):
     return [generation.result(60).tokens for generation in [engine.submit(one) for one in asked]]
 
 
-def test_a_mixed_batch_gives_each_request_what_it_gets_alone_whatever_its_neighbours(model, engine):
+def test_neighbours_change_no_answer(model, engine):
     """More requests than slots, prompts longer than a chunk, and as many strengths as requests."""
     asked = [request(prompt, strengths) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)]
     together = answers(engine, asked)
@@ -84,7 +84,7 @@ def test_requests_keep_the_bank_that_they_began_with(model, engine):
     assert together == [naive_tokens(model, one) for one in asked]
 
 
-def test_strength_zero_is_bit_identical_to_the_plain_model_beside_steered_neighbours(model):
+def test_strength_zero_is_bit_identical_beside_steered_neighbours(model):
     """Logits of unsteered rows, with and without hooks on the same batch."""
     from serving.engine.sequence import offsets_by_layer, offsets_of
     from serving.engine.slots.kv_cache import TokenBatch
@@ -134,7 +134,7 @@ def engine_without_logprobs(model):
         return engine.submit(request([1])).result(60).events
 
 
-def test_an_answer_ends_at_the_models_end_of_text_a_stop_text_or_its_room(model):
+def test_an_answer_ends_at_end_stop_or_room(model):
     first = naive_tokens(model, request(range(5), max_tokens=12))
     model.network.generation_config = GenerationConfig(eos_token_id=[first[5]])
     with SlotEngine(model, window=32) as engine:
@@ -183,7 +183,7 @@ def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
     assert streamed == [(one.tokens, one.text) for one in completions]
 
 
-def test_a_long_prompt_does_not_hold_up_the_answers_that_run(model):
+def test_a_long_prompt_holds_up_no_answer(model):
     """With chunks of 4, a prompt of 100 tokens takes 25 steps, in each of which the other answer goes on."""
     with SlotEngine(model, prefill_chunk=4) as engine:
         short = engine.submit(request(range(3), max_tokens=60))
@@ -195,7 +195,7 @@ def test_a_long_prompt_does_not_hold_up_the_answers_that_run(model):
         short.result(60)
 
 
-def test_requests_are_admitted_in_the_order_they_came_and_a_full_queue_says_when_to_return(model):
+def test_requests_are_admitted_in_order_until_full(model):
     with SlotEngine(model, slots=1, queue_limit=2) as engine:
         ended = []
         generations = []
@@ -276,7 +276,7 @@ def test_an_overflowing_model_ends_its_own_request_only(model):
         assert answers(engine, [good, good]) == [expected, expected]
 
 
-def test_a_failing_step_ends_its_requests_and_the_engine_lives_on(model, monkeypatch, caplog):
+def test_a_failed_step_leaves_the_engine_alive(model, monkeypatch, caplog):
     with SlotEngine(model) as engine:
         expected = answers(engine, [request([1, 2])])
         with monkeypatch.context() as patch:
@@ -303,7 +303,7 @@ def test_a_request_that_cannot_be_begun_ends_alone(model, engine, monkeypatch, c
     assert engine.problem == ""
 
 
-def test_an_engine_that_stops_by_itself_says_so_and_leaves_nobody_waiting(model, engine, monkeypatch, caplog):
+def test_an_engine_that_stops_leaves_nobody_waiting(model, engine, monkeypatch, caplog):
     running = engine.submit(request(range(5), max_tokens=400))
     while not engine.stats().active:
         time.sleep(0.01)
@@ -385,7 +385,7 @@ def test_the_counts_add_up(engine):
     assert (stats.active, stats.queued, stats.capacity, stats.queue_limit) == (0, 0, 4, 64)
 
 
-def test_the_window_is_the_models_and_no_larger_where_positions_would_be_stretched(model):
+def test_the_window_never_stretches_positions(model):
     stretched = LlamaConfig(
         **{**SMALL, "max_position_embeddings": 128},
         rope_parameters={

@@ -117,7 +117,7 @@ def generated(model, asked, moves):
     return tuple(found[0, length:].tolist()), fired
 
 
-def test_a_mixed_batch_gives_each_request_what_it_gets_alone_and_by_hooks_on_generate():
+def test_a_mixed_batch_agrees_with_hooks_on_generate():
     model = small_llama()
     moves = [setting for setting in MIXTURE for _ in range(2)]
     asked = [request(prompt, given, BANK, max_tokens=16) for prompt, given in zip(prompts(22, 5), moves, strict=True)]
@@ -143,7 +143,7 @@ def test_a_mixed_batch_gives_each_request_what_it_gets_alone_and_by_hooks_on_gen
     assert sum(steered) >= 0.7 * sum(expected)
 
 
-def test_a_projection_arrives_at_its_target_and_goes_no_further_than_it_may():
+def test_a_projection_reaches_its_target_within_range():
     model, generator = small_llama(), torch.Generator().manual_seed(0)
     states = 20 * torch.randn(1, 40, 32, generator=generator)
     vector = BANK.vectors[1].vector
@@ -210,7 +210,7 @@ def test_the_fingerprint_tells_operations_targets_bounds_and_conditions_apart():
     assert [sorted(given.operations) for given in found[:4]] == [["add"], ["add", "when"], ["add", "when"], ["project"]]
 
 
-def test_the_dose_of_moves_is_the_furthest_that_they_may_go():
+def test_the_norm_of_moves_is_their_furthest():
     given = (add(BANK, 1, 2.0), add(BANK, 2, -3.0, below=0.5), project(BANK, 4, 9.0, -2.0, 1.0, "at_most"))
     assert layer_norms(given, {1: 10.0}) == pytest.approx({1: (2 * 3 + 3 * 3 + 2 * 3) / 10})
 
@@ -234,7 +234,7 @@ def test_what_cannot_be_carried_out_is_refused_by_name():
         require_operations(plan(BANK, (project(BANK, 0, 1.0, -1, 1, below=0.5),)), frozenset({"add"}))
 
 
-def test_a_bank_that_is_swapped_leaves_running_moves_as_they_are():
+def test_a_swapped_bank_leaves_running_moves():
     model, new = small_llama(), SteeringBank(facts(), (served_vector("privacy", 1, version="2", seed=8, probe=1),))
     moves = [(project(BANK, 1, 2.0, **WIDE),), (project(new, 0, 2.0, **WIDE, below=0.8),)] * 3
     banks = [BANK, new] * 3

@@ -67,7 +67,7 @@ FAMILIES = [
 
 
 @pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.model_type)
-def test_a_mixed_batch_of_any_family_gives_each_request_what_it_gets_alone(config):
+def test_neighbours_change_no_answer_of_any_family(config):
     model = small_model(config)
     strengths = [(), (3.0, 1.0), (0.0, 0.0, -2.0), (-2.0,), ()]
     asked = [request(prompt, given, max_tokens=8) for prompt, given in zip(prompts(5), strengths, strict=True)]
@@ -86,12 +86,12 @@ def test_a_mixed_batch_of_any_family_gives_each_request_what_it_gets_alone(confi
     ],
     ids=lambda config: config.model_type,
 )
-def test_a_family_whose_attention_is_its_own_is_refused_in_a_sentence(config):
+def test_a_family_with_special_attention_is_refused(config):
     with pytest.raises(Mismatch, match=f"{config.model_type} models"):
         ModelRunner(small_model(config), 2)
 
 
-def test_a_model_whose_slots_would_answer_otherwise_is_refused_before_it_serves(monkeypatch):
+def test_a_model_that_slots_would_change_is_refused(monkeypatch):
     model = small_llama()
     attention = model.network.config._attn_implementation
     wrong = model.network.model.layers[1].self_attn

@@ -19,7 +19,7 @@ def references(told):
     return {row: one.reference for row, one in told}
 
 
-def test_vectors_keep_their_row_while_any_request_uses_them_and_banks_stand_side_by_side():
+def test_vectors_keep_their_row_while_in_use():
     rows = DirectionRows(4)
     old, new = (plan(small_bank(version), [1.0, 0.0, 2.0]) for version in "12")
     first, told = rows.take(old)
@@ -40,7 +40,7 @@ def test_vectors_keep_their_row_while_any_request_uses_them_and_banks_stand_side
     assert (again, told) == (second, [])
 
 
-def test_a_row_given_up_is_told_again_when_its_vector_comes_back():
+def test_a_released_row_is_sent_again():
     rows = DirectionRows(1)
     one, other = (plan(small_bank(version), [1.0]) for version in "12")
     for wanted in (one, other, one):
@@ -92,7 +92,7 @@ def scheduled(new=(), finished=()):
     return SimpleNamespace(scheduled_new_reqs=requests, finished_req_ids=set(finished))
 
 
-def test_a_step_has_a_row_a_token_and_nothing_is_left_of_the_step_before():
+def test_a_step_has_one_row_per_token():
     step = Step(tokens=16, rows=3, device=torch.device("cpu"))
     step.layer_of[:] = [0, 5, 7]
     step.admit(scheduled([("a", 4, {"rows": [1], "coefficients": [[1.0], [2.0], [3.0]]}), ("b", 2, None)]))
@@ -124,7 +124,7 @@ def test_readings_name_the_tokens_of_those_who_asked():
     assert not step.reads
 
 
-def test_releases_that_were_not_tested_and_missing_ones_are_refused_by_name():
+def test_untested_and_missing_releases_are_refused():
     for release in TESTED:
         require_tested(release)
     with pytest.raises(Mismatch, match=rf"vLLM 0\.11\.2 is installed and this engine was tested with {TESTED[0]}"):
@@ -148,7 +148,7 @@ def test_rows_that_are_forgotten_are_told_again():
     assert len(rows.take(steered)[1]) == len(told) == 1
 
 
-def test_a_cache_serves_prompts_of_another_length_only_where_all_phases_are_alike():
+def test_cached_prefixes_need_equal_phases():
     plain, alike, parted = (
         plan(small_bank(), given)
         for given in ([], [add(small_bank(), 0, 1.0, "all", "all")], [add(small_bank(), 0, 1.0, "last", "all")])
