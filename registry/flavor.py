@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.models.utils import _save_example
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from .errors import CorruptFile, InvalidInput, Mismatch
+from .errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError
 from .serialization import (
     LARGEST_FILE_BYTES,
     SCHEMA_VERSION,
@@ -101,17 +102,21 @@ class SteeringFunction:
         self.vector, self.probe, self._language_model = vector, probe, language_model
 
     def predict(self, data: Any, params: Mapping[str, float] | None = None) -> np.ndarray:
-        """Raises ``InvalidInput`` for what is neither hidden states of the layer nor texts."""
-        values = _values(data)
+        """Raises MLflow's own exception, whose text reaches the clients of `mlflow models serve`."""
+        try:
+            return self._answer(_values(data), (params or {}).get("strength", 1.0), type(data).__name__)
+        except TrustTraceError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _answer(self, values: np.ndarray, strength: float, kind: str) -> np.ndarray:
         if values.dtype.kind == "U" and values.shape[1:] in ((), (1,)):
             return self._scorer.probability([str(text) for text in values.ravel()])
         if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != self.vector.d_model:
             raise InvalidInput(
-                f"the input is {type(data).__name__} of {values.dtype} {list(values.shape)}; give `{INPUT}`, float32 "
+                f"the input is {kind} of {values.dtype} {list(values.shape)}; give `{INPUT}`, float32 "
                 f"[n, {self.vector.d_model}], or texts to score"
             )
-        strength = float((params or {}).get("strength", 1.0))
-        steered: np.ndarray = values.astype(np.float32) + self.vector.offset(strength)
+        steered: np.ndarray = values.astype(np.float32) + self.vector.offset(float(strength))
         return steered
 
     @cached_property

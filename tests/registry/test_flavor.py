@@ -2,12 +2,15 @@
 
 import ast
 import dataclasses
+import json
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fastapi.testclient import TestClient
+from mlflow.pyfunc import scoring_server
 
 from registry import flavor
 from registry.errors import CorruptFile, Mismatch
@@ -104,13 +107,23 @@ def test_hidden_states_are_taken_in_every_form(saved, data):
     ids=["width", "one axis", "ragged", "another name", "nothing", "two columns of text"],
 )
 def test_other_input_is_refused_with_the_shape_wanted(saved, data):
-    with pytest.raises(Exception, match=r"give `hidden_states`, float32 \[n, 2\], or texts"):
+    with pytest.raises(mlflow.exceptions.MlflowException, match=r"give `hidden_states`, float32 \[n, 2\], or texts"):
         mlflow.pyfunc.load_model(str(saved)).predict(data)
+
+
+def test_mlflows_scoring_server_answers_and_says_what_is_wrong(saved):
+    client = TestClient(scoring_server.init(mlflow.pyfunc.load_model(str(saved))))
+    example = json.loads((saved / "serving_input_example.json").read_text())
+    answer = client.post("/invocations", json={**example, "params": {"strength": 0.5}})
+    np.testing.assert_allclose(answer.json()["predictions"], [VECTOR.direction], rtol=1e-6)
+    refused = client.post("/invocations", json={"inputs": [[0, 0, 0]]})
+    assert refused.status_code == 400
+    assert "give `hidden_states`, float32 [n, 2], or texts" in refused.json()["message"]
 
 
 def test_texts_without_a_probe_are_refused(tmp_path):
     flavor.save_model(tmp_path / "model", VECTOR)
-    with pytest.raises(Exception, match="no probe to score texts with"):
+    with pytest.raises(mlflow.exceptions.MlflowException, match="no probe to score texts with"):
         mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(["a text"])
 
 
