@@ -174,7 +174,7 @@ def test_stereoset_averages_terms_as_nadeem_et_al_do():
     assert found["StereoSet anti-stereotypes preferred"] == pytest.approx(1 - ss / 100)
 
 
-def test_a_sentence_after_a_context_is_scored_by_its_own_tokens():
+def test_a_sentence_is_scored_by_its_own_tokens():
     items = [Stereotype("a", "It rains.", "It rains. Yes", "It rains. No", "It rains. Cats have claws", "It rains.")]
     task = renamed(stereoset_task(items))
     assert task.texts[3] == "It rains."
