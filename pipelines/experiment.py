@@ -8,9 +8,11 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.options import StatementsOptions
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.quality import log_quality
+from pipelines.tracking.series import log_series
 from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import InvalidInput
+from serving.model.audit import audit_series, render_audit
 from serving.model.sources import find_series
 
 EMBEDDED = "tiny"
@@ -41,11 +43,17 @@ def inspected_statements(options: StatementsOptions, *, as_released: bool = Fals
 
 
 def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
-    """The selected checkpoints after the random initialisation, which is always measured beside them."""
+    """The selected checkpoints after the random initialisation, which is always measured beside them.
+
+    They are audited first, which is shown and logged; those that hold no weights are left out by name.
+    """
     trained = tuple(checkpoint for checkpoint in series.select(spec) if not checkpoint.is_random_init)
     if not trained:
         raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always measured beside those chosen")
-    return (series.random_init, *trained)
+    audit = audit_series(series, trained)
+    print(render_audit(audit), end="\n\n")  # noqa: T201
+    log_series(audit)
+    return (series.random_init, *audit.usable)
 
 
 def one_checkpoint(options: CheckpointOptions) -> Checkpoint:

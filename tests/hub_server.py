@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import unquote
 
 LARGE = (".safetensors", ".bin")
+REPO = "org/mini"
+STEPS = (0, 1, 10, 100)
 
 
 @dataclass

@@ -111,7 +111,7 @@ def identity_of(checkpoint: Checkpoint) -> str:
         return locate(checkpoint).identity(random_seed=seed)
     revision = _hub_revision(checkpoint)
     commits = [hub.commit_of(checkpoint.repo, revision)]
-    if _tokenizer_revision(checkpoint.repo, revision) != revision:
+    if tokenizer_revision(checkpoint.repo, revision) != revision:
         commits.append(f"tokenizer {hub.commit_of(checkpoint.repo, MAIN)}")
     drawn = [] if seed is None else [f"random initialisation, seed {seed}"]
     return ", ".join((f"{checkpoint.repo}@{commits[0]}", *commits[1:], *drawn))
@@ -193,7 +193,7 @@ def _from_hub(checkpoint: Checkpoint) -> WeightFiles:
         hub.fetch_file(repo, revision, name)
     originals = tuple(_sound(repo, revision, files[name]) for name in weights)
     directory = hub.snapshot(repo, hub.commit_of(repo, revision))
-    other = _tokenizer_revision(repo, revision)
+    other = tokenizer_revision(repo, revision)
     if other == revision:
         return WeightFiles(directory, originals)
     for name in _beside({file.path for file in hub.list_files(repo, other)}):
@@ -215,7 +215,7 @@ def _hub_revision(checkpoint: Checkpoint) -> str:
     return MAIN if MAIN in revisions else min(revisions, key=lambda name: (parse_step(name) is None, parse_step(name)))
 
 
-def _tokenizer_revision(repo: str, revision: str) -> str:
+def tokenizer_revision(repo: str, revision: str) -> str:
     """``main`` where it has a tokenizer and ``revision`` has none."""
     for candidate in (revision, MAIN):
         if candidate == revision or MAIN in hub.known_revisions(repo):

@@ -1,0 +1,189 @@
+"""Series audit: what is known of checkpoints before any is measured, most of it before a byte is fetched.
+
+Published series have faults: branches that hold other steps' weights, branches without weights. On the hub they are
+found by the listing of files; on disk by the files.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+
+from registry.checkpoints import Checkpoint, CheckpointSeries, LeftOut
+from registry.errors import CorruptFile, InvalidInput, NotFound
+from serving.model import hub
+from serving.model.content import sha256_of
+from serving.model.weights import identity_of, locate, tokenizer_revision, weight_names
+
+EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
+EMBEDDING_ROWS = 2048
+"""Rows of the embedding that are compared: frequent tokens come first, and are trained first."""
+
+
+@dataclass(frozen=True)
+class AuditedCheckpoint:
+    """A checkpoint that can be measured, and what is conspicuous about it."""
+
+    checkpoint: Checkpoint
+    identity: str
+    """Names all files that loading it reads."""
+    weights: tuple[str, ...]
+    """The SHA-256 of each file of weights; empty where the hub tells none."""
+    tokenizer: str
+    """The revision that its tokenizer is taken from."""
+    twin_of: Checkpoint | None = None
+    """The earliest checkpoint with the same weights."""
+    distance: float | None = None
+    """Relative distance of its embedding to that of the checkpoint before; ``None`` where files are not here yet."""
+
+
+@dataclass(frozen=True)
+class SeriesAudit:
+    """The checkpoints to measure, and what was left out of those asked for and of the series."""
+
+    model: str
+    checkpoints: tuple[AuditedCheckpoint, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def usable(self) -> tuple[Checkpoint, ...]:
+        return tuple(audited.checkpoint for audited in self.checkpoints)
+
+    @property
+    def twins(self) -> tuple[Checkpoint, ...]:
+        """Checkpoints with the weights of an earlier one: no points of their own on a curve."""
+        return tuple(audited.checkpoint for audited in self.checkpoints if audited.twin_of is not None)
+
+
+def audit_series(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> SeriesAudit:
+    """What is known of the ``chosen`` checkpoints of ``series``; fetches no weights.
+
+    Raises ``InvalidInput`` when none of them can be measured, and ``Unavailable`` when the hub cannot be asked.
+    """
+    with ThreadPoolExecutor(8, thread_name_prefix="audit") as pool:
+        findings = list(pool.map(_audited, chosen))
+    kept = [finding for finding in findings if isinstance(finding, AuditedCheckpoint)]
+    unusable = [finding for finding in findings if isinstance(finding, LeftOut)]
+    if not kept:
+        raise InvalidInput(
+            f"none of the {len(chosen)} checkpoints chosen of {series.model} can be measured: {unusable[0].revision}: "
+            f"{unusable[0].reason}"
+        )
+    left_out = (*unusable, *_unchosen(series, chosen), *series.left_out)
+    return SeriesAudit(series.model, tuple(_with_distances(_with_twins(kept))), left_out)
+
+
+def _audited(checkpoint: Checkpoint) -> AuditedCheckpoint | LeftOut:
+    try:
+        identity = identity_of(checkpoint)
+        if not hub.is_on_hub(checkpoint.repo):
+            weights = tuple(sha256_of(path) for path in locate(checkpoint).originals)
+            return AuditedCheckpoint(checkpoint, identity, weights, checkpoint.revision)
+        files = {file.path: file for file in hub.list_files(checkpoint.repo, checkpoint.revision)}
+        names = weight_names(files, lambda name: hub.fetch_file(checkpoint.repo, checkpoint.revision, name))
+    except (NotFound, CorruptFile) as error:
+        return LeftOut(checkpoint.revision, str(error))
+    if not names:
+        return LeftOut(checkpoint.revision, "it holds no weights")
+    tokenizer = tokenizer_revision(checkpoint.repo, checkpoint.revision)
+    digests = [files[name].sha256 for name in names]
+    known = tuple(digest for digest in digests if digest is not None)
+    return AuditedCheckpoint(checkpoint, identity, known if len(known) == len(digests) else (), tokenizer)
+
+
+def _with_twins(audited: Sequence[AuditedCheckpoint]) -> list[AuditedCheckpoint]:
+    first: dict[tuple[str, ...], Checkpoint] = {}
+    marked = []
+    for entry in audited:
+        earliest = first.setdefault(entry.weights, entry.checkpoint) if entry.weights else entry.checkpoint
+        marked.append(replace(entry, twin_of=None if earliest == entry.checkpoint else earliest))
+    return marked
+
+
+def _with_distances(audited: Sequence[AuditedCheckpoint]) -> list[AuditedCheckpoint]:
+    embeddings = [_embedding(entry.checkpoint) for entry in audited]
+    distances: list[float | None] = [None]
+    for before, here in pairwise(embeddings):
+        if before is None or here is None or before.shape != here.shape:
+            distances.append(None)
+        else:
+            distances.append(float(np.linalg.norm(here - before) / max(float(np.linalg.norm(before)), 1e-30)))
+    return [replace(entry, distance=distance) for entry, distance in zip(audited, distances, strict=True)]
+
+
+def _embedding(checkpoint: Checkpoint) -> Float32[np.ndarray, "rows d_model"] | None:
+    """The first rows of the embedding, where the file that holds them is on this machine."""
+    for path in _local_weights(checkpoint):
+        try:
+            with safe_open(path, framework="pt") as file:
+                name = next((name for name in file.keys() if name.endswith(EMBEDDINGS)), None)  # noqa: SIM118
+                if name is not None:
+                    rows: Float32[np.ndarray, "rows d_model"] = file.get_slice(name)[:EMBEDDING_ROWS].float().numpy()
+                    return rows
+        except (OSError, SafetensorError):
+            return None
+    return None
+
+
+def _local_weights(checkpoint: Checkpoint) -> list[Path]:
+    if hub.is_on_hub(checkpoint.repo):
+        directory = hub.snapshot(checkpoint.repo, hub.commit_of(checkpoint.repo, checkpoint.revision))
+    else:
+        directory = locate(checkpoint).directory
+    return sorted(directory.glob("model*.safetensors"))
+
+
+def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> list[LeftOut]:
+    """A line for each run of which nothing was chosen, and one for what was not of the others."""
+    entries = []
+    for line in series.lines:
+        of_line = [checkpoint for checkpoint in series if checkpoint.line == line]
+        rest = [checkpoint for checkpoint in of_line if checkpoint not in chosen]
+        if not rest:
+            continue
+        what = line if len(of_line) == len(rest) and line else f"{len(rest)} of {len(of_line)} {line} checkpoints"
+        add = f"add checkpoints=…,{line}" if line else "checkpoints=all measures them"
+        entries.append(LeftOut(what.replace("  ", " "), f"not chosen; {add}"))
+    return entries
+
+
+def render_audit(audit: SeriesAudit) -> str:
+    """The audit as Markdown: conspicuous checkpoints, and all that was left out."""
+    lines = [f"## {audit.model} · {len(audit.checkpoints)} checkpoints", ""]
+    by_first: dict[str, list[str]] = {}
+    for entry in audit.checkpoints:
+        if entry.twin_of is not None:
+            by_first.setdefault(entry.twin_of.label, [entry.twin_of.label]).append(entry.checkpoint.label)
+    lines += [f"- {' and '.join(labels)} have equal weights: one point, not several" for labels in by_first.values()]
+    borrowed = [entry for entry in audit.checkpoints if entry.tokenizer != entry.checkpoint.revision]
+    if borrowed:
+        lines.append(f"- {len(borrowed)} checkpoints have no tokenizer; that of {borrowed[0].tokenizer} is used")
+    lines += [f"- left out: {left.revision}: {left.reason}" for left in audit.left_out]
+    return "\n".join(lines if len(lines) > 2 else [*lines, "- nothing conspicuous, nothing left out"])
+
+
+def audit_rows(audit: SeriesAudit) -> list[dict[str, object]]:
+    """A row a checkpoint and a row a revision left out, for ``series.csv``."""
+    rows: list[dict[str, object]] = [
+        {
+            "model": audit.model,
+            "revision": entry.checkpoint.revision,
+            "stage": entry.checkpoint.stage,
+            "ingredient": entry.checkpoint.ingredient,
+            "step": entry.checkpoint.step,
+            "tokens": entry.checkpoint.tokens,
+            "identity": entry.identity,
+            "twin_of": entry.twin_of.revision if entry.twin_of else "",
+            "tokenizer": entry.tokenizer,
+            "embedding_distance": entry.distance,
+            "left_out": "",
+        }
+        for entry in audit.checkpoints
+    ]
+    empty = dict.fromkeys(rows[0], None) | {"model": audit.model}
+    return [*rows, *({**empty, "revision": left.revision, "left_out": left.reason} for left in audit.left_out)]

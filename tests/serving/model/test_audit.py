@@ -1,0 +1,70 @@
+"""The series audit: twins, gaps and what was left out, before anything is measured."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from registry.errors import InvalidInput
+from serving.model.audit import audit_rows, audit_series, render_audit
+from serving.model.sources import find_series
+from tests.hub_server import REPO
+
+
+@pytest.fixture
+def twins(series_directory, tmp_path):
+    copy = shutil.copytree(series_directory, tmp_path / "twins")
+    shutil.copytree(copy / "step_000000", copy / "step_000001")
+    return copy
+
+
+def test_steps_of_equal_weights_are_named_on_disk(twins):
+    series = find_series(str(twins))
+    audit = audit_series(series, series.select("all"))
+    assert [checkpoint.step for checkpoint in audit.usable] == [0, 1, 10, 100]
+    assert [checkpoint.step for checkpoint in audit.twins] == [1]
+    assert "step 0 and step 1 have equal weights" in render_audit(audit)
+    distances = [row["embedding_distance"] for row in audit_rows(audit)]
+    assert distances[0] is None
+    assert distances[1] == 0
+    assert distances[2] > 0.5
+
+
+def test_equal_weights_are_found_before_a_byte_is_fetched(hub):
+    series = find_series(REPO)
+    audit = audit_series(series, series.select("all,main"))
+    assert [checkpoint.revision for checkpoint in audit.twins] == ["step1", "main"]
+    assert hub.counted("resolve") == 0
+
+
+def test_what_cannot_be_measured_is_left_out_by_name(hub):
+    (hub.repositories[REPO]["step10"] / "model.safetensors").unlink()
+    (hub.repositories[REPO]["step100"] / "tokenizer.json").unlink()
+    series = find_series(REPO)
+    audit = audit_series(series, series.select("0,10,100"))
+    assert [checkpoint.step for checkpoint in audit.usable] == [0, 100]
+    rendered = render_audit(audit)
+    assert "left out: step10: it holds no weights" in rendered
+    assert "1 checkpoints have no tokenizer; that of main is used" in rendered
+    assert "left out: main: not chosen" in rendered
+    assert "1 of 4 checkpoints: not chosen" in rendered
+    assert {row["revision"] for row in audit_rows(audit)} >= {"step0", "step10", "step100", "main"}
+    with pytest.raises(InvalidInput, match="none of the 1 checkpoints.*step10: it holds no weights"):
+        audit_series(series, series.select("10"))
+
+
+def test_154_listed_revisions_are_audited_in_ten_seconds(hub, tmp_path):
+    source = hub.repositories[REPO]["step10"]
+    hub.repositories["org/long"] = {
+        f"step{step}": shutil.copytree(source, tmp_path / "long" / f"step{step}", copy_function=os.link)
+        for step in range(154)
+    }
+    series = find_series("org/long")
+    audit_series(series, series.select("all"))
+    listed = hub.counted("/api/models/")
+    began = time.perf_counter()
+    audit = audit_series(series, series.select("all"))
+    assert time.perf_counter() - began < 10
+    assert len(audit.twins) == 153
+    assert hub.counted("/api/models/") == listed == 155
