@@ -107,6 +107,9 @@ bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an
 pictures: $(VENV)/browser ## draw the README's pictures from the newest runs and the real page, after make demo
 	$(RUN) python -m tests.pictures
 
+simulate: $(VENV)/developing ## error rates, coverage and power on data whose truth is known, in 20 minutes
+	$(RUN) OMP_NUM_THREADS=1 python -m tests.simulate
+
 endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py)
 

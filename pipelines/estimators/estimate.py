@@ -23,6 +23,8 @@ from scipy.stats import t as student
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+QUANTILE, POWER_QUANTILE = 1.9600, 0.8416
+"""Of the normal distribution: that of the interval's ends, and that of 80 %."""
 FITTING_SPREAD = 1.3
 """Standard error of cross-validated accuracy over that of its test statements alone: refitting on other statements
 adds to it. Simulation finds 1.06 to 1.35; the bound of Nadeau & Bengio (2003) is 1.5 for five folds."""
@@ -48,6 +50,12 @@ class Estimate:
     def above(self, other: "Estimate") -> bool:
         """Whether this interval lies wholly above the other."""
         return self.low > other.high
+
+    @property
+    def detectable(self) -> float:
+        """The smallest effect whose interval would exclude 0 in 80 % of such samples: beside a null, what it leaves
+        possible."""
+        return (POWER_QUANTILE + QUANTILE) / (2 * QUANTILE) * (self.high - self.low)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

@@ -12,8 +12,8 @@ FEWEST_GROUPS = 6
 
 COLUMNS = (
     "model", "step", "condition", "kind", "steered", "source", "layer", "strength", "scored", "metric", "better",
-    "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "p", "mcnemar_p", "worse",
-    "flag",
+    "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "detectable", "p",
+    "mcnemar_p", "worse", "flag",
 )  # fmt: skip
 
 
@@ -32,7 +32,8 @@ def _cells(model: str, step: int, row: Row) -> tuple[object, ...]:
         condition.vector.layer if condition.vector else None, condition.strength if steered else None,
         measurement.dimension, measurement.metric, better, value.value, value.low, value.high,
         measurement.n, measurement.n_groups,
-        change.value, change.low, change.high, comparison.p, comparison.mcnemar_p, comparison.worse, _flag(measurement),
+        change.value, change.low, change.high, change.detectable, comparison.p, comparison.mcnemar_p, comparison.worse,
+        _flag(measurement),
     )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ def _verdict_cells(verdict: Verdict) -> dict[str, object]:
         "preference": change.value,
         "low": change.low,
         "high": change.high,
+        "detectable": change.detectable,
         "n": change.n,
         "groups": verdict.row.measurement.n_groups,
         "p_holm": verdict.p,
@@ -78,10 +80,11 @@ def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
 def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     """The verdicts, one line per dimension, and below them every other metric that moved."""
     lines = [
-        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'n':>5} "
+        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'seen from':>9} {'n':>5} "
         f"{'groups':>6} {'p (Holm)':>9} {'random, up to':>13} {'perplexity':>10}  works"
     ]
     lines += map(_verdict_line, verdicts)
+    lines += ["seen from: the smallest change that so many statements would show in 80 %"]
     moved = [line for row in rows if row.condition.scope != "statements" for line in _moved(row)]
     constant = sorted(
         {f"  {row.condition.name}: {row.measurement.metric}" for row in rows if row.measurement.is_constant}
@@ -98,8 +101,9 @@ def _verdict_line(verdict: Verdict) -> str:
     vector, change = row.condition.vector, row.comparison.difference
     return (
         f"{verdict.dimension:<12} {vector.layer if vector else '':>5} {row.condition.strength:>8g}  {change!s:<26} "
-        f"{change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} {max(verdict.random, default=0.0):>13.3f} "
-        f"{verdict.perplexity_ratio:>9.3f}x  {'yes' if verdict.works else 'no'}"
+        f"{change.detectable:>9.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
+        f"{max(verdict.random, default=0.0):>13.3f} {verdict.perplexity_ratio:>9.3f}x  "
+        f"{'yes' if verdict.works else 'no'}"
     )
 
 

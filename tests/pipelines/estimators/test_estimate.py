@@ -72,6 +72,15 @@ def test_an_interval_of_fitted_predictions_is_wider(rng):
     assert fitted.high - fitted.low == pytest.approx(1.3 * (plain.high - plain.low), rel=0.02)
 
 
+def test_the_detectable_effect_is_seen_in_80_percent():
+    found = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        null = GroupBootstrap(np.arange(60), seed=seed % 4, resamples=200).mean(rng.normal(size=60))
+        found.append(null.low + null.detectable > 0)
+    assert 0.74 <= np.mean(found) <= 0.88
+
+
 def test_an_estimate_is_above_another_when_intervals_are_apart():
     low, near, far = (Estimate(v, v - 0.05, v + 0.05, 10) for v in (0.5, 0.58, 0.7))
     assert far.above(low)
