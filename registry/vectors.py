@@ -35,6 +35,10 @@ class Lineage:
     """The model it was made to steer, where that is not ``model``: its scale was measured there."""
     target_digest: str = ""
     """SHA-256 of the target's weights."""
+    protocol: str = ""
+    """The protocol it was fitted under, ``sound`` or ``paper``; empty in versions of before it was recorded."""
+    split: str = ""
+    """Which of the statements it was fitted on, in words."""
 
     @property
     def steers(self) -> str:
@@ -42,13 +46,13 @@ class Lineage:
         return self.target or self.model
 
     def to_strings(self) -> dict[str, str]:
-        """Every field as text; those of a target only where there is one."""
+        """Every field as text; those that are empty left out."""
         return {name: str(value) for name, value in asdict(self).items() if value != ""}
 
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> "Lineage":
         """The inverse of ``to_strings``. Raises ``InvalidInput`` when a field is missing or no number."""
-        optional = ("target", "target_digest")
+        optional = ("target", "target_digest", "protocol", "split")
         names = [field.name for field in fields(cls) if field.name not in optional or field.name in values]
         missing = [name for name in names if name not in values]
         if missing:

@@ -22,7 +22,7 @@ from pipelines.information.tables import (
 from pipelines.information.tracking import InformationLog, log_trajectories
 from pipelines.information.trajectory import Trajectory, analyse, corrected
 from pipelines.pretrain.trainer import MANIFEST
-from pipelines.sweep.executors import Executor, choose_executor
+from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
@@ -40,7 +40,8 @@ def run_information(options: InformationOptions) -> None:
         checkpoints = after_random_init(known or embedded_series(), options.series.checkpoints)
         warmup = known_warmup(checkpoints[-1]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()
-        unprepared = InformationPlan(checkpoints, statements, options.settings, options.reading, options.placement)
+        placement = placement_of(options.scale, options.placement)
+        unprepared = InformationPlan(checkpoints, statements, options.settings, options.reading, placement)
         plan = _prepared(unprepared, store)
         results = _sweep(plan, store, options, executor, run)
         seed = options.settings.seed

@@ -34,7 +34,12 @@ class InformationPlan:
     settings: InformationSettings = InformationSettings()
     reading: Reading = Reading()
     placement: Placement = Placement()
+    """Resolved on this machine where it says ``auto``."""
     shared: Mapping[str, Shared] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.placement.is_resolved:
+            object.__setattr__(self, "placement", self.placement.resolved())
 
     @property
     def keep_activations(self) -> bool:
@@ -50,7 +55,7 @@ class InformationPlan:
             **self.settings.identity(),
             **self.reading.identity(),
             "folds": N_FOLDS,
-            "precision": self.placement.precision,
+            **self.placement.identity(),
             "reference": weights_identity(self.checkpoints[-1]),
         }
         return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, settings)

@@ -13,7 +13,7 @@ from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.selection import Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
-from pipelines.sweep.executors import Executor, choose_executor
+from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.runs import Run, entry_point_run
@@ -43,7 +43,7 @@ def run_probing(options: ProbeOptions) -> None:
             statements,
             options.protocol,
             options.reading,
-            options.placement,
+            placement_of(options.scale, options.placement),
             options.keep_activations,
         )
         floors = {name: measure_floors(one, options.protocol) for name, one in statements.items()}

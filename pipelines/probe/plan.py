@@ -9,6 +9,7 @@ from pipelines.model_io.reading import Reading
 from pipelines.probe.measure import Measurement, measure
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import fitting_split
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import weights_identity
 from pipelines.sweep.unit import unit_digest
@@ -27,13 +28,18 @@ class SweepPlan:
     protocol: FittingProtocol = FittingProtocol()
     reading: Reading = Reading()
     placement: Placement = Placement()
+    """Resolved on this machine where it says ``auto``."""
     keep_activations: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.placement.is_resolved:
+            object.__setattr__(self, "placement", self.placement.resolved())
 
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
         settings = {
             **self.protocol.identity(),
             **self.reading.identity(),
-            "precision": self.placement.precision,
+            **self.placement.identity(),
         }
         return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, settings)
 
@@ -45,11 +51,16 @@ class SweepPlan:
         began, statements = time.perf_counter(), self.statements[dimension]
         measured = measure(activations, statements, self.protocol, device=model.device)
         digest = self.digest(model.checkpoint, dimension)
-        return _result(digest, model, statements, measured, time.perf_counter() - began + seconds)
+        return _result(digest, model, statements, self.protocol, measured, time.perf_counter() - began + seconds)
 
 
 def _result(
-    digest: str, model: LanguageModel, statements: LabelledStatements, measured: Measurement, seconds: float
+    digest: str,
+    model: LanguageModel,
+    statements: LabelledStatements,
+    protocol: FittingProtocol,
+    measured: Measurement,
+    seconds: float,
 ) -> UnitResult:
     return UnitResult(
         digest=digest,
@@ -60,6 +71,8 @@ def _result(
         statements_source=statements.source,
         n_layers=model.n_layers,
         precision=str(model.dtype).removeprefix("torch."),
+        protocol=protocol.protocol,
+        split=fitting_split(statements, protocol),
         scores=measured.scores,
         directions=measured.directions,
         probabilities=measured.probabilities,

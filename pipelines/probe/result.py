@@ -60,6 +60,10 @@ class UnitResult:
     n_layers: int
     """Layers of the model, of which ``scores`` may cover a part."""
     precision: str
+    protocol: str
+    """The protocol that directions were fitted and probes tested under."""
+    split: str
+    """The statements that directions were fitted on, in words."""
     scores: tuple[ProbeScore, ...]
     """For every layer one a seed, then one over all seeds."""
     directions: tuple[LayerDirection, ...]

@@ -101,6 +101,8 @@ def unit_lineage(
         run_id=run_id,
         code_commit=code_commit(),
         n_train=n_train,
+        protocol=result.protocol,
+        split=result.split,
     )
 
 

@@ -8,9 +8,19 @@ from pipelines.cli.options import ScaleOptions
 from pipelines.sweep.run import Plan, run_sweep
 from pipelines.sweep.store import Result, ResultStoreOf
 from registry.errors import Unavailable
+from serving.model.placement import Placement
 
 RAY = "2.60.0"
 """The version that is tested; the same stands in ``pyproject.toml``."""
+
+
+def placement_of(options: ScaleOptions, placement: Placement) -> Placement:
+    """``placement`` with ``auto`` resolved to what the machines that measure have."""
+    if options.executor == "ray" and options.address not in ("", "local") and not placement.is_resolved:
+        from pipelines.sweep.ray_cluster import cluster_placement
+
+        return cluster_placement(options.address, placement)
+    return placement.resolved()
 
 
 class Executor(Protocol):

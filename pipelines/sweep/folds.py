@@ -53,6 +53,15 @@ def given_test_rows(statements: LabelledStatements) -> Bool[np.ndarray, " n"]:
     return test
 
 
+def fitting_split(statements: LabelledStatements, protocol: FittingProtocol) -> str:
+    """The statements that directions are fitted on, in words; calibration and evaluation use the others."""
+    if protocol.is_paper:
+        return f"the first {PAPER_TRAIN_RATIO:.0%}, in the order of the file"
+    if statements.split is not None:
+        return "those that the file does not mark as test"
+    return f"all but fold 0 of {N_FOLDS} folds of whole groups, seed {protocol.split_seeds[0]}"
+
+
 @lru_cache(maxsize=16)
 def split_statements(statements: LabelledStatements, protocol: FittingProtocol) -> Splits:
     """How ``statements`` are split under ``protocol``; every checkpoint is asked about the same."""

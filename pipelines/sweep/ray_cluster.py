@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
+import torch
+from ray.exceptions import RayError, RayTaskError
 
 from registry.errors import Mismatch, Unavailable
 from serving.model.placement import Placement
@@ -99,6 +100,19 @@ def gpus_and_room(placement: Placement, threads: int) -> tuple[int, int]:
             f"of the Ray cluster has {largest} CPUs: set OMP_NUM_THREADS={max(largest, 1)}"
         )
     return gpus, room
+
+
+def cluster_placement(address: str, placement: Placement) -> Placement:
+    """``placement`` with ``auto`` resolved by a worker of the cluster at ``address``."""
+    threads = torch.get_num_threads()
+    with connected(address, threads):
+        gpus, _ = gpus_and_room(placement, threads)
+        resolve = ray.remote(Placement.resolved).options(num_cpus=threads, num_gpus=gpus)
+        try:
+            resolved: Placement = ray.get(resolve.remote(placement))
+        except RayTaskError as error:
+            raise error.cause from None
+    return resolved
 
 
 def _fits(node: dict[str, float], cpus: int, gpus: int) -> int:

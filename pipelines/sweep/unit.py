@@ -6,7 +6,7 @@ from typing import Protocol
 
 from registry.checkpoints import Checkpoint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
 
 

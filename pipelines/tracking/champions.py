@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from registry.checkpoints import model_short_name
-from registry.errors import NotFound
+from registry.errors import Mismatch, NotFound
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
 from serving.steering.bank import ServedVector
 
@@ -42,10 +42,24 @@ def vector_to_judge(model: str, dimension: str) -> ServedVector:
 
 
 def named_vectors(references: Sequence[str]) -> list[ServedVector]:
-    """The versions that ``references`` name."""
+    """The versions that ``references`` name. Raises ``Mismatch`` for one whose test statements it was fitted on."""
     store = VectorStore()
     versions = [store.resolve(reference) for reference in references]
-    return [ServedVector(version, store.load(version)) for version in versions]
+    vectors = [ServedVector(version, store.load(version)) for version in versions]
+    for vector in vectors:
+        require_held_out(vector)
+    return vectors
+
+
+def require_held_out(vector: ServedVector) -> None:
+    """Raise ``Mismatch`` for a vector fitted under the paper's protocol, which holds out no fold of whole groups."""
+    lineage = vector.vector.lineage
+    if lineage.protocol == "paper":
+        raise Mismatch(
+            f"{vector.reference} was fitted under protocol=paper on {lineage.split} of {lineage.statements_source}, "
+            "among them statements that it would be tested on; fit one under protocol=sound: mlflow run . -e probe "
+            f"--env-manager local -P model={lineage.model} -P dimensions={vector.dimension}"
+        )
 
 
 def champion_versions(model: str) -> list[RegisteredVector]:

@@ -26,6 +26,10 @@ class Placement:
         if self.precision not in get_args(Precision):
             raise unknown_name("precision", self.precision, get_args(Precision))
 
+    @property
+    def is_resolved(self) -> bool:
+        return "auto" not in (self.precision, self.device)
+
     def resolved(self) -> "Placement":
         """The same with ``auto`` replaced by what this machine has: the same placement on any machine.
 
@@ -48,7 +52,7 @@ class Placement:
 
     def identity(self) -> dict[str, str]:
         """What decides a model's numbers: the precision, and the kind of device but not which of them."""
-        if "auto" in (self.precision, self.device):
+        if not self.is_resolved:
             raise InvalidInput("a placement of auto has no identity; resolve it first")
         return {"precision": self.precision, "device": self.device.partition(":")[0]}
 

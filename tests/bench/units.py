@@ -96,6 +96,8 @@ def unit_result(given: LabelledStatements, one: Measurement) -> UnitResult:
         statements_source=given.source,
         n_layers=LAYERS,
         precision="bfloat16",
+        protocol="sound",
+        split="",
         scores=scores,
         directions=directions,
         probabilities=np.repeat(one.probabilities, LAYERS, axis=1),
