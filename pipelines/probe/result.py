@@ -1,6 +1,6 @@
 """Probe results: scores and directions of one checkpoint on one dimension, and their store."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
-from pipelines.sweep.store import ResultStoreOf
+from pipelines.sweep.store import TENSOR, UnitStore
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
@@ -107,75 +107,25 @@ class UnitResult:
         return max(candidates, key=lambda layer: (self.score(layer).validation_accuracy, -layer))
 
 
-class ResultStore(ResultStoreOf[UnitResult]):
+class ResultStore(UnitStore[UnitResult]):
     """Finished units of probing sweeps."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        super().__init__(directory or cache_root() / "probe")
+        super().__init__(UnitResult, directory or cache_root() / "probe")
 
-    def encode(self, result: UnitResult) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        plain = (
-            "digest",
-            "weights_digest",
-            "dimension",
-            "statements_digest",
-            "statements_source",
-            "n_layers",
-            "precision",
-            "seconds",
-        )
-        header: dict[str, Any] = {name: getattr(result, name) for name in plain}
-        header["checkpoint"] = asdict(result.checkpoint)
-        header["scores"] = [asdict(score) for score in result.scores]
-        header["directions"] = [
-            {
-                "layer": one.layer,
-                "n_train": one.n_train,
-                "held_out_auroc": one.held_out_auroc,
-                "probe_bias": one.probe_bias,
-                "mean_difference_norm": one.mass_mean.mean_difference_norm,
-                "scale": one.mass_mean.scale,
-                "projection_mean": one.mass_mean.projection_mean,
-            }
-            for one in result.directions
-        ]
-        tensors = {
-            "probabilities": result.probabilities,
-            "validation": result.validation,
-            "direction": np.array([direction.mass_mean.direction for direction in result.directions], np.float32),
-            "probe_weights": np.array([direction.probe_weights for direction in result.directions], np.float32),
-        }
-        return header, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    def from_former(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Until version 2 directions were stacked, and neither protocol nor validation was recorded."""
+        if "protocol" in header:
+            return header
+        directions = [_former_direction(fields, row) for row, fields in enumerate(header["directions"])]
+        arrays = {name: {TENSOR: name} for name in ("probabilities", "validation")}
+        tensors.setdefault("validation", np.full_like(tensors["probabilities"][..., :1], np.nan))
+        unknown = {"protocol": "", "split": "", **arrays}
+        return {**header, **unknown, "directions": directions}
 
-    def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> UnitResult:
-        directions = tuple(
-            LayerDirection(
-                layer=fields["layer"],
-                n_train=fields["n_train"],
-                mass_mean=MassMean(
-                    tensors["direction"][row],
-                    fields["mean_difference_norm"],
-                    fields["scale"],
-                    fields["projection_mean"],
-                ),
-                held_out_auroc=fields["held_out_auroc"],
-                probe_weights=tensors["probe_weights"][row],
-                probe_bias=fields["probe_bias"],
-            )
-            for row, fields in enumerate(header.pop("directions"))
-        )
-        scores = tuple(
-            ProbeScore(
-                **{**fields, "accuracy": Estimate(**fields["accuracy"]), "shuffled": Estimate(**fields["shuffled"])}
-            )
-            for fields in header.pop("scores")
-        )
-        checkpoint = Checkpoint(**header.pop("checkpoint"))
-        return UnitResult(
-            **header,
-            checkpoint=checkpoint,
-            scores=scores,
-            directions=directions,
-            probabilities=tensors["probabilities"],
-            validation=tensors["validation"],
-        )
+
+def _former_direction(fields: dict[str, Any], row: int) -> dict[str, Any]:
+    of_mass_mean = ("mean_difference_norm", "scale", "projection_mean")
+    mass_mean = {"direction": {TENSOR: "direction", "row": row}, **{name: fields[name] for name in of_mass_mean}}
+    others = {name: value for name, value in fields.items() if name not in of_mass_mean}
+    return {**others, "mass_mean": mass_mean, "probe_weights": {TENSOR: "probe_weights", "row": row}}

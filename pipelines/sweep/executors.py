@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pipelines.cli.options import ScaleOptions
 from pipelines.sweep.run import Plan, run_sweep
-from pipelines.sweep.store import Result, ResultStoreOf
+from pipelines.sweep.store import Result, UnitStore
 from registry.errors import Unavailable
 from serving.model.placement import Placement
 
@@ -29,7 +29,7 @@ class Executor(Protocol):
     def __call__(
         self,
         plan: Plan[Result],
-        store: ResultStoreOf[Result],
+        store: UnitStore[Result],
         *,
         delete_after_use: bool = False,
         on_progress: Callable[[int], None] = lambda _: None,

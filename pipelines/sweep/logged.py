@@ -7,7 +7,7 @@ from typing import TypeVar
 from pipelines.cli.progress import progress_bar
 from pipelines.sweep.executors import Executor
 from pipelines.sweep.run import Plan, run_sweep
-from pipelines.sweep.store import ResultStoreOf
+from pipelines.sweep.store import UnitStore
 from pipelines.sweep.unit import Unit
 
 UnitT = TypeVar("UnitT", bound=Unit)
@@ -16,7 +16,7 @@ Logged = TypeVar("Logged")
 
 def run_logged(
     plan: Plan[UnitT],
-    store: ResultStoreOf[UnitT],
+    store: UnitStore[UnitT],
     log: Callable[[UnitT], Logged],
     name: str,
     *,
@@ -38,14 +38,14 @@ def run_logged(
         return [one.result() for one in logged]
 
 
-def run_with_bar(plan: Plan[UnitT], store: ResultStoreOf[UnitT]) -> list[UnitT]:
+def run_with_bar(plan: Plan[UnitT], store: UnitStore[UnitT]) -> list[UnitT]:
     """Every unit, with a bar and nothing logged: for experiments that go on from what probing found."""
     _say_former(store)
     with progress_bar(plan.work, "probing", "statement") as bar:
         return list(run_sweep(plan, store, on_progress=bar.update))
 
 
-def _say_former(store: ResultStoreOf[UnitT]) -> None:
+def _say_former(store: UnitStore[UnitT]) -> None:
     if former := store.retire_former():
         print(  # noqa: T201
             f"{former} stored results are measured again where they are asked for: a result is now named by "

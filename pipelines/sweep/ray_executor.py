@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError
 
 from pipelines.sweep.ray_cluster import connected, gpus_and_room
 from pipelines.sweep.run import Plan, load_at, measure_unit, restamped
-from pipelines.sweep.store import Result, ResultStoreOf
+from pipelines.sweep.store import Result, UnitStore
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, TrustTraceError, Unavailable
 from serving.model.language_model import LanguageModel, release
@@ -77,7 +77,7 @@ class _Crew(Generic[Result]):
     """Actors and the checkpoints that wait for them."""
 
     plan: Plan[Result]
-    store: ResultStoreOf[Result]
+    store: UnitStore[Result]
     hire: Callable[[], Any]
     delete: bool
     on_progress: Callable[[int], None]
@@ -157,7 +157,7 @@ class RayExecutor:
     def __call__(
         self,
         plan: Plan[Result],
-        store: ResultStoreOf[Result],
+        store: UnitStore[Result],
         *,
         delete_after_use: bool = False,
         on_progress: Callable[[int], None] = lambda _: None,
@@ -182,7 +182,7 @@ class RayExecutor:
             yield from _in_order(plan, store, crew.advance)
 
 
-def _in_order(plan: Plan[Result], store: ResultStoreOf[Result], advance: Callable[[], None]) -> Iterator[Result]:
+def _in_order(plan: Plan[Result], store: UnitStore[Result], advance: Callable[[], None]) -> Iterator[Result]:
     for checkpoint in plan.checkpoints:
         for name in plan.statements:
             digest = plan.digest(checkpoint, name)
@@ -197,7 +197,7 @@ def _in_order(plan: Plan[Result], store: ResultStoreOf[Result], advance: Callabl
 @contextmanager
 def _crew(
     plan: Plan[Result],
-    store: ResultStoreOf[Result],
+    store: UnitStore[Result],
     missing: dict[Checkpoint, deque[str]],
     delete: bool,
     on_progress: Callable[[int], None],

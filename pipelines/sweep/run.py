@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from pipelines.model_io.activations import Activations, extract, unit_file
 from pipelines.model_io.reading import Reading
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.store import Result, ResultStoreOf
+from pipelines.sweep.store import Result, UnitStore
 from pipelines.sweep.unit import Unit
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
@@ -52,7 +52,7 @@ class Plan(Protocol[Result_co]):
 
 def run_sweep(
     plan: Plan[Result],
-    store: ResultStoreOf[Result],
+    store: UnitStore[Result],
     *,
     delete_after_use: bool = False,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -89,7 +89,7 @@ def restamped(result: Result, checkpoint: Checkpoint, statements: LabelledStatem
     return renamed
 
 
-def _next_unfinished(plan: Plan[Result], store: ResultStoreOf[Result], place: int) -> Checkpoint | None:
+def _next_unfinished(plan: Plan[Result], store: UnitStore[Result], place: int) -> Checkpoint | None:
     for checkpoint in plan.checkpoints[place + 1 :]:
         if not all(store.path(plan.digest(checkpoint, name)).is_file() for name in plan.statements):
             return checkpoint
@@ -100,7 +100,7 @@ def _measure_checkpoint(
     plan: Plan[Result],
     checkpoint: Checkpoint,
     dimensions: Sequence[str],
-    store: ResultStoreOf[Result],
+    store: UnitStore[Result],
     on_progress: Callable[[int], None],
 ) -> Iterator[Result]:
     """Measure one checkpoint on some dimensions, loading it once."""

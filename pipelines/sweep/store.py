@@ -1,13 +1,15 @@
-"""Unit results on disk, one safetensors file each, written whole or not at all."""
+"""Store of unit results: one safetensors file each, written whole or not at all."""
 
 import json
 import os
 import tempfile
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -15,22 +17,25 @@ from pipelines.sweep.unit import Unit
 from registry.cache import writable
 
 Result = TypeVar("Result", bound=Unit)
+TENSOR = "tensor"
+"""The key that stands for an array in a header."""
 NAMED_BY_ALL_FILES = ".named-by-all-files"
 
 
-class ResultStoreOf(ABC, Generic[Result]):
-    """Finished units of one kind, found by digest: what lets a killed sweep go on where it stopped."""
+class UnitStore(Generic[Result]):
+    """Finished units of one kind, found by digest: what lets a killed sweep go on where it stopped.
 
-    def __init__(self, directory: Path) -> None:
+    A file's header is the result as JSON, with a name in the place of each array, which is a tensor of that name.
+    """
+
+    def __init__(self, kind: type[Result], directory: Path) -> None:
         self.directory = directory
+        # A tuple takes a configuration, a dataclass does not; those within it inherit this one.
+        self._adapter = TypeAdapter(tuple[kind], config=ConfigDict(arbitrary_types_allowed=True))  # type: ignore[valid-type]
 
-    @abstractmethod
-    def encode(self, result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What of ``result`` is plain, for the header, and what is a tensor."""
-
-    @abstractmethod
-    def decode(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Result:
-        """The reverse of ``encode``."""
+    def from_former(self, header: dict[str, Any], _tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The present header of a file that an earlier version wrote."""
+        return header
 
     def retire_former(self) -> int:
         """How many results there are that were named by less than decides them; counted once, and not found again.
@@ -54,19 +59,22 @@ class ResultStoreOf(ABC, Generic[Result]):
             return None
         try:
             with safe_open(path, framework="numpy") as file:
-                header = json.loads(file.metadata()["result"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return self.decode(header, tensors)
+                header = self.from_former(json.loads(file.metadata()["result"]), tensors)
+            (result,) = self._adapter.validate_python((_with_arrays(header, tensors),))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)
             return None
+        found: Result = result
+        return found
 
     def save(self, result: Result) -> Path:
         """Write ``result``; a reader sees the whole file or none."""
         if not self.directory.is_dir():
             self.retire_former()
         writable(self.directory)
-        header, tensors = self.encode(result)
+        tensors: dict[str, np.ndarray] = {}
+        header = _plain(result, "", tensors)
         handle, scratch = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
         os.close(handle)
         try:
@@ -75,3 +83,29 @@ class ResultStoreOf(ABC, Generic[Result]):
         finally:
             Path(scratch).unlink(missing_ok=True)
         return self.path(result.digest)
+
+
+def _plain(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
+    """``value`` as JSON has it; its arrays are put into ``tensors``, named by where they were."""
+    if isinstance(value, np.ndarray):
+        tensors[name] = np.ascontiguousarray(value)
+        return {TENSOR: name}
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(part, f"{name}.{key}".lstrip("."), tensors) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part, f"{name}.{place}", tensors) for place, part in enumerate(value)]
+    return value
+
+
+def _with_arrays(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    """The reverse of ``_plain``; ``row`` takes one row of a tensor."""
+    if isinstance(value, list):
+        return [_with_arrays(part, tensors) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if TENSOR in value:
+        tensor = tensors[value[TENSOR]]
+        return tensor if "row" not in value else tensor[value["row"]]
+    return {key: _with_arrays(part, tensors) for key, part in value.items()}

@@ -14,8 +14,9 @@ from pipelines.cli.command import run_command
 from pipelines.information.__main__ import main as information
 from pipelines.probe.__main__ import main
 from pipelines.statements.sources import load_statements
+from pipelines.tracking.champions import named_vectors
 from registry.dimensions import TOXICITY
-from registry.errors import NotFound
+from registry.errors import Mismatch, NotFound
 from registry.store import VectorStore
 from tests.small_statements import write_two_dimensions
 
@@ -103,6 +104,23 @@ def test_statements_that_words_alone_decide_leave_no_champion(arguments, data, c
     with pytest.raises(NotFound):
         VectorStore().resolve("steer.mini.toxicity@champion")
     assert VectorStore().resolve("steer.mini.privacy@champion")
+
+
+def test_vectors_of_the_papers_protocol_are_never_judged(arguments, capsys):
+    assert run_command(main, [*arguments, "--protocol", "paper", "--checkpoints", "last"]) == 0
+    assert "no champion: protocol=paper chooses layers on the rows it tests" in capsys.readouterr().out
+    (vector,) = VectorStore().list("mini", "toxicity")
+    assert (vector.tags["protocol"], vector.aliases) == ("paper", ())
+    with pytest.raises(Mismatch, match=r"fitted under protocol=paper on the first 80%"):
+        named_vectors([vector.uri])
+
+
+def test_the_fitting_split_is_part_of_a_lineage(arguments):
+    run_command(main, [*arguments, "--checkpoints", "last"])
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert champion.tags["protocol"] == "sound"
+    assert champion.tags["split"] == "all but fold 0 of 5 folds of whole groups, seed 0"
+    assert VectorStore().load(champion).lineage.protocol == "sound"
 
 
 def test_all_layers_or_none_can_be_registered(arguments):

@@ -15,6 +15,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import run_sweep
 from serving.model.language_model import load
+from serving.model.placement import Placement
 from serving.model.sources import find_series
 from tests.small_statements import FILLERS
 
@@ -163,7 +164,14 @@ def test_what_decides_a_number_decides_the_digest(plan):
     digests = {plan.digest(checkpoint, "toxicity"), plan.digest(checkpoint, "privacy")}
     digests.add(plan.digest(plan.checkpoints[2], "toxicity"))
     digests.add(dataclasses.replace(plan, protocol=FittingProtocol(seeds=3)).digest(checkpoint, "toxicity"))
-    assert len(digests) == 4
+    other = "float32" if plan.placement.precision == "bfloat16" else "bfloat16"
+    digests.add(dataclasses.replace(plan, placement=Placement(other)).digest(checkpoint, "toxicity"))
+    assert len(digests) == 5
+
+
+def test_auto_and_what_it_comes_to_are_one_digest(plan):
+    named = dataclasses.replace(plan, placement=Placement().resolved())
+    assert plan.digest(plan.checkpoints[0], "toxicity") == named.digest(plan.checkpoints[0], "toxicity")
 
 
 def test_the_papers_protocol_agrees_with_scikit_learn(plan):
