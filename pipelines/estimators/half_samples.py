@@ -1,4 +1,4 @@
-"""How far nHSIC would move with other statements: its values on random halves of the groups.
+"""Half samples of nHSIC: its values on random halves of the groups, which show how far other statements would move it.
 
 The spread of an estimate over halves is its standard error on the whole (delete-half jackknife, Shao & Wu 1989).
 Groups are halved, not statements, since those of one group are not independent. The halves are the same at every

@@ -1,7 +1,7 @@
 """Evaluate steering: each dimension's vector beside the model as it is, random directions, a prompt and fine-tuning.
 
     python -m pipelines.evaluate --model smollm2
-    mlflow run . -e evaluate -P model=smollm2 -P vectors=steer.smollm2.toxicity/3 -P finetuned=./models/smollm2-toxicity
+    mlflow run . -e evaluate --env-manager local -P model=smollm2 -P vectors=steer.smollm2.toxicity/3
 
 Every score is of statements and benchmarks that no vector was fitted or calibrated on. Vectors are taken from the
 registry, at the strength that their calibration recommends; texts are continued by the engine that serves.

@@ -1,7 +1,7 @@
 """Fine-tune a model on trustworthy statements: the baseline that steering is compared with.
 
     python -m pipelines.finetune --model smollm2 --dimensions toxicity --method lora
-    mlflow run . -e finetune -P model=tiny
+    mlflow run . -e finetune --env-manager local -P model=tiny
 
 The statements are those that probes and vectors are fitted on, so that what evaluate scores was learnt by neither.
 The checkpoint's directory is printed: give it to evaluate as finetuned, or to any command as model.

@@ -1,7 +1,7 @@
 """Measure what layers tell of their input and of trustworthiness during pre-training, beside what could feign it.
 
     python -m pipelines.information --model tiny
-    mlflow run . -e information -P model=EleutherAI/pythia-70m -P checkpoints=log:16 -P warmup_steps=1430
+    mlflow run . -e information --env-manager local -P model=EleutherAI/pythia-70m -P warmup_steps=1430
 
 At every layer of every selected checkpoint: normalised HSIC of activations T with the input X and the label Y, with
 permutation nulls; usable information in bits, also beyond an n-gram model; the spectrum. Then the two phases of

@@ -1,4 +1,4 @@
-"""From the activations of labelled statements to what each layer tells of its input and of its label."""
+"""Information of each layer about its input and its label, from the activations of labelled statements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

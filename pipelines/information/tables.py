@@ -1,4 +1,4 @@
-"""What the information experiment found, as tables."""
+"""Tables of the information experiment."""
 
 from collections.abc import Iterable
 

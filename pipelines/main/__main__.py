@@ -1,6 +1,6 @@
 """Everything in order: probe a series, look at its information, make vectors, calibrate and evaluate them, report.
 
-    mlflow run . -P model=tiny
+    mlflow run . --env-manager local -P model=tiny
     python -m pipelines.main --model smollm2 --stages calibrate,evaluate,report
 
 Each stage is a run of its own below this one, and is skipped when a finished run had the same inputs: arguments,

@@ -1,7 +1,7 @@
 """Pre-train the embedded checkpoint series `tiny`, with its loss curve in MLflow.
 
     python -m pipelines.pretrain
-    mlflow run . -e pretrain -P seed=1 -P corpus=./my-texts
+    mlflow run . -e pretrain --env-manager local -P seed=1 -P corpus=./my-texts
 
 A series is made once for each seed, corpus and configuration and then found by content; an interrupted training goes on
 where it was last saved. Probing `tiny` trains it by itself if need be.

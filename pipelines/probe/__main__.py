@@ -1,7 +1,7 @@
 """Find where and when trustworthiness becomes readable, and register the steering vectors found there.
 
     python -m pipelines.probe --model tiny
-    mlflow run . -e probe -P model=EleutherAI/pythia-70m -P checkpoints=log:8 -P dimensions=toxicity,fairness
+    mlflow run . -e probe --env-manager local -P model=EleutherAI/pythia-70m -P checkpoints=log:8
 
 Every dimension's statements are read once at every layer of every selected checkpoint; probes are fitted with their
 controls; a mass-mean vector is registered for each dimension and checkpoint.

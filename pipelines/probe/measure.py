@@ -1,4 +1,4 @@
-"""From the activations of labelled statements to probe scores and directions, layer by layer."""
+"""Probe scores and directions of each layer, from the activations of labelled statements."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Write one page about a model: every figure of its runs, with n, interval, control and exact configuration.
 
     python -m pipelines.report --model tiny
-    mlflow run . -e report -P model=smollm2 -P output=./smollm2.html
+    mlflow run . -e report --env-manager local -P model=smollm2 -P output=./smollm2.html
 
 The newest finished run of each entry point is read from MLflow; the page is logged there too, and needs nothing
 beside itself: it can be mailed.

@@ -16,7 +16,7 @@ from mlflow.entities import Metric
 from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
-from registry.errors import TrustTraceError, Unavailable
+from registry.errors import TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 
 EXPERIMENT = "trusttrace"
@@ -39,7 +39,9 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
                 mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
             run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
     except MlflowException as error:
-        raise Unavailable(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}") from error
+        raise Unavailable(
+            redacted(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}")
+        ) from error
     try:
         with reachable():
             mlflow.set_tags(

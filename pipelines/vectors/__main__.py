@@ -1,7 +1,7 @@
 """Make steering vectors by several methods, with random and shuffled-label controls beside them.
 
     python -m pipelines.vectors --model smollm2
-    mlflow run . -e vectors -P model=EleutherAI/pythia-70m -P checkpoints=log:4 -P methods=mass-mean,lda
+    mlflow run . -e vectors --env-manager local -P model=EleutherAI/pythia-70m -P methods=mass-mean,lda
 
 For each dimension and checkpoint a vector by each method is fitted at one layer, on the statements that probing fits
 on, and registered with what it tells apart on the others. None becomes champion: calibrate decides on that.

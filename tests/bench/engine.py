@@ -57,7 +57,7 @@ def submit_all(engine: SlotEngine, count: int, tokens: int, steered: Sequence[St
         GenerationRequest(prompt, sampling, steered[number % len(steered)]) for number, prompt in enumerate(prompts)
     ]
     for begin in range(0, count, at_once):
-        for generation in [engine.submit(one) for one in asked[begin : begin + at_once]]:
+        for generation in [engine.submit(request) for request in asked[begin : begin + at_once]]:
             generation.result()
     return count * tokens
 
@@ -76,7 +76,7 @@ def generate(model: LanguageModel, count: int, tokens: int) -> int:
 
 def floor_seconds(model: LanguageModel, rows: int) -> tuple[float, float]:
     """The least time of a step of ``rows`` tokens: to read every weight once, and to multiply by every weight."""
-    weights = sum(one.numel() for one in model.network.parameters() if one.ndim == 2)
+    weights = sum(weight.numel() for weight in model.network.parameters() if weight.ndim == 2)
     block = torch.randn(2**27)
     reading = min(_seconds(lambda: block.sum()) for _ in range(5)) / (block.numel() * 4)
     left, right = (torch.randn(2048, 2048).to(model.dtype) for _ in range(2))

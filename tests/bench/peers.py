@@ -41,8 +41,8 @@ def compare_peers(model_name: str) -> list[Comparison]:
 
     def our_vectors() -> None:
         activations = extract(model, texts)
-        for one in activations.layers:
-            fit_mass_mean(activations.layer(one), labels)
+        for layer in activations.layers:
+            fit_mass_mean(activations.layer(layer), labels)
 
     extraction = seconds(our_vectors, 2)
     bank = random_bank(model, tenths(model))
@@ -70,7 +70,7 @@ def _pairs() -> list[tuple[str, str]]:
     statements = packaged_statements("toxicity")
     texts = np.array(statements.texts, dtype=object)
     trustworthy, other = texts[statements.labels][:PAIRS], texts[~statements.labels][:PAIRS]
-    return [(str(one), str(two)) for one, two in zip(trustworthy, other, strict=True)]
+    return [(str(text), str(opposite)) for text, opposite in zip(trustworthy, other, strict=True)]
 
 
 def _measure_peers(directory: str, pairs: list[tuple[str, str]], layer: int) -> dict[str, Any]:

@@ -79,13 +79,15 @@ def measure_costs(n: int, d_model: int, device: str) -> UnitCosts:
     return UnitCosts(probe, log, stored, 4 * LAYERS * n * d_model)
 
 
-def unit_result(given: LabelledStatements, one: Measurement) -> UnitResult:
+def unit_result(given: LabelledStatements, measured: Measurement) -> UnitResult:
     """A whole unit's result, of one measured layer."""
-    scores = tuple(type(score)(**{**vars(score), "layer": layer}) for layer in range(LAYERS) for score in one.scores)
+    scores = tuple(
+        type(score)(**{**vars(score), "layer": layer}) for layer in range(LAYERS) for score in measured.scores
+    )
     directions = tuple(
         type(direction)(**{**vars(direction), "layer": layer})
         for layer in range(LAYERS)
-        for direction in one.directions
+        for direction in measured.directions
     )
     return UnitResult(
         digest="0" * 32,
@@ -100,8 +102,8 @@ def unit_result(given: LabelledStatements, one: Measurement) -> UnitResult:
         split="",
         scores=scores,
         directions=directions,
-        probabilities=np.repeat(one.probabilities, LAYERS, axis=1),
-        validation=np.repeat(one.validation, LAYERS, axis=1),
+        probabilities=np.repeat(measured.probabilities, LAYERS, axis=1),
+        validation=np.repeat(measured.validation, LAYERS, axis=1),
         seconds=0.0,
     )
 
@@ -122,9 +124,9 @@ def log_seconds(result: UnitResult, given: LabelledStatements, protocol: Fitting
         with entry_point_run("bench", {}) as run:
             log = UnitLog(run)
             for number in range(2):
-                one = type(result)(**{**vars(result), "digest": f"{number:032d}"})
+                unit = type(result)(**{**vars(result), "digest": f"{number:032d}"})
                 began = time.perf_counter()
-                log.add(one, given, floors, one, (LAYERS - 1,))
+                log.add(unit, given, floors, unit, (LAYERS - 1,))
                 took = time.perf_counter() - began
     finally:
         os.chdir(working)

@@ -34,7 +34,7 @@ def run(engine: Engine, vocabulary: int, plans: Sequence[SteeringPlan], count: i
     sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
     asked = [GenerationRequest(tuple(prompt), sampling, plans[n % len(plans)]) for n, prompt in enumerate(prompts)]
     for begin in range(0, count, at_once):
-        for generation in [engine.submit(one) for one in asked[begin : begin + at_once]]:
+        for generation in [engine.submit(request) for request in asked[begin : begin + at_once]]:
             generation.result()
     return count * tokens
 
@@ -59,14 +59,14 @@ def main() -> None:
     ):
         engines: dict[str, Engine] = {"slots": slots, "vllm": vllm}
         work = {
-            f"{name} {setting}": lambda one=one, steered=steered: run(  # type: ignore[misc]
-                one, size, steered, CONCURRENT, CONCURRENT, 48
+            f"{name} {setting}": lambda engine=engine, steered=steered: run(  # type: ignore[misc]
+                engine, size, steered, CONCURRENT, CONCURRENT, 48
             )
             for setting, steered in settings.items()
-            for name, one in engines.items()
+            for name, engine in engines.items()
         }
-        for name, one in engines.items():
-            work[f"{name} serial"] = lambda one=one: run(one, size, settings["none"], 2, 1, 48)  # type: ignore[misc]
+        for name, engine in engines.items():
+            work[f"{name} serial"] = lambda engine=engine: run(engine, size, settings["none"], 2, 1, 48)  # type: ignore[misc]
         rates = best_rates(work, given.rounds)
     print(json.dumps({"version": installed_release(), "rates": rates}))
 
