@@ -27,7 +27,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
     for axes, estimator in zip(panels, estimators, strict=True):
         for layer in trajectory.initial.layers:
             points = [result.point(layer) for result in trajectory.trained]
-            x, y = [one.xt[estimator].nhsic for one in points], [one.ty.nhsic for one in points]
+            x, y = [point.xt[estimator].nhsic for point in points], [point.ty.nhsic for point in points]
             axes.plot(x, y, color=FAINT, linewidth=0.8, zorder=1)
             drawn = axes.scatter(x, y, c=colours, cmap="viridis", s=22, zorder=2, vmin=0, vmax=1)
             axes.annotate(f"{layer}", (x[-1], y[-1]), xytext=(5, 2), textcoords="offset points", fontsize=8)
@@ -53,7 +53,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     points = [result.point(trajectory.layer) for result in trajectory.trained]
     _input_curves(rows[0], trajectory, points)
     _rank(rows[1], trajectory, points)
-    _dependence(rows[2], [one.ty for one in points], ACCENT, "nHSIC(T; Y)")
+    _dependence(rows[2], [point.ty for point in points], ACCENT, "nHSIC(T; Y)")
     _show_at_least(rows[2], 0, LEAST)
     rows[2].set_ylabel("nHSIC(T; Y)")
     _bits(rows[3], trajectory, points)
@@ -74,7 +74,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
 
 def _input_curves(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
     for estimator in points[0].xt:
-        _dependence(axes, [one.xt[estimator] for one in points], COLOURS[estimator], NAMES[estimator])
+        _dependence(axes, [point.xt[estimator] for point in points], COLOURS[estimator], NAMES[estimator])
         phase = trajectory.phase(estimator, layer=trajectory.layer)
         if phase is not None and phase.shape.compresses:
             place = trajectory.steps.index(phase.shape.peak_step)
@@ -84,25 +84,27 @@ def _input_curves(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInfo
 
 
 def _rank(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
-    axes.plot([one.spectrum.effective_rank for one in points], "o-", color=ACCENT, markersize=3, label="activations T")
+    axes.plot(
+        [point.spectrum.effective_rank for point in points], "o-", color=ACCENT, markersize=3, label="activations T"
+    )
     control = trajectory.initial.point(trajectory.layer).spectrum.effective_rank
     axes.axhline(control, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.set_ylabel("effective rank")
 
 
 def _dependence(axes: Axes, found: Sequence[Dependence], colour: str, name: str) -> None:
-    values = np.array([one.nhsic for one in found])
+    values = np.array([dependence.nhsic for dependence in found])
     axes.plot(values, "o-", color=colour, markersize=3, label=name)
-    margin = 1.96 * np.array([one.standard_error for one in found])
+    margin = 1.96 * np.array([dependence.standard_error for dependence in found])
     if np.isfinite(margin).all():
         axes.fill_between(range(len(values)), values - margin, values + margin, color=colour, alpha=0.2, linewidth=0)
-    axes.plot([one.null for one in found], ":", color=colour, linewidth=1, label="its 95 % null")
+    axes.plot([dependence.null for dependence in found], ":", color=colour, linewidth=1, label="its 95 % null")
 
 
 def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
-    _estimates(axes, [one.bits for one in points], ACCENT, "usable information")
-    _estimates(axes, [one.conditional_bits for one in points], FLOOR, "beyond an n-gram model")
-    axes.plot([one.neighbour_bits for one in points], "x", color=CONTROL, markersize=4, label="nearest neighbours")
+    _estimates(axes, [point.bits for point in points], ACCENT, "usable information")
+    _estimates(axes, [point.conditional_bits for point in points], FLOOR, "beyond an n-gram model")
+    axes.plot([point.neighbour_bits for point in points], "x", color=CONTROL, markersize=4, label="nearest neighbours")
     control = trajectory.initial.point(trajectory.layer).bits
     axes.axhline(control.value, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.axhline(0, color=FAINT, linewidth=1)
@@ -111,8 +113,8 @@ def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]
 
 
 def _estimates(axes: Axes, estimates: Sequence[Estimate], colour: str, name: str) -> None:
-    axes.plot([one.value for one in estimates], "o-", color=colour, markersize=3, label=name)
-    low, high = [one.low for one in estimates], [one.high for one in estimates]
+    axes.plot([estimate.value for estimate in estimates], "o-", color=colour, markersize=3, label=name)
+    low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
     axes.fill_between(range(len(estimates)), low, high, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -156,9 +156,13 @@ class _Kernels:
         here = factors[0]
         swept = tuple(
             SweptBandwidth(
-                scale, one.bandwidth, nhsic(one, own), nhsic(one, self._labels), float(one.weights.square().sum())
+                scale,
+                factor.bandwidth,
+                nhsic(factor, own),
+                nhsic(factor, self._labels),
+                float(factor.weights.square().sum()),
             )
-            for scale, one, own in zip(SCALES, factors, self._own, strict=True)
+            for scale, factor, own in zip(SCALES, factors, self._own, strict=True)
         )
         xt = {OWN: self._dependence(here, self._own[0]), FIXED: self._dependence(here, self._fixed)}
         captured = float(here.shares.sum())

@@ -77,11 +77,11 @@ def bandwidth_table(results: Iterable[InformationResult]) -> pd.DataFrame:
     rows = [
         (
             *(result.checkpoint.model, result.checkpoint.step, result.dimension, point.layer),
-            *(one.scale, one.bandwidth, one.xt, one.ty, one.tt, result.n),
+            *(swept.scale, swept.bandwidth, swept.xt, swept.ty, swept.tt, result.n),
         )
         for result in results
         for point in result.points
-        for one in point.swept
+        for swept in point.swept
     ]
     return pd.DataFrame(rows, columns=list(BANDWIDTH_COLUMNS))
 
@@ -120,13 +120,13 @@ def dynamics_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
     """``dynamics.csv``: when each layer becomes readable, and how far it comes."""
     rows = []
     for trajectory in trajectories:
-        for one in trajectory.dynamics:
-            initial, last = (result.point(one.layer) for result in (trajectory.initial, trajectory.trained[-1]))
+        for dynamics in trajectory.dynamics:
+            initial, last = (result.point(dynamics.layer) for result in (trajectory.initial, trajectory.trained[-1]))
             beyond = last.conditional_bits
             rows.append(
                 (
-                    *(trajectory.initial.checkpoint.model, trajectory.dimension, one.layer),
-                    *(one.onset, one.onset_beyond_ngrams, one.rise_95, one.fitting_p),
+                    *(trajectory.initial.checkpoint.model, trajectory.dimension, dynamics.layer),
+                    *(dynamics.onset, dynamics.onset_beyond_ngrams, dynamics.rise_95, dynamics.fitting_p),
                     *(initial.bits.value, initial.bits.low, initial.bits.high),
                     *(last.bits.value, last.bits.low, last.bits.high),
                     *(beyond.value, beyond.low, beyond.high, last.bits.n, trajectory.initial.seed),

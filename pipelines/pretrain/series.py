@@ -87,7 +87,7 @@ def _tokenise(corpus: Corpus, vocabulary: int) -> tuple[PreTrainedTokenizerFast,
         corpus.documents, vocab_size=vocabulary, special_tokens=[END_OF_TEXT], show_progress=False
     )
     encoded = model.encode_batch(list(corpus.documents))
-    tokens = np.concatenate([np.array([0, *one.ids], np.int64) for one in encoded])
+    tokens = np.concatenate([np.array([0, *encoding.ids], np.int64) for encoding in encoded])
     backend = model._tokenizer
     # Statements start as documents do.
     backend.post_processor = TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)])

@@ -148,7 +148,7 @@ def _save(
     names = [name for name, _ in network.named_parameters()]
     state = optimiser.state_dict()["state"]
     tensors = {f"{names[index]}.{key}": value for index, slots in state.items() for key, value in slots.items()}
-    progress = {"step": str(step), "records": json.dumps([asdict(one) for one in records])}
+    progress = {"step": str(step), "records": json.dumps([asdict(record) for record in records])}
     save_file(tensors, directory / f".{RESUME}", metadata=progress)
     os.replace(directory / f".{RESUME}", directory / RESUME)
 

@@ -47,7 +47,7 @@ def _accuracies(scores: _Scores, statements: LabelledStatements, splits: Splits)
     rows = splits.test_rows
     labels = statements.labels[rows]
     predicted = (scores(statements.texts, statements.labels, folds, splits.tested) for folds in splits.folds)
-    right = np.stack([(one[rows] > 0.5) == labels for one in predicted]).astype(np.float64)
+    right = np.stack([(probabilities[rows] > 0.5) == labels for probabilities in predicted]).astype(np.float64)
     bootstrap = GroupBootstrap(statements.groups[rows], fitted=True)
     by_seed: dict[int | None, Estimate] = {seed: bootstrap.proportion(values) for seed, values in enumerate(right)}
     by_seed[None] = bootstrap.proportion(right.mean(axis=0))

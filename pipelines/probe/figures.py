@@ -81,11 +81,11 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
         (random_init, CONTROL, "random initialisation"),
     ):
         estimates = [score.accuracy for score in source.pooled]
-        axes.plot(layers, [one.value for one in estimates], "o-", color=colour, markersize=3, label=name)
+        axes.plot(layers, [estimate.value for estimate in estimates], "o-", color=colour, markersize=3, label=name)
         axes.fill_between(
             layers,
-            [one.low for one in estimates],
-            [one.high for one in estimates],
+            [estimate.low for estimate in estimates],
+            [estimate.high for estimate in estimates],
             color=colour,
             alpha=0.2,
             linewidth=0,
@@ -104,9 +104,9 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
 
 
 def _errorbars(axes: Axes, positions: np.ndarray, estimates: Sequence[Estimate]) -> None:
-    values = np.array([one.value for one in estimates])
-    below = values - [one.low for one in estimates]
-    above = [one.high for one in estimates] - values
+    values = np.array([estimate.value for estimate in estimates])
+    below = values - [estimate.low for estimate in estimates]
+    above = [estimate.high for estimate in estimates] - values
     axes.errorbar(
         positions,
         values,

@@ -50,7 +50,9 @@ def measure(
             predictions = [probe_layer_as_paper(features, statements.labels, PAPER_TRAIN_RATIO)]
         else:
             predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
-        scores += [_score(layer, seed, [one], statements, bootstrap) for seed, one in enumerate(predictions)]
+        scores += [
+            _score(layer, seed, [prediction], statements, bootstrap) for seed, prediction in enumerate(predictions)
+        ]
         scores.append(_score(layer, None, predictions, statements, bootstrap))
         directions += _directions(layer, features, statements, splits.folds[0], device)
         probabilities.append([prediction.probabilities for prediction in predictions])
@@ -69,17 +71,19 @@ def _score(
 ) -> ProbeScore:
     """Scores of one split, or of several together: each statement then counts once, with its mean over splits."""
     labels = statements.labels[predictions[0].rows]
-    right = np.mean([(one.probabilities > 0.5) == labels for one in predictions], axis=0)
-    control = np.mean([(one.shuffled > 0.5) == labels for one in predictions], axis=0)
+    right = np.mean([(prediction.probabilities > 0.5) == labels for prediction in predictions], axis=0)
+    control = np.mean([(prediction.shuffled > 0.5) == labels for prediction in predictions], axis=0)
     return ProbeScore(
         layer=layer,
         seed=seed,
         accuracy=bootstrap.proportion(right),
-        auroc=float(np.mean([auroc(labels, one.probabilities) for one in predictions])),
-        bits=float(np.mean([cross_entropy_bits(labels, one.probabilities) for one in predictions])),
-        calibration_error=float(np.mean([calibration_error(labels, one.probabilities) for one in predictions])),
+        auroc=float(np.mean([auroc(labels, prediction.probabilities) for prediction in predictions])),
+        bits=float(np.mean([cross_entropy_bits(labels, prediction.probabilities) for prediction in predictions])),
+        calibration_error=float(
+            np.mean([calibration_error(labels, prediction.probabilities) for prediction in predictions])
+        ),
         shuffled=bootstrap.proportion(control),
-        validation_accuracy=float(np.mean([one.validation_accuracy for one in predictions])),
+        validation_accuracy=float(np.mean([prediction.validation_accuracy for prediction in predictions])),
         n_train=predictions[0].n_train,
     )
 

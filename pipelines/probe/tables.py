@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from pipelines.estimators.estimate import Estimate
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import SelectedProbe
@@ -80,12 +81,13 @@ def control_table(model: str, floors: Mapping[str, Floors], random_init: Mapping
             ("ngram_floor", floor.ngram, f"TF-IDF {floor.ngram_kind} n-grams"),
             ("surface_floor", floor.surface, "length, words, capitals, punctuation"),
         ):
-            for seed, one in estimates.items():
-                rows.append((model, dimension, control, None, one.value, one.low, one.high, one.n, seed, detail))
+            for seed, estimate in estimates.items():
+                rows.append((model, dimension, control, None, *_interval(estimate), seed, detail))
         for score in random_init[dimension].scores:
-            one = score.accuracy
             detail = "same architecture, random weights"
-            rows.append(
-                (model, dimension, "random_init", score.layer, one.value, one.low, one.high, one.n, score.seed, detail)
-            )
+            rows.append((model, dimension, "random_init", score.layer, *_interval(score.accuracy), score.seed, detail))
     return pd.DataFrame(rows, columns=list(CONTROL_COLUMNS)).astype({"layer": "Int64", "seed": "Int64"})
+
+
+def _interval(estimate: Estimate) -> tuple[float, float, float, int]:
+    return estimate.value, estimate.low, estimate.high, estimate.n

@@ -24,8 +24,8 @@ def accuracy(probabilities, labels):
 
 def test_two_gaussians_are_separated_as_by_the_optimal_rule(rng):
     features, labels, folds = planted(rng, n=2000)
-    for one in probe_layer(features, labels, folds):
-        assert accuracy(one.probabilities, labels) == pytest.approx(0.8413, abs=0.03)  # Phi(1)
+    for prediction in probe_layer(features, labels, folds):
+        assert accuracy(prediction.probabilities, labels) == pytest.approx(0.8413, abs=0.03)  # Phi(1)
 
 
 @pytest.mark.parametrize("signal", [0.5, 6.0])
@@ -44,8 +44,8 @@ def test_each_fold_gets_scikit_learns_c(rng, signal):
 
 def test_shuffled_labels_sit_at_chance(rng):
     features, labels, folds = planted(rng, n=1000, signal=4.0)
-    for one in probe_layer(features, labels, folds):
-        assert accuracy(one.shuffled, labels) == pytest.approx(0.5, abs=0.08)
+    for prediction in probe_layer(features, labels, folds):
+        assert accuracy(prediction.shuffled, labels) == pytest.approx(0.5, abs=0.08)
 
 
 def test_with_the_planted_direction_projected_out_nothing_is_left(rng):

@@ -26,7 +26,7 @@ def as_released(x, y):
         kernel = torch.exp(-squares / (2.0 * SIGMA * SIGMA * d))
         centred.append(kernel @ (torch.eye(m) - torch.ones(m, m) / m))
     m = len(x)
-    first, second = (one @ torch.inverse(one + EPSILON * m * torch.eye(m)) for one in centred)
+    first, second = (kernel @ torch.inverse(kernel + EPSILON * m * torch.eye(m)) for kernel in centred)
     return float((first * second.T).sum())
 
 
@@ -66,9 +66,9 @@ def exact_root(variable):
 def test_on_stored_arrays_it_is_near_the_exact_definition():
     x, t, labels = stored()
     first, second, wanted = paper_features(x), paper_features(t), paper_labels(labels)
-    for one, other in ((first, second), (second, wanted), (second, second)):
-        exact = np.square(exact_root(one).T @ exact_root(other)).sum()
-        assert paper_nhsic(paper_operator(one), paper_operator(other)) == pytest.approx(exact, abs=0.02)
+    for variable, other in ((first, second), (second, wanted), (second, second)):
+        exact = np.square(exact_root(variable).T @ exact_root(other)).sum()
+        assert paper_nhsic(paper_operator(variable), paper_operator(other)) == pytest.approx(exact, abs=0.02)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0, 1.5])

@@ -24,8 +24,8 @@ def test_a_result_does_not_depend_on_the_number_of_cores(rng):
             results.append(side_by_side(lambda matrix: torch.linalg.eigvalsh(matrix.T @ matrix), matrices))
     finally:
         torch.set_num_threads(before)
-    for one, other in zip(results[0], results[2], strict=True):
-        assert torch.equal(one, other)
+    for alone, other in zip(results[0], results[2], strict=True):
+        assert torch.equal(alone, other)
 
 
 def test_what_goes_wrong_in_a_piece_is_raised():

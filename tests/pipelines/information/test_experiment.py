@@ -27,7 +27,7 @@ def arguments(series_directory, data, tracking, cache):
 
 
 def runs(condition=""):
-    (experiment,) = [one for one in mlflow.search_experiments() if one.name == "trusttrace"]
+    (experiment,) = [experiment for experiment in mlflow.search_experiments() if experiment.name == "trusttrace"]
     return mlflow.MlflowClient().search_runs([experiment.experiment_id], condition)
 
 
@@ -51,8 +51,8 @@ def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
         assert sorted(point.step for point in curve) == [0, 10, 100]
     profile = client.get_metric_history(children[0].info.run_id, "layer/nhsic_ty")
     assert sorted(point.step for point in profile) == [0, 1, 2]
-    assert {one.path for one in client.list_artifacts(parent.info.run_id)} >= TABLES | {"figures"}
-    figures = {Path(one.path).stem for one in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= TABLES | {"figures"}
+    figures = {Path(file.path).stem for file in client.list_artifacts(parent.info.run_id, "figures")}
     kinds = ("information_plane", "curves", "heat_maps", "transfer")
     assert figures == {f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in kinds}
     assert len(table(parent)) == 4 * 2 * 3 * 2

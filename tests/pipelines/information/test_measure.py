@@ -39,7 +39,7 @@ def statements(n=N, seed=0):
     """Pairs that end in a telling word, so that an n-gram model knows the label."""
     rng = np.random.default_rng(seed)
     openings = [" ".join(rng.choice(FILLERS, 5)) + f" {row}" for row in range(n // 2)]
-    texts = [f"{one} {word}" for one in openings for word in ("kind", "cruel")]
+    texts = [f"{opening} {word}" for opening in openings for word in ("kind", "cruel")]
     return LabelledStatements("toxicity", tuple(texts), np.tile([True, False], n // 2), np.arange(n) // 2, "test")
 
 
@@ -144,7 +144,8 @@ def trajectory(tmp_path_factory):
         common = common or shared(one, activations, ngrams=False)
         results.append(result(one, activations, step, settings, common))
         store.save(results[-1])
-    return analyse([store.find(one.digest).without_states() for one in results], one, store, 0), results, settings
+    stored = [store.find(unit.digest).without_states() for unit in results]
+    return analyse(stored, one, store, 0), results, settings
 
 
 def test_a_unit_is_stored_whole(trajectory, tmp_path):
@@ -214,7 +215,7 @@ def test_tables_have_the_promised_columns_and_a_row_for_everything(trajectory):
     phases = phase_table([found], 10)
     # nHSIC and CKA for both X, and effective rank: all layers and each; then three more bandwidths.
     assert len(phases) == 5 * 4 + 3
-    assert [one.quantity for one in found.bandwidths] == ["nhsic_xt"] + [
+    assert [bandwidth.quantity for bandwidth in found.bandwidths] == ["nhsic_xt"] + [
         f"nhsic_xt_bandwidth_{scale}" for scale in ("0.5", "2", "8")
     ]
     assert set(phases["inside_warmup"]) <= {"yes", "no", "unclear"}
@@ -246,14 +247,14 @@ def test_a_killed_sweep_resumes_with_the_same_numbers(plan, cache, monkeypatch):
     )
     resumed = list(run_sweep(plan.prepared(store), store))
     assert len(measured) == 2
-    tables = [information_table(one, plan.settings) for one in (whole, resumed)]
+    tables = [information_table(results, plan.settings) for results in (whole, resumed)]
     assert tables[0].equals(tables[1])
     assert plan.prepared(store).shared == {}  # nothing is left to prepare for
 
 
 def test_what_decides_a_number_decides_the_digest(plan):
     checkpoint = plan.checkpoints[1]
-    digests = {plan.digest(one, "toxicity") for one in plan.checkpoints}
+    digests = {plan.digest(checkpoint, "toxicity") for checkpoint in plan.checkpoints}
     for changes in ({"estimator": "paper"}, {"landmarks": 50}, {"seed": 1}):
         other = dataclasses.replace(plan, settings=InformationSettings(**changes))
         digests.add(other.digest(checkpoint, "toxicity"))

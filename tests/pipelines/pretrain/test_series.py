@@ -42,7 +42,7 @@ def test_it_learns_and_every_checkpoint_loads(config):
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     series = find_series(str(directory), name="tiny")
-    assert [one.step for one in series] == [0, 8, 12, 16, 24, 32, 40]
+    assert [checkpoint.step for checkpoint in series] == [0, 8, 12, 16, 24, 32, 40]
     assert load(series.checkpoints[-1]).n_layers == 2
     tokens = load(series.checkpoints[0]).tokenizer("The cat")["input_ids"]
     assert tokens[0] == 0  # statements start as documents do

@@ -89,13 +89,13 @@ def test_results_equal_the_local_executors_bit_for_bit(cluster, plan):  # noqa: 
     here = list(run_sweep(plan, ResultStore()))
     store, seen = ResultStore(ResultStore().directory.parent / "ray"), []
     there = list(choose_executor(ScaleOptions(executor="ray", address=cluster))(plan, store, on_progress=seen.append))
-    assert [one.digest for one in there] == [one.digest for one in here]
-    assert all(same(one, other) for one, other in zip(there, here, strict=True))
+    assert [unit.digest for unit in there] == [unit.digest for unit in here]
+    assert all(same(unit, other) for unit, other in zip(there, here, strict=True))
     assert sum(seen) == plan.work
     resumed = list(
         choose_executor(ScaleOptions(executor="ray", address="127.0.0.1:1"))(plan, store)
     )  # nothing is missing, so nobody is asked
-    assert all(same(one, other) for one, other in zip(resumed, here, strict=True))
+    assert all(same(unit, other) for unit, other in zip(resumed, here, strict=True))
 
 
 @needs_ray
@@ -162,7 +162,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_registered_twice(
     assert not Path(f"/proc/{killed[0]}").exists()
     versions = VectorStore().list("mini")
     assert len(versions) == 6
-    assert len({(one.name, one.tags["unit_digest"]) for one in versions}) == 6
+    assert len({(version.name, version.tags["unit_digest"]) for version in versions}) == 6
     monkeypatch.setenv("TRUSTTRACE_CACHE", str(cache.parent / "another"))
     assert run_command(main, arguments) == 0
     there, here = tables("probe.csv")
@@ -184,7 +184,7 @@ def test_downloaded_checkpoints_are_all_deleted_when_done(cluster, plan, series_
     )
     assert len(found) == 3 * len(plan.statements)
     assert list(folder.glob("snapshots/*/*.safetensors")) == []
-    assert max(one.stat().st_size for one in folder.glob("blobs/*")) < 10_000
+    assert max(blob.stat().st_size for blob in folder.glob("blobs/*")) < 10_000
 
 
 @needs_ray
@@ -220,7 +220,7 @@ def test_a_workers_error_is_passed_on(cluster, plan):  # noqa: F811
 def test_a_wrong_address_is_one_sentence(address, series_directory, data, tracking, cache, capsys):  # noqa: F811
     arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity"]
     assert run_command(main, [*arguments, "--executor", "ray", "--address", address]) == 2
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"no Ray cluster answers at address={address}" in line
 
 

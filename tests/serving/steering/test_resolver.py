@@ -39,11 +39,11 @@ def test_a_request_becomes_one_plan_with_its_lineage():
     resolution = RESOLVER.resolve(strengths(toxicity=1.5, privacy=-1.0))
     assert resolution.plan.coefficients.tolist() == [[0, 0, 0], [1.5, -1.0, 0], [1.5, -1.0, 0]]
     applied = [vector.to_dict() for vector in resolution.applied]
-    assert [(one["vector"], one["version"], one["strength"]) for one in applied] == [
+    assert [(vector["vector"], vector["version"], vector["strength"]) for vector in applied] == [
         ("steer.small.toxicity", "1", 1.5),
         ("steer.small.privacy", "1", -1.0),
     ]
-    assert [one["relative_dose"] for one in applied] == [0.75, 0.5]
+    assert [vector["relative_dose"] for vector in applied] == [0.75, 0.5]
     assert resolution.warnings == ()
 
 

@@ -72,9 +72,9 @@ def test_neighbours_change_no_answer_of_any_family(config):
     strengths = [(), (3.0, 1.0), (0.0, 0.0, -2.0), (-2.0,), ()]
     asked = [request(prompt, given, max_tokens=8) for prompt, given in zip(prompts(5), strengths, strict=True)]
     with SlotEngine(model, slots=3, prefill_chunk=9) as engine:
-        generations = [engine.submit(one) for one in asked]
+        generations = [engine.submit(request) for request in asked]
         together = [generation.result(60).tokens for generation in generations]
-    assert together == [naive_tokens(model, one) for one in asked]
+    assert together == [naive_tokens(model, request) for request in asked]
     assert len(set(together)) == len(together)
 
 

@@ -16,7 +16,7 @@ from tests.serving.engine.small_models import add, plan, small_bank
 
 
 def references(told):
-    return {row: one.reference for row, one in told}
+    return {row: vector.reference for row, vector in told}
 
 
 def test_vectors_keep_their_row_while_in_use():
@@ -156,4 +156,4 @@ def test_cached_prefixes_need_equal_phases():
     assert cache_salt(plain, 3) == cache_salt(plain, 4) == ""
     assert cache_salt(alike, 3) == cache_salt(alike, 4)
     assert cache_salt(parted, 3) != cache_salt(parted, 4)
-    assert len({cache_salt(one, 3) for one in (plain, alike, parted)}) == 3
+    assert len({cache_salt(steering, 3) for steering in (plain, alike, parted)}) == 3
