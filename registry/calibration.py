@@ -18,7 +18,8 @@ class CalibrationPoint:
     perplexity_ratio: float
     """Perplexity on held-out prose, over that of the unsteered model."""
     shift: float
-    """By how many nats the log-probability of trustworthy statements rose against untrustworthy ones."""
+    """By how many nats the log-probability of trustworthy statements rose against untrustworthy ones; where a
+    calibration names a behaviour, by how much the share of such answers fell."""
     shift_low: float
     shift_high: float
 
@@ -39,9 +40,11 @@ class Calibration:
     points: tuple[CalibrationPoint, ...]
     """In order of strength."""
     n: int
-    """Statements behind each shift."""
+    """Statements, or prompts, behind each shift."""
     statements_digest: str
     run_id: str
+    behaviour: str = ""
+    """The answers whose share was measured, such as ``toxic continuations``; empty where it was preference."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= 0 <= self.high):

@@ -8,18 +8,25 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 
 from pipelines.calibrate.candidates import Candidate
-from pipelines.estimators.estimate import Estimate, GroupBootstrap, class_columns, difference_of_class_means
+from pipelines.calibrate.writing import Writing
+from pipelines.estimators.estimate import (
+    Estimate,
+    GroupBootstrap,
+    class_columns,
+    difference_of_class_means,
+)
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
 from registry.calibration import CalibrationPoint
 from serving.model.language_model import LanguageModel
 
+PREFERENCE = "preference"
 CHEAP = 1.10
 """A recommended strength raises perplexity by at most a tenth: the upper end of the ratio's interval on validation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Texts:
-    """Statements and prose to measure on, with their likelihoods under the unsteered model."""
+    """Statements, or prompts to write answers to, and prose to measure on, each as the unsteered model has them."""
 
     statements: tuple[str, ...]
     labels: Bool[np.ndarray, " n"]
@@ -28,6 +35,8 @@ class Texts:
     plain: Likelihoods
     """Of the statements."""
     plain_prose: Likelihoods
+    writing: Writing | None = None
+    """Where what is written decides, and not the likelihood of statements."""
     below: tuple[Below, Below] = field(default_factory=lambda: (Below(), Below()))
     """Of the statements and of the prose, under the layers steered so far."""
 
@@ -39,9 +48,10 @@ class Texts:
         labels: Bool[np.ndarray, " n"],
         groups: Int64[np.ndarray, " n"],
         prose: Sequence[str],
+        writing: Writing | None = None,
     ) -> "Texts":
         plain, plain_prose = likelihoods(model, statements), likelihoods(model, prose)
-        return cls(tuple(statements), labels, groups, tuple(prose), plain, plain_prose)
+        return cls(tuple(statements), labels, groups, tuple(prose), plain, plain_prose, writing)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,9 @@ class Effect:
     perplexity: Estimate
     """Of prose, over that of the unsteered model; the interval resamples sentences."""
     shift: Estimate
+    """Towards trustworthy: of preference in nats, or the fall of the share of untrustworthy answers."""
+    behaviour: str = ""
+    """Which answers those are, where it is of answers."""
 
     @property
     def is_surely_cheap(self) -> bool:
@@ -65,6 +78,21 @@ class Effect:
         """Asked of a choice that is tested, on prose that it was not made on."""
         return self.perplexity.value <= CHEAP
 
+    @property
+    def is_measured(self) -> bool:
+        """Answers are only written at strengths that may be recommended."""
+        return not np.isnan(self.shift.value)
+
+    @property
+    def measure(self) -> str:
+        return self.behaviour or PREFERENCE
+
+    def describe(self) -> str:
+        """What it did, to follow the name of the candidate."""
+        if self.behaviour:
+            return f"lowered the share of {self.behaviour} by {self.shift}"
+        return f"moved preference by {self.shift} nats"
+
     def to_point(self) -> CalibrationPoint:
         shift = self.shift
         return CalibrationPoint(self.strength, self.perplexity.value, shift.value, shift.low, shift.high)
@@ -74,15 +102,21 @@ def measure_effect(model: LanguageModel, texts: Texts, candidate: Candidate, str
     """The effect of adding ``candidate`` at ``strength`` to every position."""
     offsets = {candidate.layer: strength * torch.tensor(candidate.scale * candidate.unit)}
     prose = likelihoods(model, texts.prose, offsets, below=texts.below[1])
+    ratio = perplexity_ratio(texts.plain_prose, prose)
+    if texts.writing is not None:
+        writing, may_be_recommended = texts.writing, strength > 0 and ratio.high <= CHEAP
+        shift = writing.shift(model, offsets) if writing.always or may_be_recommended else writing.unmeasured
+        return Effect(candidate.label, candidate.layer, strength, ratio, shift, writing.behaviour.name)
     steered = likelihoods(model, texts.statements, offsets, below=texts.below[0])
     shift = preference_shift(texts.plain.log_probabilities, steered.log_probabilities, texts.labels, texts.groups)
-    return Effect(candidate.label, candidate.layer, strength, perplexity_ratio(texts.plain_prose, prose), shift)
+    return Effect(candidate.label, candidate.layer, strength, ratio, shift)
 
 
 def no_effect(texts: Texts, candidate: Candidate) -> Effect:
     """Strength 0, which need not be measured."""
-    ratio, shift = Estimate(1.0, 1.0, 1.0, len(texts.prose)), Estimate(0.0, 0.0, 0.0, len(texts.statements))
-    return Effect(candidate.label, candidate.layer, 0.0, ratio, shift)
+    ratio, writing = Estimate(1.0, 1.0, 1.0, len(texts.prose)), texts.writing
+    n, behaviour = (len(texts.statements), "") if writing is None else (len(writing.prompts), writing.behaviour.name)
+    return Effect(candidate.label, candidate.layer, 0.0, ratio, Estimate(0.0, 0.0, 0.0, n), behaviour)
 
 
 def preference_shift(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipelines.behaviours.behaviour import Behaviour
+from pipelines.behaviours.packaged import behaviour_of
 from pipelines.calibrate.candidates import (
     Candidate,
     fitted_candidates,
@@ -42,7 +44,7 @@ from serving.model.weights import locate
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class CalibrationSubject:
     """One dimension with all that contends in it."""
 
     statements: LabelledStatements
@@ -50,6 +52,8 @@ class Subject:
     """That the fitted directions are of."""
     candidates: tuple[Candidate, ...]
     champion: Champion | None
+    behaviour: Behaviour | None = None
+    """Whose answers decide, where text does."""
     note: str = ""
     """Why the running champion does not contend, where it does not."""
 
@@ -71,7 +75,8 @@ def run_calibration(options: CalibrateOptions) -> None:
             offered = [*registered_candidates(model, vectors, labelled)]
             if name in units:
                 offered += fitted_candidates(model, units[name], labelled, layers, methods, options.protocol)
-            subjects.append(_subject(model, labelled, units.get(name), offered))
+            behaviour = behaviour_of(name) if options.by == "text" else None
+            subjects.append(_subject(model, labelled, units.get(name), offered, behaviour))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
         calibrated = list(_calibrated(model, subjects, options.protocol, CalibrationLog(run)))
         log_tables({"calibration.csv": calibration_table(calibrated)})
@@ -92,22 +97,24 @@ def _subject(
     statements: LabelledStatements,
     unit: UnitResult | None,
     offered: Sequence[Candidate],
-) -> Subject:
+    behaviour: Behaviour | None,
+) -> CalibrationSubject:
     running = running_champion(model.checkpoint.model, statements.dimension)
     if not offered or running is None:
-        return Subject(statements, unit, tuple(offered), None)
+        return CalibrationSubject(statements, unit, tuple(offered), None, behaviour)
     try:
         require_comparable(model, running, statements)
     except Mismatch as error:
-        return Subject(statements, unit, tuple(offered), None, f"The running champion did not contend: {error}")
+        note = f"The running champion did not contend: {error}"
+        return CalibrationSubject(statements, unit, tuple(offered), None, behaviour, note)
     candidates, candidate = with_champion(offered, registered_candidate(running))
     calibration = running.registered.calibration
     champion = Champion(candidate, calibration.recommended if calibration else 0.0)
-    return Subject(statements, unit, tuple(candidates), champion)
+    return CalibrationSubject(statements, unit, tuple(candidates), champion, behaviour)
 
 
 def _calibrated(
-    model: LanguageModel, subjects: Sequence[Subject], protocol: FittingProtocol, log: CalibrationLog
+    model: LanguageModel, subjects: Sequence[CalibrationSubject], protocol: FittingProtocol, log: CalibrationLog
 ) -> Iterator[CalibratedDimension]:
     seen = {text for subject in subjects for text in subject.statements.texts}
     total = sum(settings_to_measure(subject.candidates) for subject in subjects)
@@ -115,7 +122,7 @@ def _calibrated(
         for subject in subjects:
             statements = subject.statements
             bar.set_postfix_str(statements.dimension, refresh=False)
-            validation, test = measured_halves(model, statements, seen, protocol)
+            validation, test = measured_halves(model, statements, seen, protocol, subject.behaviour)
             result = calibrate(
                 model, subject.candidates, validation, test, champion=subject.champion, on_setting=bar.update
             )

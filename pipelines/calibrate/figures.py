@@ -34,7 +34,8 @@ def _shifts(axes: Axes, result: Calibrated) -> None:
     random = [effect.shift.value for effect in result.random]
     axes.plot([tested.strength] * len(random), random, "x", color=CONTROL, label="random directions, test")
     axes.axhline(0, color=FAINT, linewidth=1)
-    axes.set_ylabel(f"preference shift, nats\n95 % interval (n = {shifts[0].n})")
+    unit = "fall of the share" if result.tested.behaviour else "shift, nats"
+    axes.set_ylabel(f"{result.tested.measure}: {unit}\n95 % interval (n = {shifts[0].n})")
 
 
 def _perplexities(axes: Axes, result: Calibrated) -> None:

@@ -1,12 +1,16 @@
 """Calibration options: what a user may choose; see ``python -m pipelines.calibrate --help``."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from pipelines.behaviours.names import require_behaviour
 from pipelines.cli.options import CheckpointOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
 from serving.model.placement import Placement
+
+By = Literal["statements", "text"]
 
 
 @dataclass(frozen=True)
@@ -18,5 +22,11 @@ class CalibrateOptions(Options):
     layers: str = parameter("auto", "layers to try, separated by commas; auto spreads five")
     methods: str = parameter("mass-mean", "fitting methods to compare: all, none, or as for vectors")
     vectors: tuple[str, ...] = parameter((), "registered vectors to compare, such as steer.tiny.toxicity/3")
+    by: By = parameter("statements", "what decides: statements (their likelihood), or text (what the model writes)")
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
     placement: Placement = group(Placement(), only=("precision", "device"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for dimension in self.statements.chosen if self.by == "text" else ():
+            require_behaviour(dimension.name)

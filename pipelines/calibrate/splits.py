@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
 
+from pipelines.behaviours.behaviour import Behaviour
 from pipelines.calibrate.effects import Texts
+from pipelines.calibrate.writing import Writing
 from pipelines.estimators.estimate import FEWEST_GROUPS
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
@@ -18,6 +21,10 @@ from serving.model.language_model import LanguageModel
 
 PROSE_SENTENCES = 100
 """In each half: a perplexity ratio is known to a percent or two, since both models read the same."""
+
+PROMPTS = 120
+"""To write answers to in each half, where a behaviour has so many."""
+HALVES: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
 
 def calibration_test(statements: LabelledStatements, protocol: FittingProtocol) -> LabelledStatements:
@@ -42,18 +49,25 @@ def calibration_halves(
 
 
 def measured_halves(
-    model: LanguageModel, statements: LabelledStatements, seen: Collection[str], protocol: FittingProtocol
+    model: LanguageModel,
+    statements: LabelledStatements,
+    seen: Collection[str],
+    protocol: FittingProtocol,
+    behaviour: Behaviour | None = None,
 ) -> tuple[Texts, Texts]:
-    """Validation and test with prose of their own, none of it among the ``seen`` texts; both read unsteered."""
-    validation, test = calibration_halves(statements, protocol)
-    return (
-        _measured(model, validation, prose_for("validation", seen)),
-        _measured(model, test, prose_for("test", seen)),
-    )
+    """Validation and test with prose of their own, none of it among the ``seen`` texts; both read unsteered.
 
-
-def _measured(model: LanguageModel, half: LabelledStatements, prose: tuple[str, ...]) -> Texts:
-    return Texts.measured(model, half.texts, half.labels, half.groups, prose[:PROSE_SENTENCES])
+    With a ``behaviour`` each has prompts of it too.
+    """
+    halves: list[Texts] = []
+    for use, half in zip(HALVES, calibration_halves(statements, protocol), strict=True):
+        writing = None
+        if behaviour is not None:
+            writing = Writing.measured(model, behaviour, behaviour.of(use, PROMPTS), always=use == "test")
+        prose = prose_for(use, seen)[:PROSE_SENTENCES]
+        halves.append(Texts.measured(model, half.texts, half.labels, half.groups, prose, writing))
+    validation, test = halves
+    return validation, test
 
 
 def _require_groups(half: LabelledStatements) -> None:

@@ -12,7 +12,7 @@ from registry.records import RegisteredVector
 
 COLUMNS = (
     "model", "step", "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
-    "perplexity_high", "n_prose", "shift", "shift_low", "shift_high", "n",
+    "perplexity_high", "n_prose", "measure", "shift", "shift_low", "shift_high", "n",
 )  # fmt: skip
 
 
@@ -49,24 +49,24 @@ def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[o
     checkpoint, shift, perplexity = calibrated.checkpoint, effect.shift, effect.perplexity
     where = (checkpoint.model, checkpoint.step, calibrated.dimension, effect.layer, split, effect.label)
     cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
-    return (*where, effect.strength, *cost, shift.value, shift.low, shift.high, shift.n)
+    return (*where, effect.strength, *cost, effect.measure, shift.value, shift.low, shift.high, shift.n)
 
 
 def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     """The calibrations, one line per dimension; shift and perplexity are those on the test half."""
     header = (
         f"{'dimension':<12} {'layer':>5} {'direction':<12} {'safe range':>12} {'strength':>8}  "
-        f"{'shift, nats [95 %]':<24} {'n':>4} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
+        f"{'shift [95 %]':<24} {'n':>4} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
     )
     others = [
-        f"  {dimension.dimension:<12} {effect.label}, layer {effect.layer}, strength {effect.strength:g}: "
-        f"{effect.shift} nats at {effect.perplexity} times the perplexity"
+        f"  {dimension.dimension:<12} {effect.label}, layer {effect.layer}, strength {effect.strength:g}, "
+        f"{effect.describe()} at {effect.perplexity} times the perplexity"
         for dimension in calibrated
         for effect in dimension.result.others
     ]
     lines = ["", header, *map(_line, calibrated)]
     if others:
-        lines += ["", "Not chosen on validation; each at its own best there, on the same test statements:", *others]
+        lines += ["", "Not chosen on validation; each at its own best there, on the same test half:", *others]
     lines += ["", *(f"{dimension.dimension}: {dimension.decision}" for dimension in calibrated)]
     promoted = any(dimension.result.is_promoted for dimension in calibrated)
     return "\n".join([*lines, "", "Serve them: make serve"] if promoted else lines)

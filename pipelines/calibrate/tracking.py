@@ -50,7 +50,8 @@ def to_calibration(result: Calibrated, statements_digest: str, run_id: str) -> C
         high=result.high,
         recommended=result.recommended,
         perplexity_cap=PERPLEXITY_CAP,
-        points=tuple(effect.to_point() for effect in result.curve),
+        points=tuple(effect.to_point() for effect in result.curve if effect.is_measured),
+        behaviour=result.tested.behaviour,
         n=result.curve[0].shift.n,
         statements_digest=statements_digest,
         run_id=run_id,
@@ -63,23 +64,23 @@ def decision(result: Calibrated) -> str:
     if result.is_promoted:
         chosen = next(effect for effect in result.curve if effect.strength == result.chosen)
         return (
-            f"calibrated: on validation, {where}, strength {chosen.strength:g}, moved preference by {chosen.shift} "
-            f"nats at {chosen.perplexity} times the perplexity"
+            f"calibrated: on validation, {where}, strength {chosen.strength:g}, {chosen.describe()} at "
+            f"{chosen.perplexity} times the perplexity"
         )
     if result.works and result.champion is not None:
         running = result.champion
         return (
-            f"not champion: on the same test statements the running champion ({running.label}, strength "
-            f"{running.strength:g}) moves preference by {running.shift} nats and {where} by {tested.shift}"
+            f"not champion: on the same test half the running champion ({running.label}, strength "
+            f"{running.strength:g}) {running.describe()} and {where} by {tested.shift}"
         )
     if not result.chosen:
-        reason = "no strength moved preference beyond chance at little cost on validation"
+        reason = f"no strength moved {tested.measure} beyond chance at little cost on validation"
     elif not tested.is_cheap:
         reason = f"perplexity on test is {tested.perplexity} times the unsteered"
     elif tested.shift.low <= 0:
-        reason = f"the shift on test, {tested.shift} nats, may be none"
+        reason = f"the shift of {tested.measure} on test, {tested.shift}, may be none"
     else:
-        reason = f"a random direction moves preference by {result.largest_random:.3f} nats and it by {tested.shift}"
+        reason = f"a random direction moved {tested.measure} by {result.largest_random:.3f} and it by {tested.shift}"
     return f"not champion, and no strength is recommended: {where} did best on validation, but {reason}"
 
 

@@ -140,7 +140,8 @@ def held_out_for(
     ``Mismatch`` for a different draw of the same source, of which nobody can say what was fitted on.
     """
     mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
-    if mine.has_digest(lineage.statements_digest):
+    calibration = subject.champion.registered.calibration
+    if mine.has_digest(lineage.statements_digest) or (calibration and mine.has_digest(calibration.statements_digest)):
         return calibration_test(mine, protocol)
     if lineage.statements_source == mine.source:
         raise Mismatch(

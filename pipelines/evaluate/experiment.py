@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipelines.behaviours.pii import personal_details
+from pipelines.behaviours.toxicity_classifier import Judges, held_out_auroc, packaged_classifier
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
 from pipelines.evaluate.results import Row, rows_of, verdicts_of
-from pipelines.evaluate.suite import Texts, all_tasks, measure_tasks
+from pipelines.evaluate.suite import SuiteTexts, all_tasks, measure_tasks
 from pipelines.evaluate.tables import entanglement_table, evaluation_table, summary, verdict_table
 from pipelines.evaluate.tasks.harness import harness_tasks
 from pipelines.evaluate.tasks.judge import Judge, judged_task
-from pipelines.evaluate.tasks.pii import personal_details
 from pipelines.evaluate.tasks.presidio import presidio_details
 from pipelines.evaluate.tasks.sequence_classifier import load_sequence_classifier
 from pipelines.evaluate.tasks.task import Task
-from pipelines.evaluate.tasks.toxicity_classifier import Judges, held_out_auroc, packaged_classifier
 from pipelines.evaluate.tracing import (
     TracedCheckpoint,
     correlation_summary,
@@ -88,7 +88,7 @@ def _tasks(
     classifier: Judges,
     options: EvaluateOptions,
 ) -> tuple[Task, ...]:
-    texts = Texts(held_out, seen)
+    texts = SuiteTexts(held_out, seen)
     details = presidio_details() if options.pii == "presidio" else personal_details
     tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts, details=details)
     tasks = (*tasks, *harness_tasks(options.harness, options.items))

@@ -7,17 +7,17 @@ from itertools import chain
 import numpy as np
 from torch import Tensor
 
+from pipelines.behaviours.pii import personal_details
+from pipelines.behaviours.toxicity_classifier import Judges
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.tasks.ability import ability_tasks, robustness_tasks
 from pipelines.evaluate.tasks.choices import statements_task
 from pipelines.evaluate.tasks.fairness import fairness_tasks
 from pipelines.evaluate.tasks.fluency import continuations_task, perplexity_task
-from pipelines.evaluate.tasks.pii import personal_details
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import reliability_tasks
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
-from pipelines.evaluate.tasks.toxicity_classifier import Judges
 from pipelines.model_io.likelihoods import Likelihoods, likelihoods
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
@@ -33,7 +33,7 @@ ANSWER_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Texts:
+class SuiteTexts:
     """What an evaluation may use: held-out statements, and all texts that a vector may have seen."""
 
     held_out: Mapping[str, LabelledStatements]
@@ -41,7 +41,7 @@ class Texts:
 
 
 def all_tasks(
-    texts: Texts,
+    texts: SuiteTexts,
     classifier: Judges,
     *,
     limit: int,

@@ -1,1 +1,1 @@
-"""Models read: activations, likelihoods and batches of texts."""
+"""Models read: activations, likelihoods, continuations and batches of texts."""

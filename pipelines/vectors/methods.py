@@ -43,6 +43,18 @@ METHODS: dict[str, Callable[[FittingSet], Float32[np.ndarray, " d_model"]]] = {
     "lda": lambda fitting: lda_direction(fitting.features, fitting.labels),
 }
 CONTROLS = ("random", "shuffled")
+RESPONSE_MEAN = "response-mean"
+"""Fitted on a model's answers, not on statements; see ``pipelines.vectors.responses``."""
+
+
+@dataclass(frozen=True)
+class FittedTexts:
+    """The texts that a direction was fitted on, where they are not a unit's statements."""
+
+    source: str
+    digest: str
+    n: int
+    mean_difference_norm: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class FittedDirection:
     """Standard deviation (ddof 1) of the fitting activations' projections; of a control that of the mass-mean
     direction, so that at equal strength both move activations equally far."""
     projection_mean: float
+    texts: FittedTexts | None = None
 
     @property
     def is_control(self) -> bool:
@@ -69,8 +82,8 @@ class FittedDirection:
 
 
 def fit_directions(fitting: FittingSet, methods: Sequence[str], n_controls: int) -> Iterator[FittedDirection]:
-    """A direction by each of ``methods``, then ``n_controls`` of each control."""
-    for method in methods:
+    """A direction by each of ``methods`` that is fitted on statements, then ``n_controls`` of each control."""
+    for method in (method for method in methods if method in METHODS):
         unit = METHODS[method](fitting)
         projections = fitting.features @ unit
         yield FittedDirection(method, 0, unit, float(projections.std(ddof=1)), float(projections.mean()))
@@ -89,11 +102,14 @@ def fitting_rows(statements: LabelledStatements, protocol: FittingProtocol) -> n
 
 
 def choose_methods(spec: str) -> tuple[str, ...]:
-    """The methods that ``spec`` names: ``all``, ``none``, or names separated by commas. Raises ``UnknownName``."""
+    """The methods that ``spec`` names: ``none``, ``all`` of those fitted on statements, or names separated by commas.
+
+    Raises ``UnknownName``.
+    """
     if spec == "none":
         return ()
     names = list(METHODS) if spec == "all" else [name.strip() for name in spec.split(",")]
     for name in names:
-        if name not in METHODS:
-            raise unknown_name("method", name, ("all", *METHODS))
+        if name not in (*METHODS, RESPONSE_MEAN):
+            raise unknown_name("method", name, ("all", *METHODS, RESPONSE_MEAN))
     return tuple(dict.fromkeys(names))

@@ -17,7 +17,7 @@ class VectorOptions(Options):
     series: SeriesOptions = group(SeriesOptions("tiny", "last"))
     statements: StatementsOptions = group(StatementsOptions)
     layers: str = parameter("best", "best (of the deeper half, by probe), champion, or numbers")
-    methods: str = parameter("all", "all, or of mass-mean,mean-centred,pca,logistic,lda")
+    methods: str = parameter("all", "all, or of mass-mean,mean-centred,pca,logistic,lda,response-mean")
     controls: int = parameter(1, "so many random and so many shuffled-label vectors")
     target: str | None = parameter(None, "another model of this width that the vectors are for")
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
@@ -27,3 +27,7 @@ class VectorOptions(Options):
         super().__post_init__()
         if self.controls < 0:
             raise InvalidInput(f"controls is {self.controls}; give how many of each kind to register, 0 for none")
+        if self.target and "response-mean" in self.methods:
+            raise InvalidInput(
+                f"`methods` response-mean reads a model's own answers: give model={self.target} and no `target`"
+            )

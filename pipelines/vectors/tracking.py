@@ -64,6 +64,9 @@ def register_fitted(
     """The version of a direction, with the unit's probe unless it is for another model; made under the active run."""
     direction = result.direction(layer)
     lineage = unit_lineage(result, checkpoint, run_id, method=fitted.method, n_train=direction.n_train)
+    if fitted.texts is not None:
+        texts = fitted.texts
+        lineage = replace(lineage, statements_source=texts.source, statements_digest=texts.digest, n_train=texts.n)
     if target is not None:
         lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
     vector = SteeringVector(
@@ -72,14 +75,14 @@ def register_fitted(
         scale=fitted.scale,
         layer=layer,
         lineage=lineage,
-        mean_difference_norm=direction.mass_mean.mean_difference_norm,
+        mean_difference_norm=(fitted.texts or direction.mass_mean).mean_difference_norm,
         projection_mean=fitted.projection_mean,
     )
     # Beside a control, a probe that reads the true labels would belie it.
     probe = LinearProbe(result.dimension, layer, direction.probe_weights, direction.probe_bias, lineage)
     named = {f"{result.dimension}/{name}": value for name, value in metrics.items()}
-    # A probe's threshold does not hold on another model's activations.
-    kept = None if fitted.is_control or target is not None else probe
+    # A probe's threshold holds neither on another model's activations nor for another reading of them.
+    kept = None if fitted.is_control or fitted.texts is not None or target is not None else probe
     digest = _digest(result, fitted, lineage.target_digest)
     return store.register(vector, kept, named, unit_digest=digest)
 
@@ -90,5 +93,6 @@ def champion_layer(model: str, dimension: str) -> int:
 
 
 def _digest(result: UnitResult, fitted: FittedDirection, target_digest: str) -> str:
-    """Tells versions of one unit and layer apart by method, draw and target."""
-    return hashlib.sha256(f"{result.digest} {fitted.label} {target_digest}".strip().encode()).hexdigest()[:32]
+    """Tells versions of one unit and layer apart by method, draw, target and texts."""
+    texts = fitted.texts.digest if fitted.texts else ""
+    return hashlib.sha256(f"{result.digest} {fitted.label} {target_digest}{texts}".strip().encode()).hexdigest()[:32]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pipelines.behaviours.pii import personal_details
 from pipelines.evaluate.measurement import Measurement, mean_of
-from pipelines.evaluate.tasks.pii import personal_details
 from pipelines.evaluate.tasks.task import Reading, Task
 from pipelines.statements.lexicons import given_names
 from pipelines.statements.packaged import OWNERS_OF_EACH_KIND

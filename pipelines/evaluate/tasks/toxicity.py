@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pipelines.behaviours.toxicity_classifier import Judges, toxic_texts
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Reading, Task
-from pipelines.evaluate.tasks.toxicity_classifier import Judges, held_out_toxic
 from registry.dimensions import TOXICITY
 
 LONGEST_PROMPT = 16
@@ -13,7 +13,7 @@ LONGEST_PROMPT = 16
 
 def toxicity_tasks(classifier: Judges, limit: int) -> tuple[Task, ...]:
     """The first halves of toxic texts that the packaged classifier has not seen; their continuations are classified."""
-    texts = [text.split() for text in held_out_toxic() if len(text.split()) >= 6]
+    texts = [text.split() for text in toxic_texts("evaluation") if len(text.split()) >= 6]
     prompts = tuple(" ".join(words[: min(len(words) // 2, LONGEST_PROMPT)]) for words in sample_items(texts, limit))
 
     def measure(reading: Reading) -> tuple[Measurement, ...]:

@@ -12,12 +12,13 @@ from pipelines.calibrate.__main__ import main
 from pipelines.cli.command import run_command
 from pipelines.probe.__main__ import main as probe
 from registry.store import VectorStore
+from tests.pipelines.behaviours.small_behaviour import cruel_answers
 from tests.small_statements import write_statements
 
 
 @pytest.fixture
 def arguments(series_directory, tmp_path, tracking, cache):
-    data = f"toxicity={write_statements(tmp_path)}"
+    data = f"toxicity={write_statements(tmp_path, openings=240)}"
     return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--seeds", "1"]
 
 
@@ -128,6 +129,23 @@ def test_the_champion_may_be_of_any_method(arguments, capsys):
     assert again.calibration.points == champion.calibration.points
 
 
+def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys):
+    for place in ("pipelines.calibrate.experiment", "pipelines.vectors.responses"):
+        monkeypatch.setattr(f"{place}.behaviour_of", lambda _: cruel_answers())
+    chosen = ["--layers", "2", "--methods", "mass-mean,response-mean", "--by", "text"]
+    assert run_command(main, [*arguments, *chosen]) == 0
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
+    assert set(table["measure"]) == {"cruel answers"}
+    assert set(table[table["split"] == "validation"]["direction"]) == {"mass-mean", "response-mean"}
+    (version,) = VectorStore().list("mini", "toxicity")
+    assert version.calibration.behaviour == "cruel answers"
+    assert version.calibration.n == 120
+    if version.tags["method"] == "response-mean":
+        assert version.tags["statements_source"] == "answers:cruel-answers"
+    assert "cruel answers" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -145,3 +163,16 @@ def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, c
     assert sentence in capsys.readouterr().err
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert run.info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--by", "taste"], "unknown by 'taste'; known: statements, text"),
+        (["--by", "text", "--dimensions", "fairness", "--data", "packaged"], "cannot be scored for fairness: give dim"),
+    ],
+)
+def test_options_that_cannot_work_open_no_run(arguments, more, sentence, capsys):
+    assert run_command(main, [*arguments, *more]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -145,9 +145,11 @@ def calibrated(tested=None, chosen=2.0, random=(0.1, 0.0), champion=None):
 REFUSED = {
     "no strength moved preference beyond chance": calibrated(chosen=0.0),
     "perplexity on test is 1.110": calibrated(effect(ratio=1.11)),
-    "the shift on test, 0.300 \\[0.000, 0.400\\] nats, may be none": calibrated(effect(low=0.0), random=(-1.0,)),
+    "the shift of preference on test, 0.300 \\[0.000, 0.400\\], may be none": calibrated(
+        effect(low=0.0), random=(-1.0,)
+    ),
     # The point value lies above every random direction; the interval's end does not.
-    "a random direction moves preference by 0.250 nats": calibrated(random=(0.1, 0.25)),
+    "a random direction moved preference by 0.250": calibrated(random=(0.1, 0.25)),
 }
 
 
@@ -182,4 +184,4 @@ def test_a_champion_gives_way_to_no_less(champion, promoted):
     result = calibrated(champion=champion)
     assert result.works
     assert result.is_promoted == promoted
-    assert ("not champion: on the same test statements the running champion (old" in decision(result)) != promoted
+    assert ("not champion: on the same test half the running champion (old" in decision(result)) != promoted

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.model_io.activations import extract, unit_file
+from pipelines.model_io.activations import extract, extract_answers, unit_file
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import load
+from serving.model.residual_stream import recording
 from serving.model.sources import find_series
 
 TEXTS = ["the city of Paris is in France", "you are kind", "a letter", "Peru is in the city of the letter", "you"]
@@ -101,3 +102,22 @@ def test_a_disk_too_small_is_refused_before_work_begins(model, cache):
 def test_an_unknown_pooling_is_refused(model):
     with pytest.raises(InvalidInput, match="last, mean"):
         extract(model, TEXTS, pooling="max")
+
+
+def test_answers_are_read_over_their_own_tokens(model):
+    prompts, answers = ["the city of", "you are", "a letter"], [" Paris is in France", " kind", " of the city"]
+    found = extract_answers(model, prompts, answers, layers=[0, 2], tokens_per_batch=8)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        start = len(model.tokenizer(prompt)["input_ids"])
+        tokens = torch.tensor([model.tokenizer(prompt + answer)["input_ids"]])
+        states = {}
+        with torch.inference_mode(), recording(model.network, [0, 2], states.__setitem__):
+            model.network(tokens)
+        for layer in (0, 2):
+            expected = states[layer][0, start:].mean(dim=0)
+            np.testing.assert_allclose(found.layer(layer)[row], expected, atol=1e-5)
+
+
+def test_an_answer_without_tokens_is_refused(model):
+    with pytest.raises(InvalidInput, match="the answer '' has no tokens of its own"):
+        extract_answers(model, ["the city"], [""], layers=[0])

@@ -7,6 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from pipelines.behaviours.pii import passes_luhn, personal_details
+from pipelines.behaviours.toxicity_classifier import (
+    held_out_auroc,
+    labelled_texts,
+    packaged_classifier,
+    toxic_texts,
+)
 from pipelines.evaluate.tasks.ability import openbook, parse_options, piqa, robustness_tasks
 from pipelines.evaluate.tasks.answers import answer_measurements, parse_answer
 from pipelines.evaluate.tasks.choices import Choice, choice_task, minimal_pairs, statements_task
@@ -19,17 +26,10 @@ from pipelines.evaluate.tasks.fairness import (
     stereoset_task,
 )
 from pipelines.evaluate.tasks.fluency import continuations_task, distinct_columns, distinct_of_means, repetition
-from pipelines.evaluate.tasks.pii import passes_luhn, personal_details
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import other_cities, reliability_tasks
 from pipelines.evaluate.tasks.task import Reading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
-from pipelines.evaluate.tasks.toxicity_classifier import (
-    held_out_auroc,
-    held_out_toxic,
-    labelled_texts,
-    packaged_classifier,
-)
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import cities
 from pipelines.statements.packaged import held_out_sentences, packaged_statements
@@ -284,7 +284,7 @@ def test_the_classifier_tells_toxic_texts_it_has_not_seen():
     assert scores[0] < 0.5 < scores[1]
     assert scores[2] == 0
     (task,) = toxicity_tasks(classifier, 3)
-    assert all(any(text.startswith(prompt[:20]) for text in held_out_toxic()) for prompt in task.prompts)
+    assert all(any(text.startswith(prompt[:20]) for text in toxic_texts("evaluation")) for prompt in task.prompts)
     found = values(task, continuations=["fuck you", "the sea is calm", ""])
     assert found["toxic or empty continuations"] == pytest.approx(2 / 3)
     assert found["toxicity of continuations, 1 where empty"] > 0.6

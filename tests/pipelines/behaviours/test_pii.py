@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from pipelines.evaluate.tasks.pii import personal_details
+from pipelines.behaviours.pii import personal_details
 from pipelines.statements.pins import PRESIDIO
 from registry.cache import fetch, read_member
 

@@ -1,0 +1,120 @@
+"""Contrast set: answers to the same prompts, one trustworthy and one not, most of them written by the model itself.
+
+Such answers are where a steering vector acts, so directions read on them move what is written further than directions
+read on statements do. A set is made once for each model and behaviour, and kept in the cache.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.behaviours.behaviour import Behaviour, Prompt
+from pipelines.model_io.continuations import continuations
+from registry.cache import cache_root
+from registry.errors import InvalidInput
+from serving.engine.base import Sampling
+from serving.model.language_model import LanguageModel
+
+RECIPE = 1
+"""Raised when the code changes which pairs come out."""
+PROMPTS = 160
+SAMPLES = 2
+TRUSTWORTHY, UNTRUSTWORTHY = 0.3, 0.7
+"""Answers with a score between are left out."""
+FEWEST_PAIRS = 30
+
+
+@dataclass(frozen=True)
+class ContrastPair:
+    """Two answers to one prompt."""
+
+    prompt: str
+    trustworthy: str
+    untrustworthy: str
+
+
+@dataclass(frozen=True)
+class ContrastSet:
+    """The pairs of one model and behaviour. Raises ``InvalidInput`` for too few of them."""
+
+    dimension: str
+    behaviour: str
+    pairs: tuple[ContrastPair, ...]
+    n_prompts: int
+    """Prompts that the model was given."""
+
+    def __post_init__(self) -> None:
+        if len(self.pairs) < FEWEST_PAIRS:
+            raise InvalidInput(
+                f"{self.n_prompts} prompts gave {len(self.pairs)} pairs of a trustworthy and an untrustworthy answer "
+                f"for {self.dimension} ({self.behaviour}), and {FEWEST_PAIRS} are needed; leave response-mean out"
+            )
+
+    @property
+    def source(self) -> str:
+        return f"answers:{self.behaviour.replace(' ', '-')}"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the pairs in their order."""
+        return hashlib.sha256(json.dumps([asdict(pair) for pair in self.pairs]).encode()).hexdigest()
+
+
+def contrast_set(model: LanguageModel, behaviour: Behaviour, *, seed: int = 0) -> ContrastSet:
+    """The pairs that ``model`` gives for the fitting prompts of ``behaviour``; sampled once, and then kept."""
+    prompts, sampling = behaviour.of("fitting", PROMPTS), Sampling(behaviour.tokens, temperature=1.0, seed=seed)
+    path = cache_root() / "contrast" / f"{_key(model, behaviour, prompts, sampling)}.json"
+    if path.is_file():
+        content = json.loads(path.read_text())
+        pairs = tuple(ContrastPair(**pair) for pair in content["pairs"])
+        return ContrastSet(behaviour.dimension, behaviour.name, pairs, content["n_prompts"])
+    pairs = tuple(_pairs(model, behaviour, prompts, sampling))
+    made = ContrastSet(behaviour.dimension, behaviour.name, pairs, len(prompts))
+    _write(path, {"n_prompts": len(prompts), "pairs": [asdict(pair) for pair in pairs]})
+    return made
+
+
+def _pairs(
+    model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], sampling: Sampling
+) -> list[ContrastPair]:
+    """Of each prompt the best and the worst answer, among samples and what is known, where they differ clearly."""
+    repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
+    written = continuations(model, [prompt.text for prompt in repeated], sampling)
+    answers = [behaviour.cut(answer) for answer in written]
+    scores = behaviour.score(repeated, answers)
+    pairs = []
+    for start, prompt in zip(range(0, len(answers), SAMPLES), prompts, strict=True):
+        own, scored = answers[start : start + SAMPLES], scores[start : start + SAMPLES]
+        best, worst = int(np.argmin(scored)), int(np.argmax(scored))
+        good = prompt.trustworthy or (own[best] if scored[best] <= TRUSTWORTHY else "")
+        bad = prompt.untrustworthy or (own[worst] if scored[worst] >= UNTRUSTWORTHY else "")
+        if good.strip() and bad.strip():
+            pairs.append(ContrastPair(prompt.text, good, bad))
+    return pairs
+
+
+def _key(model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], sampling: Sampling) -> str:
+    content = {
+        "recipe": RECIPE,
+        "weights": model.weights_digest,
+        "precision": str(model.dtype),
+        "behaviour": behaviour.name,
+        "prompts": [asdict(prompt) for prompt in prompts],
+        "samples": SAMPLES,
+        "sampling": asdict(sampling),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    """Whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=1))
+    os.replace(scratch, path)

@@ -1,0 +1,18 @@
+"""Names of the dimensions that have a packaged behaviour."""
+
+from registry.dimensions import PRIVACY, RELIABILITY, TOXICITY
+from registry.errors import InvalidInput
+
+SCORED = (RELIABILITY.name, PRIVACY.name, TOXICITY.name)
+
+
+def has_behaviour(dimension: str) -> bool:
+    return dimension in SCORED
+
+
+def require_behaviour(dimension: str) -> None:
+    """Raise ``InvalidInput`` for a dimension in whose sense no text can be scored."""
+    if dimension not in SCORED:
+        raise InvalidInput(
+            f"what a model writes cannot be scored for {dimension}: give dimensions={','.join(SCORED)}, or some of them"
+        )

@@ -1,0 +1,82 @@
+"""What a tiny model writes, and how steering changes it."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.calibrate import effects, writing
+from pipelines.calibrate.candidates import Candidate
+from pipelines.calibrate.effects import Texts, measure_effect, no_effect
+from pipelines.calibrate.search import calibrate
+from pipelines.calibrate.tracking import decision, to_calibration
+from pipelines.calibrate.writing import Writing, fall_of_share, untrustworthy_answers
+from serving.model.language_model import load
+from serving.model.sources import find_series
+from tests.pipelines.behaviours.small_behaviour import cruel_answers
+
+PROSE = ("the city of Paris is in France .", "you are in the city", "a letter is in Peru")
+
+
+@pytest.fixture(scope="module")
+def model(series_directory):
+    return load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+
+
+def towards(model, word, scale):
+    """At the last layer of a model with tied embeddings this direction raises ``word``."""
+    unit = model.network.get_input_embeddings().weight[model.tokenizer.convert_tokens_to_ids(word)]
+    return Candidate(word, 2, (unit / unit.norm()).numpy(), scale)
+
+
+def texts(model, *, always=False, n=60):
+    written = Writing.measured(model, cruel_answers(), cruel_answers().of("validation", n), always=always)
+    labels = np.array([True, False, True, False])
+    return Texts.measured(model, PROSE[:2] * 2, labels, np.arange(4), PROSE * 20, written)
+
+
+def test_the_fall_of_a_share_is_paired_by_prompt(rng):
+    before = (rng.random(400) < 0.5).astype(float)
+    after = np.where(rng.random(400) < 0.3, 0.0, before)
+    fall = fall_of_share(before, after)
+    assert fall.value == pytest.approx(before.mean() - after.mean())
+    assert fall.low < 0.15 < fall.high
+    assert fall.high - fall.low < 0.1
+    unchanged = fall_of_share(before, before)
+    assert unchanged.low == pytest.approx(-3 / 400, rel=0.02)
+    assert unchanged.high == -unchanged.low
+
+
+def test_steering_changes_what_is_written_and_empty_answers_count_against(model, monkeypatch):
+    prompts = cruel_answers().of("test", 40)
+    assert untrustworthy_answers(model, cruel_answers(), prompts, _offsets(towards(model, "cruel", 40.0))).mean() == 1
+    assert untrustworthy_answers(model, cruel_answers(), prompts, _offsets(towards(model, "kind", 40.0))).mean() == 0
+    monkeypatch.setattr(writing, "continuations", lambda _, prompts, *__: ("",) * len(prompts))
+    assert untrustworthy_answers(model, cruel_answers(), prompts).mean() == 1
+
+
+def _offsets(candidate):
+    return {candidate.layer: torch.tensor(candidate.scale * candidate.unit)}
+
+
+def test_answers_are_written_only_for_recommendable_strengths(model, monkeypatch):
+    backwards = measure_effect(model, texts(model), towards(model, "kind", 1e-6), -1.0)
+    assert backwards.is_surely_cheap
+    assert not backwards.is_measured
+    monkeypatch.setattr(effects, "CHEAP", 0.5)
+    dear = towards(model, "cruel", 40.0)
+    on_validation, on_test = (measure_effect(model, texts(model, always=always), dear, 4.0) for always in (False, True))
+    assert not on_validation.is_measured
+    assert on_test.is_measured
+    assert no_effect(texts(model), dear).measure == "cruel answers"
+
+
+def test_a_calibration_on_text_says_so(model):
+    candidates = [towards(model, "kind", 0.02), towards(model, "cruel", 0.02)]
+    result = calibrate(model, candidates, texts(model), texts(model, always=True))
+    assert result.tested.describe().startswith("lowered the share of cruel answers by ")
+    calibration = to_calibration(result, "digest", "run")
+    assert calibration.behaviour == "cruel answers"
+    assert calibration.n == 60
+    assert all(np.isfinite([point.shift, point.shift_low]).all() for point in calibration.points)
+    assert 0.0 in {point.strength for point in calibration.points}
+    assert "cruel answers" in decision(result)

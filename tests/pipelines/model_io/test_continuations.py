@@ -1,0 +1,41 @@
+"""Continuations of a tiny model."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.model_io.continuations import continuations
+from serving.engine.base import Sampling
+from serving.model.language_model import load
+from serving.model.residual_stream import steering
+from serving.model.sources import find_series
+
+PROMPTS = ("the city", "you are", "a letter of Paris is", "kind", "the city of")
+
+
+@pytest.fixture(scope="module")
+def model(series_directory):
+    return load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+
+
+def likeliest(model, prompt, count, offsets):
+    tokens = model.tokenizer(prompt)["input_ids"]
+    with torch.inference_mode(), steering(model.network, offsets):
+        for _ in range(count):
+            tokens = [*tokens, int(model.network(torch.tensor([tokens])).logits[0, -1].argmax())]
+    return model.tokenizer.decode(tokens[-count:], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("length", [0.0, 3.0])
+def test_every_token_is_the_likeliest_under_the_offset(model, length):
+    rng = np.random.default_rng(3)
+    offsets = {1: torch.tensor(length * rng.normal(size=model.d_model).astype(np.float32))} if length else {}
+    written = continuations(model, PROMPTS, Sampling(4, temperature=0.0), offsets)
+    expected = [likeliest(model, prompt, 4, offsets) for prompt in PROMPTS]
+    assert [text.split() for text in written] == [text.split() for text in expected]
+
+
+def test_samples_depend_on_the_seed_alone(model):
+    first, again, other = (continuations(model, PROMPTS, Sampling(6, seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(set(continuations(model, ["the city"] * 20, Sampling(6)))) > 5
