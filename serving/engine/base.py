@@ -16,7 +16,14 @@ from registry.errors import InvalidInput, Mismatch, TrustTraceError, Unavailable
 from serving.steering.compatibility import ModelFacts
 from serving.steering.plan import Operation, SteeringPlan
 
+HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
+"""Of each sequence, by layer."""
+
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+GREEDY = 1e-5
+"""Temperatures below this take the likeliest token: divided by them, logits overflow float32."""
 
 
 class QueueFull(TrustTraceError):
@@ -48,7 +55,7 @@ class Sampling:
 
     max_tokens: int
     temperature: float = 1.0
-    """0 takes the likeliest token."""
+    """0, and anything below ``GREEDY``, takes the likeliest token."""
     top_p: float = 1.0
     """Draw from the likeliest tokens that together have this probability."""
     seed: int | None = None
@@ -59,6 +66,10 @@ class Sampling:
     """How many of the likeliest tokens to report beside the drawn one; ``None`` reports no log-probabilities."""
     ignore_eos: bool = False
     """Go on past the model's end of text, for benchmarks."""
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < GREEDY
 
     def __post_init__(self) -> None:
         _require("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
@@ -102,6 +113,12 @@ def require_tokens(tokens: Sequence[int], vocabulary: int) -> None:
         raise InvalidInput(f"token {wrong} does not exist: the vocabulary has {vocabulary}")
 
 
+def require_room(tokens: Sequence[int], window: int) -> None:
+    """Raise ``PromptTooLong`` for tokens that leave no room for another in the window."""
+    if len(tokens) >= window:
+        raise PromptTooLong(len(tokens), window)
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     prompt_tokens: tuple[int, ...]
@@ -116,8 +133,10 @@ class GenerationRequest:
 class TokenLogprob:
     token: int
     text: str
+    """The token's label: its text, or its bytes by number where it is part of a character."""
     logprob: float
     """In nats, under the model's own distribution: before temperature and top-p."""
+    bytes: bytes
 
 
 @dataclass(frozen=True)
@@ -282,9 +301,7 @@ class Engine(Protocol):
         with reason ``length`` where the window is full.
         """
 
-    def hidden_states(
-        self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
-    ) -> Future[list[dict[int, Float32[np.ndarray, "tokens d_model"]]]]:
+    def hidden_states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> Future[HiddenStates]:
         """The unsteered hidden states of token sequences, read between two steps of the generations that run."""
 
     def stats(self) -> EngineStats: ...

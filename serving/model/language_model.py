@@ -3,6 +3,7 @@
 import gc
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from serving.model.loading import (
 )
 from serving.model.placement import Placement, Precision
 from serving.model.residual_stream import decoder_blocks
+from serving.model.token_bytes import TokenBytes
 from serving.model.weights import locate
 from serving.steering.compatibility import ModelFacts
 
@@ -48,6 +50,11 @@ class LanguageModel:
     def facts(self) -> ModelFacts:
         """What decides whether a vector fits it."""
         return ModelFacts(self.checkpoint, self.weights_digest, self.d_model, self.n_layers)
+
+    @cached_property
+    def token_bytes(self) -> TokenBytes:
+        """The bytes of its tokens, looked up once."""
+        return TokenBytes(self.tokenizer)
 
     @property
     def trunk(self) -> Any:

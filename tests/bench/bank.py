@@ -20,7 +20,8 @@ def tenths(model: LanguageModel) -> dict[int, float]:
 def random_bank(model: LanguageModel, scales: Mapping[int, float]) -> SteeringBank:
     """One random direction a dimension, each at a layer of its own, a unit of strength as long as ``scales`` says."""
     name, generator = model.checkpoint.model, np.random.default_rng(0)
-    lineage = Lineage(name, f"models:/ckpt.{name}/1", 0, "main", "-", "-", "random", "random", "-", "-", 0)
+    digest = model.weights_digest
+    lineage = Lineage(name, f"models:/ckpt.{name}/1", 0, "main", digest, "-", "random", "random", "-", "-", 0)
     vectors = []
     for number, dimension in enumerate(DIMENSIONS):
         layer = (number + 1) * model.n_layers // (len(DIMENSIONS) + 1)

@@ -60,8 +60,8 @@ class ChatFormat:
         return {"content": [self._token(model, event) for event in events], "refusal": None}
 
     def _token(self, model: LanguageModel, event: TokenEvent) -> Json:
-        top = [_token(other.text, other.logprob) for other in event.top]
-        return {**_token(token_text(model, event.token), event.logprob), "top_logprobs": top}
+        top = [_token_info(model, likely.token, likely.logprob) for likely in event.top]
+        return {**_token_info(model, event.token, event.logprob), "top_logprobs": top}
 
 
 class TextFormat:
@@ -87,20 +87,16 @@ class TextFormat:
             offsets.append(length)
             length += len(event.text)
         return {
-            "tokens": [token_text(model, event.token) for event in events],
+            "tokens": [model.token_bytes.label(event.token) for event in events],
             "token_logprobs": [event.logprob for event in events],
             "top_logprobs": [{other.text: other.logprob for other in event.top} for event in events],
             "text_offset": offsets,
         }
 
 
-def token_text(model: LanguageModel, token: int) -> str:
-    return str(model.tokenizer.decode([token]))
-
-
-def _token(text: str, logprob: float | None) -> Json:
-    whole = "\N{REPLACEMENT CHARACTER}" not in text
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if whole else None}
+def _token_info(model: LanguageModel, token: int, logprob: float | None) -> Json:
+    vocabulary = model.token_bytes
+    return {"token": vocabulary.label(token), "logprob": logprob, "bytes": list(vocabulary.label_bytes(token))}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from serving.api.errors import ApiError, DeadlineExceeded, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
 from serving.api.probe.requests import ProbeRequest
 from serving.api.steering.responses import vector_info
-from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.model.language_model import LanguageModel
 from serving.served_model import LoadedModel
 from serving.steering.bank import ServedVector
@@ -116,8 +115,4 @@ def _probabilities(vector: ServedVector, states: HiddenStates, per_token: bool) 
 
 def pieces(model: LanguageModel, tokens: Tokens) -> list[str]:
     """The text that each token adds. A character of several tokens comes with the last of them."""
-    stream = IncrementalDetokenizer(model.tokenizer, (), ())
-    added = [stream.add(token) for token in tokens]
-    if added:
-        added[-1] += stream.flush()
-    return added
+    return model.token_bytes.pieces(tokens)

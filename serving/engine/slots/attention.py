@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from serving.engine.slots.kv_cache import TokenBatch, prompt_mask
+from serving.engine.slots.kv_cache import DecodeGroup, Span, TokenBatch, prompt_mask
 
 SLOTS = "slots"
 
@@ -16,8 +16,8 @@ SLOTS = "slots"
 def attend(
     _module: nn.Module,
     query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    _key: Tensor,
+    _value: Tensor,
     _attention_mask: None,
     *,
     batch: TokenBatch,
@@ -26,25 +26,45 @@ def attend(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """``query`` is ``[1, heads, tokens, head_dim]``, ``key`` and ``value`` are a ``SlotLayer``'s; the answer is
-    ``[1, tokens, heads, head_dim]``.
+    """``query`` is ``[1, heads, tokens, width]``; the answer is ``[1, tokens, heads, width]``. Keys and values are read
+    from the slots, where the cache has stored the new ones.
     """
-    parts = []
-    n, heads, groups = batch.n_decoding, query.shape[1], key.shape[1]
-    if n:
-        # One query token a slot: the heads that share keys stand in the place of a sequence, so no key is copied.
-        grouped = query[0, :, :n].transpose(0, 1).reshape(n, groups, heads // groups, -1)
-        keys, values = (held[:n, :, : batch.longest_decoding] for held in (key, value))
-        weighted = _by_product(grouped, keys, values, batch.decoding_mask(sliding_window), scaling, softcap)
-        parts.append(weighted.reshape(1, n, heads, -1))
-    begin = n
-    for span in batch.prompts:
+    parts, begin = [], 0
+    for group in batch.groups:
+        own = query[0, :, begin : begin + group.count]
+        parts.append(_of_group(own, group, batch.layer, sliding_window, scaling, softcap))
+        begin += group.count
+    for span in batch.spans:
         own = query[:, :, begin : begin + span.count]
-        keys, values = (held[span.slot : span.slot + 1, :, : span.end] for held in (key, value))
-        mask = prompt_mask(span, sliding_window, query.device)
-        parts.append(_by_kernel(own, keys, values, mask, scaling, softcap).transpose(1, 2))
+        parts.append(_of_span(own, span, batch.layer, sliding_window, scaling, softcap))
         begin += span.count
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
+
+
+def _of_group(
+    query: Tensor, group: DecodeGroup, layer: int, window: int | None, scaling: float | None, softcap: float | None
+) -> Tensor:
+    """One query token per slot: the heads that share keys stand in the place of a sequence, so no key is copied."""
+    keys, values = (
+        held[layer][: group.n_rows, : group.longest].transpose(1, 2) for held in (group.pool.keys, group.pool.values)
+    )
+    tokens = query.transpose(0, 1)
+    heads, groups = tokens.shape[1], keys.shape[1]
+    if group.rows is not None:
+        tokens = tokens.new_zeros(group.n_rows, *tokens.shape[1:]).index_copy_(0, group.rows, tokens)
+    grouped = tokens.reshape(group.n_rows, groups, heads // groups, -1)
+    weighted = _by_product(grouped, keys, values, group.mask(window), scaling, softcap)
+    weighted = weighted.reshape(1, group.n_rows, heads, -1)
+    return weighted if group.rows is None else weighted[:, group.rows]
+
+
+def _of_span(
+    query: Tensor, span: Span, layer: int, window: int | None, scaling: float | None, softcap: float | None
+) -> Tensor:
+    pool, row = span.slot.pool, span.slot.row
+    keys, values = (held[layer][row : row + 1, : span.end].transpose(1, 2) for held in (pool.keys, pool.values))
+    mask = prompt_mask(span, window, query.device)
+    return _by_kernel(query, keys, values, mask, scaling, softcap).transpose(1, 2)
 
 
 def _by_kernel(

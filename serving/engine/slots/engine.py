@@ -1,4 +1,4 @@
-"""Continuous batching of our own: every step runs one token of each answer and a piece of the next prompt together.
+"""Slot engine: continuous batching of our own; every step runs one token of each answer and a piece of the prompts.
 
 Requests enter in the order they came, as soon as a slot is free; each leaves when it is done. Steering is per token, so
 any mixture of strengths, and of banks, shares a step. In float32 every request gets the tokens that it gets alone; in
@@ -11,44 +11,32 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import get_args
 
-import numpy as np
 import torch
-from jaxtyping import Float32
 
 from registry.errors import InvalidInput
+from serving.engine.admission import Admission
 from serving.engine.base import (
     EngineStats,
     EngineStopped,
     FinishReason,
     Generation,
     GenerationRequest,
-    PromptTooLong,
-    QueueFull,
+    HiddenStates,
     require_bank_of,
+    require_room,
     require_tokens,
 )
 from serving.engine.sequence import outcome_of
-from serving.engine.slots.model_runner import ModelRunner, window_of
-from serving.engine.slots.scheduler import SlotScheduler
+from serving.engine.slots.model_runner import ModelRunner
+from serving.engine.slots.reading import Reading
+from serving.engine.slots.scheduler import Scheduler
+from serving.engine.window import window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.steering.plan import Operation
 
 logger = logging.getLogger(__name__)
-
-HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
-
-
-@dataclass
-class Reading:
-    """A request for hidden states: one sequence is read between two steps."""
-
-    sequences: Sequence[Sequence[int]]
-    layers: Sequence[int]
-    future: "Future[HiddenStates]" = field(default_factory=Future)
-    found: HiddenStates = field(default_factory=list)
 
 
 class SlotEngine:
@@ -74,14 +62,21 @@ class SlotEngine:
                 raise InvalidInput(f"{name} is {value} and must be at least {limit}")
         self.model, self.window = model, window_of(model, window)
         self._facts = model.facts
-        self._slots, self._queue_limit = slots, queue_limit
-        self._decoder = ModelRunner(model, slots)
-        self._scheduler = SlotScheduler(self._decoder, self.window, prefill_chunk)
+        self._vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+        self._chunk = prefill_chunk
+        self._admission = Admission(slots, queue_limit)
+        self._runner = ModelRunner(model, slots)
+        self._scheduler = Scheduler(
+            model,
+            self._runner.cache,
+            slots=slots,
+            window=self.window,
+            prefill_chunk=prefill_chunk,
+            ended=lambda running: self._admission.ended(running.seconds),
+        )
         self._queue: deque[Generation] = deque()
         self._readings: deque[Reading] = deque()
-        self._changed = threading.Condition()
-        self._admits, self._closing = True, False
-        self._problem = ""
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
         self._thread.start()
 
@@ -97,49 +92,37 @@ class SlotEngine:
 
     @property
     def problem(self) -> str:
-        return self._problem
+        return self._admission.problem
 
     def submit(self, request: GenerationRequest) -> Generation:
         require_bank_of(request.plan, self._facts)
-        require_tokens(request.prompt_tokens, self._scheduler.vocabulary)
-        if len(request.prompt_tokens) >= self.window:
-            raise PromptTooLong(len(request.prompt_tokens), self.window)
+        require_tokens(request.prompt_tokens, self._vocabulary)
+        require_room(request.prompt_tokens, self.window)
         generation = Generation(request)
-        with self._changed:
-            self._require_admitting()
-            waiting = len(self._queue) - (self._slots - self._scheduler.active)
-            if waiting >= self._queue_limit:
-                turns = 1 + len(self._queue) / self._slots
-                raise QueueFull(self._queue_limit, max(1.0, turns * self._scheduler.typical_seconds))
+        with self._admission.changed:
+            self._admission.admit()
             self._queue.append(generation)
-            self._changed.notify_all()
         return generation
 
     def hidden_states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> "Future[HiddenStates]":
         for layer in layers:
             require_layer(self.model, layer)
         for tokens in sequences:
-            require_tokens(tokens, self._scheduler.vocabulary)
-            if len(tokens) > self.window:
-                raise PromptTooLong(len(tokens), self.window)
+            require_tokens(tokens, self._vocabulary)
+            require_room(tokens, self.window + 1)
         reading = Reading(sequences, layers)
-        with self._changed:
-            self._require_admitting()
-            if len(self._readings) >= self._queue_limit + self._slots:
-                raise QueueFull(self._queue_limit, max(1.0, self._scheduler.typical_seconds))
+        with self._admission.changed:
+            self._admission.admit()
             self._readings.append(reading)
-            self._changed.notify_all()
         return reading.future
 
     def stats(self) -> EngineStats:
-        with self._changed:
-            queued = len(self._queue)
-        scheduler = self._scheduler
+        scheduler, admission = self._scheduler, self._admission
         return EngineStats(
             active=scheduler.active,
-            queued=queued,
-            capacity=self._slots,
-            queue_limit=self._queue_limit,
+            queued=len(self._queue),
+            capacity=admission.slots,
+            queue_limit=admission.queue_limit,
             prompt_tokens_total=scheduler.prompt_tokens,
             generated_tokens_total=scheduler.generated_tokens,
             steps_total=scheduler.steps,
@@ -147,34 +130,23 @@ class SlotEngine:
         )
 
     def drain(self, seconds: float) -> bool:
-        with self._changed:
-            self._admits = False
-            return self._changed.wait_for(lambda: not self._has_work(), timeout=seconds)
+        return self._admission.drain(seconds)
 
     def close(self) -> None:
-        with self._changed:
-            self._admits, self._closing = False, True
-            self._changed.notify_all()
+        with self._admission.changed:
+            self._closing = True
+            self._admission.close()
         self._thread.join()
-
-    def _require_admitting(self) -> None:
-        if self._problem:
-            raise EngineStopped(self._problem)
-        if not self._admits:
-            raise EngineStopped("the engine is shutting down and admits no more requests")
-
-    def _has_work(self) -> bool:
-        return bool(self._queue or self._readings or self._scheduler.active)
 
     def _run(self) -> None:
         try:
             with torch.inference_mode():
                 while self._await_work():
-                    self._read_one()
+                    self._read_piece()
                     self._step()
         except BaseException as error:
             logger.exception("the engine has stopped")
-            self._problem = (
+            self._admission.close(
                 f"the engine has stopped ({type(error).__name__}); its log says why, and the service has to be "
                 "started again"
             )
@@ -183,14 +155,15 @@ class SlotEngine:
 
     def _await_work(self) -> bool:
         """Wait for something to do and admit what fits; whether to go on."""
-        with self._changed:
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closing or self._has_work())
+        with self._admission.changed:
+            self._admission.changed.wait_for(
+                lambda: self._closing or self._queue or self._readings or self._scheduler.active
+            )
             full = False
             for generation in tuple(self._queue):
                 if generation.cancelled:
                     self._queue.remove(generation)
-                    generation.finish(outcome_of(generation, "cancelled"))
+                    self._drop(generation, "cancelled")
                 elif not full and self._scheduler.has_room():
                     self._queue.remove(generation)
                     self._admit(generation)
@@ -204,47 +177,62 @@ class SlotEngine:
             self._scheduler.admit(generation)
         except Exception as error:
             logger.exception("a request could not be begun")
-            problem = f"the request could not be begun ({type(error).__name__}); try again"
-            generation.finish(outcome_of(generation, "error", error=problem))
+            self._drop(generation, "error", f"the request could not be begun ({type(error).__name__}); try again")
+
+    def _drop(self, generation: Generation, reason: FinishReason, error: str = "") -> None:
+        generation.finish(outcome_of(generation, reason, error=error))
+        self._admission.ended()
 
     def _step(self) -> None:
-        """What one step raises ends the requests in it; those that wait, and the engine, live on."""
+        """Run one step; where it fails, each of its sequences alone, so that only the one at fault ends."""
+        batch = self._scheduler.schedule()
+        if batch is None:
+            return
         try:
-            self._scheduler.step()
+            logits = self._runner.run(batch)
         except Exception as error:
-            logger.exception("a step of %d requests failed", self._scheduler.active)
-            self._scheduler.end_all("error", f"the step failed ({type(error).__name__}); try again")
+            if len(batch.parts) == 1:
+                self._scheduler.fail(batch.parts[0][0], error)
+                return
+            logger.warning("a step of %d requests failed and is run one by one", len(batch.parts), exc_info=True)
+            for single in self._scheduler.alone(batch):
+                try:
+                    self._scheduler.postprocess(single, self._runner.run(single))
+                except Exception as failure:
+                    self._scheduler.fail(single.parts[0][0], failure)
+            return
+        self._scheduler.postprocess(batch, logits)
 
-    def _read_one(self) -> None:
-        """Read one sequence, so that many do not hold up the answers that run."""
+    def _read_piece(self) -> None:
+        """Read one piece of one sequence, so that long texts do not hold up the answers that run."""
+        for reading in [reading for reading in self._readings if reading.future.cancelled()]:
+            self._finish_reading(reading)
         if not self._readings:
             return
         reading = self._readings[0]
         try:
-            if len(reading.found) < len(reading.sequences):
-                reading.found.append(self._decoder.hidden_states(reading.sequences[len(reading.found)], reading.layers))
+            reading.advance(self._runner, self._chunk)
         except Exception as error:
-            self._readings.popleft()
-            if reading.future.set_running_or_notify_cancel():
-                reading.future.set_exception(error)
+            self._finish_reading(reading, error)
             return
-        if len(reading.found) == len(reading.sequences) or reading.future.cancelled():
-            self._readings.popleft()
-            if reading.future.set_running_or_notify_cancel():
-                reading.future.set_result(reading.found)
+        if reading.is_complete:
+            self._finish_reading(reading)
+
+    def _finish_reading(self, reading: Reading, error: Exception | None = None) -> None:
+        with self._admission.changed:
+            self._readings.remove(reading)
+        reading.finish(error)
+        self._admission.ended()
 
     def _end(self) -> None:
-        reason: FinishReason = "error" if self._problem else "cancelled"
-        with self._changed:
-            self._admits = False
-        self._scheduler.end_all(reason, self._problem)
-        self._decoder.close()
-        with self._changed:
-            for generation in self._queue:
-                generation.finish(outcome_of(generation, reason, error=self._problem))
-            for reading in self._readings:
-                if reading.future.set_running_or_notify_cancel():
-                    reading.future.set_exception(EngineStopped("the engine stopped before it could answer"))
+        problem = self._admission.problem
+        reason: FinishReason = "error" if problem else "cancelled"
+        self._admission.close()
+        self._scheduler.end_all(reason, problem)
+        self._runner.close()
+        with self._admission.changed:
+            for generation in tuple(self._queue):
+                self._drop(generation, reason, problem)
             self._queue.clear()
-            self._readings.clear()
-            self._changed.notify_all()
+            for reading in tuple(self._readings):
+                self._finish_reading(reading, EngineStopped("the engine stopped before it could answer"))

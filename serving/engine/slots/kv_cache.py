@@ -1,27 +1,99 @@
-"""Keys and values of many sequences, one slot each, behind the transformers Cache API.
+"""KV cache: keys and values of many sequences, one slot each, behind the transformers Cache API.
 
-A forward pass takes the tokens of all sequences in one row ``[1, tokens]``: one token of each decoding slot, then spans
-of prompts. Only attention looks at which token belongs to which slot; for every other part of a decoder they are just
-tokens. Nothing is shared between slots.
+A forward pass takes the tokens of all sequences in one row ``[1, tokens]``. Only attention looks at which token belongs
+to which slot; for every other part of a decoder they are just tokens. Nothing is shared between slots.
+
+Slots lie in pools by capacity, 256 positions and doubled from there, so that memory follows the tokens held: a long
+sequence has a row in a pool of long ones, and an empty pool has no memory. The pool of the smallest slots alone keeps
+its memory, because zeroing it anew for every burst of short requests costs a tenth of their time. A pool is one tensor
+over all layers, which the allocator gives back to the system when it is freed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-GROWTH = 256
-"""Positions by which slots grow: memory follows the longest sequence so far, not the window."""
+SMALLEST = 256
+"""Positions of the smallest slots."""
+
+LayerShape = tuple[int, int, int]
+"""Key-value heads, and the widths of a key and of a value."""
+
+
+class KVPool:
+    """Slots of one capacity: per layer, keys and values ``[rows, capacity, heads, width]``. Rows are without holes."""
+
+    def __init__(self, shapes: Sequence[LayerShape], capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.capacity = capacity
+        self.slots: list[Slot] = []
+        """By row."""
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._shapes, self._dtype, self._device = shapes, dtype, device
+        self._rows = 0
+
+    @property
+    def positions(self) -> int:
+        """Positions that memory is held for."""
+        return self._rows * self.capacity
+
+    def add(self) -> "Slot":
+        if len(self.slots) == self._rows:
+            self._resize(max(1, 2 * self._rows))
+        slot = Slot(self, len(self.slots))
+        self.slots.append(slot)
+        return slot
+
+    def remove(self, slot: "Slot") -> None:
+        """Free a slot, whose place the last one takes."""
+        last = self.slots.pop()
+        if last is not slot:
+            for held in (*self.keys, *self.values):
+                held[slot.row] = held[last.row]
+            last.row = slot.row
+            self.slots[slot.row] = last
+        if 4 * len(self.slots) <= self._rows and self.capacity > SMALLEST:
+            self._resize(2 * len(self.slots))
+
+    def clear(self, slot: "Slot") -> None:
+        """Forget a slot that may hold NaN."""
+        for held in (*self.keys, *self.values):
+            held[slot.row].zero_()
+
+    def _resize(self, rows: int) -> None:
+        """Zeros rather than empty memory: a NaN would reach the sum even where attention gives it no weight."""
+        sizes = [heads * width for heads, *widths in self._shapes for width in widths]
+        flat = torch.zeros(rows * self.capacity * sum(sizes), dtype=self._dtype, device=self._device)
+        parts = iter(torch.split(flat, [rows * self.capacity * size for size in sizes]))
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        kept = len(self.slots)
+        for layer, (heads, key_width, value_width) in enumerate(self._shapes):
+            for held, before, width in ((keys, self.keys, key_width), (values, self.values, value_width)):
+                tensor = next(parts).view(rows, self.capacity, heads, width)
+                if kept:
+                    tensor[:kept] = before[layer][:kept]
+                held.append(tensor)
+        self.keys, self.values, self._rows = keys, values, rows
+
+
+@dataclass(eq=False)
+class Slot:
+    """One sequence's row in a pool; the row changes when others leave."""
+
+    pool: KVPool
+    row: int
 
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive tokens of a prompt: ``count`` of them from position ``start``."""
+    """Consecutive tokens of one sequence: ``count`` of them from position ``start``."""
 
-    slot: int
+    slot: Slot
     start: int
     count: int
 
@@ -30,34 +102,60 @@ class Span:
         return self.start + self.count
 
 
-class TokenBatch:
-    """Which slot and position every token of one forward pass has, and what it may attend to."""
+class DecodeGroup:
+    """One token of each of some slots of a pool, that attend together."""
 
-    def __init__(self, decoding: Sequence[int], prompts: Sequence[Span], device: torch.device) -> None:
-        """``decoding[i]`` is the position of the one token of slot ``i``; prompts follow in other slots."""
-        self.n_decoding = len(decoding)
-        self.prompts = tuple(prompts)
-        self.longest_decoding = max(decoding, default=-1) + 1
-        self.longest = max((self.longest_decoding, *(span.end for span in prompts)))
-        slots, positions = list(range(len(decoding))), list(decoding)
-        for span in prompts:
-            slots += [span.slot] * span.count
-            positions += range(span.start, span.end)
-        self.slots, self.positions = torch.tensor([slots, positions], device=device)
+    def __init__(self, pool: KVPool, rows: Sequence[int], positions: Sequence[int], device: torch.device) -> None:
+        self.pool, self.count = pool, len(rows)
+        self.n_rows = max(rows) + 1
+        """Rows that attention reads; where a slot in between does not decode, its row counts for nothing."""
+        self.longest = max(positions) + 1
+        self.rows = None if list(rows) == list(range(self.n_rows)) else torch.tensor(rows, device=device)
+        self.places = torch.tensor(
+            [row * pool.capacity + position for row, position in zip(rows, positions, strict=True)], device=device
+        )
+        of_row = dict(zip(rows, positions, strict=True))
+        self._positions = torch.tensor([of_row.get(row, 0) for row in range(self.n_rows)], device=device)
         self._masks: dict[int | None, Tensor | None] = {}
 
-    def decoding_mask(self, window: int | None) -> Tensor | None:
-        """``[n_decoding, 1, 1, longest_decoding]``: the positions seen, of the last ``window`` where there is one."""
+    def mask(self, window: int | None) -> Tensor | None:
+        """``[rows, 1, 1, longest]``: the positions seen, of the last ``window`` where there is one."""
         if window not in self._masks:
-            own = self.positions[: self.n_decoding, None]
-            others = torch.arange(self.longest_decoding, device=own.device)
-            seen = _within(others, own, window)
+            seen = _within(torch.arange(self.longest, device=self._positions.device), self._positions[:, None], window)
             self._masks[window] = None if bool(seen.all()) else seen[:, None, None]
         return self._masks[window]
 
 
+@dataclass
+class TokenBatch:
+    """The slot and position of every token of one forward pass: those of decoding slots first, then spans."""
+
+    groups: tuple[DecodeGroup, ...]
+    spans: tuple[Span, ...]
+    positions: Tensor
+    layer: int = field(default=0, compare=False)
+    """The layer whose keys and values were stored last: attention follows at once."""
+
+    @classmethod
+    def of(cls, decoding: Sequence[tuple[Slot, int]], spans: Sequence[Span], device: torch.device) -> "TokenBatch":
+        """``decoding`` are slots with the position of their token, those of one pool together."""
+        by_pool: dict[int, list[tuple[Slot, int]]] = {}
+        for slot, position in decoding:
+            by_pool.setdefault(id(slot.pool), []).append((slot, position))
+        groups = tuple(
+            DecodeGroup(
+                members[0][0].pool, [slot.row for slot, _ in members], [position for _, position in members], device
+            )
+            for members in by_pool.values()
+        )
+        positions = [position for _, position in decoding]
+        for span in spans:
+            positions += range(span.start, span.end)
+        return cls(groups, tuple(spans), torch.tensor(positions, device=device))
+
+
 def prompt_mask(span: Span, window: int | None, device: torch.device) -> Tensor:
-    """``[count, end]``: what each token of a span may attend to."""
+    """``[count, end]``: the positions that each token of a span attends to."""
     own = torch.arange(span.start, span.end, device=device)[:, None]
     return _within(torch.arange(span.end, device=device), own, window)
 
@@ -68,38 +166,32 @@ def _within(others: Tensor, own: Tensor, window: int | None) -> Tensor:
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer's keys and values, ``[slots, positions, heads, head_dim]``."""
+    """One layer's door to the pools."""
 
     is_sliding = False
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, cache: "SlotCache", layer: int) -> None:
         super().__init__()
-        self.slots, self.capacity = slots, 0
-        self.places = torch.empty(0, dtype=torch.long)
+        self._cache, self._layer = cache, layer
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys, self.values = (
-            states.new_zeros(self.slots, self.capacity, states.shape[1], states.shape[3])
-            for states in (key_states, value_states)
-        )
-        self.is_initialized = True
-
-    def reserve(self, capacity: int) -> None:
-        """Zeros rather than empty memory: a NaN would reach the sum even where attention gives it no weight."""
-        self.capacity = capacity
-        if self.is_initialized:
-            self.keys, self.values = (
-                torch.cat((old, old.new_zeros(self.slots, capacity - old.shape[1], *old.shape[2:])), dim=1)
-                for old in (self.keys, self.values)
-            )
+        """Pools make their own memory."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Store ``[1, heads, tokens, head_dim]``; the whole of every slot, ``[slots, heads, positions, head_dim]``."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        for held, states in ((self.keys, key_states), (self.values, value_states)):
-            held.flatten(0, 1).index_copy_(0, self.places, states[0].transpose(0, 1))
-        return self.keys.transpose(1, 2), self.values.transpose(1, 2)
+        """Store ``[1, heads, tokens, width]`` in the slots of the batch; attention reads them there."""
+        batch = self._cache.batch
+        batch.layer = self._layer
+        for held_of, states in (("keys", key_states), ("values", value_states)):
+            tokens, begin = states[0].transpose(0, 1), 0
+            for group in batch.groups:
+                held: Tensor = getattr(group.pool, held_of)[self._layer]
+                held.flatten(0, 1).index_copy_(0, group.places, tokens[begin : begin + group.count])
+                begin += group.count
+            for span in batch.spans:
+                held = getattr(span.slot.pool, held_of)[self._layer]
+                held[span.slot.row, span.start : span.end] = tokens[begin : begin + span.count]
+                begin += span.count
+        return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return query_length, 0
@@ -112,30 +204,43 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class SlotCache(Cache):  # type: ignore[misc]
-    """Slots for ``slots`` sequences over ``layers`` layers."""
+    """Slots for sequences of any length over layers of these shapes."""
 
-    def __init__(self, layers: int, slots: int) -> None:
-        super().__init__(layers=[SlotLayer(slots) for _ in range(layers)])
-        self.capacity = 0
+    batch: TokenBatch
+    """Of the forward pass that follows."""
 
-    def begin(self, batch: TokenBatch) -> None:
-        """Make room for the tokens of the forward pass that follows, and say where they go."""
-        if batch.longest > self.capacity:
-            self.capacity = -(-batch.longest // GROWTH) * GROWTH
-            for layer in self.layers:
-                layer.reserve(self.capacity)
-        places = batch.slots * self.capacity + batch.positions
-        for layer in self.layers:
-            layer.places = places
+    def __init__(self, shapes: Sequence[LayerShape], dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(layers=[SlotLayer(self, layer) for layer in range(len(shapes))])
+        self._make = shapes, dtype, device
+        self._pools: dict[int, KVPool] = {}
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` positions of one slot to another."""
-        for layer in self.layers:
-            layer.keys[target, :length] = layer.keys[source, :length]
-            layer.values[target, :length] = layer.values[source, :length]
+    @property
+    def positions(self) -> int:
+        """Positions that memory is held for, over all slots."""
+        return sum(pool.positions for pool in self._pools.values())
 
-    def clear(self, slot: int) -> None:
-        """Forget a slot that may hold NaN."""
-        for layer in self.layers:
-            layer.keys[slot].zero_()
-            layer.values[slot].zero_()
+    def reserve(self, length: int) -> Slot:
+        """A slot for at least ``length`` positions."""
+        capacity = SMALLEST
+        while capacity < length:
+            capacity *= 2
+        shapes, dtype, device = self._make
+        if capacity not in self._pools:
+            self._pools[capacity] = KVPool(shapes, capacity, dtype, device)
+        return self._pools[capacity].add()
+
+    def grow(self, slot: Slot, used: int, length: int) -> Slot:
+        """A slot for ``length`` positions with the first ``used`` of this one: itself, or a larger one in its place."""
+        if length <= slot.pool.capacity:
+            return slot
+        larger = self.reserve(length)
+        for ours, theirs in ((larger.pool.keys, slot.pool.keys), (larger.pool.values, slot.pool.values)):
+            for target, source in zip(ours, theirs, strict=True):
+                target[larger.row, :used] = source[slot.row, :used]
+        self.release(slot)
+        return larger
+
+    def release(self, slot: Slot) -> None:
+        slot.pool.remove(slot)
+        if not slot.pool.slots and slot.pool.capacity > SMALLEST:
+            del self._pools[slot.pool.capacity]

@@ -10,20 +10,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
+from transformers import DynamicCache
 
 from registry.errors import Mismatch
 from serving.engine.slots.attention import SLOTS
-from serving.engine.slots.kv_cache import SlotCache, Span, TokenBatch
+from serving.engine.slots.batch import Batch
+from serving.engine.slots.kv_cache import LayerShape, SlotCache, Span, TokenBatch
 from serving.engine.slots.weight_packing import packed
 from serving.model.interventions import LayerIntervention, intervening
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import recording
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
-STRETCHED_ROPES = frozenset({"dynamic", "longrope"})
-"""Position encodings that change with the longest sequence in a batch, beyond the length trained on."""
-
-DEFAULT_WINDOW = 2048
 MANY_TOKENS = 32
 """In a step of more tokens than this every thread has enough to do."""
 TOLERANCES = {torch.float32: 1e-3}
@@ -32,7 +30,7 @@ LOW_PRECISION_TOLERANCE = 0.1
 
 
 class ModelRunner:
-    """Borrows the model's network until ``close``: nothing else may run it meanwhile, but ``hidden_states`` can.
+    """Borrows the model's network until ``close``: nothing else may run it meanwhile, but ``read`` can.
 
     Raises ``Mismatch`` for a network that cannot be run this way, found out by running it both ways.
     """
@@ -40,10 +38,10 @@ class ModelRunner:
     def __init__(self, model: LanguageModel, slots: int) -> None:
         self.model, self.slots = model, slots
         _require_known_layers(model)
-        self.cache = SlotCache(model.n_layers, slots)
         self._own_attention = str(model.network.config._attn_implementation)
         self._own_threads = self._step_threads = torch.get_num_threads()
-        plain = self._plain_logits(probe := list(range(1, 13)))
+        plain, shapes = self._plain_logits(probe := list(range(1, 13)))
+        self.cache = SlotCache(shapes, model.dtype, model.device)
         self._borrowed = ExitStack()
         self._borrowed.enter_context(packed(self._network))
         self._borrowed.enter_context(self._attention(SLOTS))
@@ -63,6 +61,10 @@ class ModelRunner:
     def _network(self) -> Any:
         return self.model.network
 
+    def run(self, batch: Batch) -> Float[Tensor, "rows vocabulary"]:
+        """The logits of the tokens after which one is drawn; keys and values of all are stored."""
+        return self.forward(batch.tokens, batch.places, batch.logits_rows, batch.offsets, batch.interventions)
+
     def forward(
         self,
         tokens: Sequence[int],
@@ -76,7 +78,7 @@ class ModelRunner:
         self._use_all_threads()
         if len(tokens) <= MANY_TOKENS:
             torch.set_num_threads(self._step_threads)
-        self.cache.begin(batch)
+        self.cache.batch = batch
         with torch.inference_mode(), intervening(self._network, offsets, interventions):
             output = self._network(
                 input_ids=torch.tensor([tokens], device=device),
@@ -89,20 +91,27 @@ class ModelRunner:
         logits: Tensor = output.logits[0]
         return logits
 
-    def hidden_states(
-        self, tokens: Sequence[int], layers: Sequence[int]
+    def read(
+        self, tokens: Sequence[int], layers: Sequence[int], cache: DynamicCache | None = None
     ) -> dict[int, Float32[np.ndarray, "tokens d_model"]]:
-        """The unsteered residual stream of one sequence, by the model's own attention, past the slots."""
-        found: dict[int, Float32[np.ndarray, "tokens d_model"]] = {}
+        """The unsteered residual stream of a piece of one sequence, by the model's own attention, past the slots.
 
-        def read(layer: int, states: Tensor) -> None:
-            found[layer] = states[0].float().cpu().numpy()
+        ``cache`` holds the pieces before it; a sequence that is read whole needs none.
+        """
+        hidden_states: dict[int, Float32[np.ndarray, "tokens d_model"]] = {}
+
+        def keep(layer: int, states: Tensor) -> None:
+            hidden_states[layer] = states[0].float().cpu().numpy()
 
         self._use_all_threads()
         given = torch.tensor([tokens], device=self.model.device)
-        with torch.inference_mode(), self._attention(self._own_attention), recording(self._network, layers, read):
-            self.model.trunk(input_ids=given, use_cache=False)
-        return found
+        with torch.inference_mode(), self._attention(self._own_attention), recording(self._network, layers, keep):
+            self.model.trunk(input_ids=given, past_key_values=cache, use_cache=cache is not None)
+        return hidden_states
+
+    def new_cache(self) -> DynamicCache:
+        """For a sequence that is read in pieces."""
+        return DynamicCache(config=self._network.config)
 
     def close(self) -> None:
         """Give the network back as it was."""
@@ -127,48 +136,48 @@ class ModelRunner:
 
         A small step is cut into pieces so short that waking a thread for one can take longer than the piece itself.
         """
-        positions = [0] * self.slots
+        slots = [self.cache.reserve(1) for _ in range(self.slots)]
+        batch = TokenBatch.of([(slot, 0) for slot in slots], [], self.model.device)
         fastest, least = self._own_threads, math.inf
         while True:
             seconds = math.inf
             for _ in range(3):
                 began = time.perf_counter()
-                self.forward(positions, TokenBatch(positions, [], self.model.device), [0], {})
+                self.forward([0] * self.slots, batch, [0], {})
                 seconds = min(seconds, time.perf_counter() - began)
-            if seconds >= least:
-                return fastest
-            fastest, least = self._step_threads, seconds
-            if fastest == 1:
-                return fastest
+            if seconds < least:
+                fastest, least = self._step_threads, seconds
+            if seconds > least or self._step_threads == 1:
+                break
             self._step_threads //= 2
+        for slot in slots:
+            self.cache.release(slot)
+        return fastest
 
-    def _plain_logits(self, tokens: Sequence[int]) -> Tensor:
+    def _plain_logits(self, tokens: Sequence[int]) -> tuple[Tensor, list[LayerShape]]:
+        """The model's own logits, and the shapes of the keys and values that it caches."""
         with torch.inference_mode():
-            logits: Tensor = self._network(torch.tensor([tokens], device=self.model.device), use_cache=False).logits[0]
-        return logits
+            output = self._network(torch.tensor([tokens], device=self.model.device), use_cache=True)
+        layers = output.past_key_values.layers
+        shapes = [(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers]
+        return output.logits[0], shapes
 
     def _slot_logits(self, tokens: Sequence[int]) -> Tensor:
         """The same by a prompt in two pieces, then token by token beside slots at other positions."""
         half, device = len(tokens) // 2, self.model.device
+        slot = self.cache.reserve(len(tokens))
+        beside = [self.cache.reserve(1) for _ in range(min(2, self.slots - 1))]
         rows = [
-            self.forward(tokens[span.start : span.end], TokenBatch([], [span], device), range(span.count), {})
-            for span in (Span(0, 0, 2), Span(0, 2, half - 2))
+            self.forward(tokens[span.start : span.end], TokenBatch.of([], [span], device), range(span.count), {})
+            for span in (Span(slot, 0, 2), Span(slot, 2, half - 2))
         ]
         for position in range(half, len(tokens)):
-            positions = [position, *range(position - half, position - half + self.slots - 1)][:3]
-            batch = TokenBatch(positions, [], device)
-            rows.append(self.forward([tokens[position]] * len(positions), batch, [0], {}))
+            decoding = [(slot, position), *((other, position - half) for other in beside)]
+            batch = TokenBatch.of(decoding, [], device)
+            rows.append(self.forward([tokens[position]] * len(decoding), batch, [0], {}))
+        for held in (slot, *beside):
+            self.cache.release(held)
         return torch.cat(rows)
-
-
-def window_of(model: LanguageModel, largest: int | None) -> int:
-    """Tokens that a sequence may have: what the model was made for, at most ``largest``."""
-    limits = [model.context_length or DEFAULT_WINDOW, *([] if largest is None else [largest])]
-    declared = getattr(model.network.config, "rope_parameters", None) or {}
-    for rope in (declared, *(part for part in declared.values() if isinstance(part, dict))):
-        if rope.get("rope_type") in STRETCHED_ROPES:
-            limits.append(int(rope.get("original_max_position_embeddings", limits[0])))
-    return min(limits)
 
 
 def _kind(model: LanguageModel) -> str:

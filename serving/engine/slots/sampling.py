@@ -1,4 +1,4 @@
-"""From the logits of one step to one token a row. A row's token depends on its own logits and number alone."""
+"""Sampling: one token per row of a step's logits. A row's token depends on its own logits and number alone."""
 
 from collections.abc import Sequence
 

@@ -1,48 +1,55 @@
-"""Which requests have a slot, and what each step runs of them."""
+"""Scheduler: which requests have a slot, and what each step runs of them: ``schedule``, then ``postprocess``."""
 
-import time
-from collections.abc import Sequence
-from itertools import repeat
+import logging
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
-from serving.engine.sequence import (
-    Running,
+from serving.engine.slots.batch import Batch
+from serving.engine.slots.kv_cache import SlotCache, Span, TokenBatch
+from serving.engine.slots.sampling import draw, likeliest, log_probabilities
+from serving.engine.slots.slot_sequence import (
+    SlotSequence,
     count_moved,
     interventions_of,
     layer_interventions,
     offsets_by_layer,
     offsets_of,
 )
-from serving.engine.slots.kv_cache import Span, TokenBatch
-from serving.engine.slots.model_runner import ModelRunner
-from serving.engine.slots.sampling import draw, likeliest, log_probabilities
+from serving.engine.window import end_tokens
 from serving.model.interventions import LayerVectors
 from serving.model.language_model import LanguageModel
 from serving.steering.plan import Phase, SteeringPlan
 
+logger = logging.getLogger(__name__)
 
-class SlotScheduler:
-    """Runs requests step by step, on one thread.
+Parts = Sequence[tuple[SlotSequence, Span]]
 
-    Slots stay without holes, so that attention reads one block: answers first, then at most one prompt that is not yet
-    read to its end.
-    """
 
-    def __init__(self, decoder: ModelRunner, window: int, prefill_chunk: int) -> None:
-        model = decoder.model
+class Scheduler:
+    """Runs requests step by step, on one thread. Whatever one request raises ends that request alone."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        cache: SlotCache,
+        *,
+        slots: int,
+        window: int,
+        prefill_chunk: int,
+        ended: Callable[[SlotSequence], None] = lambda _: None,
+    ) -> None:
+        """``ended`` is called with each sequence once its generation has finished."""
         self.prompt_tokens = self.generated_tokens = self.steps = 0
-        self.typical_seconds = 1.0
-        """How long a request has its slot; later ones count more."""
-        self.vocabulary = int(model.network.get_input_embeddings().num_embeddings)
-        self._decoder, self._model = decoder, model
-        self._window, self._prefill_chunk = window, prefill_chunk
+        self._model, self._cache = model, cache
+        self._slots, self._window, self._prefill_chunk = slots, window, prefill_chunk
+        self._ended = ended
         self._ends = end_tokens(model)
         self._nothing = torch.full((model.d_model,), -0.0, dtype=model.dtype, device=model.device)
-        self._running: list[Running] = []
-        self._steered: list[tuple[Running, Phase]] = []
+        self._running: list[SlotSequence] = []
+        self._steered: list[tuple[SlotSequence, Phase]] = []
         self._offsets: dict[int, Tensor] = {}
         self._vectors: dict[tuple[str, int], LayerVectors] = {}
         """Of the banks that state-dependent interventions need, by identity and layer."""
@@ -53,133 +60,167 @@ class SlotScheduler:
 
     def has_room(self) -> bool:
         """Whether a slot is free, and the next step can begin on one more prompt."""
-        unread = sum(len(one.prompt) - one.cached for one in self._running if one.prefilling)
-        return self.active < self._decoder.slots and unread < self._prefill_chunk
+        return self.active < self._slots and sum(running.unread for running in self._running) < self._prefill_chunk
 
     def admit(self, generation: Generation) -> None:
         plan = generation.request.plan
         offsets = offsets_of(plan, self._model.device, self._model.dtype)
         interventions = interventions_of(plan, self._layer_vectors(plan)) if plan.state_dependent else {}
-        self._running.append(Running(generation, offsets, interventions, self._model.tokenizer))
+        slot = self._cache.reserve(len(generation.request.prompt_tokens) + 1)
+        try:
+            running = SlotSequence(generation, self._model.token_bytes, slot, offsets, interventions)
+        except BaseException:
+            self._cache.release(slot)
+            raise
+        self._running.append(running)
 
-    def step(self) -> None:
-        """One token for every answer, and a piece of the prompts."""
-        for slot in reversed(range(self.active)):
-            if self._running[slot].generation.cancelled:
-                self._retire(slot, "cancelled")
-        if not self._running:
+    def schedule(self) -> Batch | None:
+        """The next step: one token for every answer, and a piece of the prompts; ``None`` where nothing runs."""
+        for running in [running for running in self._running if running.generation.cancelled]:
+            self._retire(running, "cancelled")
+        answering, reading = [], []
+        budget = self._prefill_chunk
+        for running in tuple(self._running):
+            if running.prefilling and budget:
+                span = running.span(budget)
+                budget -= span.count
+                reading.append((running, span))
+            elif not running.prefilling and self._has_place(running):
+                answering.append((running, running.span(1)))
+        answering.sort(key=lambda part: (part[1].slot.pool.capacity, part[1].slot.row))
+        return self._batch(answering, reading) if answering or reading else None
+
+    def alone(self, batch: Batch) -> list[Batch]:
+        """The same step, one sequence at a time: to find the one that makes it fail."""
+        return [self._batch([], [part]) for part in batch.parts]
+
+    def postprocess(self, batch: Batch, logits: Tensor) -> None:
+        """Take the step's results: what has been read, and one token for each row of the logits."""
+        count_moved(batch.phases, batch.interventions)
+        for running, span in batch.parts:
+            if running.prefilling:
+                self.prompt_tokens += span.count
+            running.cached += span.count
+        if not batch.drawing:
             return
-        answering = [one for one in self._running if not one.prefilling]
-        spans = self._prompt_spans(len(answering))
-        batch = TokenBatch([one.cached for one in answering], spans, self._model.device)
-        tokens = [one.tokens[-1] for one in answering]
-        steered: list[tuple[Running, Phase]] = [(one, "generation") for one in answering]
-        rows = list(range(len(answering)))
-        for span in spans:
-            one = self._running[span.slot]
-            tokens += one.prompt[span.start : span.end]
-            steered += zip(repeat(one), one.phases(span), strict=False)
-            if span.end == len(one.prompt):
-                rows.append(len(tokens) - 1)
-        offsets = self._offsets_of(steered)
-        interventions = layer_interventions(steered) if any(one.interventions for one in self._running) else []
-        logits = self._decoder.forward(tokens, batch, rows, offsets, interventions)
-        count_moved(steered, interventions)
-        for one in answering:
-            one.cached += 1
-        for span in spans:
-            self._running[span.slot].cached += span.count
-            self.prompt_tokens += span.count
-        self._accept(logits)
+        tokens = self._drawn(logits, batch.drawing)
+        self.steps += 1
+        for row, (running, token) in enumerate(zip(batch.drawing, tokens, strict=True)):
+            if isinstance(token, Exception):
+                self.fail(running, token)
+            elif token is None:
+                running.slot.pool.clear(running.slot)
+                self._retire(running, "error", "the model yields NaN or infinity; lower the strengths")
+            else:
+                self.generated_tokens += 1
+                self._accept(running, token, logits[row])
+
+    def fail(self, running: SlotSequence, error: Exception) -> None:
+        """End one request by what it raised."""
+        logger.error("a request failed", exc_info=error)
+        running.slot.pool.clear(running.slot)
+        self._retire(running, "error", f"the request failed ({type(error).__name__}); the service's log says why")
 
     def end_all(self, reason: FinishReason, error: str = "") -> None:
-        for one in self._running:
-            one.finish(reason, error)
-        self._running.clear()
+        for running in tuple(self._running):
+            self._retire(running, reason, error)
 
-    def _offsets_of(self, steered: list[tuple[Running, Phase]]) -> dict[int, Tensor]:
+    def _batch(self, answering: Parts, reading: Parts) -> Batch:
+        parts = [*answering, *reading]
+        tokens: list[int] = []
+        phases: list[tuple[SlotSequence, Phase]] = []
+        logits_rows, drawing = [], []
+        for running, span in parts:
+            tokens += running.tokens_of(span)
+            phases += ((running, phase) for phase in running.phases(span))
+            if span.end >= len(running.prompt):
+                logits_rows.append(len(tokens) - 1)
+                drawing.append(running)
+        decoding = [(span.slot, span.start) for _, span in answering]
+        places = TokenBatch.of(decoding, [span for _, span in reading], self._model.device)
+        interventions = layer_interventions(phases) if any(running.interventions for running, _ in parts) else []
+        return Batch(parts, tokens, places, phases, logits_rows, drawing, self._offsets_of(phases), interventions)
+
+    def _has_place(self, running: SlotSequence) -> bool:
+        """Whether the next token has a position in the slot, which is grown for it; without memory the request ends."""
+        try:
+            running.slot = self._cache.grow(running.slot, running.cached, running.cached + 1)
+        except Exception as error:
+            self.fail(running, error)
+            return False
+        return True
+
+    def _offsets_of(self, phases: list[tuple[SlotSequence, Phase]]) -> dict[int, Tensor]:
         """Those of the step before, as long as its tokens were steered alike."""
-        if steered != self._steered:
-            self._steered = steered
-            self._offsets = offsets_by_layer([(one.offsets, phase) for one, phase in steered], self._nothing)
+        if phases != self._steered:
+            self._steered = phases
+            self._offsets = offsets_by_layer([(running.offsets, phase) for running, phase in phases], self._nothing)
         return self._offsets
 
     def _layer_vectors(self, plan: SteeringPlan) -> dict[int, LayerVectors]:
         """By layer with a state-dependent intervention; kept while a request with any on the same bank runs."""
         bank = plan.bank
-        needed = {bank.identity, *(one.request.plan.bank.identity for one in self._running if one.interventions)}
-        self._vectors = {key: one for key, one in self._vectors.items() if key[0] in needed}
+        used = [running.request.plan.bank for running in self._running if running.interventions]
+        needed = {bank.identity, *(other.identity for other in used)}
+        self._vectors = {key: vectors for key, vectors in self._vectors.items() if key[0] in needed}
         layers = {intervention.vector.layer for intervention in plan.state_dependent}
         for key in ((bank.identity, layer) for layer in layers):
             if key not in self._vectors:
                 self._vectors[key] = LayerVectors.from_bank(bank, key[1], self._model.device)
         return {layer: self._vectors[bank.identity, layer] for layer in layers}
 
-    def _prompt_spans(self, first: int) -> list[Span]:
-        """Pieces of the prompts in slots from ``first``, in their order, up to the size of a chunk."""
-        spans, budget = [], self._prefill_chunk
-        for slot in range(first, self.active):
-            if budget:
-                spans.append(self._running[slot].span(slot, budget))
-                budget -= spans[-1].count
-        return spans
-
-    def _accept(self, logits: Tensor) -> None:
-        """One token for each of the first slots, as many as there are rows of logits."""
-        if not len(logits):
-            return
-        answering = self._running[: len(logits)]
-        tokens, sound = self._drawn(logits, answering)
-        self.steps += 1
-        self.generated_tokens += len(tokens)
-        for slot in reversed(range(len(tokens))):
-            one, token, logprobs = answering[slot], tokens[slot], None
-            if not sound[slot]:
-                self._decoder.cache.clear(slot)
-                self._retire(slot, "error", "the model yields NaN or infinity; lower the strengths")
-                continue
-            if one.sampling.top_logprobs is not None:
-                logprobs = log_probabilities(logits[slot], token, one.sampling.top_logprobs)
-            ends = token in self._ends and not one.sampling.ignore_eos
-            reason = one.accept(token, logprobs, ends, one.cached + 1 >= self._window)
+    def _accept(self, running: SlotSequence, token: int, logits: Tensor) -> None:
+        try:
+            top = running.sampling.top_logprobs
+            logprobs = None if top is None else log_probabilities(logits, token, top)
+            ends = token in self._ends and not running.sampling.ignore_eos
+            reason = running.accept(token, logprobs, ends, running.cached + 1 >= self._window)
+        except Exception as error:
+            self.fail(running, error)
+        else:
             if reason is not None:
-                self._retire(slot, reason)
+                self._retire(running, reason)
 
-    def _drawn(self, logits: Tensor, answering: Sequence[Running]) -> tuple[list[int], list[bool]]:
-        tokens, sound = likeliest(logits)
-        random = [slot for slot, one in enumerate(answering) if one.sampling.temperature > 0 and sound[slot]]
-        if random:
-            chosen = [answering[slot] for slot in random]
-            drawn = draw(
-                logits if len(random) == len(logits) else logits[random],
-                [one.sampling.temperature for one in chosen],
-                [one.sampling.top_p for one in chosen],
-                [one.next_number() for one in chosen],
-            )
-            for slot, token in zip(random, drawn, strict=True):
-                tokens[slot] = token
-        return tokens, sound
+    def _drawn(self, logits: Tensor, drawing: Sequence[SlotSequence]) -> list[int | Exception | None]:
+        """One token per row; ``None`` for logits that are no numbers, an error where drawing fails."""
+        greedy, sound = likeliest(logits)
+        tokens: list[int | Exception | None] = [
+            token if is_sound else None for token, is_sound in zip(greedy, sound, strict=True)
+        ]
+        rows = [row for row, running in enumerate(drawing) if sound[row] and not running.sampling.is_greedy]
+        if rows:
+            numbers = [drawing[row].next_number() for row in rows]
+            try:
+                sampled: Sequence[int | Exception] = _sample(logits, drawing, rows, numbers)
+            except Exception:
+                sampled = [
+                    _sample_alone(logits, drawing, row, number) for row, number in zip(rows, numbers, strict=True)
+                ]
+            for row, token in zip(rows, sampled, strict=True):
+                tokens[row] = token
+        return tokens
 
-    def _retire(self, slot: int, reason: FinishReason, error: str = "") -> None:
-        """End a request; the last answer takes its slot, and a prompt half read the slot of that."""
-        gone = self._running[slot]
-        gone.finish(reason, error)
-        seconds = time.monotonic() - gone.began
-        self.typical_seconds += 0.1 * (seconds - self.typical_seconds)
-        hole = slot
-        for last in (sum(not one.prefilling for one in self._running) - 1, self.active - 1):
-            if hole < last:
-                self._decoder.cache.move(last, hole, self._running[last].cached)
-                self._running[hole] = self._running[last]
-                hole = last
-        self._running.pop()
+    def _retire(self, running: SlotSequence, reason: FinishReason, error: str = "") -> None:
+        self._running.remove(running)
+        self._cache.release(running.slot)
+        running.finish(reason, error)
+        self._ended(running)
 
 
-def end_tokens(model: LanguageModel) -> frozenset[int]:
-    """The tokens that end a text: the model's own, or the tokenizer's where it declares none."""
-    declared = getattr(getattr(model.network, "generation_config", None), "eos_token_id", None)
-    if declared is None:
-        declared = getattr(model.tokenizer, "eos_token_id", None)
-    if declared is None:
-        return frozenset()
-    return frozenset([declared] if isinstance(declared, int) else declared)
+def _sample(
+    logits: Tensor, drawing: Sequence[SlotSequence], rows: Sequence[int], numbers: Sequence[float]
+) -> Sequence[int]:
+    sampling = [drawing[row].sampling for row in rows]
+    return draw(
+        logits if len(rows) == len(logits) else logits[list(rows)],
+        [given.temperature for given in sampling],
+        [given.top_p for given in sampling],
+        numbers,
+    )
+
+
+def _sample_alone(logits: Tensor, drawing: Sequence[SlotSequence], row: int, number: float) -> int | Exception:
+    try:
+        return _sample(logits, drawing, [row], [number])[0]
+    except Exception as error:
+        return error

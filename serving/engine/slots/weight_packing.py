@@ -22,7 +22,7 @@ def packed(network: nn.Module) -> Iterator[None]:
     on leaving. Layers on other devices or in other types, and machines without oneDNN, are left alone.
     """
     layers = [module for module in network.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
-    owners = Counter(id(one) for _, one in network.named_parameters(remove_duplicate=False))
+    owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
     lone = [layer for layer in layers if owners[id(layer.weight)] == 1]
     weights: dict[nn.Linear, Tensor] = {}
     try:

@@ -1,7 +1,7 @@
-"""The engine over stock vLLM: its scheduler, its kernels, its parallelism, and the same coefficient matrix.
+"""vLLM engine: stock vLLM's scheduler, its kernels, its parallelism, and the same coefficient matrix.
 
 vLLM runs in processes of its own; this side keeps one event loop on a thread, gives each request rows of the workers'
-directions (``vllm_rows``), and turns what comes back into the events of every engine. A request keeps the bank that it
+directions (``vllm_rows``), and turns its outputs into the events of every engine. A request keeps the bank that it
 began with: the versions of two banks stand in rows side by side. The cache of prompts is keyed by the plan's
 fingerprint, so that nothing computed under one setting serves another (``cache_salt``).
 """
@@ -9,16 +9,15 @@ fingerprint, so that nothing computed under one setting serves another (``cache_
 import asyncio
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from registry.errors import InvalidInput
+from serving.engine.admission import Admission
 from serving.engine.base import (
     Engine,
     EngineStats,
@@ -26,26 +25,23 @@ from serving.engine.base import (
     FinishReason,
     Generation,
     GenerationRequest,
-    PromptTooLong,
-    QueueFull,
+    HiddenStates,
     require_bank_of,
     require_operations,
+    require_room,
     require_tokens,
 )
-from serving.engine.sequence import Running
-from serving.engine.slots.model_runner import window_of
-from serving.engine.slots.scheduler import end_tokens
+from serving.engine.sequence import Sequence as RunningSequence
 from serving.engine.vllm.generation import VllmGeneration
 from serving.engine.vllm.process import VllmProcess
 from serving.engine.vllm.rows import OPERATIONS, DirectionRows, cache_salt, encoded
+from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.model.norms import PLAIN_SENTENCES
 from serving.steering.bank import ServedVector
 from serving.steering.plan import SteeringPlan
 
 logger = logging.getLogger(__name__)
-
-HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
 
 
 class VllmEngine:
@@ -76,15 +72,10 @@ class VllmEngine:
         self.model, self.window = model, window_of(model, window)
         self._facts = model.facts
         self.vocabulary = int(model.network.get_input_embeddings().num_embeddings)
-        self._slots, self._queue_limit = slots, queue_limit
+        self._admission = Admission(slots, queue_limit)
         self._ends = end_tokens(model)
         self._rows = DirectionRows(rows)
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._admits = True
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._unended = 0
-        self._typical_seconds = 1.0
         self._telling, self._freed = asyncio.Lock(), asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-engine", daemon=True)
@@ -115,8 +106,7 @@ class VllmEngine:
         require_operations(request.plan, self.operations)
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)
-        if len(request.prompt_tokens) >= self.window:
-            raise PromptTooLong(len(request.prompt_tokens), self.window)
+        require_room(request.prompt_tokens, self.window)
         self._rows.require_room(request.plan)
         self._admit()
         generation = VllmGeneration(request, self._loop)
@@ -128,34 +118,28 @@ class VllmEngine:
             require_layer(self.model, layer)
         for tokens in sequences:
             require_tokens(tokens, self.vocabulary)
-            if len(tokens) > self.window:
-                raise PromptTooLong(len(tokens), self.window)
+            require_room(tokens, self.window + 1)
         self._admit()
         return self._on_loop(self._read_all(sequences, layers))
 
     def stats(self) -> EngineStats:
-        with self._lock:
-            active = min(self._unended, self._slots)
-            counts = self.process.counts
-            return EngineStats(
-                active=active,
-                queued=self._unended - active,
-                capacity=self._slots,
-                queue_limit=self._queue_limit,
-                prompt_tokens_total=counts.prompt_tokens,
-                generated_tokens_total=counts.generated_tokens,
-                steps_total=counts.steps,
-                mean_batch=counts.generated_tokens / max(1, counts.steps),
-            )
+        admission, counts = self._admission, self.process.counts
+        return EngineStats(
+            active=admission.active,
+            queued=admission.waiting,
+            capacity=admission.slots,
+            queue_limit=admission.queue_limit,
+            prompt_tokens_total=counts.prompt_tokens,
+            generated_tokens_total=counts.generated_tokens,
+            steps_total=counts.steps,
+            mean_batch=counts.generated_tokens / max(1, counts.steps),
+        )
 
     def drain(self, seconds: float) -> bool:
-        with self._changed:
-            self._admits = False
-            return self._changed.wait_for(lambda: not self._unended, timeout=seconds)
+        return self._admission.drain(seconds)
 
     def close(self) -> None:
-        with self._changed:
-            self._admits = False
+        self._admission.close()
         if not self._thread.is_alive():
             return
         self._on_loop(self._cancel_all()).result()
@@ -172,24 +156,9 @@ class VllmEngine:
 
     def _admit(self) -> None:
         """Count one more request. Raises ``EngineStopped``, ``QueueFull``."""
-        with self._lock:
-            self._require_admitting()
-            waiting = self._unended - self._slots
-            if waiting >= self._queue_limit:
-                turns = 1 + waiting / self._slots
-                raise QueueFull(self._queue_limit, max(1.0, turns * self._typical_seconds))
-            self._unended += 1
-
-    def _require_admitting(self) -> None:
-        if not self._admits:
-            raise EngineStopped("the engine is shutting down and admits no more requests")
-        if self.problem:
+        if self.problem and self._admission.admits:
             raise EngineStopped(self.problem)
-
-    def _ended(self) -> None:
-        with self._changed:
-            self._unended -= 1
-            self._changed.notify_all()
+        self._admission.admit()
 
     async def _cancel_all(self) -> None:
         tasks = list(self._tasks)
@@ -201,7 +170,7 @@ class VllmEngine:
         task = generation.task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        running = Running(generation, {}, {}, self.model.tokenizer)
+        running = RunningSequence(generation, self.model.token_bytes)
         reason: FinishReason = "cancelled"
         error = ""
         try:
@@ -214,20 +183,18 @@ class VllmEngine:
             reason, error = "error", f"vLLM failed ({type(failure).__name__}); try again"
         finally:
             self._tasks.discard(task)
-            seconds = time.monotonic() - running.began
-            self._typical_seconds += 0.1 * (seconds - self._typical_seconds)
             running.cached = len(running.prompt) + len(running.tokens) - 1 if running.tokens else 0
             running.finish(reason, error)
-            self._ended()
+            self._admission.ended(running.seconds)
 
-    async def _run(self, running: Running) -> FinishReason:
+    async def _run(self, running: RunningSequence) -> FinishReason:
         """Until the answer ends; why it did."""
         plan = running.request.plan
         rows = await self._take_rows(plan) if plan.fingerprint else []
         try:
             carried = encoded(plan, rows) if rows else {}
-            asked = self.process.asked(running.request, self._room(running), self._ends, carried)
-            outputs = self.process.generate(running.prompt, asked, salt=cache_salt(plan, len(running.prompt)))
+            parameters = self.process.parameters(running.request, self._room(running), self._ends, carried)
+            outputs = self.process.generate(running.prompt, parameters, salt=cache_salt(plan, len(running.prompt)))
             try:
                 async for token, logprobs in outputs:
                     ends = token in self._ends and not running.sampling.ignore_eos
@@ -242,7 +209,7 @@ class VllmEngine:
             if rows:
                 self._give_back(rows)
 
-    def _room(self, running: Running) -> int:
+    def _room(self, running: RunningSequence) -> int:
         return min(running.sampling.max_tokens, self.window - len(running.prompt))
 
     async def _take_rows(self, plan: SteeringPlan) -> list[int]:
@@ -284,7 +251,7 @@ class VllmEngine:
             raise EngineStopped("the engine stopped before it could answer") from None
         finally:
             self._tasks.discard(task)
-            self._ended()
+            self._admission.ended()
 
 
 def norms_read(model: LanguageModel, engine: Engine) -> dict[int, float]:
@@ -293,6 +260,6 @@ def norms_read(model: LanguageModel, engine: Engine) -> dict[int, float]:
     sequences = [model.tokenizer(text)["input_ids"] for text in PLAIN_SENTENCES]
     states = engine.hidden_states(sequences, layers).result()
     return {
-        layer: float(np.median(np.concatenate([np.linalg.norm(one[layer][1:], axis=-1) for one in states])))
+        layer: float(np.median(np.concatenate([np.linalg.norm(of_text[layer][1:], axis=-1) for of_text in states])))
         for layer in layers
     }

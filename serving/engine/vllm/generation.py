@@ -1,4 +1,4 @@
-"""A generation that vLLM runs, on an event loop of the engine's."""
+"""Generation that vLLM runs, on an event loop of the engine's."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""vLLM itself: how it is started, asked and stopped. Its names appear here and in ``vllm_worker`` alone."""
+"""vLLM process: started, asked and stopped. vLLM's names appear here and in ``worker`` alone."""
 
 import asyncio
 import gc
@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from registry.errors import InvalidInput, Unavailable
 from serving.engine.base import EngineStopped, GenerationRequest
+from serving.engine.sequence import Logprobs
 from serving.engine.vllm.rows import KEY
 from serving.engine.vllm.version import installed_release, require_tested
 from serving.model.language_model import LanguageModel
@@ -32,8 +33,6 @@ MOST_LOGPROBS = 20
 CPU_CACHE_BYTES = 4 * 2**30
 """At most this much memory for keys and values on a CPU, where vLLM would take nearly all there is."""
 
-Logprobs = tuple[float, list[tuple[int, float]]] | None
-
 
 @dataclass
 class Counts:
@@ -50,7 +49,7 @@ class VllmProcess:
     def __init__(self, llm: Any, counts: Counts) -> None:
         self.counts = counts
         self._llm = llm
-        self._asked = 0
+        self._requests = 0
 
     @classmethod
     async def start(
@@ -121,11 +120,13 @@ class VllmProcess:
     async def put(self, vectors: Sequence[tuple[int, ServedVector]]) -> None:
         """Set rows of every worker's matrices, before any request that comes later."""
         rows = [row for row, _ in vectors]
-        layers = [one.layer for _, one in vectors]
-        directions = np.stack([one.vector.offset(1.0) for _, one in vectors]).astype("<f4")
+        layers = [vector.layer for _, vector in vectors]
+        directions = np.stack([vector.vector.offset(1.0) for _, vector in vectors]).astype("<f4")
         await self._llm.collective_rpc("steering_put", args=(rows, layers, directions.tobytes()))
 
-    def asked(self, request: GenerationRequest, room: int, ends: Collection[int], carried: Mapping[str, Any]) -> Any:
+    def parameters(
+        self, request: GenerationRequest, room: int, ends: Collection[int], carried: Mapping[str, Any]
+    ) -> Any:
         """The request in vLLM's terms."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -135,7 +136,7 @@ class VllmProcess:
             raise InvalidInput(f"top_logprobs is {sampling.top_logprobs} and may be {MOST_LOGPROBS} with vLLM")
         return SamplingParams(
             max_tokens=room,
-            temperature=sampling.temperature,
+            temperature=0.0 if sampling.is_greedy else sampling.temperature,
             top_p=sampling.top_p,
             seed=None if sampling.seed is None else sampling.seed % 2**63,
             logprobs=sampling.top_logprobs,
@@ -147,21 +148,21 @@ class VllmProcess:
         )
 
     async def generate(
-        self, prompt: Sequence[int], asked: Any, salt: str
-    ) -> AsyncGenerator[tuple[int, Logprobs], None]:
+        self, prompt: Sequence[int], parameters: Any, salt: str
+    ) -> AsyncGenerator[tuple[int, Logprobs | None], None]:
         """The tokens as they are drawn. Closing the iterator ends the request."""
-        self._asked += 1
+        self._requests += 1
         given: dict[str, Any] = {"prompt_token_ids": list(prompt)}
         if salt:
             given["cache_salt"] = salt
-        outputs = self._llm.generate(given, asked, f"trusttrace-{self._asked}")
+        outputs = self._llm.generate(given, parameters, f"trusttrace-{self._requests}")
         try:
             async for output in outputs:
                 (choice,) = output.outputs
                 if choice.finish_reason == "error":
                     raise EngineStopped("vLLM ended the request with an error; its log says more")
                 for place, token in enumerate(choice.token_ids):
-                    yield int(token), _logprobs(choice.logprobs, place, token, asked.logprobs)
+                    yield int(token), _logprobs(choice.logprobs, place, token, parameters.logprobs)
         finally:
             await outputs.aclose()
 
@@ -172,8 +173,8 @@ class VllmProcess:
         from vllm import SamplingParams
 
         carried = {KEY: {"read": key, "layers": list(layers)}}
-        asked = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, extra_args=carried)
-        async for _ in self.generate(tokens, asked, salt=key):
+        parameters = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, extra_args=carried)
+        async for _ in self.generate(tokens, parameters, salt=key):
             pass
         found: dict[int, Float32[np.ndarray, "tokens d_model"]] = {}
         for held in await self._llm.collective_rpc("steering_take", args=(key,)):
@@ -206,11 +207,11 @@ def _cache_size(model: LanguageModel, window: int, slots: int, arguments: Mappin
     return {"kv_cache_memory_bytes": max(2**26, min(CPU_CACHE_BYTES, slots * (window + 128) * token))}
 
 
-def _logprobs(given: Any, place: int, token: int, top: int | None) -> Logprobs:
+def _logprobs(given: Any, place: int, token: int, top: int | None) -> Logprobs | None:
     if top is None or not given:
         return None
     at = given[place]
-    ranked = sorted((one.rank, other, one.logprob) for other, one in at.items() if one.rank <= top)
+    ranked = sorted((entry.rank, other, entry.logprob) for other, entry in at.items() if entry.rank <= top)
     return float(at[token].logprob), [(int(other), float(value)) for _, other, value in ranked[:top]]
 
 

@@ -1,4 +1,4 @@
-"""How a steering plan travels to vLLM's workers: rows of one directions matrix, and coefficients on them.
+"""Direction rows: a steering plan on its way to vLLM's workers, as rows of one matrix and coefficients on them.
 
 Workers hold one matrix ``B[layer]`` of ``[rows, d_model]`` for every layer, each row the direction of one version of a
 vector. A bank that is swapped in takes rows beside those of the banks that running requests keep, so that any mixture
@@ -33,14 +33,14 @@ def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
 
 
 class DirectionRows:
-    """Which vector has which row of the workers' matrices. Belongs to one thread.
+    """The row of each vector in the workers' matrices. Belongs to one thread.
 
-    A version of a vector never changes, so its reference and layer name it for good.
+    A version of a vector never changes, so its reference names it for good.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self._row: dict[tuple[str, int], int] = {}
+        self._row: dict[str, int] = {}
         self._users = np.zeros(rows, np.int64)
 
     def require_room(self, plan: SteeringPlan) -> None:
@@ -56,16 +56,16 @@ class DirectionRows:
         ``None`` while too few rows are free. Each ``take`` needs a ``give_back``.
         """
         wanted = [plan.bank.vectors[row] for row in plan.rows]
-        missing = [one for one in wanted if _name(one) not in self._row]
-        kept = {self._row[name] for one in wanted if (name := _name(one)) in self._row}
+        missing = [vector for vector in wanted if vector.reference not in self._row]
+        kept = {self._row[vector.reference] for vector in wanted if vector.reference in self._row}
         free = [row for row in range(self.rows) if not self._users[row] and row not in kept]
         free.sort(key=lambda row: row in self._row.values())  # rows that hold nothing, before what may be used again
         if len(free) < len(missing):
             return None
         told = list(zip(free, missing, strict=False))
-        for row, one in told:
-            self._row = {name: held for name, held in self._row.items() if held != row} | {_name(one): row}
-        rows = [self._row[_name(one)] for one in wanted]
+        for row, vector in told:
+            self._row = {name: held for name, held in self._row.items() if held != row} | {vector.reference: row}
+        rows = [self._row[vector.reference] for vector in wanted]
         self._users[rows] += 1
         return rows, told
 
@@ -77,10 +77,6 @@ class DirectionRows:
         """What these rows hold is not known: whoever wants their vectors takes them anew."""
         gone = set(rows)
         self._row = {name: held for name, held in self._row.items() if held not in gone}
-
-
-def _name(live: ServedVector) -> tuple[str, int]:
-    return live.reference, live.layer
 
 
 def encoded(plan: SteeringPlan, rows: Sequence[int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a worker of vLLM knows of the requests, and what each token of the step that it runs is steered by."""
+"""Step: the requests that a worker of vLLM knows, and the steering of each token of the step that it runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from serving.engine.vllm.rows import KEY, RequestRows, spans
 
 
 class Step:
-    """What this worker knows of requests, and what the tokens of the step that runs are steered by."""
+    """The requests that this worker knows, and the coefficients of the tokens of the step that runs."""
 
     def __init__(self, tokens: int, rows: int, device: torch.device) -> None:
         self.coefficients = torch.zeros(tokens, rows, device=device)

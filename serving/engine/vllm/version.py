@@ -1,4 +1,4 @@
-"""Which releases of vLLM this engine was tested with. It hooks into vLLM's workers, and refuses any other release."""
+"""Versions of vLLM that this engine was tested with: it hooks into vLLM's workers, and refuses any other release."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -20,15 +20,15 @@ def installed_release() -> str | None:
     return None
 
 
-def require_tested(found: str | None) -> None:
+def require_tested(release: str | None) -> None:
     """Raise ``Unavailable`` where vLLM is not installed, and ``Mismatch`` for a release that was not tested."""
-    if found is None:
+    if release is None:
         raise Unavailable(
             f"TRUSTTRACE_ENGINE is vllm and vLLM is not installed; run pip install vllm=={TESTED[-1]} in an "
             "environment of its own, or use the engine slots"
         )
-    if found not in TESTED:
+    if release not in TESTED:
         raise Mismatch(
-            f"vLLM {found} is installed and this engine was tested with {', '.join(TESTED)}; run pip install "
+            f"vLLM {release} is installed and this engine was tested with {', '.join(TESTED)}; run pip install "
             f"vllm=={TESTED[-1]}, or use the engine slots"
         )

@@ -96,7 +96,7 @@ class SteeringExtension:
             "runner": f"{type(runner).__module__}.{type(runner).__name__}",
             "v2": bool(self.use_v2_model_runner),
             "compiled": self.vllm_config.compilation_config.mode.name,
-            "layers": [one.layer for one in self.steering_layers],
+            "layers": [steered.layer for steered in self.steering_layers],
         }
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import pkgutil
 import threading
 import time
 
@@ -86,16 +87,16 @@ def test_requests_keep_the_bank_that_they_began_with(model, engine):
 
 def test_strength_zero_is_bit_identical_beside_steered_neighbours(model):
     """Logits of unsteered rows, with and without hooks on the same batch."""
-    from serving.engine.sequence import offsets_by_layer, offsets_of
     from serving.engine.slots.kv_cache import TokenBatch
     from serving.engine.slots.model_runner import ModelRunner
+    from serving.engine.slots.slot_sequence import offsets_by_layer, offsets_of
 
     decoder = ModelRunner(model, 3)
     nothing = torch.full((model.d_model,), -0.0)
     steered, zero = (
         offsets_of(request([1], strengths).plan, model.device, model.dtype) for strengths in ((3.0, 3.0), (0.0, -0.0))
     )
-    batch = TokenBatch([0, 0, 0], [], model.device)
+    batch = TokenBatch.of([(decoder.cache.reserve(1), 0) for _ in range(3)], [], model.device)
     offsets = offsets_by_layer([(zero, "generation"), (steered, "generation"), (zero, "generation")], nothing)
     mixed = decoder.forward([5, 5, 7], batch, [0, 1, 2], offsets)
     plain = decoder.forward([5, 5, 7], batch, [0, 1, 2], {})
@@ -281,7 +282,7 @@ def test_a_failed_step_leaves_the_engine_alive(model, monkeypatch, caplog):
         expected = answers(engine, [request([1, 2])])
         with monkeypatch.context() as patch:
             patch.setattr(model.network, "forward", lambda **_: 1 / 0)
-            with pytest.raises(EngineStopped, match=r"step failed \(ZeroDivisionError\)"):
+            with pytest.raises(EngineStopped, match=r"the request failed \(ZeroDivisionError\)"):
                 engine.submit(request([1, 2])).result(60)
         assert answers(engine, [request([1, 2])]) == expected
 
@@ -331,7 +332,7 @@ def test_a_reading_that_was_given_up_and_fails_harms_nobody(model, engine, monke
         raise ValueError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._decoder, "hidden_states", failing)
+        patch.setattr(engine._runner, "read", failing)
         future = engine.hidden_states([[1, 2]], [0])
         assert begun.wait(30)
         assert future.cancel()
@@ -343,12 +344,12 @@ def test_a_reading_that_was_given_up_and_fails_harms_nobody(model, engine, monke
 def test_readings_wait_in_a_queue_of_the_same_length(model, monkeypatch):
     go_on = threading.Event()
     with SlotEngine(model, slots=1, queue_limit=2) as engine:
-        monkeypatch.setattr(engine._decoder, "hidden_states", lambda *_: go_on.wait(30) and {})
+        monkeypatch.setattr(engine._runner, "read", lambda *_: go_on.wait(30) and {0: np.zeros((1, 32))})
         readings = [engine.hidden_states([[1]], [0]) for _ in range(3)]
         with pytest.raises(QueueFull):
             engine.hidden_states([[1]], [0])
         go_on.set()
-        assert [one.result(30) for one in readings] == [[{}]] * 3
+        assert [len(reading.result(30)) for reading in readings] == [1] * 3
 
 
 def test_draining_ends_what_runs_and_closing_gives_the_network_back(model):
@@ -398,3 +399,130 @@ def test_the_window_never_stretches_positions(model):
     for one, largest, expected in ((model, None, 128), (model, 50, 50), (small_model(stretched), None, 64)):
         with SlotEngine(one, window=largest) as engine:
             assert engine.window == expected
+
+
+@pytest.mark.parametrize("given", [{"temperature": 1e-46}, {"temperature": 1e-46, "top_p": 0.9}, {"top_p": 1e-300}])
+def test_temperatures_and_nuclei_near_zero_are_greedy(engine, given):
+    greedy, extreme = request(range(5)), request(range(5), **{"temperature": 1.0, "seed": 1, **given})
+    beside = request(range(9), max_tokens=20)
+    tokens = answers(engine, [beside, extreme, greedy])
+    assert tokens[1] == tokens[2] and len(tokens[0]) == 20
+
+
+def failing_for(marked, original):
+    """``original``, but raising wherever it meets ``marked``."""
+
+    def replacement(*given, **named):
+        if any(marked(value) for value in (*given, *named.values())):
+            raise RuntimeError("only this request")
+        return original(*given, **named)
+
+    return replacement
+
+
+SAMPLING = "serving.engine.slots.scheduler."
+
+
+@pytest.mark.parametrize(
+    ("target", "marked", "given"),
+    [
+        (SAMPLING + "draw", lambda value: isinstance(value, list) and 0.25 in value, {"temperature": 0.25}),
+        (SAMPLING + "log_probabilities", lambda value: value == 17, {"top_logprobs": 17}),
+        (
+            SAMPLING + "SlotSequence.accept",
+            lambda value: hasattr(value, "sampling") and value.sampling.stop,
+            {"stop": "x"},
+        ),
+    ],
+    ids=["draw", "logprobs", "text"],
+)
+def test_whatever_one_request_raises_ends_it_alone(model, monkeypatch, caplog, target, marked, given):
+    monkeypatch.setattr(target, failing_for(marked, pkgutil.resolve_name(target)))
+    beside = [request(range(9), temperature=1.0, seed=2, max_tokens=20), request(range(7), max_tokens=20)]
+    with SlotEngine(model) as engine:
+        expected = answers(engine, beside)
+        running = [engine.submit(other) for other in beside]
+        failing = engine.submit(request(range(5), **given))
+        with pytest.raises(EngineStopped, match=r"the request failed \(RuntimeError\)"):
+            failing.result(60)
+        assert [generation.result(60).tokens for generation in running] == expected
+        assert engine.problem == ""
+
+
+def test_a_pass_that_fails_for_one_sequence_spares_others(model, monkeypatch, caplog):
+    """One token stands for whatever a pass cannot run; answers and prompts are tried one by one."""
+    beside = [request(range(9), (2.0,), max_tokens=20), request(range(30), max_tokens=20)]
+    with SlotEngine(model, prefill_chunk=8) as engine:
+        expected = answers(engine, beside)
+        wrong = next(token for token in range(40, VOCABULARY) if token not in {*expected[0], *expected[1]})
+        forward = failing_for(lambda value: isinstance(value, list) and wrong in value, engine._runner.forward)
+        monkeypatch.setattr(engine._runner, "forward", forward)
+        running = [engine.submit(other) for other in beside]
+        failing = engine.submit(request([1, wrong, 3]))
+        with pytest.raises(EngineStopped, match="the request failed"):
+            failing.result(60)
+        assert [generation.result(60).tokens for generation in running] == expected
+
+
+def test_a_special_token_is_a_stop_text(model):
+    first = naive_tokens(model, request(range(5)))
+    model.tokenizer.add_special_tokens({"additional_special_tokens": [f"w{first[3]}"]})
+    with SlotEngine(model) as engine:
+        stopped = engine.submit(request(range(5), stop=(f"w{first[3]}",))).result(60)
+    assert (stopped.tokens, stopped.outcome.reason) == (first[:4], "stop")
+    assert stopped.text == "".join(f" w{token}" for token in first[:3])
+
+
+def test_the_ends_of_model_and_tokenizer_both_end_a_text(model):
+    first = naive_tokens(model, request(range(5)))
+    model.network.generation_config = GenerationConfig(eos_token_id=0)
+    model.tokenizer.eos_token = f"w{first[4]}"
+    with SlotEngine(model) as engine:
+        ended = engine.submit(request(range(5))).result(60)
+    assert (ended.tokens, ended.outcome.reason) == (first[:5], "stop")
+
+
+def test_memory_follows_the_tokens_held_and_is_given_back():
+    model = small_model(LlamaConfig(**{**SMALL, "max_position_embeddings": 4096}))
+    with SlotEngine(model, slots=8) as engine:
+        cache = engine._runner.cache
+        short = [engine.submit(request([1, 2], max_tokens=200)) for _ in range(3)]
+        long = engine.submit(request([1] * 3000, max_tokens=1))
+        long.result(120)
+        assert 3000 <= cache.positions <= 4096 + 8 * 256
+        for generation in short:
+            generation.result(60)
+        engine.drain(60)
+        assert cache.positions <= 8 * 256
+
+
+def test_slots_that_grow_and_move_keep_their_answers():
+    model = small_model(LlamaConfig(**{**SMALL, "max_position_embeddings": 1024}))
+    asked = [
+        request([number + 1] * length, max_tokens=count)
+        for number, (length, count) in enumerate([(250, 12), (3, 300), (255, 3), (300, 40), (2, 5)])
+    ]
+    with SlotEngine(model, slots=4, prefill_chunk=64) as engine:
+        together = answers(engine, asked)
+        alone = [answers(engine, [wanted])[0] for wanted in asked]
+    assert together == alone
+    assert together[0] == naive_tokens(model, asked[0])
+
+
+def test_long_readings_let_answers_go_on_and_can_be_cancelled(model, monkeypatch):
+    with SlotEngine(model, prefill_chunk=4) as engine:
+        whole = engine.hidden_states([list(range(90))], [1]).result(60)[0][1]
+        answer = engine.submit(request(range(3), max_tokens=100))
+        reading = engine.hidden_states([list(range(90))] * 50, [1])
+        while len(answer._events) < 5:
+            time.sleep(0.001)
+        reads, read = [], engine._runner.read
+        monkeypatch.setattr(engine._runner, "read", lambda *given: reads.append(1) or read(*given))
+        reading.cancel()
+        answer.result(60)
+        assert len(reads) <= 2
+        assert engine.stats().active == 0
+    states = {}
+    with torch.inference_mode(), recording(model.network, [1], lambda layer, s: states.update({layer: s})):
+        model.trunk(input_ids=torch.tensor([list(range(90))]), use_cache=False)
+    np.testing.assert_allclose(whole, states[1][0].numpy(), atol=1e-4)

@@ -8,10 +8,10 @@ import torch
 
 from registry.errors import InvalidInput
 from serving.engine.base import require_operations
-from serving.engine.sequence import interventions_of
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.kv_cache import TokenBatch
 from serving.engine.slots.model_runner import ModelRunner
+from serving.engine.slots.slot_sequence import interventions_of
 from serving.model.interventions import LayerIntervention, LayerVectors
 from serving.steering.bank import SteeringBank
 from serving.steering.limits import layer_norms
@@ -181,7 +181,7 @@ def test_rows_that_nothing_moves_are_bit_identical_beside_moved_ones():
     places = [place for place, one in enumerate(wanted) if one is not None]
     moves = LayerIntervention(layer, places, [wanted[place][1] for place in places])
     decoder = ModelRunner(model, 4)
-    batch = TokenBatch([0, 0, 0, 0], [], model.device)
+    batch = TokenBatch.of([(decoder.cache.reserve(1), 0) for _ in range(4)], [], model.device)
     mixed = decoder.forward([5, 5, 7, 9], batch, range(4), {}, [moves])
     plain = decoder.forward([5, 5, 7, 9], batch, range(4), {})
     decoder.close()

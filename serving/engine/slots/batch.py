@@ -1,0 +1,29 @@
+"""Batch: everything that one forward pass runs, and which sequences its logits belong to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from serving.engine.slots.kv_cache import Span, TokenBatch
+from serving.engine.slots.slot_sequence import SlotSequence
+from serving.model.interventions import LayerIntervention
+from serving.steering.plan import Phase
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One token for each answer, and pieces of prompts."""
+
+    parts: Sequence[tuple[SlotSequence, Span]]
+    """Answers first; of each its last token, of a prompt its next piece."""
+    tokens: Sequence[int]
+    places: TokenBatch
+    phases: Sequence[tuple[SlotSequence, Phase]]
+    """The sequence and phase of every token."""
+    logits_rows: Sequence[int]
+    """The tokens after which a token is drawn."""
+    drawing: Sequence[SlotSequence]
+    """The sequences that they belong to."""
+    offsets: Mapping[int, Tensor]
+    interventions: Sequence[LayerIntervention]

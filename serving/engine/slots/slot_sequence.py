@@ -1,0 +1,133 @@
+"""Slot sequence: a sequence with its slot, and the steering of each of its tokens."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress, repeat
+
+import torch
+from torch import Tensor
+
+from serving.engine import sequence
+from serving.engine.base import FinishReason, Generation
+from serving.engine.sequence import outcome_of
+from serving.engine.slots.kv_cache import Slot, Span
+from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
+from serving.model.token_bytes import TokenBytes
+from serving.steering.plan import PHASES, Phase, SteeringPlan
+
+Offsets = dict[tuple[int, Phase], Tensor]
+"""The offset of a token of a phase at a layer; nothing where there is no entry."""
+
+Interventions = Mapping[tuple[int, Phase], tuple[LayerVectors, TokenParameters]]
+"""What moves a token of a phase at a layer by its own hidden states; nothing where there is no entry."""
+
+
+class SlotSequence(sequence.Sequence):
+    """A sequence in a slot. Every method belongs to the engine's thread."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        vocabulary: TokenBytes,
+        slot: Slot,
+        offsets: Offsets,
+        interventions: Interventions,
+    ) -> None:
+        super().__init__(generation, vocabulary)
+        self.slot, self.offsets, self.interventions = slot, offsets, interventions
+        self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
+        self._moved_alone = [0, 0]
+        """Tokens of prompt and answer that only interventions on hidden states moved."""
+
+    @property
+    def prefilling(self) -> bool:
+        return self.cached < len(self.prompt)
+
+    @property
+    def unread(self) -> int:
+        """Tokens of the prompt that the model has yet to read."""
+        return max(0, len(self.prompt) - self.cached)
+
+    def span(self, budget: int) -> Span:
+        """The next tokens of the prompt, at most ``budget``; of an answer, the last one drawn."""
+        return Span(self.slot, self.cached, min(budget, self.unread) if self.prefilling else 1)
+
+    def tokens_of(self, span: Span) -> Sequence[int]:
+        return self.prompt[span.start : span.end] if self.prefilling else self.tokens[-1:]
+
+    def phases(self, span: Span) -> Iterable[Phase]:
+        """The phase of each token of a span."""
+        if not self.prefilling:
+            return repeat("generation", span.count)
+        last = span.end == len(self.prompt)
+        before: list[Phase] = ["prompt"] * (span.count - last)
+        return [*before, "last_prompt"] if last else before
+
+    def count(self, phase: Phase, references: Iterable[str]) -> None:
+        """A token of this phase was moved along these vectors."""
+        answer = phase == "generation"
+        for reference in references:
+            self._moved[reference][answer] += 1
+        self._moved_alone[answer] += not self.request.plan.steers(phase)
+
+    def finish(self, reason: FinishReason, error: str = "") -> None:
+        plain = outcome_of(self.generation, reason, self.cached, len(self.tokens), error)
+        prompt, answer = self._moved_alone
+        self.generation.finish(
+            replace(
+                plain,
+                steered_prompt=plain.steered_prompt + prompt,
+                steered_generation=plain.steered_generation + answer,
+                moved={reference: (prompt, answer) for reference, (prompt, answer) in self._moved.items()},
+            )
+        )
+
+
+def offsets_of(plan: SteeringPlan, device: torch.device, dtype: torch.dtype) -> Offsets:
+    """Coefficients times matrix, once a request: its strengths stay as they are while it runs."""
+    offsets = {(layer, phase): plan.offset(layer, phase) for layer in plan.layers for phase in PHASES}
+    return {key: torch.from_numpy(offset).to(device, dtype) for key, offset in offsets.items() if offset.any()}
+
+
+def offsets_by_layer(tokens: Sequence[tuple[Offsets, Phase]], nothing: Tensor) -> dict[int, Tensor]:
+    """For every layer that steers any of ``tokens``, one row per token: ``[tokens, d_model]``.
+
+    ``nothing`` stands where a token is not steered; it is -0.0, which added to any number, 0.0 and -0.0 too, gives that
+    very number.
+    """
+    layers = sorted({layer for offsets, phase in tokens for layer, steered in offsets if steered == phase})
+    return {layer: torch.stack([offsets.get((layer, phase), nothing) for offsets, phase in tokens]) for layer in layers}
+
+
+def interventions_of(plan: SteeringPlan, vectors: Mapping[int, LayerVectors]) -> Interventions:
+    """By layer and phase; ``vectors`` has those of the plan's bank at every layer of its state-dependent ones."""
+    parameters = {
+        (layer, phase): (of_layer, token_parameters(plan, of_layer, phase))
+        for layer, of_layer in vectors.items()
+        for phase in PHASES
+    }
+    return {key: (of_layer, given) for key, (of_layer, given) in parameters.items() if given is not None}
+
+
+def layer_interventions(tokens: Sequence[tuple[SlotSequence, Phase]]) -> list[LayerIntervention]:
+    """The interventions of a step, those of one bank at one layer together."""
+    by_layer: dict[int, tuple[LayerVectors, list[int], list[TokenParameters]]] = {}
+    for position, (running, token_phase) in enumerate(tokens):
+        for (_, phase), (vectors, parameters) in running.interventions.items():
+            if phase == token_phase:
+                _, positions, of_tokens = by_layer.setdefault(id(vectors), (vectors, [], []))
+                positions.append(position)
+                of_tokens.append(parameters)
+    return [LayerIntervention(*arguments) for arguments in by_layer.values()]
+
+
+def count_moved(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Sequence[LayerIntervention]) -> None:
+    """Once the step has run: count for every request which of its tokens were moved."""
+    references: dict[int, list[str]] = {}
+    for intervention in interventions:
+        for position, moved in zip(intervention.tokens, intervention.moved.tolist(), strict=True):
+            if any(moved):
+                references.setdefault(position, []).extend(compress(intervention.vectors.references, moved))
+    for position, moved_by in references.items():
+        running, phase = tokens[position]
+        running.count(phase, moved_by)

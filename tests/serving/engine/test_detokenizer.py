@@ -1,0 +1,74 @@
+"""Text as it streams, for tokenizers of every kind: whole characters, stop texts, and no difference to the whole."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.engine.detokenizer import IncrementalDetokenizer
+from serving.model.token_bytes import TokenBytes
+from tests.serving.model.tokenizers_of_each_kind import BYTES, SPECIAL
+
+MADE = {name: make() for name, make in BYTES.items()}
+
+
+def streamed(tokenizer, tokens, stop=(), prompt=()):
+    detokenizer = IncrementalDetokenizer(TokenBytes(tokenizer), prompt, stop)
+    pieces = []
+    for token in tokens:
+        pieces.append(detokenizer.add(token))
+        if detokenizer.stopped:
+            return pieces
+    return [*pieces, detokenizer.flush()]
+
+
+@pytest.mark.parametrize("kind", BYTES)
+@given(data=st.data())
+def test_streamed_text_is_the_bytes_of_all_tokens(kind, data):
+    tokenizer = MADE[kind]
+    tokens = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=30))
+    content = b"".join(map(TokenBytes(tokenizer).of, tokens))
+    assert "".join(streamed(tokenizer, tokens)) == content.decode(errors="replace")
+
+
+@pytest.mark.parametrize("kind", BYTES)
+def test_no_window_cuts_a_character_of_a_long_run(kind):
+    tokenizer = MADE[kind]
+    prompt = tokenizer("the city is 😀")["input_ids"]
+    tokens = tokenizer("😀" * 20, add_special_tokens=False)["input_ids"]
+    assert "".join(streamed(tokenizer, tokens, prompt=prompt)).strip() == "😀" * 20
+
+
+@pytest.mark.parametrize("kind", BYTES)
+def test_runs_of_invalid_bytes_are_shown_as_they_come(kind):
+    tokenizer, vocabulary = MADE[kind], TokenBytes(MADE[kind])
+    (lone,) = [token for token in range(len(tokenizer)) if vocabulary.of(token) == b"\xff"]
+    smile = [token for token in tokenizer("😀", add_special_tokens=False)["input_ids"] if vocabulary.of(token) != b" "]
+    pieces = streamed(tokenizer, [*smile, lone, lone, *smile])
+    assert "".join(pieces) == "😀\ufffd\ufffd😀"
+    assert [piece for piece in pieces if piece][1] == "\ufffd"
+
+
+@pytest.mark.parametrize("kind", BYTES)
+@given(data=st.data())
+def test_a_stop_text_cuts_where_it_first_stands(kind, data):
+    tokenizer = MADE[kind]
+    text = data.draw(st.text(st.sampled_from("ab漢😀"), min_size=1, max_size=12))
+    stop = data.draw(st.text(st.sampled_from("ab漢😀"), min_size=1, max_size=3))
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole = "".join(streamed(tokenizer, tokens))
+    assert "".join(streamed(tokenizer, tokens, (stop,))) == whole.partition(stop)[0]
+
+
+def test_special_tokens_stop_by_name_and_are_no_text():
+    for tokenizer in MADE.values():
+        special = tokenizer.convert_tokens_to_ids(SPECIAL)
+        tokens = [*tokenizer("the", add_special_tokens=False)["input_ids"], special]
+        tokens += tokenizer("a", add_special_tokens=False)["input_ids"]
+        assert "".join(streamed(tokenizer, tokens, (SPECIAL,))).strip() == "the"
+        assert SPECIAL not in "".join(streamed(tokenizer, tokens))
+
+
+def test_a_prompt_that_ends_within_a_character_is_completed():
+    for tokenizer in MADE.values():
+        tokens = tokenizer("a😀", add_special_tokens=False)["input_ids"]
+        assert "".join(streamed(tokenizer, tokens[-2:], prompt=tokens[:-2])) == "😀"
