@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlflow
+from mlflow.entities import AssessmentSource, AssessmentSourceType
+from mlflow.exceptions import MlflowException
+
+from registry.errors import NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "trusttrace-service"
+REQUEST_ID = "request_id"
+"""The attribute and tag that a trace is found by."""
 WAITING = 1000
 
 
@@ -45,6 +51,32 @@ class TraceLog:
         except queue.Full:
             self.dropped += 1
 
+    def judge(self, request_id: str, name: str, value: bool | float | str, comment: str | None = None) -> str:
+        """Attach a client's judgement to the trace of an answer; the assessment's id.
+
+        Raises ``NotFound`` for an answer without a trace, ``Unavailable`` where MLflow does not answer.
+        """
+        self.flush()
+        try:
+            experiment = mlflow.get_experiment_by_name(self._experiment)
+            places = [experiment.experiment_id] if experiment else []
+            condition = f"tag.{REQUEST_ID} = '{request_id}'"
+            traces = mlflow.MlflowClient().search_traces(
+                locations=places, filter_string=condition, max_results=1, include_spans=False
+            )
+            if not traces:
+                raise NotFound(
+                    f"no answer {request_id} is traced; send the X-Request-Id of an answer that was generated"
+                )
+            source = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="client")
+            trace_id = traces[0].info.trace_id
+            assessment = mlflow.log_feedback(
+                trace_id=trace_id, name=name, value=value, source=source, rationale=comment
+            )
+        except (MlflowException, OSError) as error:
+            raise Unavailable(f"the feedback could not be written: {error}") from error
+        return str(assessment.assessment_id)
+
     def flush(self) -> None:
         """Wait until all that was added is written or dropped."""
         self._waiting.join()
@@ -70,6 +102,7 @@ class TraceLog:
             span_type="LLM",
             inputs=dict(trace.inputs),
             attributes=dict(trace.attributes),
+            tags={REQUEST_ID: trace.attributes.get(REQUEST_ID, "")},
             experiment_id=self._experiment_id,
             start_time_ns=trace.began,
         )

@@ -53,6 +53,9 @@ from serving.served_model import ServedModel
 from serving.settings import read_settings
 from serving.steering.shared_state import SharedState
 
+ARRIVING = 1.0
+"""Seconds after SIGTERM in which requests that have arrived are still admitted."""
+
 CONDA = Path(__file__).parents[1] / "conda.yaml"
 """The one list of requirements; a bento carries it."""
 
@@ -78,7 +81,8 @@ configure_logs()
 require_free_port()
 SETTINGS = read_settings()
 served = ServedModel(SETTINGS, shared=SharedState(Path(os.environ[STATE]) / "changes.json"))
-app = create_app(served)
+traces = TraceLog() if SETTINGS.trace else None
+app = create_app(served, traces)
 bodies = RequestBodies(SETTINGS.body_limit, SETTINGS.body_timeout)
 
 
@@ -119,7 +123,7 @@ class SteeringService:
 
         def leave() -> None:
             loop.call_soon_threadsafe(bodies.close)
-            threading.Thread(target=served.drain, name="drain").start()
+            threading.Timer(ARRIVING, served.drain).start()
 
         on_termination(leave, SETTINGS.drain + 5)
 
@@ -150,9 +154,6 @@ class SteeringService:
             chat=chat,
         )
         return await answer_prompt(body, None, served, app.state.shares, RequestRecord("", "POST", "/generate"))
-
-
-traces = TraceLog() if SETTINGS.trace else None
 
 
 def on_end(record: RequestRecord) -> None:

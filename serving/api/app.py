@@ -3,7 +3,8 @@
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from serving.api import bento_client, errors, health_routes
+from registry.traces import TraceLog
+from serving.api import bento_client, errors, feedback_routes, health_routes
 from serving.api.fair_share import FairShare
 from serving.api.openai import routes as openai_routes
 from serving.api.probe import routes as probe_routes
@@ -14,7 +15,7 @@ DESCRIPTION = """Steered text generation: OpenAI's routes with a strength per di
 request, and in every answer what was applied and where it came from."""
 
 
-def create_app(served: ServedModel) -> FastAPI:
+def create_app(served: ServedModel, traces: TraceLog | None = None) -> FastAPI:
     """The routes; the caller starts ``served`` and puts a ``ServiceMiddleware`` before the application."""
     app = FastAPI(
         title="TrustTrace",
@@ -26,7 +27,8 @@ def create_app(served: ServedModel) -> FastAPI:
     )
     app.state.served = served
     app.state.shares = FairShare()
-    for module in (openai_routes, steering_routes, probe_routes, bento_client, health_routes):
+    app.state.traces = traces
+    for module in (openai_routes, steering_routes, probe_routes, bento_client, feedback_routes, health_routes):
         app.include_router(module.router)
     app.mount("/playground", StaticFiles(directory=health_routes.PAGE), name="playground")
     errors.install(app)

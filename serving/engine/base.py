@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float32
 
-from registry.errors import InvalidInput, Mismatch, TrustTraceError, Unavailable
-from serving.steering.compatibility import ModelFacts
+from registry.errors import InvalidInput, TrustTraceError, Unavailable
 from serving.steering.plan import Operation, SteeringPlan
 
 HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
@@ -64,6 +63,10 @@ class Sampling:
     """Texts before which the answer ends."""
     top_logprobs: int | None = None
     """How many of the likeliest tokens to report beside the drawn one; ``None`` reports no log-probabilities."""
+    prompt_logprobs: bool = False
+    """Report the log-probabilities of the prompt's own tokens too. Then ``max_tokens`` may be 0."""
+    schema: Mapping[str, Any] | None = None
+    """A JSON schema that the answer must follow."""
     ignore_eos: bool = False
     """Go on past the model's end of text, for benchmarks."""
 
@@ -72,7 +75,8 @@ class Sampling:
         return self.temperature < GREEDY
 
     def __post_init__(self) -> None:
-        _require("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
+        least = 0 if self.prompt_logprobs else 1
+        _require("max_tokens", self.max_tokens, self.max_tokens >= least, f"at least {least}")
         _require("temperature", self.temperature, 0 <= self.temperature < math.inf, "a finite number from 0 up")
         _require("top_p", self.top_p, 0 < self.top_p <= 1, "over 0 and at most 1")
         _require("stop", self.stop, all(self.stop), "texts that are not empty")
@@ -82,41 +86,6 @@ class Sampling:
 def _require(name: str, value: object, holds: bool, rule: str) -> None:
     if not holds:
         raise InvalidInput(f"{name} is {value!r} and must be {rule}")
-
-
-def require_operations(plan: SteeringPlan, able: frozenset[Operation]) -> None:
-    """Raise ``InvalidInput`` unless an engine that is ``able`` to do so much can carry out ``plan``."""
-    lacking = sorted(plan.operations - able)
-    if lacking:
-        raise InvalidInput(
-            f"this engine cannot do {', '.join(lacking)}, only {', '.join(sorted(able))}; use TRUSTTRACE_ENGINE=slots"
-        )
-
-
-def require_bank_of(plan: SteeringPlan, model: ModelFacts) -> None:
-    """Raise ``Mismatch`` unless the plan's bank, and so every vector in it, was made for this model."""
-    bank = plan.bank.model
-    if bank != model:
-        raise Mismatch(
-            f"the bank is for {bank.name} with d_model {bank.d_model} and {bank.n_layers} layers, and the model is "
-            f"{model.name} with {model.d_model} and {model.n_layers}"
-            + ("; their weights differ" if bank.weights_digest != model.weights_digest else "")
-        )
-
-
-def require_tokens(tokens: Sequence[int], vocabulary: int) -> None:
-    """Raise ``InvalidInput`` for no tokens, or for one that a vocabulary of this size lacks."""
-    if not tokens:
-        raise InvalidInput("a sequence has no tokens; give at least one")
-    if not 0 <= min(tokens) <= max(tokens) < vocabulary:
-        wrong = next(token for token in tokens if not 0 <= token < vocabulary)
-        raise InvalidInput(f"token {wrong} does not exist: the vocabulary has {vocabulary}")
-
-
-def require_room(tokens: Sequence[int], window: int) -> None:
-    """Raise ``PromptTooLong`` for tokens that leave no room for another in the window."""
-    if len(tokens) >= window:
-        raise PromptTooLong(len(tokens), window)
 
 
 @dataclass(frozen=True)
@@ -173,6 +142,8 @@ class Completion:
     tokens: tuple[int, ...]
     events: tuple[TokenEvent, ...]
     outcome: GenerationOutcome
+    prompt: tuple[TokenEvent, ...] = ()
+    """The prompt's tokens, where their log-probabilities were asked for; the first has none."""
 
 
 class Generation:
@@ -183,6 +154,8 @@ class Generation:
         self.outcome: GenerationOutcome | None = None
         """Set once the last event is there."""
         self.cancelled = False
+        self.prompt: tuple[TokenEvent, ...] = ()
+        """The prompt's tokens, where their log-probabilities were asked for; set before the first event or the end."""
         self._events: list[TokenEvent] = []
         self._read = 0
         self._lock = threading.Lock()
@@ -235,7 +208,7 @@ class Generation:
         assert self.outcome is not None
         events = tuple(self._events)
         text = "".join(event.text for event in events)
-        return Completion(text, tuple(event.token for event in events), events, self.outcome)
+        return Completion(text, tuple(event.token for event in events), events, self.outcome, self.prompt)
 
     def add(self, event: TokenEvent) -> None:
         """For the engine: hand one event to the reader."""

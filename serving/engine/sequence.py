@@ -2,9 +2,11 @@
 
 import random
 import time
+from collections.abc import Iterable
 
 from serving.engine.base import FinishReason, Generation, GenerationOutcome, TokenEvent, TokenLogprob
 from serving.engine.detokenizer import IncrementalDetokenizer
+from serving.engine.grammar import Grammar
 from serving.model.token_bytes import TokenBytes
 
 Logprobs = tuple[float, list[tuple[int, float]]]
@@ -14,12 +16,14 @@ Logprobs = tuple[float, list[tuple[int, float]]]
 class Sequence:
     """A generation and its state. Every method belongs to the engine's thread."""
 
-    def __init__(self, generation: Generation, vocabulary: TokenBytes) -> None:
+    def __init__(self, generation: Generation, vocabulary: TokenBytes, grammar: Grammar | None = None) -> None:
         self.generation, self.request = generation, generation.request
         self.sampling, self.prompt = self.request.sampling, self.request.prompt_tokens
         self.cached = 0
         """Tokens of prompt and answer that the model has read."""
         self.tokens: list[int] = []
+        self.grammar = grammar
+        self._prompt_logprobs: list[Logprobs] = []
         self.began = time.monotonic()
         self._random = random.Random(self.sampling.seed)
         self._vocabulary = vocabulary
@@ -39,13 +43,23 @@ class Sequence:
         ``ends`` says that it is the model's end of text, ``full`` that no further token has room.
         """
         self.tokens.append(token)
+        complete = self.grammar is not None and self.grammar.accept(token)
         text = self._detokenizer.flush() if ends else self._detokenizer.add(token)
-        stopped = ends or self._detokenizer.stopped
+        if complete and not ends and not self._detokenizer.stopped:
+            text += self._detokenizer.flush()
+        stopped = ends or complete or self._detokenizer.stopped
         full = full or len(self.tokens) >= self.sampling.max_tokens
         if full and not stopped:
             text += self._detokenizer.flush()
         self.generation.add(self._event(token, text, logprobs))
         return "stop" if stopped else "length" if full else None
+
+    def score_prompt(self, logprobs: Iterable[Logprobs]) -> None:
+        """Take the log-probabilities of the prompt's next tokens, and tell the reader once all are there."""
+        self._prompt_logprobs += logprobs
+        if len(self._prompt_logprobs) == len(self.prompt) - 1:
+            events = zip(self.prompt, self._vocabulary.pieces(self.prompt), (None, *self._prompt_logprobs), strict=True)
+            self.generation.prompt = tuple(self._event(*event) for event in events)
 
     def finish(self, reason: FinishReason, error: str = "") -> None:
         self.generation.finish(outcome_of(self.generation, reason, self.cached, len(self.tokens), error))

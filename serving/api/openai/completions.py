@@ -88,21 +88,29 @@ def _prompts(loaded: LoadedModel, body: OpenAIRequest) -> tuple[list[Tokens], An
     if isinstance(body, ChatRequest):
         return [chat_tokens(loaded.model, body.messages)], ChatFormat()
     assert isinstance(body, CompletionRequest)
-    return prompt_tokens(loaded.model, body.prompt), TextFormat()
+    return prompt_tokens(loaded.model, body.prompt), TextFormat(body.logprobs is not None)
 
 
 def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0) -> Sampling:
     """How one choice is drawn: by a seed of its own, so that choices differ and can be had again."""
-    longest = getattr(body, "max_completion_tokens", None) or body.max_tokens or served.settings.max_tokens
+    given = getattr(body, "max_completion_tokens", None) or body.max_tokens
     return Sampling(
-        max_tokens=longest,
+        max_tokens=served.settings.max_tokens if given is None else given,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         seed=None if body.seed is None else body.seed + choice,
         stop=body.stops,
         top_logprobs=_top_logprobs(body),
+        prompt_logprobs=isinstance(body, CompletionRequest) and bool(body.echo),
+        schema=_schema(body),
         ignore_eos=body.ignore_eos,
     )
+
+
+def _schema(body: SampledRequest) -> Mapping[str, Any] | None:
+    if not isinstance(body, OpenAIRequest) or body.response_format is None:
+        return None
+    return body.response_format.schema_to_follow
 
 
 def _top_logprobs(body: SampledRequest) -> int | None:
@@ -136,10 +144,13 @@ async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> 
                 yield SILENCE
                 continue
             index, event = item
-            opening = None if index in opened else envelope.opening(index)
-            opened.add(index)
-            if opening is not None:  # with the first token, so that clients measure the time to it
-                yield _sent(opening)
+            if index not in opened:  # with the first token, so that clients measure the time to it
+                opened.add(index)
+                prompt = answer.generations[index].prompt
+                lengths[index] = sum(len(token.text) for token in prompt)
+                opening = envelope.opening(index, prompt)
+                if opening is not None:
+                    yield _sent(opening)
             if not isinstance(event, GenerationOutcome):
                 answer.record.add_token(index, event.text)
                 usage.generated += 1

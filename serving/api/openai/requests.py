@@ -25,7 +25,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "stop_token_ids": ([],), "bad_words": ([],), "logit_bias": ({},), "chat_template_kwargs": ({},),
     "documents": ([],), "suffix": ("",), "echo": (False,), "tools": ([],), "functions": ([],),
     "tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],),
-    "response_format": ({"type": "text"},), "reasoning_effort": ("none",), "verbosity": ("medium",),
+    "reasoning_effort": ("none",), "verbosity": ("medium",),
     "audio": (), "prediction": (), "web_search_options": (), "prompt_logprobs": (), "chat_template": (),
     "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "structured_outputs": (),
     "allowed_token_ids": (), "truncate_prompt_tokens": (), "kv_transfer_params": (), "vllm_xargs": (),
@@ -103,12 +103,40 @@ def _unsupported(name: str) -> str:
     return f"`{name}` would change the answer and is not supported: leave it out{f', or at {values}' if values else ''}"
 
 
+class JsonSchemaFormat(RequestBody):
+    name: str | None = None
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema", examples=[{"type": "object"}])
+    strict: bool | None = None
+    """Accepted either way: the schema is always followed to the letter."""
+
+
+class ResponseFormat(RequestBody):
+    """Text, any JSON object, or JSON by a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _require_schema(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise field_error("json_schema", "`json_schema` is given where, and only where, `type` is json_schema")
+        return self
+
+    @property
+    def schema_to_follow(self) -> Mapping[str, Any] | None:
+        if self.json_schema is not None:
+            return self.json_schema.schema_
+        return {"type": "object"} if self.type == "json_object" else None
+
+
 class OpenAIRequest(SampledRequest):
     """The fields that both of OpenAI's routes take beyond that."""
 
     n: WholeNumber | None = Field(None, ge=1, le=128)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
 
     @property
     def choices(self) -> int:
@@ -131,7 +159,16 @@ class CompletionRequest(OpenAIRequest):
     """POST /v1/completions."""
 
     prompt: Prompt = Field(examples=["The city of Lyon is in"])
+    max_tokens: WholeNumber | None = Field(None, ge=0, le=1_000_000, examples=[64])
     logprobs: WholeNumber | None = Field(None, ge=0, le=20)
+    echo: bool | None = None
+    """Whether the answer begins with the prompt, with its log-probabilities where ``logprobs`` is given."""
+
+    @model_validator(mode="after")
+    def _require_tokens(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise field_error("max_tokens", "`max_tokens` is 0, which needs `echo`: true", 0)
+        return self
 
     @property
     def top_logprobs(self) -> int | None:

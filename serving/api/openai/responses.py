@@ -29,7 +29,7 @@ class AnswerFormat(Protocol):
 
     def choice(self, model: LanguageModel, completion: Completion) -> Json: ...
 
-    def opening(self) -> Json | None:
+    def opening(self, model: LanguageModel, prompt: Sequence[TokenEvent]) -> Json | None:
         """The chunk of a choice before its first token, if there is one."""
 
     def piece(self, model: LanguageModel, event: TokenEvent, offset: int) -> Json:
@@ -45,7 +45,7 @@ class ChatFormat:
         message = {"role": "assistant", "content": completion.text, "refusal": None}
         return {"message": message, "logprobs": self._logprobs(model, completion.events)}
 
-    def opening(self) -> Json | None:
+    def opening(self, model: LanguageModel, prompt: Sequence[TokenEvent]) -> Json | None:  # noqa: ARG002
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
 
     def piece(self, model: LanguageModel, event: TokenEvent, offset: int) -> Json:  # noqa: ARG002
@@ -64,14 +64,28 @@ class ChatFormat:
         return {**_token_info(model, event.token, event.logprob), "top_logprobs": top}
 
 
+LEAST_LOGPROB = -9999.0
+"""In place of minus infinity, which JSON cannot write; vLLM's number."""
+
+
+@dataclass(frozen=True)
 class TextFormat:
-    prefix, whole, chunk = "cmpl", "text_completion", "text_completion"
+    """Completions. Where the prompt's tokens are there, the answer begins with them (``echo``)."""
+
+    with_logprobs: bool
+    prefix = "cmpl"
+    whole = chunk = "text_completion"
 
     def choice(self, model: LanguageModel, completion: Completion) -> Json:
-        return {"text": completion.text, "logprobs": self._logprobs(model, completion.events, 0)}
+        events = (*completion.prompt, *completion.events)
+        text = "".join(event.text for event in completion.prompt) + completion.text
+        return {"text": text, "logprobs": self._logprobs(model, events, 0)}
 
-    def opening(self) -> Json | None:
-        return None
+    def opening(self, model: LanguageModel, prompt: Sequence[TokenEvent]) -> Json | None:
+        if not prompt:
+            return None
+        text = "".join(event.text for event in prompt)
+        return {"text": text, "logprobs": self._logprobs(model, prompt, 0)}
 
     def piece(self, model: LanguageModel, event: TokenEvent, offset: int) -> Json:
         return {"text": event.text, "logprobs": self._logprobs(model, [event], offset)}
@@ -80,7 +94,7 @@ class TextFormat:
         return {"text": "", "logprobs": None}
 
     def _logprobs(self, model: LanguageModel, events: Sequence[TokenEvent], length: int) -> Json | None:
-        if not events or events[0].logprob is None:
+        if not self.with_logprobs:
             return None
         offsets = []
         for event in events:
@@ -88,15 +102,31 @@ class TextFormat:
             length += len(event.text)
         return {
             "tokens": [model.token_bytes.label(event.token) for event in events],
-            "token_logprobs": [event.logprob for event in events],
-            "top_logprobs": [{other.text: other.logprob for other in event.top} for event in events],
+            "token_logprobs": [_written(event.logprob) for event in events],
+            "top_logprobs": [None if event.logprob is None else _likeliest(event) for event in events],
             "text_offset": offsets,
         }
 
 
+def _written(logprob: float | None) -> float | None:
+    return None if logprob is None else max(logprob, LEAST_LOGPROB)
+
+
+def _likeliest(event: TokenEvent) -> dict[str, float | None]:
+    """The likeliest tokens by their text; of tokens with one text, the likeliest."""
+    likeliest: dict[str, float | None] = {}
+    for token in event.top:
+        likeliest.setdefault(token.text, _written(token.logprob))
+    return likeliest
+
+
 def _token_info(model: LanguageModel, token: int, logprob: float | None) -> Json:
     vocabulary = model.token_bytes
-    return {"token": vocabulary.label(token), "logprob": logprob, "bytes": list(vocabulary.label_bytes(token))}
+    return {
+        "token": vocabulary.label(token),
+        "logprob": _written(logprob),
+        "bytes": list(vocabulary.label_bytes(token)),
+    }
 
 
 @dataclass(frozen=True)
@@ -128,8 +158,8 @@ class Envelope:
             "steering": steering,
         }
 
-    def opening(self, index: int) -> Json | None:
-        opened = self.format.opening()
+    def opening(self, index: int, prompt: Sequence[TokenEvent]) -> Json | None:
+        opened = self.format.opening(self.model, prompt)
         return None if opened is None else self._chunk(index, opened, None)
 
     def piece(self, index: int, event: TokenEvent, offset: int) -> Json:

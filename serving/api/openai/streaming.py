@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request
 
 from serving.api.errors import ApiError, DeadlineExceeded, ServiceUnavailable
 from serving.engine.base import Completion, Engine, Generation, GenerationOutcome, GenerationRequest, TokenEvent
+
+Result = TypeVar("Result")
 
 
 class ClientGone(ApiError):
@@ -40,23 +43,28 @@ def cancel(generations: Sequence[Generation]) -> None:
 async def completions(generations: Sequence[Generation], request: Request | None, seconds: float) -> list[Completion]:
     """Wait for all. Raises ``DeadlineExceeded``, ``ClientGone``, ``GenerationFailed`` or ``ServiceUnavailable``."""
     answers = asyncio.ensure_future(asyncio.gather(*(generation.completion() for generation in generations)))
-    waited: set[asyncio.Future[object]] = {answers}  # type: ignore[arg-type]
-    gone = None if request is None else asyncio.create_task(_client_gone(request))
-    if gone is not None:
-        waited.add(gone)  # type: ignore[arg-type]
     try:
-        done, _ = await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if answers in done:
-            ended = answers.result()
-            for completion in ended:
-                require_ended(completion.outcome)
-            return ended
-        raise ClientGone("the client closed the connection") if done else _deadline_exceeded(seconds)
+        ended = await result_for(answers, request, seconds)
     finally:
         cancel(generations)
-        answers.cancel()
-        if gone is not None:
-            gone.cancel()
+    for completion in ended:
+        require_ended(completion.outcome)
+    return ended
+
+
+async def result_for(future: "asyncio.Future[Result]", request: Request | None, seconds: float) -> Result:
+    """Wait as long as the client does, and cancel otherwise. Raises ``ClientGone`` or ``DeadlineExceeded``."""
+    waited: set[asyncio.Future[Any]] = {future}
+    if request is not None:
+        waited.add(asyncio.create_task(_client_gone(request)))
+    try:
+        done, _ = await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if future in done:
+            return future.result()
+        raise ClientGone("the client closed the connection") if done else _deadline_exceeded(seconds)
+    finally:
+        for other in waited:
+            other.cancel()
 
 
 async def events(
@@ -106,7 +114,9 @@ def require_ended(outcome: GenerationOutcome) -> None:
 
 
 def _deadline_exceeded(seconds: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"the answer took longer than {seconds:g} s (TRUSTTRACE_TIMEOUT); ask for fewer tokens")
+    return DeadlineExceeded(
+        f"the answer took longer than {seconds:g} s (TRUSTTRACE_TIMEOUT); send less, or ask for fewer tokens"
+    )
 
 
 async def _client_gone(request: Request) -> None:

@@ -1,6 +1,6 @@
 """Probe route: texts scored, none generated."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from serving.api.dependencies import Loaded, Served
@@ -12,7 +12,11 @@ from serving.api.probe.scoring import score
 router = APIRouter(tags=["probes"])
 
 
-@router.post("/v1/probe", responses={200: {"model": ProbeResponse}, **documented(404, 429, 503, 504)})
-async def probe(body: ProbeRequest, served: Served, loaded: Loaded) -> JSONResponse:
+@router.post(
+    "/v1/probe",
+    responses={200: {"model": ProbeResponse}, **documented(404, 429, 503, 504)},
+    summary="Score texts by the registered probes",
+)
+async def probe(body: ProbeRequest, request: Request, served: Served, loaded: Loaded) -> JSONResponse:
     """P(trustworthy) of each text, or of a conversation, by dimension; of every token where asked for."""
-    return JSONResponse(await score(loaded, body, served.settings.timeout))
+    return JSONResponse(await score(loaded, body, request, served.settings.timeout))

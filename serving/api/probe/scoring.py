@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from fastapi import Request
 from jaxtyping import Float32
 
-from serving.api.errors import ApiError, DeadlineExceeded, require_model
+from serving.api.errors import ApiError, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
+from serving.api.openai.streaming import result_for
 from serving.api.probe.requests import ProbeRequest
 from serving.api.steering.responses import vector_info
 from serving.model.language_model import LanguageModel
@@ -53,7 +55,7 @@ def input_tokens(model: LanguageModel, body: ProbeRequest) -> list[Tokens]:
     return [text_tokens(model, text, "input" if single else f"input.{index}") for index, text in enumerate(body.texts)]
 
 
-async def score(loaded: LoadedModel, body: ProbeRequest, seconds: float) -> dict[str, Any]:
+async def score(loaded: LoadedModel, body: ProbeRequest, request: Request, seconds: float) -> dict[str, Any]:
     """The response of ``POST /v1/probe``."""
     require_model(body.model, loaded.name)
     served = loaded.catalog.served
@@ -61,11 +63,7 @@ async def score(loaded: LoadedModel, body: ProbeRequest, seconds: float) -> dict
     sequences = await asyncio.to_thread(input_tokens, loaded.model, body)
     layers = sorted({vector.layer for vector in probes.values()})
     reading = loaded.engine.hidden_states(sequences, layers)
-    try:
-        states = await asyncio.wait_for(asyncio.wrap_future(reading), seconds)
-    except TimeoutError as error:
-        message = f"the texts were not read within {seconds:g} s (TRUSTTRACE_TIMEOUT); send fewer"
-        raise DeadlineExceeded(message) from error
+    states = await result_for(asyncio.wrap_future(reading), request, seconds)
     data = await asyncio.to_thread(_text_scores, loaded.model, sequences, states, probes, body.per_token)
     lineage = {name: vector_info(vector.registered, served) for name, vector in probes.items()}
     return {"object": "list", "model": loaded.name, "data": data, "probes": lineage}

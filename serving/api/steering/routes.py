@@ -39,7 +39,11 @@ VERSION = "/v1/steering/vectors/{name}/versions/{version}"
 REGISTRY = documented(404, 409, 503)
 
 
-@router.get("/v1/steering/dimensions", responses={200: {"model": DimensionList}, **documented(503)})
+@router.get(
+    "/v1/steering/dimensions",
+    responses={200: {"model": DimensionList}, **documented(503)},
+    summary="List the dimensions",
+)
 def dimensions(served: Served, loaded: Loaded) -> JSONResponse:
     """Every dimension with its live vector, its ranges, and the meaning of strength."""
     resolver, health = served.steering_resolver(loaded), loaded.catalog.health
@@ -60,7 +64,11 @@ def dimensions(served: Served, loaded: Loaded) -> JSONResponse:
     )
 
 
-@router.get("/v1/steering/vectors", responses={200: {"model": VectorList}, **documented(503)})
+@router.get(
+    "/v1/steering/vectors",
+    responses={200: {"model": VectorList}, **documented(503)},
+    summary="List the registered vectors",
+)
 def vectors(loaded: Loaded, dimension: Name | None = None) -> JSONResponse:
     """Every registered version for the model that is served, the newest first in each dimension."""
     versions = loaded.catalog.store().list(loaded.name, dimension)
@@ -68,7 +76,7 @@ def vectors(loaded: Loaded, dimension: Name | None = None) -> JSONResponse:
     return JSONResponse({"object": "list", "model": loaded.name, "data": data})
 
 
-@router.get(VERSION, responses={200: {"model": VectorInfo}, **REGISTRY})
+@router.get(VERSION, responses={200: {"model": VectorInfo}, **REGISTRY}, summary="Describe a registered vector")
 def vector(name: str, version: str, loaded: Loaded) -> JSONResponse:
     """One version with its lineage."""
     registered = loaded.catalog.store().resolve(f"{name}/{version}")
@@ -82,6 +90,7 @@ def vector(name: str, version: str, loaded: Loaded) -> JSONResponse:
         **REGISTRY,
     },
     response_class=Response,
+    summary="Download a vector",
 )
 def export(
     name: str,
@@ -109,7 +118,7 @@ def _attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-@router.post("/v1/steering/vectors", responses={200: {"model": VectorInfo}, **REGISTRY})
+@router.post("/v1/steering/vectors", responses={200: {"model": VectorInfo}, **REGISTRY}, summary="Load a vector")
 def load(body: VectorReference, loaded: Loaded) -> JSONResponse:
     """Make a registered version live beside the champions (admin key)."""
     parse_reference(body.ref)
@@ -117,7 +126,7 @@ def load(body: VectorReference, loaded: Loaded) -> JSONResponse:
     return JSONResponse(vector_info(live.registered, loaded.catalog.served))
 
 
-@router.delete("/v1/steering/vectors", responses={200: {"model": Unloaded}, **REGISTRY})
+@router.delete("/v1/steering/vectors", responses={200: {"model": Unloaded}, **REGISTRY}, summary="Unload a vector")
 def unload(body: VectorReference, loaded: Loaded) -> JSONResponse:
     """Take a loaded version back; requests that run keep it (admin key)."""
     name, version = parse_reference(body.ref)
@@ -125,7 +134,11 @@ def unload(body: VectorReference, loaded: Loaded) -> JSONResponse:
     return JSONResponse({"ref": body.ref, "unloaded": True})
 
 
-@router.post("/v1/steering/validate", responses={200: {"model": ValidationResponse}, **documented(404, 503)})
+@router.post(
+    "/v1/steering/validate",
+    responses={200: {"model": ValidationResponse}, **documented(404, 503)},
+    summary="Try a setting",
+)
 def validate(body: ValidateRequest, served: Served, loaded: Loaded) -> JSONResponse:
     """The effect of a request with this steering, or why it would be refused; nothing is generated."""
     require_model(body.model, loaded.name)
@@ -145,13 +158,19 @@ def validate(body: ValidateRequest, served: Served, loaded: Loaded) -> JSONRespo
     )
 
 
-@router.get("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()})
+@router.get(
+    "/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()}, summary="Show the default"
+)
 def default(served: Served) -> JSONResponse:
     """Steering that requests inherit in the dimensions that they do not name."""
     return JSONResponse(served.defaults.to_dict())
 
 
-@router.put("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented(404, 409, 422, 503)})
+@router.put(
+    "/v1/steering/default",
+    responses={200: {"model": DefaultsResponse}, **documented(404, 409, 422, 503)},
+    summary="Set the default",
+)
 def set_default(body: DefaultSteering, served: Served, loaded: Loaded) -> JSONResponse:
     """Replace it, unless the live vectors refuse it (admin key)."""
     default = body.as_dimensions()
@@ -168,7 +187,9 @@ def _require_appliable(default: DimensionSteering, served: ServedModel, loaded: 
         raise
 
 
-@router.delete("/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()})
+@router.delete(
+    "/v1/steering/default", responses={200: {"model": DefaultsResponse}, **documented()}, summary="Clear the default"
+)
 def clear_default(served: Served) -> JSONResponse:
     """Go back to no steering by default (admin key)."""
     served.defaults = DimensionSteering()
@@ -178,6 +199,7 @@ def clear_default(served: Served) -> JSONResponse:
 @router.post(
     "/v1/steering/compare",
     responses={200: {"model": ComparisonResponse}, **documented(404, 409, 422, 429, 503, 504)},
+    summary="Compare settings on one prompt",
 )
 async def comparison(
     body: CompareRequest, request: Request, served: Served, shares: Shares, record: Record

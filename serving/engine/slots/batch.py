@@ -22,8 +22,10 @@ class Batch:
     phases: Sequence[tuple[SlotSequence, Phase]]
     """The sequence and phase of every token."""
     logits_rows: Sequence[int]
-    """The tokens after which a token is drawn."""
+    """The tokens after which a token is drawn, then those of prompts whose next token is scored."""
     drawing: Sequence[SlotSequence]
-    """The sequences that they belong to."""
+    """The sequences that draw."""
+    scoring: Sequence[tuple[SlotSequence, Sequence[int]]]
+    """The sequences whose prompts are scored, with the tokens that follow those read."""
     offsets: Mapping[int, Tensor]
     interventions: Sequence[LayerIntervention]

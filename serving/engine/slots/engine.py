@@ -17,26 +17,26 @@ import torch
 
 from registry.errors import InvalidInput
 from serving.engine.admission import Admission
-from serving.engine.base import (
-    EngineStats,
-    EngineStopped,
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    HiddenStates,
-    require_bank_of,
-    require_room,
-    require_tokens,
-)
+from serving.engine.base import EngineStats, EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates
+from serving.engine.grammar import Grammar, GrammarCompiler
+from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.reading import Reading
 from serving.engine.slots.scheduler import Scheduler
-from serving.engine.window import window_of
+from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.steering.plan import Operation
 
 logger = logging.getLogger(__name__)
+
+
+class SlotGeneration(Generation):
+    """A generation with the grammar that it must follow, if there is one."""
+
+    def __init__(self, request: GenerationRequest, grammar: Grammar | None) -> None:
+        super().__init__(request)
+        self.grammar = grammar
 
 
 class SlotEngine:
@@ -74,7 +74,8 @@ class SlotEngine:
             prefill_chunk=prefill_chunk,
             ended=lambda running: self._admission.ended(running.seconds),
         )
-        self._queue: deque[Generation] = deque()
+        self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
+        self._queue: deque[SlotGeneration] = deque()
         self._readings: deque[Reading] = deque()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
@@ -98,7 +99,8 @@ class SlotEngine:
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self._vocabulary)
         require_room(request.prompt_tokens, self.window)
-        generation = Generation(request)
+        schema = request.sampling.schema
+        generation = SlotGeneration(request, None if schema is None else self._grammars.compile(schema))
         with self._admission.changed:
             self._admission.admit()
             self._queue.append(generation)
@@ -171,10 +173,10 @@ class SlotEngine:
                     full = True
             return not self._closing
 
-    def _admit(self, generation: Generation) -> None:
+    def _admit(self, generation: SlotGeneration) -> None:
         """What beginning a request raises, as for want of memory, ends that request alone."""
         try:
-            self._scheduler.admit(generation)
+            self._scheduler.admit(generation, generation.grammar)
         except Exception as error:
             logger.exception("a request could not be begun")
             self._drop(generation, "error", f"the request could not be begun ({type(error).__name__}); try again")

@@ -72,6 +72,16 @@ def log_probabilities(
     logits: Float[Tensor, " vocabulary"], token: int, top: int
 ) -> tuple[float, list[tuple[int, float]]]:
     """The token's log-probability in nats, and those of the ``top`` likeliest tokens, likeliest first."""
-    row = logits.float().log_softmax(dim=-1)
-    values, tokens = row.topk(min(top, len(row)))
-    return float(row[token]), list(zip(tokens.tolist(), values.tolist(), strict=True))
+    (probabilities,) = log_probabilities_of_rows(logits[None], [token], top)
+    return probabilities
+
+
+def log_probabilities_of_rows(
+    logits: Float[Tensor, "rows vocabulary"], tokens: Sequence[int], top: int
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """``log_probabilities`` of one token per row."""
+    rows = logits.float().log_softmax(dim=-1)
+    own = rows.gather(1, torch.tensor(tokens, dtype=torch.long, device=rows.device)[:, None])[:, 0].tolist()
+    values, likeliest_tokens = (part.tolist() for part in rows.topk(min(top, rows.shape[1]), dim=-1))
+    pairs = [list(zip(*row, strict=True)) for row in zip(likeliest_tokens, values, strict=True)]
+    return list(zip(own, pairs, strict=True))

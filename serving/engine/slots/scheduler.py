@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
+from serving.engine.grammar import Grammar
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.kv_cache import SlotCache, Span, TokenBatch
-from serving.engine.slots.sampling import draw, likeliest, log_probabilities
+from serving.engine.slots.sampling import draw, likeliest, log_probabilities, log_probabilities_of_rows
 from serving.engine.slots.slot_sequence import (
     SlotSequence,
     count_moved,
@@ -62,13 +63,13 @@ class Scheduler:
         """Whether a slot is free, and the next step can begin on one more prompt."""
         return self.active < self._slots and sum(running.unread for running in self._running) < self._prefill_chunk
 
-    def admit(self, generation: Generation) -> None:
+    def admit(self, generation: Generation, grammar: Grammar | None = None) -> None:
         plan = generation.request.plan
         offsets = offsets_of(plan, self._model.device, self._model.dtype)
         interventions = interventions_of(plan, self._layer_vectors(plan)) if plan.state_dependent else {}
         slot = self._cache.reserve(len(generation.request.prompt_tokens) + 1)
         try:
-            running = SlotSequence(generation, self._model.token_bytes, slot, offsets, interventions)
+            running = SlotSequence(generation, self._model.token_bytes, slot, offsets, interventions, grammar)
         except BaseException:
             self._cache.release(slot)
             raise
@@ -97,23 +98,40 @@ class Scheduler:
     def postprocess(self, batch: Batch, logits: Tensor) -> None:
         """Take the step's results: what has been read, and one token for each row of the logits."""
         count_moved(batch.phases, batch.interventions)
+        failed = self._score_prompts(batch, logits)
         for running, span in batch.parts:
             if running.prefilling:
                 self.prompt_tokens += span.count
             running.cached += span.count
         if not batch.drawing:
             return
-        tokens = self._drawn(logits, batch.drawing)
+        tokens = self._drawn(logits[: len(batch.drawing)], batch.drawing)
         self.steps += 1
         for row, (running, token) in enumerate(zip(batch.drawing, tokens, strict=True)):
+            if running in failed:
+                continue
             if isinstance(token, Exception):
                 self.fail(running, token)
             elif token is None:
                 running.slot.pool.clear(running.slot)
                 self._retire(running, "error", "the model yields NaN or infinity; lower the strengths")
+            elif not running.sampling.max_tokens:
+                self._retire(running, "length")
             else:
                 self.generated_tokens += 1
                 self._accept(running, token, logits[row])
+
+    def _score_prompts(self, batch: Batch, logits: Tensor) -> list[SlotSequence]:
+        """Give prompts the log-probabilities of their tokens; the sequences that this failed."""
+        failed, row = [], len(batch.drawing)
+        for running, followers in batch.scoring:
+            rows, row = logits[row : row + len(followers)], row + len(followers)
+            try:
+                running.score_prompt(log_probabilities_of_rows(rows, followers, running.sampling.top_logprobs or 0))
+            except Exception as error:
+                self.fail(running, error)
+                failed.append(running)
+        return failed
 
     def fail(self, running: SlotSequence, error: Exception) -> None:
         """End one request by what it raised."""
@@ -129,17 +147,24 @@ class Scheduler:
         parts = [*answering, *reading]
         tokens: list[int] = []
         phases: list[tuple[SlotSequence, Phase]] = []
-        logits_rows, drawing = [], []
+        logits_rows, drawing, scoring = [], [], []
+        scored_rows: list[int] = []
         for running, span in parts:
             tokens += running.tokens_of(span)
             phases += ((running, phase) for phase in running.phases(span))
+            followers = running.followers(span)
+            if running.prefilling and running.sampling.prompt_logprobs:
+                first = len(tokens) - span.count
+                scored_rows += range(first, first + len(followers))
+                scoring.append((running, followers))
             if span.end >= len(running.prompt):
                 logits_rows.append(len(tokens) - 1)
                 drawing.append(running)
         decoding = [(span.slot, span.start) for _, span in answering]
         places = TokenBatch.of(decoding, [span for _, span in reading], self._model.device)
         interventions = layer_interventions(phases) if any(running.interventions for running, _ in parts) else []
-        return Batch(parts, tokens, places, phases, logits_rows, drawing, self._offsets_of(phases), interventions)
+        rows = [*logits_rows, *scored_rows]
+        return Batch(parts, tokens, places, phases, rows, drawing, scoring, self._offsets_of(phases), interventions)
 
     def _has_place(self, running: SlotSequence) -> bool:
         """Whether the next token has a position in the slot, which is grown for it; without memory the request ends."""
@@ -183,6 +208,11 @@ class Scheduler:
 
     def _drawn(self, logits: Tensor, drawing: Sequence[SlotSequence]) -> list[int | Exception | None]:
         """One token per row; ``None`` for logits that are no numbers, an error where drawing fails."""
+        constrained = [(row, running.grammar) for row, running in enumerate(drawing) if running.grammar is not None]
+        if constrained:
+            logits = logits.clone()  # log-probabilities are the model's own
+        for row, grammar in constrained:
+            grammar.mask(logits[row])
         greedy, sound = likeliest(logits)
         tokens: list[int | Exception | None] = [
             token if is_sound else None for token, is_sound in zip(greedy, sound, strict=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from serving.engine import sequence
 from serving.engine.base import FinishReason, Generation
+from serving.engine.grammar import Grammar
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.kv_cache import Slot, Span
 from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
@@ -32,8 +33,9 @@ class SlotSequence(sequence.Sequence):
         slot: Slot,
         offsets: Offsets,
         interventions: Interventions,
+        grammar: Grammar | None = None,
     ) -> None:
-        super().__init__(generation, vocabulary)
+        super().__init__(generation, vocabulary, grammar)
         self.slot, self.offsets, self.interventions = slot, offsets, interventions
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
         self._moved_alone = [0, 0]
@@ -54,6 +56,11 @@ class SlotSequence(sequence.Sequence):
 
     def tokens_of(self, span: Span) -> Sequence[int]:
         return self.prompt[span.start : span.end] if self.prefilling else self.tokens[-1:]
+
+    def followers(self, span: Span) -> Sequence[int]:
+        """The tokens of the prompt that follow those of a span, where their log-probabilities were asked for."""
+        scored = self.prefilling and self.sampling.prompt_logprobs
+        return self.prompt[span.start + 1 : span.end + 1] if scored else ()
 
     def phases(self, span: Span) -> Iterable[Phase]:
         """The phase of each token of a span."""

@@ -26,11 +26,8 @@ from serving.engine.base import (
     Generation,
     GenerationRequest,
     HiddenStates,
-    require_bank_of,
-    require_operations,
-    require_room,
-    require_tokens,
 )
+from serving.engine.requirements import require_bank_of, require_operations, require_room, require_tokens
 from serving.engine.sequence import Sequence as RunningSequence
 from serving.engine.vllm.generation import VllmGeneration
 from serving.engine.vllm.process import VllmProcess
@@ -103,6 +100,10 @@ class VllmEngine:
         return stopped if self.process.failed else ""
 
     def submit(self, request: GenerationRequest) -> Generation:
+        if request.sampling.prompt_logprobs:
+            raise InvalidInput("this engine cannot tell a prompt's log-probabilities; use TRUSTTRACE_ENGINE=slots")
+        if request.sampling.schema is not None:
+            raise InvalidInput("this engine follows no JSON schema; use TRUSTTRACE_ENGINE=slots")
         require_operations(request.plan, self.operations)
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)

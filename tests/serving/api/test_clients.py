@@ -1,6 +1,7 @@
 """Requests as real clients send them, over real HTTP: what passes, what is refused, and by which field."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -64,7 +65,6 @@ CHANGING = [
     {"min_p": 0.1},
     {"use_beam_search": True},
     {"tools": [{"type": "function"}]},
-    {"response_format": {"type": "xml"}},
     {"prediction": {"type": "content"}},
     {"logit_bias": {"5": 1}},
     {"frequency_penalty": True},
@@ -84,6 +84,9 @@ def test_fields_that_would_change_the_answer_are_refused(client, body):
         ({"stop": ["a"] * 65}, "stop"),
         ({"stop": ["a", ""]}, "stop"),
         ({"top_logprobs": 2}, "top_logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "wrong"}}}}, "response_format"),
         ({"stream_options": {"include_usages": True}}, "stream_options.include_usages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
@@ -94,6 +97,51 @@ def test_fields_that_would_change_the_answer_are_refused(client, body):
 )  # fmt: skip
 def test_the_field_at_fault_is_named(client, body, param):
     assert error_of(post(client, "/v1/chat/completions", **body))["param"] == param
+
+
+VERDICT = {
+    "type": "object",
+    "properties": {
+        "verdict": {"enum": ["true", "false", "unclear"]},
+        "score": {"type": "integer", "minimum": 0, "maximum": 9},
+        "reasons": {"type": "array", "items": {"type": "string", "maxLength": 8}, "minItems": 1, "maxItems": 2},
+    },
+    "required": ["verdict", "score", "reasons"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_an_answer_follows_its_schema_however_it_is_drawn(client, temperature):
+    body = {
+        "messages": [USER],
+        "max_tokens": 200,
+        "temperature": temperature,
+        "seed": 3,
+        "n": 3,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": VERDICT}},
+    }
+    for steering in ("off", {"strengths": {"toxicity": 3.0}}):
+        answer = client.post("/v1/chat/completions", json={**body, "steering": steering}).json()
+        for choice in answer["choices"]:
+            verdict = json.loads(choice["message"]["content"])
+            assert choice["finish_reason"] == "stop" and [*verdict] == VERDICT["required"]
+            assert verdict["verdict"] in VERDICT["properties"]["verdict"]["enum"] and 0 <= verdict["score"] <= 9
+            assert all(isinstance(reason, str) for reason in verdict["reasons"])
+    text = client.post(
+        "/v1/completions", json={"prompt": PROMPT, "max_tokens": 8, "response_format": {"type": "json_object"}}
+    )
+    assert text.json()["choices"][0]["text"].startswith("{")
+
+
+def test_a_schema_changes_no_other_answer_of_the_batch(client, service):
+    alone = complete(client, max_tokens=60, logprobs=1)["choices"]
+    schema = {"type": "json_schema", "json_schema": {"schema": VERDICT}}
+    with ThreadPoolExecutor(4) as pool:
+        held = [pool.submit(post, client, max_tokens=60, response_format=schema) for _ in range(3)]
+        free = pool.submit(complete, client, max_tokens=60, logprobs=1)
+        assert free.result()["choices"][0]["text"] == alone[0]["text"]
+        assert {reply.result().status_code for reply in held} == {200}
 
 
 def test_messages_of_other_clients_read_the_same(client):
@@ -203,3 +251,61 @@ def test_a_refused_request_is_logged_with_code_and_field(service):
     (line,) = [line for line in service.log.read_text().splitlines() if "refused-1" in line]
     record = json.loads(line[line.index("{") :])
     assert (record["status"], record["code"], record["param"]) == (400, "invalid_request", "top_k")
+
+
+def prompt_log_likelihoods(deployment, tokens):
+    """Each token's log-probability behind those before it, by transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(deployment.model / "step_000010", dtype=torch.float32)
+    with torch.no_grad():
+        rows = network(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    return [float(rows[position, token]) for position, token in enumerate(tokens[1:])]
+
+
+def test_echoed_log_likelihoods_are_those_of_transformers(client, deployment):
+    tokens = [40 + number % 50 for number in range(300)]  # longer than one chunk of a prompt
+    short = tokens[:7]
+    body = {"prompt": [tokens, short], "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0}
+    for choice, prompt in zip(
+        client.post("/v1/completions", json=body).json()["choices"], (tokens, short), strict=True
+    ):
+        logprobs = choice["logprobs"]
+        assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
+        assert logprobs["token_logprobs"][1:-1] == pytest.approx(prompt_log_likelihoods(deployment, prompt), abs=1e-4)
+        assert {len(logprobs[name]) for name in logprobs} == {len(prompt) + 1}
+        for own, top in zip(logprobs["token_logprobs"][1:], logprobs["top_logprobs"][1:], strict=True):
+            assert len(top) == 1 and own <= max(top.values())
+        assert logprobs["token_logprobs"][-1] == max(logprobs["top_logprobs"][-1].values())
+
+
+def test_echo_repeats_the_prompt_before_the_answer(client):
+    answer = complete(client, max_tokens=4, logprobs=2)["choices"][0]
+    echoed = complete(client, max_tokens=4, logprobs=2, echo=True)["choices"][0]
+    assert echoed["text"] == PROMPT + answer["text"]
+    offsets = echoed["logprobs"]["text_offset"]
+    assert offsets[: len(PROMPT)] == list(range(len(PROMPT)))
+    assert offsets[len(PROMPT) :] == [len(PROMPT) + offset for offset in answer["logprobs"]["text_offset"]]
+    echoed_logprobs = echoed["logprobs"]["token_logprobs"][len(PROMPT) :]
+    assert echoed_logprobs == pytest.approx(answer["logprobs"]["token_logprobs"], abs=1e-5)
+    chunks = streamed(client, prompt=PROMPT, max_tokens=4, logprobs=2, echo=True)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == echoed["text"]
+    parts = [chunk["choices"][0]["logprobs"] for chunk in chunks if chunk["choices"][0]["logprobs"]]
+    for name in ("tokens", "token_logprobs", "text_offset"):
+        assert [value for part in parts for value in part[name]] == echoed["logprobs"][name]
+    scored = complete(client, max_tokens=0, logprobs=0, echo=True)
+    assert scored["choices"][0]["text"] == PROMPT and scored["usage"]["completion_tokens"] == 0
+    assert complete(client, max_tokens=0, echo=True)["choices"][0]["logprobs"] is None
+    assert error_of(post(client, max_tokens=0))["param"] == "max_tokens"
+
+
+def test_an_echoed_prompt_is_scored_as_it_is_steered(client):
+    body = {"max_tokens": 1, "logprobs": 0, "echo": True}
+    everywhere = {"ref": "steer.mini.toxicity/1", "strength": 3, "apply": {"prompt": "all"}}
+    plain, last, whole = (
+        complete(client, steering=steering, **body)["choices"][0]["logprobs"]["token_logprobs"]
+        for steering in ("off", {"strengths": {"toxicity": 3}}, {"vectors": [everywhere]})
+    )
+    assert plain[1:-1] == pytest.approx(last[1:-1], abs=1e-5)
+    assert all(abs(a - b) > 1e-4 for a, b in zip(plain[1:-1], whole[1:-1], strict=True))

@@ -9,7 +9,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 
 
-OPERATIONS = 19
+OPERATIONS = 20
 
 
 def test_no_request_gets_a_fault_or_an_undocumented_status(service_url):
@@ -48,6 +48,7 @@ def test_the_document_names_every_route_of_the_interface(service_url):
         "/v1/steering/compare",
         "/v1/probe",
         "/generate",
+        "/v1/feedback",
         "/livez",
         "/readyz",
     }

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from registry.errors import Unavailable
 from registry.store import VectorStore
+from registry.traces import TraceLog
 from serving.api.app import create_app
 from serving.api.middleware import ServiceMiddleware
 from serving.api.tracing import trace_of
@@ -318,3 +319,29 @@ def test_a_dimension_of_any_script_can_be_exported(registry, promote):
         reply = client.get("/v1/steering/vectors/steer.mini.诚实/versions/1/export")
         assert reply.status_code == 200
         assert reply.headers["content-disposition"].endswith("steer.mini.%E8%AF%9A%E5%AE%9E-1.safetensors")
+
+
+def test_feedback_is_kept_at_the_trace_of_its_answer(registry):
+    import mlflow
+
+    with serving(registry) as (served, plain):
+        assert plain.post("/v1/feedback", json={"request_id": "r", "value": 1.0}).status_code == 409
+        traces = TraceLog()
+        app = create_app(served, traces)
+        edge = ServiceMiddleware(app, app, served.settings, lambda record: _add_trace(traces, record))
+        client = TestClient(edge, base_url="http://localhost", client=("127.0.0.1", 1))
+        request_id = client.post("/v1/completions", json=ASKED).headers["x-request-id"]
+        body = {"request_id": request_id, "name": "helpful", "value": True, "comment": "to the point"}
+        assert client.post("/v1/feedback", json=body).status_code == 200
+        place = mlflow.get_experiment_by_name("trusttrace-service").experiment_id
+        (trace,) = mlflow.MlflowClient().search_traces(locations=[place])
+        (assessment,) = trace.info.assessments
+        assert (assessment.name, assessment.value, assessment.rationale) == ("helpful", True, "to the point")
+        unknown = client.post("/v1/feedback", json={**body, "request_id": "another"})
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "answer_not_found")
+
+
+def _add_trace(traces, record):
+    trace = trace_of(record)
+    if trace is not None:
+        traces.add(trace)

@@ -43,14 +43,16 @@ def workers_of(service) -> set[int]:
 def until_all(holds, service, seconds=30, **body):
     deadline = time.monotonic() + seconds
     while True:
-        wrong = [one for one in ask_all(service, **body) if not holds(one)]
+        wrong = [reply for reply in ask_all(service, **body) if not holds(reply)]
         if not wrong:
             return
         assert time.monotonic() < deadline, wrong[0].text
 
 
 def applied(reply):
-    return {one["dimension"]: (one["strength"], one["version"]) for one in reply.json()["steering"]["applied"]}
+    return {
+        vector["dimension"]: (vector["strength"], vector["version"]) for vector in reply.json()["steering"]["applied"]
+    }
 
 
 def test_what_is_changed_by_one_worker_holds_in_both(two_workers):
@@ -58,9 +60,9 @@ def test_what_is_changed_by_one_worker_holds_in_both(two_workers):
     until_all(lambda reply: reply.status_code == 200 and len(workers_of(service)) == 2, service)
 
     httpx.put(f"{service.url}/v1/steering/default", json={"strengths": {"toxicity": 1.0}})
-    assert [applied(one) for one in ask_all(service)] == [{"toxicity": (1.0, "1")}] * 32
+    assert [applied(reply) for reply in ask_all(service)] == [{"toxicity": (1.0, "1")}] * 32
     httpx.delete(f"{service.url}/v1/steering/default")
-    assert [applied(one) for one in ask_all(service)] == [{}] * 32
+    assert [applied(reply) for reply in ask_all(service)] == [{}] * 32
 
     with tracked_at(own.tracking_uri):
         promoted(own, "toxicity", seed=77)
@@ -69,11 +71,11 @@ def test_what_is_changed_by_one_worker_holds_in_both(two_workers):
 
     reference = {"ref": "steer.mini.toxicity/1"}
     older = {"steering": {"vectors": [{**reference, "strength": 0.5}]}}
-    assert {one.status_code for one in ask_all(service, **older)} == {404}
+    assert {reply.status_code for reply in ask_all(service, **older)} == {404}
     httpx.post(f"{service.url}/v1/steering/vectors", json=reference, timeout=30)
-    assert [applied(one) for one in ask_all(service, **older)] == [{"toxicity": (0.5, "1")}] * 32
+    assert [applied(reply) for reply in ask_all(service, **older)] == [{"toxicity": (0.5, "1")}] * 32
     httpx.request("DELETE", f"{service.url}/v1/steering/vectors", json=reference)
-    assert {one.status_code for one in ask_all(service, **older)} == {404}
+    assert {reply.status_code for reply in ask_all(service, **older)} == {404}
 
 
 def test_metrics_count_what_both_did(two_workers):
@@ -85,5 +87,5 @@ def test_metrics_count_what_both_did(two_workers):
         return next((float(line.split()[-1]) for line in lines if line.startswith(wanted)), 0.0)
 
     before = counted()
-    assert {one.status_code for one in ask_all(service, 40)} == {200}
+    assert {reply.status_code for reply in ask_all(service, 40)} == {200}
     assert counted() == before + 40

@@ -290,10 +290,10 @@ def test_a_failed_step_leaves_the_engine_alive(model, monkeypatch, caplog):
 def test_a_request_that_cannot_be_begun_ends_alone(model, engine, monkeypatch, caplog):
     admit, (first, second) = engine._scheduler.admit, [request(prompt) for prompt in prompts(2)]
 
-    def failing(generation):
+    def failing(generation, grammar):
         if generation.request is first:
             raise MemoryError
-        admit(generation)
+        admit(generation, grammar)
 
     monkeypatch.setattr(engine._scheduler, "admit", failing)
     generations = [engine.submit(first), engine.submit(second)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from registry.errors import InvalidInput
-from serving.engine.base import require_operations
+from serving.engine.requirements import require_operations
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.kv_cache import TokenBatch
 from serving.engine.slots.model_runner import ModelRunner

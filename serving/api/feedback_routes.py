@@ -1,0 +1,58 @@
+"""Feedback: a client's judgement of an answer, kept as an assessment of the answer's trace in MLflow."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from registry.errors import NotFound
+from registry.traces import TraceLog
+from serving.api.errors import ApiError, documented
+from serving.api.request_body import RequestBody
+
+router = APIRouter(tags=["feedback"])
+
+
+class AnswerNotFound(ApiError):
+    status, code = 404, "answer_not_found"
+
+
+class AnswersNotTraced(ApiError):
+    status, code = 409, "answers_not_traced"
+
+
+class FeedbackRequest(RequestBody):
+    """POST /v1/feedback."""
+
+    request_id: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", examples=["7d0b2f6c"])
+    """``X-Request-Id`` of the answer."""
+    name: str = Field("feedback", pattern=r"^[\w .:-]{1,100}$", examples=["helpful"])
+    value: bool | float | Annotated[str, Field(max_length=1000)] = Field(examples=[True])
+    comment: str | None = Field(None, max_length=10_000)
+
+
+class FeedbackResponse(BaseModel):
+    request_id: str
+    assessment_id: str
+
+
+def _traces(request: Request) -> TraceLog:
+    traces: TraceLog | None = request.app.state.traces
+    if traces is None:
+        raise AnswersNotTraced("answers are not traced, so none can be judged; start with TRUSTTRACE_TRACE=true")
+    return traces
+
+
+@router.post(
+    "/v1/feedback",
+    responses={200: {"model": FeedbackResponse}, **documented(404, 409, 503)},
+    summary="Judge an answer",
+)
+async def feedback(body: FeedbackRequest, traces: Annotated[TraceLog, Depends(_traces)]) -> JSONResponse:
+    try:
+        assessment = await run_in_threadpool(traces.judge, body.request_id, body.name, body.value, body.comment)
+    except NotFound as error:
+        raise AnswerNotFound(str(error), param="request_id") from error
+    return JSONResponse({"request_id": body.request_id, "assessment_id": assessment})
