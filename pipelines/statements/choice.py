@@ -42,6 +42,12 @@ def choose_dimensions(spec: str, data: str) -> tuple[Dimension, ...]:
     return parse_dimensions(spec, known.values())
 
 
+def files_of_no_dimension(directory: Path) -> tuple[str, ...]:
+    """Names of the data files in ``directory`` that no known dimension reads."""
+    read = {*DIMENSIONS, SAFETY.name, *BENCHMARKS, *declared_beside([directory])}
+    return tuple(sorted(path.name for path in directory.iterdir() if is_table(path) and stem_of(path) not in read))
+
+
 def _dimensions_of(data: str, paths: Mapping[str, Path], known: _Known, declared: _Known) -> tuple[Dimension, ...]:
     path = Path(data).expanduser()
     if paths:
@@ -77,7 +83,7 @@ def _require_known(name: str, path: Path | None, known: _Known) -> None:
     proposed = re.sub(r"\W+", "_", name).strip("_").lower() or "mine"
     proposed = proposed if proposed.isidentifier() else f"d_{proposed}"
     target = shlex.quote(str(path.with_name(proposed + SUFFIX)))
-    again = "run the same command again" if proposed == name else f"give data={proposed}={path}"
+    again = "run the same command again" if proposed == name else "give " + shlex.quote(f"data={proposed}={path}")
     raise InvalidInput(
         f"{name!r} of {path} is no known dimension ({', '.join(known)}): choose one of these with dimensions=, or "
         f"declare your own by pasting these lines, reword them, and {again}\n"

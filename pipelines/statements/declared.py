@@ -66,8 +66,8 @@ def declared_beside(paths: Iterable[Path]) -> dict[str, Dimension]:
     """The dimensions declared in or beside ``paths``, those that exist, by name."""
     present = [path for path in paths if path.exists()]
     directories = dict.fromkeys(path if path.is_dir() else path.parent for path in present)
-    found = (path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}")))
-    return {dimension.name: dimension for dimension in (read_declaration(path).dimension for path in found)}
+    declarations = (path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}")))
+    return {dimension.name: dimension for dimension in (read_declaration(path).dimension for path in declarations)}
 
 
 def read_declaration(path: Path) -> Declaration:

@@ -110,3 +110,8 @@ def _notes(report: QualityReport) -> Iterator[Finding]:
             f"columns that are not read: {', '.join(report.unread_columns)}; those that are: statement, label, group, "
             "pair, split",
         )
+    if report.unread_files:
+        yield Finding(
+            "note",
+            f"files beside it that no known dimension reads: {', '.join(report.unread_files)}",
+        )

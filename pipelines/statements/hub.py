@@ -1,4 +1,4 @@
-"""Benchmarks from the Hugging Face hub and the authors' repositories: downloaded once, verified, and kept.
+"""Hub of published data: benchmarks from Hugging Face and the authors' repositories, downloaded once and verified.
 
 The rows are kept as Parquet under ``$TRUSTTRACE_CACHE/hub`` with their SHA-256, which is checked each time they are
 read; once there, no network is needed or asked.
@@ -42,15 +42,15 @@ def hub_rows(source: str, dimension: Dimension, seed: int) -> StatementRows:
 
 
 def _benchmark_name(source: str, dimension: Dimension) -> str:
-    for name, one in HUB_BENCHMARKS.items():
-        wanted = name == source if source in HUB_BENCHMARKS else name.endswith("@paper") == source.endswith("@paper")
-        if wanted and one.card.dimension == dimension.name:
+    for name, benchmark in HUB_BENCHMARKS.items():
+        fits = name == source if source in HUB_BENCHMARKS else name.endswith("@paper") == source.endswith("@paper")
+        if fits and benchmark.card.dimension == dimension.name:
             return name
     if source in HUB_BENCHMARKS:
-        meant = HUB_BENCHMARKS[source].card.dimension
+        own = HUB_BENCHMARKS[source].card.dimension
         raise InvalidInput(
-            f"{source} stands for {meant}, not {dimension.name}; give sources by dimension: "
-            f"{meant}={source},{dimension.name}=packaged"
+            f"{source} stands for {own}, not {dimension.name}; give sources by dimension: "
+            f"{own}={source},{dimension.name}=packaged"
         )
     raise InvalidInput(f"{source} has no benchmark for {dimension.name}; give a file: {dimension.name}=./mine.csv")
 

@@ -1,4 +1,4 @@
-"""Published benchmarks as the field uses them: where each lies, at which revision, and how its rows become statements.
+"""Hub benchmarks as the field uses them: where each lies, at which revision, and how its rows become statements.
 
 Each revision is a commit that public code pins or the hub's own pages show. The plain name is the sound construction;
 ``<name>@paper`` is the file that the authors of arXiv 2402.19465 released, with the faults its card names.
@@ -254,6 +254,6 @@ _SOUND = (
 )
 
 HUB_BENCHMARKS: Mapping[str, HubBenchmark] = MappingProxyType(
-    {one.card.name: one for one in _SOUND}
-    | {f"{name.removesuffix('_train')}@paper": _as_released(one) for name, one in BENCHMARKS.items()}
+    {benchmark.card.name: benchmark for benchmark in _SOUND}
+    | {f"{name.removesuffix('_train')}@paper": _as_released(released) for name, released in BENCHMARKS.items()}
 )

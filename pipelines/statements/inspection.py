@@ -1,4 +1,4 @@
-"""Look at statements before believing them: a quality report for each dimension, for reading and for refusing."""
+"""Inspection of statements before anything is measured: a quality report for each dimension, to read and to refuse."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,16 +24,18 @@ def inspect_statements(
     dimensions: Iterable[Dimension], data: str, *, limit: int = 0, seed: int = DATA_SEED
 ) -> list[QualityReport]:
     """A report for every dimension from ``data``, read as ``load_statements`` reads it, before anything is dropped."""
-    return [inspect_rows(load_rows(one, data, seed=seed).subset(limit, seed), seed=seed) for one in dimensions]
+    return [
+        inspect_rows(load_rows(dimension, data, seed=seed).subset(limit, seed), seed=seed) for dimension in dimensions
+    ]
 
 
 def refuse(reports: Sequence[QualityReport]) -> None:
     """Raise ``InvalidInput`` with every finding that forbids a probe; return when there is none."""
     forbidding = [
-        f"{report.source}: {one.sentence}"
+        f"{report.source}: {finding.sentence}"
         for report in reports
-        for one in findings(report)
-        if one.severity == "refused"
+        for finding in findings(report)
+        if finding.severity == "refused"
     ]
     if forbidding:
         raise InvalidInput("; ".join(forbidding))
@@ -57,7 +59,7 @@ def render(report: QualityReport) -> str:
         f"in {report.n_groups:,} groups; {report.n_kept:,} distinct texts with one label",
         "",
         *_floor_table(report),
-        *(_line(one) for one in findings(report)),
+        *(_line(finding) for finding in findings(report)),
     ]
     return "\n".join(lines)
 
@@ -73,7 +75,7 @@ def _floor_table(report: QualityReport) -> list[str]:
     for name in next(iter(report.floors.values())):
         cells = (str(report.floors.get(split, {}).get(name, "")) for split in SPLITS)
         lines.append(f"| {NAMES[name]:<24} | " + " | ".join(f"{cell:<20}" for cell in cells) + " |")
-    lines += ["", "AUROC of counts: " + ", ".join(f"{name} {one}" for name, one in report.aurocs.items()), ""]
+    lines += ["", "AUROC of counts: " + ", ".join(f"{name} {auroc}" for name, auroc in report.aurocs.items()), ""]
     return lines
 
 

@@ -12,7 +12,7 @@ from registry.dimensions import Dimension
 class StatementsOptions(Options):
     """The statements of an experiment. Raises ``UnknownName`` for a dimension that does not exist."""
 
-    dimensions: str = parameter("all", "all, or names separated by commas")
+    dimensions: str = parameter("all", "all that the data stand for, or names separated by commas")
     data: str = parameter("packaged", "packaged, hub, a directory, a file, or dimension=source,…")
     limit: int = parameter(0, "at most so many statements per dimension, 0 for all")
 

@@ -11,8 +11,8 @@ _WORD = re.compile(r"[A-Za-z]+")
 def keyboard_typos(text: str, rng: np.random.Generator, *, rate: float = 0.2) -> str:
     """In a share ``rate`` of the words of four letters or more, replace one inner letter by its keyboard neighbour."""
 
-    def mistype(found: re.Match[str]) -> str:
-        word = found.group()
+    def mistype(match: re.Match[str]) -> str:
+        word = match.group()
         if len(word) < 4 or rng.random() >= rate:
             return word
         return _mistyped(word, rng)

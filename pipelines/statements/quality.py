@@ -75,6 +75,8 @@ class QualityReport:
     """What each of these classifiers sees, in words."""
     unread_columns: tuple[str, ...] = ()
     """Columns of the user's file that mean nothing here."""
+    unread_files: tuple[str, ...] = ()
+    """Data files beside it that no known dimension reads."""
 
     @property
     def is_lexical(self) -> bool:
@@ -144,6 +146,7 @@ def inspect_rows(rows: StatementRows, *, seed: int = 0) -> QualityReport:
         floors=_floors(rows, folds, seed),
         seen=_seen(rows, folds),
         unread_columns=rows.unread_columns,
+        unread_files=rows.unread_files,
     )
 
 

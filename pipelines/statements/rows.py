@@ -37,6 +37,8 @@ class StatementRows:
     """See ``LabelledStatements``."""
     unread_columns: tuple[str, ...] = ()
     """Columns of the user's file that mean nothing here."""
+    unread_files: tuple[str, ...] = ()
+    """Data files beside it that no known dimension reads."""
 
     def statements(self, *, as_released: bool = False) -> LabelledStatements:
         """The rows fit for a probe. Raises ``InvalidInput`` as ``LabelledStatements`` does.

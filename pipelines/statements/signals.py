@@ -1,4 +1,4 @@
-"""How far something that can be counted in a text tells trustworthy statements from others, all by itself."""
+"""Signals: how far a count of something in the text tells trustworthy statements from others by itself."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,10 +26,10 @@ def placement_values(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, "
     """
     ranks = rankdata(scores)
     placements = np.empty(len(scores))
-    for kind in (True, False):
-        own = labels == kind
-        above = (ranks[own] - rankdata(scores[own])) / np.sum(~own)
-        placements[own] = above if kind else 1 - above
+    for label in (True, False):
+        rows = labels == label
+        above = (ranks[rows] - rankdata(scores[rows])) / np.sum(~rows)
+        placements[rows] = above if label else 1 - above
     auroc = placements[labels].mean()
     share = np.where(labels, labels.mean(), 1 - labels.mean())
     return np.asarray(auroc + (placements - auroc) / share)

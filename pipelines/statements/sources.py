@@ -1,7 +1,9 @@
 """Sources: where a dimension's statements come from, as the user says it."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from pipelines.statements.choice import files_of_no_dimension
 from pipelines.statements.directory import require_file_for
 from pipelines.statements.files import rows_in_file
 from pipelines.statements.hub import hub_rows, is_hub_source
@@ -39,7 +41,8 @@ def load_rows(dimension: Dimension, data: str, *, seed: int = DATA_SEED) -> Stat
     if is_hub_source(source):
         return hub_rows(source, dimension, seed)
     if path.is_dir():
-        return rows_in_file(require_file_for(path, dimension.name), dimension)
+        rows = rows_in_file(require_file_for(path, dimension.name), dimension)
+        return replace(rows, unread_files=files_of_no_dimension(path))
     if path.is_file():
         return rows_in_file(path, dimension)
     if "/" in source or path.suffix.lower() in SUFFIXES:

@@ -28,7 +28,7 @@ def group_folds(
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     for fold, (_, test) in enumerate(splitter.split(np.zeros(len(groups)), labels, groups)):
         folds[test] = fold
-    counts = np.array([[np.sum(labels[folds == fold] == kind) for kind in (False, True)] for fold in range(n_folds)])
+    counts = np.array([[np.sum(labels[folds == fold] == label) for label in (False, True)] for fold in range(n_folds)])
     if (counts == 0).any():
         raise InvalidInput(
             f"a fold of {n_groups} groups holds one class only (untrustworthy and trustworthy counts by fold: "

@@ -1,7 +1,11 @@
 """The manual's example of a dimension of one's own, from its file to a champion, on a tiny random model."""
 
+import os
+import re
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,33 +18,22 @@ from pipelines.data.__main__ import main as data
 from pipelines.probe.__main__ import main as probe
 from registry.store import VectorStore
 
-STATEMENTS = """
-import csv
+MANUAL = Path(__file__).parents[2] / "pipelines" / "README.md"
 
-topics = (
-    "weather chess law price route poem budget motive diagnosis recipe bridge engine election harvest tide "
-    "medicine grammar orbit treaty tax painting battery virus fossil melody contract glacier script bacterium market"
-).split()
-claims = (("doubt", "right", 1), ("believe", "wrong", 1), ("believe", "right", 0), ("doubt", "wrong", 0))
-with open("humility.csv", "w", newline="", encoding="utf-8") as file:
-    table = csv.writer(file)
-    table.writerow(("statement", "label", "group"))
-    for topic in topics:
-        for verb, verdict, label in claims:
-            table.writerow((f"On the {topic}, I {verb} that I am {verdict}.", label, topic))
-"""
-DECLARATION = """
-meaning = "admitting what one does not know"
-trustworthy = "a statement that admits doubt"
-untrustworthy = "a statement that claims certainty"
-"""
+
+def blocks() -> list[str]:
+    """The indented blocks of the manual's section: a script, a declaration, a command, its output."""
+    section = MANUAL.read_text(encoding="utf-8").partition("### A dimension of your own\n")[2].partition("\n### ")[0]
+    return [textwrap.dedent(block) for block in re.findall(r"(?:^(?: {4}.*)?\n)*^ {4}.*\n", section, re.MULTILINE)]
 
 
 @pytest.fixture
 def example(tmp_path, tracking, cache):
     """The working directory with the example's two files in it."""
-    subprocess.run([sys.executable, "-c", STATEMENTS], cwd=tmp_path, check=True)
-    (tmp_path / "humility.dimension.toml").write_text(DECLARATION)
+    script, declaration, *_ = blocks()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, env=os.environ | {"PATH": path})
+    (tmp_path / "humility.dimension.toml").write_text(declaration)
     return tmp_path
 
 
@@ -78,6 +71,9 @@ def test_the_report_finds_nothing_that_the_text_gives_away(example, capsys):
 
 
 def test_one_command_makes_a_champion_of_its_own(example, model, capsys):
+    _, _, command, output = blocks()
+    assert command.strip() == "mlflow run . -e probe --env-manager local -P model=tiny -P data=humility.csv"
+    assert "models:/steer.tiny.humility/12" in output
     assert run_command(probe, ["--model", str(model), "--data", "humility.csv", "--seeds", "1"]) == 0
     assert "models:/steer.own-model.humility/1" in capsys.readouterr().out
     champion = VectorStore().resolve("steer.own-model.humility@champion")

@@ -24,6 +24,16 @@ def test_each_dimension_is_reported_before_the_next_command(tmp_path, capsys):
     assert f"-e probe --env-manager local -P data={tmp_path} -P dimensions=toxicity" in printed
 
 
+def test_a_directory_is_read_and_the_rest_named(tmp_path, capsys):
+    for name in ("toxicity", "notes", "privacy"):
+        rows = [f"{name}{row} is {('cruel', 'kind')[row % 2]},{row % 2}" for row in range(20)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["statement,label", *rows]))
+    assert data(["--data", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("## privacy") < printed.index("## toxicity")
+    assert "files beside it that no known dimension reads: notes.csv" in printed
+
+
 def test_what_no_probe_could_use_is_reported_and_refused(tmp_path, capsys):
     (tmp_path / "toxicity.csv").write_text("statement,label\n" + "".join(f"word {row},1\n" for row in range(9)))
     assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 2

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -58,7 +59,11 @@ def test_an_undeclared_file_is_refused_with_a_declaration_that_works(tmp_path, n
         choose_dimensions("all", data)
     sentence, command = str(refusal.value).split("\n", 1)
     subprocess.run(command, shell=True, check=True)
-    again = data if sentence.endswith("the same command again") else sentence.rpartition("give data=")[2]
+    again = (
+        data
+        if sentence.endswith("the same command again")
+        else shlex.split(sentence.rpartition("give ")[2])[0].removeprefix("data=")
+    )
     (dimension,) = choose_dimensions("all", again)
     assert load_statements(dimension, again).dimension == dimension.name
 

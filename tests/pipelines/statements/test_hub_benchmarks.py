@@ -44,7 +44,7 @@ def confaide_rows(ratings, uses):
         {"text": prompt + f"thing {i // uses} is collected for use {i % uses}.", "part": 0} for i in range(len(ratings))
     ]
     stories = [{"text": "How much? \\n Story " + str(i), "part": 1} for i in range(len(ratings))]
-    return flows + stories + [{"text": str(one), "part": 2} for one in ratings] + [{"text": " ", "part": 2}]
+    return flows + stories + [{"text": str(rating), "part": 2} for rating in ratings] + [{"text": " ", "part": 2}]
 
 
 def test_confaide_splits_tier_two_at_its_median():
@@ -103,7 +103,7 @@ def test_sst2_is_perturbed_without_a_capital_letter_to_tell():
         assert len(perturbed) == len(sentence)
 
 
-def test_saferlhf_judges_each_answer_and_keeps_a_prompts_answers_together():
+def test_saferlhf_keeps_a_prompts_answers_together():
     row = {
         "prompt": "How do I pick a lock?",
         "response_0": "Call a locksmith.",
@@ -126,9 +126,11 @@ def test_the_papers_releases_carry_their_declared_polarity():
 
 
 def test_every_benchmark_is_described_and_pinned():
-    assert {one.card.dimension for one in HUB_BENCHMARKS.values()} == {*DIMENSIONS, "safety"}
-    for one in HUB_BENCHMARKS.values():
-        card = one.card
+    assert {benchmark.card.dimension for benchmark in HUB_BENCHMARKS.values()} == {*DIMENSIONS, "safety"}
+    for benchmark in HUB_BENCHMARKS.values():
+        card = benchmark.card
         assert all((card.question, card.trustworthy, card.group, card.licence, card.citation))
-        assert re.fullmatch(r"[0-9a-f]{40}", one.revision)
-        assert all(part.revision == one.revision or one.revision in (part.url or "") for part in one.parts)
+        assert re.fullmatch(r"[0-9a-f]{40}", benchmark.revision)
+        assert all(
+            part.revision == benchmark.revision or benchmark.revision in (part.url or "") for part in benchmark.parts
+        )

@@ -67,7 +67,7 @@ def test_a_citys_claims_are_a_subgroup_within_its_region():
     n = len(set(cities))
     assert len(set(zip(cities, statements.subgroups, strict=True))) == len(set(statements.subgroups)) == n
     assert len(set(zip(statements.subgroups, statements.groups, strict=True))) == n
-    validation, test = (set(one.groups) for one in calibration_halves(statements, FittingProtocol()))
+    validation, test = (set(half.groups) for half in calibration_halves(statements, FittingProtocol()))
     assert min(len(validation), len(test)) >= 20
     assert validation.isdisjoint(test)
 

@@ -45,14 +45,13 @@ def test_the_papers_split_is_sequential_and_leaks():
 @given(st.lists(st.tuples(st.integers(0, 6), st.none() | st.integers(0, 6)), min_size=1, max_size=25))
 @settings(max_examples=50, deadline=None)
 def test_rows_connect_through_chains_of_shared_keys(keys):
-    groups = connected_groups([one for one, _ in keys], [other for _, other in keys])
+    groups = connected_groups([text for text, _ in keys], [pair for _, pair in keys])
     reached = [{row} for row in range(len(keys))]
     for _ in keys:
-        for row, own in enumerate(reached):
+        for rows in reached:
             for other, (text, pair) in enumerate(keys):
-                if any(text == keys[one][0] or (pair is not None and pair == keys[one][1]) for one in own):
-                    own.add(other)
-            reached[row] = own
+                if any(text == keys[row][0] or (pair is not None and pair == keys[row][1]) for row in rows):
+                    rows.add(other)
     for row in range(len(keys)):
         assert set(np.flatnonzero(groups == groups[row])) == reached[row]
     assert list(dict.fromkeys(groups)) == list(range(groups.max() + 1))
