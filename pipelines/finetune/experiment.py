@@ -30,7 +30,7 @@ from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
 from serving.model.weights import locate
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the code changes what a configuration means, so that older models are made anew."""
 HELD_OUT_FOLD, VALIDATION_FOLD = 0, 1
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pipelines.finetune.lora import adapt, merge
+from pipelines.finetune.lora import adapt
 from pipelines.finetune.options import FinetuneConfig
 from pipelines.model_io.batches import padded, tokenise
 from pipelines.model_io.likelihoods import likelihoods
@@ -53,7 +53,10 @@ def finetune(
     losses = [EpochLoss(0, _loss_of(model, texts), _loss_of(model, validation))]
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        parameters = _trainable(network, config)
+        adapted = adapt(network, config) if config.method == "lora" else None
+        if adapted is None:
+            network.requires_grad_(True)
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(parameters, config.rate, (0.9, 0.95), weight_decay=0.0)
         steps = config.epochs * len(list(_batches(len(texts), config, 0)))
         step = 0
@@ -68,8 +71,8 @@ def finetune(
                 on_step(step, seen[-1])
             network.eval()
             losses.append(EpochLoss(epoch + 1, float(np.mean(seen)), _loss_of(model, validation)))
-    if config.method == "lora":
-        merge(network)
+    if adapted is not None:
+        adapted.merge_and_unload()
     network.requires_grad_(False)
     if not np.isfinite(losses[-1].validation):
         raise Mismatch(f"the loss became {losses[-1].validation} at learning_rate {config.rate}; try a tenth")
@@ -95,13 +98,6 @@ def saved_losses(directory: Path) -> list[EpochLoss]:
 
 def losses_for_manifest(losses: Sequence[EpochLoss]) -> list[dict[str, float]]:
     return [asdict(loss) for loss in losses]
-
-
-def _trainable(network: nn.Module, config: FinetuneConfig) -> list[nn.Parameter]:
-    if config.method == "lora":
-        return adapt(network, rank=config.rank, alpha=config.alpha, seed=config.seed)
-    network.requires_grad_(True)
-    return list(network.parameters())
 
 
 def _batches(n: int, config: FinetuneConfig, epoch: int) -> Iterator[np.ndarray]:
