@@ -8,7 +8,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.options import StatementsOptions
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.quality import log_quality
-from pipelines.tracking.series import log_series
+from pipelines.tracking.series import log_series, require_own_name
 from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import InvalidInput
@@ -22,6 +22,14 @@ EMBEDDED = "tiny"
 def resolve_series(model: str) -> CheckpointSeries:
     """The series a model's name stands for; ``tiny`` is trained first, unless it was before."""
     return embedded_series() if model == EMBEDDED else find_series(model)
+
+
+def registered_series(model: str) -> CheckpointSeries:
+    """As ``resolve_series``, for what will be registered: raises ``Mismatch`` where another series has the name."""
+    series = resolve_series(model)
+    if series.model != EMBEDDED:
+        require_own_name(series)
+    return series
 
 
 def embedded_series() -> CheckpointSeries:
@@ -50,6 +58,8 @@ def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, 
     trained = tuple(checkpoint for checkpoint in series.select(spec) if not checkpoint.is_random_init)
     if not trained:
         raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always measured beside those chosen")
+    if series.model != EMBEDDED:
+        require_own_name(series)
     audit = audit_series(series, trained)
     print(render_audit(audit), end="\n\n")  # noqa: T201
     log_series(audit)
@@ -58,7 +68,7 @@ def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, 
 
 def one_checkpoint(options: CheckpointOptions) -> Checkpoint:
     """The one trained checkpoint that is asked for. Raises ``InvalidInput`` for none or several."""
-    selected = resolve_series(options.model).select(options.checkpoint)
+    selected = registered_series(options.model).select(options.checkpoint)
     trained = [checkpoint for checkpoint in selected if not checkpoint.is_random_init]
     if len(trained) != 1:
         raise InvalidInput(

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -277,6 +278,14 @@ def _strays(model: str, placed: dict[str, Position]) -> list[str]:
 def _enumerated(names: list[str], most: int = 8) -> str:
     shown = ", ".join(sorted(names)[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def named_model(model: str) -> tuple[str, str]:
+    """``seed-a=/runs/a`` → the name ``seed-a`` and the model; the name is empty where none is given."""
+    name, equals, source = model.partition("=")
+    if not (equals and source and re.fullmatch(r"[\w.-]+", name)) or Path(model).expanduser().exists():
+        return "", model
+    return model_short_name(name), source
 
 
 def model_short_name(repo: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 from pipelines.cli.parameters import Options, parameter
 from registry.errors import InvalidInput
 
-MODEL = "tiny, smollm2, a hub id, a directory (of checkpoints), a GGUF file"
+MODEL = "tiny, smollm2, a hub id, a directory (of checkpoints), a GGUF file; name=… before it names it"
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class SeriesOptions(Options):
     """The checkpoints of a model that an experiment measures."""
 
     model: str = parameter("tiny", MODEL)
-    checkpoints: str = parameter("log:12", "all, steps such as 0,512, log:N, first, last")
+    checkpoints: str = parameter("log:12", "all, steps such as 0,512, log:N, first, last, stage2:last, main")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CheckpointOptions(Options):
     """The one checkpoint that an experiment works on."""
 
     model: str = parameter("smollm2", MODEL)
-    checkpoint: str = parameter("last", "a step, a revision, first or last")
+    checkpoint: str = parameter("last", "a step, a revision, first, last, stage2:last or main")
 
 
 @dataclass(frozen=True)

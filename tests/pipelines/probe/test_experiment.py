@@ -18,6 +18,7 @@ from pipelines.tracking.champions import named_vectors
 from registry.dimensions import TOXICITY
 from registry.errors import Mismatch, NotFound
 from registry.store import VectorStore
+from tests.conftest import tiny_llama
 from tests.small_statements import write_two_dimensions
 
 ROOT = Path(__file__).parents[3]
@@ -255,3 +256,20 @@ def test_the_papers_protocol_promotes_nothing(arguments, capsys):
     assert "chosen on the test rows, as in arXiv 2402.19465" in printed
     with pytest.raises(NotFound):
         VectorStore().resolve("steer.mini.toxicity@champion")
+
+
+def test_two_series_of_one_name_do_not_share_entries(series_directory, data, tracking, cache, tmp_path, capsys):
+    other = tmp_path / "other" / "mini"
+    for seed, step in ((7, 0), (8, 10)):
+        shutil.copytree(series_directory / "step_000000", other / f"step_{step:06d}")
+        tiny_llama(seed).save_pretrained(other / f"step_{step:06d}")
+    given = ["--data", str(data), "--dimensions", "toxicity", "--seeds", "1", "--checkpoints", "last"]
+    assert run_command(main, ["--model", str(series_directory), *given]) == 0
+    assert run_command(main, ["--model", str(other), *given]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"ckpt.mini holds checkpoints of {series_directory}" in message
+    assert f"-P model=other-mini={other}" in message
+    assert run_command(main, ["--model", f"other-mini={other}", *given]) == 0
+    assert VectorStore().list("other-mini")
+    moved = shutil.copytree(series_directory, tmp_path / "moved" / "mini")
+    assert run_command(main, ["--model", str(moved), *given]) == 0

@@ -58,7 +58,7 @@ def test_a_directory_is_never_deleted(series_directory, tmp_path):
 def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     path, read = tmp_path / "w.safetensors", []
     path.write_bytes(b"one")
-    digest, actual = sha256_of(path), "serving.model.content.hashlib.file_digest"
+    digest, actual = sha256_of(path), "serving.model.content.file_sha256"
     monkeypatch.setattr(actual, lambda *_: read.append(path))
     assert sha256_of(path) == digest
     assert read == []
@@ -74,7 +74,7 @@ def test_the_digest_of_a_large_file_outlives_the_process(tmp_path, cache, monkey
     path.write_bytes(b"one")
     digest = sha256_of(path)
     _sha256.cache_clear()
-    monkeypatch.setattr("serving.model.content._read", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("serving.model.content.file_sha256", lambda _: pytest.fail("read again"))
     assert sha256_of(path) == digest
     monkeypatch.undo()
     monkeypatch.setenv("TRUSTTRACE_CACHE", str(cache))
