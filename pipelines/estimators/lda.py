@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from sklearn.covariance import ledoit_wolf
 
-from pipelines.estimators.unit_vector import unit_vector
+from pipelines.estimators.normalise import normalise
 
 
 def lda_direction(
@@ -20,4 +20,4 @@ def lda_direction(
     difference = means[1] - means[0]
     # Classes without any scatter leave nothing to whiten by.
     whitened = np.linalg.solve(covariance, difference) if np.trace(covariance) > 0 else difference
-    return unit_vector(whitened, "the class means coincide")
+    return normalise(whitened, "the class means coincide")

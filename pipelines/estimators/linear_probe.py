@@ -1,20 +1,16 @@
 """Linear probes: how well a logistic regression on one layer's activations tells the two classes apart.
 
-Two protocols. The sound one predicts every statement once a seed, by a probe that saw none of its group: in each of
-five group folds the standardiser, the weights and C are chosen without the fold that is tested. The paper's one
-(arXiv 2402.19465, released code) standardises over all rows, fits scikit-learn's default regression on the first 80 %
-in file order and tests on the rest; it is there to be compared with, not to be believed.
+Every statement is predicted once a seed, by a probe that saw none of its group: in each of five group folds the
+standardiser, the weights and C are chosen without the fold that is tested. The paper's own protocol is
+``paper_protocol.paper_probe``.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from pipelines.estimators.logistic import fit_logistic
 
@@ -133,24 +129,3 @@ def _collect(
         validation_accuracies=accuracies[members],
         n_train=round(float(masks[:, members].sum(axis=0).mean())),
     )
-
-
-def probe_layer_as_paper(
-    features: Float32[np.ndarray, "n d_model"], labels: Bool[np.ndarray, " n"], train_ratio: float = 0.8
-) -> ProbePredictions:
-    """The paper's protocol, faults included: all-row standardisation, file order, one split, default regression.
-
-    Its code has no validation split, so a layer chosen by ``validation_accuracy`` here is chosen on the test rows.
-    """
-    n_train = int(len(labels) * train_ratio)
-    scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1).clip(min=1e-12)
-    rows = np.arange(n_train, len(labels))
-    predictions = []
-    for targets in (labels[:n_train], np.random.default_rng(0).permutation(labels[:n_train])):
-        with warnings.catch_warnings():
-            # The released code stops at scikit-learn's default of 100 iterations and silences this too.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            regression = LogisticRegression().fit(scaled[:n_train], targets)
-        predictions.append(regression.predict_proba(scaled[n_train:])[:, 1])
-    accuracy = float(((predictions[0] > 0.5) == labels[rows]).mean())
-    return ProbePredictions(rows, predictions[0], predictions[1], np.array([accuracy]), n_train)

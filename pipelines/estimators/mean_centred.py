@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from pipelines.estimators.unit_vector import unit_vector
+from pipelines.estimators.normalise import normalise
 
 
 def mean_centred_direction(
@@ -16,4 +16,4 @@ def mean_centred_direction(
     Untrustworthy statements are not looked at, so it also holds whatever else sets the statements apart from prose.
     """
     difference = features[labels].mean(axis=0, dtype=np.float64) - background.mean(axis=0, dtype=np.float64)
-    return unit_vector(difference, "the trustworthy statements and the ordinary text have the same mean")
+    return normalise(difference, "the trustworthy statements and the ordinary text have the same mean")

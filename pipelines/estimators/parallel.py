@@ -1,4 +1,4 @@
-"""Independent pieces of small linear algebra, each on one core: small matrices do not fill several."""
+"""Parallel map over pieces of small linear algebra, each on one core: small matrices do not fill several."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ AT_ONCE = 4
 """At most so many pieces are in memory, however many cores there are."""
 
 
-def side_by_side(work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]:
+def map_on_cores(work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]:
     """``work`` of every piece, in their order, on as many cores as torch may use but at most four.
 
     A piece has one core wherever it runs, so its result does not depend on how many there are. The first exception of

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from pipelines.estimators.unit_vector import unit_vector
+from pipelines.estimators.normalise import normalise
 
 
 def principal_direction(
@@ -20,7 +20,7 @@ def principal_direction(
     """
     differences = pair_differences(features, labels, groups, seed=seed)
     axis = np.linalg.svd(differences, full_matrices=False)[2][0]
-    return unit_vector(axis * np.sign(differences.mean(axis=0) @ axis), "the pairs differ to both sides alike")
+    return normalise(axis * np.sign(differences.mean(axis=0) @ axis), "the pairs differ to both sides alike")
 
 
 def pair_differences(

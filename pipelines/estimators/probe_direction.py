@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool, Float32
 
 from pipelines.estimators.logistic import fit_logistic
-from pipelines.estimators.unit_vector import unit_vector
+from pipelines.estimators.normalise import normalise
 
 DIRECTION_PENALTY = 1e-2
 """C of the regression; the middle of a probe's candidates, which most folds choose."""
@@ -17,4 +17,4 @@ def probe_direction(
     """The weights of a regression with ``C = DIRECTION_PENALTY``, standardiser folded in, as a unit vector."""
     everyone = np.ones((len(labels), 1), bool)
     fit = fit_logistic(torch.tensor(features), labels[:, None], everyone, np.array([DIRECTION_PENALTY]))
-    return unit_vector(fit.weights[:, 0].numpy(), "the regression has no weights")
+    return normalise(fit.weights[:, 0].numpy(), "the regression has no weights")

@@ -10,8 +10,9 @@ from scipy.special import logit
 from torch import Tensor
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
-from pipelines.estimators.half_samples import half_samples, nhsic_on_halves
+from pipelines.estimators.group_permutations import group_permutations
 from pipelines.estimators.hsic import debiased_cka, unbiased_hsic
+from pipelines.estimators.jackknife import jackknife_halves, nhsic_on_halves
 from pipelines.estimators.linear_probe import probe_layer
 from pipelines.estimators.logistic import fit_logistic
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
@@ -25,15 +26,14 @@ from pipelines.estimators.nhsic import (
     null,
     standardised,
 )
-from pipelines.estimators.nhsic_as_paper import (
+from pipelines.estimators.paper_protocol import (
     paper_features,
     paper_labels,
     paper_nhsic,
     paper_null,
     paper_operator,
 )
-from pipelines.estimators.parallel import side_by_side
-from pipelines.estimators.permutations import permutations_of_groups
+from pipelines.estimators.parallel import map_on_cores
 from pipelines.estimators.spectrum import spectrum
 from pipelines.estimators.v_information import conditional_information, usable_information
 from pipelines.information.options import InformationSettings
@@ -116,7 +116,7 @@ def measure_information(
             swept=geometry.swept,
         )
 
-    return side_by_side(of_layer, activations.layers)
+    return map_on_cores(of_layer, activations.layers)
 
 
 def _information(
@@ -144,9 +144,9 @@ class _Kernels:
         statements: LabelledStatements,
         settings: InformationSettings,
     ) -> None:
-        self._orders = permutations_of_groups(statements.groups, PERMUTATIONS, settings.seed)
+        self._orders = group_permutations(statements.groups, PERMUTATIONS, settings.seed)
         self._landmarks = choose_landmarks(statements.n, settings.landmarks, settings.seed)
-        self._halves = half_samples(statements.groups, settings.seed)
+        self._halves = jackknife_halves(statements.groups, settings.seed)
         self._own = kernel_factors(standardised(own), self._landmarks, SCALES)
         (self._fixed,) = kernel_factors(standardised(reference), self._landmarks)
         self._labels = label_factor(statements.labels)
@@ -193,7 +193,7 @@ class _PaperKernels:
         self._own = paper_operator(paper_features(own))
         self._labels = paper_operator(paper_labels(statements.labels))
         groups = statements.groups[: len(self._own)]
-        self._orders = permutations_of_groups(groups, PAPER_PERMUTATIONS, settings.seed)
+        self._orders = group_permutations(groups, PAPER_PERMUTATIONS, settings.seed)
 
     def geometry(self, features: Float32[np.ndarray, "n d_model"], _matrix: Tensor) -> Geometry:
         here = paper_operator(paper_features(features))

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float32, Int64
 
 from pipelines.estimators.estimate import GroupBootstrap
-from pipelines.estimators.linear_probe import ProbePredictions, probe_layer, probe_layer_as_paper
+from pipelines.estimators.linear_probe import ProbePredictions, probe_layer
 from pipelines.estimators.logistic import fit_logistic
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
+from pipelines.estimators.paper_protocol import paper_probe
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
 from pipelines.model_io.activations import Activations
@@ -47,7 +48,7 @@ def measure(
     for layer in activations.layers:
         features = activations.layer(layer)
         if protocol.is_paper:
-            predictions = [probe_layer_as_paper(features, statements.labels, PAPER_TRAIN_RATIO)]
+            predictions = [paper_probe(features, statements.labels, PAPER_TRAIN_RATIO)]
         else:
             predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
         scores += [

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pipelines.estimators.nhsic import LANDMARKS, choose_landmarks, kernel_factors, label_factor, nhsic, standardised
-from pipelines.estimators.nhsic_as_paper import EPSILON, SIGMA, paper_features, paper_labels
-from pipelines.estimators.parallel import side_by_side
+from pipelines.estimators.paper_protocol import EPSILON, SIGMA, paper_features, paper_labels
+from pipelines.estimators.parallel import map_on_cores
 from tests.bench.table import Comparison
 from tests.bench.timing import seconds
 
@@ -52,8 +52,8 @@ def soundly(states: np.ndarray, labels: np.ndarray, landmarks: int = LANDMARKS) 
     """The same quantities of the same rows; 0 landmarks for all statements, which is exact."""
     n = int(0.8 * len(labels))
     rows, wanted = choose_landmarks(n, landmarks, 0), label_factor(labels[:n])
-    factors = side_by_side(lambda layer: kernel_factors(standardised(layer[:n]), rows)[0], states)
-    return list(side_by_side(lambda one: (nhsic(one, factors[0]), nhsic(one, wanted)), factors))
+    factors = map_on_cores(lambda layer: kernel_factors(standardised(layer[:n]), rows)[0], states)
+    return list(map_on_cores(lambda one: (nhsic(one, factors[0]), nhsic(one, wanted)), factors))
 
 
 def compare_information() -> list[Comparison]:

@@ -4,7 +4,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.estimators.linear_probe import PENALTIES, probe_layer, probe_layer_as_paper
+from pipelines.estimators.linear_probe import PENALTIES, probe_layer
+from pipelines.estimators.paper_protocol import paper_probe
 from pipelines.statements.splits import group_folds
 
 
@@ -69,7 +70,7 @@ def test_labels_of_a_tested_fold_reach_no_probe(rng):
 
 def test_the_papers_protocol_is_scikit_learns_default(rng):
     features, labels, _ = planted(rng, n=300, signal=1.0)
-    found = probe_layer_as_paper(features, labels)
+    found = paper_probe(features, labels)
     scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1)
     reference = LogisticRegression().fit(scaled[:240], labels[:240])
     assert found.n_train == 240

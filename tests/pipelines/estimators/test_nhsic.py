@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.estimators.half_samples import half_samples, nhsic_on_halves
+from pipelines.estimators.group_permutations import group_permutations
+from pipelines.estimators.jackknife import jackknife_halves, nhsic_on_halves
 from pipelines.estimators.nhsic import (
     SHARE,
     choose_landmarks,
@@ -12,7 +13,6 @@ from pipelines.estimators.nhsic import (
     null,
     standardised,
 )
-from pipelines.estimators.permutations import permutations_of_groups
 
 LINEAR = 30.0
 """A multiple of the median bandwidth at which the kernel is linear to three digits."""
@@ -107,7 +107,7 @@ def test_repeated_and_constant_observations_are_borne():
 
 
 def freely(n, count, seed=0):
-    return permutations_of_groups(np.arange(n), count, seed)
+    return group_permutations(np.arange(n), count, seed)
 
 
 def test_the_null_is_what_permutations_give(rng):
@@ -144,14 +144,14 @@ def test_shared_labels_need_the_null_of_groups(rng):
         features = np.repeat(rng.normal(size=(30, 4)), 10, axis=0) + 0.1 * rng.normal(size=(300, 4))
         one, labels = factor(features, landmarks=100), label_factor(np.repeat(rng.permutation(30) < 15, 10))
         value = nhsic(one, labels)
-        passed["groups"] += value > null(one, labels, permutations_of_groups(groups, 60, draw)).quantile
+        passed["groups"] += value > null(one, labels, group_permutations(groups, 60, draw)).quantile
         passed["freely"] += value > null(one, labels, freely(300, 60, draw)).quantile
     assert passed["groups"] <= 7  # 2 are expected, more than 7 have probability .001
     assert passed["freely"] > 30
 
 
 def test_halves_keep_groups_whole_and_spread_as_new_samples_do(rng):
-    halves = half_samples(np.repeat(np.arange(50), 2), seed=0)
+    halves = jackknife_halves(np.repeat(np.arange(50), 2), seed=0)
     assert halves.shape == (20, 100)
     np.testing.assert_array_equal(halves[:, ::2], halves[:, 1::2])
     np.testing.assert_array_equal(halves[0], ~halves[1])
@@ -162,7 +162,7 @@ def test_halves_keep_groups_whole_and_spread_as_new_samples_do(rng):
 
     fresh = np.std([nhsic(factor(a), factor(b)) for a, b in (draw() for _ in range(60))])
     one, other = draw()
-    values = nhsic_on_halves(factor(one), factor(other), half_samples(np.arange(200), seed=0, halves=60))
+    values = nhsic_on_halves(factor(one), factor(other), jackknife_halves(np.arange(200), seed=0, halves=60))
     assert np.std(values) == pytest.approx(fresh, rel=0.5)
     whole = nhsic_on_halves(factor(one), factor(other), np.ones((1, 200), bool))
     assert whole[0] == pytest.approx(nhsic(factor(one), factor(other)), rel=1e-3)

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from pipelines.estimators.parallel import side_by_side
+from pipelines.estimators.parallel import map_on_cores
 
 
 def test_results_keep_order_and_threads_are_returned():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        seen = side_by_side(lambda piece: (piece, torch.get_num_threads()), range(20))
+        seen = map_on_cores(lambda piece: (piece, torch.get_num_threads()), range(20))
         assert seen == tuple((piece, 1) for piece in range(20))
         assert torch.get_num_threads() == 3
     finally:
@@ -21,7 +21,7 @@ def test_a_result_does_not_depend_on_the_number_of_cores(rng):
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            results.append(side_by_side(lambda matrix: torch.linalg.eigvalsh(matrix.T @ matrix), matrices))
+            results.append(map_on_cores(lambda matrix: torch.linalg.eigvalsh(matrix.T @ matrix), matrices))
     finally:
         torch.set_num_threads(before)
     for alone, other in zip(results[0], results[2], strict=True):
@@ -31,5 +31,5 @@ def test_a_result_does_not_depend_on_the_number_of_cores(rng):
 def test_what_goes_wrong_in_a_piece_is_raised():
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda piece: 1 / piece, [1, 0, 2])
+        map_on_cores(lambda piece: 1 / piece, [1, 0, 2])
     assert torch.get_num_threads() == before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.estimators.nhsic_as_paper import paper_features, paper_labels, paper_nhsic, paper_operator
+from pipelines.estimators.paper_protocol import paper_features, paper_labels, paper_nhsic, paper_operator
 from pipelines.information.measure import Shared, keep_transferable, measure_information
 from pipelines.information.options import InformationSettings
 from pipelines.information.plan import InformationPlan, ngram_baseline

@@ -1,11 +1,11 @@
 import numpy as np
 
-from pipelines.estimators.permutations import permutations_of_groups
+from pipelines.estimators.group_permutations import group_permutations
 
 
 def test_groups_of_one_size_change_places_whole(rng):
     groups = np.array([5, 5, 1, 1, 1, 7, 7, 5, 3, 7, 9])
-    orders = permutations_of_groups(groups, 200, seed=0)
+    orders = group_permutations(groups, 200, seed=0)
     assert orders.shape == (11, 200)
     for order in orders.T:
         assert sorted(order) == list(range(11))
@@ -20,15 +20,15 @@ def test_groups_of_one_size_change_places_whole(rng):
 
 def test_pairs_are_swapped_within_too_and_the_seed_decides(rng):
     groups = np.repeat(np.arange(20), 2)
-    orders = permutations_of_groups(groups, 100, seed=3)
+    orders = group_permutations(groups, 100, seed=3)
     first_of_pair = orders[::2] % 2 == 0
     assert 0.4 < first_of_pair.mean() < 0.6
-    np.testing.assert_array_equal(orders, permutations_of_groups(groups, 100, seed=3))
-    assert (orders != permutations_of_groups(groups, 100, seed=4)).any()
+    np.testing.assert_array_equal(orders, group_permutations(groups, 100, seed=3))
+    assert (orders != group_permutations(groups, 100, seed=4)).any()
 
 
 def test_statements_of_no_group_but_their_own_are_permuted_freely():
-    orders = permutations_of_groups(np.arange(4), 2000, seed=0)
+    orders = group_permutations(np.arange(4), 2000, seed=0)
     seen, counts = np.unique(orders.T, axis=0, return_counts=True)
     assert len(seen) == 24
     assert counts.min() > 40

@@ -1,4 +1,4 @@
-"""A raw direction, made one long."""
+"""Normalisation of a raw direction to length 1."""
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -6,7 +6,7 @@ from jaxtyping import Float, Float32
 from registry.errors import InvalidInput
 
 
-def unit_vector(raw: Float[np.ndarray, " d_model"], otherwise: str) -> Float32[np.ndarray, " d_model"]:
+def normalise(raw: Float[np.ndarray, " d_model"], otherwise: str) -> Float32[np.ndarray, " d_model"]:
     """``raw`` at length 1. Raises ``InvalidInput``, saying ``otherwise``, where it has no length."""
     norm = float(np.linalg.norm(raw))
     if not norm > 0:

@@ -1,4 +1,4 @@
-"""Half samples of nHSIC: its values on random halves of the groups, which show how far other statements would move it.
+"""Jackknife of nHSIC: its values on random halves of the groups, for how far it would move with other statements.
 
 The spread of an estimate over halves is its standard error on the whole (delete-half jackknife, Shao & Wu 1989).
 Groups are halved, not statements, since those of one group are not independent. The halves are the same at every
@@ -17,7 +17,7 @@ LEADING = 128
 """Components that the halves are computed in; the rest hardly moves a spread."""
 
 
-def half_samples(groups: Int64[np.ndarray, " n"], seed: int, halves: int = HALVES) -> Bool[np.ndarray, "halves n"]:
+def jackknife_halves(groups: Int64[np.ndarray, " n"], seed: int, halves: int = HALVES) -> Bool[np.ndarray, "halves n"]:
     """Which statements are in each half; every second half is the complement of the one before it."""
     _, members = np.unique(groups, return_inverse=True)
     n_groups = int(members.max()) + 1

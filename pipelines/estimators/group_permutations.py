@@ -1,10 +1,10 @@
-"""Orders of statements under which a null hypothesis leaves everything as it was."""
+"""Group permutations: orders of statements under which a null hypothesis leaves everything as it was."""
 
 import numpy as np
 from jaxtyping import Int64
 
 
-def permutations_of_groups(groups: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, "n count"]:
+def group_permutations(groups: Int64[np.ndarray, " n"], count: int, seed: int) -> Int64[np.ndarray, "n count"]:
     """Orders in which whole groups change places with groups of their size, and statements within their group.
 
     Statements of one group (a pair, a context) are not independent; permuting them freely would make the null too
