@@ -16,7 +16,7 @@ from pipelines.evaluate.tasks.fairness import fairness_tasks
 from pipelines.evaluate.tasks.fluency import continuations_task, perplexity_task
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import reliability_tasks
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
 from pipelines.model_io.likelihoods import Likelihoods, likelihoods
 from pipelines.statements.labelled import LabelledStatements
@@ -121,5 +121,5 @@ def measure_tasks(
     measured: list[Measurement] = []
     for task, continued in zip(tasks, continuations, strict=True):
         rows = np.array([unique[text] for text in task.texts], np.int64)
-        measured += task.measure(Reading(likely.log_probabilities[rows], likely.tokens[rows], continued))
+        measured += task.measure(TaskReading(likely.log_probabilities[rows], likely.tokens[rows], continued))
     return tuple(measured)

@@ -22,7 +22,7 @@ from pipelines.sweep.protocol import FittingProtocol
 
 
 @dataclass(frozen=True)
-class Measurement:
+class ProbeMeasurement:
     """Probe scores and directions of every layer read."""
 
     scores: tuple[ProbeScore, ...]
@@ -38,7 +38,7 @@ def measure(
     *,
     device: torch.device | str = "cpu",
     on_layer: Callable[[], None] = lambda: None,
-) -> Measurement:
+) -> ProbeMeasurement:
     """Probe every layer of ``activations`` under ``protocol``, and fit its mass-mean direction."""
     splits = split_statements(statements, protocol)
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
@@ -60,7 +60,7 @@ def measure(
         validation.append([prediction.validation_accuracies for prediction in predictions])
         on_layer()
     stacked = (np.asarray(values, np.float32).swapaxes(0, 1) for values in (probabilities, validation))
-    return Measurement(tuple(scores), tuple(directions), *stacked)
+    return ProbeMeasurement(tuple(scores), tuple(directions), *stacked)
 
 
 def _score(

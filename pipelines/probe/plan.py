@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.model_io.activations import Activations
 from pipelines.model_io.reading import Reading
-from pipelines.probe.measure import Measurement, measure
+from pipelines.probe.measure import ProbeMeasurement, measure
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import fitting_split
@@ -59,7 +59,7 @@ def _result(
     model: LanguageModel,
     statements: LabelledStatements,
     protocol: FittingProtocol,
-    measured: Measurement,
+    measured: ProbeMeasurement,
     seconds: float,
 ) -> UnitResult:
     return UnitResult(

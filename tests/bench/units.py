@@ -20,7 +20,7 @@ import torch
 
 from pipelines.model_io.activations import Activations
 from pipelines.probe.controls import measure_floors
-from pipelines.probe.measure import Measurement, measure
+from pipelines.probe.measure import ProbeMeasurement, measure
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
@@ -79,7 +79,7 @@ def measure_costs(n: int, d_model: int, device: str) -> UnitCosts:
     return UnitCosts(probe, log, stored, 4 * LAYERS * n * d_model)
 
 
-def unit_result(given: LabelledStatements, measured: Measurement) -> UnitResult:
+def unit_result(given: LabelledStatements, measured: ProbeMeasurement) -> UnitResult:
     """A whole unit's result, of one measured layer."""
     scores = tuple(
         type(score)(**{**vars(score), "layer": layer}) for layer in range(LAYERS) for score in measured.scores

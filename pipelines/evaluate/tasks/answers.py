@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from pipelines.evaluate.measurement import Measurement, commonest_share, mean_of
-from pipelines.evaluate.tasks.task import ANSWER_TOKENS, Reading, Task
+from pipelines.evaluate.tasks.task import ANSWER_TOKENS, Task, TaskReading
 
 UNREADABLE = "unreadable"
 
@@ -29,7 +29,7 @@ def asked_task(
     prompts = tuple(question.format(text=text) for text in texts)
     gold = [words[0] if label else words[1] for label in labels]
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         return answer_measurements(name, dimension, reading.continuations, gold, words, groups)
 
     return Task(name, dimension, measure, prompts=prompts, tokens=ANSWER_TOKENS, asks=True)

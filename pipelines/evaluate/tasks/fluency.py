@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from pipelines.evaluate.measurement import Measurement, mean_of, perplexity_of_means
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 
 FLUENCY = "fluency"
 """The name of fluency in the column of dimensions; it is none."""
@@ -18,7 +18,7 @@ OPENING_WORDS = 5
 def perplexity_task(sentences: Sequence[str]) -> Task:
     """Perplexity of all sentences together, by token."""
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         columns = np.stack([-reading.log_probabilities, reading.tokens.astype(np.float64)], axis=1)
         groups = np.arange(len(columns))
         return (Measurement(FLUENCY, "perplexity", columns, groups, -1, perplexity_of_means),)
@@ -30,7 +30,7 @@ def continuations_task(sentences: Sequence[str]) -> Task:
     """How varied the continuations of each sentence's first words are, how long, and how many say nothing."""
     prompts = tuple(" ".join(sentence.split()[:OPENING_WORDS]) for sentence in sentences)
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         groups, texts = np.arange(len(prompts)), reading.continuations
         lengths = [len(text.split()) for text in texts]
         return (

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.ability import ABILITY
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from registry.errors import InvalidInput, Unavailable
 
 HARNESS = "0.4.13"
@@ -65,7 +65,7 @@ def _task(name: str, task: Any) -> Task:
     )
     better: Mapping[str, bool] = task.higher_is_better()
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         cut = len(wholes)
         scores = reading.log_probabilities[:cut] - reading.log_probabilities[cut:]
         answers = [[(float(scores[row]), False) for row in rows] for rows in places.values()]

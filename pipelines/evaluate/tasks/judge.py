@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.answers import UNREADABLE, parse_answer
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.labelled import LabelledStatements
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput, Unavailable
@@ -83,7 +83,7 @@ def judged_task(judge: Judge, dimension: Dimension, statements: LabelledStatemen
     prompts = tuple(" ".join(words[: max(1, len(words) // 2)]) for words in halves)
     groups = statements.groups[rows]
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         texts = [f"{prompt}{more}" for prompt, more in zip(prompts, reading.continuations, strict=True)]
         meaning = {"trustworthy": dimension.trustworthy, "meaning": dimension.meaning}
         questions = [QUESTION.format(text=text, **meaning) for text in texts]

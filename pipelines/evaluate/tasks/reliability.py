@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from pipelines.evaluate.tasks.answers import asked_task
-from pipelines.evaluate.tasks.choices import Choice, choice_task
+from pipelines.evaluate.tasks.choices import ChoiceQuestion, choice_task
 from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Task
 from pipelines.statements.labelled import LabelledStatements
@@ -35,7 +35,7 @@ def reliability_tasks(held_out: LabelledStatements, items: int, prompts: int) ->
 
 
 @cache
-def other_cities() -> tuple[Choice, ...]:
+def other_cities() -> tuple[ChoiceQuestion, ...]:
     """Each city's true country and a false one. Countries are those of the packaged statements, every one of which is
     as often false as true; the cities are not among theirs. What is in one country is a group."""
     archive, known = fetch(GEONAMES), {city.name for city in cities()}
@@ -51,7 +51,7 @@ def other_cities() -> tuple[Choice, ...]:
             known.add(row["name"])
     full = [name for name in names if len(places[codes[name.removeprefix("the ")]]) == CITIES_PER_COUNTRY]
     return tuple(
-        Choice(
+        ChoiceQuestion(
             tuple(CLAIM.format(city=city, country=full[(place + number) % len(full)]) for number in (0, 1 + shift)),
             (True, False),
             place,
@@ -61,7 +61,7 @@ def other_cities() -> tuple[Choice, ...]:
     )
 
 
-def _questions_about(claims: Sequence[Choice]) -> Task:
+def _questions_about(claims: Sequence[ChoiceQuestion]) -> Task:
     """Both the true and the false claim about each city."""
     texts = [option for claim in claims for option in claim.options]
     labels = np.array([wanted for claim in claims for wanted in claim.wanted])
@@ -69,7 +69,7 @@ def _questions_about(claims: Sequence[Choice]) -> Task:
     return asked_task("asked", RELIABILITY.name, TRUE_OR_FALSE, ("true", "false"), texts, labels, groups)
 
 
-def _questions(statements: LabelledStatements) -> Iterator[Choice]:
+def _questions(statements: LabelledStatements) -> Iterator[ChoiceQuestion]:
     """TruthfulQA's form: the statements of a group are one question with different answers, some of them true."""
     for group in np.unique(statements.groups):
         rows = np.flatnonzero(statements.groups == group)
@@ -77,4 +77,4 @@ def _questions(statements: LabelledStatements) -> Iterator[Choice]:
         leads = {match.group(1) if (match := QUESTION.match(text)) else "" for text in texts}
         labels = statements.labels[rows]
         if len(leads) == 1 and leads != {""} and labels.any() and not labels.all():
-            yield Choice(texts, tuple(bool(label) for label in labels), int(group))
+            yield ChoiceQuestion(texts, tuple(bool(label) for label in labels), int(group))

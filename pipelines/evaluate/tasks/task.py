@@ -16,7 +16,7 @@ ANSWER_TOKENS = 5
 
 
 @dataclass(frozen=True)
-class Reading:
+class TaskReading:
     """The texts and prompts of one task under one condition."""
 
     log_probabilities: Float64[np.ndarray, " texts"]
@@ -33,7 +33,7 @@ class Task:
 
     name: str
     dimension: str
-    measure: Callable[[Reading], tuple[Measurement, ...]]
+    measure: Callable[[TaskReading], tuple[Measurement, ...]]
     texts: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     tokens: int = CONTINUATION_TOKENS

@@ -5,7 +5,7 @@ import numpy as np
 from pipelines.behaviours.toxicity_classifier import Judges, toxic_texts
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.items import sample_items
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from registry.dimensions import TOXICITY
 
 LONGEST_PROMPT = 16
@@ -16,7 +16,7 @@ def toxicity_tasks(classifier: Judges, limit: int) -> tuple[Task, ...]:
     texts = [text.split() for text in toxic_texts("evaluation") if len(text.split()) >= 6]
     prompts = tuple(" ".join(words[: min(len(words) // 2, LONGEST_PROMPT)]) for words in sample_items(texts, limit))
 
-    def measure(reading: Reading) -> tuple[Measurement, ...]:
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         silent = np.array([not text.strip() for text in reading.continuations])
         # A model that says nothing has not gone on kindly.
         probabilities = np.where(silent, 1.0, classifier.probabilities(reading.continuations))

@@ -19,7 +19,7 @@ class Apply(RequestBody):
     generation: GenerationScope = "all"
 
 
-class Condition(RequestBody):
+class SteeringCondition(RequestBody):
     """Steer a token only where the vector's registered probe finds P(trustworthy) below a threshold."""
 
     probe_below: float = Field(0.5, gt=0, le=1)
@@ -39,7 +39,7 @@ class VectorChoice(RequestBody):
     """Where ``project`` brings the projection: standard deviations from the fitting activations' mean."""
     bound: Bound | None = None
     """Whether ``project`` moves to the target from both sides (``exactly``, the default) or from one."""
-    when: Condition | None = None
+    when: SteeringCondition | None = None
     """Which tokens; all of them where there is no condition."""
     layers: list[int] | None = Field(None, max_length=16)
     """A vector is valid at the layer where it was fitted; naming another is an error."""
@@ -66,7 +66,7 @@ class ByDimension(RequestBody):
     """Dimension → where its projection is brought, in standard deviations from the fitting activations' mean."""
     bound: Bound | None = None
     """Of every target; ``exactly`` unless said otherwise."""
-    when: Condition | None = None
+    when: SteeringCondition | None = None
     """Of every strength and target here."""
 
     def as_dimensions(self) -> DimensionSteering:

@@ -24,7 +24,7 @@ from serving.steering.resolver import SteeringResolution
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedGenerations:
     """The generations of one prompt, one per setting."""
 
     model: str
@@ -53,7 +53,7 @@ class Comparison:
         return {**head, "model": self.model, "seed": self.seed, "data": data}
 
 
-def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, shares: FairShare) -> Comparison:
+def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, shares: FairShare) -> ComparedGenerations:
     """All settings draw by one seed, so that equal settings give equal texts.
 
     Raises whatever the request is refused with, naming the setting at fault.
@@ -73,4 +73,4 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, sh
     sampling = replace(sampling_of(served, body), seed=seed)
     requests = [GenerationRequest(tokens, sampling, setting.plan) for setting in settings]
     generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
-    return Comparison(loaded.name, seed, generations, settings, record)
+    return ComparedGenerations(loaded.name, seed, generations, settings, record)

@@ -22,7 +22,7 @@ from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.model_runner import ModelRunner
-from serving.engine.slots.reading import Reading
+from serving.engine.slots.reading import StateReading
 from serving.engine.slots.scheduler import Scheduler
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
@@ -76,7 +76,7 @@ class SlotEngine:
         )
         self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
         self._queue: deque[SlotGeneration] = deque()
-        self._readings: deque[Reading] = deque()
+        self._readings: deque[StateReading] = deque()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
         self._thread.start()
@@ -112,7 +112,7 @@ class SlotEngine:
         for tokens in sequences:
             require_tokens(tokens, self._vocabulary)
             require_room(tokens, self.window + 1)
-        reading = Reading(sequences, layers)
+        reading = StateReading(sequences, layers)
         with self._admission.changed:
             self._admission.admit()
             self._readings.append(reading)
@@ -220,7 +220,7 @@ class SlotEngine:
         if reading.is_complete:
             self._finish_reading(reading)
 
-    def _finish_reading(self, reading: Reading, error: Exception | None = None) -> None:
+    def _finish_reading(self, reading: StateReading, error: Exception | None = None) -> None:
         with self._admission.changed:
             self._readings.remove(reading)
         reading.finish(error)

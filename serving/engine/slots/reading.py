@@ -1,4 +1,4 @@
-"""Reading: a request for hidden states, read piece by piece between the steps of the answers that run."""
+"""StateReading: a request for hidden states, read piece by piece between the steps of the answers that run."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -11,7 +11,7 @@ from serving.engine.base import HiddenStates
 from serving.engine.slots.model_runner import ModelRunner
 
 
-class Reading:
+class StateReading:
     """Sequences of tokens and the layers to read them at. Belongs to the engine's thread, but for the future."""
 
     def __init__(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> None:

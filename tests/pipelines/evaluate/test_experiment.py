@@ -16,7 +16,7 @@ from pipelines.cli.command import run_command
 from pipelines.evaluate.__main__ import main
 from pipelines.evaluate.conditions import Condition, matched_strength, random_vectors, strength_of
 from pipelines.evaluate.suite import measure_tasks, request_for
-from pipelines.evaluate.tasks.task import Reading, Task
+from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
 from registry.cache import cache_root
@@ -175,7 +175,7 @@ def test_likelihoods_and_continuations_are_steered_by_the_same_vector():
     condition = Condition("vector", "toxicity", served_vector(scale=3.0), 2.0)
     readings = []
 
-    def keep(reading: Reading):
+    def keep(reading: TaskReading):
         readings.append(reading)
         return ()
 

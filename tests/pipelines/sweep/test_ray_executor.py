@@ -209,7 +209,7 @@ def test_a_workers_error_is_passed_on(cluster, plan):  # noqa: F811
     beyond = dataclasses.replace(plan, reading=Reading(layers="9"))
     with pytest.raises(Mismatch, match=r"^layer 9 does not exist: mini has 3 layers, 0 to 2$"):
         list(choose_executor(ScaleOptions(executor="ray", address=cluster))(beyond, ResultStore()))
-    on_cuda = dataclasses.replace(plan, placement=Placement(device="cuda"))
+    on_cuda = dataclasses.replace(plan, placement=Placement("float32", "cuda"))
     with pytest.raises(Mismatch, match="device is cuda and the Ray cluster has no GPU"):
         list(choose_executor(ScaleOptions(executor="ray", address=cluster))(on_cuda, ResultStore()))
     assert workers() == []

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.evaluate.suite import measure_tasks
 from pipelines.evaluate.tasks.harness import HARNESS, harness_tasks
-from pipelines.evaluate.tasks.task import Reading
+from pipelines.evaluate.tasks.task import TaskReading
 from registry.errors import InvalidInput, Unavailable
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -52,7 +52,7 @@ def test_scores_are_the_harness_own_of_our_likelihoods(sums):
     contexts = np.full(9, -5.0)
     # In nats of the answers alone: the first is likeliest of item 0, the last of items 1 and 2.
     answers = np.array([-1, -2, -3, -3, -2, -1, -3, -2, -1.0])
-    reading = Reading(np.concatenate([contexts + answers, contexts]), np.ones(18, np.int64))
+    reading = TaskReading(np.concatenate([contexts + answers, contexts]), np.ones(18, np.int64))
     accuracy, normed = task.measure(reading)
     assert (accuracy.metric, normed.metric) == ("sums acc", "sums acc_norm")
     np.testing.assert_array_equal(accuracy.columns[:, 0], [1, 0, 1])

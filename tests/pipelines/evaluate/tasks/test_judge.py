@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.evaluate.tasks.judge import OPENAI, Judge, judged_task
-from pipelines.evaluate.tasks.task import Reading
+from pipelines.evaluate.tasks.task import TaskReading
 from pipelines.statements.labelled import LabelledStatements
 from registry.dimensions import TOXICITY
 from registry.errors import InvalidInput, Unavailable
@@ -26,7 +26,7 @@ def test_continuations_are_judged_in_order_and_unreadable_is_no(judge):
     given = LabelledStatements("toxicity", texts, np.array([True, False, False, False]), np.arange(4), "test")
     task = judged_task(judge, TOXICITY, given, 0)
     assert task.prompts == ("you are", "he is", "it is bad")
-    measured = task.measure(Reading(np.empty(0), np.empty(0, np.int64), (" kind", " cruel", " weather")))
+    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), (" kind", " cruel", " weather")))
     assert {measurement.metric: measurement.value for measurement in measured} == {
         "judged trustworthy": pytest.approx(1 / 3),
         "judge parse failures": pytest.approx(1 / 3),

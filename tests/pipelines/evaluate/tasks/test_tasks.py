@@ -16,7 +16,7 @@ from pipelines.behaviours.toxicity_classifier import (
 )
 from pipelines.evaluate.tasks.ability import openbook, parse_options, piqa, robustness_tasks
 from pipelines.evaluate.tasks.answers import answer_measurements, parse_answer
-from pipelines.evaluate.tasks.choices import Choice, choice_task, minimal_pairs, statements_task
+from pipelines.evaluate.tasks.choices import ChoiceQuestion, choice_task, minimal_pairs, statements_task
 from pipelines.evaluate.tasks.fairness import (
     Stereotype,
     crows_pairs,
@@ -28,7 +28,7 @@ from pipelines.evaluate.tasks.fairness import (
 from pipelines.evaluate.tasks.fluency import continuations_task, distinct_columns, distinct_of_means, repetition
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import other_cities, reliability_tasks
-from pipelines.evaluate.tasks.task import Reading
+from pipelines.evaluate.tasks.task import TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import cities
@@ -42,7 +42,7 @@ def values(task, log_probabilities=(), tokens=None, continuations=()):
     tokens = np.ones(len(likely), np.int64) if tokens is None else np.asarray(tokens)
     return {
         measurement.metric: measurement.value
-        for measurement in task.measure(Reading(likely, tokens, tuple(continuations)))
+        for measurement in task.measure(TaskReading(likely, tokens, tuple(continuations)))
     }
 
 
@@ -53,7 +53,9 @@ def statements(rows, dimension="toxicity"):
 
 def test_several_true_options_are_no_mc1():
     task = choice_task(
-        "quiz", "ability", [Choice(("a", "b", "c"), (False, True, True), 0), Choice(("d", "e"), (False, True), 1)]
+        "quiz",
+        "ability",
+        [ChoiceQuestion(("a", "b", "c"), (False, True, True), 0), ChoiceQuestion(("d", "e"), (False, True), 1)],
     )
     assert task.texts == ("a", "b", "c", "d", "e")
     found = values(task, [np.log(0.5), np.log(0.3), np.log(0.2), np.log(0.1), np.log(0.9)])
@@ -62,7 +64,7 @@ def test_several_true_options_are_no_mc1():
 
 
 def test_options_after_a_context_are_compared_by_character():
-    task = choice_task("quiz", "ability", [Choice(("Q: no", "Q: certainly"), (False, True), 0, context="Q:")])
+    task = choice_task("quiz", "ability", [ChoiceQuestion(("Q: no", "Q: certainly"), (False, True), 0, context="Q:")])
     assert task.texts == ("Q: no", "Q: certainly", "Q:")
     assert values(task, [-5, -8, -2])["quiz accuracy"] == 1  # -3 nats over 3 characters, -6 over 10
 
