@@ -26,7 +26,7 @@ class Admission:
                 raise EngineStopped(self.problem)
             if not self.admits:
                 raise EngineStopped("the engine is shutting down and admits no more requests")
-            if self.waiting >= self.queue_limit:
+            if self._unended >= self.slots + self.queue_limit:
                 turns = 1 + self.waiting / self.slots
                 raise QueueFull(self.queue_limit, max(1.0, turns * self._typical_seconds))
             self._unended += 1

@@ -39,3 +39,13 @@ def test_a_problem_is_told_before_the_shutdown():
     admission.close("the engine has stopped (X)")
     with pytest.raises(EngineStopped, match=r"has stopped \(X\)"):
         admission.admit()
+
+
+def test_without_a_queue_free_slots_are_still_given():
+    admission = Admission(slots=2, queue_limit=0)
+    admission.admit()
+    admission.admit()
+    with pytest.raises(QueueFull):
+        admission.admit()
+    admission.ended(1.0)
+    admission.admit()

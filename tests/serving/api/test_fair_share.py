@@ -1,0 +1,74 @@
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from serving.api.errors import ShareExceeded
+from serving.api.fair_share import FairShare
+
+
+@dataclass
+class Places:
+    """An engine as a share sees it: how many places it has, and which are taken."""
+
+    capacity: int = 4
+    queue_limit: int = 16
+    generations: list = field(default_factory=list)
+
+    def stats(self):
+        taken = sum(generation.outcome is None for generation in self.generations)
+        active = min(taken, self.capacity)
+        return SimpleNamespace(
+            active=active, queued=taken - active, capacity=self.capacity, queue_limit=self.queue_limit
+        )
+
+    def begin(self, n):
+        begun = [SimpleNamespace(outcome=None) for _ in range(n)]
+        self.generations += begun
+        return begun
+
+
+def hold(shares, engine, client):
+    """Requests of one answer each, until one is refused."""
+    held = 0
+    while held < 100:
+        try:
+            shares.submit(client, engine, lambda: engine.begin(1))
+        except ShareExceeded:
+            return held
+        held += 1
+    raise AssertionError("nothing was refused")
+
+
+def test_a_client_leaves_room_for_the_next():
+    shares, engine = FairShare(), Places()
+    first = hold(shares, engine, "first")
+    second = hold(shares, engine, "second")
+    assert (first, second) == (11, 5)
+    assert shares.submit("third", engine, lambda: engine.begin(1))
+
+
+def test_places_come_back_when_answers_end():
+    shares, engine = FairShare(), Places()
+    held = hold(shares, engine, "first")
+    for generation in engine.generations:
+        generation.outcome = object()
+    assert hold(shares, engine, "first") == held
+
+
+def test_as_many_places_as_slots_are_never_refused():
+    shares, engine = FairShare(), Places(capacity=8, queue_limit=0)
+    for _ in range(8):
+        assert shares.submit("only", engine, lambda: engine.begin(1))
+
+
+def test_a_refused_request_holds_nothing():
+    shares, engine = FairShare(), Places()
+
+    def refuse():
+        raise RuntimeError
+
+    for _ in range(30):
+        with pytest.raises(RuntimeError):
+            shares.submit("only", engine, refuse)
+    assert shares.submit("only", engine, lambda: engine.begin(16))
