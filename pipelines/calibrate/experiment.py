@@ -18,7 +18,7 @@ from pipelines.calibrate.candidates import (
     with_champion,
 )
 from pipelines.calibrate.figures import calibration_curve
-from pipelines.calibrate.options import CalibrateOptions
+from pipelines.calibrate.options import By, CalibrateOptions
 from pipelines.calibrate.search import Champion, calibrate, settings_to_measure
 from pipelines.calibrate.splits import measured_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, summary
@@ -41,6 +41,7 @@ from registry.errors import InvalidInput, Mismatch
 from serving.model.language_model import LanguageModel
 from serving.model.loading import read_config
 from serving.model.weights import locate
+from serving.steering.bank import ServedVector
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +76,7 @@ def run_calibration(options: CalibrateOptions) -> None:
             offered = [*registered_candidates(model, vectors, labelled)]
             if name in units:
                 offered += fitted_candidates(model, units[name], labelled, layers, methods, options.protocol)
-            behaviour = behaviour_of(name) if options.by == "text" else None
-            subjects.append(_subject(model, labelled, units.get(name), offered, behaviour))
+            subjects.append(_subject(model, labelled, units.get(name), offered, options.by))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
         calibrated = list(_calibrated(model, subjects, options.protocol, CalibrationLog(run)))
         log_tables({"calibration.csv": calibration_table(calibrated)})
@@ -92,14 +92,31 @@ def run_calibration(options: CalibrateOptions) -> None:
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
 
 
+def is_by_text(by: By, running: ServedVector | None) -> bool:
+    """Whether what the model writes decides; by ``auto`` where it decided of the running champion.
+
+    Raises ``InvalidInput`` where likelihoods would decide of a champion that is calibrated by text: they tell less.
+    """
+    calibration = running.registered.calibration if running is not None else None
+    if running is None or calibration is None or not calibration.behaviour:
+        return by == "text"
+    if by == "statements":
+        raise InvalidInput(
+            f"{running.reference} is champion by {calibration.behaviour} that the model writes, which its statements "
+            "cannot decide: give by=text"
+        )
+    return True
+
+
 def _subject(
     model: LanguageModel,
     statements: LabelledStatements,
     unit: UnitResult | None,
     offered: Sequence[Candidate],
-    behaviour: Behaviour | None,
+    by: By,
 ) -> CalibrationSubject:
     running = running_champion(model.checkpoint.model, statements.dimension)
+    behaviour = behaviour_of(statements.dimension) if is_by_text(by, running) else None
     if not offered or running is None:
         return CalibrationSubject(statements, unit, tuple(offered), None, behaviour)
     try:

@@ -10,7 +10,7 @@ from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
 from serving.model.placement import Placement
 
-By = Literal["statements", "text"]
+By = Literal["auto", "statements", "text"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class CalibrateOptions(Options):
     layers: str = parameter("auto", "layers to try, separated by commas; auto spreads five")
     methods: str = parameter("mass-mean", "fitting methods to compare: all, none, or as for vectors")
     vectors: tuple[str, ...] = parameter((), "registered vectors to compare, such as steer.tiny.toxicity/3")
-    by: By = parameter("statements", "what decides: statements (their likelihood), or text (what the model writes)")
+    by: By = parameter(
+        "auto", "what decides: statements (their likelihood), text written, or auto, as for the champion"
+    )
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
     placement: Placement = group(Placement(), only=("precision", "device"))
 

@@ -168,7 +168,7 @@ def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, c
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--by", "taste"], "unknown by 'taste'; known: statements, text"),
+        (["--by", "taste"], "unknown by 'taste'; known: auto, statements, text"),
         (["--by", "text", "--dimensions", "fairness", "--data", "packaged"], "cannot be scored for fairness: give dim"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.calibrate import effects
+from pipelines.calibrate import effects, search
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import Effect, Texts
 from pipelines.calibrate.search import (
@@ -20,6 +20,7 @@ from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.estimators.estimate import Estimate
 from serving.model.language_model import load
 from serving.model.sources import find_series
+from tests.mutants import mutant
 
 
 def point(strength, ratio, low=0.1, value=None, spread=0.005):
@@ -185,3 +186,40 @@ def test_a_champion_gives_way_to_no_less(champion, promoted):
     assert result.works
     assert result.is_promoted == promoted
     assert ("not champion: on the same test half the running champion (old" in decision(result)) != promoted
+
+
+MUTANTS = {
+    "without random directions": (" and self.beats_random", ""),
+    "the value against random directions": (
+        "self.tested.shift.low > self.largest_random",
+        "self.tested.shift.value > self.largest_random",
+    ),
+    "the least random direction": (
+        "max(effect.shift.value for effect in self.random)",
+        "min(effect.shift.value for effect in self.random)",
+    ),
+    "without the interval": (" and self.tested.shift.low > 0", ""),
+    "without the cost": (" and self.tested.is_cheap", ""),
+    "a strength that validation did not choose": ("self.chosen > 0 and ", ""),
+    "recommended before it works": ("self.chosen if self.works else 0.0", "self.chosen"),
+    "promoted before it works": ("self.works and not self.is_less_than_champion", "not self.is_less_than_champion"),
+    "promoted over a better champion": ("self.works and not self.is_less_than_champion", "self.works"),
+    "kept for a dear champion": ("running.is_cheap and ", ""),
+}
+
+
+def decided(result):
+    return (result.works, result.is_promoted, result.recommended)
+
+
+def decisions(kind):
+    """Of every result of the table, made anew as ``kind``."""
+    better, dear = effect(value=0.31, low=0.1, label="old"), effect(value=0.31, ratio=1.11, label="old")
+    results = [*REFUSED.values(), calibrated(), calibrated(champion=better), calibrated(champion=dear)]
+    return [decided(kind(**vars(result))) for result in results]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_table_tells_a_mutant_from_the_verdict(name):
+    with mutant(search, *MUTANTS[name]) as changed:
+        assert decisions(changed.Calibrated) != decisions(Calibrated)
