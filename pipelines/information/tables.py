@@ -7,7 +7,7 @@ import pandas as pd
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.options import InformationSettings
 from pipelines.information.result import InformationResult, LayerInformation
-from pipelines.information.trajectory import Trajectory
+from pipelines.information.trajectory import Trajectory, points_along
 
 INFORMATION_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "estimator", "nhsic_xt", "nhsic_ty", "null_xt", "null_ty",
@@ -100,7 +100,7 @@ def phase_table(trajectories: Iterable[Trajectory], warmup_steps: int | None) ->
                     *(shape.rise, shape.fall, shape.fall_error, shape.detectable_fall, shape.explained),
                     *(shape.p_value, shape.p_adjusted, shape.compresses),
                     *(warmup_steps, inside_warmup(shape, warmup_steps), alike.value, alike.low, alike.high),
-                    *(len(trajectory.trained), n, seed),
+                    *(len(points_along(trajectory.trained)), n, seed),
                 )
             )
     table = pd.DataFrame(rows, columns=list(PHASE_COLUMNS))

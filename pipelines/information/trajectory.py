@@ -128,15 +128,28 @@ def analyse(
     Its falls are tested by themselves; ``corrected`` takes all dimensions together.
     """
     initial, trained = results[0], tuple(results[1:])
-    steps = [result.checkpoint.step for result in trained]
+    along = points_along(trained)
+    steps = [result.checkpoint.step for result in along]
     return Trajectory(
         dimension=initial.dimension,
         initial=initial,
         trained=trained,
-        phases=_phases(steps, trained, seed) if len(trained) >= FEWEST_CHECKPOINTS else (),
-        dynamics=tuple(_dynamics(steps, initial, trained, layer, seed) for layer in initial.layers),
+        phases=_phases(steps, along, seed) if len(along) >= FEWEST_CHECKPOINTS else (),
+        dynamics=tuple(_dynamics(steps, initial, along, layer, seed) for layer in initial.layers),
         transfer=_transfer(trained, statements, store, seed),
     )
+
+
+def points_along(trained: Sequence[InformationResult]) -> tuple[InformationResult, ...]:
+    """What onset, phases and correlations are computed of: the first stage, each set of weights once.
+
+    A step with the weights of an earlier one is no point of its own, and steps of a later stage count from its start.
+    """
+    first: dict[str, InformationResult] = {}
+    for result in trained:
+        if result.checkpoint.line == trained[0].checkpoint.line:
+            first.setdefault(result.weights_digest, result)
+    return tuple(first.values())
 
 
 def corrected(trajectories: Sequence[Trajectory], seed: int) -> tuple[Trajectory, ...]:

@@ -63,7 +63,7 @@ def result(one, activations, step, settings, common):
     return InformationResult(
         digest=f"{step}",
         checkpoint=Checkpoint("mini", "/nowhere", "init" if step < 0 else f"step_{step}", step),
-        weights_digest="w",
+        weights_digest=f"w{step}",
         dimension=one.dimension,
         statements_digest=one.digest,
         statements_source=one.source,
