@@ -47,7 +47,7 @@ class InformationPlan:
 
     @property
     def work(self) -> int:
-        return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
+        return 2 * len(self.checkpoints) * sum(statements.n for statements in self.statements.values())
 
     def digest(self, checkpoint: Checkpoint, dimension: str) -> str:
         settings = {
@@ -65,19 +65,19 @@ class InformationPlan:
     ) -> "InformationPlan":
         """The plan with what its unfinished units need."""
         unfinished = {
-            name: one
-            for name, one in self.statements.items()
+            name: statements
+            for name, statements in self.statements.items()
             if any(store.find(self.digest(checkpoint, name)) is None for checkpoint in self.checkpoints)
         }
         if not unfinished:
             return self
         shared = {}
         with loaded(self.checkpoints[-1], self.placement) as model:
-            for name, one in unfinished.items():
+            for name, statements in unfinished.items():
                 on_dimension(name)
-                reference = extract(model, one.texts, layers=(0,), pooling=self.reading.pooling).layer(0)
-                splits = cross_validation(one, (self.settings.seed,))
-                shared[name] = Shared(reference, splits, ngram_baseline(one, splits))
+                reference = extract(model, statements.texts, layers=(0,), pooling=self.reading.pooling).layer(0)
+                splits = cross_validation(statements, (self.settings.seed,))
+                shared[name] = Shared(reference, splits, ngram_baseline(statements, splits))
         return replace(self, shared=shared)
 
     def measure(
@@ -109,4 +109,4 @@ def ngram_baseline(statements: LabelledStatements, splits: Splits) -> Float[np.n
     scores = [
         model(statements.texts, statements.labels, folds, tested) for model in (ngram_word_scores, ngram_char_scores)
     ]
-    return max(scores, key=lambda one: float(((one > 0.5) == statements.labels).mean()))
+    return max(scores, key=lambda probabilities: float(((probabilities > 0.5) == statements.labels).mean()))

@@ -46,10 +46,10 @@ def run_probing(options: ProbeOptions) -> None:
             placement_of(options.scale, options.placement),
             options.keep_activations,
         )
-        floors = {name: measure_floors(one, options.protocol) for name, one in statements.items()}
+        floors = {name: measure_floors(given, options.protocol) for name, given in statements.items()}
         found = _sweep(plan, floors, options, executor, run)
-        trained = [one for one in found if not one.result.checkpoint.is_random_init]
-        initial = {one.result.dimension: one.result for one in found if one.result.checkpoint.is_random_init}
+        trained = [unit for unit in found if not unit.result.checkpoint.is_random_init]
+        initial = {unit.result.dimension: unit.result for unit in found if unit.result.checkpoint.is_random_init}
         selection = Selection.of([each.result for each in found], statements, options.protocol)
         log_curves(run.info.run_id, selection.layers, floors)
         log_tables(
@@ -103,7 +103,7 @@ def _log(
     wanted = tuple(layer for layer in wanted if layer not in result.layers_without_direction)
     statements, floor = plan.statements[result.dimension], floors[result.dimension]
     vectors = log.add(result, statements, floor, initial, wanted)
-    return Found(result, best, next((one for one in vectors if one.layer == best), None))
+    return Found(result, best, next((vector for vector in vectors if vector.layer == best), None))
 
 
 def _draw(
@@ -127,18 +127,18 @@ def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: 
     None where the text alone decides the label: a probe of it shows nothing about the model.
     """
     champions: dict[str, Found] = {}
-    for one in trained:
-        if one.vector is None or floors[one.result.dimension].is_lexical:
+    for unit in trained:
+        if unit.vector is None or floors[unit.result.dimension].is_lexical:
             continue
-        best = champions.get(one.result.dimension)
-        if best is None or _validation(one) >= _validation(best):
-            champions[one.result.dimension] = one
-    for one in champions.values():
-        if one.vector is not None:
+        best = champions.get(unit.result.dimension)
+        if best is None or _validation(unit) >= _validation(best):
+            champions[unit.result.dimension] = unit
+    for unit in champions.values():
+        if unit.vector is not None:
             champion = promote_champion(
-                one.vector, _validation(one), len(trained), selection.best[one.result.dimension]
+                unit.vector, _validation(unit), len(trained), selection.best[unit.result.dimension]
             )
-            if champion.uri != one.vector.uri:
+            if champion.uri != unit.vector.uri:
                 print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
     return champions
 
@@ -163,14 +163,14 @@ def summary(
         f"{'dimension':<12} {'step':>7} {'layer':>5}  {'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} "
         f"{'above both':<10} vector",
     ]
-    last = {one.result.dimension: one for one in trained}
+    last = {unit.result.dimension: unit for unit in trained}
     for dimension, floor in floors.items():
-        one = champions.get(dimension, last[dimension])
+        unit = champions.get(dimension, last[dimension])
         accuracy, control = selection.best[dimension].accuracy, selection.initial[dimension].accuracy
         above = "yes" if accuracy.above(control) and accuracy.above(floor.ngram[None]) else "no"
-        uri = one.vector.uri if one.vector else "not registered"
+        uri = unit.vector.uri if unit.vector else "not registered"
         lines.append(
-            f"{dimension:<12} {one.result.checkpoint.step:>7} {one.layer:>5}  {accuracy!s:<22} {control!s:<22} "
+            f"{dimension:<12} {unit.result.checkpoint.step:>7} {unit.layer:>5}  {accuracy!s:<22} {control!s:<22} "
             f"{floor.ngram[None]!s:<22} {above:<10} {uri}"
         )
     lines += coinciding([found.result for found in trained])

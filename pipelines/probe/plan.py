@@ -45,7 +45,7 @@ class SweepPlan:
 
     @property
     def work(self) -> int:
-        return 2 * len(self.checkpoints) * sum(one.n for one in self.statements.values())
+        return 2 * len(self.checkpoints) * sum(statements.n for statements in self.statements.values())
 
     def measure(self, model: LanguageModel, dimension: str, activations: Activations, seconds: float) -> UnitResult:
         began, statements = time.perf_counter(), self.statements[dimension]

@@ -1,4 +1,4 @@
-"""What runs a sweep's units: this process, or workers on a Ray cluster."""
+"""Executors of a sweep's units: this process, or workers on a Ray cluster."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec

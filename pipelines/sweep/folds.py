@@ -1,4 +1,4 @@
-"""How statements are split for probing: who is fitted on, who is tested, once for each seed."""
+"""Folds for probing: the statements that are fitted on and tested on, for each seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

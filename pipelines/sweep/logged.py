@@ -35,7 +35,7 @@ def run_logged(
             if logged:
                 logged[-1].result()
             logged.append(logger.submit(log, result))
-        return [one.result() for one in logged]
+        return [future.result() for future in logged]
 
 
 def run_with_bar(plan: Plan[UnitT], store: UnitStore[UnitT]) -> list[UnitT]:

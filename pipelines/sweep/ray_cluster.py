@@ -86,7 +86,7 @@ def gpus_and_room(placement: Placement, threads: int) -> tuple[int, int]:
     An actor has a GPU where the cluster has one and ``placement`` does not say otherwise; with ``device_map`` it has
     all those of a node. Raises ``Mismatch`` where no node has room for one.
     """
-    nodes = [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = int(max(node.get("GPU", 0) for node in nodes))
     needed = placement.device.startswith("cuda")
     if needed and not most:

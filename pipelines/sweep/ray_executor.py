@@ -169,7 +169,7 @@ class RayExecutor:
         missing = {}
         for checkpoint in plan.checkpoints:
             names = [name for name in plan.statements if store.find(plan.digest(checkpoint, name)) is None]
-            on_progress(2 * sum(one.n for name, one in plan.statements.items() if name not in names))
+            on_progress(2 * sum(statements.n for name, statements in plan.statements.items() if name not in names))
             if names:
                 missing[checkpoint] = deque(names)
         if not missing:

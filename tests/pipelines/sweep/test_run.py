@@ -59,7 +59,7 @@ def same(one, other):
 def test_every_unit_is_measured_in_order_and_stored_whole(plan):
     store = ResultStore()
     results = list(run_sweep(plan, store))
-    assert [(one.checkpoint.step, one.dimension) for one in results] == [
+    assert [(unit.checkpoint.step, unit.dimension) for unit in results] == [
         (step, dimension) for step in (-1, 0, 10, 100) for dimension in ("toxicity", "privacy")
     ]
     for result in results:
@@ -148,7 +148,7 @@ def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit(plan, monkeypatch):
     monkeypatch.setattr("pipelines.sweep.run.load", lambda one, **how: loaded.append(one.step) or load(one, **how))
     resumed = list(run_sweep(plan, store))
     assert loaded == [0, 10, 100]  # the random initialisation was finished
-    assert all(same(one, other) for one, other in zip(resumed, whole, strict=True))
+    assert all(same(unit, other) for unit, other in zip(resumed, whole, strict=True))
 
 
 def test_a_damaged_result_is_measured_again(plan):
@@ -189,8 +189,8 @@ def test_the_papers_protocol_agrees_with_scikit_learn(plan):
 
 def test_tables_have_every_column_layer_and_split(plan):
     results = list(run_sweep(plan, ResultStore()))
-    initial = {one.dimension: one for one in results[:2]}
-    floors = {name: measure_floors(one, plan.protocol) for name, one in plan.statements.items()}
+    initial = {unit.dimension: unit for unit in results[:2]}
+    floors = {name: measure_floors(given, plan.protocol) for name, given in plan.statements.items()}
     selection = Selection.of(results, plan.statements, plan.protocol)
     table = probe_table(results, floors, initial, selection.every)
     assert tuple(table.columns) == PROBE_COLUMNS
@@ -214,11 +214,11 @@ def test_units_alone_or_together_agree(plan, cache):
     together = list(run_sweep(plan, ResultStore()))
     assert not list((cache / "scratch").iterdir())
     assert not (cache / "activations").exists()
-    for name, one in plan.statements.items():
-        alone = dataclasses.replace(plan, statements={name: one}, keep_activations=True)
+    for name, given in plan.statements.items():
+        alone = dataclasses.replace(plan, statements={name: given}, keep_activations=True)
         found = list(run_sweep(alone, ResultStore(cache / "alone")))
         assert all(same(a, b) for a, b in zip(found, [b for b in together if b.dimension == name], strict=True))
-    assert {path.stem for path in (cache / "activations").iterdir()} == {one.digest for one in together}
+    assert {path.stem for path in (cache / "activations").iterdir()} == {unit.digest for unit in together}
     for result in together:
         kept = np.load(cache / "activations" / f"{result.digest}.npy", mmap_mode="r")
         one = plan.statements[result.dimension]
