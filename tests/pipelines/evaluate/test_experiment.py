@@ -109,8 +109,10 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     assert traced.index.tolist() == [10, 100]
     # The champion is the direction of the checkpoint that it was calibrated on.
     assert traced.loc[100, "effect"] == pytest.approx(headline.loc["vector", "difference"], abs=1e-5)
-    assert list(pd.read_csv(client.download_artifacts(run.info.run_id, "correlation.csv"))["r"]) == []
+    correlation = pd.read_csv(client.download_artifacts(run.info.run_id, "correlation.csv"))
+    assert correlation[["low", "high", "n"]].values.tolist() == [[-1, 1, 2]]
     printed = capsys.readouterr().out
+    assert "cannot be told" in printed
     assert "p (Holm)" in printed
     assert "held-out labelled texts" in printed
 
