@@ -42,7 +42,7 @@ def engine(model):
 
 
 def answers(engine, asked):
-    return [generation.result(60).tokens for generation in [engine.submit(one) for one in asked]]
+    return [generation.result(60).tokens for generation in [engine.submit(wanted) for wanted in asked]]
 
 
 def test_neighbours_change_no_answer(model, engine):
@@ -50,19 +50,21 @@ def test_neighbours_change_no_answer(model, engine):
     asked = [request(prompt, strengths) for prompt, strengths in zip(prompts(10), MIXTURE, strict=True)]
     together = answers(engine, asked)
     engine.close()
-    expected = [naive_tokens(model, one) for one in asked]
+    expected = [naive_tokens(model, wanted) for wanted in asked]
     assert together == expected
-    unsteered = [naive_tokens(model, request(one.prompt_tokens)) for one in asked]
-    assert [one != other for one, other in zip(expected, unsteered, strict=True)] == [any(one) for one in MIXTURE]
+    unsteered = [naive_tokens(model, request(wanted.prompt_tokens)) for wanted in asked]
+    assert [steered != other for steered, other in zip(expected, unsteered, strict=True)] == [
+        any(strengths) for strengths in MIXTURE
+    ]
 
 
 def test_unsteered_answers_are_those_of_generate(model, engine):
     asked = [request(prompt, max_tokens=20) for prompt in prompts(6, seed=1)]
     together = answers(engine, asked)
     engine.close()
-    for one, tokens in zip(asked, together, strict=True):
-        plain = model.network.generate(torch.tensor([one.prompt_tokens]), max_new_tokens=20, do_sample=False)
-        assert tokens == tuple(plain[0, len(one.prompt_tokens) :].tolist())
+    for wanted, tokens in zip(asked, together, strict=True):
+        plain = model.network.generate(torch.tensor([wanted.prompt_tokens]), max_new_tokens=20, do_sample=False)
+        assert tokens == tuple(plain[0, len(wanted.prompt_tokens) :].tolist())
 
 
 @pytest.mark.parametrize("prompt", ["none", "last", "all"])
@@ -82,7 +84,7 @@ def test_requests_keep_the_bank_that_they_began_with(model, engine):
     asked = [request(prompt, (4.0, 2.0), bank) for prompt, bank in zip(prompts(4), (old, new, old, new), strict=True)]
     together = answers(engine, asked)
     engine.close()
-    assert together == [naive_tokens(model, one) for one in asked]
+    assert together == [naive_tokens(model, wanted) for wanted in asked]
 
 
 def test_strength_zero_is_bit_identical_beside_steered_neighbours(model):
@@ -108,7 +110,7 @@ def test_strength_zero_is_bit_identical_beside_steered_neighbours(model):
 
 def test_the_same_seed_draws_the_same_tokens_whatever_runs_beside(engine):
     asked = [request(prompt, max_tokens=20, temperature=1.0, top_p=0.9, seed=7) for prompt in prompts(3)]
-    alone = [answers(engine, [one])[0] for one in asked]
+    alone = [answers(engine, [wanted])[0] for wanted in asked]
     crowd = [request(prompt, (2.0,), temperature=1.3) for prompt in prompts(5, seed=3)]
     assert answers(engine, [*asked, *crowd])[:3] == alone
     unseeded = request(prompts(1)[0], max_tokens=20, temperature=1.0)
@@ -124,8 +126,8 @@ def test_log_probabilities_are_those_of_the_plain_model(model, engine):
         expected = model.network(torch.tensor([tokens])).logits[0, 4:-1].log_softmax(-1)
     for event, row in zip(completion.events, expected, strict=True):
         assert event.logprob == pytest.approx(float(row[event.token]), abs=1e-4)
-        assert [one.token for one in event.top] == row.topk(3).indices.tolist()
-        assert [one.logprob for one in event.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
+        assert [likely.token for likely in event.top] == row.topk(3).indices.tolist()
+        assert [likely.logprob for likely in event.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
         assert event.top[0].text == f"w{event.top[0].token}"
     assert engine_without_logprobs(model)[0].logprob is None
 
@@ -155,7 +157,7 @@ def test_an_answer_ends_at_end_stop_or_room(model):
 def test_a_cancelled_request_frees_its_slot_and_disturbs_no_other(model):
     asked = [request(prompt, strengths, max_tokens=40) for prompt, strengths in zip(prompts(6), MIXTURE, strict=False)]
     with SlotEngine(model, slots=3, prefill_chunk=8) as engine:
-        generations = [engine.submit(one) for one in asked]
+        generations = [engine.submit(wanted) for wanted in asked]
         generations[4].cancel()  # it waits still
         while not generations[0]._events:
             time.sleep(0.001)
@@ -176,12 +178,12 @@ def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
         return tuple(event.token for event in events), "".join(event.text for event in events)
 
     async def read_all(asked):
-        return await asyncio.gather(*(read(one) for one in asked))
+        return await asyncio.gather(*(read(wanted) for wanted in asked))
 
     asked = [request(prompt, strengths) for prompt, strengths in zip(prompts(6), MIXTURE, strict=False)]
     streamed = asyncio.run(read_all(asked))
-    completions = [engine.submit(one).result(60) for one in asked]
-    assert streamed == [(one.tokens, one.text) for one in completions]
+    completions = [engine.submit(wanted).result(60) for wanted in asked]
+    assert streamed == [(completion.tokens, completion.text) for completion in completions]
 
 
 def test_a_long_prompt_holds_up_no_answer(model):
@@ -207,8 +209,8 @@ def test_requests_are_admitted_in_order_until_full(model):
                 engine.submit(request([1]))
         assert raised.value.retry_after >= 1
         threads = [
-            threading.Thread(target=lambda one=one, number=number: (one.result(60), ended.append(number)))
-            for number, one in enumerate(generations)
+            threading.Thread(target=lambda of=generation, number=number: (of.result(60), ended.append(number)))
+            for number, generation in enumerate(generations)
         ]
         for thread in threads:
             thread.start()
@@ -228,7 +230,7 @@ def test_hidden_states_are_the_plain_models_while_answers_run(model):
             recording(model.network, [0, 2], lambda layer, s, into=states: into.update({layer: s})),
         ):
             model.trunk(input_ids=torch.tensor([tokens]), use_cache=False)
-        expected.append({layer: one[0].numpy() for layer, one in states.items()})
+        expected.append({layer: state[0].numpy() for layer, state in states.items()})
     asked = request(range(9), (3.0, 3.0), max_tokens=60)
     with SlotEngine(model) as engine:
         generation = engine.submit(asked)
@@ -238,10 +240,10 @@ def test_hidden_states_are_the_plain_models_while_answers_run(model):
             engine.hidden_states([[1]], [3])
         with pytest.raises(InvalidInput, match="token 96"):
             engine.hidden_states([[96]], [0])
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for layer in one:
-            np.testing.assert_array_equal(one[layer], other[layer])
+    for states, other in zip(found, expected, strict=True):
+        assert states.keys() == other.keys()
+        for layer in states:
+            np.testing.assert_array_equal(states[layer], other[layer])
 
 
 def naive_tokens_after(engine, model, asked):
@@ -314,9 +316,9 @@ def test_an_engine_that_stops_leaves_nobody_waiting(model, engine, monkeypatch, 
 
     monkeypatch.setattr(engine._scheduler, "has_room", broken)
     waiting = engine.submit(request(range(5)))
-    for one in (running, waiting):
+    for generation in (running, waiting):
         with pytest.raises(EngineStopped, match=r"has stopped \(RuntimeError\).* started again"):
-            one.result(60)
+            generation.result(60)
     with pytest.raises(EngineStopped, match="has stopped"):
         engine.submit(request(range(5)))
     assert engine.problem.startswith("the engine has stopped")
@@ -381,7 +383,7 @@ def test_the_counts_add_up(engine):
     answers(engine, asked)
     stats = engine.stats()
     assert stats.generated_tokens_total == 6 * 12
-    assert stats.prompt_tokens_total == sum(len(one.prompt_tokens) for one in asked)
+    assert stats.prompt_tokens_total == sum(len(wanted.prompt_tokens) for wanted in asked)
     assert 1 < stats.mean_batch <= 4
     assert (stats.active, stats.queued, stats.capacity, stats.queue_limit) == (0, 0, 4, 64)
 
@@ -396,8 +398,8 @@ def test_the_window_never_stretches_positions(model):
             "original_max_position_embeddings": 64,
         },
     )
-    for one, largest, expected in ((model, None, 128), (model, 50, 50), (small_model(stretched), None, 64)):
-        with SlotEngine(one, window=largest) as engine:
+    for given, largest, expected in ((model, None, 128), (model, 50, 50), (small_model(stretched), None, 64)):
+        with SlotEngine(given, window=largest) as engine:
             assert engine.window == expected
 
 

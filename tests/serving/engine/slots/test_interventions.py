@@ -177,8 +177,8 @@ def test_rows_that_nothing_moves_are_bit_identical_beside_moved_ones():
         (project(BANK, 1, 4.0, -50, 50),),
     ]
     layer = LayerVectors.from_bank(BANK, 1, model.device)
-    wanted = [interventions_of(plan(BANK, one), {1: layer}).get((1, "generation")) for one in asked]
-    places = [place for place, one in enumerate(wanted) if one is not None]
+    wanted = [interventions_of(plan(BANK, wanted), {1: layer}).get((1, "generation")) for wanted in asked]
+    places = [place for place, parameters in enumerate(wanted) if parameters is not None]
     moves = LayerIntervention(layer, places, [wanted[place][1] for place in places])
     decoder = ModelRunner(model, 4)
     batch = TokenBatch.of([(decoder.cache.reserve(1), 0) for _ in range(4)], [], model.device)
@@ -202,8 +202,10 @@ def test_the_fingerprint_tells_operations_targets_bounds_and_conditions_apart():
         (project(BANK, 0, 1.0, -1, 1, prompt="all"),),
         (project(BANK, 1, 1.0, -1, 1),),
     ]
-    found = [plan(BANK, one) for one in different]
-    assert len({one.fingerprint for one in found}) == len(different) and all(one.fingerprint for one in found)
+    found = [plan(BANK, setting) for setting in different]
+    assert len({steering.fingerprint for steering in found}) == len(different) and all(
+        steering.fingerprint for steering in found
+    )
     assert plan(BANK, (add(BANK, 0, 0.0, below=0.5),)).fingerprint == ""
     both = (project(BANK, 1, 1.0, -1, 1), add(BANK, 0, 1.0, below=0.5))
     assert plan(BANK, both).fingerprint == plan(BANK, both[::-1]).fingerprint
@@ -238,7 +240,7 @@ def test_a_swapped_bank_leaves_running_moves():
     model, new = small_llama(), SteeringBank(facts(), (served_vector("privacy", 1, version="2", seed=8, probe=1),))
     moves = [(project(BANK, 1, 2.0, **WIDE),), (project(new, 0, 2.0, **WIDE, below=0.8),)] * 3
     banks = [BANK, new] * 3
-    asked = [request(prompt, one, bank) for prompt, one, bank in zip(prompts(6), moves, banks, strict=True)]
+    asked = [request(prompt, setting, bank) for prompt, setting, bank in zip(prompts(6), moves, banks, strict=True)]
     with SlotEngine(model, slots=3) as engine:
-        together = [one.result(60).tokens for one in [engine.submit(one) for one in asked]]
-        assert together == [engine.submit(one).result(60).tokens for one in asked]
+        together = [generation.result(60).tokens for generation in [engine.submit(wanted) for wanted in asked]]
+        assert together == [engine.submit(wanted).result(60).tokens for wanted in asked]
