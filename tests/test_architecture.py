@@ -5,7 +5,6 @@ import importlib
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import yaml
@@ -92,13 +91,3 @@ def test_nothing_is_pickled_and_no_remote_code_is_trusted():
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             assert not FORBIDDEN.search(path.read_text()), path
-
-
-def test_no_two_public_classes_share_a_name():
-    places = defaultdict(list)
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    places[node.name].append(str(path.relative_to(ROOT)))
-    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}

@@ -3,6 +3,9 @@
 An actor holds one checkpoint at a time, and fetches the next one's files meanwhile. It asks for as many CPUs as this
 process has threads, so that sums are taken in the same order as here, and for one GPU where it needs one. What Ray
 itself sends between processes is pickled by Ray.
+
+``ray.util.ActorPool`` hands any work to any idle actor, and ``max_restarts`` brings an actor back without its model.
+Here an actor keeps its checkpoint over all dimensions, and three deaths at one unit end the sweep: the pool is our own.
 """
 
 from collections import deque
