@@ -22,4 +22,4 @@ def test_no_request_is_kept_in_memory(deployment, tmp_path):
     found = done.stdout.splitlines()
     assert "serving.service NoTimeLimit" in found
     assert "serving.api.middleware ServiceMiddleware" in found
-    assert not [one for one in found if "bentoml" in one and "Timeout" in one]
+    assert not [name for name in found if "bentoml" in name and "Timeout" in name]

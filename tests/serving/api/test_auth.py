@@ -1,4 +1,4 @@
-"""Who is let in: keys, the admin key, this machine alone without any, and no page of another site."""
+"""Access: keys, the admin key, localhost alone without any, and no page of another site."""
 
 import pytest
 

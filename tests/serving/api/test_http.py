@@ -48,7 +48,10 @@ def test_the_openai_sdk_chats_steered_and_reads_what_was_applied(sdk):
     assert answer.choices[0].message.role == "assistant"
     assert answer.usage.completion_tokens == 6
     applied = answer.model_extra["steering"]["applied"]
-    assert [(one["dimension"], one["strength"]) for one in applied] == [("reliability", 1.5), ("toxicity", -0.5)]
+    assert [(vector["dimension"], vector["strength"]) for vector in applied] == [
+        ("reliability", 1.5),
+        ("toxicity", -0.5),
+    ]
     assert answer.model_extra["steering"]["tokens_steered"] == {"prompt": 1, "generation": 6}
 
 
@@ -68,26 +71,29 @@ def test_a_stream_adds_up_to_the_answer(sdk, client):
 def test_a_chat_stream_has_role_and_reason(client):
     chunks = streamed(client, "/v1/chat/completions", messages=[{"role": "user", "content": "you"}])
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert [one["choices"][0]["finish_reason"] for one in chunks] == [None] * (len(chunks) - 1) + ["length"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["length"]
 
 
 def test_requests_at_the_same_time_get_what_they_get_alone(client, service_url):
     settings = [{}, {"toxicity": 1.0}, {"toxicity": -2.0, "fairness": 1.0}, {"privacy": 0.7}, {"robustness": 3.0}]
-    asked = [{"prompt": f"{PROMPT} {place}", "steering": {"strengths": one}} for place, one in enumerate(settings * 2)]
-    alone = [complete(client, max_tokens=20, **one)["choices"] for one in asked]
+    requests = [
+        {"prompt": f"{PROMPT} {index}", "steering": {"strengths": strengths}}
+        for index, strengths in enumerate(settings * 2)
+    ]
+    alone = [complete(client, max_tokens=20, **request)["choices"] for request in requests]
     together: dict[int, list] = {}
 
     def ask(place: int) -> None:
         with httpx.Client(base_url=service_url, timeout=60) as own:
-            together[place] = complete(own, max_tokens=20, **asked[place])["choices"]
+            together[place] = complete(own, max_tokens=20, **requests[place])["choices"]
 
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(asked))]
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(requests))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [together[place] for place in range(len(asked))] == alone
-    assert len({json.dumps(one) for one in alone}) > len(settings)
+    assert [together[place] for place in range(len(requests))] == alone
+    assert len({json.dumps(choices) for choices in alone}) > len(settings)
 
 
 def test_choices_of_a_seed_differ_and_can_be_had_again(client):
@@ -100,8 +106,8 @@ def test_choices_of_a_seed_differ_and_can_be_had_again(client):
 
 def test_several_prompts_and_prompts_of_tokens(client):
     texts = complete(client, prompt=["The city", "you are"])["choices"]
-    assert [one["text"] for one in texts] == [
-        complete(client, prompt=one)["choices"][0]["text"] for one in ("The city", "you are")
+    assert [choice["text"] for choice in texts] == [
+        complete(client, prompt=prompt)["choices"][0]["text"] for prompt in ("The city", "you are")
     ]
     assert complete(client, prompt=[40, 41, 42])["usage"]["prompt_tokens"] == 3
 
@@ -123,7 +129,7 @@ def test_log_probabilities_are_those_of_a_distribution(sdk):
     chat = sdk.chat.completions.create(
         model="mini", messages=[{"role": "user", "content": "you"}], max_tokens=2, logprobs=True, top_logprobs=2
     )
-    assert all(len(one.top_logprobs) == 2 for one in chat.choices[0].logprobs.content)
+    assert all(len(token.top_logprobs) == 2 for token in chat.choices[0].logprobs.content)
 
 
 def by_reference(reference):
@@ -245,7 +251,7 @@ def test_probes_score_the_last_token_and_every_token(client):
     reply = client.post("/v1/probe", json=body).json()
     assert set(reply["probes"]) == {"reliability", "privacy", "toxicity", "fairness", "robustness"}
     for text, found in zip(body["input"], reply["data"], strict=True):
-        assert "".join(one["text"] for one in found["tokens"]) == text
+        assert "".join(token["text"] for token in found["tokens"]) == text
         assert found["tokens"][-1]["scores"] == found["scores"]
         assert all(0 <= score <= 1 for score in found["scores"].values())
     one = client.post("/v1/probe", json={"input": "you are kind", "dimensions": ["toxicity"]}).json()["data"][0]
@@ -374,9 +380,9 @@ def test_a_busy_machine_keeps_open_connections(service):
     processes = psutil.Process(service.process.pid).children(recursive=True)
     with httpx.Client(base_url=service.url, timeout=30) as client:
         assert client.get("/livez").status_code == 200
-        for one in processes:
-            one.suspend()
-        threading.Timer(6, lambda: [one.resume() for one in processes]).start()
+        for process in processes:
+            process.suspend()
+        threading.Timer(6, lambda: [process.resume() for process in processes]).start()
         began = time.monotonic()
         assert client.get("/livez").status_code == 200
         assert time.monotonic() - began > 5

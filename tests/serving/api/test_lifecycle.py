@@ -1,4 +1,4 @@
-"""What changes under a service that runs: promotions, registries that come and go, full queues, shutting down."""
+"""A service that runs while things change: promotions, registries that come and go, full queues, shutting down."""
 
 import shutil
 import threading
@@ -90,7 +90,7 @@ def test_a_promoted_version_goes_live_and_running_requests_keep_theirs(registry,
         until(lambda: version(client) == "2", seconds=5)
         running.join()
         assert found["long"]["steering"]["applied"] == before["steering"]["applied"]
-        text, begun = (one["choices"][0]["text"] for one in (found["long"], before))
+        text, begun = (answer["choices"][0]["text"] for answer in (found["long"], before))
         assert text.startswith(begun)
         assert version(client, "privacy") == "1"
 
@@ -111,7 +111,7 @@ def test_a_champion_of_other_weights_is_refused(registry, promote):
         refused = client.post("/v1/completions", json={**ASKED, "steering": {"strengths": {"toxicity": 1.0}}})
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "vector_checkpoint_mismatch")
         assert "ffffffffffff" in refused.json()["error"]["message"]
-        told = {one["dimension"]: one for one in client.get("/v1/steering/dimensions").json()["data"]}
+        told = {info["dimension"]: info for info in client.get("/v1/steering/dimensions").json()["data"]}
         assert told["toxicity"]["vector"] is None and "ffffffffffff" in told["toxicity"]["problem"]
         assert version(client, "privacy") == "1"
 
@@ -149,7 +149,7 @@ def test_default_strengths_hold_until_a_request_overrides_or_clears_them(registr
 
         def applied(steering):
             told = complete(client, steering=steering)["steering"]["applied"]
-            return {one["dimension"]: one.get("strength", one.get("target")) for one in told}
+            return {vector["dimension"]: vector.get("strength", vector.get("target")) for vector in told}
 
         assert applied(None) == applied({}) == {"toxicity": 1.0, "privacy": 0.5}
         assert applied({"strengths": {"toxicity": -1.0}}) == {"toxicity": -1.0, "privacy": 0.5}
@@ -282,7 +282,7 @@ def test_texts_are_logged_only_on_request(registry):
             client.post("/v1/completions", json={**ASKED, "stream": True})
             client.get("/v1/models")
         traces = [trace_of(record) for record in records]
-        assert [one is None for one in traces] == [False, False, True]
+        assert [trace is None for trace in traces] == [False, False, True]
         assert (records[0].to_dict().get("prompt"), traces[0].inputs.get("prompt")) == (
             ("The city",) * 2 if keeps else (None,) * 2
         )

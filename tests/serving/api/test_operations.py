@@ -1,4 +1,4 @@
-"""Projection and conditions over real HTTP: what is done, what is told of it, and what is refused by name."""
+"""Projection and conditions over real HTTP: their effect, their account of it, and refusals by name."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_a_constant_condition_is_plain_or_no_steering(client):
     assert always["choices"] == added["choices"] != plain["choices"] == never["choices"]
     assert never["steering"]["tokens_steered"] == {"prompt": 0, "generation": 0}
     assert always["steering"]["applied"][0]["tokens_steered"] == {"prompt": 1, "generation": 7}
-    prints = {one["steering"]["fingerprint"] for one in (plain, added, always, never)}
+    prints = {answer["steering"]["fingerprint"] for answer in (plain, added, always, never)}
     assert len(prints) == 4
 
 
@@ -42,7 +42,7 @@ def test_a_projection_tells_target_bound_and_range(client):
     found = complete(client, steering={"targets": {"privacy": 1.5}, "bound": "at_least"})["steering"]
     (applied,) = found["applied"]
     dimensions = client.get("/v1/steering/dimensions").json()["data"]
-    (hard,) = (one["hard"] for one in dimensions if one["dimension"] == "privacy")
+    (hard,) = (info["hard"] for info in dimensions if info["dimension"] == "privacy")
     assert (applied["op"], applied["target"], applied["bound"]) == ("project", 1.5, "at_least")
     assert applied["limit"] == pytest.approx([0.0, hard[1]], rel=1e-5) and applied["relative_dose"] <= 1.0
     assert "strength" not in applied and "when" not in applied
@@ -57,8 +57,8 @@ def test_a_projection_tells_target_bound_and_range(client):
 def test_projections_at_one_layer_share_the_limit(client):
     both = complete(client, steering={"targets": {"privacy": 1.0, "fairness": 1.0}})["steering"]
     alone = complete(client, steering={"targets": {"privacy": 1.0}})["steering"]
-    assert [one["layers"] for one in both["applied"]] == [[2], [2]]
-    assert sum(one["relative_dose"] for one in both["applied"]) == pytest.approx(1.0, abs=1e-5)
+    assert [vector["layers"] for vector in both["applied"]] == [[2], [2]]
+    assert sum(vector["relative_dose"] for vector in both["applied"]) == pytest.approx(1.0, abs=1e-5)
     assert alone["applied"][0]["relative_dose"] == pytest.approx(1.0, abs=1e-5)
     assert "projections are limited to 50%" in both["warnings"][-1]
     asked = {"targets": {"privacy": 1e5}}
@@ -74,7 +74,7 @@ def test_every_route_that_generates_takes_them_and_tells_the_same(client):
     steering = {"targets": {"toxicity": 2.0}, "strengths": {"privacy": 1.0}, "when": {"probe_below": 0.6}}
     whole = complete(client, steering=steering)
     chunks = streamed(client, prompt=PROMPT, steering=steering)
-    assert "".join(one["choices"][0]["text"] for one in chunks) == whole["choices"][0]["text"]
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == whole["choices"][0]["text"]
     assert chunks[-1]["steering"] == whole["steering"]
     body = {
         "prompt": PROMPT,
@@ -87,13 +87,13 @@ def test_every_route_that_generates_takes_them_and_tells_the_same(client):
     assert compared[0]["text"] == complete(client)["choices"][0]["text"]
     chat = {"messages": [{"role": "user", "content": "you"}], "max_tokens": 4, "temperature": 0, "steering": steering}
     told = client.post("/v1/chat/completions", json=chat).json()["steering"]["applied"]
-    assert [(one["op"], one["when"]["probe_below"]) for one in told] == [("add", 0.6), ("project", 0.6)]
+    assert [(vector["op"], vector["when"]["probe_below"]) for vector in told] == [("add", 0.6), ("project", 0.6)]
     twice = complete(client, n=2, steering=steering)["steering"]
-    for one, single in zip(twice["applied"], whole["steering"]["applied"], strict=True):
-        assert one["tokens_steered"] == {name: 2 * count for name, count in single["tokens_steered"].items()}
+    for double, single in zip(twice["applied"], whole["steering"]["applied"], strict=True):
+        assert double["tokens_steered"] == {name: 2 * count for name, count in single["tokens_steered"].items()}
     dry = client.post("/v1/steering/validate", json={"steering": steering}).json()
     assert dry["fingerprint"] == whole["steering"]["fingerprint"]
-    assert [one["op"] for one in dry["applied"]] == ["add", "project"]
+    assert [vector["op"] for vector in dry["applied"]] == ["add", "project"]
     assert client.get("/v1/models/mini").json()["steering"]["operations"] == ["add", "project", "when"]
 
 
