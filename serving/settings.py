@@ -33,9 +33,9 @@ class Settings(BaseSettings):
 
     | variable | default | meaning |
     |---|---|---|
-    | `TRUSTTRACE_MODEL` | `smollm2` | `smollm2`, a directory with a checkpoint or a series of them, a `.gguf` file, a hub id |
+    | `TRUSTTRACE_MODEL` | `smollm2` | `smollm2`, a directory with a checkpoint or a series of them, a `.gguf` file, a hub id; `name=` before it names it |
     | `TRUSTTRACE_MODEL_NAME` | from the model | its name in the registry and in requests |
-    | `TRUSTTRACE_CHECKPOINT` | `last` | which checkpoint of a series: `first`, `last`, a step or a revision |
+    | `TRUSTTRACE_CHECKPOINT` | `last` | which checkpoint of a series: `first`, `last` (of the first stage), `stage2:last`, `main`, a step or a revision |
     | `TRUSTTRACE_PRECISION` | `auto` | `bfloat16` where the hardware computes in it, else `float32`; or either by name |
     | `TRUSTTRACE_DEVICE` | `auto` | `cpu`, `cuda`, `cuda:1` |
     | `TRUSTTRACE_ENGINE` | `slots` | what generates: `slots`, the engine of this repository, or `vllm` |

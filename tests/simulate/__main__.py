@@ -22,7 +22,7 @@ TOPICS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", choices=[[], *TOPICS], default=[], metavar="topic", help=", ".join(TOPICS))
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of draws; 1 is what is quoted")
+    parser.add_argument("--scale", type=float, default=0.7, help="of the number of draws [%(default)s]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
