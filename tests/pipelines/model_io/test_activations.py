@@ -54,7 +54,7 @@ def test_a_file_that_is_not_kept_has_no_name(model, cache):
     with unit_file("unit", keep=False) as file:
         mapped = extract(model, TEXTS, file=file)
         assert os.fstat(file.fileno()).st_blocks * 512 >= mapped.hidden_states.nbytes
-        assert [one for one in cache.rglob("*") if one.is_file()] == []
+        assert [path for path in cache.rglob("*") if path.is_file()] == []
     np.testing.assert_array_equal(mapped.hidden_states, extract(model, TEXTS).hidden_states)
 
 
