@@ -108,14 +108,6 @@ class SteeringVector:
         result: Float32[np.ndarray, " d_model"] = np.float32(strength * self.scale) * self.direction
         return result
 
-    def require_fits(self, *, model: str, d_model: int) -> None:
-        """Raise ``Mismatch`` unless the vector belongs to a model of this name and width."""
-        if self.d_model != d_model:
-            raise Mismatch(f"the vector has d_model {self.d_model} and {model} has {d_model}; use a vector of {model}")
-        if self.lineage.steers != model:
-            made = f"made from {self.lineage.model}" + (f" for {self.lineage.target}" if self.lineage.target else "")
-            raise Mismatch(f"the vector was {made} and the model is {model}")
-
 
 @dataclass(frozen=True, eq=False)
 class LinearProbe:

@@ -61,13 +61,6 @@ def test_what_cannot_steer_cannot_be_made(changes):
         vector(**changes)
 
 
-def test_another_width_or_model_is_refused():
-    with pytest.raises(Mismatch, match=r"d_model 3 .* has 4"):
-        vector().require_fits(model="tiny", d_model=4)
-    with pytest.raises(Mismatch, match=r"tiny.*smollm2"):
-        vector().require_fits(model="smollm2", d_model=3)
-
-
 def test_values_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         vector().scale = 3.0
