@@ -19,6 +19,7 @@ CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
 VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
 """What a version must be tagged with to be one of ours."""
 
+_ORIGIN = "\n\n**Origin**: "
 _REFERENCE = re.compile(r"(?:models:/)?(steer\.[^/@:'\"]+\.[^/@:.'\"]+)(?:/([0-9]{1,9})|(@[^/@:'\"]+))")
 
 
@@ -185,6 +186,11 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
         f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}\n"
         f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
     )
+
+
+def describe_calibrated(description: str, summary: str) -> str:
+    """``summary`` above the description of the version's origin; an earlier summary is replaced."""
+    return f"{summary}{_ORIGIN}{description.rpartition(_ORIGIN)[2]}"
 
 
 def calibration_tags(calibration: Calibration) -> dict[str, str]:

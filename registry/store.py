@@ -41,6 +41,7 @@ from registry.records import (
     checkpoint_alias,
     checkpoint_name,
     checkpoint_tags,
+    describe_calibrated,
     describe_vector,
     describe_vectors,
     parse_reference,
@@ -234,9 +235,18 @@ class VectorStore:
             set_alias(self._client, registered.name, alias, registered.version)
             self._client.set_model_version_tag(registered.name, registered.version, f"{alias}_because", reason)
 
-    def calibrate(self, registered: RegisteredVector, calibration: Calibration) -> RegisteredVector:
-        """Store what was measured with a version; an earlier calibration of it is replaced."""
+    def calibrate(
+        self, registered: RegisteredVector, calibration: Calibration, *, summary: str = ""
+    ) -> RegisteredVector:
+        """Store what was measured with a version; an earlier calibration of it is replaced.
+
+        ``summary``, in Markdown, opens the version's description, for whoever decides whether to serve it.
+        """
         with reachable():
+            if summary:
+                version = self._client.get_model_version(registered.name, registered.version)
+                description = describe_calibrated(version.description or "", summary)
+                self._client.update_model_version(registered.name, registered.version, description)
             for key, value in calibration_tags(calibration).items():
                 self._client.set_model_version_tag(registered.name, registered.version, key, value)
         return self.get(registered.name, registered.version)

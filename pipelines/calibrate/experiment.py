@@ -21,7 +21,7 @@ from pipelines.calibrate.figures import calibration_curve
 from pipelines.calibrate.options import By, CalibrateOptions
 from pipelines.calibrate.search import Champion, calibrate, settings_to_measure
 from pipelines.calibrate.splits import measured_halves
-from pipelines.calibrate.tables import CalibratedDimension, calibration_table, summary
+from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, summary
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
@@ -34,6 +34,7 @@ from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import load_at
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, running_champion
+from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.methods import choose_methods
 from registry.checkpoints import Checkpoint
@@ -90,6 +91,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         )
         notes = [subject.note for subject in subjects if subject.note]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
+        conclude(run, conclusion(options.checkpoint.model, calibrated))
 
 
 def is_by_text(by: By, running: ServedVector | None) -> bool:

@@ -1,5 +1,6 @@
 """Tables of a calibration: ``calibration.csv``, and the lines that are printed."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import pandas as pd
 
 from pipelines.calibrate.effects import Effect
 from pipelines.calibrate.search import Calibrated
+from pipelines.tracking.conclusion import Conclusion, enumerated, markdown_table
 from registry.checkpoints import Checkpoint
 from registry.records import RegisteredVector
 
@@ -68,8 +70,56 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     if others:
         lines += ["", "Not chosen on validation; each at its own best there, on the same test half:", *others]
     lines += ["", *(f"{dimension.dimension}: {dimension.decision}" for dimension in calibrated)]
+    return "\n".join(lines)
+
+
+def conclusion(model: str, calibrated: Sequence[CalibratedDimension]) -> Conclusion:
+    """Which dimensions steering moves, with effect, control and cost."""
+    works = [dimension.dimension for dimension in calibrated if dimension.result.works]
     promoted = any(dimension.result.is_promoted for dimension in calibrated)
-    return "\n".join([*lines, "", "Serve them: make serve"] if promoted else lines)
+    serve = "make serve" if model == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={model}')} make serve"
+    evaluate = f"mlflow run . -e evaluate --env-manager local {shlex.join(['-P', f'model={model}'])}"
+    return Conclusion(
+        verdict=(
+            f"Steering works in {len(works)} of {len(calibrated)} dimensions of {model}"
+            f"{enumerated(works)}; it works where the whole interval on test lies above zero "
+            "and above every random direction, at little perplexity."
+        ),
+        header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),
+        rows=tuple(_conclusion_row(dimension) for dimension in calibrated),
+        vectors=tuple(dimension.vector for dimension in calibrated),
+        next=serve if promoted else evaluate,
+    )
+
+
+def _conclusion_row(calibrated: CalibratedDimension) -> tuple[str, ...]:
+    result = calibrated.result
+    works = "yes" if result.works else "no"
+    return (
+        *(calibrated.dimension, works, f"{result.tested.strength:g}", *effect_cells(result)),
+        *(str(result.layer), result.candidate.label),
+    )
+
+
+EFFECT_HEADER = ("effect on test [95 %]", "largest of random directions", "perplexity [95 %]", "safe range")
+
+
+def effect_cells(result: Calibrated) -> tuple[str, ...]:
+    """Effect, control and cost of the chosen strength on the test half, and the safe range."""
+    tested = result.tested
+    return (
+        f"{tested.shift} (n = {tested.shift.n})",
+        f"{result.largest_random:.3f}",
+        f"{tested.perplexity}x",
+        f"{result.low:g} to {result.high:g}",
+    )
+
+
+def verdict_of_version(result: Calibrated, decision: str) -> str:
+    """Markdown for a version's page: whether to promote it, and the numbers that decide."""
+    says = "**Works**" if result.works else "**Does not work**"
+    table = markdown_table(("strength", *EFFECT_HEADER), [(f"{result.tested.strength:g}", *effect_cells(result))])
+    return f"{says} on held-out {result.tested.measure}; {decision}.\n\n{table}"
 
 
 def _line(calibrated: CalibratedDimension) -> str:

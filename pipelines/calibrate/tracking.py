@@ -2,6 +2,7 @@
 
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.search import Calibrated
+from pipelines.calibrate.tables import verdict_of_version
 from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction
 from pipelines.statements.labelled import LabelledStatements
@@ -29,8 +30,8 @@ class CalibrationLog:
         """
         log_points(self._run_id, _points(statements.dimension, result))
         registered = result.candidate.registered or self._register(result.candidate, unit)
-        calibrated = self._vectors.calibrate(registered, to_calibration(result, statements.digest, self._run_id))
-        reason = decision(result)
+        calibration, reason = to_calibration(result, statements.digest, self._run_id), decision(result)
+        calibrated = self._vectors.calibrate(registered, calibration, summary=verdict_of_version(result, reason))
         if result.is_promoted:
             self._vectors.promote(calibrated, reason=reason)
         return calibrated, reason

@@ -5,6 +5,7 @@ import shlex
 from pipelines.data.options import DataOptions
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.sources import load_statements
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.quality import log_quality
 from pipelines.tracking.runs import entry_point_run
 from pipelines.tracking.units import log_statements
@@ -13,7 +14,7 @@ from pipelines.tracking.units import log_statements
 def run_inspection(options: DataOptions) -> None:
     """Print and log the reports. Raises ``InvalidInput`` for statements that a probe would refuse."""
     data, limit = options.statements.data, options.statements.limit
-    with entry_point_run("data", options.params()):
+    with entry_point_run("data", options.params()) as run:
         reports = []
         for dimension in options.statements.chosen:
             reports += inspect_statements((dimension,), data, limit=limit, seed=options.seed)
@@ -26,5 +27,12 @@ def run_inspection(options: DataOptions) -> None:
                 for dimension in options.statements.chosen
             ]
         )
-    chosen = shlex.join(["-P", f"data={data}", "-P", f"dimensions={options.statements.dimensions}"])
-    print(f"next: mlflow run . -e probe --env-manager local {chosen}")  # noqa: T201
+        chosen = shlex.join(["-P", f"data={data}", "-P", f"dimensions={options.statements.dimensions}"])
+        names = ", ".join(dimension.name for dimension in options.statements.chosen)
+        conclude(
+            run,
+            Conclusion(
+                verdict=f"The statements of {names} can be probed; quality.md says what they give away.",
+                next=f"mlflow run . -e probe --env-manager local {chosen}",
+            ),
+        )

@@ -11,7 +11,7 @@ from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
 from pipelines.evaluate.results import Row, rows_of, verdicts_of
 from pipelines.evaluate.suite import SuiteTexts, all_tasks, measure_tasks
-from pipelines.evaluate.tables import entanglement_table, evaluation_table, summary, verdict_table
+from pipelines.evaluate.tables import conclusion, entanglement_table, evaluation_table, summary, verdict_table
 from pipelines.evaluate.tasks.harness import harness_tasks
 from pipelines.evaluate.tasks.judge import Judge, judged_task
 from pipelines.evaluate.tasks.presidio import presidio_details
@@ -35,6 +35,7 @@ from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, vector_to_judge
+from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
@@ -79,6 +80,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
             auroc = held_out_auroc(classifier)
             log_classifier(run.info.run_id, auroc)
             print(f"Toxicity by {options.classifier}: AUROC {auroc} on {auroc.n} held-out labelled texts")  # noqa: T201
+        conclude(run, conclusion(options.checkpoint.model, verdicts))
 
 
 def _tasks(

@@ -1,11 +1,13 @@
 """Tables of an evaluation: ``evaluate.csv``, ``verdicts.csv``, ``entanglement.csv``, and the lines that are printed."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, HEADLINE, Row, Verdict
+from pipelines.tracking.conclusion import Conclusion, enumerated
 
 FEWEST_GROUPS = 6
 """With fewer no exchange of groups is rarer than 2 in 32."""
@@ -94,6 +96,30 @@ def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     if constant:
         lines += ["", "Constant answers, whose accuracy says nothing:", *constant]
     return "\n".join(["", *lines, ""])
+
+
+def conclusion(model: str, verdicts: Sequence[Verdict]) -> Conclusion:
+    """Which dimensions' vectors work on statements that nothing was fitted or calibrated on."""
+    works = [verdict.dimension for verdict in verdicts if verdict.works]
+    rows = []
+    for verdict in verdicts:
+        change, condition = verdict.row.comparison.difference, verdict.row.condition
+        effect, random = f"{change} (n = {change.n})", f"{max(verdict.random, default=0.0):.3f}"
+        cost, says = f"{verdict.perplexity_ratio:.3f}x", "yes" if verdict.works else "no"
+        rows.append((verdict.dimension, says, f"{condition.strength:g}", effect, f"{verdict.p:.4f}", random, cost))
+    return Conclusion(
+        verdict=(
+            f"Steering works in {len(works)} of {len(verdicts)} dimensions of {model}"
+            f"{enumerated(works)}, on statements that nothing was fitted or calibrated on."
+        ),
+        header=(
+            *("dimension", "works", "strength", "preference, nats [95 %]", "p (Holm)"),
+            *("largest of random directions", "perplexity"),
+        ),
+        rows=tuple(rows),
+        figure="effects",
+        next=f"mlflow run . -e report --env-manager local {shlex.join(['-P', f'model={model}'])}",
+    )
 
 
 def _verdict_line(verdict: Verdict) -> str:

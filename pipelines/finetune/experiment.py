@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.tracking.artifacts import log_figures
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
@@ -53,9 +55,19 @@ def run_finetuning(options: FinetuneOptions) -> None:
         first, last = losses[0], losses[-1]
         print(  # noqa: T201
             f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "
-            f"{first.validation:.3f} -> {last.validation:.3f} nats per token\n{directory}\n\n"
-            "Judge it: mlflow run . -e evaluate --env-manager local "
-            f"-P model={options.checkpoint.model} -P finetuned={directory}"
+            f"{first.validation:.3f} -> {last.validation:.3f} nats per token\n{directory}"
+        )
+        arguments = shlex.join(["-P", f"model={options.checkpoint.model}", "-P", f"finetuned={directory}"])
+        conclude(
+            run,
+            Conclusion(
+                verdict=(
+                    f"{directory.name}: loss on held-out trustworthy statements went from {first.validation:.3f} to "
+                    f"{last.validation:.3f} nats per token in {last.epoch} epochs."
+                ),
+                figure="loss",
+                next=f"mlflow run . -e evaluate --env-manager local {arguments}",
+            ),
         )
 
 

@@ -1,7 +1,9 @@
 """The information experiment, from a user's options to runs, tables and figures."""
 
 import json
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.cli.progress import progress_bar, with_progress
@@ -11,7 +13,7 @@ from pipelines.information.options import InformationOptions
 from pipelines.information.plan import InformationPlan
 from pipelines.information.result import InformationResult
 from pipelines.information.store import InformationStore
-from pipelines.information.summary import summary
+from pipelines.information.summary import conclusion, summary
 from pipelines.information.tables import (
     bandwidth_table,
     dynamics_table,
@@ -25,6 +27,7 @@ from pipelines.pretrain.trainer import MANIFEST
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
 from serving.model.sources import find_series
@@ -64,7 +67,7 @@ def run_information(options: InformationOptions) -> None:
         )
         _draw(trajectories, warmup)
         print(summary(trajectories, warmup))  # noqa: T201
-        print(_next(options))  # noqa: T201
+        conclude(run, replace(conclusion(trajectories), next=_next(options)))
 
 
 def known_warmup(checkpoint: Checkpoint) -> int | None:
@@ -116,8 +119,5 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> None:
 
 
 def _next(options: InformationOptions) -> str:
-    chosen = f"-P model={options.series.model} -P data={options.statements.data}"
-    return (
-        "\nLook at runs, curves, figures and tables: make ui, then http://127.0.0.1:5000\n"
-        f"next: mlflow run . -e probe --env-manager local {chosen}"
-    )
+    chosen = shlex.join(["-P", f"model={options.series.model}", "-P", f"data={options.statements.data}"])
+    return f"mlflow run . -e probe --env-manager local {chosen}"

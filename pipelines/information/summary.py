@@ -6,6 +6,7 @@ from pipelines.estimators.phases import TwoPhases
 from pipelines.information.result import FIXED, OWN, PAPER
 from pipelines.information.tables import inside_warmup
 from pipelines.information.trajectory import Trajectory
+from pipelines.tracking.conclusion import Conclusion
 
 X = {OWN: "same", FIXED: "last", PAPER: "paper"}
 
@@ -13,6 +14,36 @@ X = {OWN: "same", FIXED: "last", PAPER: "paper"}
 def summary(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> str:
     """Both tables, each with what it is of and what its columns mean."""
     return "\n".join(["", *_phases(trajectories, warmup_steps), "", *_dynamics(trajectories)])
+
+
+def conclusion(trajectories: Sequence[Trajectory]) -> Conclusion:
+    """When each dimension becomes readable, and whether I(T;X) was seen to fall."""
+    first = trajectories[0]
+    rows, readable, falling = [], [], []
+    for trajectory in trajectories:
+        when, last = trajectory.layer_dynamics(trajectory.layer), trajectory.trained[-1].point(trajectory.layer)
+        phases = [trajectory.phase(estimator) for estimator in first.initial.points[0].xt]
+        falls = any(phase is not None and phase.shape.compresses for phase in phases)
+        readable += [trajectory.dimension] if when.onset is not None else []
+        falling += [trajectory.dimension] if falls else []
+        onsets = (_step(when.onset), _step(when.onset_beyond_ngrams))
+        bits = f"{last.bits} (n = {last.bits.n:,})"
+        rows.append((trajectory.dimension, *onsets, bits, "yes" if falls else "not shown"))
+    return Conclusion(
+        verdict=(
+            f"{len(readable)} of {len(rows)} dimensions become readable beyond random initialisation at layer "
+            f"{first.layer} of {first.initial.checkpoint.model}; a fall of I(T;X) is shown for {len(falling)} "
+            f"({len(first.trained)} checkpoints)."
+        ),
+        header=(
+            "dimension",
+            "readable from step",
+            "beyond n-grams from",
+            "bits at the last step [95 %]",
+            "I(T;X) falls",
+        ),
+        rows=tuple(rows),
+    )
 
 
 def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> list[str]:

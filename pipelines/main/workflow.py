@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ from pipelines.pretrain.options import SeriesConfig
 from pipelines.probe.options import ProbeOptions
 from pipelines.report.options import ReportOptions
 from pipelines.statements.sources import load_statements
-from pipelines.tracking.runs import entry_point_run
+from pipelines.tracking.conclusion import Conclusion, conclude
+from pipelines.tracking.links import run_path
+from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.options import VectorOptions
 from registry.errors import TrustTraceError, unknown_name
 from serving.model.hub import commit_of, is_on_hub
@@ -65,12 +68,14 @@ def run_chain(options: MainOptions) -> None:
     stages = chosen_stages(options.stages, model)
     with entry_point_run(f"main {model}", options.params()) as run:
         key = inputs_digest(options)
+        rows: list[tuple[str, ...]] = []
         for stage in stages:
             arguments = arguments_for(stage, options)
             key = stage_key(stage, arguments, key, champion_references(model))
             done = finished_stage(key)
             if done is not None:
                 print(f"{stage}: unchanged since run {done}, skipped", flush=True)  # noqa: T201
+                rows.append((stage, "unchanged", _stage_link(run, done)))
                 continue
             print(f"{stage}: {' '.join(arguments)}", flush=True)  # noqa: T201
             with stage_run(stage, key, run) as child:
@@ -80,6 +85,20 @@ def run_chain(options: MainOptions) -> None:
                         f"the stage {stage} ended with exit code {code}, for the reason above; run the same command "
                         "again to go on from there"
                     )
+                rows.append((stage, "done", _stage_link(run, child)))
+        conclude(
+            run,
+            Conclusion(
+                verdict=f"{len(rows)} stages of {model} are finished.",
+                header=("stage", "", "run"),
+                rows=tuple(rows),
+                next=f"mlflow run . -e report --env-manager local {shlex.join(['-P', f'model={model}'])}",
+            ),
+        )
+
+
+def _stage_link(run: Run, run_id: str) -> str:
+    return f"[{run_id[:8]}]({run_path(run.info.experiment_id, run_id)})"
 
 
 def arguments_for(stage: str, options: MainOptions) -> list[str]:

@@ -1,8 +1,11 @@
 """The pre-training experiment, from a user's options to a checkpoint series with its loss curve."""
 
+import shlex
+
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
 from pipelines.pretrain.tracking import log_series
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 
 
@@ -11,7 +14,13 @@ def run_pretraining(config: SeriesConfig) -> None:
     with entry_point_run("pretrain tiny", config.params()) as run:
         directory = ensure_series_with_bar(config)
         log_series(run.info.run_id, directory)
-    steps = ", ".join(map(str, config.training.checkpoint_steps))
-    model = "tiny" if config == SeriesConfig() else str(directory)
-    print(f"\ncheckpoints at steps {steps} in {directory}")  # noqa: T201
-    print(f"next: mlflow run . -e probe --env-manager local -P model={model}")  # noqa: T201
+        steps = config.training.checkpoint_steps
+        print(f"\ncheckpoints at steps {', '.join(map(str, steps))} in {directory}")  # noqa: T201
+        model = "tiny" if config == SeriesConfig() else str(directory)
+        conclude(
+            run,
+            Conclusion(
+                verdict=f"{len(steps)} checkpoints, steps {steps[0]:,} to {steps[-1]:,}, lie in {directory}.",
+                next=f"mlflow run . -e probe --env-manager local {shlex.join(['-P', f'model={model}'])}",
+            ),
+        )

@@ -1,5 +1,6 @@
 """The probing experiment, from a user's options to runs, tables, figures and registered vectors."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.store import RegisteredVector
 from serving.model.sources import find_series
@@ -65,6 +67,7 @@ def run_probing(options: ProbeOptions) -> None:
         for dimension in (name for name, floor in floors.items() if floor.is_lexical):
             print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
         print(summary(trained, floors, selection, champions))  # noqa: T201
+        conclude(run, conclusion(model, trained, floors, selection, champions))
 
 
 def _sweep(
@@ -167,14 +170,54 @@ def summary(
     for dimension, floor in floors.items():
         unit = champions.get(dimension, last[dimension])
         accuracy, control = selection.best[dimension].accuracy, selection.initial[dimension].accuracy
-        above = "yes" if accuracy.above(control) and accuracy.above(floor.ngram[None]) else "no"
+        above = "yes" if _is_above_controls(dimension, floor, selection) else "no"
         uri = unit.vector.uri if unit.vector else "not registered"
         lines.append(
             f"{dimension:<12} {unit.result.checkpoint.step:>7} {unit.layer:>5}  {accuracy!s:<22} {control!s:<22} "
             f"{floor.ngram[None]!s:<22} {above:<10} {uri}"
         )
     lines += coinciding([found.result for found in trained])
-    return "\n".join(["", *lines, "", "Look at runs, curves, figures and vectors: make ui, then http://127.0.0.1:5000"])
+    return "\n".join(["", *lines])
+
+
+def conclusion(
+    model: str,
+    trained: Sequence[Found],
+    floors: Mapping[str, Floors],
+    selection: Selection,
+    champions: Mapping[str, Found],
+) -> Conclusion:
+    """How many dimensions can be read beyond both controls, and where each is read best."""
+    above = [name for name, floor in floors.items() if _is_above_controls(name, floor, selection)]
+    rows = []
+    for dimension, floor in floors.items():
+        best, initial = selection.best[dimension], selection.initial[dimension]
+        rows.append(
+            (
+                dimension,
+                f"step {best.result.checkpoint.step:,}, layer {best.layer}",
+                f"{best.accuracy} (n = {best.accuracy.n})",
+                str(initial.accuracy),
+                str(floor.ngram[None]),
+                "yes" if dimension in above else "no",
+            )
+        )
+    checkpoints = len({found.result.checkpoint for found in trained})
+    return Conclusion(
+        verdict=(
+            f"{len(above)} of {len(floors)} dimensions are readable in {model} beyond random initialisation and "
+            f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints)."
+        ),
+        header=("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),
+        rows=tuple(rows),
+        vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
+        next=f"mlflow run . -e calibrate --env-manager local {shlex.join(['-P', f'model={model}'])}",
+    )
+
+
+def _is_above_controls(dimension: str, floor: Floors, selection: Selection) -> bool:
+    accuracy = selection.best[dimension].accuracy
+    return accuracy.above(selection.initial[dimension].accuracy) and accuracy.above(floor.ngram[None])
 
 
 def coinciding(results: Sequence[UnitResult]) -> list[str]:

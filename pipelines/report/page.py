@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipelines.report.options import ReportOptions
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import code_commit, entry_point_run
 from registry.errors import NotFound
 
@@ -125,7 +126,7 @@ class Section:
 def run_reporting(options: ReportOptions) -> None:
     """Write, log and announce the page. Raises ``NotFound`` for a model without finished runs."""
     model, output = options.model, options.output
-    with entry_point_run(f"report {model}", options.params()):
+    with entry_point_run(f"report {model}", options.params()) as run:
         runs = newest_runs(model, tuple(SECTIONS))
         if not runs:
             raise NotFound(
@@ -139,6 +140,7 @@ def run_reporting(options: ReportOptions) -> None:
         print(f"\n{len(runs)} runs of {model}, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
         if output is not None:
             print(Path(output).resolve())  # noqa: T201
+        conclude(run, Conclusion(verdict=f"One page of {len(runs)} runs of {model}: report.html."))
 
 
 def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:

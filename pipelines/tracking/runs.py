@@ -16,10 +16,17 @@ from mlflow.entities import Metric
 from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
+from pipelines.tracking.links import EXPERIMENT, PARENTS
 from registry.errors import TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 
-EXPERIMENT = "trusttrace"
+DEFAULT_EXPERIMENT_ID = "0"
+BANNER = f"""Runs of TrustTrace. Each command is one run; a sweep has a child run per checkpoint and dimension below it.
+**Show the commands alone** by this search: `{PARENTS}`. A run's description has its verdict and its table, its
+artifacts the figures. The steering vectors are under *Models*, as `steer.<model>.<dimension>`; services follow the
+alias `champion`."""
+DESCRIPTION = "mlflow.note.content"
+"""The tag that MLflow shows as the description of a run or an experiment."""
 METRICS_PER_BATCH = 1000
 
 Point = tuple[str, float, int]
@@ -31,13 +38,12 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
     """The run that an entry point logs to. An error inside marks it FAILED, with the error's words as a tag.
 
     `mlflow run` has already opened a run and recorded its declared parameters; otherwise a run is opened in the
-    experiment ``MLFLOW_EXPERIMENT_NAME``, or ``trusttrace``. Raises ``Unavailable`` when the store does not answer.
+    experiment ``MLFLOW_EXPERIMENT_NAME``, or ``trusttrace``. A run that `mlflow run` opened in ``Default``, because no
+    experiment was named, moves to ``trusttrace``. Raises ``Unavailable`` when the store does not answer.
     """
     try:
         with reachable():
-            if "MLFLOW_RUN_ID" not in os.environ:
-                mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
-            run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else name)
+            run = _start_run(name)
     except MlflowException as error:
         raise Unavailable(
             redacted(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}")
@@ -57,6 +63,35 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
             mlflow.set_tag("trusttrace.error", _sentence(error))
             mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+
+
+def _start_run(name: str) -> Run:
+    opened = os.environ.get("MLFLOW_RUN_ID")
+    moved = None if opened is None else _in_default(opened)
+    if opened is not None and moved is None:
+        return mlflow.start_run()
+    for variable in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        os.environ.pop(variable, None)
+    experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
+    if DESCRIPTION not in experiment.tags:
+        mlflow.set_experiment_tag(DESCRIPTION, BANNER)
+    run: Run = mlflow.start_run(run_name=name)
+    if moved is not None:
+        mlflow.set_tags({key: value for key, value in moved.data.tags.items() if key != "mlflow.runName"})
+        mlflow.log_params(moved.data.params)
+        client = MlflowClient()
+        client.set_terminated(moved.info.run_id)
+        client.delete_run(moved.info.run_id)
+        run = client.get_run(run.info.run_id)
+    return run
+
+
+def _in_default(run_id: str) -> Run | None:
+    """The run, if `mlflow run` opened it in ``Default`` and nobody chose that experiment."""
+    if "MLFLOW_EXPERIMENT_NAME" in os.environ:
+        return None
+    run = MlflowClient().get_run(run_id)
+    return run if run.info.experiment_id == DEFAULT_EXPERIMENT_ID else None
 
 
 @contextmanager

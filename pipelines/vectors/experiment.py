@@ -1,5 +1,6 @@
 """Vectors experiment: from a user's options to registered versions and their table."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from pipelines.statements.signals import bootstrap_auroc
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.run import load_at, loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
 from pipelines.vectors.methods import FittedDirection, FittingSet, choose_methods, fit_directions, fitting_rows
@@ -80,6 +82,7 @@ def run_extraction(options: VectorOptions) -> None:
         log_tables({"vectors.csv": vector_table(extracted)})
         log_figures({f"{name}_methods": method_chart(vector_table(extracted), name) for name in statements})
         print(summary(extracted))  # noqa: T201
+        conclude(run, conclusion(options, extracted))
 
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
@@ -189,3 +192,28 @@ def summary(extracted: list[Extracted]) -> str:
     ]
     note = "AUROC is of held-out statements' projections; cosine is with the mass-mean direction of the same layer."
     return "\n".join(["", *lines, "", note])
+
+
+def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclusion:
+    """How well each registered vector separates held-out statements, and how to let them compete."""
+    model = options.target or options.series.model
+    candidates = [vector.vector for vector in extracted if not vector.fitted.is_control]
+    references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates)
+    arguments = shlex.join(["-P", f"model={model}", "-P", "methods=none", "-P", f"vectors={references}"])
+    return Conclusion(
+        verdict=(
+            f"{len(candidates)} vectors and {len(extracted) - len(candidates)} controls of {model}; none is served "
+            "until calibration makes it champion."
+        ),
+        header=("dimension", "step", "layer", "method", "AUROC [95 %]", "version"),
+        rows=tuple(
+            (
+                *(vector.result.dimension, f"{vector.result.checkpoint.step:,}", str(vector.layer)),
+                *(vector.fitted.label, f"{vector.auroc} (n = {vector.auroc.n})"),
+                f"{vector.vector.name}/{vector.vector.version}",
+            )
+            for vector in extracted
+        ),
+        vectors=tuple(candidates),
+        next=f"mlflow run . -e calibrate --env-manager local {arguments}",
+    )

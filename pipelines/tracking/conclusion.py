@@ -1,0 +1,72 @@
+"""Conclusion of a command: its answer as the description of its run, and on the terminal the links to follow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlflow
+
+from pipelines.tracking.links import needs_ui, page, run_path, runs_path, version_path
+from pipelines.tracking.runs import DESCRIPTION, Run
+from registry.records import RegisteredVector
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a command found, for someone who was not there."""
+
+    verdict: str
+    """One sentence."""
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    figure: str = ""
+    """A figure of the run that shows it."""
+    vectors: tuple[RegisteredVector, ...] = ()
+    next: str = ""
+    """The command to paste next."""
+
+
+def conclude(run: Run, conclusion: Conclusion) -> None:
+    """Describe ``run`` on its page and print where to look and what to run next."""
+    mlflow.MlflowClient().set_tag(run.info.run_id, DESCRIPTION, description(run.info.run_id, conclusion))
+    print(ending(run, conclusion), flush=True)  # noqa: T201
+
+
+def description(run_id: str, conclusion: Conclusion) -> str:
+    """Markdown: verdict, table, figure, links to versions, the next command."""
+    parts = [f"**{conclusion.verdict}**"]
+    if conclusion.rows:
+        parts.append(markdown_table(conclusion.header, conclusion.rows))
+    if conclusion.figure:
+        parts.append(f"![{conclusion.figure}](get-artifact?path=figures/{conclusion.figure}.png&run_uuid={run_id})")
+    if conclusion.vectors:
+        links = [f"[{_name(vector)}]({version_path(vector)})" for vector in conclusion.vectors]
+        parts.append(f"Vectors: {', '.join(links)}")
+    if conclusion.next:
+        parts.append(f"Next: `{conclusion.next}`")
+    return "\n\n".join(parts)
+
+
+def ending(run: Run, conclusion: Conclusion) -> str:
+    """The last lines of a command."""
+    links = [("this run", run_path(run.info.experiment_id, run.info.run_id))]
+    links += [(_name(vector), version_path(vector)) for vector in conclusion.vectors]
+    links.append(("all runs", runs_path(run.info.experiment_id)))
+    width = max(len(name) for name, _ in links)
+    lines = ["", *(f"{name:<{width}}  {page(path)}" for name, path in links)]
+    lines += ["The links open while this runs in another terminal: make ui"] if needs_ui() else []
+    lines += [f"next: {conclusion.next}"] if conclusion.next else []
+    return "\n".join(lines)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """``: toxicity, privacy`` to close a clause that counts them; nothing for none."""
+    return f": {', '.join(names)}" if names else ""
+
+
+def _name(vector: RegisteredVector) -> str:
+    return f"{vector.name}/{vector.version}"

@@ -1,0 +1,56 @@
+"""Links to MLflow's pages: a run, the runs of all commands, a version.
+
+    python -m pipelines.tracking.links
+
+prints where `make ui` shows the runs.
+"""
+
+from urllib.parse import quote
+
+import mlflow
+
+from registry.errors import redacted
+from registry.records import RegisteredVector
+
+UI_ADDRESS = "http://127.0.0.1:5000"
+"""Where `make ui` answers."""
+EXPERIMENT = "trusttrace"
+PARENTS = "tags.`trusttrace.entry_point` != ''"
+"""The filter that shows the run of each command and hides the runs of its checkpoints."""
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    return f"#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def runs_path(experiment_id: str) -> str:
+    """The commands' runs. Without ``workflowType`` MLflow opens its page of traces, which is empty."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&searchFilter={quote(PARENTS)}"
+
+
+def version_path(vector: RegisteredVector) -> str:
+    return f"#/models/{vector.name}/versions/{vector.version}"
+
+
+def address() -> str:
+    """The tracking server, without its password, or where `make ui` shows a database."""
+    return UI_ADDRESS if needs_ui() else redacted(str(mlflow.get_tracking_uri()).rstrip("/"))
+
+
+def page(path: str) -> str:
+    return f"{address()}/{path}"
+
+
+def needs_ui() -> bool:
+    """Whether the pages open only while `make ui` runs."""
+    return not str(mlflow.get_tracking_uri()).startswith(("http://", "https://"))
+
+
+def main() -> None:
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    where = page(runs_path(experiment.experiment_id)) if experiment else f"{address()} (no runs yet: make demo)"
+    print(f"The runs of all commands: {where}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

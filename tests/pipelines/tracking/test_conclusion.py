@@ -1,0 +1,93 @@
+"""A command's last words: they lead to its own run, and describe it."""
+
+import mlflow
+import pytest
+
+from pipelines.tracking.conclusion import Conclusion, conclude
+from pipelines.tracking.links import main as print_runs_link
+from pipelines.tracking.links import page, run_path
+from pipelines.tracking.runs import entry_point_run
+
+CONCLUSION = Conclusion(
+    verdict="1 of 1 dimensions is readable.",
+    header=("dimension", "accuracy"),
+    rows=(("privacy", "0.8 | 0.9"),),
+    figure="curve",
+    next="make serve",
+)
+
+
+def concluded(run_name="probe tiny"):
+    with entry_point_run(run_name, {"model": "tiny"}) as run:
+        conclude(run, CONCLUSION)
+    return mlflow.MlflowClient().get_run(run.info.run_id)
+
+
+def test_a_run_is_described_by_its_verdict_and_table(tracking):
+    description = concluded().data.tags["mlflow.note.content"]
+    assert description.startswith("**1 of 1 dimensions is readable.**")
+    assert "| privacy | 0.8 / 0.9 |" in description
+    assert "Next: `make serve`" in description
+
+
+def test_the_ending_links_to_this_run(tracking, capsys):
+    run = concluded()
+    printed = capsys.readouterr().out
+    assert f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}\n" in printed
+    assert "runs?workflowType=machine_learning&searchFilter=" in printed
+    assert printed.rstrip().endswith("next: make serve")
+
+
+def test_links_to_a_server_hold_no_password(monkeypatch):
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://anna:secret@mlflow.example/")
+    assert page(run_path("1", "a")).endswith("@mlflow.example/#/experiments/1/runs/a")
+    assert "secret" not in page(run_path("1", "a"))
+
+
+def test_make_ui_says_where_the_runs_are(tracking, capsys):
+    run = concluded()
+    capsys.readouterr()
+    print_runs_link()
+    assert f"/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning" in capsys.readouterr().out
+
+
+def test_the_experiment_explains_how_to_hide_child_runs(tracking):
+    concluded()
+    experiment = mlflow.get_experiment_by_name("trusttrace")
+    banner = experiment.tags["mlflow.note.content"]
+    condition = banner.split("`")[1] + banner.split("`")[2] + banner.split("`")[3]
+    assert "trusttrace.entry_point" in condition
+    mlflow.set_experiment_tag("mlflow.note.content", "ours")
+    concluded()
+    assert mlflow.get_experiment_by_name("trusttrace").tags["mlflow.note.content"] == "ours"
+
+
+def opened_by_mlflow_run(monkeypatch, experiment_id):
+    """The run and the environment that `mlflow run` leaves to an entry point."""
+    client = mlflow.MlflowClient()
+    run = client.create_run(experiment_id, tags={"mlflow.project.entryPoint": "probe", "mlflow.runName": "odd-owl-1"})
+    client.log_param(run.info.run_id, "seeds", "3")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # a process of its own
+    return run.info.run_id
+
+
+def test_a_run_opened_in_default_moves_to_trusttrace(tracking, monkeypatch):
+    opened = opened_by_mlflow_run(monkeypatch, "0")
+    run = concluded()
+    assert mlflow.get_experiment(run.info.experiment_id).name == "trusttrace"
+    assert run.data.params == {"seeds": "3", "model": "tiny"}
+    assert run.data.tags["mlflow.project.entryPoint"] == "probe"
+    assert run.data.tags["mlflow.runName"] == "probe tiny"
+    assert mlflow.search_runs(["0"]).empty
+    assert mlflow.get_run(opened).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_in_a_chosen_experiment_stays(tracking, monkeypatch, named):
+    experiment_id = "0" if named else mlflow.create_experiment("mine")
+    if named:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Default")
+    opened = opened_by_mlflow_run(monkeypatch, experiment_id)
+    assert concluded().info.run_id == opened
