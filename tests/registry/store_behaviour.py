@@ -198,6 +198,15 @@ class StoreBehaviour:
         assert listed.calibration == measured
         assert listed.tags["calibrated_range"] == "-1 to 3"
 
+    def test_a_calibrations_summary_opens_the_versions_description(self, tracking):
+        registered = register()
+        measured = Calibration(-1.0, 2.0, 1.0, 1.34, (), n=9, statements_digest="s", run_id="r")
+        for summary in ("**Does not work**", "**Works**"):
+            VectorStore().calibrate(registered, measured, summary=summary)
+        description = mlflow.MlflowClient().get_model_version(registered.name, registered.version).description
+        assert description.startswith("**Works**") and "Does not work" not in description
+        assert description.count("models:/ckpt.tiny/1") == 1
+
     def test_descriptions_name_checkpoint_run_and_promotion(self, tracking):
         registered = register()
         client = mlflow.MlflowClient()

@@ -52,6 +52,18 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     assert champion.uri in capsys.readouterr().out
 
 
+def test_run_and_version_pages_say_whether_it_works(arguments, capsys):
+    assert run_command(main, arguments) == 0
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    client = mlflow.MlflowClient()
+    version = client.get_model_version(champion.name, champion.version).description
+    assert version.startswith("**Works** on held-out preference; calibrated: on validation")
+    assert "| strength | effect on test [95 %] | largest of random directions | perplexity [95 %] |" in version
+    run = client.get_run(champion.calibration.run_id).data.tags["mlflow.note.content"]
+    assert run.startswith("**Steering works in 1 of 1 dimensions") and "| toxicity | yes |" in run
+    assert f"#/models/{champion.name}/versions/{champion.version}" in capsys.readouterr().out
+
+
 def test_calibrated_again_version_and_curve_are_the_same(arguments):
     run_command(main, [*arguments, "--layers", "2"])
     first = VectorStore().resolve("steer.mini.toxicity@champion")
