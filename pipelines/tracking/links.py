@@ -1,9 +1,4 @@
-"""Links to MLflow's pages: a run, the runs of all commands, a version.
-
-    python -m pipelines.tracking.links
-
-prints where `make ui` shows the runs.
-"""
+"""Links to MLflow's pages: a run, the runs of all commands, a version."""
 
 from urllib.parse import quote
 
@@ -46,11 +41,8 @@ def needs_ui() -> bool:
     return not str(mlflow.get_tracking_uri()).startswith(("http://", "https://"))
 
 
-def main() -> None:
+def print_runs_link() -> None:
+    """Say where `make ui` shows the runs."""
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     where = page(runs_path(experiment.experiment_id)) if experiment else f"{address()} (no runs yet: make demo)"
     print(f"The runs of all commands: {where}", flush=True)  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

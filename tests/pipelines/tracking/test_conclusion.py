@@ -4,8 +4,7 @@ import mlflow
 import pytest
 
 from pipelines.tracking.conclusion import Conclusion, conclude
-from pipelines.tracking.links import main as print_runs_link
-from pipelines.tracking.links import page, run_path
+from pipelines.tracking.links import page, print_runs_link, run_path
 from pipelines.tracking.runs import entry_point_run
 
 CONCLUSION = Conclusion(
