@@ -1,7 +1,7 @@
 """Incremental detokenizer: text from tokens as they come, whole characters only, and nothing of a stop text.
 
 It decodes bytes, not windows of tokens: ``tokenizers.DecodeStream`` holds back a run of invalid bytes until a character
-follows, and raises "Invalid prefix encountered" where a character stood before the run (measured with 0.22).
+follows, and raises "Invalid prefix encountered" where a character stood before the run (measured with 0.23.3).
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ to which slot; for every other part of a decoder they are just tokens. Nothing i
 
 Slots lie in pools by capacity, 256 positions and doubled from there, so that memory follows the tokens held: a long
 sequence has a row in a pool of long ones, and an empty pool has no memory. The pool of the smallest slots alone keeps
-its memory, because zeroing it anew for every burst of short requests costs a tenth of their time. A pool is one tensor
+its memory, so that no burst of short requests has to zero it anew. A pool is one tensor
 over all layers, which the allocator gives back to the system when it is freed.
 """
 
