@@ -8,7 +8,8 @@ import pandas as pd
 
 from pipelines.calibrate.effects import Effect
 from pipelines.calibrate.search import Calibrated
-from pipelines.tracking.conclusion import Conclusion, enumerated, markdown_table
+from pipelines.figures.text_tables import markdown_table
+from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.checkpoints import Checkpoint
 from registry.records import RegisteredVector
 

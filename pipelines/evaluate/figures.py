@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD
 
 
 def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
@@ -67,7 +67,7 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     ratios = {
         row.condition: row.comparison.value.value / base for row in rows if row.measurement.metric == "perplexity"
     }
-    styles = {"vector": ("o", ACCENT), "reversed": ("v", FLOOR), "random": ("x", CONTROL), "prompt": ("s", "#c9a227")}
+    styles = {"vector": ("o", ACCENT), "reversed": ("v", FLOOR), "random": ("x", CONTROL), "prompt": ("s", GOLD)}
     own = [
         row
         for row in rows

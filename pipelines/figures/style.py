@@ -1,10 +1,20 @@
-"""Style: the colours that all figures share, and fonts for the names of dimensions in any script."""
+"""Style: colours, resolution and the axis of pre-training steps that all figures share, and fonts for any script."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from matplotlib import font_manager, rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure
+from matplotlib.ticker import NullLocator
 
 CHANCE = 0.5
 ACCENT, FLOOR, CONTROL, FAINT = "#1b5e8c", "#b3471d", "#6b6b6b", "#b8b8b8"
+GOLD = "#c9a227"
+"""Told apart from the others by people with any common colour blindness, and in print by lightness."""
+MOST_TICKS = 10
+WIDEST = 12.0
+"""Inches; a heat map of more checkpoints has narrower columns."""
 _EAST_ASIAN = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -17,3 +27,42 @@ _EAST_ASIAN = (
 """matplotlib's own font has no such letters; of these, those that a machine has are fallen back to."""
 
 rcParams["font.family"] = ["DejaVu Sans", *(name for name in _EAST_ASIAN if name in font_manager.get_font_names())]
+rcParams["savefig.dpi"] = 200
+
+
+def spread(count: int) -> list[int]:
+    """At most ``MOST_TICKS`` positions of ``count``, evenly spread, the first and the last among them."""
+    return sorted({int(position) for position in np.linspace(0, count - 1, min(count, MOST_TICKS)).round()})
+
+
+def width(columns: int, each: float, margin: float) -> float:
+    return min(margin + each * columns, WIDEST)
+
+
+def label_steps(axes: Axes, steps: Sequence[int], *, size: float = 8) -> None:
+    """Label an axis on which checkpoints are evenly spaced."""
+    shown = spread(len(steps))
+    axes.set_xticks(shown, [f"{steps[position]:,}" for position in shown], rotation=45, ha="right", fontsize=size)
+
+
+def step_axis(axes: Axes, steps: Sequence[int]) -> None:
+    """Pre-training steps on a logarithmic axis that holds step 0."""
+    threshold = min((step for step in steps if step > 0), default=1)
+    axes.set_xscale("symlog", linthresh=threshold, linscale=0.5)
+    shown = _apart(steps, threshold)
+    axes.set_xticks(shown, [f"{step:,}" for step in shown], rotation=45, ha="right", fontsize=8)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("pre-training step")
+
+
+def _apart(steps: Sequence[int], threshold: int) -> list[int]:
+    """Of ``steps`` those whose labels do not meet, the last one among them."""
+    places = np.log1p(np.asarray(sorted(steps), np.float64) / threshold)
+    least = (places[-1] - places[0]) / MOST_TICKS
+    shown: list[int] = []
+    edge = np.inf
+    for step, place in sorted(zip(sorted(steps), places, strict=True), reverse=True):
+        if edge - place > least:
+            shown.append(step)
+            edge = place
+    return sorted(shown)

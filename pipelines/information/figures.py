@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, label_steps, spread, width
 from pipelines.information.result import Dependence, LayerInformation
 from pipelines.information.trajectory import Trajectory
 
@@ -41,8 +41,9 @@ def information_plane(trajectory: Trajectory) -> Figure:
         loc="left",
         fontsize=9,
     )
-    bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours)
-    bar.ax.set_yticklabels([f"{step:,}" for step in trajectory.steps], fontsize=7)
+    shown = spread(len(trajectory.steps))
+    bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours[shown])
+    bar.ax.set_yticklabels([f"{trajectory.steps[position]:,}" for position in shown], fontsize=7)
     return figure
 
 
@@ -57,14 +58,13 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     _show_at_least(rows[2], 0, LEAST)
     rows[2].set_ylabel("nHSIC(T; Y)")
     _bits(rows[3], trajectory, points)
-    positions = range(len(trajectory.steps))
     for axes in rows:
         if warmup_steps is not None:
             axes.axvspan(-0.4, _position(trajectory.steps, warmup_steps), color=WARMUP, zorder=0, linewidth=0)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, frameon=False)
-    rows[-1].set_xticks(positions, [f"{step:,}" for step in trajectory.steps], rotation=45, ha="right")
+    label_steps(rows[-1], trajectory.steps)
     rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
     rows[-1].set_xlabel("pre-training step")
     shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({warmup_steps:,} steps)"
@@ -138,16 +138,16 @@ def heat_maps(trajectory: Trajectory) -> Figure:
         ("effective rank", lambda point: point.spectrum.effective_rank),
     )
     layers, steps = trajectory.initial.layers, trajectory.steps
-    figure = Figure(figsize=(2.4 + 0.84 * len(steps), 3.8 + 0.2 * len(layers)), layout="constrained")
+    figure = Figure(figsize=(width(len(steps), 0.84, 2.4), 3.8 + 0.2 * len(layers)), layout="constrained")
     for axes, (name, value) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, quantities, strict=True):
         values = np.array([[value(result.point(layer)) for result in trajectory.trained] for layer in layers])
         image = axes.imshow(
             values, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=max(LEAST, values.max())
         )
         axes.set_title(name, loc="left", fontsize=9)
-        axes.set_xticks(range(len(steps)), [f"{step:,}" for step in steps], rotation=45, ha="right", fontsize=8)
-        shown = range(0, len(layers), max(1, len(layers) // 10))
-        axes.set_yticks(list(shown), [str(layers[row]) for row in shown])
+        label_steps(axes, steps)
+        shown = spread(len(layers))
+        axes.set_yticks(shown, [str(layers[row]) for row in shown])
         figure.colorbar(image, ax=axes)
     figure.supxlabel("pre-training step", fontsize=9)
     figure.supylabel("layer", fontsize=9)
@@ -162,7 +162,7 @@ def _title(trajectory: Trajectory) -> str:
 def transfer_matrices(trajectory: Trajectory) -> Figure:
     """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
     steps, transfer = trajectory.steps, trajectory.transfer
-    size = 1.8 + 0.34 * len(steps)
+    size = width(len(steps), 0.34, 1.8)
     figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _matrix(figure, left, transfer.accuracy, steps, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
@@ -191,16 +191,14 @@ def _matrix(
     limits: tuple[float, float],
 ) -> None:
     image = axes.imshow(values, cmap="RdBu", vmin=limits[0], vmax=limits[1])
-    ticks, labels = range(len(steps)), [f"{step:,}" for step in steps]
-    axes.set_xticks(ticks, labels, rotation=45, ha="right", fontsize=7)
-    axes.set_yticks(ticks, labels, fontsize=7)
+    shown = spread(len(steps))
+    label_steps(axes, steps, size=7)
+    axes.set_yticks(shown, [f"{steps[position]:,}" for position in shown], fontsize=7)
     axes.set_title(name, loc="left", fontsize=9)
     if len(steps) <= 16:
-        for row in ticks:
-            for column in ticks:
-                shown = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
+        for row in range(len(steps)):
+            for column in range(len(steps)):
+                text = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
                 dark = abs(values[row, column] - sum(limits) / 2) > 0.35 * (limits[1] - limits[0])
-                axes.text(
-                    column, row, shown, ha="center", va="center", fontsize=5.5, color="white" if dark else "black"
-                )
+                axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color="white" if dark else "black")
     figure.colorbar(image, ax=axes, shrink=0.8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipelines.experiment import EMBEDDED, after_random_init, embedded_series, inspected_statements
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
-from pipelines.probe.figures import curve, heat_map, profile
+from pipelines.probe.figures import curve, heat_map, panel, profile
 from pipelines.probe.options import ProbeOptions
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
@@ -16,7 +16,7 @@ from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
-from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.artifacts import log_figures, log_tables, log_text_table
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.store import RegisteredVector
@@ -67,7 +67,9 @@ def run_probing(options: ProbeOptions) -> None:
         for dimension in (name for name, floor in floors.items() if floor.is_lexical):
             print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
         print(summary(trained, floors, selection, champions))  # noqa: T201
-        conclude(run, conclusion(model, trained, floors, selection, champions))
+        concluded = conclusion(model, trained, floors, selection, champions)
+        log_text_table("probe", concluded.header, concluded.rows)
+        conclude(run, concluded)
 
 
 def _sweep(
@@ -115,7 +117,7 @@ def _draw(
     initial: Mapping[str, UnitResult],
     selection: Selection,
 ) -> None:
-    figures = {}
+    figures = {"all_dimensions": panel(selection, floors)}
     for dimension, floor in floors.items():
         results = [each.result for each in trained if each.result.dimension == dimension]
         figures[f"{dimension}_heat_map"] = heat_map(results, floor)
@@ -210,6 +212,7 @@ def conclusion(
         ),
         header=("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),
         rows=tuple(rows),
+        figure="all_dimensions",
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
         next=f"mlflow run . -e calibrate --env-manager local {shlex.join(['-P', f'model={model}'])}",
     )

@@ -1,6 +1,6 @@
 """Figures of a probing sweep: where (layer) and when (pre-training step) a dimension can be read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,22 +8,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR
+from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, GOLD, label_steps, spread, step_axis, width
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
-from pipelines.probe.selection import SelectedProbe
+from pipelines.probe.selection import SelectedProbe, Selection
 
 
 def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     """Held-out accuracy by layer and checkpoint; the colour scale starts at chance."""
     layers = [score.layer for score in results[0].pooled]
     values = np.array([[result.score(layer).accuracy.value for result in results] for layer in layers])
-    figure = Figure(figsize=(1.8 + 0.62 * len(results), 1.6 + 0.24 * len(layers)), layout="constrained")
+    figure = Figure(figsize=(width(len(results), 0.62, 1.8), 1.6 + 0.24 * len(layers)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis", vmin=0.5, vmax=max(0.75, values.max()))
-    axes.set_xticks(range(len(results)), [_tick(result) for result in results], rotation=45, ha="right")
-    shown = range(0, len(layers), max(1, len(layers) // 10))
-    axes.set_yticks(list(shown), [str(layers[row]) for row in shown])
+    label_steps(axes, [result.checkpoint.step for result in results])
+    shown = spread(len(layers))
+    axes.set_yticks(shown, [str(layers[row]) for row in shown])
     axes.set_xlabel("pre-training step")
     axes.set_ylabel("layer")
     axes.set_title(_title(results[0]), loc="left", fontsize=10)
@@ -44,7 +44,36 @@ def curve(selected: Sequence[SelectedProbe], floors: Floors, random_init: Select
     """Accuracy of the choice of a layer over pre-training, with its interval and every control."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    results, positions = [probe.result for probe in selected], np.arange(len(selected))
+    _draw_curve(axes, selected, floors, random_init)
+    axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {selected[0].accuracy.n})")
+    axes.set_title(f"{_title(selected[0].result)}, deep layer chosen in nested folds", loc="left", fontsize=10)
+    axes.legend(fontsize=7, frameon=False, ncols=2)
+    return figure
+
+
+def panel(selection: Selection, floors: Mapping[str, Floors]) -> Figure:
+    """The curve of every dimension beside its controls, on one scale."""
+    columns = min(3, len(floors))
+    rows = -(-len(floors) // columns)
+    figure = Figure(figsize=(0.8 + 3.4 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for axes, (dimension, floor) in zip(panels, floors.items(), strict=False):
+        selected = selection.layers_of(dimension)
+        _draw_curve(axes, selected, floor, selection.initial[dimension])
+        axes.set_title(f"{dimension} (n = {selected[0].accuracy.n})", loc="left", fontsize=9)
+    for axes in panels[len(floors) :]:
+        axes.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    names = [label.partition(" (")[0] for label in labels]
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.supylabel("held-out accuracy, 95 % interval", fontsize=9)
+    figure.suptitle(selected[0].result.checkpoint.model, fontsize=10, x=0.02, ha="left")
+    return figure
+
+
+def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, random_init: SelectedProbe) -> None:
+    steps = [probe.result.checkpoint.step for probe in selected]
+    positions = np.array(steps)
     accuracies = [probe.accuracy for probe in selected]
     if len(selected) > 1:
         low, high = [accuracy.low for accuracy in accuracies], [accuracy.high for accuracy in accuracies]
@@ -57,18 +86,13 @@ def curve(selected: Sequence[SelectedProbe], floors: Floors, random_init: Select
     axes.fill_between(_wide(positions), control.low, control.high, color=CONTROL, alpha=0.12, linewidth=0)
     for estimate, colour, name in (
         (floors.ngram[None], FLOOR, f"n-gram floor ({floors.ngram_kind})"),
-        (floors.surface[None], "#c9a227", "surface floor"),
+        (floors.surface[None], GOLD, "surface floor"),
     ):
         axes.axhline(estimate.value, color=colour, linewidth=1, label=name)
         axes.fill_between(_wide(positions), estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
-    axes.set_xticks(positions, [_tick(result) for result in results], rotation=45, ha="right")
-    axes.set_xlabel("pre-training step")
-    axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {accuracies[0].n})")
-    axes.set_title(f"{_title(results[0])}, deep layer chosen in nested folds", loc="left", fontsize=10)
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    step_axis(axes, steps)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figure:
@@ -92,7 +116,7 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
         )
     axes.plot(layers, [score.shuffled.value for score in result.pooled], color=FAINT, label="shuffled labels")
     axes.axhline(floors.ngram[None].value, color=FLOOR, linewidth=1, label=f"n-gram floor ({floors.ngram_kind})")
-    axes.axhline(floors.surface[None].value, color="#c9a227", linewidth=1, label="surface floor")
+    axes.axhline(floors.surface[None].value, color=GOLD, linewidth=1, label="surface floor")
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
@@ -120,11 +144,8 @@ def _errorbars(axes: Axes, positions: np.ndarray, estimates: Sequence[Estimate])
 
 
 def _wide(positions: np.ndarray) -> list[float]:
-    return [positions[0] - 0.3, positions[-1] + 0.3]
-
-
-def _tick(result: UnitResult) -> str:
-    return "init" if result.checkpoint.is_random_init else f"{result.checkpoint.step:,}"
+    """A little beyond both ends of a logarithmic axis."""
+    return [positions[0] * 0.95, positions[-1] * 1.05]
 
 
 def _title(result: UnitResult) -> str:

@@ -1,13 +1,14 @@
 """Artifacts in MLflow: tables and figures of the active run."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 
 from pipelines.figures.style import Figure
+from pipelines.figures.text_tables import Row, latex_table, markdown_table
 
 
 def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -19,5 +20,15 @@ def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def log_figures(figures: Mapping[str, Figure]) -> None:
-    for name, figure in figures.items():
-        mlflow.log_figure(figure, f"figures/{name}.png")
+    """Each figure as PNG, which MLflow and the report show, and as SVG for print."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, figure in figures.items():
+            for kind in ("png", "svg"):
+                figure.savefig(Path(directory) / f"{name}.{kind}")
+        mlflow.log_artifacts(directory, "figures")
+
+
+def log_text_table(name: str, header: Row, rows: Sequence[Row]) -> None:
+    """A table as Markdown and as LaTeX."""
+    mlflow.log_text(markdown_table(header, rows), f"{name}.md")
+    mlflow.log_text(latex_table(header, rows), f"{name}.tex")

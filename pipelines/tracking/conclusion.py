@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import mlflow
 
+from pipelines.figures.text_tables import markdown_table
 from pipelines.tracking.links import needs_ui, page, run_path, runs_path, version_path
 from pipelines.tracking.runs import DESCRIPTION, Run
 from registry.records import RegisteredVector
@@ -56,11 +57,6 @@ def ending(run: Run, conclusion: Conclusion) -> str:
     lines += ["The links open while this runs in another terminal: make ui"] if needs_ui() else []
     lines += [f"next: {conclusion.next}"] if conclusion.next else []
     return "\n".join(lines)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def enumerated(names: Sequence[str]) -> str:

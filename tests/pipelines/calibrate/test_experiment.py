@@ -48,7 +48,7 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     assert set(table["layer"]) == {1, 2}
     assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "random"}
     figures = [Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")]
-    assert figures == ["toxicity_calibration.png"]
+    assert figures == ["toxicity_calibration.png", "toxicity_calibration.svg"]
     assert champion.uri in capsys.readouterr().out
 
 

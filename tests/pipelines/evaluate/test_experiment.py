@@ -104,7 +104,8 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     entanglement = pd.read_csv(client.download_artifacts(run.info.run_id, "entanglement.csv"))
     assert entanglement[["steered", "scored"]].values.tolist() == [["toxicity", "toxicity"]]
     figures = {Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")}
-    assert figures == {"cost.png", "effects.png", "entanglement.png", "tracing.png"}
+    names = ("cost", "effects", "entanglement", "tracing")
+    assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     traced = pd.read_csv(client.download_artifacts(run.info.run_id, "tracing.csv")).set_index("step")
     assert traced.index.tolist() == [10, 100]
     # The champion is the direction of the checkpoint that it was calibrated on.

@@ -55,9 +55,9 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     profile = client.get_metric_history(children[0].info.run_id, "layer/accuracy")
     assert sorted(point.step for point in profile) == [0, 1, 2]
     files = {one.path for one in client.list_artifacts(parent.info.run_id)}
-    assert {"probe.csv", "controls.csv", "figures"} <= files
+    assert {"probe.csv", "probe.md", "probe.tex", "controls.csv", "figures"} <= files
     figures = {Path(one.path).stem for one in client.list_artifacts(parent.info.run_id, "figures")}
-    assert figures == {
+    assert figures == {"all_dimensions"} | {
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
     }
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))

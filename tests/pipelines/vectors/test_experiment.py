@@ -84,7 +84,7 @@ def test_the_table_tells_what_the_registered_vectors_do(arguments, series_direct
         assert row.auroc == pytest.approx(wins, abs=1e-3)
         assert (row.n_test, row.n_train) == (len(held_out), len(labels) - len(held_out))
     names = [artifact.path for artifact in client.list_artifacts(run.info.run_id, "figures")]
-    assert names == ["figures/toxicity_methods.png"]
+    assert names == ["figures/toxicity_methods.png", "figures/toxicity_methods.svg"]
 
 
 def test_vectors_made_again_are_the_same_versions(arguments):

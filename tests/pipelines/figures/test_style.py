@@ -1,0 +1,49 @@
+"""Figures of long series stay legible."""
+
+from itertools import pairwise
+
+import pytest
+from matplotlib.figure import Figure
+
+from pipelines.figures.style import MOST_TICKS, WIDEST, label_steps, step_axis, width
+from pipelines.figures.text_tables import latex_table, markdown_table
+
+PYTHIA = [0, *(2**power for power in range(10)), *range(1000, 144_000, 1000)]
+
+
+def drawn(steps):
+    axes = Figure(figsize=(6.4, 4), layout="constrained").subplots()
+    axes.plot(steps, range(len(steps)))
+    return axes
+
+
+@pytest.mark.parametrize("steps", [PYTHIA, [0, 10, 100], [143_000], list(range(0, 360_000, 1000))])
+def test_a_step_axis_has_few_ticks_and_the_last_step(steps):
+    axes = drawn(steps)
+    step_axis(axes, steps)
+    ticks = list(axes.get_xticks())
+    assert 1 <= len(ticks) <= MOST_TICKS + 1
+    assert ticks[-1] == steps[-1] and set(ticks) <= set(steps)
+
+
+def test_labels_of_a_step_axis_do_not_meet():
+    axes = drawn(PYTHIA)
+    step_axis(axes, PYTHIA)
+    axes.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(after.x1 - before.x1 > 10 for before, after in pairwise(boxes))
+
+
+def test_heat_maps_of_many_checkpoints_are_bounded():
+    assert width(360, 0.62, 1.8) == WIDEST
+    assert width(4, 0.62, 1.8) < WIDEST
+    axes = drawn(range(360))
+    label_steps(axes, range(0, 360_000, 1000))
+    assert [label.get_text() for label in axes.get_xticklabels()][:: MOST_TICKS - 1] == ["0", "359,000"]
+
+
+def test_tables_are_escaped_for_their_language():
+    header, rows = ("95 %", "n_gram"), [("a|b", "x & y")]
+    assert markdown_table(header, rows).endswith("| a/b | x & y |")
+    assert r"95 \% & n\_gram \\" in latex_table(header, rows)
+    assert r"a|b & x \& y \\" in latex_table(header, rows)
