@@ -15,18 +15,19 @@ export function steerings({ strengths, onExceed, op, whereProbe }) {
   return { unsteered: "off", steered };
 }
 
-function question(model, { format, prompt, maxTokens, temperature, seed }) {
+export function requestBody(model, { format, prompt, maxTokens, temperature, seed }) {
   const asked = format === "chat"
     ? { messages: [{ role: "user", content: prompt }], max_completion_tokens: maxTokens }
     : { prompt, max_tokens: maxTokens };
   return { model, ...asked, temperature, seed };
 }
 
+export const requestPath = ({ format }) => (format === "chat" ? "chat/completions" : "completions");
+
 /** Yields what each event adds to one answer: its text, and near the end why it ended and what was applied. */
 export async function* streamed(model, setting, steering, access) {
-  const path = setting.format === "chat" ? "chat/completions" : "completions";
-  const body = { ...question(model, setting), steering, stream: true, stream_options: { include_usage: true } };
-  for await (const event of events(await call(path, { ...access, body }))) {
+  const body = { ...requestBody(model, setting), steering, stream: true, stream_options: { include_usage: true } };
+  for await (const event of events(await call(requestPath(setting), { ...access, body }))) {
     const choice = event.choices[0];
     yield {
       text: choice?.delta?.content ?? choice?.text ?? "",
@@ -40,7 +41,7 @@ export async function* streamed(model, setting, steering, access) {
 /** Both answers at once, each as the one event of a stream. */
 export async function compared(model, setting, access) {
   const { unsteered, steered } = steerings(setting);
-  const body = { ...question(model, setting), settings: [{ steering: unsteered }, { steering: steered }] };
+  const body = { ...requestBody(model, setting), settings: [{ steering: unsteered }, { steering: steered }] };
   const { data } = await (await call("steering/compare", { ...access, body })).json();
   const [first, second] = data.map(({ text, finish_reason: reason, usage, steering }) => ({ text, reason, usage, steering }));
   return { unsteered: first, steered: second };

@@ -3,8 +3,10 @@
 import { answerCard, difference } from "./answers.js";
 import { call } from "./api.js";
 import { announce, byId, element } from "./dom.js";
+import { exampleChips } from "./examples.js";
 import { compared, steerings, streamed } from "./generation.js";
 import { noSuchVectors, noVectors, problem } from "./problems.js";
+import { asCurl, asPython } from "./requests_as_code.js";
 import { DEFAULTS, fromHash, toHash } from "./setting.js";
 import { strengthControl } from "./strengths.js";
 import { coloured, legend, summary } from "./tokens.js";
@@ -72,6 +74,7 @@ function layOut(dimensions) {
   page.dimensions = dimensions;
   page.controls = controls.filter((_, index) => dimensions[index].vector);
   byId("strengths").replaceChildren(...controls.map((control) => control.node));
+  byId("examples").replaceChildren(...exampleChips(dimensions, tryExample));
   byId("reset").hidden = !page.controls.length;
   form.elements.colour.replaceChildren(
     element("option", { value: "" }, "no probe"),
@@ -95,6 +98,29 @@ async function load() {
     byId("notice").replaceChildren(problem(error));
     if (error.status === 401) byId("access").open = true;
     if (error.status === 503) setTimeout(load, 1000 * (error.retryAfter ?? 2));
+  }
+}
+
+/** Set the prompt, to be gone on with greedily, and one strength, and generate. */
+function tryExample({ prompt, strengths }) {
+  const options = { ...DEFAULTS, prompt, format: "text", colour: readOption("colour"), stream: readOption("stream") };
+  history.replaceState(null, "", toHash({ ...options, strengths }));
+  showSetting();
+  run();
+}
+
+/** Show the request as code, and put it on the clipboard where the browser allows. */
+async function copyAs(code) {
+  if (!form.reportValidity()) return;
+  const text = code(page.model, readSetting(), byId("key").value !== "");
+  byId("code").textContent = text;
+  byId("code").hidden = false;
+  try {
+    await navigator.clipboard.writeText(text);
+    announce("Copied.");
+  } catch {
+    getSelection().selectAllChildren(byId("code"));
+    announce("The code is selected: copy it.");
   }
 }
 
@@ -195,6 +221,8 @@ form.elements.colour.addEventListener("change", colour);
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
+byId("as-curl").addEventListener("click", () => copyAs(asCurl));
+byId("as-python").addEventListener("click", () => copyAs(asPython));
 byId("stop").addEventListener("click", () => page.running?.abort());
 byId("reset").addEventListener("click", () => {
   for (const control of page.controls) control.set(0);

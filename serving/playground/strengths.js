@@ -31,12 +31,13 @@ function scale([low, high], [recommendedLow, recommendedHigh]) {
 }
 
 /** The row of one dimension: its node, and its strength to read and to set. */
-export function strengthControl({ dimension, meaning, recommended, hard, calibrated, vector }) {
+export function strengthControl({ dimension, meaning, trustworthy, untrustworthy, recommended, hard, calibrated, vector }) {
   const [low, high] = limits(hard);
   const bounds = { min: low, max: high, value: 0, disabled: vector === null };
   const id = `strength-${dimension}`;
   const range = element("input", { type: "range", step: STEP, id, ...bounds, "aria-describedby": `${id}-hint` });
-  const number = element("input", { type: "number", step: "any", required: true, ...bounds, "aria-label": `${dimension}, strength` });
+  // Without limits: beyond them the service refuses, clamps or warns, as it is asked to.
+  const number = element("input", { type: "number", step: "any", required: true, value: 0, disabled: vector === null, "aria-label": `${dimension}, strength` });
   const reset = element("button", { type: "button", class: "quiet", "aria-label": `Reset ${dimension} to 0` }, "reset");
   const note = vector === null ? "No live vector." : calibrated ? "" : "Range not calibrated.";
   const hint = element("p", { class: "hint", id: `${id}-hint` });
@@ -48,7 +49,8 @@ export function strengthControl({ dimension, meaning, recommended, hard, calibra
     range.setAttribute("aria-valuetext", describe(strength, recommended));
     const beyond = strength < recommended[0] || strength > recommended[1];
     hint.classList.toggle("warning", beyond);
-    hint.textContent = beyond ? "▲ Beyond the recommended range" : [meaning, note].filter(Boolean).join(". ");
+    const words = strength < hard[0] || strength > hard[1] ? "▲ Beyond the hard range: see “If too strong”" : "▲ Beyond the recommended range";
+    hint.textContent = beyond ? words : [meaning, note].filter(Boolean).join(". ");
     reset.disabled = strength === 0;
   };
   const set = (strength) => {
@@ -69,6 +71,9 @@ export function strengthControl({ dimension, meaning, recommended, hard, calibra
     element("span", { class: "value" }, number, element("abbr", { title: "standard deviations" }, "SD"), reset),
     hint,
     element("div", { class: "slider" }, band, range, ticks),
+    element("p", { class: "ends hint" },
+      element("span", {}, `← ${untrustworthy}`), element("span", {}, `${trustworthy} →`),
+    ),
   );
   return { dimension, node, set, strength: () => number.valueAsNumber };
 }

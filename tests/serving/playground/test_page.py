@@ -1,7 +1,10 @@
 """The playground in a real headless Chromium, against a real service."""
 
+import ast
+import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,6 +235,61 @@ def test_controls_have_names_and_ids_are_unique(page):
     assert [role for role, name in controls if not name.strip()] == []
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((one) => one.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_a_slider_says_what_each_direction_means(page, service_url):
+    served = page.request.get(f"{service_url}/v1/steering/dimensions").json()["data"][0]
+    ends = page.locator(".ends").first.locator("span").all_text_contents()
+    assert ends == [f"← {served['untrustworthy']}", f"{served['trustworthy']} →"]
+
+
+@pytest.mark.parametrize("choice", ["clamp", "warn"])
+def test_beyond_the_hard_range_the_service_decides(page, service_url, choice):
+    served = page.request.get(f"{service_url}/v1/steering/dimensions").json()["data"][0]
+    page.get_by_label(f"{served['dimension']}, strength").fill(str(served["hard"][1] + 1))
+    assert page.get_by_text("Beyond the hard range").is_visible()
+    page.get_by_label("If too strong").select_option("reject")
+    generate(page)
+    assert re.search(r"4\d\d \w+", page.locator("#steered").get_by_role("alert").text_content())
+    page.get_by_label("If too strong").select_option(choice)
+    assert all(generate(page))
+    assert page.locator("#steered .applied").get_by_role("row").count() == 2
+
+
+def test_an_example_generates_with_its_strength(page):
+    chip = page.get_by_role("group", name="Examples").get_by_role("button").first
+    dimension, _, strength = chip.text_content().partition(":")[0].partition(" ")
+    chip.click()
+    assert all(finished(page))
+    assert page.locator("#steered .applied").get_by_role("row").count() == 2
+    assert strengths_of(page)[f"strength-{dimension}"] == pytest.approx(float(strength), abs=0.06)
+    assert page.get_by_label("Send as").input_value() == "text"
+
+
+@pytest.mark.parametrize("prompt_format", ["chat", "text"])
+def test_the_request_as_code_gives_the_steered_answer(page, prompt_format):
+    page.get_by_role("textbox", name="Prompt").fill('Isn\'t it $5 \\ or "6"?\nIs it')
+    page.get_by_label("Send as").select_option(prompt_format)
+    page.get_by_label("Max tokens").fill("8")
+    page.get_by_role("slider").first.press("PageUp")
+    _, steered = generate(page)
+    page.get_by_role("button", name="Copy as curl").click()
+    answer = subprocess.run(["bash", "-c", text_of(page, "#code")], capture_output=True, text=True, check=True)
+    choice = json.loads(answer.stdout)["choices"][0]
+    assert (choice["message"]["content"] if prompt_format == "chat" else choice["text"]) == steered
+    page.get_by_role("button", name="Copy as Python").click()
+    code = text_of(page, "#code")
+    compile(code, "copied", "exec")
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and len(node.keywords) > 3]
+    sent = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    assert sent["extra_body"]["steering"]["on_exceed"] == "reject"
+    assert "Isn't it $5" in json.dumps(sent)
+
+
+def test_on_a_phone_the_prompt_comes_before_the_sliders(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    prompt, slider = page.get_by_role("textbox", name="Prompt"), page.get_by_role("slider").first
+    assert prompt.bounding_box()["y"] < slider.bounding_box()["y"]
 
 
 def test_a_narrow_screen_does_not_scroll_sideways(page):
