@@ -35,7 +35,7 @@ def arguments(series_directory, data, tracking, cache):
 
 
 def runs(condition=""):
-    (experiment,) = [one for one in mlflow.search_experiments() if one.name == "trusttrace"]
+    (experiment,) = [experiment for experiment in mlflow.search_experiments() if experiment.name == "trusttrace"]
     return mlflow.MlflowClient().search_runs([experiment.experiment_id], condition)
 
 
@@ -54,9 +54,9 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     assert sorted(point.step for point in curve) == [0, 10, 100]
     profile = client.get_metric_history(children[0].info.run_id, "layer/accuracy")
     assert sorted(point.step for point in profile) == [0, 1, 2]
-    files = {one.path for one in client.list_artifacts(parent.info.run_id)}
+    files = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert {"probe.csv", "probe.md", "probe.tex", "controls.csv", "figures"} <= files
-    figures = {Path(one.path).stem for one in client.list_artifacts(parent.info.run_id, "figures")}
+    figures = {Path(artifact.path).stem for artifact in client.list_artifacts(parent.info.run_id, "figures")}
     assert figures == {"all_dimensions"} | {
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
     }
@@ -87,10 +87,10 @@ def test_lineage_leads_to_checkpoint_run_and_statements(arguments, data):
 
 def test_a_second_run_computes_and_registers_nothing_anew(arguments):
     run_command(main, arguments)
-    before = [one.uri for one in VectorStore().list("mini")]
+    before = [vector.uri for vector in VectorStore().list("mini")]
     assert len(before) == 6  # two dimensions at three checkpoints; nothing from random weights
     assert run_command(main, arguments) == 0
-    assert [one.uri for one in VectorStore().list("mini")] == before
+    assert [vector.uri for vector in VectorStore().list("mini")] == before
     assert [run.info.status for run in parents()] == ["FINISHED", "FINISHED"]
 
 
@@ -128,7 +128,7 @@ def test_all_layers_or_none_can_be_registered(arguments):
     run_command(main, [*arguments, "--checkpoints", "last", "--register", "none"])
     assert VectorStore().list("mini") == []
     run_command(main, [*arguments, "--checkpoints", "last", "--register", "all"])
-    assert sorted(one.layer for one in VectorStore().list("mini", "toxicity")) == [0, 1, 2]
+    assert sorted(vector.layer for vector in VectorStore().list("mini", "toxicity")) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -203,13 +203,13 @@ def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments
     )
     killed = subprocess.run([sys.executable, "-c", program, str(ROOT), *arguments], cwd=tmp_path, capture_output=True)
     assert killed.returncode == -9
-    before = {one.uri for one in VectorStore().list("mini")}
+    before = {vector.uri for vector in VectorStore().list("mini")}
     assert len(before) == 3  # of five units, two were random initialisations
     assert run_command(main, arguments) == 0
     after = VectorStore().list("mini")
-    assert before < {one.uri for one in after}
+    assert before < {vector.uri for vector in after}
     assert len(after) == 6
-    assert len({(one.name, one.tags["unit_digest"]) for one in after}) == 6
+    assert len({(vector.name, vector.tags["unit_digest"]) for vector in after}) == 6
 
 
 def test_equal_states_are_at_chance_and_the_sweep_goes_on(series_directory, data, tracking, cache, tmp_path, capsys):
