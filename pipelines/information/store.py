@@ -1,14 +1,13 @@
 """Store of the information experiment: finished units on disk, with the activations that one layer keeps."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from safetensors import safe_open
 
 from pipelines.information.result import InformationResult
-from pipelines.sweep.store import TENSOR, UnitStore
+from pipelines.sweep.store import UnitStore
 from registry.cache import cache_root
 
 STATES = "transferable.states"
@@ -23,13 +22,5 @@ class InformationStore(UnitStore[InformationResult]):
     def states(self, digest: str) -> Float32[np.ndarray, "n d_model"]:
         """The activations that a stored unit keeps."""
         with safe_open(self.path(digest), framework="numpy") as file:
-            name = STATES if STATES in file.keys() else "states"  # noqa: SIM118
-            states: Float32[np.ndarray, "n d_model"] = file.get_tensor(name).astype(np.float32)
+            states: Float32[np.ndarray, "n d_model"] = file.get_tensor(STATES).astype(np.float32)
         return states
-
-    def from_former(self, header: dict[str, Any], _tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Until version 2 the layer and the arrays that are kept stood by themselves."""
-        if "transferable" in header:
-            return header
-        arrays = {name: {TENSOR: name} for name in ("states", "weights", "biases", "direction")}
-        return {**header, "transferable": {"layer": header.pop("transfer_layer"), **arrays}}

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
-from pipelines.sweep.store import TENSOR, UnitStore
+from pipelines.sweep.store import UnitStore
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
@@ -112,20 +111,3 @@ class ResultStore(UnitStore[UnitResult]):
 
     def __init__(self, directory: Path | None = None) -> None:
         super().__init__(UnitResult, directory or cache_root() / "probe")
-
-    def from_former(self, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Until version 2 directions were stacked, and neither protocol nor validation was recorded."""
-        if "protocol" in header:
-            return header
-        directions = [_former_direction(fields, row) for row, fields in enumerate(header["directions"])]
-        arrays = {name: {TENSOR: name} for name in ("probabilities", "validation")}
-        tensors.setdefault("validation", np.full_like(tensors["probabilities"][..., :1], np.nan))
-        unknown = {"protocol": "", "split": "", **arrays}
-        return {**header, **unknown, "directions": directions}
-
-
-def _former_direction(fields: dict[str, Any], row: int) -> dict[str, Any]:
-    of_mass_mean = ("mean_difference_norm", "scale", "projection_mean")
-    mass_mean = {"direction": {TENSOR: "direction", "row": row}, **{name: fields[name] for name in of_mass_mean}}
-    others = {name: value for name, value in fields.items() if name not in of_mass_mean}
-    return {**others, "mass_mean": mass_mean, "probe_weights": {TENSOR: "probe_weights", "row": row}}

@@ -33,10 +33,6 @@ class UnitStore(Generic[Result]):
         # A tuple takes a configuration, a dataclass does not; those within it inherit this one.
         self._adapter = TypeAdapter(tuple[kind], config=ConfigDict(arbitrary_types_allowed=True))  # type: ignore[valid-type]
 
-    def from_former(self, header: dict[str, Any], _tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """The present header of a file that an earlier version wrote."""
-        return header
-
     def retire_former(self) -> int:
         """How many results there are that were named by less than decides them; counted once, and not found again.
 
@@ -60,8 +56,8 @@ class UnitStore(Generic[Result]):
         try:
             with safe_open(path, framework="numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                header = self.from_former(json.loads(file.metadata()["result"]), tensors)
-            (result,) = self._adapter.validate_python((_with_arrays(header, tensors),))
+                header = _with_arrays(json.loads(file.metadata()["result"]), tensors)
+            (result,) = self._adapter.validate_python((header,))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)
             return None
@@ -100,12 +96,11 @@ def _plain(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
 
 
 def _with_arrays(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
-    """The reverse of ``_plain``; ``row`` takes one row of a tensor."""
+    """The reverse of ``_plain``."""
     if isinstance(value, list):
         return [_with_arrays(part, tensors) for part in value]
     if not isinstance(value, dict):
         return value
     if TENSOR in value:
-        tensor = tensors[value[TENSOR]]
-        return tensor if "row" not in value else tensor[value["row"]]
+        return tensors[value[TENSOR]]
     return {key: _with_arrays(part, tensors) for key, part in value.items()}

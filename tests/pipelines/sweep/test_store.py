@@ -1,62 +1,53 @@
-"""Stores of units: whole files, and those that an earlier version wrote."""
+"""Stores of units: results in whole files, of every kind."""
 
-import shutil
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from pipelines.information.options import InformationSettings
+from pipelines.information.plan import InformationPlan
 from pipelines.information.store import InformationStore
+from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
-
-FORMER = Path(__file__).parent / "former"
-
-
-@pytest.fixture
-def probe(tmp_path):
-    store = ResultStore(tmp_path)
-    shutil.copy(FORMER / "probe.safetensors", store.path("0" * 32))
-    return store
+from pipelines.statements.sources import load_statements
+from pipelines.sweep.protocol import FittingProtocol
+from pipelines.sweep.run import run_sweep
+from registry.dimensions import TOXICITY
+from serving.model.sources import find_series
+from tests.small_statements import write_two_dimensions
 
 
-@pytest.fixture
-def information(tmp_path):
-    store = InformationStore(tmp_path)
-    shutil.copy(FORMER / "information.safetensors", store.path("1" * 32))
-    return store
+@pytest.fixture(params=["probe", "information"])
+def stored(request, series_directory, cache, tmp_path):
+    """A store of one kind, and the result of a measured unit in it."""
+    checkpoints = find_series(str(series_directory)).select("last")
+    statements = {"toxicity": load_statements(TOXICITY, str(write_two_dimensions(tmp_path / "data")))}
+    if request.param == "probe":
+        store, plan = ResultStore(), SweepPlan(checkpoints, statements, FittingProtocol(seeds=1))
+    else:
+        store = InformationStore()
+        plan = InformationPlan(checkpoints, statements, InformationSettings()).prepared(store)
+    (result,) = run_sweep(plan, store)
+    return store, result
 
 
-def test_a_probing_result_of_an_earlier_version_is_read(probe):
-    result = probe.find("0" * 32)
-    assert (result.checkpoint.model, result.checkpoint.step, result.dimension) == ("mini", 10, "toxicity")
-    assert result.score(1, 0).accuracy.value == 0.75
-    assert result.direction(1).mass_mean.scale == 0.5
-    assert result.direction(1).mass_mean.direction.shape == (4,)
-    assert not np.array_equal(result.direction(0).probe_weights, result.direction(1).probe_weights)
-    assert result.probabilities.shape == (1, 2, 8)
-    assert (result.protocol, result.split, np.isnan(result.validation).all()) == ("", "", True)
+def test_what_is_written_is_read_in_full(stored):
+    store, result = stored
+    assert repr(store.find(result.digest)) == repr(result)
+    assert sorted(store.directory.glob("*.tmp")) == []
 
 
-def test_an_information_result_of_an_earlier_version_is_read(information):
-    result = information.find("1" * 32)
-    assert result.point(1).xt["sound"].halves == (0.5, 0.625)
-    assert np.isnan(result.point(1).ty.cka)
-    assert result.transferable.layer == 1
-    assert result.transferable.weights.shape == (5, 4)
-    np.testing.assert_array_equal(information.states("1" * 32), result.transferable.states.astype(np.float32))
+def test_a_file_of_another_shape_is_no_result(stored):
+    store, _ = stored
+    header = {"result": json.dumps({"digest": "2" * 32, "layers": [1, 2]})}
+    save_file({"weights": np.zeros(2, np.float32)}, store.path("2" * 32), metadata=header)
+    assert store.find("2" * 32) is None
+    assert not store.path("2" * 32).exists()
 
 
-@pytest.mark.parametrize(("kind", "digest"), [("probe", "0" * 32), ("information", "1" * 32)])
-def test_what_is_read_is_written_in_full(kind, digest, request, tmp_path):
-    store = request.getfixturevalue(kind)
-    before = store.find(digest)
-    store.save(before)
-    again = store.find(digest)
-    assert repr(again) == repr(before)
-    assert sorted(tmp_path.glob("*.tmp")) == []
-
-
-def test_a_file_of_another_shape_is_no_result(probe, information, tmp_path):
-    shutil.copy(FORMER / "information.safetensors", probe.path("2" * 32))
-    assert probe.find("2" * 32) is None
-    assert not probe.path("2" * 32).exists()
+@pytest.mark.parametrize("stored", ["information"], indirect=True)
+def test_kept_activations_are_read_by_themselves(stored):
+    store, result = stored
+    np.testing.assert_array_equal(store.states(result.digest), result.transferable.states.astype(np.float32))
