@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures test test-ray test-vllm test-extras check lock bench endurance ui clean
+.PHONY: help setup demo serve pictures test test-ray test-vllm test-extras check lock bench simulate endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv

@@ -2,7 +2,7 @@
 
 With ``K`` the centred Gaussian kernel of a variable, normalised HSIC of two variables is ``tr(R_a R_b)`` where
 ``R = K (K + ε I)⁻¹`` (Fukumizu et al. 2007). In the eigenvectors ``u`` of ``K``, with ``p`` the share of the kernel's
-trace on each, ``R`` has eigenvalues ``r = p / (p + SHARE)``, so one decomposition a variable serves all its values:
+trace on each, ``R`` has eigenvalues ``r = p / (p + SHARE)``, so one decomposition per variable serves all its values:
 
     nHSIC(A, B) = Σᵢⱼ rᵢ sⱼ ⟨uᵢ, vⱼ⟩²        nHSIC(A, A) = Σᵢ rᵢ², an effective dimension
 

@@ -1,4 +1,4 @@
-"""Does a direction steer better where its probe reads better? Over the checkpoints of a series (the paper's Figure 5).
+"""Tracing: whether a direction steers better where its probe reads better, over a series (the paper's Figure 5).
 
 Each checkpoint's own direction, at the champion's layer and of the champion's length, steers one and the same model.
 """

@@ -19,7 +19,7 @@ COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
 def information_plane(trajectory: Trajectory) -> Figure:
-    """I(T;Y) over I(T;X): a line a layer, a point a checkpoint, darker to lighter as pre-training goes on."""
+    """I(T;Y) over I(T;X): a line per layer, a point per checkpoint, darker to lighter as pre-training goes on."""
     estimators = tuple(trajectory.initial.points[0].xt)
     figure = Figure(figsize=(1.2 + 4.6 * len(estimators), 4.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(estimators), sharey=True))
@@ -37,7 +37,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
     _show_at_least(panels[0], 0, LEAST)
     panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n})")
     panels[0].set_title(
-        f"{_title(trajectory)}\na line a layer (its number at the last step), dotted: 95 % null of I(T;Y)",
+        f"{_title(trajectory)}\na line per layer (its number at the last step), dotted: 95 % null of I(T;Y)",
         loc="left",
         fontsize=9,
     )

@@ -1,4 +1,4 @@
-"""An information sweep in MLflow: a child run a unit, curves over pre-training on the parent."""
+"""An information sweep in MLflow: a child run per unit, curves over pre-training on the parent."""
 
 from collections.abc import Sequence
 

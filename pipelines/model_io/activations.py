@@ -41,7 +41,7 @@ class Activations:
 
     layers: tuple[int, ...]
     hidden_states: Float32[np.ndarray, "layers n d_model"]
-    """One contiguous matrix a layer, in the order of ``layers``; may be mapped from a file."""
+    """One contiguous matrix per layer, in the order of ``layers``; may be mapped from a file."""
 
     @property
     def n(self) -> int:

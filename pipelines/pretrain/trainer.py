@@ -31,7 +31,7 @@ RESUME = "resume.safetensors"
 
 @dataclass(frozen=True)
 class LossRecord:
-    """The training loss of one step, in nats a token, and the speed so far."""
+    """The training loss of one step, in nats per token, and the speed so far."""
 
     step: int
     loss: float

@@ -64,7 +64,7 @@ class UnitResult:
     split: str
     """The statements that directions were fitted on, in words."""
     scores: tuple[ProbeScore, ...]
-    """For every layer one a seed, then one over all seeds."""
+    """For every layer one per seed, then one over all seeds."""
     directions: tuple[LayerDirection, ...]
     probabilities: Float32[np.ndarray, "seeds layers n_test"]
     """Held-out P(trustworthy), in the order of the statements."""
@@ -79,7 +79,7 @@ class UnitResult:
 
     @property
     def pooled(self) -> tuple[ProbeScore, ...]:
-        """One score a layer, over all seeds."""
+        """One score per layer, over all seeds."""
         return tuple(score for score in self.scores if score.seed is None)
 
     def score(self, layer: int, seed: int | None = None) -> ProbeScore:

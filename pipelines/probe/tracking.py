@@ -1,4 +1,4 @@
-"""A probing sweep in MLflow: a child run a unit, curves and figures on the parent, vectors in the registry."""
+"""A probing sweep in MLflow: a child run per unit, curves and figures on the parent, vectors in the registry."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -42,7 +42,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Change against the unsteered model on held-out statements and benchmarks; 95 % paired bootstrap interval "
             "over groups. Controls: random directions that move as far, the vector reversed, an instruction.",
         ),
-        "finetune": ("Fine-tuning", "Loss in nats a token, on training and on validation statements."),
+        "finetune": ("Fine-tuning", "Loss in nats per token, on training and on validation statements."),
     }
 )
 """Title, and the end of every caption, for each entry point in the order of the page."""

@@ -19,7 +19,7 @@ def bootstrap_auroc(
 
 
 def placement_values(labels: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """A value a row whose mean is the AUROC, and whose scatter is its uncertainty.
+    """A value per row whose mean is the AUROC, and whose scatter is its uncertainty.
 
     A row's placement is the chance that it and a row of the other class are in the right order (ties count half); its
     distance from the AUROC is weighted by how rare its class is.

@@ -135,7 +135,7 @@ class _Crew(Generic[Result]):
         if errand.attempts == ATTEMPTS:
             raise Unavailable(
                 f"{errand.attempts} workers died one after another at {errand.dimensions[0]} of "
-                f"{errand.checkpoint.label}, as for want of memory; see `ray logs`, or give executor=local"
+                f"{errand.checkpoint.label}, perhaps out of memory; see `ray logs`, or give executor=local"
             ) from error
         errand.worker = self.hire()
         self._ask(errand)

@@ -10,6 +10,6 @@ from pipelines.tracking.artifacts import log_tables
 
 
 def log_quality(reports: Sequence[QualityReport]) -> None:
-    """``quality.csv`` with a row a measure, and ``quality.md`` to be read."""
+    """``quality.csv`` with a row per measure, and ``quality.md`` to be read."""
     log_tables({"quality.csv": quality_table(reports)})
     mlflow.log_text("\n\n".join(render(report) for report in reports), "quality.md")

@@ -15,7 +15,7 @@ from serving.model.weights import weights_digest
 
 
 def log_series(audit: SeriesAudit) -> None:
-    """``series.csv`` with a row a checkpoint and a revision left out, and ``series.md`` to be read."""
+    """``series.csv`` with a row per checkpoint and per revision left out, and ``series.md`` to be read."""
     log_tables({"series.csv": pd.DataFrame(audit_rows(audit))})
     mlflow.log_text(render_audit(audit), "series.md")
 

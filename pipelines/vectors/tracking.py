@@ -78,7 +78,7 @@ def register_fitted(
         mean_difference_norm=(fitted.texts or direction.mass_mean).mean_difference_norm,
         projection_mean=fitted.projection_mean,
     )
-    # Beside a control, a probe that reads the true labels would belie it.
+    # Beside a control, a probe that reads the true labels would contradict it.
     probe = LinearProbe(result.dimension, layer, direction.probe_weights, direction.probe_bias, lineage)
     named = {f"{result.dimension}/{name}": value for name, value in metrics.items()}
     # A probe's threshold holds neither on another model's activations nor for another reading of them.

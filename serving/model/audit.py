@@ -168,7 +168,7 @@ def render_audit(audit: SeriesAudit) -> str:
 
 
 def audit_rows(audit: SeriesAudit) -> list[dict[str, object]]:
-    """A row a checkpoint and a row a revision left out, for ``series.csv``."""
+    """A row per checkpoint and per revision left out, for ``series.csv``."""
     rows: list[dict[str, object]] = [
         {
             "model": audit.model,

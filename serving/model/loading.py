@@ -191,7 +191,7 @@ def _edge(trouble: str, remedy: str, kind: type[TrustTraceError] = CorruptFile) 
             raise
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise Unavailable(
-                f"{trouble}, for want of memory; use precision=bfloat16, device_map=auto or a larger machine"
+                f"{trouble}: out of memory; use precision=bfloat16, device_map=auto or a larger machine"
             ) from error
         except Exception as error:
             raise kind(f"{trouble} ({type(error).__name__}: {_first_line(error)}); {remedy}") from error

@@ -64,7 +64,7 @@ def _series_on_disk(path: Path, name: str | None) -> CheckpointSeries:
     if not members:
         raise InvalidInput(
             f"{path} holds neither a config.json nor directories with one; save checkpoints there with "
-            "save_pretrained, one directory a step, such as step_001000"
+            "save_pretrained, one directory per step, such as step_001000"
         )
     if not on_top:
         return series_of(short, str(path), members)

@@ -20,7 +20,7 @@ class ChoiceQuestion:
     wanted: tuple[bool, ...]
     group: int
     context: str = ""
-    """What all options begin with; where it is given, options are compared by nats a character of what follows it."""
+    """What all options begin with; where it is given, options are compared by nats per character of what follows it."""
 
 
 def choice_task(name: str, dimension: str, choices: Sequence[ChoiceQuestion]) -> Task:

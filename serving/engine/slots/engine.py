@@ -174,7 +174,7 @@ class SlotEngine:
             return not self._closing
 
     def _admit(self, generation: SlotGeneration) -> None:
-        """What beginning a request raises, as for want of memory, ends that request alone."""
+        """What beginning a request raises, such as a lack of memory, ends that request alone."""
         try:
             self._scheduler.admit(generation, generation.grammar)
         except Exception as error:
