@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -115,9 +115,6 @@ class Settings(BaseSettings):
     def is_open(self) -> bool:
         """Whether no key is configured at all."""
         return not self.api_keys and self.admin_key is None
-
-    def with_changes(self, **changes: Any) -> Self:
-        return self.model_copy(update=changes)
 
 
 def read_settings() -> Settings:

@@ -21,7 +21,6 @@ from torch import Tensor
 
 SHARE = 0.025
 """A component that holds this share of the trace counts by half: what the paper's constants, ``σ² ε``, amount to."""
-LANDMARKS = 384
 NULL_COMPONENTS = 64
 """Leading components whose permutations are drawn; the rest adds to the null's mean and hardly to its spread."""
 _JITTER = 1e-9

@@ -10,6 +10,8 @@ from pipelines.statements.options import StatementsOptions
 from registry.errors import InvalidInput
 from serving.model.placement import Placement
 
+LANDMARKS = 384
+
 
 @dataclass(frozen=True)
 class InformationSettings(Options):
@@ -17,7 +19,9 @@ class InformationSettings(Options):
 
     estimator: Literal["sound", "paper"] = parameter("sound", "sound, or paper: nHSIC as arXiv 2402.19465 released it")
     seed: int = parameter(0, "of folds, landmarks, permutations and halves")
-    landmarks: int = parameter(384, "statements that kernels are decomposed through, 0 for all (exact, cubic in time)")
+    landmarks: int = parameter(
+        LANDMARKS, "statements that kernels are decomposed through, 0 for all (exact, cubic in time)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -138,11 +138,10 @@ def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: 
         best = champions.get(unit.result.dimension)
         if best is None or _validation(unit) >= _validation(best):
             champions[unit.result.dimension] = unit
-    for unit in champions.values():
+    for dimension, unit in champions.items():
         if unit.vector is not None:
-            champion = promote_champion(
-                unit.vector, _validation(unit), len(trained), selection.best[unit.result.dimension]
-            )
+            candidates = sum(other.result.dimension == dimension for other in trained)
+            champion = promote_champion(unit.vector, _validation(unit), candidates, selection.best[dimension])
             if champion.uri != unit.vector.uri:
                 print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
     return champions

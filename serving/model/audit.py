@@ -54,11 +54,6 @@ class SeriesAudit:
     def usable(self) -> tuple[Checkpoint, ...]:
         return tuple(audited.checkpoint for audited in self.checkpoints)
 
-    @property
-    def twins(self) -> tuple[Checkpoint, ...]:
-        """Checkpoints with the weights of an earlier one: no points of their own on a curve."""
-        return tuple(audited.checkpoint for audited in self.checkpoints if audited.twin_of is not None)
-
 
 def audit_series(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> SeriesAudit:
     """What is known of the ``chosen`` checkpoints of ``series``; fetches no weights.

@@ -7,9 +7,10 @@ built, centred and inverted in float32.
 import numpy as np
 import torch
 
-from pipelines.estimators.nhsic import LANDMARKS, choose_landmarks, kernel_factors, label_factor, nhsic, standardised
+from pipelines.estimators.nhsic import choose_landmarks, kernel_factors, label_factor, nhsic, standardised
 from pipelines.estimators.paper_protocol import EPSILON, SIGMA, paper_features, paper_labels
 from pipelines.estimators.parallel import map_on_cores
+from pipelines.information.options import LANDMARKS
 from tests.bench.table import Comparison
 from tests.bench.timing import seconds
 

@@ -125,8 +125,9 @@ def _only_if_disabled(autocast, *arguments, enabled=True):
 
 
 def test_seed_and_corpus_and_configuration_each_name_another_series(config, tmp_path):
-    keys = {config.key, config.with_seed(1).key}
-    keys.add(dataclasses.replace(config, training=dataclasses.replace(config.training, steps=41)).key)
+    keys = {config.key}
+    for change in ({"seed": 1}, {"steps": 41}):
+        keys.add(dataclasses.replace(config, training=dataclasses.replace(config.training, **change)).key)
     (tmp_path / "corpus.txt").write_text(TEXT + " more")
     keys.add(config.key)
     assert len(keys) == 4

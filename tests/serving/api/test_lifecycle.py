@@ -39,7 +39,7 @@ def registry(deployment, tmp_path, monkeypatch):
 @contextmanager
 def serving(registry, connect=VectorStore, wait=True, **settings):
     """The application over the model, in this process, as a client on this machine sees it."""
-    served = ServedModel(read_settings().with_changes(**settings), connect)
+    served = ServedModel(read_settings().model_copy(update=settings), connect)
     served.start()
     if wait:
         until(lambda: served.status in ("ready", "failed", "waiting for the registry"))
