@@ -36,7 +36,7 @@ def paper_labels(labels: Bool[np.ndarray, " n"]) -> Float32[Tensor, "m 1"]:
 
 
 def paper_operator(variable: Float32[Tensor, "m d"]) -> Float32[Tensor, "m m"]:
-    """``R = A (A + ε m I)⁻¹`` with ``A = K H``: one inverse per variable, where the released code takes one per value."""
+    """``R = A (A + ε m I)⁻¹`` with ``A = K H``: one inverse per variable; the released code takes one per value."""
     m, d = variable.shape
     products = variable @ variable.T
     lengths = products.diagonal()

@@ -162,8 +162,8 @@ def promote_champion(
         if champion.calibration is not None:
             return champion
     reason = (
-        f"highest validation accuracy of {candidates} checkpoints in its sweep: {validation_accuracy:.4f}; on statements "
-        f"without part in the choice {selected.accuracy}"
+        f"highest validation accuracy of {candidates} checkpoints in its sweep: {validation_accuracy:.4f}; on "
+        f"statements without part in the choice {selected.accuracy}"
     )
     store.promote(vector, reason=reason)
     return vector
