@@ -21,7 +21,7 @@ from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the code changes which pairs come out."""
 PROMPTS = 160
 SAMPLES = 2

@@ -1,7 +1,7 @@
 """Effects of steering: how far it moves a model's preference between statements, and its cost on ordinary prose."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -67,6 +67,8 @@ class Effect:
     """Towards trustworthy: of preference in nats, or the fall of the share of untrustworthy answers."""
     behaviour: str = ""
     """Which answers those are, where it is of answers."""
+    unsteered: float | None = None
+    """The share of such answers without steering."""
 
     @property
     def is_surely_cheap(self) -> bool:
@@ -106,7 +108,8 @@ def measure_effect(model: LanguageModel, texts: Texts, candidate: Candidate, str
     if texts.writing is not None:
         writing, may_be_recommended = texts.writing, strength > 0 and ratio.high <= CHEAP
         shift = writing.shift(model, offsets) if writing.always or may_be_recommended else writing.unmeasured
-        return Effect(candidate.label, candidate.layer, strength, ratio, shift, writing.behaviour.name)
+        name, unsteered = writing.behaviour.name, writing.plain_share
+        return Effect(candidate.label, candidate.layer, strength, ratio, shift, name, unsteered)
     steered = likelihoods(model, texts.statements, offsets, below=texts.below[0])
     shift = preference_shift(texts.plain.log_probabilities, steered.log_probabilities, texts.labels, texts.groups)
     return Effect(candidate.label, candidate.layer, strength, ratio, shift)
@@ -115,8 +118,11 @@ def measure_effect(model: LanguageModel, texts: Texts, candidate: Candidate, str
 def no_effect(texts: Texts, candidate: Candidate) -> Effect:
     """Strength 0, which need not be measured."""
     ratio, writing = Estimate(1.0, 1.0, 1.0, len(texts.prose)), texts.writing
-    n, behaviour = (len(texts.statements), "") if writing is None else (len(writing.prompts), writing.behaviour.name)
-    return Effect(candidate.label, candidate.layer, 0.0, ratio, Estimate(0.0, 0.0, 0.0, n), behaviour)
+    n = len(texts.statements if writing is None else writing.prompts)
+    effect = Effect(candidate.label, candidate.layer, 0.0, ratio, Estimate(0.0, 0.0, 0.0, n))
+    if writing is None:
+        return effect
+    return replace(effect, behaviour=writing.behaviour.name, unsteered=writing.plain_share)
 
 
 def preference_shift(

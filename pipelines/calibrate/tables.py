@@ -15,7 +15,7 @@ from registry.records import RegisteredVector
 
 COLUMNS = (
     "model", "step", "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
-    "perplexity_high", "n_prose", "measure", "shift", "shift_low", "shift_high", "n",
+    "perplexity_high", "n_prose", "measure", "unsteered", "shift", "shift_low", "shift_high", "n",
 )  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[o
     checkpoint, shift, perplexity = calibrated.checkpoint, effect.shift, effect.perplexity
     where = (checkpoint.model, checkpoint.step, calibrated.dimension, effect.layer, split, effect.label)
     cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
-    return (*where, effect.strength, *cost, effect.measure, shift.value, shift.low, shift.high, shift.n)
+    moved = (effect.measure, effect.unsteered, shift.value, shift.low, shift.high, shift.n)
+    return (*where, effect.strength, *cost, *moved)
 
 
 def summary(calibrated: Sequence[CalibratedDimension]) -> str:

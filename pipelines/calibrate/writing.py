@@ -36,6 +36,11 @@ class Writing:
         return fall_of_share(self.plain, untrustworthy_answers(model, self.behaviour, self.prompts, offsets))
 
     @property
+    def plain_share(self) -> float:
+        """Of the unsteered model's answers, how many are untrustworthy."""
+        return float(self.plain.mean())
+
+    @property
     def unmeasured(self) -> Estimate:
         return Estimate(np.nan, np.nan, np.nan, len(self.prompts))
 

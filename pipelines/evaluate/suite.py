@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from torch import Tensor
@@ -18,18 +18,15 @@ from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import reliability_tasks
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
+from pipelines.model_io.continuations import answer_texts
 from pipelines.model_io.likelihoods import Likelihoods, likelihoods
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
 from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
 from serving.engine.base import GenerationRequest, Sampling
-from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
-
-SLOTS = 16
-ANSWER_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -79,17 +76,10 @@ def continue_prompts(
     model: LanguageModel, tasks: Sequence[Task], plan: SteeringPlan | None, prefix: str = ""
 ) -> list[tuple[str, ...]]:
     """Greedy continuations of every task's prompts by the engine that serves, under its plan."""
-    prompted = [task for task in tasks if task.prompts]
-    if not prompted:
-        return [() for _ in tasks]
     steering = plan or SteeringPlan(SteeringBank(model.facts))
-    waiting = sum(len(task.prompts) for task in prompted)
-    with SlotEngine(model, slots=SLOTS, queue_limit=waiting) as engine:
-        running = [
-            [engine.submit(request_for(model, prompt, task, steering, prefix)) for prompt in task.prompts]
-            for task in tasks
-        ]
-        return [tuple(generation.result(ANSWER_SECONDS).text for generation in generations) for generations in running]
+    requests = [request_for(model, prompt, task, steering, prefix) for task in tasks for prompt in task.prompts]
+    answers = iter(answer_texts(model, requests))
+    return [tuple(islice(answers, len(task.prompts))) for task in tasks]
 
 
 def request_for(

@@ -1,17 +1,23 @@
-"""Continuations of prompts under a model, plain or steered at every token."""
+"""Continuations of prompts under a model, plain or steered, written by the engine that serves."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from pipelines.model_io.batches import tokenise
-from serving.engine.base import Sampling
+from registry.records import RegisteredVector, checkpoint_name, lineage_tags, vector_name
+from registry.vectors import Lineage, SteeringVector
+from serving.engine.base import GenerationRequest, Sampling
+from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import LanguageModel
-from serving.model.residual_stream import steering
+from serving.steering.bank import ServedVector, SteeringBank
+from serving.steering.plan import Add, SteeringPlan, TokenScope
 
-PROMPTS_PER_BATCH = 48
+SLOTS = 32
+ANSWER_SECONDS = 600.0
 
 
 def continuations(
@@ -19,42 +25,56 @@ def continuations(
 ) -> tuple[str, ...]:
     """The text that ``model`` writes after each prompt, with ``offsets[layer]`` added at every token.
 
-    Only prompts of one length share a batch, so that nothing is padded. Length, temperature, ``top_p`` and seed of
-    ``sampling`` count, and no stops.
+    Each text is drawn by a seed of its own, made of the seed of ``sampling``, the prompt's tokens and how often the
+    prompt came before: it does not depend on the other prompts.
     """
-    sequences = tokenise(model, prompts)
-    answers = [""] * len(prompts)
-    with torch.random.fork_rng(), torch.inference_mode(), steering(model.network, offsets or {}):
-        torch.manual_seed(sampling.seed or 0)
-        for rows in _rows_of_one_length(sequences):
-            tokens = torch.tensor([sequences[row] for row in rows], device=model.device)
-            written = model.network.generate(
-                input_ids=tokens, attention_mask=torch.ones_like(tokens), **_arguments(model, sampling)
-            )
-            for row, ids in zip(rows, written[:, tokens.shape[1] :], strict=True):
-                answers[row] = model.tokenizer.decode(ids, skip_special_tokens=True)
-    return tuple(answers)
+    plan, copies, requests = constant_plan(model, offsets or {}), Counter[tuple[int, ...]](), []
+    for tokens in map(tuple, tokenise(model, prompts)):
+        seeds = np.random.SeedSequence((sampling.seed or 0, copies[tokens], *tokens))
+        seed = int(seeds.generate_state(1, np.uint64)[0])
+        requests.append(GenerationRequest(tokens, replace(sampling, seed=seed), plan))
+        copies[tokens] += 1
+    return answer_texts(model, requests)
 
 
-def _arguments(model: LanguageModel, sampling: Sampling) -> dict[str, Any]:
-    """Whatever a checkpoint's own generation settings say, only these count."""
-    padding = model.tokenizer.pad_token_id
-    drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
-    likeliest = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-    return {
-        "max_new_tokens": sampling.max_tokens,
-        "repetition_penalty": 1.0,
-        "pad_token_id": model.tokenizer.eos_token_id if padding is None else padding,
-        **(drawn if sampling.temperature else likeliest),
-    }
+def answer_texts(model: LanguageModel, requests: Sequence[GenerationRequest]) -> tuple[str, ...]:
+    """The text of each answer, by continuous batching."""
+    if not requests:
+        return ()
+    with SlotEngine(model, slots=min(SLOTS, len(requests)), queue_limit=len(requests)) as engine:
+        generations = [engine.submit(request) for request in requests]
+        return tuple(generation.result(ANSWER_SECONDS).text for generation in generations)
 
 
-def _rows_of_one_length(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-    lengths: dict[int, list[int]] = {}
-    for row, sequence in enumerate(sequences):
-        lengths.setdefault(len(sequence), []).append(row)
-    return [
-        rows[start : start + PROMPTS_PER_BATCH]
-        for rows in lengths.values()
-        for start in range(0, len(rows), PROMPTS_PER_BATCH)
-    ]
+def constant_plan(model: LanguageModel, offsets: Mapping[int, Tensor]) -> SteeringPlan:
+    """The plan that adds ``offsets[layer]`` at every token of prompt and answer, by vectors that are in no registry."""
+    vectors = tuple(_unregistered(model, offsets))
+    return SteeringPlan(
+        SteeringBank(model.facts, vectors), tuple(Add(vector, 1.0, TokenScope(prompt="all")) for vector in vectors)
+    )
+
+
+def _unregistered(model: LanguageModel, offsets: Mapping[int, Tensor]) -> Iterator[ServedVector]:
+    checkpoint, dimension = model.checkpoint, "unregistered"
+    uri = f"models:/{checkpoint_name(checkpoint.model)}/0"
+    lineage = Lineage(
+        model=checkpoint.model,
+        checkpoint_uri=uri,
+        checkpoint_step=checkpoint.step,
+        checkpoint_revision=checkpoint.revision,
+        weights_digest=model.weights_digest,
+        statements_digest="",
+        statements_source="",
+        method="offset",
+        run_id="",
+        code_commit="",
+        n_train=0,
+    )
+    for layer, offset in offsets.items():
+        length = float(offset.norm())
+        if length:
+            unit = (offset / length).float().cpu().numpy()
+            vector = SteeringVector(dimension, unit, length, layer, lineage, length, 0.0)
+            tags = lineage_tags(dimension, layer, lineage)
+            registered = RegisteredVector(vector_name(checkpoint.model, dimension), str(layer), "", "", tags)
+            yield ServedVector(registered, vector)

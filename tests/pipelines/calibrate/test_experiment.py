@@ -149,6 +149,7 @@ def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys)
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
     assert set(table["measure"]) == {"cruel answers"}
+    assert (table["unsteered"] - table["shift"].fillna(0)).between(0, 1).all()
     assert set(table[table["split"] == "validation"]["direction"]) == {"mass-mean", "response-mean"}
     (version,) = VectorStore().list("mini", "toxicity")
     assert version.calibration.behaviour == "cruel answers"

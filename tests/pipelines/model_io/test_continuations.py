@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.model_io.continuations import continuations
+from pipelines.model_io.continuations import constant_plan, continuations
 from serving.engine.base import Sampling
 from serving.model.language_model import load
 from serving.model.residual_stream import steering
 from serving.model.sources import find_series
+from serving.steering.plan import PHASES
 
 PROMPTS = ("the city", "you are", "a letter of Paris is", "kind", "the city of")
 
@@ -39,3 +40,14 @@ def test_samples_depend_on_the_seed_alone(model):
     first, again, other = (continuations(model, PROMPTS, Sampling(6, seed=seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert len(set(continuations(model, ["the city"] * 20, Sampling(6)))) > 5
+
+
+def test_a_sample_does_not_depend_on_its_batch(model):
+    texts = continuations(model, [*PROMPTS, "kind"] * 8, Sampling(6, seed=1))
+    assert continuations(model, ["kind"] * 2, Sampling(6, seed=1)) == (texts[3], texts[5])
+
+
+def test_an_offset_of_no_length_steers_nothing(model):
+    plan = constant_plan(model, {0: torch.zeros(model.d_model), 1: torch.ones(model.d_model)})
+    assert plan.layers == (1,)
+    assert all(plan.offset(1, phase) == pytest.approx(1.0) for phase in PHASES)
