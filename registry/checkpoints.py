@@ -180,7 +180,7 @@ class CheckpointSeries:
         known = {str(checkpoint.step): checkpoint for checkpoint in reversed(line)}
         if selection not in known:
             others = [name for name in self.lines if name and name != line[0].line]
-            raise unknown_name(f"checkpoint of {self.model}", part, [*reversed(known), *others])
+            raise unknown_name(f"checkpoint of {self.model}", part, [*whole, "log:N", *reversed(known), *others])
         return (known[selection],)
 
     def _examples(self) -> str:

@@ -110,14 +110,25 @@ def _metadata(options: Any, only: Sequence[str]) -> list[tuple[str, Mapping[str,
 def parse(
     kind: type[OptionsT], command: str, description: str | None, arguments: Sequence[str] | None = None
 ) -> OptionsT:
-    """The options of ``python -m pipelines.<command>``, whose module's text is its description."""
+    """The options of ``python -m pipelines.<command>``, whose module's text is its description.
+
+    Raises ``UnknownName`` for a parameter that the command lacks, abbreviations included.
+    """
     parser = argparse.ArgumentParser(
-        prog=f"pipelines.{command}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"pipelines.{command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    for parameter in parameters_of(kind()):
+    known = list(parameters_of(kind()))
+    for parameter in known:
         help = parameter.help.replace("%", "%%")
         parser.add_argument(parameter.flag, default=parameter.to_text(), help=f"{help} [%(default)s]")
-    return with_values(kind(), vars(parser.parse_args(arguments)))
+    values, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+        raise unknown_name(f"parameter of {command}", name, [parameter.name for parameter in known])
+    return with_values(kind(), vars(values))
 
 
 def with_values(options: OptionsT, texts: Mapping[str, str]) -> OptionsT:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
+from pipelines.statements.files import OPTIONAL
 from pipelines.statements.floors import CHARACTERS, WORDS
 from pipelines.statements.quality import N_FOLDS, QualityReport
 
@@ -97,13 +99,20 @@ def _giveaways(report: QualityReport) -> Iterator[Finding]:
             yield Finding("warning", f"accuracy {grouped[name]} from {report.seen[name]}")
     if grouped:
         best = max(grouped, key=lambda name: grouped[name].value)
-        yield Finding("note", f"a probe must beat {grouped[best]}, from {report.seen[best]}")
+        if grouped[best].value > report.majority:
+            yield Finding("note", f"a probe must beat {grouped[best]}, from {report.seen[best]}")
+        else:
+            yield Finding("note", f"a probe must beat {report.majority:.3f}, from always giving the commoner label")
 
 
 def _notes(report: QualityReport) -> Iterator[Finding]:
     for name, usual in (("ngram_word", WORDS[0].name), ("ngram_char", CHARACTERS[0].name)):
         if report.seen[name] != usual:
             yield Finding("note", f"the statements share few terms, so this floor is {report.seen[name]}")
+    for column in report.unread_columns:
+        near = get_close_matches(column, OPTIONAL, n=1, cutoff=0.7)
+        if near:
+            yield Finding("warning", f"column {column!r} is not read; did you mean {near[0]!r}?")
     if report.unread_columns:
         yield Finding(
             "note",

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, model_short_name, named_model, series_of
-from registry.errors import InvalidInput, unknown_name
+from registry.errors import InvalidInput, UnknownName, unknown_name
 from registry.revisions import Position, parse_position
 from serving.model.hub import last_listing, list_revisions
 
@@ -37,7 +37,12 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
     if path.exists():
         return _series_on_disk(path.resolve(), name)
     repo, _, revision = model.partition("@")
-    if repo.count("/") != 1 or repo.startswith((".", "/", "~")) or repo.endswith("/"):
+    if model.startswith((".", "/", "~")):
+        raise UnknownName(
+            f"there is no file or directory {model!r}; give a path that exists, a hub id such as "
+            "EleutherAI/pythia-70m, smollm2 or tiny"
+        )
+    if repo.count("/") != 1 or repo.endswith("/"):
         raise unknown_name("model", model, (*PACKAGED, "tiny", "a hub id such as EleutherAI/pythia-70m", "a path"))
     short = name or model_short_name(repo)
     if revision:

@@ -56,8 +56,14 @@ def test_params_are_the_text_of_the_command_line():
 
 def test_a_group_may_lend_some_parameters_only():
     assert [parameter.name for parameter in parameters_of(Flat())] == ["size", "filled"]
-    with pytest.raises(SystemExit):
+    with pytest.raises(UnknownName, match="unknown parameter of flat 'kind'; known: size, filled"):
         parse(Flat, "flat", None, ["--kind", "square"])
+
+
+@pytest.mark.parametrize(("flag", "near"), [("--siz", "size"), ("--name", "names"), ("--filed=true", "filled")])
+def test_abbreviated_parameters_are_refused_with_the_nearest(flag, near):
+    with pytest.raises(UnknownName, match=f"unknown parameter of draw .* did you mean '{near}'"):
+        parsed(*flag.split("="), "1")
 
 
 def test_help_shows_each_default(capsys):

@@ -135,7 +135,7 @@ def test_all_layers_or_none_can_be_registered(arguments):
     ("changes", "words"),
     [
         (["--dimensions", "toxcity"], "did you mean 'toxicity'"),
-        (["--checkpoints", "7"], "unknown checkpoint of mini '7'; known: 0, 10, 100"),
+        (["--checkpoints", "7"], "unknown checkpoint of mini '7'; known: all, first, last, log:N, 0, 10, 100"),
         (["--checkpoints", "init"], "selects no trained one"),
         (["--layers", "9"], "layer 9 does not exist: mini has 3 layers"),
         (["--register", "some"], "known: best, all, none"),

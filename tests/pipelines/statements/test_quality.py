@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pipelines.estimators.estimate import Estimate
 from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.findings import findings
 from pipelines.statements.inspection import inspect_statements, quality_table, refuse, render
@@ -34,6 +37,18 @@ def test_statements_without_a_giveaway_raise_no_warning(rng):
     assert sentences(report, "refused") == sentences(report, "warning") == ""
     assert "a probe must beat" in sentences(report, "note")
     refuse([report])
+
+
+def test_a_bar_below_chance_is_the_commoner_label(rng):
+    report = inspect_rows(rows(*indifferent(rng)))
+    low = Estimate(0.4, 0.3, 0.45, 80)
+    below = replace(report, floors={**report.floors, "grouped": dict.fromkeys(report.floors["grouped"], low)})
+    assert "a probe must beat 0.500, from always giving the commoner label" in sentences(below, "note")
+
+
+def test_a_misspelt_optional_column_is_warned_of(rng):
+    report = inspect_rows(rows(*indifferent(rng), unread_columns=("grup", "id")))
+    assert sentences(report, "warning") == "column 'grup' is not read; did you mean 'group'?"
 
 
 def test_length_and_capitals_that_decide_are_found(rng):

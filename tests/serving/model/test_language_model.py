@@ -117,6 +117,8 @@ def test_wrong_choices_are_met_with_the_right_ones(series_directory, tmp_path):
         load(checkpoint, device="tpu")
     with pytest.raises(UnknownName, match="unknown model 'smollm3'; did you mean 'smollm2'"):
         find_series("smollm3")
+    with pytest.raises(UnknownName, match=r"there is no file or directory '\./nowhere'; give a path that exists"):
+        find_series("./nowhere")
     with pytest.raises(InvalidInput, match="step_001000"):
         find_series(str(tmp_path))
     (tmp_path / "weights.bin").write_bytes(b"")
