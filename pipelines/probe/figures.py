@@ -1,6 +1,7 @@
 """Figures of a probing sweep: where (layer) and when (pre-training step) a dimension can be read."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,7 +74,9 @@ def panel(selection: Selection, floors: Mapping[str, Floors]) -> Figure:
 
 def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, random_init: SelectedProbe) -> None:
     steps = [probe.result.checkpoint.step for probe in selected]
-    positions = np.array(steps)
+    # Stages count their steps anew, so that the checkpoints of several have no order on an axis of steps.
+    ordered = all(earlier < later for earlier, later in pairwise(steps))
+    positions = np.array(steps) if ordered else np.arange(len(steps))
     accuracies = [probe.accuracy for probe in selected]
     if len(selected) > 1:
         low, high = [accuracy.low for accuracy in accuracies], [accuracy.high for accuracy in accuracies]
@@ -82,16 +85,20 @@ def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, r
     shuffled = [probe.result.score(probe.layer).shuffled.value for probe in selected]
     axes.plot(positions, shuffled, color=FAINT, label="shuffled labels")
     control = random_init.accuracy
-    axes.plot(_wide(positions), [control.value] * 2, "--", color=CONTROL, label="random initialisation")
-    axes.fill_between(_wide(positions), control.low, control.high, color=CONTROL, alpha=0.12, linewidth=0)
+    axes.axhline(control.value, color=CONTROL, linestyle="--", label="random initialisation")
+    axes.axhspan(control.low, control.high, color=CONTROL, alpha=0.12, linewidth=0)
     for estimate, colour, name in (
         (floors.ngram[None], FLOOR, f"n-gram floor ({floors.ngram_kind})"),
         (floors.surface[None], GOLD, "surface floor"),
     ):
         axes.axhline(estimate.value, color=colour, linewidth=1, label=name)
-        axes.fill_between(_wide(positions), estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
+        axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
-    step_axis(axes, steps)
+    if ordered:
+        step_axis(axes, steps)
+    else:
+        label_steps(axes, steps)
+        axes.set_xlabel("pre-training step, counted anew in each stage")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -141,11 +148,6 @@ def _errorbars(axes: Axes, positions: np.ndarray, estimates: Sequence[Estimate])
         capsize=2,
         label="linear probe",
     )
-
-
-def _wide(positions: np.ndarray) -> list[float]:
-    """A little beyond both ends of a logarithmic axis."""
-    return [positions[0] * 0.95, positions[-1] * 1.05]
 
 
 def _title(result: UnitResult) -> str:

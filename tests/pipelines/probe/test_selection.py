@@ -2,33 +2,17 @@ import numpy as np
 import pytest
 
 from pipelines.estimators.linear_probe import probe_layer
-from pipelines.model_io.activations import Activations
-from pipelines.probe.measure import measure
-from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import select_checkpoint, select_layer
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
-from registry.checkpoints import Checkpoint
-
-PROTOCOL = FittingProtocol(seeds=1)
+from tests.pipelines.probe.units import PROTOCOL, unit
 
 
 @pytest.fixture(scope="module")
 def statements():
     texts = tuple(f"statement {number}" for number in range(240))
     return LabelledStatements("toxicity", texts, np.tile([True, False], 120), np.arange(240) // 2, "small.csv")
-
-
-def unit(statements, hidden, step=0, protocol=PROTOCOL):
-    layers = tuple(range(len(hidden)))
-    measured = measure(Activations(layers, np.stack(hidden).astype(np.float32)), statements, protocol)
-    return UnitResult(
-        digest=str(step), checkpoint=Checkpoint("mini", "mini", f"step{step}", step), weights_digest="0",
-        dimension="toxicity", statements_digest=statements.digest, statements_source="small.csv", n_layers=len(hidden),
-        precision="float32", scores=measured.scores, directions=measured.directions,
-        probabilities=measured.probabilities, validation=measured.validation, seconds=0.0,
-    )  # fmt: skip
 
 
 def noise(rng, layers=8):

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from pipelines.probe.controls import measure_floors
+from pipelines.probe.figures import curve
+from pipelines.probe.selection import select_layer
+from pipelines.statements.labelled import LabelledStatements
+from tests.pipelines.probe.units import PROTOCOL, unit
+
+
+@pytest.fixture(scope="module")
+def statements():
+    texts = tuple(f"statement {number}" for number in range(80))
+    return LabelledStatements("toxicity", texts, np.tile([True, False], 40), np.arange(80) // 2, "small.csv")
+
+
+def drawn(statements, places) -> Figure:
+    rng = np.random.default_rng(0)
+    selected = [
+        select_layer(unit(statements, rng.normal(size=(2, 80, 4)), step, stage=stage), statements, PROTOCOL)
+        for stage, step in places
+    ]
+    return curve(selected, measure_floors(statements, PROTOCOL), selected[0])
+
+
+@pytest.mark.parametrize(
+    ("places", "scale"),
+    [
+        ([("", 0), ("", 8), ("", 64)], "symlog"),
+        ([("", 0)], "symlog"),
+        ([("stage1", 0), ("stage1", 64), ("stage2", 8)], "linear"),
+    ],
+)
+def test_checkpoints_lie_in_the_order_of_training(statements, places, scale):
+    (axes,) = drawn(statements, places).axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    positions = list(lines["shuffled labels"].get_xdata())
+    assert positions == sorted(set(positions))
+    assert axes.get_xscale() == scale
+    assert list(lines["random initialisation"].get_xdata()) == [0, 1]  # of the whole axis
