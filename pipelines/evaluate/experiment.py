@@ -51,7 +51,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
     with entry_point_run(f"evaluate {options.checkpoint.model}", options.params()) as run:
         checkpoint = one_checkpoint(options.checkpoint)
         further = _further(options)
-        subjects = [_subject(dimension, checkpoint.model) for dimension in options.statements.chosen]
+        subjects = [_subject(dimension, checkpoint, options) for dimension in options.statements.chosen]
         finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
         statements = inspected_statements(options.statements)
         protocol = FittingProtocol()
@@ -116,8 +116,8 @@ def _further(options: EvaluateOptions) -> list[ServedVector]:
     return vectors
 
 
-def _subject(dimension: Dimension, model: str) -> Subject:
-    champion = vector_to_judge(model, dimension.name)
+def _subject(dimension: Dimension, checkpoint: Checkpoint, options: EvaluateOptions) -> Subject:
+    champion = vector_to_judge(checkpoint.model, dimension.name, given=options.checkpoint.model)
     return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
 
 

@@ -1,5 +1,6 @@
 """Champions: vectors of the registry by reference or by alias."""
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -9,16 +10,6 @@ from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
 from serving.steering.bank import ServedVector
 
 
-def champion_of(model: str, dimension: str) -> ServedVector:
-    """The vector that a service would steer ``dimension`` with. Raises ``NotFound``, saying what to do."""
-    try:
-        return named_vectors([f"{vector_name(model, dimension)}@{CHAMPION}"])[0]
-    except NotFound as error:
-        raise NotFound(
-            f"{error}; calibrate first: mlflow run . -e calibrate --env-manager local -P model={model}"
-        ) from error
-
-
 def running_champion(model: str, dimension: str) -> ServedVector | None:
     """The vector that a service steers ``dimension`` with, if there is one."""
     with suppress(NotFound):
@@ -26,10 +17,10 @@ def running_champion(model: str, dimension: str) -> ServedVector | None:
     return None
 
 
-def vector_to_judge(model: str, dimension: str) -> ServedVector:
+def vector_to_judge(model: str, dimension: str, *, given: str) -> ServedVector:
     """The champion; where there is none, the newest calibrated vector, to show what it does all the same.
 
-    Raises ``NotFound`` where nothing is calibrated, saying what to do.
+    Raises ``NotFound`` where nothing is calibrated, with the command for the model as it was ``given``.
     """
     champion = running_champion(model, dimension)
     if champion is not None:
@@ -38,7 +29,10 @@ def vector_to_judge(model: str, dimension: str) -> ServedVector:
     for version in store.list(model, dimension):
         if version.calibration is not None:
             return ServedVector(version, store.load(version))
-    return champion_of(model, dimension)
+    raise NotFound(
+        f"no vector of {model} for {dimension} is calibrated; calibrate first: mlflow run . -e calibrate --env-manager "
+        f"local {shlex.join(['-P', f'model={given}'])}"
+    )
 
 
 def named_vectors(references: Sequence[str]) -> list[ServedVector]:

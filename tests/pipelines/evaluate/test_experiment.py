@@ -120,7 +120,9 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
 
 def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(arguments, capsys):
     assert evaluate(arguments) == 2
-    assert "calibrate first: mlflow run . -e calibrate --env-manager local -P model=mini" in capsys.readouterr().err
+    given = arguments[arguments.index("--model") + 1]
+    command = f"mlflow run . -e calibrate --env-manager local -P model={given}"
+    assert f"is calibrated; calibrate first: {command}" in capsys.readouterr().err
     run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"])
     assert evaluate(arguments, "--dimensions", "privacy", "--vectors", "steer.mini.toxicity/1") == 2
     assert "steer.mini.toxicity/1 steers toxicity, which is not among privacy; add it" in capsys.readouterr().err
