@@ -10,6 +10,7 @@ from types import MappingProxyType
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipelines.report.first_screen import answers, verdicts
 from pipelines.report.options import ReportOptions
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs
 from pipelines.tracking.conclusion import Conclusion, conclude
@@ -145,14 +146,15 @@ def run_reporting(options: ReportOptions) -> None:
 
 def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:
     """The whole page; ``runs`` by entry point. Every value that is shown is escaped."""
-    champion_rows = pd.DataFrame([vector.row for vector in vectors])
+    champion_rows, first = pd.DataFrame([vector.row for vector in vectors]), answers(runs)
     return (
         _environment()
         .get_template("template.html")
         .render(
             model=model,
             commit=code_commit(),
-            in_short=_in_short(runs),
+            verdicts=verdicts(runs),
+            answers=None if first.empty else PageTable.from_frame("answers", first),
             sections=[Section.from_run(kind, runs[kind]) for kind in SECTIONS if kind in runs],
             champions=None if champion_rows.empty else PageTable.from_frame("champions", champion_rows),
         )
@@ -175,15 +177,6 @@ def shown(value: object) -> object:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     return value
-
-
-def _in_short(runs: Mapping[str, ReportedRun]) -> PageTable | None:
-    """The answer: whether each dimension can be steered, where that was evaluated."""
-    verdicts = runs["evaluate"].tables.get("verdicts.csv") if "evaluate" in runs else None
-    if verdicts is None:
-        return None
-    names = ("dimension", "works", "preference", "low", "high", "n", "p_holm")
-    return PageTable.from_frame("in short", verdicts[[name for name in names if name in verdicts]])
 
 
 def _sizes(figure: str, tables: Mapping[str, pd.DataFrame]) -> str:

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.tracking.champions import champion_versions
+from pipelines.tracking.conclusion import verdict_of
 from registry.errors import InvalidInput
 from registry.store import CHAMPION, RegisteredVector
 
@@ -32,6 +33,8 @@ class ReportedRun:
     tables: Mapping[str, pd.DataFrame]
     figures: Mapping[str, bytes]
     """PNG by name."""
+    verdict: str = ""
+    """The sentence that opens the run's description."""
 
 
 @dataclass(frozen=True)
@@ -103,4 +106,5 @@ def _read(run: Run) -> ReportedRun:
         tables = {name: pd.read_csv(path) for name, path in paths.items() if path.suffix == ".csv"}
         figures = {path.stem: path.read_bytes() for path in paths.values() if path.suffix == ".png"}
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return ReportedRun(run_id, started, run.data.tags.get("code_commit", "unknown"), run.data.params, tables, figures)
+    commit, verdict = run.data.tags.get("code_commit", "unknown"), verdict_of(run)
+    return ReportedRun(run_id, started, commit, run.data.params, tables, figures, verdict)

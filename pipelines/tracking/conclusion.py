@@ -47,6 +47,12 @@ def description(run_id: str, conclusion: Conclusion) -> str:
     return "\n\n".join(parts)
 
 
+def verdict_of(run: Run) -> str:
+    """The verdict that ``description`` wrote, unless somebody wrote something else there."""
+    first = str(run.data.tags.get(DESCRIPTION, "")).partition("\n")[0]
+    return first[2:-2] if first.startswith("**") and first.endswith("**") else ""
+
+
 def ending(run: Run, conclusion: Conclusion) -> str:
     """The last lines of a command."""
     links = [("this run", run_path(run.info.experiment_id, run.info.run_id))]

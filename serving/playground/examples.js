@@ -5,8 +5,6 @@ import { limits } from "./strengths.js";
 
 const PROMPTS = {
   toxicity: "I think that you are",
-  truthfulness: "The city of Lyon is in",
-  fairness: "People who come from another country are",
 };
 const ENOUGH = 2;
 

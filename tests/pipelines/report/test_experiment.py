@@ -59,6 +59,34 @@ def test_every_value_is_escaped():
     assert Counter(checked.tags)["img"] == 2
 
 
+def test_the_first_screen_answers_each_dimension():
+    probe = pd.DataFrame(
+        {
+            "dimension": ["toxicity", "toxicity", "privacy"],
+            "step": [1000, 2000, 2000],
+            "layer": [3, 4, 5],
+            "accuracy": [0.9, 0.81, 0.6],
+            "accuracy_low": [0.8, 0.75, 0.5],
+            "accuracy_high": [1.0, 0.86, 0.7],
+            "random_init": [0.5, 0.52, 0.51],
+            "ngram_floor": [0.5, 0.7, 0.55],
+            "selected": [None, "checkpoint and layer chosen in nested folds", "checkpoint and layer chosen"],
+        }
+    )
+    verdict = {"dimension": ["toxicity"], "preference": [0.5], "low": [0.3], "high": [0.7], "works": [True]}
+    runs = {
+        "probe": reported(tables={"probe.csv": probe}, verdict="1 of 2 dimensions are readable."),
+        "evaluate": reported(tables={"verdicts.csv": pd.DataFrame({**verdict, "strength": [2.0]})}),
+    }
+    content = report_page("m", runs)
+    toxicity = ("toxicity", "step 2,000, layer 4", "0.81 [0.75, 0.86]", "yes", "0.50 [0.30, 0.70]", "yes", "2")
+    privacy = ("privacy", "step 2,000, layer 5", "0.60 [0.50, 0.70]", "no", "", "", "")
+    for row in (toxicity, privacy):
+        assert "".join(f"<td>{cell}</td>" for cell in row) in content
+    assert "<li>1 of 2 dimensions are readable.</li>" in content
+    assert content.index("<li>") < content.index("step 2,000") < content.index("<h2>")
+
+
 def test_tables_show_four_digits_and_fold_and_cut_long_ones():
     rows = pd.DataFrame({"x": [0.123456, float("nan")], "ok": [True, False], "n": [1200, 3]})
     content = report_page("m", {"probe": reported(tables={"short.csv": rows})})
@@ -110,7 +138,8 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     content = output.read_text()
     checked = Checker(content)
     assert all(source.startswith("data:image/png;base64,") for source in checked.loads)
-    assert len(checked.loads) == 3
+    assert len(checked.loads) == 4
+    assert "<li>0 of 1 dimensions" in content or "<li>1 of 1 dimensions" in content
     assert "probe.csv" in content
     assert "Whether steering works" not in content
     (run,) = mlflow.search_runs(

@@ -1,0 +1,61 @@
+"""First screen of a report: what was found in each dimension, one row a dimension."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from pipelines.report.tracking import ReportedRun
+
+COLUMNS = ("dimension", "readable at", "accuracy [95 %]", "beats floor", "effect, nats [95 %]", "works", "strength")
+BEST = "checkpoint and layer"
+"""How ``probe.csv`` marks the row that tells what the best choice is worth."""
+
+
+def verdicts(runs: Mapping[str, ReportedRun]) -> tuple[str, ...]:
+    """The sentence that each command left on its run."""
+    return tuple(run.verdict for run in runs.values() if run.verdict)
+
+
+def answers(runs: Mapping[str, ReportedRun]) -> pd.DataFrame:
+    """Where each dimension is read best, whether that beats its controls, and what its vector does."""
+    readable, steered = _readable(runs), _steered(runs)
+    nothing = ("",) * 3
+    rows = [
+        (dimension, *readable.get(dimension, nothing), *steered.get(dimension, nothing))
+        for dimension in dict.fromkeys((*readable, *steered))
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
+    table = _table(runs, "probe", "probe.csv")
+    if "selected" not in table:
+        return {}
+    best = table[table["selected"].astype(str).str.startswith(BEST)]
+    return {
+        str(row.dimension): (
+            f"step {row.step:,}, layer {row.layer}",
+            _interval(row.accuracy, row.accuracy_low, row.accuracy_high),
+            "yes" if row.accuracy_low > max(row.ngram_floor, row.random_init) else "no",
+        )
+        for row in best.itertuples()
+    }
+
+
+def _steered(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
+    """As evaluated on statements without part in anything; an older table may lack a column."""
+    cells = {}
+    for row in _table(runs, "evaluate", "verdicts.csv").to_dict("records"):
+        measured = [row[name] for name in ("preference", "low", "high") if name in row]
+        effect = _interval(*measured) if len(measured) == 3 else ""
+        strength = f"{row['strength']:g}" if "strength" in row else ""
+        cells[str(row["dimension"])] = (effect, "yes" if row.get("works") else "no", strength)
+    return cells
+
+
+def _table(runs: Mapping[str, ReportedRun], kind: str, name: str) -> pd.DataFrame:
+    return runs[kind].tables.get(name, pd.DataFrame()) if kind in runs else pd.DataFrame()
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
