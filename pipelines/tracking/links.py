@@ -10,17 +10,18 @@ from registry.records import RegisteredVector
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Where `make ui` answers."""
 EXPERIMENT = "trusttrace"
+TRAINING = "workflowType=machine_learning"
+"""Without it MLflow opens its pages for traces and evaluations, which show neither runs nor descriptions."""
 PARENTS = "tags.`trusttrace.entry_point` != ''"
 """The filter that shows the run of each command and hides the runs of its checkpoints."""
 
 
 def run_path(experiment_id: str, run_id: str) -> str:
-    return f"#/experiments/{experiment_id}/runs/{run_id}"
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
 
 
 def runs_path(experiment_id: str) -> str:
-    """The commands' runs. Without ``workflowType`` MLflow opens its page of traces, which is empty."""
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&searchFilter={quote(PARENTS)}"
+    return f"#/experiments/{experiment_id}/runs?{TRAINING}&searchFilter={quote(PARENTS)}"
 
 
 def version_path(vector: RegisteredVector) -> str:

@@ -21,10 +21,10 @@ from registry.errors import TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 
 DEFAULT_EXPERIMENT_ID = "0"
-BANNER = f"""Runs of TrustTrace. Each command is one run; a sweep has a child run per checkpoint and dimension below it.
-**Show the commands alone** by this search: `{PARENTS}`. A run's description has its verdict and its table, its
-artifacts the figures. The steering vectors are under *Models*, as `steer.<model>.<dimension>`; services follow the
-alias `champion`."""
+BANNER = f"""Search `` {PARENTS} `` to see the commands alone: each has child runs for checkpoints and dimensions.
+
+A run's description has its verdict and its table, its artifacts the figures. Steering vectors are under *Models*, as
+`steer.<model>.<dimension>`; services follow the alias `champion`."""
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment."""
 METRICS_PER_BATCH = 1000

@@ -32,14 +32,16 @@ def test_a_run_is_described_by_its_verdict_and_table(tracking):
 def test_the_ending_links_to_this_run(tracking, capsys):
     run = concluded()
     printed = capsys.readouterr().out
-    assert f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}\n" in printed
+    assert (
+        f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=" in printed
+    )
     assert "runs?workflowType=machine_learning&searchFilter=" in printed
     assert printed.rstrip().endswith("next: make serve")
 
 
 def test_links_to_a_server_hold_no_password(monkeypatch):
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://anna:secret@mlflow.example/")
-    assert page(run_path("1", "a")).endswith("@mlflow.example/#/experiments/1/runs/a")
+    assert page(run_path("1", "a")).endswith("@mlflow.example/#/experiments/1/runs/a?workflowType=machine_learning")
     assert "secret" not in page(run_path("1", "a"))
 
 
@@ -54,8 +56,8 @@ def test_the_experiment_explains_how_to_hide_child_runs(tracking):
     concluded()
     experiment = mlflow.get_experiment_by_name("trusttrace")
     banner = experiment.tags["mlflow.note.content"]
-    condition = banner.split("`")[1] + banner.split("`")[2] + banner.split("`")[3]
-    assert "trusttrace.entry_point" in condition
+    condition = banner.split("`` ")[1].split(" ``")[0]
+    assert len(mlflow.search_runs(experiment_names=["trusttrace"], filter_string=condition)) == 1
     mlflow.set_experiment_tag("mlflow.note.content", "ours")
     concluded()
     assert mlflow.get_experiment_by_name("trusttrace").tags["mlflow.note.content"] == "ours"
