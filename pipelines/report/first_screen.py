@@ -44,7 +44,7 @@ def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
 
 def _steered(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
     """As evaluated on statements without part in anything; an older table may lack a column."""
-    cells = {}
+    cells: dict[str, tuple[str, ...]] = {}
     for row in _table(runs, "evaluate", "verdicts.csv").to_dict("records"):
         measured = [row[name] for name in ("preference", "low", "high") if name in row]
         effect = _interval(*measured) if len(measured) == 3 else ""
