@@ -11,29 +11,33 @@ from pipelines.tracking.quality import log_quality
 from pipelines.tracking.series import log_series, require_own_name
 from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
+from registry.embedded import embedded_name, embedded_seed
 from registry.errors import InvalidInput
 from serving.model.audit import audit_series, render_audit
 from serving.model.sources import find_series
 
-EMBEDDED = "tiny"
-"""The name of the checkpoint series that is trained on the spot."""
-
 
 def resolve_series(model: str) -> CheckpointSeries:
-    """The series a model's name stands for; ``tiny`` is trained first, unless it was before."""
-    return embedded_series() if model == EMBEDDED else find_series(model)
+    """The series a model's name stands for; ``tiny`` is trained first, unless it was before, as is ``tiny:1``."""
+    seed = embedded_seed(model)
+    return find_series(model) if seed is None else _embedded_series(seed)
+
+
+def require_series(model: str) -> None:
+    """Raise what ``resolve_series`` would for a name that stands for none, and train nothing."""
+    if embedded_seed(model) is None:
+        find_series(model)
 
 
 def registered_series(model: str) -> CheckpointSeries:
     """As ``resolve_series``, for what will be registered: raises ``Mismatch`` where another series has the name."""
     series = resolve_series(model)
-    if series.model != EMBEDDED:
-        require_own_name(series)
+    require_own_name(series)
     return series
 
 
-def embedded_series() -> CheckpointSeries:
-    return find_series(str(ensure_series_with_bar(SeriesConfig())), name=EMBEDDED)
+def _embedded_series(seed: int) -> CheckpointSeries:
+    return find_series(str(ensure_series_with_bar(SeriesConfig().with_seed(seed))), name=embedded_name(seed))
 
 
 def inspected_statements(options: StatementsOptions, *, as_released: bool = False) -> dict[str, LabelledStatements]:
@@ -58,8 +62,7 @@ def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, 
     trained = tuple(checkpoint for checkpoint in series.select(spec) if not checkpoint.is_random_init)
     if not trained:
         raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always measured beside those chosen")
-    if series.model != EMBEDDED:
-        require_own_name(series)
+    require_own_name(series)
     audit = audit_series(series, trained)
     print(render_audit(audit), end="\n\n")  # noqa: T201
     log_series(audit)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from registry.checkpoints import Checkpoint, CheckpointSeries
+from registry.embedded import registry_name
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
 from registry.store import CheckpointStore, VectorStore
 from serving.engine.base import Engine
@@ -208,6 +209,7 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
 
 def _registered_series(model: str) -> CheckpointSeries | None:
     """The trained checkpoints of ``ckpt.<model>``: a newer version stands for an older one of the same place."""
+    model = registry_name(model)
     try:
         versions = CheckpointStore().list(model)
     except TrustTraceError:

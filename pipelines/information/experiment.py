@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.cli.progress import progress_bar, with_progress
-from pipelines.experiment import EMBEDDED, after_random_init, embedded_series, inspected_statements
+from pipelines.experiment import after_random_init, inspected_statements, require_series, resolve_series
 from pipelines.information.figures import curves, heat_maps, information_plane, transfer_matrices
 from pipelines.information.options import InformationOptions
 from pipelines.information.plan import InformationPlan
@@ -30,7 +30,6 @@ from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
-from serving.model.sources import find_series
 
 
 def run_information(options: InformationOptions) -> None:
@@ -38,9 +37,9 @@ def run_information(options: InformationOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"information {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        known = None if model == EMBEDDED else find_series(model)
+        require_series(model)
         statements = inspected_statements(options.statements, as_released=options.settings.is_paper)
-        checkpoints = after_random_init(known or embedded_series(), options.series.checkpoints)
+        checkpoints = after_random_init(resolve_series(model), options.series.checkpoints)
         warmup = known_warmup(checkpoints[-1]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()
         placement = placement_of(options.scale, options.placement)

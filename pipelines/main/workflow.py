@@ -24,6 +24,7 @@ from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.links import run_path
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.options import VectorOptions
+from registry.embedded import embedded_seed
 from registry.errors import TrustTraceError, unknown_name
 from serving.model.hub import commit_of, is_on_hub
 from serving.model.sources import find_series
@@ -52,7 +53,7 @@ class StageFailed(TrustTraceError):
 
 def chosen_stages(spec: str, model: str) -> tuple[str, ...]:
     """The stages that ``spec`` names, in the order of the chain. Raises ``UnknownName``."""
-    possible = tuple(stage for stage in STAGES if model == "tiny" or stage not in EMBEDDED_ONLY)
+    possible = tuple(stage for stage in STAGES if embedded_seed(model) is not None or stage not in EMBEDDED_ONLY)
     if spec.strip() == "all":
         return possible
     names = [name.strip() for name in spec.split(",") if name.strip()]
@@ -105,7 +106,9 @@ def arguments_for(stage: str, options: MainOptions) -> list[str]:
     """Those of the chain's parameters that the stage's own command has."""
     known = {parameter.name for parameter in parameters_of(STAGES[stage]())}
     shared = [parameter for parameter in parameters_of(options) if parameter.name in known]
-    return [part for parameter in shared for part in (parameter.flag, parameter.to_text())]
+    arguments = [part for parameter in shared for part in (parameter.flag, parameter.to_text())]
+    seed = embedded_seed(options.series.model)
+    return [*arguments, "--seed", str(seed)] if seed and stage in EMBEDDED_ONLY else arguments
 
 
 def stage_key(stage: str, arguments: Sequence[str], before: str, champions: Sequence[str]) -> str:
@@ -134,8 +137,9 @@ def code_digest() -> str:
 
 def _weights(model: str) -> Iterator[str]:
     """What names the files of each checkpoint: their content on this machine, their commit on the hub."""
-    if model == "tiny":
-        yield SeriesConfig().key
+    seed = embedded_seed(model)
+    if seed is not None:
+        yield SeriesConfig().with_seed(seed).key
         return
     for checkpoint in find_series(model):
         on_hub = is_on_hub(checkpoint.repo)

@@ -7,16 +7,18 @@ from pipelines.pretrain.progress import ensure_series_with_bar
 from pipelines.pretrain.tracking import log_series
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
+from registry.embedded import embedded_name
 
 
 def run_pretraining(config: SeriesConfig) -> None:
     """Train the series unless it was trained before, log its curve, and print where it lies."""
-    with entry_point_run("pretrain tiny", config.params()) as run:
+    name = embedded_name(config.training.seed)
+    with entry_point_run(f"pretrain {name}", config.params()) as run:
         directory = ensure_series_with_bar(config)
         log_series(run.info.run_id, directory)
         steps = config.training.checkpoint_steps
         print(f"\ncheckpoints at steps {', '.join(map(str, steps))} in {directory}")  # noqa: T201
-        model = "tiny" if config == SeriesConfig() else str(directory)
+        model = name if config == SeriesConfig().with_seed(config.training.seed) else str(directory)
         conclude(
             run,
             Conclusion(

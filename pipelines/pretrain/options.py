@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipelines.cli.parameters import Options, group, parameter
@@ -48,6 +48,9 @@ class SeriesConfig(Options):
     @property
     def steps(self) -> int:
         return self.training.steps
+
+    def with_seed(self, seed: int) -> "SeriesConfig":
+        return replace(self, training=replace(self.training, seed=seed))
 
     @property
     def key(self) -> str:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.experiment import EMBEDDED, after_random_init, embedded_series, inspected_statements
+from pipelines.experiment import after_random_init, inspected_statements, require_series, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
@@ -20,7 +20,6 @@ from pipelines.tracking.artifacts import log_figures, log_tables, log_text_table
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.store import RegisteredVector
-from serving.model.sources import find_series
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ def run_probing(options: ProbeOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"probe {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        known = None if model == EMBEDDED else find_series(model)
+        require_series(model)
         statements = inspected_statements(options.statements, as_released=options.protocol.is_paper)
-        series = known or embedded_series()
+        series = resolve_series(model)
         plan = SweepPlan(
             after_random_init(series, options.series.checkpoints),
             statements,

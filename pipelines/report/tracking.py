@@ -1,6 +1,5 @@
 """Runs of MLflow that a report shows, and the page that is left there."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,15 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipelines.pretrain.options import SeriesConfig
+from pipelines.tracking.artifacts import logged_tables
 from pipelines.tracking.champions import champion_versions
 from pipelines.tracking.conclusion import verdict_of
-from registry.errors import InvalidInput
+from pipelines.tracking.runs import newest_finished
+from registry.embedded import embedded_seed, spellings
 from registry.store import CHAMPION, RegisteredVector
 
 PAGE = "report.html"
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +46,16 @@ class ChampionCard:
 
 
 def newest_runs(model: str, entry_points: Sequence[str]) -> dict[str, ReportedRun]:
-    """The newest finished run of each entry point that was given this ``model``; a pre-training has none."""
-    if "'" in model or "\\" in model:
-        raise InvalidInput(f"model {model!r} holds a quote or a backslash, which MLflow cannot search for")
+    """The newest finished run of each entry point that was given this ``model``; an embedded one's pre-training too."""
+    seed = embedded_seed(model)
     newest = {}
     for kind in entry_points:
-        query = f"attributes.status = 'FINISHED' and tags.`trusttrace.entry_point` = '{kind}'"
-        if kind != "pretrain":
-            query += f" and params.model = '{model}'"
-        elif model != "tiny":
-            continue
-        runs = mlflow.search_runs(
-            search_all_experiments=True,
-            filter_string=query,
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-            output_format="list",
-        )
-        if runs:
-            newest[kind] = _read(runs[0])
+        params: list[dict[str, str]] = [{"model": spelling} for spelling in spellings(model)]
+        if kind == "pretrain":
+            params = [] if seed is None else [SeriesConfig().with_seed(seed).params()]
+        run = newest_finished(kind, params)
+        if run is not None:
+            newest[kind] = _read(run)
     return newest
 
 
@@ -99,12 +91,12 @@ def log_page(content: str) -> str:
 def _read(run: Run) -> ReportedRun:
     client, run_id = MlflowClient(), run.info.run_id
     with tempfile.TemporaryDirectory() as scratch:
-        names = [artifact.path for artifact in client.list_artifacts(run_id) if artifact.path.endswith(".csv")]
-        figures_there = client.list_artifacts(run_id, "figures")
-        names += [artifact.path for artifact in figures_there if artifact.path.endswith(".png")]
-        paths = {name: Path(client.download_artifacts(run_id, name, scratch)) for name in names}
-        tables = {name: pd.read_csv(path) for name, path in paths.items() if path.suffix == ".csv"}
-        figures = {path.stem: path.read_bytes() for path in paths.values() if path.suffix == ".png"}
+        names = [
+            artifact.path for artifact in client.list_artifacts(run_id, "figures") if artifact.path.endswith(".png")
+        ]
+        paths = [Path(client.download_artifacts(run_id, name, scratch)) for name in names]
+        figures = {path.stem: path.read_bytes() for path in paths}
+    tables = logged_tables(run_id)
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     commit, verdict = run.data.tags.get("code_commit", "unknown"), verdict_of(run)
     return ReportedRun(run_id, started, commit, run.data.params, tables, figures, verdict)

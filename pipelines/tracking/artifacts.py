@@ -1,14 +1,18 @@
 """Artifacts in MLflow: tables and figures of the active run."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow
 import pandas as pd
+from mlflow import MlflowClient
 
 from pipelines.figures.style import Figure
 from pipelines.figures.text_tables import Row, latex_table, markdown_table
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -32,3 +36,13 @@ def log_text_table(name: str, header: Row, rows: Sequence[Row]) -> None:
     """A table as Markdown and as LaTeX."""
     mlflow.log_text(markdown_table(header, rows), f"{name}.md")
     mlflow.log_text(latex_table(header, rows), f"{name}.tex")
+
+
+def logged_tables(run_id: str) -> dict[str, pd.DataFrame]:
+    """The tables of a run, by name of file."""
+    client = MlflowClient()
+    names = [artifact.path for artifact in client.list_artifacts(run_id) if artifact.path.endswith(".csv")]
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = {name: client.download_artifacts(run_id, name, scratch) for name in names}
+        # A revision such as 0512 is a name.
+        return {name: pd.read_csv(path, dtype={"revision": str, "twin_of": str}) for name, path in paths.items()}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from registry.checkpoints import model_short_name, named_model
+from registry.embedded import registry_name
 from registry.errors import Mismatch, NotFound
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
 from serving.steering.bank import ServedVector
@@ -59,7 +60,7 @@ def require_held_out(vector: ServedVector) -> None:
 def champion_versions(model: str) -> list[RegisteredVector]:
     """The champions of a model's dimensions; ``model`` as it was given to other commands."""
     store = VectorStore()
-    given, source = named_model(model)
+    given, source = named_model(registry_name(model))
     short = given or model_short_name(source.partition("@")[0].removesuffix(".gguf"))
     versions = []
     for dimension in store.dimensions(short):

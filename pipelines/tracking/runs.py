@@ -17,7 +17,7 @@ from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
 from pipelines.tracking.links import EXPERIMENT, PARENTS
-from registry.errors import TrustTraceError, Unavailable, redacted
+from registry.errors import InvalidInput, TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 
 DEFAULT_EXPERIMENT_ID = "0"
@@ -110,6 +110,30 @@ def _lose_patience(error: BaseException) -> None:
     """After a store has not answered for minutes, let farewells to it fail at once instead of minutes later each."""
     if isinstance(error, Unavailable | MlflowException):
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
+
+def newest_finished(entry_point: str, params: Sequence[Mapping[str, str]]) -> Run | None:
+    """The newest finished run of ``entry_point`` that was given any of these sets of parameters.
+
+    Raises ``InvalidInput`` for a value that MLflow cannot search for.
+    """
+    newest: Run | None = None
+    for given in params:
+        query = f"attributes.status = 'FINISHED' and tags.`trusttrace.entry_point` = '{entry_point}'"
+        for name, value in given.items():
+            if "'" in value or "\\" in value:
+                raise InvalidInput(f"{name} {value!r} holds a quote or a backslash, which MLflow cannot search for")
+            query += f" and params.{name} = '{value}'"
+        runs = mlflow.search_runs(
+            search_all_experiments=True,
+            filter_string=query,
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+            output_format="list",
+        )
+        if runs and (newest is None or runs[0].info.start_time > newest.info.start_time):
+            newest = runs[0]
+    return newest
 
 
 def log_points(run_id: str, points: Sequence[Point], params: Mapping[str, object] | None = None) -> None:

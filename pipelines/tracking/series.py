@@ -1,5 +1,6 @@
 """Series in MLflow: the audit of a run's checkpoints, and whose the registered name is."""
 
+import re
 from pathlib import Path
 
 import mlflow
@@ -7,6 +8,7 @@ import pandas as pd
 
 from pipelines.tracking.artifacts import log_tables
 from registry.checkpoints import CheckpointSeries, model_short_name
+from registry.embedded import embedded_seed
 from registry.errors import Mismatch
 from registry.records import checkpoint_name
 from registry.store import CheckpointStore
@@ -23,7 +25,8 @@ def log_series(audit: SeriesAudit) -> None:
 def require_own_name(series: CheckpointSeries) -> None:
     """Raise ``Mismatch`` where another series has registered checkpoints under this one's name.
 
-    A series that was moved has the weights that it had, and keeps its name.
+    A series that was moved has the weights that it had, and keeps its name. An embedded series keeps its name when it
+    is trained anew by another recipe.
     """
     digests = {
         version.checkpoint: version.tags["weights_digest"]
@@ -32,6 +35,8 @@ def require_own_name(series: CheckpointSeries) -> None:
     }
     repo = series.checkpoints[0].repo
     if not digests or any(checkpoint.repo == repo for checkpoint in digests):
+        return
+    if embedded_seed(series.model) is not None and all(map(_is_pretrained, (repo, *(known.repo for known in digests)))):
         return
     by_label = {checkpoint.label: digest for checkpoint, digest in digests.items()}
     shared = next((checkpoint for checkpoint in series if checkpoint.label in by_label), None)
@@ -43,3 +48,8 @@ def require_own_name(series: CheckpointSeries) -> None:
         f"{checkpoint_name(series.model)} holds checkpoints of {first}, and {repo} is another series of that name; "
         f"give it a name of its own: -P model={model_short_name(parent)}-{series.model}={repo}"
     )
+
+
+def _is_pretrained(repo: str) -> bool:
+    """Whether ``pretrain`` made the series, in the cache of any machine."""
+    return re.search(r"[/\\]series[/\\][0-9a-f]{24}$", repo) is not None

@@ -46,6 +46,7 @@ def test_stages_run_below_the_chain_once_and_failures_again(series_directory, da
 def test_a_stage_is_given_its_own_parameters():
     given = with_values(MainOptions(), {"model": "smollm2", "limit": "50", "data": "hub"})
     assert arguments_for("pretrain", given) == []
+    assert arguments_for("pretrain", with_values(given, {"model": "tiny:3"})) == ["--seed", "3"]
     evaluate = arguments_for("evaluate", given)
     assert evaluate[evaluate.index("--limit") + 1] == "50"
     assert "--checkpoints" not in evaluate
@@ -54,6 +55,7 @@ def test_a_stage_is_given_its_own_parameters():
 
 def test_stages_run_in_their_order_however_named():
     assert chosen_stages("all", "tiny") == tuple(STAGES)
+    assert chosen_stages("all", "tiny:1") == tuple(STAGES)
     assert "pretrain" not in chosen_stages("all", "smollm2")
     assert chosen_stages("report, probe", "smollm2") == ("probe", "report")
     with pytest.raises(UnknownName, match="unknown stage 'prob'; did you mean 'probe'"):

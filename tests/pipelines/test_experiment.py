@@ -1,0 +1,54 @@
+"""What every experiment begins with: the series that a name stands for."""
+
+import shutil
+from functools import partial
+
+import pytest
+
+from pipelines import experiment
+from pipelines.pretrain.options import SeriesConfig, TrainingConfig
+from pipelines.tracking.series import require_own_name
+from registry.errors import Mismatch, UnknownName
+from registry.store import CheckpointStore
+from serving.model.sources import find_series
+from serving.model.weights import weights_digest
+from tests.pipelines.pretrain.test_series import TEXT
+
+
+@pytest.fixture
+def small(tmp_path, cache, monkeypatch):
+    """The embedded series, of a network and a corpus that train in a second."""
+    (tmp_path / "corpus.txt").write_text(TEXT)
+    training = TrainingConfig(
+        d_model=32, n_layers=2, vocabulary=300, sequence_tokens=16, batch_sequences=4, steps=9, warmup_steps=5
+    )
+    config = partial(SeriesConfig, training=training, corpus=str(tmp_path / "corpus.txt"))
+    monkeypatch.setattr(experiment, "SeriesConfig", config)
+
+
+def test_each_seed_is_a_series_of_its_own_name(small):
+    first, again, other = (experiment.resolve_series(model) for model in ("tiny", "tiny:0", "tiny:1"))
+    assert (first.model, other.model) == ("tiny", "tiny-1")
+    assert first == again
+    assert experiment.resolve_series("tiny-1") == other
+    assert weights_digest(first.checkpoints[-1]) != weights_digest(other.checkpoints[-1])
+
+
+def test_a_name_of_no_series_is_refused_before_training():
+    experiment.require_series("tiny:1")
+    with pytest.raises(UnknownName, match="tiny:x"):
+        experiment.require_series("tiny:x")
+
+
+def test_an_embedded_name_is_shared_with_no_directory(small, tracking, series_directory, tmp_path):
+    mine = find_series(str(shutil.copytree(series_directory, tmp_path / "mine" / "tiny-1")))
+    CheckpointStore().register(mine.checkpoints[-1], weights_digest(mine.checkpoints[-1]))
+    with pytest.raises(Mismatch, match="is another series of that name; give it a name of its own"):
+        experiment.registered_series("tiny:1")
+
+
+def test_an_embedded_series_of_another_recipe_keeps_its_name(small, tracking, cache, series_directory):
+    former = shutil.copytree(series_directory, cache / "series" / ("0" * 24))
+    before = find_series(str(former), name="tiny")
+    CheckpointStore().register(before.checkpoints[0], weights_digest(before.checkpoints[0]))
+    require_own_name(experiment.resolve_series("tiny"))
