@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from pipelines.estimators.estimate import CONFIDENCE, Estimate
 
@@ -69,6 +69,35 @@ def onset(
         step for step, estimate in zip(steps, estimates, strict=True) if _surely_above(estimate, control, quantile)
     )
     return next(above, None)
+
+
+@dataclass(frozen=True)
+class MedianOnset:
+    """The median of the onsets of ``n`` series; ``None`` is never."""
+
+    step: int | None
+    low: int | None
+    high: int | None
+    n: int
+    confidence: float
+    """Of the interval: 95 % or more, or less where so few series allow no more."""
+
+
+def median_onset(onsets: Sequence[int | None]) -> MedianOnset:
+    """The lower median of onsets with its interval by order statistics, which assumes nothing of their distribution.
+
+    The interval is the narrowest of 95 % or more, or else from the first to the last.
+    """
+    n = len(onsets)
+    ordered = sorted(onsets, key=lambda step: np.inf if step is None else step)
+    ranks = [rank for rank in range(1, n // 2 + 1) if _coverage(rank, n) >= CONFIDENCE]
+    rank = max(ranks, default=1)
+    return MedianOnset(ordered[(n - 1) // 2], ordered[rank - 1], ordered[n - rank], n, _coverage(rank, n))
+
+
+def _coverage(rank: int, n: int) -> float:
+    """How often the median lies between the values of this rank from below and from above."""
+    return float(1 - 2 * binom.cdf(rank - 1, n, 0.5))
 
 
 def _surely_above(estimate: Estimate, control: Estimate, quantile: float) -> bool:

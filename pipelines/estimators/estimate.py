@@ -1,19 +1,20 @@
 """Estimates: a number never travels without its interval and its n, and this module alone makes intervals.
 
 Statements of one group (a pair, a question, a context) are not independent, so groups are what is resampled and
-counted. Three rules follow for every interval:
+counted. Four rules follow for every interval:
 
 * Means and other statistics of column means get a bootstrap-t interval (Efron & Tibshirani 1993, section 12.5) that is
   nowhere narrower than Student's. Where classes are compared, the degrees of freedom are Welch's: those of the rarer
   class's groups weigh as its scatter does.
 * Proportions get Wilson's interval for the number of independent statements that would scatter as the groups do (Korn
   & Graubard 1998). At 0 and 1 the rule of three bounds them (Hanley & Lippman-Hand 1983).
+* Means of a few independent values, such as one a seed, get Student's interval.
 * One group says nothing of others: the interval is everything that the quantity may be.
 
 ``python -m tests.simulate intervals`` prints how often they hold the truth.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -165,6 +166,15 @@ class GroupBootstrap:
         total = float(variances.sum())
         freedom = total**2 / float((variances**2 / (groups - 1)).sum()) if total > 0 else float(groups.min() - 1)
         return self._spread * total**0.5, min(freedom, self.n_groups - 1)
+
+
+def mean_of_few(values: Sequence[float], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """The mean of independent values, such as one a seed, with Student's interval; of one value it is ``bounds``."""
+    value, n = float(np.mean(values)), len(values)
+    if n < FEWEST_GROUPS:
+        return Estimate(value, *bounds, n)
+    half = _student(n - 1) * float(np.std(values, ddof=1)) / n**0.5
+    return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]), n)
 
 
 def rule_of_three(groups: int) -> float:

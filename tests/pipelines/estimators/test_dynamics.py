@@ -1,7 +1,17 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from pipelines.estimators.dynamics import change_correlation, cosines, onset, step_of_rise, transfer_accuracy
+from pipelines.estimators.dynamics import (
+    MedianOnset,
+    change_correlation,
+    cosines,
+    median_onset,
+    onset,
+    step_of_rise,
+    transfer_accuracy,
+)
 from pipelines.estimators.estimate import Estimate
 from tests.simulate.checkpoints import CORRELATED_STEPS, UNRELATED, correlation_error, onset_error
 
@@ -70,3 +80,19 @@ def test_onset_on_noise_is_rare_over_all_steps_and_layers():
 
 def test_onset_still_comes_where_bits_come():
     assert onset_error(steps=15, layers=8, trials=20, bits=0.35) == 1
+
+
+@pytest.mark.parametrize(
+    ("onsets", "median"),
+    [
+        ([8, 64], MedianOnset(8, 8, 64, 2, 0.5)),
+        ([32, 8, 64, None, 16], MedianOnset(32, 8, None, 5, 1 - 2 / 32)),
+        ([1, 2, 3, 4, 5, 6], MedianOnset(3, 1, 6, 6, 1 - 2 / 64)),
+        (list(range(10)), MedianOnset(4, 1, 8, 10, 1 - 2 * 11 / 1024)),
+        ([None, None], MedianOnset(None, None, None, 2, 0.5)),
+    ],
+)
+def test_a_median_onset_has_an_interval_by_order_statistics(onsets, median):
+    measured = median_onset(onsets)
+    assert measured.confidence == pytest.approx(median.confidence)
+    assert dataclasses.replace(measured, confidence=median.confidence) == median

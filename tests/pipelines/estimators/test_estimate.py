@@ -7,6 +7,7 @@ from pipelines.estimators.estimate import (
     GroupBootstrap,
     class_columns,
     difference_of_class_means,
+    mean_of_few,
     rule_of_three,
 )
 from tests.simulate.intervals import CLASSES, GROUPS, MEANS, PROPORTIONS, coverage
@@ -85,3 +86,12 @@ def test_an_estimate_is_above_another_when_intervals_are_apart():
     low, near, far = (Estimate(v, v - 0.05, v + 0.05, 10) for v in (0.5, 0.58, 0.7))
     assert far.above(low)
     assert not near.above(low)
+
+
+def test_a_mean_of_few_values_has_students_interval():
+    estimate = mean_of_few([0.6, 0.7, 0.8])
+    half = student.ppf(0.975, 2) * 0.1 / 3**0.5
+    assert (estimate.value, estimate.n) == (pytest.approx(0.7), 3)
+    assert (estimate.low, estimate.high) == (pytest.approx(0.7 - half), pytest.approx(0.7 + half))
+    assert mean_of_few([0.6, 0.9], (0, 1)).high == 1
+    assert mean_of_few([0.6], (0, 1)) == Estimate(0.6, 0, 1, 1)

@@ -1,0 +1,60 @@
+"""Comparison of one dimension over several series: curves, bands and onsets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.compare.series import Curve, ProbedSeries
+from pipelines.estimators.dynamics import MedianOnset, median_onset
+from pipelines.estimators.estimate import Estimate, mean_of_few
+
+
+@dataclass(frozen=True)
+class Band:
+    """All series at one step."""
+
+    step: int
+    between_series: Estimate
+    """Their mean, with its interval over series; n counts series."""
+    between_statements: Estimate
+    """Their mean, with the mean of their intervals over statements; n counts statements."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesComparison:
+    """One dimension of several series."""
+
+    dimension: str
+    curves: Mapping[str, Curve]
+    """By name of series."""
+    run_ids: Mapping[str, str]
+    bands: tuple[Band, ...]
+    """At the steps that every series was measured at."""
+    onset: MedianOnset
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Those that any series was measured at."""
+        return tuple(sorted({step for curve in self.curves.values() for step in curve.steps}))
+
+
+def compare(dimension: str, series: Sequence[ProbedSeries]) -> SeriesComparison:
+    curves = {each.name: each.curves[dimension] for each in series}
+    shared = set.intersection(*(set(curve.steps) for curve in curves.values()))
+    return SeriesComparison(
+        dimension=dimension,
+        curves=curves,
+        run_ids={each.name: each.run_id for each in series},
+        bands=tuple(_band(step, [curve.at(step) for curve in curves.values()]) for step in sorted(shared)),
+        onset=median_onset([curve.onset for curve in curves.values()]),
+    )
+
+
+def _band(step: int, accuracies: Sequence[Estimate]) -> Band:
+    value, low, high = np.mean([(each.value, each.low, each.high) for each in accuracies], axis=0)
+    return Band(
+        step=step,
+        between_series=mean_of_few([each.value for each in accuracies], bounds=(0.0, 1.0)),
+        between_statements=Estimate(float(value), float(low), float(high), accuracies[0].n),
+    )

@@ -1,0 +1,174 @@
+"""Probed series: what a finished probing run says of one series, and which runs can be compared."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+
+from pipelines.estimators.dynamics import onset
+from pipelines.estimators.estimate import Estimate
+from pipelines.probe.options import ProbeOptions
+from registry.checkpoints import MAIN
+from registry.errors import InvalidInput, Mismatch
+
+DECIDING = ("data", "dimensions", "limit", "checkpoints", "layers", "pooling", "protocol", "seeds", "precision")
+"""Parameters of a probing run that decide its numbers."""
+SHARED = ("layers", "pooling", "protocol", "seeds")
+"""Those that runs must share to be compared; statements are compared by their digest."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of one series on one dimension over its checkpoints, a deep layer chosen for each in nested folds."""
+
+    steps: tuple[int, ...]
+    accuracies: tuple[Estimate, ...]
+    random_init: Estimate
+    """The same choice at random initialisation; its interval is the widest of the layers'."""
+    ngram_floor: float
+
+    @property
+    def onset(self) -> int | None:
+        """The first step surely above the random initialisation, wrongly in at most 5 % over all steps."""
+        return onset(self.steps, self.accuracies, self.random_init)
+
+    def at(self, step: int) -> Estimate:
+        return self.accuracies[self.steps.index(step)]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbedSeries:
+    """One series as a finished run of ``probe`` left it in MLflow."""
+
+    name: str
+    """In the registry: ``tiny-1``."""
+    model: str
+    """As it was given to ``probe``."""
+    run_id: str
+    started: int
+    params: Mapping[str, str]
+    statements: Mapping[str, str]
+    """The digest of each dimension's statements."""
+    weights: frozenset[str]
+    """The digests of its trained checkpoints."""
+    curves: Mapping[str, Curve]
+    left_out: tuple[str, ...]
+    """Checkpoints that are no points of a curve, each with the reason."""
+
+
+def probe_command(model: str, like: Mapping[str, str]) -> str:
+    """The command that probes ``model`` with the parameters of another run that decide its numbers."""
+    defaults = ProbeOptions().params()
+    given = {
+        "model": model,
+        **{name: like[name] for name in DECIDING if like.get(name, "") not in ("", defaults[name])},
+    }
+    parameters = " ".join(f"-P {shlex.quote(f'{name}={value}')}" for name, value in given.items())
+    return f"mlflow run . -e probe --env-manager local {parameters}"
+
+
+def read_curves(
+    probes: pd.DataFrame, controls: pd.DataFrame, audit: pd.DataFrame | None
+) -> tuple[dict[str, Curve], tuple[str, ...]]:
+    """The curve of each dimension by ``probe.csv`` and ``controls.csv``, and the checkpoints that are no points of it.
+
+    ``audit`` is ``series.csv``, which older runs lack.
+    """
+    chosen = probes[probes["selected"].astype(str).str.startswith("layer ")]
+    excluded = _excluded(chosen, audit)
+    initial = controls[(controls["control"] == "random_init") & controls["seed"].isna()]
+    curves = {
+        str(dimension): _curve(rows, initial[initial["dimension"] == dimension])
+        for dimension, rows in chosen[~chosen["revision"].isin(excluded)].groupby("dimension", sort=False)
+    }
+    return curves, tuple(f"{revision}: {reason}" for revision, reason in excluded.items())
+
+
+def _curve(rows: pd.DataFrame, initial: pd.DataFrame) -> Curve:
+    rows = rows.drop_duplicates("step").sort_values("step")
+    control, n = float(rows["random_init"].iloc[0]), int(rows["n_test"].iloc[0])
+    below = float((initial["accuracy"] - initial["accuracy_low"]).max())
+    above = float((initial["accuracy_high"] - initial["accuracy"]).max())
+    values = zip(rows["accuracy"], rows["accuracy_low"], rows["accuracy_high"], rows["n_test"], strict=True)
+    return Curve(
+        steps=tuple(map(int, rows["step"])),
+        accuracies=tuple(Estimate(float(value), float(low), float(high), int(n)) for value, low, high, n in values),
+        random_init=Estimate(control, max(control - below, 0.0), min(control + above, 1.0), n),
+        ngram_floor=float(rows["ngram_floor"].iloc[0]),
+    )
+
+
+def _excluded(chosen: pd.DataFrame, audit: pd.DataFrame | None) -> dict[str, str]:
+    """Revisions with the weights of an earlier one, and those of other stages than the first, each with the reason."""
+    if audit is None:
+        return {}
+    audited = audit[audit["revision"].isin(chosen["revision"]) & audit["left_out"].isna()]
+    lines = {str(row["revision"]): _line(row) for _, row in audited.iterrows()}
+    runs = list(dict.fromkeys(line for line in lines.values() if line[0] != MAIN))
+    excluded = {
+        str(row["revision"]): f"it has the weights of {row['twin_of']}"
+        for _, row in audited[audited["twin_of"].notna()].iterrows()
+    }
+    for revision, line in lines.items():
+        if line not in runs[:1] and not (line[0] == MAIN and len(runs) <= 1):
+            excluded.setdefault(revision, "it is of another stage than the first")
+    return excluded
+
+
+def _line(row: pd.Series) -> tuple[str, int]:
+    """Stage and ingredient of a row of ``series.csv``, in which empty cells are not numbers."""
+    stage, ingredient = row["stage"], row["ingredient"]
+    return "" if pd.isna(stage) else str(stage), -1 if pd.isna(ingredient) else int(ingredient)
+
+
+def require_comparable(series: Sequence[ProbedSeries]) -> None:
+    """Raise ``InvalidInput`` or ``Mismatch`` where two of the runs cannot be compared, with a command that mends it."""
+    for first, second in combinations(series, 2):
+        if first.name == second.name:
+            raise InvalidInput(
+                f"`models` names {first.name} twice ({first.model} and {second.model}); name each series once, such as "
+                "-P models=tiny:0,tiny:1"
+            )
+        if first.weights <= second.weights or second.weights <= first.weights:
+            raise Mismatch(
+                f"{first.name} and {second.name} have the same weights, so they are one series; leave {second.name} "
+                "out of `models`"
+            )
+        _require_shared_parameters(first, second)
+        _require_shared_statements(first, second)
+    if not shared_dimensions(series):
+        known = "; ".join(f"{each.name}: {', '.join(each.curves)}" for each in series)
+        raise Mismatch(
+            f"no dimension was probed in all runs ({known}); probe the others: "
+            f"{probe_command(series[1].model, series[0].params)}"
+        )
+
+
+def _require_shared_parameters(first: ProbedSeries, second: ProbedSeries) -> None:
+    defaults = ProbeOptions().params()
+    for name in SHARED:
+        values = [each.params.get(name, defaults[name]) for each in (first, second)]
+        if values[0] != values[1]:
+            raise Mismatch(
+                f"`{name}` is {values[0]} in the run of {first.name} and {values[1]} in that of {second.name}; probe "
+                f"the second like the first: {probe_command(second.model, first.params)}"
+            )
+
+
+def _require_shared_statements(first: ProbedSeries, second: ProbedSeries) -> None:
+    older, newer = sorted((first, second), key=lambda each: each.started)
+    for dimension in shared_dimensions((first, second)):
+        if first.statements[dimension] != second.statements[dimension]:
+            raise Mismatch(
+                f"{first.name} and {second.name} were probed on different statements of {dimension} (digests "
+                f"{first.statements[dimension][:12]} and {second.statements[dimension][:12]}); probe {older.name} on "
+                f"those of {newer.name}: {probe_command(older.model, newer.params)}"
+            )
+
+
+def shared_dimensions(series: Iterable[ProbedSeries]) -> tuple[str, ...]:
+    """The dimensions that every run has, in the order of the first."""
+    first, *others = series
+    return tuple(name for name in first.curves if all(name in other.curves for other in others))
