@@ -1,6 +1,7 @@
 """Fair share: no client may take the queue from the others."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from serving.api.errors import ShareExceeded
@@ -17,22 +18,35 @@ class FairShare:
 
     def __init__(self) -> None:
         self._held: dict[str, list[Generation]] = {}
+        self._beginning: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def submit(self, client: str, engine: Engine, submit: Callable[[], Sequence[Generation]]) -> Sequence[Generation]:
-        """The generations that ``submit`` begins for ``client``. Raises ``ShareExceeded``, and what ``submit`` does."""
+        """The generations that ``submit`` begins for ``client``. Raises ``ShareExceeded``, and what ``submit`` does.
+
+        Other clients do not wait for ``submit``, which may compile a schema.
+        """
         with self._lock:
             self._held = {name: held for name, each in self._held.items() if (held := _running(each))}
-            held = self._held.get(client, [])
-            stats = engine.stats()
-            free = stats.capacity + stats.queue_limit - stats.active - stats.queued
-            if len(held) > max(free, stats.capacity):
-                raise ShareExceeded(
-                    f"this client holds {len(held)} places and {free} are free for all; wait for its answers to end"
-                )
+            self._require_room(len(self._held.get(client, [])) + self._beginning[client], engine)
+            self._beginning[client] += 1
+        begun: Sequence[Generation] = ()
+        try:
             begun = submit()
-            self._held[client] = [*held, *begun]
+        finally:
+            with self._lock:
+                self._beginning -= Counter({client: 1})  # which leaves out those at zero
+                if begun:
+                    self._held.setdefault(client, []).extend(begun)
         return begun
+
+    def _require_room(self, held: int, engine: Engine) -> None:
+        stats = engine.stats()
+        free = stats.capacity + stats.queue_limit - stats.active - stats.queued
+        if held > max(free, stats.capacity):
+            raise ShareExceeded(
+                f"this client holds {held} places and {free} are free for all; wait for its answers to end"
+            )
 
 
 def _running(generations: Sequence[Generation]) -> list[Generation]:

@@ -211,13 +211,22 @@ class Scheduler:
         constrained = [(row, running.grammar) for row, running in enumerate(drawing) if running.grammar is not None]
         if constrained:
             logits = logits.clone()  # log-probabilities are the model's own
+        refused: dict[int, Exception] = {}
         for row, grammar in constrained:
-            grammar.mask(logits[row])
+            try:
+                grammar.mask(logits[row])
+            except Exception as error:
+                refused[row] = error
         greedy, sound = likeliest(logits)
         tokens: list[int | Exception | None] = [
-            token if is_sound else None for token, is_sound in zip(greedy, sound, strict=True)
+            refused.get(row, token if is_sound else None)
+            for row, (token, is_sound) in enumerate(zip(greedy, sound, strict=True))
         ]
-        rows = [row for row, running in enumerate(drawing) if sound[row] and not running.sampling.is_greedy]
+        rows = [
+            row
+            for row, running in enumerate(drawing)
+            if sound[row] and row not in refused and not running.sampling.is_greedy
+        ]
         if rows:
             numbers = [drawing[row].next_number() for row in rows]
             try:

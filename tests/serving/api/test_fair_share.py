@@ -1,3 +1,4 @@
+import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -72,3 +73,33 @@ def test_a_refused_request_holds_nothing():
         with pytest.raises(RuntimeError):
             shares.submit("only", engine, refuse)
     assert shares.submit("only", engine, lambda: engine.begin(16))
+
+
+def test_a_slow_beginning_holds_up_no_other_client():
+    shares, engine = FairShare(), Places()
+    begun, release = threading.Event(), threading.Event()
+
+    def compile_slowly():
+        begun.set()
+        assert release.wait(10)
+        return engine.begin(1)
+
+    slow = threading.Thread(target=lambda: shares.submit("slow", engine, compile_slowly))
+    slow.start()
+    assert begun.wait(10)
+    assert shares.submit("quick", engine, lambda: engine.begin(1))  # would wait for ever if it waited
+    release.set()
+    slow.join(10)
+    assert len(engine.generations) == 2
+
+
+def test_requests_that_are_beginning_count():
+    shares, engine = FairShare(), Places(capacity=1, queue_limit=0)
+    engine.begin(1)
+
+    def begin_another():
+        with pytest.raises(ShareExceeded):
+            shares.submit("only", engine, lambda: pytest.fail("it was begun"))
+        return []
+
+    shares.submit("only", engine, lambda: shares.submit("only", engine, begin_another))

@@ -451,6 +451,23 @@ def test_whatever_one_request_raises_ends_it_alone(model, monkeypatch, caplog, t
         assert engine.problem == ""
 
 
+class BrokenGrammar:
+    def mask(self, logits):
+        raise RuntimeError("only this request")
+
+
+def test_a_grammar_that_fails_ends_its_request_alone(model, monkeypatch, caplog):
+    monkeypatch.setattr("serving.engine.grammar.GrammarCompiler.compile", lambda self, schema: BrokenGrammar())
+    beside = request(range(7), max_tokens=20)
+    with SlotEngine(model) as engine:
+        (expected,) = answers(engine, [beside])
+        running, failing = engine.submit(beside), engine.submit(request(range(5), schema={"type": "object"}))
+        with pytest.raises(EngineStopped, match=r"the request failed \(RuntimeError\)"):
+            failing.result(60)
+        assert running.result(60).tokens == expected
+        assert engine.problem == ""
+
+
 def test_a_pass_that_fails_for_one_sequence_spares_others(model, monkeypatch, caplog):
     """One token stands for whatever a pass cannot run; answers and prompts are tried one by one."""
     beside = [request(range(9), (2.0,), max_tokens=20), request(range(30), max_tokens=20)]
