@@ -16,10 +16,11 @@ import numpy as np
 
 from pipelines.behaviours.behaviour import Behaviour, Prompt
 from pipelines.model_io.continuations import continuations
-from registry.cache import cache_root
+from registry.cache import cache_root, writable
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
+from serving.model.weights import identity_of
 
 RECIPE = 2
 """Raised when the code changes which pairs come out."""
@@ -70,10 +71,9 @@ def contrast_set(model: LanguageModel, behaviour: Behaviour, *, seed: int = 0) -
     """The pairs that ``model`` gives for the fitting prompts of ``behaviour``; sampled once, and then kept."""
     prompts, sampling = behaviour.of("fitting", PROMPTS), Sampling(behaviour.tokens, temperature=1.0, seed=seed)
     path = cache_root() / "contrast" / f"{_key(model, behaviour, prompts, sampling)}.json"
-    if path.is_file():
-        content = json.loads(path.read_text())
-        pairs = tuple(ContrastPair(**pair) for pair in content["pairs"])
-        return ContrastSet(behaviour.dimension, behaviour.name, pairs, content["n_prompts"])
+    kept = _read(path)
+    if kept is not None:
+        return ContrastSet(behaviour.dimension, behaviour.name, *kept)
     pairs = tuple(_pairs(model, behaviour, prompts, sampling))
     made = ContrastSet(behaviour.dimension, behaviour.name, pairs, len(prompts))
     _write(path, {"n_prompts": len(prompts), "pairs": [asdict(pair) for pair in pairs]})
@@ -102,7 +102,7 @@ def _pairs(
 def _key(model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], sampling: Sampling) -> str:
     content = {
         "recipe": RECIPE,
-        "weights": model.weights_digest,
+        "files": identity_of(model.checkpoint),
         "precision": str(model.dtype),
         "behaviour": behaviour.name,
         "prompts": [asdict(prompt) for prompt in prompts],
@@ -112,9 +112,18 @@ def _key(model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], 
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _read(path: Path) -> tuple[tuple[ContrastPair, ...], int] | None:
+    """The pairs kept at ``path`` and their number of prompts; ``None`` where there are none that can be read."""
+    try:
+        content = json.loads(path.read_text())
+        return tuple(ContrastPair(**pair) for pair in content["pairs"]), int(content["n_prompts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _write(path: Path, content: dict[str, object]) -> None:
     """Whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    writable(path.parent)
     scratch = path.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps(content, indent=1))
     os.replace(scratch, path)

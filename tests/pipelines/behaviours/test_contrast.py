@@ -41,6 +41,16 @@ def test_pairs_are_the_models_own_answers_and_kept(model, cache, monkeypatch):
     assert contrast_set(model, behaviour()).digest == own.digest
 
 
+def test_damaged_files_and_mended_tokenizers_make_a_set_anew(model, cache, monkeypatch):
+    own = contrast_set(model, behaviour())
+    (path,) = (cache / "contrast").glob("*.json")
+    path.write_text("{")
+    assert contrast_set(model, behaviour()) == own
+    monkeypatch.setattr(contrast, "identity_of", lambda _: "other files")
+    contrast_set(model, behaviour())
+    assert len(list((cache / "contrast").glob("*.json"))) == 2
+
+
 def test_known_answers_are_preferred(model, cache):
     known = contrast_set(model, behaviour(untrustworthy=" cruel"))
     assert {pair.untrustworthy for pair in known.pairs} == {" cruel"}

@@ -457,7 +457,7 @@ class BrokenGrammar:
 
 
 def test_a_grammar_that_fails_ends_its_request_alone(model, monkeypatch, caplog):
-    monkeypatch.setattr("serving.engine.grammar.GrammarCompiler.compile", lambda self, schema: BrokenGrammar())
+    monkeypatch.setattr("serving.engine.grammar.GrammarCompiler.compile", lambda *_: BrokenGrammar())
     beside = request(range(7), max_tokens=20)
     with SlotEngine(model) as engine:
         (expected,) = answers(engine, [beside])
