@@ -71,8 +71,8 @@ def test_a_selection_is_of_the_first_stage_by_default(spec, chosen):
     ("spec", "message"),
     [
         ("stage3:last", "'stage3'.*stage1, stage2-ingredient1"),
-        ("stage2:7", "stage2:7.*known: 1000, 2000"),
-        ("7", "known: 1000, 2000, stage2-ingredient1, stage2-ingredient2, main"),
+        ("stage2:7", "stage2:7.*known: all, first, last, log:N, 1000, 2000"),
+        ("7", "known: all, first, last, log:N, 1000, 2000, stage2-ingredient1, stage2-ingredient2, main"),
     ],
 )
 def test_an_unknown_stage_or_step_names_those_that_exist(spec, message):
@@ -143,7 +143,7 @@ def test_init_is_the_random_initialisation_and_comes_first():
 
 
 def test_an_unknown_step_names_those_that_exist():
-    with pytest.raises(UnknownName, match=r"'7'.*known: 0, 1, 8"):
+    with pytest.raises(UnknownName, match=r"'7'.*known: all, first, last, log:N, 0, 1, 8"):
         series(0, 1, 8).select("7")
 
 
