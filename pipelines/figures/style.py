@@ -12,6 +12,8 @@ CHANCE = 0.5
 ACCENT, FLOOR, CONTROL, FAINT = "#1b5e8c", "#b3471d", "#6b6b6b", "#b8b8b8"
 GOLD = "#c9a227"
 """Told apart from the others by people with any common colour blindness, and in print by lightness."""
+MARGIN = 0.03
+"""Of the width of a step axis, left free on either side."""
 MOST_TICKS = 10
 WIDEST = 12.0
 """Inches; a heat map of more checkpoints has narrower columns."""
@@ -53,6 +55,11 @@ def step_axis(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_xticks(shown, [f"{step:,}" for step in shown], rotation=45, ha="right", fontsize=8)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("pre-training step")
+    if min(steps) < max(steps):
+        scale = axes.xaxis.get_transform()
+        first, last = scale.transform(np.array([min(steps), max(steps)], np.float64))
+        margin = MARGIN * (last - first)
+        axes.set_xlim(*scale.inverted().transform(np.array([first - margin, last + margin])))
 
 
 def _apart(steps: Sequence[int], threshold: int) -> list[int]:

@@ -26,6 +26,17 @@ def test_a_step_axis_has_few_ticks_and_the_last_step(steps):
     assert ticks[-1] == steps[-1] and set(ticks) <= set(steps)
 
 
+@pytest.mark.parametrize("steps", [PYTHIA, [0, 10, 100], [8, 2000]])
+def test_a_step_axis_begins_at_the_first_step(steps):
+    axes = drawn(steps)
+    axes.axvspan(-1, 0)  # as lines over the whole axis may widen it
+    step_axis(axes, steps)
+    first, last = axes.transData.transform([(steps[0], 0), (steps[-1], 0)])[:, 0]
+    left, right = axes.bbox.x0, axes.bbox.x1
+    assert (first - left) / (right - left) == pytest.approx(0.03 / 1.06, abs=0.01)
+    assert (right - last) / (right - left) == pytest.approx(0.03 / 1.06, abs=0.01)
+
+
 def test_labels_of_a_step_axis_do_not_meet():
     axes = drawn(PYTHIA)
     step_axis(axes, PYTHIA)
