@@ -1,8 +1,9 @@
-"""Many logistic regressions on the same features at once.
+"""Logistic regressions: many of them on the same features at once.
 
 A layer is probed with dozens of regressions that share its features and differ in which rows they are fitted on, in
 their labels and in their penalty: folds, seeds, candidates for C, shuffled labels. Solved together, each iteration is
-two matrix products for all of them, where a regression fitted alone reads the features again at every iteration.
+two matrix products for all of them, where a regression fitted alone reads the features again at every iteration:
+scikit-learn took 2.0 and 2.8 times as long for 60 problems of 880 × 192 on one thread of a busy machine.
 
 Every problem ``k`` is the one that scikit-learn's ``LogisticRegression(C=C[k])`` solves after a ``StandardScaler``
 fitted on its own rows:
