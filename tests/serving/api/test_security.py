@@ -55,10 +55,9 @@ def half_sent(service, key="k1"):
 def test_a_body_that_never_comes_ends_with_408(keyed):
     with half_sent(keyed) as connection:
         began = time.monotonic()
-        reply = connection.recv(10_000).decode()
+        reply = b"".join(iter(lambda: connection.recv(10_000), b"")).decode()  # until the service closes it
         assert reply.startswith("HTTP/1.1 408") and "TRUSTTRACE_BODY_TIMEOUT" in reply
         assert 1 < time.monotonic() - began < 15
-        assert connection.recv(10_000) == b""
 
 
 def test_paths_without_a_key_add_no_metrics(keyed):
