@@ -25,6 +25,28 @@ class CalibrationPoint:
 
 
 @dataclass(frozen=True)
+class HeldOutEffect:
+    """The effect at the chosen strength on texts that nothing was chosen on, beside its control and its cost."""
+
+    works: bool
+    """Whether it moved the measure beyond chance and every random direction, at little cost."""
+    strength: float
+    """The recommended strength where it works, else the one that did best on validation."""
+    measure: str
+    """Such as ``toxic continuations``, or ``preference`` between statements, in nats."""
+    shift: float
+    shift_low: float
+    shift_high: float
+    n: int
+    """Statements, or prompts, behind the shift."""
+    largest_random: float
+    """The shift of the random direction that moved most."""
+    perplexity_ratio: float
+    unsteered: float | None = None
+    """The share of such answers without steering, where the measure is of answers."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The strengths at which a vector may be used on the model that it was calibrated on.
 
@@ -45,6 +67,8 @@ class Calibration:
     run_id: str
     behaviour: str = ""
     """The answers whose share was measured, such as ``toxic continuations``; empty where it was preference."""
+    tested: HeldOutEffect | None = None
+    """``None`` in calibrations of before it was recorded."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= 0 <= self.high):
@@ -64,6 +88,7 @@ class Calibration:
         try:
             content = json.loads(text)
             points = tuple(CalibrationPoint(**point) for point in content.pop("points"))
-            return cls(points=points, **content)
+            tested = content.pop("tested", None)
+            return cls(points=points, tested=tested and HeldOutEffect(**tested), **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorruptFile(f"the calibration cannot be read ({error}); calibrate the vector again") from error

@@ -85,7 +85,15 @@ def _header(kind: str, dimension: str, layer: int, lineage: Lineage, numbers: Ma
 
 def _sealed(header: Mapping[str, str], name: str, values: Float32[np.ndarray, " d_model"]) -> bytes:
     tensor = np.ascontiguousarray(values, "<f4")
-    return save({name: tensor}, metadata={**header, "digest": content_digest(header, tensor.tobytes())})
+    return _canonical(save({name: tensor}, metadata={**header, "digest": content_digest(header, tensor.tobytes())}))
+
+
+def _canonical(content: bytes) -> bytes:
+    """The same file with its header in order of name: safetensors writes it in another order every time."""
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    padded = header + b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(padded)) + padded + content[8 + length :]
 
 
 def content_digest(header: Mapping[str, str], tensor: bytes) -> str:

@@ -8,7 +8,7 @@ from pipelines.probe.tracking import register_direction
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.runs import Point, Run, log_points
 from pipelines.vectors.tracking import register_fitted
-from registry.calibration import PERPLEXITY_CAP, Calibration
+from registry.calibration import PERPLEXITY_CAP, Calibration, HeldOutEffect
 from registry.errors import InvalidInput
 from registry.store import CheckpointStore, RegisteredVector, VectorStore
 
@@ -56,6 +56,23 @@ def to_calibration(result: Calibrated, statements_digest: str, run_id: str) -> C
         n=result.curve[0].shift.n,
         statements_digest=statements_digest,
         run_id=run_id,
+        tested=held_out_effect(result),
+    )
+
+
+def held_out_effect(result: Calibrated) -> HeldOutEffect:
+    tested = result.tested
+    return HeldOutEffect(
+        works=result.works,
+        strength=tested.strength,
+        measure=tested.measure,
+        shift=tested.shift.value,
+        shift_low=tested.shift.low,
+        shift_high=tested.shift.high,
+        n=tested.shift.n,
+        largest_random=result.largest_random,
+        perplexity_ratio=tested.perplexity.value,
+        unsteered=tested.unsteered,
     )
 
 

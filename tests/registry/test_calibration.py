@@ -1,10 +1,11 @@
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.calibration import Calibration, CalibrationPoint
+from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
 from registry.errors import CorruptFile, InvalidInput
 
 POINTS = (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0), CalibrationPoint(2.0, 1.05, 0.4, 0.3, 0.5))
@@ -19,6 +20,15 @@ def test_what_is_no_calibration_is_refused_in_one_way(text):
 
 def test_it_survives_a_round_trip():
     assert Calibration.from_json(WHOLE.to_json()) == WHOLE
+    tested = HeldOutEffect(True, 2.0, "toxic continuations", 0.1, 0.05, 0.15, 120, 0.02, 1.05, unsteered=0.3)
+    whole = dataclasses.replace(WHOLE, tested=tested)
+    assert Calibration.from_json(whole.to_json()) == whole
+
+
+def test_one_of_before_the_tested_effect_was_kept_is_read():
+    old = json.loads(WHOLE.to_json())
+    del old["tested"]
+    assert Calibration.from_json(json.dumps(old)) == WHOLE
 
 
 def test_it_says_which_strengths_are_safe():

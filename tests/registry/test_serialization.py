@@ -38,6 +38,11 @@ def test_a_vector_and_a_probe_come_back_exactly():
     assert probe.bias == PROBE.bias
 
 
+def test_equal_values_are_equal_bytes():
+    assert {vector_to_bytes(VECTOR) for _ in range(8)} == {vector_to_bytes(VECTOR)}
+    assert len(vector_to_bytes(VECTOR)) % 8 == 0
+
+
 def header_of(content):
     (length,) = struct.unpack_from("<Q", content)
     return json.loads(content[8 : 8 + length])["__metadata__"]

@@ -160,7 +160,8 @@ def test_every_rule_of_works_decides_alone(reason):
     assert not refused.works
     assert not refused.is_promoted
     assert refused.recommended == 0
-    assert to_calibration(refused, "digest", "run").recommended == 0
+    calibration = to_calibration(refused, "digest", "run")
+    assert (calibration.recommended, calibration.tested.works) == (0, False)
     assert re.search(rf"not champion, and no strength is recommended: .*{reason}", decision(refused))
 
 
@@ -168,7 +169,10 @@ def test_what_works_is_recommended_and_promoted():
     works = calibrated(effect(ratio=1.10, low=0.11))
     assert works.works
     assert works.is_promoted
-    assert to_calibration(works, "digest", "run").recommended == 2.0
+    calibration = to_calibration(works, "digest", "run")
+    assert (calibration.recommended, calibration.tested.works) == (2.0, True)
+    assert calibration.tested.shift_low == works.tested.shift.low
+    assert calibration.tested.largest_random == works.largest_random
     assert decision(works).startswith("calibrated: on validation, mass-mean at layer 1, strength 2,")
 
 
