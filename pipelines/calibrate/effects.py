@@ -1,11 +1,13 @@
 """Effects of steering: how far it moves a model's preference between statements, and its cost on ordinary prose."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
 
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.writing import Writing
@@ -100,19 +102,60 @@ class Effect:
         return CalibrationPoint(self.strength, self.perplexity.value, shift.value, shift.low, shift.high)
 
 
-def measure_effect(model: LanguageModel, texts: Texts, candidate: Candidate, strength: float) -> Effect:
-    """The effect of adding ``candidate`` at ``strength`` to every position."""
-    offsets = {candidate.layer: strength * torch.tensor(candidate.scale * candidate.unit)}
-    prose = likelihoods(model, texts.prose, offsets, below=texts.below[1])
-    ratio = perplexity_ratio(texts.plain_prose, prose)
+@dataclass(frozen=True, eq=False)
+class CostedStrength:
+    """One candidate at one strength, and its cost."""
+
+    candidate: Candidate
+    strength: float
+    perplexity: Estimate
+    """Of prose, as in ``Effect``."""
+
+    @property
+    def offsets(self) -> dict[int, Tensor]:
+        """What is added to every position."""
+        return offsets_of(self.candidate, self.strength)
+
+    def effect(self, shift: Estimate) -> Effect:
+        return Effect(self.candidate.label, self.candidate.layer, self.strength, self.perplexity, shift)
+
+
+def offsets_of(candidate: Candidate, strength: float) -> dict[int, Tensor]:
+    return {candidate.layer: strength * torch.tensor(candidate.scale * candidate.unit)}
+
+
+def measure_cost(model: LanguageModel, texts: Texts, candidate: Candidate, strength: float) -> CostedStrength:
+    """``candidate`` added at ``strength`` to every position, with what that costs on prose."""
+    prose = likelihoods(model, texts.prose, offsets_of(candidate, strength), below=texts.below[1])
+    return CostedStrength(candidate, strength, perplexity_ratio(texts.plain_prose, prose))
+
+
+def measure_effects(
+    model: LanguageModel,
+    texts: Texts,
+    settings: Sequence[CostedStrength],
+    on_setting: Callable[[], object] = lambda: None,
+) -> tuple[Effect, ...]:
+    """The effect of each of ``settings``. Answers are written together, so that one engine serves all of them."""
     if texts.writing is not None:
-        writing, may_be_recommended = texts.writing, strength > 0 and ratio.high <= CHEAP
-        shift = writing.shift(model, offsets) if writing.always or may_be_recommended else writing.unmeasured
-        name, unsteered = writing.behaviour.name, writing.plain_share
-        return Effect(candidate.label, candidate.layer, strength, ratio, shift, name, unsteered)
-    steered = likelihoods(model, texts.statements, offsets, below=texts.below[0])
-    shift = preference_shift(texts.plain.log_probabilities, steered.log_probabilities, texts.labels, texts.groups)
-    return Effect(candidate.label, candidate.layer, strength, ratio, shift)
+        return tuple(_effects_on_writing(model, texts.writing, settings, on_setting))
+    effects = []
+    for setting in settings:
+        steered = likelihoods(model, texts.statements, setting.offsets, below=texts.below[0])
+        shift = preference_shift(texts.plain.log_probabilities, steered.log_probabilities, texts.labels, texts.groups)
+        effects.append(setting.effect(shift))
+        on_setting()
+    return tuple(effects)
+
+
+def _effects_on_writing(
+    model: LanguageModel, writing: Writing, settings: Sequence[CostedStrength], on_setting: Callable[[], object]
+) -> Iterator[Effect]:
+    written = [writing.always or (setting.strength > 0 and setting.perplexity.high <= CHEAP) for setting in settings]
+    shifts = iter(writing.shifts(model, [each.offsets for each in compress(settings, written)], on_setting))
+    for setting, is_written in zip(settings, written, strict=True):
+        effect = setting.effect(next(shifts) if is_written else writing.unmeasured)
+        yield replace(effect, behaviour=writing.behaviour.name, unsteered=writing.plain_share)
 
 
 def no_effect(texts: Texts, candidate: Candidate) -> Effect:

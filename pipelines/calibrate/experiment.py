@@ -19,7 +19,7 @@ from pipelines.calibrate.candidates import (
 )
 from pipelines.calibrate.figures import calibration_curve
 from pipelines.calibrate.options import By, CalibrateOptions
-from pipelines.calibrate.search import Champion, calibrate, settings_to_measure
+from pipelines.calibrate.search import Champion, calibrate, steps_of
 from pipelines.calibrate.splits import measured_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, summary
 from pipelines.calibrate.tracking import CalibrationLog
@@ -136,14 +136,14 @@ def _calibrated(
     model: LanguageModel, subjects: Sequence[CalibrationSubject], protocol: FittingProtocol, log: CalibrationLog
 ) -> Iterator[CalibratedDimension]:
     seen = {text for subject in subjects for text in subject.statements.texts}
-    total = sum(settings_to_measure(subject.candidates) for subject in subjects)
-    with progress_bar(total, "steering", "setting") as bar:
+    total = sum(steps_of(subject.candidates) for subject in subjects)
+    with progress_bar(total, "steering", "step") as bar:
         for subject in subjects:
             statements = subject.statements
             bar.set_postfix_str(statements.dimension, refresh=False)
             validation, test = measured_halves(model, statements, seen, protocol, subject.behaviour)
             result = calibrate(
-                model, subject.candidates, validation, test, champion=subject.champion, on_setting=bar.update
+                model, subject.candidates, validation, test, champion=subject.champion, on_step=bar.update
             )
             vector, decision = log.add(result, statements, subject.unit)
             yield CalibratedDimension(model.checkpoint, statements.dimension, result, vector, decision)

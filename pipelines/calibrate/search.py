@@ -6,13 +6,13 @@ is measured, from which the safe range and the recommended strength follow. Only
 once, beside the best of every other method, the running champion and random directions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import Effect, Texts, measure_effect, no_effect
+from pipelines.calibrate.effects import CostedStrength, Effect, Texts, measure_cost, measure_effects, no_effect
 from registry.calibration import PERPLEXITY_CAP
 from serving.model.language_model import LanguageModel
 
@@ -20,8 +20,6 @@ SEARCHED = (2.0, 4.0)
 """Strengths of the search over candidates."""
 CURVE = (-8.0, -4.0, -2.0, -1.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 RANDOM_DIRECTIONS = 5
-
-Measure = Callable[[Texts, Candidate, float], Effect]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +94,10 @@ class Calibrated:
         return self.works and not self.is_less_than_champion
 
 
-def settings_to_measure(candidates: Sequence[Candidate]) -> int:
-    """How often ``calibrate`` measures at most, for a progress bar."""
+def steps_of(candidates: Sequence[Candidate]) -> int:
+    """How many steps ``calibrate`` takes at most, two a setting: its cost and its effect."""
     labels = {candidate.label for candidate in candidates}
-    return len(candidates) * len(SEARCHED) + len(CURVE) + len(labels) + RANDOM_DIRECTIONS + 1
+    return 2 * (len(candidates) * len(SEARCHED) + len(CURVE) + len(labels) + RANDOM_DIRECTIONS + 1)
 
 
 def calibrate(
@@ -110,38 +108,43 @@ def calibrate(
     *,
     champion: Champion | None = None,
     seed: int = 0,
-    on_setting: Callable[[], object] = lambda: None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> Calibrated:
     """Choose candidate and strengths on ``validation``, then measure the choice on ``test`` beside its controls."""
 
-    def measure(texts: Texts, candidate: Candidate, strength: float) -> Effect:
-        on_setting()
-        return measure_effect(model, texts, candidate, strength)
+    def cost(texts: Texts, candidate: Candidate, strength: float) -> CostedStrength:
+        on_step()
+        return measure_cost(model, texts, candidate, strength)
 
-    trials = [
-        Trial(candidate, measure(validation, candidate, strength)) for candidate in candidates for strength in SEARCHED
-    ]
+    def measure(texts: Texts, settings: Iterable[CostedStrength]) -> tuple[Effect, ...]:
+        return measure_effects(model, texts, list(settings), on_step)
+
+    tried = [cost(validation, candidate, strength) for candidate in candidates for strength in SEARCHED]
+    effects = measure(validation, tried)
+    trials = [Trial(setting.candidate, effect) for setting, effect in zip(tried, effects, strict=True)]
     best = _best_of_each_label(trials)
     winner = _best(best)
     candidate = winner.candidate
-    curve = _curve(measure, validation, candidate, [trial for trial in trials if trial.candidate is candidate])
+    known = [trial.effect for trial in trials if trial.candidate is candidate] + [no_effect(validation, candidate)]
+    beyond = _beside(known, lambda strength: cost(validation, candidate, strength))
+    curve = tuple(sorted([*known, *measure(validation, beyond)], key=lambda effect: effect.strength))
     low, high = safe_range(curve)
     chosen = recommend([effect for effect in curve if low <= effect.strength <= high])
     # Where nothing works there is still something to show beside random directions: the search's best.
     strength = chosen or winner.effect.strength
-    others = [trial for trial in best if trial.candidate.label != candidate.label]
+    others = [(trial.candidate, trial.effect.strength) for trial in best if trial.candidate.label != candidate.label]
     running = None if champion is None or champion.candidate is candidate else champion
+    wanted = [
+        *((candidate, strength), *others),
+        *((direction, strength) for direction in _random_like(candidate, seed)),
+        *([] if running is None else [(running.candidate, _strength(running, trials))]),
+    ]
+    tested, *rest = measure(test, [cost(test, *each) for each in wanted])
     return Calibrated(
-        candidate=candidate,
-        searched=tuple(trial.effect for trial in trials),
-        curve=curve,
-        low=low,
-        high=high,
-        chosen=chosen,
-        tested=measure(test, candidate, strength),
-        others=tuple(measure(test, trial.candidate, trial.effect.strength) for trial in others),
-        random=tuple(measure(test, drawn, strength) for drawn in _random_like(candidate, seed)),
-        champion=None if running is None else measure(test, running.candidate, _strength(running, trials)),
+        *(candidate, effects, curve, low, high, chosen, tested),
+        others=tuple(rest[: len(others)]),
+        random=tuple(rest[len(others) : len(others) + RANDOM_DIRECTIONS]),
+        champion=None if running is None else rest[-1],
     )
 
 
@@ -167,18 +170,20 @@ def recommend(curve: Sequence[Effect]) -> float:
     return max(working, key=lambda effect: effect.shift.value).strength if working else 0.0
 
 
-def _curve(measure: Measure, texts: Texts, candidate: Candidate, trials: Sequence[Trial]) -> tuple[Effect, ...]:
-    """Every strength of ``CURVE`` up to the first beyond the cap on either side: stronger ones are never safe."""
-    known = {trial.effect.strength: trial.effect for trial in trials} | {0.0: no_effect(texts, candidate)}
+def _beside(known: Sequence[Effect], cost: Callable[[float], CostedStrength]) -> Iterator[CostedStrength]:
+    """Every further strength of ``CURVE`` up to the first beyond the cap on either side: stronger are never safe."""
+    perplexities = {effect.strength: effect.perplexity for effect in known}
     up = sorted(strength for strength in CURVE if strength > 0)
     down = sorted((strength for strength in CURVE if strength < 0), reverse=True)
     for side in (up, down):
         for strength in side:
-            if strength not in known:
-                known[strength] = measure(texts, candidate, strength)
-            if known[strength].perplexity.value > PERPLEXITY_CAP:
+            perplexity = perplexities.get(strength)
+            if perplexity is None:
+                setting = cost(strength)
+                perplexity = setting.perplexity
+                yield setting
+            if perplexity.value > PERPLEXITY_CAP:
                 break
-    return tuple(known[strength] for strength in sorted(known))
 
 
 def _best_of_each_label(trials: Sequence[Trial]) -> list[Trial]:

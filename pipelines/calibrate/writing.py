@@ -1,15 +1,14 @@
 """Writing: answers to the prompts of a behaviour, and how steering changes the share of untrustworthy ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from torch import Tensor
 
 from pipelines.behaviours.behaviour import UNTRUSTWORTHY, Behaviour, Prompt
 from pipelines.estimators.estimate import Estimate, GroupBootstrap, rule_of_three
-from pipelines.model_io.continuations import continuations
+from pipelines.model_io.continuations import Offsets, continuations_of_settings
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
 
@@ -29,11 +28,15 @@ class Writing:
     def measured(
         cls, model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], *, always: bool
     ) -> "Writing":
-        return cls(behaviour, tuple(prompts), untrustworthy_answers(model, behaviour, prompts), always)
+        (plain,) = untrustworthy_answers(model, behaviour, prompts, [{}])
+        return cls(behaviour, tuple(prompts), plain, always)
 
-    def shift(self, model: LanguageModel, offsets: Mapping[int, Tensor]) -> Estimate:
-        """By how much steering by ``offsets`` lowers the share of untrustworthy answers."""
-        return fall_of_share(self.plain, untrustworthy_answers(model, self.behaviour, self.prompts, offsets))
+    def shifts(
+        self, model: LanguageModel, settings: Sequence[Offsets], on_setting: Callable[[], object] = lambda: None
+    ) -> list[Estimate]:
+        """By how much each of ``settings`` lowers the share of untrustworthy answers."""
+        steered = untrustworthy_answers(model, self.behaviour, self.prompts, settings, on_setting)
+        return [fall_of_share(self.plain, answers) for answers in steered]
 
     @property
     def plain_share(self) -> float:
@@ -49,12 +52,18 @@ def untrustworthy_answers(
     model: LanguageModel,
     behaviour: Behaviour,
     prompts: Sequence[Prompt],
-    offsets: Mapping[int, Tensor] | None = None,
+    settings: Sequence[Offsets],
+    on_setting: Callable[[], object] = lambda: None,
+) -> list[Float64[np.ndarray, " n"]]:
+    """For each of ``settings``, 1 for each prompt that ``model`` answers untrustworthily; an empty answer is so too."""
+    texts, sampling = [prompt.text for prompt in prompts], Sampling(behaviour.tokens, temperature=0.0)
+    written = continuations_of_settings(model, texts, sampling, settings, on_setting)
+    return [_untrustworthy(behaviour, prompts, answers) for answers in written]
+
+
+def _untrustworthy(
+    behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[str]
 ) -> Float64[np.ndarray, " n"]:
-    """1 for each prompt that ``model``, steered by ``offsets``, answers untrustworthily; an empty answer is so too."""
-    written = continuations(
-        model, [prompt.text for prompt in prompts], Sampling(behaviour.tokens, temperature=0.0), offsets
-    )
     answers = [behaviour.cut(answer) for answer in written]
     empty = np.array([not answer.strip() for answer in answers])
     untrustworthy: Float64[np.ndarray, " n"] = (behaviour.score(prompts, answers) > UNTRUSTWORTHY) | empty

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 from torch import Tensor
@@ -77,9 +77,8 @@ def continue_prompts(
 ) -> list[tuple[str, ...]]:
     """Greedy continuations of every task's prompts by the engine that serves, under its plan."""
     steering = plan or SteeringPlan(SteeringBank(model.facts))
-    requests = [request_for(model, prompt, task, steering, prefix) for task in tasks for prompt in task.prompts]
-    answers = iter(answer_texts(model, requests))
-    return [tuple(islice(answers, len(task.prompts))) for task in tasks]
+    requests = [[request_for(model, prompt, task, steering, prefix) for prompt in task.prompts] for task in tasks]
+    return answer_texts(model, requests)
 
 
 def request_for(

@@ -1,7 +1,7 @@
 """Continuations of prompts under a model, plain or steered, written by the engine that serves."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,37 +16,64 @@ from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import Add, SteeringPlan, TokenScope
 
-SLOTS = 32
+SLOTS = 64
+"""Twice as many answers a step take a step and a half of the time."""
 ANSWER_SECONDS = 600.0
+
+Offsets = Mapping[int, Tensor]
+"""What is added to the hidden states of every token, by layer."""
 
 
 def continuations(
-    model: LanguageModel, prompts: Sequence[str], sampling: Sampling, offsets: Mapping[int, Tensor] | None = None
+    model: LanguageModel, prompts: Sequence[str], sampling: Sampling, offsets: Offsets | None = None
 ) -> tuple[str, ...]:
     """The text that ``model`` writes after each prompt, with ``offsets[layer]`` added at every token.
 
     Each text is drawn by a seed of its own, made of the seed of ``sampling``, the prompt's tokens and how often the
     prompt came before: it does not depend on the other prompts.
     """
-    plan, copies, requests = constant_plan(model, offsets or {}), Counter[tuple[int, ...]](), []
-    for tokens in map(tuple, tokenise(model, prompts)):
+    (texts,) = continuations_of_settings(model, prompts, sampling, [offsets or {}])
+    return texts
+
+
+def continuations_of_settings(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    settings: Sequence[Offsets],
+    on_setting: Callable[[], object] = lambda: None,
+) -> list[tuple[str, ...]]:
+    """The continuations under each of ``settings``; answers of all of them share the steps of one engine."""
+    sequences, samplings = list(map(tuple, tokenise(model, prompts))), []
+    copies = Counter[tuple[int, ...]]()
+    for tokens in sequences:
         seeds = np.random.SeedSequence((sampling.seed or 0, copies[tokens], *tokens))
-        seed = int(seeds.generate_state(1, np.uint64)[0])
-        requests.append(GenerationRequest(tokens, replace(sampling, seed=seed), plan))
+        samplings.append(replace(sampling, seed=int(seeds.generate_state(1, np.uint64)[0])))
         copies[tokens] += 1
-    return answer_texts(model, requests)
+    plans = [constant_plan(model, offsets) for offsets in settings]
+    requests = [[GenerationRequest(*given, plan) for given in zip(sequences, samplings, strict=True)] for plan in plans]
+    return answer_texts(model, requests, on_setting)
 
 
-def answer_texts(model: LanguageModel, requests: Sequence[GenerationRequest]) -> tuple[str, ...]:
-    """The text of each answer, by continuous batching."""
-    if not requests:
-        return ()
-    with SlotEngine(model, slots=min(SLOTS, len(requests)), queue_limit=len(requests)) as engine:
-        generations = [engine.submit(request) for request in requests]
-        return tuple(generation.result(ANSWER_SECONDS).text for generation in generations)
+def answer_texts(
+    model: LanguageModel,
+    groups: Sequence[Sequence[GenerationRequest]],
+    on_group: Callable[[], object] = lambda: None,
+) -> list[tuple[str, ...]]:
+    """The texts of each group's answers, by continuous batching over all groups."""
+    count = sum(map(len, groups))
+    if not count:
+        return [() for _ in groups]
+    texts = []
+    with SlotEngine(model, slots=min(SLOTS, count), queue_limit=count) as engine:
+        generations = [[engine.submit(request) for request in group] for group in groups]
+        for group in generations:
+            texts.append(tuple(generation.result(ANSWER_SECONDS).text for generation in group))
+            on_group()
+    return texts
 
 
-def constant_plan(model: LanguageModel, offsets: Mapping[int, Tensor]) -> SteeringPlan:
+def constant_plan(model: LanguageModel, offsets: Offsets) -> SteeringPlan:
     """The plan that adds ``offsets[layer]`` at every token of prompt and answer, by vectors that are in no registry."""
     vectors = tuple(_unregistered(model, offsets))
     return SteeringPlan(
@@ -54,7 +81,7 @@ def constant_plan(model: LanguageModel, offsets: Mapping[int, Tensor]) -> Steeri
     )
 
 
-def _unregistered(model: LanguageModel, offsets: Mapping[int, Tensor]) -> Iterator[ServedVector]:
+def _unregistered(model: LanguageModel, offsets: Offsets) -> Iterator[ServedVector]:
     checkpoint, dimension = model.checkpoint, "unregistered"
     uri = f"models:/{checkpoint_name(checkpoint.model)}/0"
     lineage = Lineage(

@@ -14,7 +14,7 @@ from pipelines.calibrate.search import (
     calibrate,
     recommend,
     safe_range,
-    settings_to_measure,
+    steps_of,
 )
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.estimators.estimate import Estimate
@@ -79,7 +79,7 @@ def test_a_direction_that_must_work_is_chosen_over_its_opposite(model):
     good = towards(model, "kind", "cruel", 0.02)
     bad = towards(model, "cruel", "kind", 0.02, layer=1)
     measured = []
-    result = calibrate(model, [bad, good], texts(model), texts(model), on_setting=lambda: measured.append(1))
+    result = calibrate(model, [bad, good], texts(model), texts(model), on_step=lambda: measured.append(1))
     assert result.layer == 2
     assert result.low < 0 < result.recommended <= result.high
     assert result.works
@@ -88,7 +88,7 @@ def test_a_direction_that_must_work_is_chosen_over_its_opposite(model):
     assert strengths == sorted(strengths)
     shifts = [effect.shift.value for effect in result.curve]
     assert shifts == sorted(shifts)
-    assert len(measured) <= settings_to_measure([bad, good])
+    assert len(measured) <= steps_of([bad, good])
 
 
 def test_an_opposite_direction_is_recommended_at_no_strength(model):

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from pipelines.calibrate import effects, writing
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import Texts, measure_effect, no_effect
+from pipelines.calibrate.effects import Texts, measure_cost, measure_effects, no_effect, offsets_of
 from pipelines.calibrate.search import calibrate
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.calibrate.writing import Writing, fall_of_share, untrustworthy_answers
@@ -34,6 +33,11 @@ def texts(model, *, always=False, n=60):
     return Texts.measured(model, PROSE[:2] * 2, labels, np.arange(4), PROSE * 20, written)
 
 
+def effect(model, given, candidate, strength):
+    (measured,) = measure_effects(model, given, [measure_cost(model, given, candidate, strength)])
+    return measured
+
+
 def test_the_fall_of_a_share_is_paired_by_prompt(rng):
     before = (rng.random(400) < 0.5).astype(float)
     after = np.where(rng.random(400) < 0.3, 0.0, before)
@@ -48,23 +52,20 @@ def test_the_fall_of_a_share_is_paired_by_prompt(rng):
 
 def test_steering_changes_what_is_written_and_empty_answers_count_against(model, monkeypatch):
     prompts = cruel_answers().of("test", 40)
-    assert untrustworthy_answers(model, cruel_answers(), prompts, _offsets(towards(model, "cruel", 40.0))).mean() == 1
-    assert untrustworthy_answers(model, cruel_answers(), prompts, _offsets(towards(model, "kind", 40.0))).mean() == 0
-    monkeypatch.setattr(writing, "continuations", lambda _, prompts, *__: ("",) * len(prompts))
-    assert untrustworthy_answers(model, cruel_answers(), prompts).mean() == 1
-
-
-def _offsets(candidate):
-    return {candidate.layer: torch.tensor(candidate.scale * candidate.unit)}
+    settings = [offsets_of(towards(model, word, 40.0), 1.0) for word in ("cruel", "kind")]
+    cruel, kind = untrustworthy_answers(model, cruel_answers(), prompts, settings)
+    assert (cruel.mean(), kind.mean()) == (1, 0)
+    monkeypatch.setattr(writing, "continuations_of_settings", lambda _, prompts, *__: [("",) * len(prompts)])
+    assert untrustworthy_answers(model, cruel_answers(), prompts, [{}])[0].mean() == 1
 
 
 def test_answers_are_written_only_for_recommendable_strengths(model, monkeypatch):
-    backwards = measure_effect(model, texts(model), towards(model, "kind", 1e-6), -1.0)
+    backwards = effect(model, texts(model), towards(model, "kind", 1e-6), -1.0)
     assert backwards.is_surely_cheap
     assert not backwards.is_measured
     monkeypatch.setattr(effects, "CHEAP", 0.5)
     dear = towards(model, "cruel", 40.0)
-    on_validation, on_test = (measure_effect(model, texts(model, always=always), dear, 4.0) for always in (False, True))
+    on_validation, on_test = (effect(model, texts(model, always=always), dear, 4.0) for always in (False, True))
     assert not on_validation.is_measured
     assert on_test.is_measured
     assert no_effect(texts(model), dear).measure == "cruel answers"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.model_io.continuations import constant_plan, continuations
+from pipelines.model_io.continuations import constant_plan, continuations, continuations_of_settings
 from serving.engine.base import Sampling
 from serving.model.language_model import load
 from serving.model.residual_stream import steering
@@ -34,6 +34,16 @@ def test_every_token_is_the_likeliest_under_the_offset(model, length):
     written = continuations(model, PROMPTS, Sampling(4, temperature=0.0), offsets)
     expected = [likeliest(model, prompt, 4, offsets) for prompt in PROMPTS]
     assert [text.split() for text in written] == [text.split() for text in expected]
+
+
+def test_settings_share_an_engine_and_answer_as_alone(model):
+    offsets = {1: torch.full((model.d_model,), 2.0)}
+    done, sampling = [], Sampling(5, seed=3)
+    together = continuations_of_settings(model, PROMPTS, sampling, [{}, offsets, {}], lambda: done.append(1))
+    alone = [continuations(model, PROMPTS, sampling, given) for given in ({}, offsets)]
+    assert together == [*alone, alone[0]]
+    assert alone[0] != alone[1]
+    assert len(done) == 3
 
 
 def test_samples_depend_on_the_seed_alone(model):
