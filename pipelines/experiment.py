@@ -1,5 +1,7 @@
 """Experiment start: the series, the statements and the checkpoint that an experiment works on."""
 
+from collections.abc import Sequence
+
 from pipelines.cli.options import CheckpointOptions
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
@@ -13,7 +15,7 @@ from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.embedded import embedded_name, embedded_seed
 from registry.errors import InvalidInput
-from serving.model.audit import audit_series, render_audit
+from serving.model.audit import SeriesAudit, audit_series, render_audit
 from serving.model.sources import find_series
 
 
@@ -57,16 +59,27 @@ def inspected_statements(options: StatementsOptions, *, as_released: bool = Fals
 def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
     """The selected checkpoints after the random initialisation, which is always measured beside them.
 
-    They are audited first, which is shown and logged; those that hold no weights are left out by name.
+    They are audited first; those that hold no weights are left out by name.
     """
+    trained = trained_checkpoints(series, spec)
+    require_own_name(series)
+    return (series.random_init, *audited(series, trained).usable)
+
+
+def trained_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
+    """Those of ``spec`` but the random initialisation. Raises ``InvalidInput`` where there are none."""
     trained = tuple(checkpoint for checkpoint in series.select(spec) if not checkpoint.is_random_init)
     if not trained:
-        raise InvalidInput(f"checkpoints {spec!r} selects no trained one; init is always measured beside those chosen")
-    require_own_name(series)
-    audit = audit_series(series, trained)
+        raise InvalidInput(f"checkpoints {spec!r} selects no trained one of {series.model}; give one, such as last")
+    return trained
+
+
+def audited(series: CheckpointSeries, chosen: Sequence[Checkpoint], *, log_as: str = "series") -> SeriesAudit:
+    """The audit of the ``chosen`` checkpoints, shown, and logged under a name."""
+    audit = audit_series(series, chosen)
     print(render_audit(audit), end="\n\n")  # noqa: T201
-    log_series(audit)
-    return (series.random_init, *audit.usable)
+    log_series(audit, log_as)
+    return audit
 
 
 def one_checkpoint(options: CheckpointOptions) -> Checkpoint:

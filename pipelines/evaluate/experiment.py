@@ -26,7 +26,7 @@ from pipelines.evaluate.tracing import (
     tracing_table,
 )
 from pipelines.evaluate.tracking import log_classifier, log_verdicts, shuffled_vectors
-from pipelines.experiment import inspected_statements, one_checkpoint, resolve_series
+from pipelines.experiment import audited, inspected_statements, one_checkpoint, resolve_series, trained_checkpoints
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
 from pipelines.statements.labelled import LabelledStatements
@@ -176,10 +176,11 @@ def _trace(
     tasks: Sequence[Task],
     options: EvaluateOptions,
 ) -> None:
-    """Probe accuracy against steering effect over some checkpoints."""
+    """Probe accuracy against steering effect over some checkpoints, each set of weights once."""
     series = resolve_series(options.source or options.checkpoint.model)
-    chosen = tuple(selected for selected in series.select(traced_checkpoints) if not selected.is_random_init)
-    plan = SweepPlan(chosen, statements, placement=options.placement)
+    trained = trained_checkpoints(series, traced_checkpoints)
+    audit = audited(series, trained, log_as="traced_series")
+    plan = SweepPlan(audit.distinct, statements, placement=options.placement)
     results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []
     with (

@@ -98,10 +98,7 @@ def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations:
     names = list(dict.fromkeys(checkpoint.dimension for checkpoint in traced))
     figure = Figure(figsize=(2.9 * max(1, len(names)), 3.3), layout="constrained")
     for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
-        own = sorted(
-            (checkpoint for checkpoint in traced if checkpoint.dimension == name),
-            key=lambda checkpoint: checkpoint.step,
-        )
+        own = [checkpoint for checkpoint in traced if checkpoint.dimension == name]
         for place, checkpoint in enumerate(own):
             x, y = checkpoint.accuracy, checkpoint.effect
             spread = {

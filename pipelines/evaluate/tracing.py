@@ -75,10 +75,10 @@ def trace_effects(
 
 
 def correlations(traced: Sequence[TracedCheckpoint]) -> list[TracedCorrelation]:
-    """One for each dimension, over all its checkpoints in order of step."""
+    """One for each dimension, over all its checkpoints, which are in the order of training."""
     changes = []
     for dimension in dict.fromkeys(checkpoint.dimension for checkpoint in traced):
-        own = sorted((each for each in traced if each.dimension == dimension), key=lambda each: each.step)
+        own = [each for each in traced if each.dimension == dimension]
         accuracy, effect = (np.array(column) for column in zip(*_points(own), strict=True))
         changes.append(TracedCorrelation(dimension, change_correlation(accuracy, effect)))
     return changes

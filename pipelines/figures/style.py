@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure
@@ -15,6 +16,8 @@ GOLD = "#c9a227"
 MARGIN = 0.03
 """Of the width of a step axis, left free on either side."""
 MOST_TICKS = 10
+REPEATED = "weights of an earlier checkpoint"
+Places = Sequence[float] | Float[np.ndarray, " checkpoints"]
 WIDEST = 12.0
 """Inches; a heat map of more checkpoints has narrower columns."""
 _EAST_ASIAN = (
@@ -39,6 +42,47 @@ def spread(count: int) -> list[int]:
 
 def width(columns: int, each: float, margin: float) -> float:
     return min(margin + each * columns, WIDEST)
+
+
+def draw_curve(
+    axes: Axes,
+    places: Places,
+    values: Places,
+    distinct: Bool[np.ndarray, " checkpoints"],
+    *,
+    colour: str,
+    label: str,
+    size: float = 3,
+) -> None:
+    """A line through checkpoints; one that is not ``distinct`` from an earlier one is hollow, and off the line."""
+    x, y = np.asarray(places), np.asarray(values)
+    axes.plot(x[distinct], y[distinct], "o-", color=colour, markersize=size, label=label)
+    if not distinct.all():
+        hollow = f"hollow: {REPEATED}"
+        named = hollow in axes.get_legend_handles_labels()[1]
+        label = "" if named else hollow
+        axes.plot(x[~distinct], y[~distinct], "o", color=colour, markersize=size + 1, fillstyle="none", label=label)
+
+
+def draw_band(
+    axes: Axes,
+    places: Places,
+    low: Places,
+    high: Places,
+    distinct: Bool[np.ndarray, " checkpoints"],
+    *,
+    colour: str,
+) -> None:
+    """The intervals of the line that ``draw_curve`` draws."""
+    x, below, above = (np.asarray(column)[distinct] for column in (places, low, high))
+    axes.fill_between(x, below, above, color=colour, alpha=0.2, linewidth=0)
+
+
+def hatch_repeated(axes: Axes, distinct: Bool[np.ndarray, " checkpoints"]) -> str:
+    """Hatch the columns of a heat map that are not ``distinct``; returns what to add to the name of its axis."""
+    for column in np.flatnonzero(~distinct):
+        axes.axvspan(column - 0.5, column + 0.5, facecolor="none", edgecolor="white", hatch="///", linewidth=0)
+    return "" if distinct.all() else f"; hatched: {REPEATED}"
 
 
 def label_steps(axes: Axes, steps: Sequence[int], *, size: float = 8) -> None:

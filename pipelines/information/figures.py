@@ -7,7 +7,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, label_steps, spread, width
+from pipelines.figures.style import (
+    ACCENT,
+    CONTROL,
+    FAINT,
+    FLOOR,
+    draw_band,
+    draw_curve,
+    hatch_repeated,
+    label_steps,
+    spread,
+    width,
+)
 from pipelines.information.result import Dependence, LayerInformation
 from pipelines.information.trajectory import Trajectory
 
@@ -19,17 +30,21 @@ COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
 def information_plane(trajectory: Trajectory) -> Figure:
-    """I(T;Y) over I(T;X): a line per layer, a point per checkpoint, darker to lighter as pre-training goes on."""
+    """I(T;Y) over I(T;X): a line per layer, a point per checkpoint, darker to lighter as pre-training goes on.
+
+    A checkpoint with the weights of an earlier one lies on that one's point, and is not drawn again.
+    """
     estimators = tuple(trajectory.initial.points[0].xt)
     figure = Figure(figsize=(1.2 + 4.6 * len(estimators), 4.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(estimators), sharey=True))
-    colours = np.linspace(0, 1, len(trajectory.steps))
+    colours, shown = np.linspace(0, 1, len(trajectory.steps)), trajectory.distinct
     for axes, estimator in zip(panels, estimators, strict=True):
         for layer in trajectory.initial.layers:
             points = [result.point(layer) for result in trajectory.trained]
-            x, y = [point.xt[estimator].nhsic for point in points], [point.ty.nhsic for point in points]
+            x = np.array([point.xt[estimator].nhsic for point in points])[shown]
+            y = np.array([point.ty.nhsic for point in points])[shown]
             axes.plot(x, y, color=FAINT, linewidth=0.8, zorder=1)
-            drawn = axes.scatter(x, y, c=colours, cmap="viridis", s=22, zorder=2, vmin=0, vmax=1)
+            drawn = axes.scatter(x, y, c=colours[shown], cmap="viridis", s=22, zorder=2, vmin=0, vmax=1)
             axes.annotate(f"{layer}", (x[-1], y[-1]), xytext=(5, 2), textcoords="offset points", fontsize=8)
         axes.axhline(trajectory.trained[-1].points[-1].ty.null, color=FLOOR, linewidth=1, linestyle=":")
         axes.set_xlabel(f"nHSIC(T; X), {NAMES[estimator]}")
@@ -41,9 +56,9 @@ def information_plane(trajectory: Trajectory) -> Figure:
         loc="left",
         fontsize=9,
     )
-    shown = spread(len(trajectory.steps))
-    bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours[shown])
-    bar.ax.set_yticklabels([f"{trajectory.steps[position]:,}" for position in shown], fontsize=7)
+    ticks = spread(len(trajectory.steps))
+    bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours[ticks])
+    bar.ax.set_yticklabels([f"{trajectory.steps[position]:,}" for position in ticks], fontsize=7)
     return figure
 
 
@@ -54,7 +69,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     points = [result.point(trajectory.layer) for result in trajectory.trained]
     _input_curves(rows[0], trajectory, points)
     _rank(rows[1], trajectory, points)
-    _dependence(rows[2], [point.ty for point in points], ACCENT, "nHSIC(T; Y)")
+    _dependence(rows[2], trajectory, [point.ty for point in points], ACCENT, "nHSIC(T; Y)")
     _show_at_least(rows[2], 0, LEAST)
     rows[2].set_ylabel("nHSIC(T; Y)")
     _bits(rows[3], trajectory, points)
@@ -74,7 +89,8 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
 
 def _input_curves(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
     for estimator in points[0].xt:
-        _dependence(axes, [point.xt[estimator] for point in points], COLOURS[estimator], NAMES[estimator])
+        found = [point.xt[estimator] for point in points]
+        _dependence(axes, trajectory, found, COLOURS[estimator], NAMES[estimator])
         phase = trajectory.phase(estimator, layer=trajectory.layer)
         if phase is not None and phase.shape.compresses:
             place = trajectory.steps.index(phase.shape.peak_step)
@@ -84,26 +100,26 @@ def _input_curves(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInfo
 
 
 def _rank(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
-    axes.plot(
-        [point.spectrum.effective_rank for point in points], "o-", color=ACCENT, markersize=3, label="activations T"
-    )
+    ranks = [point.spectrum.effective_rank for point in points]
+    draw_curve(axes, range(len(ranks)), ranks, trajectory.distinct, colour=ACCENT, label="activations T")
     control = trajectory.initial.point(trajectory.layer).spectrum.effective_rank
     axes.axhline(control, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.set_ylabel("effective rank")
 
 
-def _dependence(axes: Axes, found: Sequence[Dependence], colour: str, name: str) -> None:
+def _dependence(axes: Axes, trajectory: Trajectory, found: Sequence[Dependence], colour: str, name: str) -> None:
+    places, distinct = range(len(found)), trajectory.distinct
     values = np.array([dependence.nhsic for dependence in found])
-    axes.plot(values, "o-", color=colour, markersize=3, label=name)
+    draw_curve(axes, places, values, distinct, colour=colour, label=name)
     margin = 1.96 * np.array([dependence.standard_error for dependence in found])
     if np.isfinite(margin).all():
-        axes.fill_between(range(len(values)), values - margin, values + margin, color=colour, alpha=0.2, linewidth=0)
+        draw_band(axes, places, values - margin, values + margin, distinct, colour=colour)
     axes.plot([dependence.null for dependence in found], ":", color=colour, linewidth=1, label="its 95 % null")
 
 
 def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
-    _estimates(axes, [point.bits for point in points], ACCENT, "usable information")
-    _estimates(axes, [point.conditional_bits for point in points], FLOOR, "beyond an n-gram model")
+    _estimates(axes, trajectory, [point.bits for point in points], ACCENT, "usable information")
+    _estimates(axes, trajectory, [point.conditional_bits for point in points], FLOOR, "beyond an n-gram model")
     axes.plot([point.neighbour_bits for point in points], "x", color=CONTROL, markersize=4, label="nearest neighbours")
     control = trajectory.initial.point(trajectory.layer).bits
     axes.axhline(control.value, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
@@ -112,10 +128,11 @@ def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]
     axes.set_ylabel(f"bits, held out\n95 % interval (n = {control.n})")
 
 
-def _estimates(axes: Axes, estimates: Sequence[Estimate], colour: str, name: str) -> None:
-    axes.plot([estimate.value for estimate in estimates], "o-", color=colour, markersize=3, label=name)
+def _estimates(axes: Axes, trajectory: Trajectory, estimates: Sequence[Estimate], colour: str, name: str) -> None:
+    places, distinct = range(len(estimates)), trajectory.distinct
+    draw_curve(axes, places, [estimate.value for estimate in estimates], distinct, colour=colour, label=name)
     low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
-    axes.fill_between(range(len(estimates)), low, high, color=colour, alpha=0.2, linewidth=0)
+    draw_band(axes, places, low, high, distinct, colour=colour)
 
 
 def _show_at_least(axes: Axes, low: float, high: float) -> None:
@@ -145,11 +162,12 @@ def heat_maps(trajectory: Trajectory) -> Figure:
             values, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=max(LEAST, values.max())
         )
         axes.set_title(name, loc="left", fontsize=9)
+        hatched = hatch_repeated(axes, trajectory.distinct)
         label_steps(axes, steps)
         shown = spread(len(layers))
         axes.set_yticks(shown, [str(layers[row]) for row in shown])
         figure.colorbar(image, ax=axes)
-    figure.supxlabel("pre-training step", fontsize=9)
+    figure.supxlabel(f"pre-training step{hatched}", fontsize=9)
     figure.supylabel("layer", fontsize=9)
     figure.suptitle(f"{_title(trajectory)} (n = {trajectory.initial.n})", fontsize=10, x=0.02, ha="left")
     return figure

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from pipelines.estimators.dynamics import (
     Correlation,
@@ -21,6 +21,7 @@ from pipelines.information.result import PAPER, InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import cross_validation
+from pipelines.sweep.unit import twins
 
 FEWEST_CHECKPOINTS = 4
 """With fewer there is no peak to speak of; whether there is a fall can be told of six or more."""
@@ -100,6 +101,12 @@ class Trajectory:
         return tuple(result.checkpoint.step for result in self.trained)
 
     @property
+    def distinct(self) -> Bool[np.ndarray, " checkpoints"]:
+        """Which of the trained checkpoints do not have the weights of an earlier one."""
+        repeated = twins(self.trained)
+        return np.array([result.checkpoint not in repeated for result in self.trained])
+
+    @property
     def layer(self) -> int:
         """The layer that curves over pre-training are drawn of: two thirds down."""
         return self.transfer.layer
@@ -145,11 +152,8 @@ def points_along(trained: Sequence[InformationResult]) -> tuple[InformationResul
 
     A step with the weights of an earlier one is no point of its own, and steps of a later stage count from its start.
     """
-    first: dict[str, InformationResult] = {}
-    for result in trained:
-        if result.checkpoint.line == trained[0].checkpoint.line:
-            first.setdefault(result.weights_digest, result)
-    return tuple(first.values())
+    line, repeated = trained[0].checkpoint.line, twins(trained)
+    return tuple(result for result in trained if result.checkpoint.line == line and result.checkpoint not in repeated)
 
 
 def corrected(trajectories: Sequence[Trajectory], seed: int) -> tuple[Trajectory, ...]:

@@ -16,6 +16,7 @@ from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
+from pipelines.sweep.unit import twins
 from pipelines.tracking.artifacts import log_figures, log_tables, log_text_table
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
@@ -128,10 +129,13 @@ def _draw(
 def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: Selection) -> dict[str, Found]:
     """Make each dimension's best vector its champion: the highest validation accuracy; of equals the later step.
 
-    None where the text alone decides the label: a probe of it shows nothing about the model.
+    None where the text alone decides the label: a probe of it shows nothing about the model. A checkpoint with the
+    weights of an earlier one does not contend a second time.
     """
     champions: dict[str, Found] = {}
-    for unit in trained:
+    repeated = twins(found.result for found in trained)
+    contending = [found for found in trained if found.result.checkpoint not in repeated]
+    for unit in contending:
         if unit.vector is None or floors[unit.result.dimension].is_lexical:
             continue
         best = champions.get(unit.result.dimension)
@@ -139,7 +143,7 @@ def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: 
             champions[unit.result.dimension] = unit
     for dimension, unit in champions.items():
         if unit.vector is not None:
-            candidates = sum(other.result.dimension == dimension for other in trained)
+            candidates = sum(other.result.dimension == dimension for other in contending)
             champion = promote_champion(unit.vector, _validation(unit), candidates, selection.best[dimension])
             if champion.uri != unit.vector.uri:
                 print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
@@ -202,7 +206,7 @@ def conclusion(
                 "yes" if dimension in above else "no",
             )
         )
-    checkpoints = len({found.result.checkpoint for found in trained})
+    checkpoints = len({found.result.weights_digest for found in trained})
     return Conclusion(
         verdict=(
             f"{len(above)} of {len(floors)} dimensions are readable in {model} beyond random initialisation and "

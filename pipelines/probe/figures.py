@@ -4,15 +4,31 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
+from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, GOLD, label_steps, spread, step_axis, width
+from pipelines.figures.style import (
+    ACCENT,
+    CHANCE,
+    CONTROL,
+    FAINT,
+    FLOOR,
+    GOLD,
+    draw_band,
+    draw_curve,
+    hatch_repeated,
+    label_steps,
+    spread,
+    step_axis,
+    width,
+)
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import SelectedProbe, Selection
+from pipelines.sweep.unit import twins
 
 
 def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
@@ -25,7 +41,7 @@ def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     label_steps(axes, [result.checkpoint.step for result in results])
     shown = spread(len(layers))
     axes.set_yticks(shown, [str(layers[row]) for row in shown])
-    axes.set_xlabel("pre-training step")
+    axes.set_xlabel(f"pre-training step{hatch_repeated(axes, _distinct(results))}")
     axes.set_ylabel("layer")
     axes.set_title(_title(results[0]), loc="left", fontsize=10)
     bar = figure.colorbar(image, ax=axes, label=f"accuracy (n = {results[0].pooled[0].accuracy.n})")
@@ -77,13 +93,10 @@ def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, r
     # Stages count their steps anew, so that the checkpoints of several have no order on an axis of steps.
     ordered = all(earlier < later for earlier, later in pairwise(steps))
     positions = np.array(steps) if ordered else np.arange(len(steps))
-    accuracies = [probe.accuracy for probe in selected]
-    if len(selected) > 1:
-        low, high = [accuracy.low for accuracy in accuracies], [accuracy.high for accuracy in accuracies]
-        axes.fill_between(positions, low, high, color=ACCENT, alpha=0.2, linewidth=0)
-    _errorbars(axes, positions, accuracies)
-    shuffled = [probe.result.score(probe.layer).shuffled.value for probe in selected]
-    axes.plot(positions, shuffled, color=FAINT, label="shuffled labels")
+    distinct = _distinct([probe.result for probe in selected])
+    _draw_accuracies(axes, positions, [probe.accuracy for probe in selected], distinct)
+    shuffled = np.array([probe.result.score(probe.layer).shuffled.value for probe in selected])
+    axes.plot(positions[distinct], shuffled[distinct], color=FAINT, label="shuffled labels")
     control = random_init.accuracy
     axes.axhline(control.value, color=CONTROL, linestyle="--", label="random initialisation")
     axes.axhspan(control.low, control.high, color=CONTROL, alpha=0.12, linewidth=0)
@@ -134,20 +147,22 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     return figure
 
 
-def _errorbars(axes: Axes, positions: np.ndarray, estimates: Sequence[Estimate]) -> None:
+def _distinct(results: Sequence[UnitResult]) -> Bool[np.ndarray, " checkpoints"]:
+    """Which of one dimension's results do not have the weights of an earlier one."""
+    repeated = twins(results)
+    return np.array([result.checkpoint not in repeated for result in results])
+
+
+def _draw_accuracies(
+    axes: Axes, positions: np.ndarray, estimates: Sequence[Estimate], distinct: Bool[np.ndarray, " checkpoints"]
+) -> None:
     values = np.array([estimate.value for estimate in estimates])
-    below = values - [estimate.low for estimate in estimates]
-    above = [estimate.high for estimate in estimates] - values
-    axes.errorbar(
-        positions,
-        values,
-        yerr=(below.clip(0), above.clip(0)),
-        fmt="o-",
-        color=ACCENT,
-        markersize=4,
-        capsize=2,
-        label="linear probe",
-    )
+    low, high = np.array([(estimate.low, estimate.high) for estimate in estimates]).T
+    if distinct.sum() > 1:
+        draw_band(axes, positions, low, high, distinct, colour=ACCENT)
+    spread = ((values - low).clip(0), (high - values).clip(0))
+    axes.errorbar(positions, values, yerr=spread, fmt="none", color=ACCENT, capsize=2)
+    draw_curve(axes, positions, values, distinct, colour=ACCENT, label="linear probe", size=4)
 
 
 def _title(result: UnitResult) -> str:

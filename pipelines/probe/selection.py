@@ -12,6 +12,7 @@ from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
+from pipelines.sweep.unit import twins
 
 NESTED = "chosen on an inner fold of each outer fold, tested on the outer fold"
 AS_PAPER = "chosen on the test rows, as in arXiv 2402.19465"
@@ -89,7 +90,7 @@ class Selection:
     layers: tuple[tuple[SelectedProbe, SelectedProbe], ...]
     """Each trained checkpoint's layer, beside that of the random initialisation."""
     best: Mapping[str, SelectedProbe]
-    """Checkpoint and layer."""
+    """Checkpoint and layer; a checkpoint with the weights of an earlier one is no candidate."""
     initial: Mapping[str, SelectedProbe]
     """The layer of the random initialisation."""
 
@@ -100,9 +101,11 @@ class Selection:
         probes = [select_layer(result, statements[result.dimension], protocol) for result in results]
         initial = {probe.result.dimension: probe for probe in probes if probe.result.checkpoint.is_random_init}
         trained = [probe for probe in probes if not probe.result.checkpoint.is_random_init]
+        repeated = twins(results)
+        candidates = [probe.result for probe in trained if probe.result.checkpoint not in repeated]
         best = {
             name: select_checkpoint(
-                [probe.result for probe in trained if probe.result.dimension == name], statements[name], protocol
+                [result for result in candidates if result.dimension == name], statements[name], protocol
             )
             for name in statements
         }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Protocol
 
 from registry.checkpoints import Checkpoint
@@ -29,6 +30,17 @@ class Unit(Protocol):
     def statements_source(self) -> str: ...
     @property
     def precision(self) -> str: ...
+
+
+def twins(units: Iterable[Unit]) -> frozenset[Checkpoint]:
+    """The checkpoints with the weights of an earlier one among ``units``, which are in the order of training.
+
+    Each is the same model once more: no point of a curve over training, and no further candidate.
+    """
+    first: dict[str, Checkpoint] = {}
+    return frozenset(
+        unit.checkpoint for unit in units if first.setdefault(unit.weights_digest, unit.checkpoint) != unit.checkpoint
+    )
 
 
 def unit_digest(identity: str, statements_digest: str, settings: dict[str, str | int]) -> str:

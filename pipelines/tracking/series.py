@@ -16,10 +16,10 @@ from serving.model.audit import SeriesAudit, audit_rows, render_audit
 from serving.model.weights import weights_digest
 
 
-def log_series(audit: SeriesAudit) -> None:
+def log_series(audit: SeriesAudit, name: str = "series") -> None:
     """``series.csv`` with a row per checkpoint and per revision left out, and ``series.md`` to be read."""
-    log_tables({"series.csv": pd.DataFrame(audit_rows(audit))})
-    mlflow.log_text(render_audit(audit), "series.md")
+    log_tables({f"{name}.csv": pd.DataFrame(audit_rows(audit))})
+    mlflow.log_text(render_audit(audit), f"{name}.md")
 
 
 def require_own_name(series: CheckpointSeries) -> None:

@@ -54,6 +54,11 @@ class SeriesAudit:
     def usable(self) -> tuple[Checkpoint, ...]:
         return tuple(audited.checkpoint for audited in self.checkpoints)
 
+    @property
+    def distinct(self) -> tuple[Checkpoint, ...]:
+        """The usable ones without those that have the weights of an earlier one."""
+        return tuple(audited.checkpoint for audited in self.checkpoints if audited.twin_of is None)
+
 
 def audit_series(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> SeriesAudit:
     """What is known of the ``chosen`` checkpoints of ``series``; fetches no weights.

@@ -1,5 +1,6 @@
 """Evaluation as a user runs it, on a tiny series, a real registry and a real tracking store."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -78,6 +79,7 @@ def evaluate(arguments, *more):
 
 
 def test_every_condition_stands_beside_the_base(arguments, series, capsys):
+    shutil.copytree(series / "step_000010", series / "step_000011")  # of equal weights, so traced once
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
     further = ["--finetuned", str(series / "step_000100"), "--vectors", "steer.mini.toxicity/1", "--trace", "all"]
     with endpoint() as address:

@@ -1,6 +1,7 @@
 """The information job as a user runs it, on a tiny series and a real tracking store."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -59,6 +60,21 @@ def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
     printed = capsys.readouterr().out
     assert "phases are not looked for in 3 checkpoints of mini" in printed
     assert "next: mlflow run . -e probe" in printed
+
+
+def test_equal_weights_are_hollow_in_the_figures(arguments, series_directory, tmp_path, monkeypatch):
+    series = shutil.copytree(series_directory, tmp_path / "twins" / "mini")
+    shutil.copytree(series / "step_000000", series / "step_000001")
+    figures = {}
+    monkeypatch.setattr(experiment, "log_figures", figures.update)
+    assert run_command(main, [*arguments, "--model", str(series)]) == 0
+    for axes in figures["toxicity_curves"].axes:
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        hollow = lines["hollow: weights of an earlier checkpoint"]
+        assert (list(hollow.get_xdata()), hollow.get_fillstyle()) == ([1], "none")
+    assert "hatched: weights of an earlier checkpoint" in figures["toxicity_heat_maps"].get_supxlabel()
+    (points,) = figures["toxicity_information_plane"].axes[0].collections[:1]
+    assert len(points.get_offsets()) == 3
 
 
 def test_the_papers_estimator_runs_from_end_to_end(arguments):

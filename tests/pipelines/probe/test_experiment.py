@@ -107,6 +107,18 @@ def test_statements_that_words_alone_decide_leave_no_champion(arguments, data, c
     assert VectorStore().resolve("steer.mini.privacy@champion")
 
 
+def test_equal_weights_are_champion_once(series_directory, data, tracking, cache, tmp_path, capsys):
+    series = shutil.copytree(series_directory, tmp_path / "twins" / "mini")
+    shutil.copytree(series / "step_000100", series / "step_000200")
+    given = ["--model", str(series), "--data", str(data), "--dimensions", "toxicity", "--seeds", "1"]
+    assert run_command(main, [*given, "--checkpoints", "100,200"]) == 0
+    assert {vector.checkpoint_step for vector in VectorStore().list("mini")} == {100, 200}
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert champion.checkpoint_step == 100
+    assert "highest validation accuracy of 1 checkpoints" in champion.tags["champion_because"]
+    assert "step 100 and step 200 have equal weights" in capsys.readouterr().out
+
+
 def test_vectors_of_the_papers_protocol_are_never_judged(arguments, capsys):
     assert run_command(main, [*arguments, "--protocol", "paper", "--checkpoints", "last"]) == 0
     assert "no champion: protocol=paper chooses layers on the rows it tests" in capsys.readouterr().out

@@ -15,11 +15,13 @@ def statements():
     return LabelledStatements("toxicity", texts, np.tile([True, False], 40), np.arange(80) // 2, "small.csv")
 
 
-def drawn(statements, places) -> Figure:
+def drawn(statements, places, repeated=()) -> Figure:
     rng = np.random.default_rng(0)
     selected = [
-        select_layer(unit(statements, rng.normal(size=(2, 80, 4)), step, stage=stage), statements, PROTOCOL)
-        for stage, step in places
+        select_layer(
+            unit(statements, rng.normal(size=(2, 80, 4)), step, stage=stage, weights=weights), statements, PROTOCOL
+        )
+        for (stage, step), weights in zip(places, repeated or [None] * len(places), strict=True)
     ]
     return curve(selected, measure_floors(statements, PROTOCOL), selected[0])
 
@@ -39,3 +41,12 @@ def test_checkpoints_lie_in_the_order_of_training(statements, places, scale):
     assert positions == sorted(set(positions))
     assert axes.get_xscale() == scale
     assert list(lines["random initialisation"].get_xdata()) == [0, 1]  # of the whole axis
+
+
+def test_equal_weights_are_hollow_and_off_the_line(statements):
+    (axes,) = drawn(statements, [("", 0), ("", 8), ("", 64)], ["a", "a", "b"]).axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert list(lines["linear probe"].get_xdata()) == [0, 64]
+    hollow = lines["hollow: weights of an earlier checkpoint"]
+    assert (list(hollow.get_xdata()), hollow.get_fillstyle()) == ([8], "none")
+    assert list(lines["shuffled labels"].get_xdata()) == [0, 64]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipelines.estimators.linear_probe import probe_layer
-from pipelines.probe.selection import select_checkpoint, select_layer
+from pipelines.probe.selection import Selection, select_checkpoint, select_layer
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
@@ -63,3 +63,15 @@ def test_only_deep_layers_are_candidates(statements, rng):
     planted = noise(rng, 4)
     planted[0][:, 0] += 3 * statements.labels
     assert select_layer(unit(statements, planted), statements, PROTOCOL).layer >= 2
+
+
+def test_equal_weights_contend_once(statements, rng):
+    hidden, initial = noise(rng, 2), noise(rng, 2)
+    results = [
+        unit(statements, initial, -1, revision="init"),
+        unit(statements, hidden, 1, weights="same"),
+        unit(statements, hidden, 2, weights="same"),
+    ]
+    selection = Selection.of(results, {"toxicity": statements}, PROTOCOL)
+    assert selection.best["toxicity"].result.checkpoint.step == 1
+    assert [probe.result.checkpoint.step for probe in selection.layers_of("toxicity")] == [1, 2]
