@@ -38,6 +38,15 @@ class SeriesComparison:
         """Those that any series was measured at."""
         return tuple(sorted({step for curve in self.curves.values() for step in curve.steps}))
 
+    @property
+    def tokens(self) -> tuple[int | None, ...]:
+        """Seen at each of ``steps``; ``None`` where a series does not tell, or two tell different numbers."""
+        told: dict[int, set[int | None]] = {step: set() for step in self.steps}
+        for curve in self.curves.values():
+            for step, tokens in zip(curve.steps, curve.tokens or (None,) * len(curve.steps), strict=True):
+                told[step].add(tokens)
+        return tuple(next(iter(counts)) if len(counts) == 1 else None for counts in told.values())
+
 
 def compare(dimension: str, series: Sequence[ProbedSeries]) -> SeriesComparison:
     curves = {each.name: each.curves[dimension] for each in series}

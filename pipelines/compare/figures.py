@@ -1,24 +1,38 @@
 """Figure of a comparison: the curves of all series with both bands, and below them the onsets."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipelines.compare.comparison import SeriesComparison
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, step_axis
+from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, draw_training_axis
+from pipelines.figures.training_axis import TrainingAxis
 
 
 def comparison_figure(comparison: SeriesComparison) -> Figure:
+    """Over tokens where all series tell them and agree at shared steps; else over steps."""
     figure = Figure(figsize=(7.2, 5.4), layout="constrained")
     top, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
     colours = dict(
         zip(comparison.curves, colormaps["viridis"](np.linspace(0, 0.9, len(comparison.curves))), strict=True)
     )
-    _bands(top, comparison)
+    axis = TrainingAxis.of_steps(comparison.steps, comparison.tokens)
+    places = dict(zip(comparison.steps, axis.places, strict=True))
+    _bands(top, comparison, places)
     for name, curve in comparison.curves.items():
         values = [accuracy.value for accuracy in curve.accuracies]
-        top.plot(curve.steps, values, "o-", color=colours[name], linewidth=1, markersize=3, label=name)
+        top.plot(
+            [places[step] for step in curve.steps],
+            values,
+            "o-",
+            color=colours[name],
+            linewidth=1,
+            markersize=3,
+            label=name,
+        )
     controls = [curve.random_init.value for curve in comparison.curves.values()]
     top.axhspan(min(controls), max(controls), color=CONTROL, alpha=0.15, linewidth=0)
     top.axhline(float(np.mean(controls)), color=CONTROL, linestyle="--", linewidth=1, label="random initialisations")
@@ -29,14 +43,15 @@ def comparison_figure(comparison: SeriesComparison) -> Figure:
     top.set_ylabel(f"held-out accuracy (n = {n} statements)")
     top.set_title(f"{comparison.dimension}, {len(comparison.curves)} series", loc="left", fontsize=10)
     top.legend(fontsize=7, frameon=False, ncols=2)
-    _onsets(below, comparison, colours)
+    _onsets(below, comparison, colours, places)
+    draw_training_axis(below, axis)
     for axes in (top, below):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _bands(axes: Axes, comparison: SeriesComparison) -> None:
-    steps = [band.step for band in comparison.bands]
+def _bands(axes: Axes, comparison: SeriesComparison, places: Mapping[int, int]) -> None:
+    x = [places[band.step] for band in comparison.bands]
     series = [band.between_series for band in comparison.bands]
     statements = [band.between_statements for band in comparison.bands]
     for estimates, colour, name in (
@@ -44,22 +59,23 @@ def _bands(axes: Axes, comparison: SeriesComparison) -> None:
         (series, ACCENT, f"mean, 95 % interval over {len(comparison.curves)} series"),
     ):
         low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
-        axes.fill_between(steps, low, high, color=colour, alpha=0.22, linewidth=0, label=name)
-    axes.plot(steps, [estimate.value for estimate in series], color=ACCENT, linewidth=2.5)
+        axes.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0, label=name)
+    axes.plot(x, [estimate.value for estimate in series], color=ACCENT, linewidth=2.5)
 
 
-def _onsets(axes: Axes, comparison: SeriesComparison, colours: dict[str, np.ndarray]) -> None:
+def _onsets(
+    axes: Axes, comparison: SeriesComparison, colours: Mapping[str, np.ndarray], places: Mapping[int, int]
+) -> None:
     """A dot a series at its onset, hollow at the last step where it has none; the median with its interval."""
     last, median = comparison.steps[-1], comparison.onset
     for height, (name, curve) in enumerate(comparison.curves.items(), 1):
         style = "full" if curve.onset is not None else "none"
-        place = last if curve.onset is None else curve.onset
+        place = places[last if curve.onset is None else curve.onset]
         axes.plot(place, height, "o", color=colours[name], markersize=5, fillstyle=style)
-    low, high = (last if step is None else step for step in (median.low, median.high))
+    low, high = (places[last if step is None else step] for step in (median.low, median.high))
     axes.plot([low, high], [0, 0], color=ACCENT, linewidth=2)
     if median.step is not None:
-        axes.plot(median.step, 0, "D", color=ACCENT, markersize=5)
+        axes.plot(places[median.step], 0, "D", color=ACCENT, markersize=5)
     axes.set_yticks([0, len(comparison.curves)], [f"median, {median.confidence:.0%}", "series"], fontsize=7)
     axes.set_ylim(-1, len(comparison.curves) + 1)
     axes.set_ylabel("onset\n(hollow: none)", fontsize=8)
-    step_axis(axes, comparison.steps)

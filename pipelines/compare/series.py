@@ -28,6 +28,8 @@ class Curve:
     random_init: Estimate
     """The same choice at random initialisation; its interval is the widest of the layers'."""
     ngram_floor: float
+    tokens: tuple[int | None, ...] = ()
+    """Seen at each step, where the names of checkpoints tell them; empty for runs of older versions."""
 
     @property
     def onset(self) -> int | None:
@@ -97,6 +99,7 @@ def _curve(rows: pd.DataFrame, initial: pd.DataFrame) -> Curve:
         accuracies=tuple(Estimate(float(value), float(low), float(high), int(n)) for value, low, high, n in values),
         random_init=Estimate(control, max(control - below, 0.0), min(control + above, 1.0), n),
         ngram_floor=float(rows["ngram_floor"].iloc[0]),
+        tokens=tuple(None if pd.isna(count) else int(count) for count in rows.get("tokens", ())),
     )
 
 

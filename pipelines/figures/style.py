@@ -1,4 +1,4 @@
-"""Style: colours, resolution and the axis of pre-training steps that all figures share, and fonts for any script."""
+"""Style: colours, resolution and the axis of pre-training that all figures share, and fonts for any script."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure
 from matplotlib.ticker import NullLocator
 
+from pipelines.figures.training_axis import TrainingAxis
+
 CHANCE = 0.5
 ACCENT, FLOOR, CONTROL, FAINT = "#1b5e8c", "#b3471d", "#6b6b6b", "#b8b8b8"
 GOLD = "#c9a227"
 """Told apart from the others by people with any common colour blindness, and in print by lightness."""
 MARGIN = 0.03
-"""Of the width of a step axis, left free on either side."""
+"""Of the width of an axis of training, left free on either side."""
 MOST_TICKS = 10
 REPEATED = "weights of an earlier checkpoint"
 Places = Sequence[float] | Float[np.ndarray, " checkpoints"]
@@ -85,35 +87,39 @@ def hatch_repeated(axes: Axes, distinct: Bool[np.ndarray, " checkpoints"]) -> st
     return "" if distinct.all() else f"; hatched: {REPEATED}"
 
 
-def label_steps(axes: Axes, steps: Sequence[int], *, size: float = 8) -> None:
+def label_checkpoints(axes: Axes, axis: TrainingAxis, *, size: float = 8) -> None:
     """Label an axis on which checkpoints are evenly spaced."""
-    shown = spread(len(steps))
-    axes.set_xticks(shown, [f"{steps[position]:,}" for position in shown], rotation=45, ha="right", fontsize=size)
+    shown = spread(len(axis.labels))
+    axes.set_xticks(shown, [axis.labels[position] for position in shown], rotation=45, ha="right", fontsize=size)
 
 
-def step_axis(axes: Axes, steps: Sequence[int]) -> None:
-    """Pre-training steps on a logarithmic axis that holds step 0."""
-    threshold = min((step for step in steps if step > 0), default=1)
+def draw_training_axis(axes: Axes, axis: TrainingAxis) -> None:
+    """Steps or tokens on a logarithmic axis that holds 0; checkpoints without an order to scale are evenly spaced."""
+    axes.set_xlabel(axis.name)
+    if not axis.is_ordered:
+        label_checkpoints(axes, axis)
+        return
+    labels = dict(zip(axis.places, axis.labels, strict=True))
+    threshold = min((place for place in axis.places if place > 0), default=1)
     axes.set_xscale("symlog", linthresh=threshold, linscale=0.5)
-    shown = _apart(steps, threshold)
-    axes.set_xticks(shown, [f"{step:,}" for step in shown], rotation=45, ha="right", fontsize=8)
+    shown = _apart(axis.places, threshold)
+    axes.set_xticks(shown, [labels[place] for place in shown], rotation=45, ha="right", fontsize=8)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("pre-training step")
-    if min(steps) < max(steps):
+    if len(axis.places) > 1:
         scale = axes.xaxis.get_transform()
-        first, last = scale.transform(np.array([min(steps), max(steps)], np.float64))
+        first, last = scale.transform(np.array([axis.places[0], axis.places[-1]], np.float64))
         margin = MARGIN * (last - first)
         axes.set_xlim(*scale.inverted().transform(np.array([first - margin, last + margin])))
 
 
-def _apart(steps: Sequence[int], threshold: int) -> list[int]:
-    """Of ``steps`` those whose labels do not meet, the last one among them."""
-    places = np.log1p(np.asarray(sorted(steps), np.float64) / threshold)
-    least = (places[-1] - places[0]) / MOST_TICKS
+def _apart(places: Sequence[int], threshold: int) -> list[int]:
+    """Of rising ``places`` those whose labels do not meet, the last one among them."""
+    drawn = np.log1p(np.asarray(places, np.float64) / threshold)
+    least = (drawn[-1] - drawn[0]) / MOST_TICKS
     shown: list[int] = []
     edge = np.inf
-    for step, place in sorted(zip(sorted(steps), places, strict=True), reverse=True):
-        if edge - place > least:
-            shown.append(step)
-            edge = place
+    for place, at in sorted(zip(places, drawn, strict=True), reverse=True):
+        if edge - at > least:
+            shown.append(place)
+            edge = at
     return sorted(shown)

@@ -15,10 +15,11 @@ from pipelines.figures.style import (
     draw_band,
     draw_curve,
     hatch_repeated,
-    label_steps,
+    label_checkpoints,
     spread,
     width,
 )
+from pipelines.figures.training_axis import TrainingAxis
 from pipelines.information.result import Dependence, LayerInformation
 from pipelines.information.trajectory import Trajectory
 
@@ -56,9 +57,9 @@ def information_plane(trajectory: Trajectory) -> Figure:
         loc="left",
         fontsize=9,
     )
-    ticks = spread(len(trajectory.steps))
-    bar = figure.colorbar(drawn, ax=list(panels), label="pre-training step", ticks=colours[ticks])
-    bar.ax.set_yticklabels([f"{trajectory.steps[position]:,}" for position in ticks], fontsize=7)
+    axis, ticks = _axis(trajectory), spread(len(trajectory.steps))
+    bar = figure.colorbar(drawn, ax=list(panels), label=axis.name, ticks=colours[ticks])
+    bar.ax.set_yticklabels([axis.labels[position] for position in ticks], fontsize=7)
     return figure
 
 
@@ -79,9 +80,10 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, frameon=False)
-    label_steps(rows[-1], trajectory.steps)
+    axis = _axis(trajectory)
+    label_checkpoints(rows[-1], axis)
     rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
-    rows[-1].set_xlabel("pre-training step")
+    rows[-1].set_xlabel(axis.name)
     shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({warmup_steps:,} steps)"
     rows[0].set_title(f"{_title(trajectory)}, layer {trajectory.layer}{shade}", loc="left", fontsize=9)
     return figure
@@ -154,8 +156,8 @@ def heat_maps(trajectory: Trajectory) -> Figure:
         ("usable information, bits", lambda point: point.bits.value),
         ("effective rank", lambda point: point.spectrum.effective_rank),
     )
-    layers, steps = trajectory.initial.layers, trajectory.steps
-    figure = Figure(figsize=(width(len(steps), 0.84, 2.4), 3.8 + 0.2 * len(layers)), layout="constrained")
+    layers, axis = trajectory.initial.layers, _axis(trajectory)
+    figure = Figure(figsize=(width(len(axis.labels), 0.84, 2.4), 3.8 + 0.2 * len(layers)), layout="constrained")
     for axes, (name, value) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, quantities, strict=True):
         values = np.array([[value(result.point(layer)) for result in trajectory.trained] for layer in layers])
         image = axes.imshow(
@@ -163,14 +165,18 @@ def heat_maps(trajectory: Trajectory) -> Figure:
         )
         axes.set_title(name, loc="left", fontsize=9)
         hatched = hatch_repeated(axes, trajectory.distinct)
-        label_steps(axes, steps)
+        label_checkpoints(axes, axis)
         shown = spread(len(layers))
         axes.set_yticks(shown, [str(layers[row]) for row in shown])
         figure.colorbar(image, ax=axes)
-    figure.supxlabel(f"pre-training step{hatched}", fontsize=9)
+    figure.supxlabel(f"{axis.name}{hatched}", fontsize=9)
     figure.supylabel("layer", fontsize=9)
     figure.suptitle(f"{_title(trajectory)} (n = {trajectory.initial.n})", fontsize=10, x=0.02, ha="left")
     return figure
+
+
+def _axis(trajectory: Trajectory) -> TrainingAxis:
+    return TrainingAxis.of([result.checkpoint for result in trajectory.trained])
 
 
 def _title(trajectory: Trajectory) -> str:
@@ -179,17 +185,17 @@ def _title(trajectory: Trajectory) -> str:
 
 def transfer_matrices(trajectory: Trajectory) -> Figure:
     """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
-    steps, transfer = trajectory.steps, trajectory.transfer
-    size = width(len(steps), 0.34, 1.8)
+    axis, transfer = _axis(trajectory), trajectory.transfer
+    size = width(len(axis.labels), 0.34, 1.8)
     figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    _matrix(figure, left, transfer.accuracy, steps, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
-    _matrix(figure, middle, transfer.recentred, steps, "the same, each checkpoint's mean removed", (0.0, 1.0))
-    _matrix(figure, right, transfer.cosine, steps, "cosine of mass-mean directions", (-1.0, 1.0))
-    left.set_ylabel("probe fitted at step")
+    _matrix(figure, left, transfer.accuracy, axis, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
+    _matrix(figure, middle, transfer.recentred, axis, "the same, each checkpoint's mean removed", (0.0, 1.0))
+    _matrix(figure, right, transfer.cosine, axis, "cosine of mass-mean directions", (-1.0, 1.0))
+    left.set_ylabel(f"probe fitted at: {axis.name}")
     for axes in (left, middle):
-        axes.set_xlabel("applied at step")
-    right.set_xlabel("pre-training step")
+        axes.set_xlabel(f"applied at: {axis.name}")
+    right.set_xlabel(axis.name)
     model, source = trajectory.initial.checkpoint.model, trajectory.initial.statements_source
     figure.suptitle(
         f"{model}: {trajectory.dimension} ({source}), layer {transfer.layer}; white: chance, no likeness",
@@ -204,18 +210,18 @@ def _matrix(
     figure: Figure,
     axes: Axes,
     values: np.ndarray,
-    steps: tuple[int, ...],
+    axis: TrainingAxis,
     name: str,
     limits: tuple[float, float],
 ) -> None:
     image = axes.imshow(values, cmap="RdBu", vmin=limits[0], vmax=limits[1])
-    shown = spread(len(steps))
-    label_steps(axes, steps, size=7)
-    axes.set_yticks(shown, [f"{steps[position]:,}" for position in shown], fontsize=7)
+    shown = spread(len(axis.labels))
+    label_checkpoints(axes, axis, size=7)
+    axes.set_yticks(shown, [axis.labels[position] for position in shown], fontsize=7)
     axes.set_title(name, loc="left", fontsize=9)
-    if len(steps) <= 16:
-        for row in range(len(steps)):
-            for column in range(len(steps)):
+    if len(axis.labels) <= 16:
+        for row in range(len(axis.labels)):
+            for column in range(len(axis.labels)):
                 text = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
                 dark = abs(values[row, column] - sum(limits) / 2) > 0.35 * (limits[1] - limits[0])
                 axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color="white" if dark else "black")

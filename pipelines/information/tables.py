@@ -15,6 +15,7 @@ INFORMATION_COLUMNS = (
     "v_information_low", "v_information_high", "conditional_bits", "conditional_low", "conditional_high",
     "neighbour_bits", "n_test", "nhsic_xt_error", "nhsic_ty_error", "null_mean_xt", "null_mean_ty", "nhsic_tt",
     "hsic_xt", "hsic_ty", "cka_xt", "cka_ty", "rankme", "alpha_req", "participation_ratio", "landmarks", "captured",
+    "tokens",
 )  # fmt: skip
 """``null_xt`` and ``null_ty`` are 95 % quantiles for permuted statements; ``…_error`` are standard errors."""
 
@@ -48,7 +49,7 @@ def information_table(results: Iterable[InformationResult], settings: Informatio
         for point in result.points
         for estimator in point.xt
     ]
-    return pd.DataFrame(rows, columns=list(INFORMATION_COLUMNS))
+    return pd.DataFrame(rows, columns=list(INFORMATION_COLUMNS)).astype({"tokens": "Int64"})
 
 
 def _place(result: InformationResult) -> tuple[str, str, int, str]:
@@ -69,6 +70,7 @@ def _numbers(
         *(spectrum.rankme, spectrum.alpha_req, spectrum.participation_ratio),
         result.n if paper or not settings.landmarks else min(settings.landmarks, result.n),
         point.captured,
+        result.checkpoint.tokens,
     )
 
 

@@ -1,7 +1,6 @@
-"""Figures of a probing sweep: where (layer) and when (pre-training step) a dimension can be read."""
+"""Figures of a probing sweep: where (layer) and when (steps or tokens of pre-training) a dimension can be read."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool
@@ -19,12 +18,13 @@ from pipelines.figures.style import (
     GOLD,
     draw_band,
     draw_curve,
+    draw_training_axis,
     hatch_repeated,
-    label_steps,
+    label_checkpoints,
     spread,
-    step_axis,
     width,
 )
+from pipelines.figures.training_axis import TrainingAxis
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import SelectedProbe, Selection
@@ -38,10 +38,11 @@ def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     figure = Figure(figsize=(width(len(results), 0.62, 1.8), 1.6 + 0.24 * len(layers)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis", vmin=0.5, vmax=max(0.75, values.max()))
-    label_steps(axes, [result.checkpoint.step for result in results])
+    axis = TrainingAxis.of([result.checkpoint for result in results])
+    label_checkpoints(axes, axis)
     shown = spread(len(layers))
     axes.set_yticks(shown, [str(layers[row]) for row in shown])
-    axes.set_xlabel(f"pre-training step{hatch_repeated(axes, _distinct(results))}")
+    axes.set_xlabel(f"{axis.name}{hatch_repeated(axes, _distinct(results))}")
     axes.set_ylabel("layer")
     axes.set_title(_title(results[0]), loc="left", fontsize=10)
     bar = figure.colorbar(image, ax=axes, label=f"accuracy (n = {results[0].pooled[0].accuracy.n})")
@@ -89,10 +90,8 @@ def panel(selection: Selection, floors: Mapping[str, Floors]) -> Figure:
 
 
 def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, random_init: SelectedProbe) -> None:
-    steps = [probe.result.checkpoint.step for probe in selected]
-    # Stages count their steps anew, so that the checkpoints of several have no order on an axis of steps.
-    ordered = all(earlier < later for earlier, later in pairwise(steps))
-    positions = np.array(steps) if ordered else np.arange(len(steps))
+    axis = TrainingAxis.of([probe.result.checkpoint for probe in selected])
+    positions = np.array(axis.places) if axis.is_ordered else np.arange(len(selected))
     distinct = _distinct([probe.result for probe in selected])
     _draw_accuracies(axes, positions, [probe.accuracy for probe in selected], distinct)
     shuffled = np.array([probe.result.score(probe.layer).shuffled.value for probe in selected])
@@ -107,11 +106,7 @@ def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, r
         axes.axhline(estimate.value, color=colour, linewidth=1, label=name)
         axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
-    if ordered:
-        step_axis(axes, steps)
-    else:
-        label_steps(axes, steps)
-        axes.set_xlabel("pre-training step, counted anew in each stage")
+    draw_training_axis(axes, axis)
     axes.spines[["top", "right"]].set_visible(False)
 
 

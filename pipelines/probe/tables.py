@@ -11,7 +11,7 @@ from pipelines.probe.selection import SelectedProbe
 
 PROBE_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
-    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected",
+    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected", "tokens",
 )  # fmt: skip
 """``selected`` says how a layer or checkpoint was chosen, in rows that tell what the choice is worth; ``layer`` and
 ``step`` are there those of most outer folds."""
@@ -57,10 +57,11 @@ def probe_table(
                     score.accuracy.n,
                     score.seed,
                     "",
+                    result.checkpoint.tokens,
                 )
             )
     rows += [_selected_cells(probe, control, floors[probe.result.dimension]) for probe, control in selected]
-    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS)).astype({"seed": "Int64"})
+    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS)).astype({"seed": "Int64", "tokens": "Int64"})
 
 
 def _selected_cells(probe: SelectedProbe, control: SelectedProbe, floor: Floors) -> tuple[object, ...]:
@@ -69,7 +70,7 @@ def _selected_cells(probe: SelectedProbe, control: SelectedProbe, floor: Floors)
         *(checkpoint.model, checkpoint.revision, checkpoint.step, probe.result.dimension, probe.layer),
         *(accuracy.value, accuracy.low, accuracy.high, probe.auroc, probe.bits),
         *(control.accuracy.value, score.shuffled.value, floor.ngram[None].value, floor.surface[None].value),
-        *(score.n_train, accuracy.n, None, probe.rule),
+        *(score.n_train, accuracy.n, None, probe.rule, checkpoint.tokens),
     )
 
 

@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
@@ -10,6 +12,8 @@ import pytest
 
 from pipelines.cli.command import run_command
 from pipelines.compare.__main__ import main
+from pipelines.compare.comparison import compare
+from pipelines.compare.figures import comparison_figure
 from pipelines.compare.series import probe_command, read_curves
 from pipelines.estimators.estimate import Estimate
 from pipelines.probe.__main__ import main as probe
@@ -216,6 +220,23 @@ def test_twins_and_later_stages_are_no_points():
 def test_a_model_above_its_checkpoints_ends_the_curve():
     curve, left_out = curve_of(audited(a={}, b={}, main={"stage": "main"}), {"a": 1, "b": 2, "main": 3})
     assert (curve.steps, left_out) == ((1, 2, 3), ())
+
+
+def test_tokens_are_the_axis_where_all_series_agree():
+    steps = {"step1-tokens1B": 1, "step2-tokens2B": 2}
+    told, untold, other = (
+        replace(curve_of(None, steps)[0], tokens=tokens) for tokens in ((10**9, 2 * 10**9), (), (10**9, 3 * 10**9))
+    )
+    for curves, name in (
+        ((told, told), "tokens seen in pre-training"),
+        ((told, untold), "pre-training step"),
+        ((told, other), "pre-training step"),
+    ):
+        series = [SimpleNamespace(name=str(n), run_id="", curves={"toxicity": each}) for n, each in enumerate(curves)]
+        top, below = comparison_figure(compare("toxicity", series)).axes
+        assert below.get_xlabel() == name
+        assert list(top.get_lines()[-1].get_xdata()) == [0, 1]  # of the whole axis
+        assert list(top.get_lines()[1].get_xdata()) == ([10**9, 2 * 10**9] if "tokens" in name else [1, 2])
 
 
 def test_runs_without_an_audit_are_read():

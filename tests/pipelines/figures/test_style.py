@@ -5,10 +5,15 @@ from itertools import pairwise
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.figures.style import MOST_TICKS, WIDEST, label_steps, step_axis, width
+from pipelines.figures.style import MOST_TICKS, WIDEST, draw_training_axis, label_checkpoints, width
 from pipelines.figures.text_tables import latex_table, markdown_table
+from pipelines.figures.training_axis import TrainingAxis
 
 PYTHIA = [0, *(2**power for power in range(10)), *range(1000, 144_000, 1000)]
+
+
+def axis_of(steps):
+    return TrainingAxis.of_steps(steps, [None] * len(steps))
 
 
 def drawn(steps):
@@ -20,7 +25,7 @@ def drawn(steps):
 @pytest.mark.parametrize("steps", [PYTHIA, [0, 10, 100], [143_000], list(range(0, 360_000, 1000))])
 def test_a_step_axis_has_few_ticks_and_the_last_step(steps):
     axes = drawn(steps)
-    step_axis(axes, steps)
+    draw_training_axis(axes, axis_of(steps))
     ticks = list(axes.get_xticks())
     assert 1 <= len(ticks) <= MOST_TICKS + 1
     assert ticks[-1] == steps[-1] and set(ticks) <= set(steps)
@@ -30,7 +35,7 @@ def test_a_step_axis_has_few_ticks_and_the_last_step(steps):
 def test_a_step_axis_begins_at_the_first_step(steps):
     axes = drawn(steps)
     axes.axvspan(-1, 0)  # as lines over the whole axis may widen it
-    step_axis(axes, steps)
+    draw_training_axis(axes, axis_of(steps))
     first, last = axes.transData.transform([(steps[0], 0), (steps[-1], 0)])[:, 0]
     left, right = axes.bbox.x0, axes.bbox.x1
     assert (first - left) / (right - left) == pytest.approx(0.03 / 1.06, abs=0.01)
@@ -39,7 +44,7 @@ def test_a_step_axis_begins_at_the_first_step(steps):
 
 def test_labels_of_a_step_axis_do_not_meet():
     axes = drawn(PYTHIA)
-    step_axis(axes, PYTHIA)
+    draw_training_axis(axes, axis_of(PYTHIA))
     axes.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert all(after.x1 - before.x1 > 10 for before, after in pairwise(boxes))
@@ -49,7 +54,7 @@ def test_heat_maps_of_many_checkpoints_are_bounded():
     assert width(360, 0.62, 1.8) == WIDEST
     assert width(4, 0.62, 1.8) < WIDEST
     axes = drawn(range(360))
-    label_steps(axes, range(0, 360_000, 1000))
+    label_checkpoints(axes, axis_of(range(0, 360_000, 1000)))
     assert [label.get_text() for label in axes.get_xticklabels()][:: MOST_TICKS - 1] == ["0", "359,000"]
 
 
