@@ -16,7 +16,7 @@ class Band:
 
     step: int
     between_series: Estimate
-    """Their mean, with its interval over series; n counts series."""
+    """Their mean, with its interval over series; n counts series. Equal accuracies are equal to one statement only."""
     between_statements: Estimate
     """Their mean, with the mean of their intervals over statements; n counts statements."""
 
@@ -64,6 +64,10 @@ def _band(step: int, accuracies: Sequence[Estimate]) -> Band:
     value, low, high = np.mean([(each.value, each.low, each.high) for each in accuracies], axis=0)
     return Band(
         step=step,
-        between_series=mean_of_few([each.value for each in accuracies], bounds=(0.0, 1.0)),
+        between_series=mean_of_few(
+            [each.value for each in accuracies],
+            bounds=(0.0, 1.0),
+            resolution=1 / min(each.n for each in accuracies),
+        ),
         between_statements=Estimate(float(value), float(low), float(high), accuracies[0].n),
     )

@@ -26,7 +26,7 @@ class Curve:
     steps: tuple[int, ...]
     accuracies: tuple[Estimate, ...]
     random_init: Estimate
-    """The same choice at random initialisation; its interval is the widest of the layers'."""
+    """The same choice at random initialisation; in runs of older versions its interval is the widest of the layers'."""
     ngram_floor: float
     tokens: tuple[int | None, ...] = ()
     """Seen at each step, where the names of checkpoints tell them; empty for runs of older versions."""
@@ -90,17 +90,23 @@ def read_curves(
 
 def _curve(rows: pd.DataFrame, initial: pd.DataFrame) -> Curve:
     rows = rows.drop_duplicates("step").sort_values("step")
-    control, n = float(rows["random_init"].iloc[0]), int(rows["n_test"].iloc[0])
-    below = float((initial["accuracy"] - initial["accuracy_low"]).max())
-    above = float((initial["accuracy_high"] - initial["accuracy"]).max())
     values = zip(rows["accuracy"], rows["accuracy_low"], rows["accuracy_high"], rows["n_test"], strict=True)
     return Curve(
         steps=tuple(map(int, rows["step"])),
         accuracies=tuple(Estimate(float(value), float(low), float(high), int(n)) for value, low, high, n in values),
-        random_init=Estimate(control, max(control - below, 0.0), min(control + above, 1.0), n),
+        random_init=_control(rows.iloc[0], initial),
         ngram_floor=float(rows["ngram_floor"].iloc[0]),
         tokens=tuple(None if pd.isna(count) else int(count) for count in rows.get("tokens", ())),
     )
+
+
+def _control(row: pd.Series, initial: pd.DataFrame) -> Estimate:
+    value, n = float(row["random_init"]), int(row["n_test"])
+    if "random_init_low" in row:
+        return Estimate(value, float(row["random_init_low"]), float(row["random_init_high"]), n)
+    below = float((initial["accuracy"] - initial["accuracy_low"]).max())
+    above = float((initial["accuracy_high"] - initial["accuracy"]).max())
+    return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), n)
 
 
 def _excluded(chosen: pd.DataFrame, audit: pd.DataFrame | None) -> dict[str, str]:

@@ -168,12 +168,19 @@ class GroupBootstrap:
         return self._spread * total**0.5, min(freedom, self.n_groups - 1)
 
 
-def mean_of_few(values: Sequence[float], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """The mean of independent values, such as one a seed, with Student's interval; of one value it is ``bounds``."""
+def mean_of_few(
+    values: Sequence[float], bounds: tuple[float, float] = (-np.inf, np.inf), resolution: float = 0.0
+) -> Estimate:
+    """The mean of independent values, such as one a seed, with Student's interval; of one value it is ``bounds``.
+
+    Values that are told to a ``resolution``, such as shares of n statements to 1/n, may be equal by rounding: they
+    scatter at least as rounding does, whose standard deviation is the resolution over the root of 12 (Sheppard 1898).
+    """
     value, n = float(np.mean(values)), len(values)
     if n < FEWEST_GROUPS:
         return Estimate(value, *bounds, n)
-    half = _student(n - 1) * float(np.std(values, ddof=1)) / n**0.5
+    scatter = max(float(np.std(values, ddof=1)), resolution / 12**0.5)
+    half = _student(n - 1) * scatter / n**0.5
     return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]), n)
 
 

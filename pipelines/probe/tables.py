@@ -12,9 +12,11 @@ from pipelines.probe.selection import SelectedProbe
 PROBE_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
     "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected", "tokens",
+    "random_init_low", "random_init_high",
 )  # fmt: skip
 """``selected`` says how a layer or checkpoint was chosen, in rows that tell what the choice is worth; ``layer`` and
-``step`` are there those of most outer folds."""
+``step`` are there those of most outer folds. ``random_init_low`` and ``…_high`` are the interval of the same split, or
+of the same choice over all splits."""
 
 CONTROL_COLUMNS = (
     "model", "dimension", "control", "layer", "accuracy", "accuracy_low", "accuracy_high", "n_test", "seed", "detail",
@@ -37,6 +39,7 @@ def probe_table(
             if score.seed is None:
                 continue
             floor = floors[result.dimension]
+            control = random_init[result.dimension].score(score.layer, score.seed).accuracy
             rows.append(
                 (
                     result.checkpoint.model,
@@ -49,7 +52,7 @@ def probe_table(
                     score.accuracy.high,
                     score.auroc,
                     score.bits,
-                    random_init[result.dimension].score(score.layer, score.seed).accuracy.value,
+                    control.value,
                     score.shuffled.value,
                     floor.ngram[score.seed].value,
                     floor.surface[score.seed].value,
@@ -58,6 +61,8 @@ def probe_table(
                     score.seed,
                     "",
                     result.checkpoint.tokens,
+                    control.low,
+                    control.high,
                 )
             )
     rows += [_selected_cells(probe, control, floors[probe.result.dimension]) for probe, control in selected]
@@ -71,6 +76,7 @@ def _selected_cells(probe: SelectedProbe, control: SelectedProbe, floor: Floors)
         *(accuracy.value, accuracy.low, accuracy.high, probe.auroc, probe.bits),
         *(control.accuracy.value, score.shuffled.value, floor.ngram[None].value, floor.surface[None].value),
         *(score.n_train, accuracy.n, None, probe.rule, checkpoint.tokens),
+        *(control.accuracy.low, control.accuracy.high),
     )
 
 

@@ -189,8 +189,9 @@ def audited(**rows):
 
 
 def curve_of(audit, steps):
+    columns = [name for name in PROBE_COLUMNS if not name.startswith("random_init_")]  # which older runs lack
     rows = [
-        dict.fromkeys(PROBE_COLUMNS, 0) | {"revision": revision, "step": step, "accuracy": 0.5 + step / 100,
+        dict.fromkeys(columns, 0) | {"revision": revision, "step": step, "accuracy": 0.5 + step / 100,
         "accuracy_low": 0.4, "accuracy_high": 0.9, "n_test": 50, "random_init": 0.5, "dimension": "toxicity",
         "selected": "layer chosen"}
         for revision, step in steps.items()
@@ -237,6 +238,30 @@ def test_tokens_are_the_axis_where_all_series_agree():
         assert below.get_xlabel() == name
         assert list(top.get_lines()[-1].get_xdata()) == [0, 1]  # of the whole axis
         assert list(top.get_lines()[1].get_xdata()) == ([10**9, 2 * 10**9] if "tokens" in name else [1, 2])
+
+
+def test_equal_accuracies_of_all_series_leave_a_band():
+    curve, _ = curve_of(None, {"a": 1, "b": 2})
+    series = [SimpleNamespace(name=name, run_id="", curves={"toxicity": curve}) for name in "abc"]
+    (first, _) = compare("toxicity", series).bands
+    assert first.between_series.value == pytest.approx(curve.accuracies[0].value)
+    half = 4.3027 / 50 / (12 * 3) ** 0.5  # Student's quantile of three series, accuracies told to 1/50
+    assert first.between_series.low == pytest.approx(first.between_series.value - half, abs=1e-6)
+    assert first.between_series.high == pytest.approx(first.between_series.value + half, abs=1e-6)
+
+
+def test_the_control_has_the_interval_of_the_probing_run(store):
+    run_id = newest("probe").info.run_id
+    table = pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/probe.csv"))
+    assert (table["random_init_low"] < table["random_init"]).all()
+    assert (table["random_init"] < table["random_init_high"]).all()
+    controls = pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/controls.csv"))
+    of_seed = controls[(controls["control"] == "random_init") & (controls["seed"] == 0)].set_index("layer")
+    row = table[table["seed"] == 0].iloc[0]
+    assert row["random_init_low"] == of_seed.loc[row["layer"], "accuracy_low"]
+    curves, _ = read_curves(table, controls.assign(accuracy_low=0.0), None)
+    chosen = table[table["selected"].fillna("").str.startswith("layer ")].iloc[0]
+    assert curves["toxicity"].random_init.low == chosen["random_init_low"]
 
 
 def test_runs_without_an_audit_are_read():
