@@ -8,12 +8,21 @@ from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput, Mismatch, NotFound
+from registry.examples import Example
 from registry.vectors import Lineage, SteeringVector
 
 CHAMPION = "champion"
 """The alias of the version that a service serves."""
 
+BECAUSE_TAG = f"{CHAMPION}_because"
 CALIBRATION_TAG = "calibration"
+EXAMPLE_TAG = "example"
+IMPORTED_TAG = "imported_from"
+"""The version that an imported one was where it was made."""
+PACK_TAG = "pack_digest"
+"""The pack that it was imported from."""
+EXPERIMENT = "trusttrace"
+"""The experiment of every command's runs, unless another is named."""
 
 CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
 VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
@@ -99,6 +108,12 @@ class RegisteredVector:
         """What `-e calibrate` measured for this version, if it did. Raises ``CorruptFile``."""
         text = self.tags.get(CALIBRATION_TAG)
         return None if text is None else Calibration.from_json(text)
+
+    @property
+    def example(self) -> Example | None:
+        """A prompt at which it shows, if it was exported with one. Raises ``CorruptFile``."""
+        text = self.tags.get(EXAMPLE_TAG)
+        return None if text is None else Example.from_json(text)
 
     def require_agrees(self, dimension: str, layer: int, lineage: Lineage) -> None:
         """Raise ``Mismatch`` when a file from this version says something else than its tags."""
@@ -191,6 +206,17 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
 def describe_calibrated(description: str, summary: str) -> str:
     """``summary`` above the description of the version's origin; an earlier summary is replaced."""
     return f"{summary}{_ORIGIN}{description.rpartition(_ORIGIN)[2]}"
+
+
+def summary_of(description: str) -> str:
+    """What ``describe_calibrated`` put above a version's origin."""
+    summary, separator, _ = description.rpartition(_ORIGIN)
+    return summary if separator else ""
+
+
+def describe_imported(origin: str, reference: str, pack_digest: str) -> str:
+    """The description of an imported version's origin: its run is in the registry that it came from."""
+    return f"Imported from the pack `{pack_digest[:12]}`, where it was `{reference}`.\n\n{origin}"
 
 
 def calibration_tags(calibration: Calibration) -> dict[str, str]:

@@ -18,6 +18,7 @@ from registry.artifacts import fetch_files
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, NotFound
+from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
     aliases_of,
     all_versions,
@@ -124,36 +125,41 @@ class VectorStore:
         metrics: Mapping[str, float],
         *,
         unit_digest: str,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        run_id: str = "",
     ) -> RegisteredVector:
         """Register ``vector`` under the active run, once for each (unit, checkpoint, layer).
 
         ``unit_digest`` names the measurement that it came from: a second registration returns the version that exists,
-        so an interrupted sweep registers nothing twice.
+        so an interrupted sweep registers nothing twice. An import gives further ``tags``, a ``description`` and its
+        own ``run_id``.
         """
         name = vector_name(vector.lineage.steers, vector.dimension)
-        # Checkpoints of equal weights share a measurement, and each keeps a version of its own.
-        identity = {
-            "unit_digest": unit_digest,
-            "layer": str(vector.layer),
-            "checkpoint": vector.lineage.checkpoint_uri,
-        }
         with reachable():
-            existing = find_version(self._client, name, identity)
+            existing = self.find(vector, unit_digest)
             if existing is not None:
-                return self.get(name, str(existing.version))
+                return existing
             if name not in self._models:
                 ensure_model(self._client, name, describe_vectors(vector.lineage.steers, vector.dimension))
                 self._models.add(name)
             version = create_version(
                 self._client,
                 name,
-                identity,
-                model_id=_log(name, vector, probe, metrics, unit_digest),
-                tags=vector_tags(vector, unit_digest),
-                description=describe_vector(vector, metrics),
-                run_id=vector.lineage.run_id,
+                _identity(vector, unit_digest),
+                model_id=log_vector(name, vector, probe, metrics, unit_digest),
+                tags={**(tags or {}), **vector_tags(vector, unit_digest)},
+                description=description or describe_vector(vector, metrics),
+                run_id=run_id or vector.lineage.run_id,
             )
         return _vector(version, ())
+
+    def find(self, vector: SteeringVector, unit_digest: str) -> RegisteredVector | None:
+        """The version that ``register`` would return instead of a new one."""
+        name = vector_name(vector.lineage.steers, vector.dimension)
+        with reachable():
+            existing = find_version(self._client, name, _identity(vector, unit_digest))
+        return None if existing is None else self.get(name, str(existing.version))
 
     def get(self, name: str, version: str) -> RegisteredVector:
         """A version by number, or by alias as ``@champion``. Raises ``NotFound``, naming those that exist."""
@@ -259,27 +265,17 @@ class VectorStore:
         return f"registered vectors: {', '.join(of_model or model_names(self._client, 'steer.')) or 'none'}"
 
 
-def _log(
-    name: str, vector: SteeringVector, probe: LinearProbe | None, metrics: Mapping[str, float], unit_digest: str
-) -> str:
-    """Log the model to the active run; return its id."""
-    step = vector.lineage.checkpoint_step
-    tags = vector_tags(vector, unit_digest)
-    logged = flavor.log_model(
-        logged_name(f"{name} step {step} layer {vector.layer}"),
-        vector,
-        probe,
-        params={key: tags[key] for key in ("checkpoint", "statements_source", "layer", "method")},
-        tags=tags,
-        step=max(0, step),
-    )
-    if metrics:
-        mlflow.log_metrics(dict(metrics), step=step, model_id=logged.model_id)
-    return str(logged.model_id)
-
-
 def _checkpoint(version: ModelVersion) -> RegisteredCheckpoint:
     return RegisteredCheckpoint(version.name, str(version.version), model_id_of(version), dict(version.tags))
+
+
+def _identity(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
+    """Checkpoints of equal weights share a measurement, and each keeps a version of its own."""
+    return {
+        "unit_digest": unit_digest,
+        "layer": str(vector.layer),
+        "checkpoint": vector.lineage.checkpoint_uri,
+    }
 
 
 def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector:

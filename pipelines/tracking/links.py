@@ -5,11 +5,10 @@ from urllib.parse import quote
 import mlflow
 
 from registry.errors import redacted
-from registry.records import RegisteredVector
+from registry.records import EXPERIMENT, RegisteredVector
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Where `make ui` answers."""
-EXPERIMENT = "trusttrace"
 TRAINING = "workflowType=machine_learning"
 """Without it MLflow opens its pages for traces and evaluations, which show neither runs nor descriptions."""
 PARENTS = "tags.`trusttrace.entry_point` != ''"

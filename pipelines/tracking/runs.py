@@ -16,9 +16,10 @@ from mlflow.entities import Metric
 from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
-from pipelines.tracking.links import EXPERIMENT, PARENTS
+from pipelines.tracking.links import PARENTS
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
+from registry.records import EXPERIMENT
 
 DEFAULT_EXPERIMENT_ID = "0"
 BANNER = f"""Search `` {PARENTS} `` to see the commands alone: each has child runs for checkpoints and dimensions.

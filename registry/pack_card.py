@@ -1,0 +1,131 @@
+"""Card of a pack: what its vectors do, measured how, and how to use them; Markdown as the Hugging Face hub shows it."""
+
+import json
+from collections.abc import Sequence
+
+from registry.calibration import Calibration
+from registry.dimensions import DIMENSIONS
+from registry.packs import Pack, PackedVector
+
+
+def card(pack: Pack) -> str:
+    """The README of a pack: a front matter of YAML, then tables. Made of the pack alone."""
+    parts = [_front_matter(pack), _opening(pack), _effects(pack), *_examples(pack), _use(pack), _lineage(pack)]
+    return "\n\n".join(parts) + "\n"
+
+
+def works(packed: PackedVector) -> str:
+    """Whether a vector works, in a word."""
+    tested = packed.calibration.tested if packed.calibration else None
+    if tested is None:
+        return "not recorded" if packed.calibration else "not tested"
+    return "yes" if tested.works else "no"
+
+
+def _front_matter(pack: Pack) -> str:
+    repo = pack.model.repo
+    lines = ["library_name: trusttrace", "pipeline_tag: text-generation"]
+    lines += [f"base_model: {json.dumps(repo)}"] if _is_hub_id(repo) else []
+    tags = ["steering-vectors", "activation-steering", "trustworthiness", *(v.dimension for v in pack.vectors)]
+    return "\n".join(["---", *lines, "tags:", *(f"- {json.dumps(tag)}" for tag in tags), "---"])
+
+
+def _is_hub_id(repo: str) -> bool:
+    return repo.count("/") == 1 and ":" not in repo
+
+
+def _opening(pack: Pack) -> str:
+    model = pack.model
+    return (
+        f"# Steering vectors of {model.name}\n\n"
+        f"Directions in the residual stream of `{model.name}` (`{model.repo}`, {model.n_layers} layers of width "
+        f"{model.d_model}), one a dimension, with the linear probe beside it. Positive strength is more trustworthy "
+        "and counts standard deviations of activations' projections. They fit the weights with SHA-256 "
+        f"`{model.weights_digest}` and no others."
+    )
+
+
+def _effects(pack: Pack) -> str:
+    header = ("dimension", "works", "strength", "effect on test [95 %]", "largest random", "perplexity", "safe range")
+    rows = [(packed.dimension, works(packed), *_measured(packed.calibration)) for packed in pack.vectors]
+    return (
+        f"{_table(header, rows)}\n\nThe effect is measured on texts that neither the vector was fitted nor its "
+        "strength chosen on: the fall of the share of such answers, or the move of preference between statements in "
+        "nats. *Works*: the whole interval lies above zero and above every random direction, at little perplexity. "
+        "Where it does not work no strength is recommended. Each strength was measured alone; together they cost more."
+    )
+
+
+def _measured(calibration: Calibration | None) -> tuple[str, ...]:
+    if calibration is None:
+        return ("–", "not calibrated", "–", "–", "–")
+    safe, tested = f"{calibration.low:g} to {calibration.high:g}", calibration.tested
+    if tested is None:
+        return (f"{calibration.recommended:g}", "not recorded", "–", "–", safe)
+    unsteered = "" if tested.unsteered is None else f" of {tested.unsteered:.3f}"
+    interval = f"{tested.shift:.3f} [{tested.shift_low:.3f}, {tested.shift_high:.3f}]"
+    effect = f"{tested.measure}: {interval}{unsteered} (n = {tested.n})"
+    cost = f"{tested.perplexity_ratio:.3f}x"
+    return (f"{calibration.recommended:g}", effect, f"{tested.largest_random:.3f}", cost, safe)
+
+
+def _examples(pack: Pack) -> list[str]:
+    shown = [(packed.dimension, packed.example) for packed in pack.vectors if packed.example is not None]
+    if not shown:
+        return []
+    header = ("dimension", "strength", "prompt", "unsteered", "steered")
+    rows = [
+        (
+            f"{dimension} ({example.tried})",
+            f"{example.strength:g}",
+            *map(_cell, (example.prompt, example.unsteered, example.steered)),
+        )
+        for dimension, example in shown
+    ]
+    note = "Greedy; each chosen of the number of prompts in brackets to show the effect, not typical."
+    return [f"## Examples\n\n{note}\n\n{_table(header, rows)}"]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+
+
+def _cell(text: str) -> str:
+    """A text in a cell of a table, with nothing in it that is Markdown or HTML."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("`", "&#96;")
+    return " ".join(escaped.replace("*", "&#42;").replace("_", "&#95;").replace("[", "&#91;").split())
+
+
+def _use(pack: Pack) -> str:
+    first, name = pack.vectors[0], pack.model.name
+    meaning = DIMENSIONS.get(first.dimension)
+    towards = f", towards {meaning.trustworthy}" if meaning else ""
+    strength = f"{first.recommended or 1:g}"
+    return (
+        "## Use\n\nWith TrustTrace, from this folder into its registry, and served:\n\n"
+        "    mlflow run . -e import --env-manager local -P pack=<this folder>\n"
+        f"    TRUSTTRACE_MODEL={name} make serve\n\n"
+        f'A request then says `"steering": {{"strengths": {{"{first.dimension}": {strength}}}}}`{towards}. With '
+        "llama.cpp, whose control vectors lie in `gguf/` at the recommended strength where one is recommended:\n\n"
+        f"    llama-cli -m model.gguf --control-vector-scaled gguf/{first.dimension}.gguf:1.0\n\n"
+        "`vectors/<dimension>/vector.safetensors` has the unit vector `direction`, and in its header `scale` and "
+        "`layer`: add `strength * scale * direction` to the output of decoder block `layer`, counted from 0."
+    )
+
+
+def _lineage(pack: Pack) -> str:
+    header = ("dimension", "version", "method", "layer", "checkpoint", "statements", "n", "run", "commit")
+    rows = []
+    for packed in pack.vectors:
+        vector = packed.vector
+        lineage = vector.lineage
+        where = f"{lineage.model} step {lineage.checkpoint_step}"
+        rows.append(
+            (
+                *(packed.dimension, f"`{packed.origin.removeprefix('models:/')}`", lineage.method, str(vector.layer)),
+                *(where, f"{lineage.statements_source} `{lineage.statements_digest[:12]}`", str(lineage.n_train)),
+                *(f"`{lineage.run_id[:12]}`", f"`{lineage.code_commit[:12]}`"),
+            )
+        )
+    files = "Every file is listed with its SHA-256 in `pack.json`; none of them can run."
+    return f"## Lineage\n\n{_table(header, rows)}\n\n{files}"

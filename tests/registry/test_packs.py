@@ -1,0 +1,321 @@
+"""Packs: written as equal bytes, verified file by file, taken out of one registry and into another."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+
+from registry import pack_folder
+from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
+from registry.checkpoints import Checkpoint
+from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, Unavailable
+from registry.examples import Example
+from registry.gguf import vectors_from_gguf
+from registry.mlflow_client import connect
+from registry.pack_exchange import import_pack, import_run, is_wanted, packed_vectors
+from registry.pack_folder import MANIFEST, pack_files, read_pack, write_pack
+from registry.packs import Pack, PackedModel, PackedVector
+from registry.store import CheckpointStore, VectorStore
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+from tests.mutants import mutant
+
+DIGEST, OTHER = "ab" * 32, "ef" * 32
+CHECKPOINT = Checkpoint("tiny", "/home/somebody/series/tiny", "step_64", 64)
+MODEL = PackedModel("tiny", "tiny", "step_64", 64, DIGEST, 2, 4, "llama")
+HERE = dataclasses.replace(CHECKPOINT, repo="/models/tiny")
+TESTED = HeldOutEffect(True, 2.0, "toxic continuations", 0.12, 0.05, 0.19, 120, 0.02, 1.04, unsteered=0.3)
+CALIBRATION = Calibration(
+    -2.0, 4.0, 2.0, 1.34, (CalibrationPoint(2.0, 1.05, 0.4, 0.3, 0.5),), 96, "s1", "r1", "toxic continuations", TESTED
+)
+EXAMPLE = Example("You are", False, 2.0, 24, " a <b>fool</b> | *indeed*", " kind")
+
+
+def register(dimension, *, layer=1, seed=0, calibration=CALIBRATION, digest=DIGEST, promote=True):
+    """A version in the registry that MLflow points to, with a probe, a metric and a tag of its own."""
+    checkpoint = CheckpointStore().register(CHECKPOINT, digest)
+    direction = np.array([0.6, 0.8], np.float32)
+    with mlflow.start_run() as run:
+        place = ("tiny", checkpoint.uri, 64, "step_64", digest)
+        lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", run.info.run_id, "c1", 80)
+        vector = SteeringVector(dimension, direction, 0.5, layer, lineage, 1.0, 0.0)
+        probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
+        store = VectorStore()
+        version = store.register(
+            vector, probe, {f"{dimension}/auroc": 0.9}, unit_digest=f"{dimension}-{seed}", tags={"reviewed": "yes"}
+        )
+    if calibration:
+        version = store.calibrate(version, calibration, summary="**Works** on held-out toxic continuations.")
+    if promote:
+        store.promote(version, reason="calibrated: best on validation")
+    return store.get(version.name, version.version)
+
+
+@pytest.fixture
+def pack(tracking) -> Pack:
+    versions = [register("toxicity"), register("privacy", layer=2, calibration=None)]
+    return packed_vectors(MODEL, versions, {"toxicity": EXAMPLE})
+
+
+@pytest.fixture
+def stored(pack, tmp_path):
+    return write_pack(pack, tmp_path / "packs" / "tiny")
+
+
+@pytest.fixture
+def elsewhere(stored, empty_database, tmp_path):
+    """MLflow pointed to another, empty registry."""
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(empty_database, tmp_path / "elsewhere" / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    mlflow.create_experiment("trusttrace", artifact_location=(tmp_path / "elsewhere" / "artifacts").as_uri())
+    mlflow.set_experiment("trusttrace")
+    return uri
+
+
+def imported(stored, checkpoint=HERE, digest=DIGEST):
+    with import_run(stored):
+        return import_pack(stored, checkpoint, digest)
+
+
+def test_equal_packs_are_equal_bytes_and_read_back_whole(pack, stored, tmp_path):
+    again = write_pack(read_pack(stored.directory).pack, tmp_path / "again")
+    assert again.digest == stored.digest == read_pack(stored.directory).digest
+    files = {str(path.relative_to(again.directory)): path.read_bytes() for path in again.directory.rglob("*.*")}
+    assert files == pack_files(pack)
+    assert sorted(files) == [
+        "README.md", "gguf/toxicity.gguf", "pack.json", "vectors/privacy/probe.safetensors",
+        "vectors/privacy/record.json", "vectors/privacy/vector.safetensors", "vectors/toxicity/probe.safetensors",
+        "vectors/toxicity/record.json", "vectors/toxicity/vector.safetensors",
+    ]  # fmt: skip
+    assert b"/home/somebody" not in b"".join(files.values())
+
+
+def test_another_value_anywhere_is_another_digest(pack, stored, tmp_path):
+    privacy, toxicity = pack.vectors
+    changed = dataclasses.replace(toxicity, because="another reason")
+    other = write_pack(Pack(pack.model, (privacy, changed)), tmp_path / "other")
+    assert other.digest != stored.digest
+
+
+def test_the_card_tells_effects_examples_and_lineage(pack):
+    text = pack_files(pack)["README.md"].decode()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["tags"][-2:] == ["privacy", "toxicity"]
+    assert "| toxicity | yes | 2 | toxic continuations: 0.120 [0.050, 0.190] of 0.300 (n = 120) | 0.020 |" in text
+    assert "| privacy | not tested |" in text
+    assert "steer.tiny.toxicity/1" in text
+    assert "<b>" not in text
+    assert "&lt;b>" in text
+
+
+def test_the_control_vector_does_what_is_recommended(pack):
+    (vector,) = vectors_from_gguf(pack_files(pack)["gguf/toxicity.gguf"])
+    np.testing.assert_allclose(vector.offset(1.0), pack.vectors[1].vector.offset(2.0), rtol=1e-6)
+
+
+def test_versions_arrive_as_champions_with_their_tags(pack, stored, elsewhere):
+    result = imported(read_pack(stored.directory))
+    assert result.registered == result.promoted == ("privacy", "toxicity")
+    store = VectorStore()
+    toxicity = store.resolve("steer.tiny.toxicity@champion")
+    vector, probe = store.load_with_probe(toxicity)
+    told = pack.vectors[1]
+    np.testing.assert_array_equal(vector.direction, told.vector.direction)
+    np.testing.assert_array_equal(probe.weights, told.probe.weights)
+    assert toxicity.calibration == CALIBRATION
+    assert toxicity.example == EXAMPLE
+    assert toxicity.tags["reviewed"] == "yes"
+    assert toxicity.tags["imported_from"] == "models:/steer.tiny.toxicity/1"
+    assert toxicity.tags["pack_digest"] == stored.digest
+    assert toxicity.tags["champion_because"] == "calibrated: best on validation"
+    assert toxicity.run_id == told.vector.lineage.run_id
+    (checkpoint,) = CheckpointStore().list("tiny")
+    assert (checkpoint.checkpoint, checkpoint.uri) == (HERE, toxicity.checkpoint_uri)
+    description = connect().get_model_version(toxicity.name, toxicity.version).description
+    assert description.startswith("**Works** on held-out toxic continuations.")
+    assert f"Imported from the pack `{stored.digest[:12]}`" in description
+    assert "`toxicity/auroc`: 0.9" in description
+
+
+def test_what_was_imported_is_exported_as_the_same_vectors(pack, stored, elsewhere):
+    versions = imported(stored).vectors
+    again = packed_vectors(MODEL, versions, {"toxicity": EXAMPLE})
+    assert pack_files(again) == pack_files(pack)
+
+
+def test_a_second_import_changes_nothing(stored, elsewhere):
+    first = imported(stored)
+    second = imported(stored)
+    assert first.changed
+    assert not second.changed
+    assert [vector.uri for vector in second.vectors] == [vector.uri for vector in first.vectors]
+    assert len(VectorStore().list("tiny")) == 2
+
+
+def test_an_import_that_was_cut_short_goes_on(stored, elsewhere, monkeypatch):
+    promote = VectorStore.promote
+
+    def fail(store, version, **how):
+        promote(store, version, **how)
+        raise Unavailable("the machine went away")
+
+    with monkeypatch.context() as patched, pytest.raises(Unavailable):
+        patched.setattr(VectorStore, "promote", fail)
+        imported(stored)
+    assert VectorStore().dimensions("tiny") == ("privacy",)
+    assert is_wanted(VectorStore(), stored)
+    result = imported(stored)
+    assert result.registered == result.promoted == ("toxicity",)
+    assert not is_wanted(VectorStore(), stored)
+
+
+def test_what_was_deleted_after_an_import_stays_deleted(stored, elsewhere):
+    assert is_wanted(VectorStore(), stored)
+    imported(stored)
+    connect().delete_registered_model("steer.tiny.toxicity")
+    assert not is_wanted(VectorStore(), stored)
+
+
+def test_a_running_champion_stays(stored, elsewhere):
+    own = register("toxicity", seed=7)
+    assert not is_wanted(VectorStore(), stored)
+    result = imported(stored)
+    assert result.registered == ("privacy", "toxicity")
+    assert result.promoted == ("privacy",)
+    assert result.kept["toxicity"].version == own.version
+    assert VectorStore().resolve("steer.tiny.toxicity@champion").version == own.version
+
+
+def test_back_in_its_own_registry_it_is_there_already(stored):
+    assert not imported(stored).changed
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "digest", "message"),
+    [
+        (HERE, OTHER, f"for weights {DIGEST[:12]} of tiny .* and tiny has {OTHER[:12]}"),
+        (dataclasses.replace(HERE, model="big"), DIGEST, "named tiny and these weights are named big here: .*tiny="),
+    ],
+)
+def test_another_model_is_refused_by_name(stored, elsewhere, checkpoint, digest, message):
+    with pytest.raises(Mismatch, match=message):
+        imported(stored, checkpoint, digest)
+    assert VectorStore().dimensions("tiny") == ()
+
+
+def test_an_import_needs_a_run(stored):
+    with pytest.raises(InvalidInput, match="inside `with mlflow"):
+        import_pack(stored, HERE, DIGEST)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A pack that is in no registry, as a folder."""
+    direction = np.array([0.6, 0.8], np.float32)
+    place = ("tiny", "models:/ckpt.tiny/1", 64, "step_64", DIGEST)
+    lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", "r1", "c1", 80)
+    vectors = []
+    for dimension, layer in (("privacy", 2), ("toxicity", 1)):
+        vector = SteeringVector(dimension, direction, 0.5, layer, lineage, 1.0, 0.0)
+        probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
+        vectors.append(PackedVector(vector, probe, CHECKPOINT, "u1", "models:/steer.tiny.toxicity/1", CALIBRATION))
+    return write_pack(Pack(MODEL, tuple(vectors)), tmp_path / "packs" / "tiny")
+
+
+def edited(stored, change):
+    """The folder with a changed manifest."""
+    path = stored.directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    return stored.directory
+
+
+def listing(name, **file):
+    return lambda manifest: manifest["files"].update({name: {"sha256": DIGEST, "bytes": 1} | file})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(version=2), "version 2, and this program reads .*version 1; export"),
+        (lambda manifest: manifest.update(format="other"), "format 'other'"),
+        (listing("../mlflow.db"), r"'\.\./mlflow\.db', which is no file of a pack"),
+        (listing("/etc/passwd"), "'/etc/passwd', which is no file of a pack"),
+        (listing("vectors/../../x"), "no file of a pack"),
+        (listing("pack.json"), "'pack.json', which is no file of a pack"),
+        (listing("missing.json"), "lacks missing.json"),
+        (lambda manifest: [listing(f"file-{n}")(manifest) for n in range(300)], "no pack has more than 257"),
+        (lambda manifest: manifest.pop("model"), "it lacks 'model'"),
+        (lambda manifest: manifest["model"].update(d_model=3), "has width 2 .* width 3"),
+        (lambda manifest: manifest["model"].update(n_layers=2), "at layer 2 and tiny has width 2 and 2 layers"),
+        (lambda manifest: manifest["model"].update(weights_digest=OTHER), "was made for weights abababababab"),
+        (lambda manifest: manifest["model"].update(name="../up"), "a pack's model has a name"),
+        (lambda manifest: manifest.update(vectors=[]), "a pack has 1 to 64 vectors"),
+        (lambda manifest: manifest.update(vectors=["toxicity", "toxicity"]), "one a dimension"),
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(folder, change, message):
+    with pytest.raises(CorruptFile, match=message):
+        read_pack(edited(folder, change))
+
+
+FILES = ("README.md", "gguf/toxicity.gguf", "vectors/toxicity/record.json", "vectors/toxicity/probe.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bit_that_changed_anywhere_is_noticed(folder, name):
+    path = folder.directory / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorruptFile, match=f"{name} of .* its SHA-256 differs"):
+        read_pack(folder.directory)
+
+
+def test_reading_without_comparing_digests_would_be_noticed(folder):
+    (folder.directory / "README.md").write_bytes(b"#" * (folder.directory / "README.md").stat().st_size)
+    compared = '(len(content), _sha256(content)) != (listed["bytes"], listed["sha256"])'
+    with mutant(pack_folder, compared, 'len(content) != listed["bytes"]') as careless:
+        assert careless.read_pack(folder.directory).digest == folder.digest
+    with pytest.raises(CorruptFile):
+        read_pack(folder.directory)
+
+
+def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
+    card = folder.directory / "README.md"
+    shutil.copy(card, tmp_path / "outside.md")
+    card.unlink()
+    os.symlink(tmp_path / "outside.md", card)
+    with pytest.raises(CorruptFile, match="leads out of the folder"):
+        read_pack(folder.directory)
+
+
+def test_a_file_that_is_too_large_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr(pack_folder, "LARGEST_FILE_BYTES", 100)
+    with pytest.raises(CorruptFile, match="has more than 100 bytes"):
+        read_pack(folder.directory)
+
+
+def test_a_folder_without_a_pack_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(NotFound, match=r"holds no pack\.json, so it is no pack; fetch .* -e export "):
+        read_pack(tmp_path)
+
+
+def test_nothing_but_a_pack_is_replaced(folder, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years")
+    with pytest.raises(InvalidInput, match="holds something that is no pack"):
+        write_pack(folder.pack, tmp_path / "thesis")
+    older = Pack(folder.pack.model, folder.pack.vectors[:1])
+    assert write_pack(older, folder.directory).digest != folder.digest
+    assert write_pack(folder.pack, folder.directory).digest == folder.digest
+    assert [path.name for path in Path(folder.directory).parent.iterdir()] == ["tiny"]
