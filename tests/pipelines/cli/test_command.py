@@ -2,10 +2,12 @@ import errno
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
-from pipelines.cli.command import run_command
+from pipelines.cli.command import keep_freed_memory, run_command
 from registry.errors import InvalidInput, Unavailable
 
 
@@ -65,3 +67,26 @@ def tracking_store_on_a_full_disk(_):
 def test_a_full_disk_is_known_whoever_meets_it(command, capsys):
     assert run_command(command) == 2
     assert "error: the disk is full (while writing); free some space" in capsys.readouterr().err
+
+
+FAULTS = """
+import resource, sys
+from pipelines.cli.command import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+bytearray(8 * 2**20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    bytes(8 * 2**20 + 1).count(b"x")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="this C library has no mallopt")
+def test_freed_memory_is_used_again_without_a_page_fault():
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True, text=True).stdout)
+        for how in ("kept", "given back")
+    )
+    assert given_back > 20 * 100
+    assert kept < given_back / 10
