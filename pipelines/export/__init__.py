@@ -1,0 +1,1 @@
+"""Export: champions as a pack, and as a checkpoint with their offsets baked in."""

@@ -1,0 +1,153 @@
+"""Export experiment: from a user's options to a pack of vectors, and to a checkpoint that is steered by itself."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from pipelines.experiment import one_checkpoint
+from pipelines.export.baking import bake
+from pipelines.export.examples import example_of
+from pipelines.export.options import ExportOptions, parse_strengths
+from pipelines.export.tracking import log_pack
+from pipelines.tracking.champions import champion_versions
+from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
+from pipelines.tracking.runs import entry_point_run
+from registry.checkpoints import Checkpoint
+from registry.errors import InvalidInput, NotFound
+from registry.pack_card import works
+from registry.pack_exchange import packed_vectors, public_repo
+from registry.pack_folder import StoredPack, write_pack
+from registry.packs import PackedModel, PackedVector
+from registry.records import RegisteredVector
+from registry.store import VectorStore
+from serving.model.language_model import LanguageModel, load, release
+from serving.steering.bank import ServedVector
+from serving.steering.compatibility import require_fits
+
+
+def run_export(options: ExportOptions) -> None:
+    """Write the pack, and what is baked; log it, and print where it lies and how it is used."""
+    with entry_point_run(f"export {options.checkpoint.model}", options.params()) as run:
+        checkpoint = one_checkpoint(options.checkpoint)
+        directory = Path(options.to or f"packs/{checkpoint.model}").expanduser().resolve()
+        versions = versions_to_pack(checkpoint.model, options.vectors, given=options.checkpoint.model)
+        model = load(checkpoint, precision=options.placement.precision, device=options.placement.device)
+        for version in versions:
+            require_fits(version, model.facts)
+        examples = {
+            vector.dimension: example
+            for vector in served_vectors(versions)
+            if (strength := _recommended(vector)) > 0 and (example := example_of(model, vector, strength))
+        }
+        stored = write_pack(packed_vectors(packed_model(model), versions, examples), directory)
+        log_pack(stored)
+        release(model)
+        lines = [f"{directory}: {len(versions)} vectors, SHA-256 {stored.digest}"]
+        if options.baked:
+            lines.append(_bake(checkpoint, stored, options))
+        print("\n" + "\n".join(lines))  # noqa: T201
+        conclude(run, conclusion(stored, versions))
+
+
+def versions_to_pack(model: str, references: Sequence[str], *, given: str) -> list[RegisteredVector]:
+    """The versions named, or the champions of ``model``, one a dimension.
+
+    Raises ``NotFound`` where there is none, ``InvalidInput`` for two of one dimension.
+    """
+    store = VectorStore()
+    versions = [store.resolve(reference) for reference in references] or champion_versions(model)
+    if not versions:
+        raise NotFound(
+            f"{model} has no champion to export: make some first: mlflow run . -e calibrate --env-manager local "
+            f"{shlex.join(['-P', f'model={given}'])}"
+        )
+    dimensions = [version.dimension for version in versions]
+    twice = sorted({name for name in dimensions if dimensions.count(name) > 1})
+    if twice:
+        raise InvalidInput(f"vectors names {twice[0]} more than once and a pack has one vector a dimension; leave one")
+    return versions
+
+
+def served_vectors(versions: Sequence[RegisteredVector]) -> list[ServedVector]:
+    store = VectorStore()
+    return [ServedVector(version, *store.load_with_probe(version)) for version in versions]
+
+
+def packed_model(model: LanguageModel) -> PackedModel:
+    checkpoint = model.checkpoint
+    return PackedModel(
+        name=checkpoint.model,
+        repo=public_repo(checkpoint.repo),
+        revision=checkpoint.revision,
+        step=checkpoint.step,
+        weights_digest=model.weights_digest,
+        d_model=model.d_model,
+        n_layers=model.n_layers,
+        architecture=str(model.network.config.model_type),
+    )
+
+
+def strengths_to_bake(text: str, packed: Sequence[PackedVector]) -> dict[str, float]:
+    """The strengths that ``text`` names, or those recommended.
+
+    Raises ``InvalidInput`` where there are none, for a dimension that is not packed, and beyond a calibrated range.
+    """
+    vectors = {vector.dimension: vector for vector in packed}
+    given = dict(parse_strengths(text))
+    strengths = given or {name: vector.recommended for name, vector in vectors.items() if vector.recommended > 0}
+    if not strengths:
+        raise InvalidInput("no strength is recommended for any dimension; give strengths, such as toxicity=1")
+    for dimension, strength in strengths.items():
+        if dimension not in vectors:
+            raise InvalidInput(f"strengths names {dimension} and the pack has {', '.join(vectors)}; give one of these")
+        calibration = vectors[dimension].calibration
+        if calibration is None or not calibration.allows(strength):
+            safe = f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated"
+            raise InvalidInput(f"strength {strength:g} of {dimension} is not within its safe range, {safe}; lower it")
+    return strengths
+
+
+def _recommended(vector: ServedVector) -> float:
+    calibration = vector.registered.calibration
+    return calibration.recommended if calibration else 0.0
+
+
+def offsets_of(packed: Sequence[PackedVector], strengths: Mapping[str, float]) -> dict[int, torch.Tensor]:
+    """What the strengths add, by layer."""
+    offsets: dict[int, list[torch.Tensor]] = defaultdict(list)
+    for vector in packed:
+        if strength := strengths.get(vector.dimension):
+            offsets[vector.vector.layer].append(torch.from_numpy(vector.vector.offset(strength)))
+    return {layer: torch.stack(added).sum(0) for layer, added in offsets.items()}
+
+
+def _bake(checkpoint: Checkpoint, stored: StoredPack, options: ExportOptions) -> str:
+    packed, directory = stored.pack.vectors, stored.directory
+    strengths = strengths_to_bake(options.strengths, packed)
+    directory = directory.with_name(f"{directory.name}-baked")
+    model = load(checkpoint, precision="float32", device=options.placement.device)
+    bake(model, offsets_of(packed, strengths), directory)
+    release(model)
+    told = ", ".join(f"{dimension} {strength:g}" for dimension, strength in strengths.items())
+    return f"{directory}: {checkpoint.model} in float32 with {told} as biases at every token"
+
+
+def conclusion(stored: StoredPack, versions: Sequence[RegisteredVector]) -> Conclusion:
+    """What the pack holds and whether it works."""
+    packed = stored.pack.vectors
+    working = [vector.dimension for vector in packed if works(vector) == "yes"]
+    return Conclusion(
+        verdict=(
+            f"The pack of {stored.pack.model.name} has {len(packed)} vectors; {len(working)} work{enumerated(working)}."
+        ),
+        header=("dimension", "works", "strength", "version"),
+        rows=tuple(
+            (vector.dimension, works(vector), f"{vector.recommended:g}", vector.origin.removeprefix("models:/"))
+            for vector in packed
+        ),
+        vectors=tuple(versions),
+        next=f"mlflow run . -e import --env-manager local {shlex.join(['-P', f'pack={stored.directory}'])}",
+    )

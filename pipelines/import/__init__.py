@@ -1,0 +1,1 @@
+"""Import: a pack registered for the model that it was made for."""

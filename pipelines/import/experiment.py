@@ -1,0 +1,93 @@
+"""Import experiment: from a folder to registered versions that a service steers with."""
+
+import shlex
+from pathlib import Path
+
+from pipelines.experiment import resolve_series
+from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
+from pipelines.tracking.runs import entry_point_run
+from registry.checkpoints import Checkpoint
+from registry.embedded import embedded_seed
+from registry.errors import InvalidInput
+from registry.pack_card import works
+from registry.pack_exchange import PackImport, import_pack
+from registry.pack_folder import StoredPack, read_pack
+from registry.packs import PackedModel
+from serving.model.weights import weights_digest
+
+from .options import ImportOptions
+from .tracking import log_import
+
+
+def run_import(options: ImportOptions) -> None:
+    """Verify the pack and the model, register the vectors, and print what is new and how to serve it."""
+    stored = read_pack(Path(options.pack).expanduser())
+    model = stored.pack.model
+    with entry_point_run(f"import {model.name}", options.params()) as run:
+        checkpoint = local_checkpoint(model, options.model or model_here(model))
+        log_import(stored)
+        result = import_pack(stored, checkpoint, weights_digest(checkpoint))
+        print(summary(stored, result))  # noqa: T201
+        conclude(run, conclusion(stored, result))
+
+
+def model_here(model: PackedModel) -> str:
+    """The model of a pack as commands take it. Raises ``InvalidInput`` for one that lay in a directory elsewhere."""
+    if model.repo.startswith("packaged:"):
+        source = model.repo.removeprefix("packaged:")
+    elif "/" in model.repo:
+        source = f"{model.repo}@{model.revision}"
+    elif embedded_seed(model.name) is not None:
+        return model.name
+    else:
+        raise InvalidInput(
+            f"the pack is for {model.name}, whose weights lay in a directory where it was made: give the one that they "
+            f"are in here, as model={model.name}=/path"
+        )
+    return source if source == model.name else f"{model.name}={source}"
+
+
+def local_checkpoint(model: PackedModel, given: str) -> Checkpoint:
+    """The checkpoint here that the pack names by revision, else the last one of the series."""
+    series = resolve_series(given)
+    same = [checkpoint for checkpoint in series if checkpoint.revision == model.revision]
+    return same[0] if same else series.select("last")[0]
+
+
+def summary(stored: StoredPack, result: PackImport) -> str:
+    """The vectors, one line each: what it does, and whether it is new."""
+    lines = ["", f"{'dimension':<12} {'works':<12} {'strength':>8}  vector"]
+    for packed, version in zip(stored.pack.vectors, result.vectors, strict=True):
+        new = "registered" if packed.dimension in result.registered else "was there already"
+        lines.append(
+            f"{packed.dimension:<12} {works(packed):<12} {packed.recommended:>8g}  {version.uri} ({new}; it was "
+            f"{packed.origin})"
+        )
+    lines += [
+        f"{dimension} keeps its champion, {champion.uri}; to serve the imported one instead, give it the alias champion"
+        for dimension, champion in result.kept.items()
+    ]
+    return "\n".join(lines)
+
+
+def conclusion(stored: StoredPack, result: PackImport) -> Conclusion:
+    """Which vectors came in, which are served."""
+    name = stored.pack.model.name
+    new = f"{len(result.registered)} of {len(result.vectors)} vectors are new{enumerated(result.registered)}"
+    serve = "make serve" if name == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={name}')} make serve"
+    return Conclusion(
+        verdict=(
+            f"The pack {stored.digest[:12]} of {name} is in the registry: {new}; "
+            f"{len(result.promoted)} became champion{enumerated(result.promoted)}."
+        ),
+        header=("dimension", "works", "strength", "version", "it was"),
+        rows=tuple(
+            (
+                *(packed.dimension, works(packed), f"{packed.recommended:g}"),
+                *(version.uri.removeprefix("models:/"), packed.origin.removeprefix("models:/")),
+            )
+            for packed, version in zip(stored.pack.vectors, result.vectors, strict=True)
+        ),
+        vectors=result.vectors,
+        next=serve,
+    )

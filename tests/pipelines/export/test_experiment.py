@@ -1,0 +1,151 @@
+"""Export and import as a user runs them, on a small series and two real tracking stores."""
+
+import importlib
+import json
+import shutil
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipelines.cli.command import run_command
+from pipelines.export.__main__ import main as export
+from pipelines.export.experiment import strengths_to_bake
+from pipelines.export.options import parse_strengths
+from registry.calibration import Calibration, HeldOutEffect
+from registry.errors import InvalidInput
+from registry.pack_folder import read_pack
+from registry.store import CheckpointStore, VectorStore
+from registry.vectors import Lineage, LinearProbe, SteeringVector
+from serving.model.sources import find_series
+from serving.model.weights import locate
+from tests.conftest import tiny_llama
+
+import_ = importlib.import_module("pipelines.import.__main__").main
+
+
+def register(series, dimension, *, works=True, layer=1, seed=0):
+    """A calibrated champion of a random direction on the last checkpoint of the series."""
+    checkpoint = find_series(str(series)).checkpoints[-1]
+    digest = locate(checkpoint).digest()
+    registered = CheckpointStore().register(checkpoint, digest)
+    direction = np.random.default_rng(seed).standard_normal(16)
+    direction = (direction / np.linalg.norm(direction)).astype(np.float32)
+    with mlflow.start_run() as run:
+        place = (checkpoint.model, registered.uri, checkpoint.step, checkpoint.revision, digest)
+        lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", run.info.run_id, "c1", 80)
+        vector = SteeringVector(dimension, direction, 2.0, layer, lineage, 1.0, 0.0)
+        probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
+        version = VectorStore().register(vector, probe, {}, unit_digest=f"{dimension}-{seed}")
+    tested = HeldOutEffect(works, 3.0, "preference", 0.4, 0.2, 0.6, 60, 0.1, 1.02)
+    calibration = Calibration(-4.0, 6.0, 3.0 if works else 0.0, 1.34, (), 60, "s", "r", tested=tested)
+    version = VectorStore().calibrate(version, calibration)
+    VectorStore().promote(version, reason="test")
+    return version
+
+
+@pytest.fixture
+def series(series_directory, tracking, cache):
+    register(series_directory, "fairness")
+    register(series_directory, "robustness", works=False, layer=2, seed=1)
+    return series_directory
+
+
+@pytest.fixture
+def elsewhere(empty_database, tmp_path, monkeypatch):
+    def point():
+        (tmp_path / "elsewhere").mkdir()
+        shutil.copy(empty_database, tmp_path / "elsewhere" / "mlflow.db")
+        uri = f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        mlflow.create_experiment("trusttrace", artifact_location=(tmp_path / "elsewhere" / "artifacts").as_uri())
+
+    return point
+
+
+def test_champions_go_from_one_registry_to_another(series, elsewhere, tmp_path, capsys):
+    to = tmp_path / "packs" / "mini"
+    assert run_command(export, ["--model", str(series), "--to", str(to)]) == 0
+    told = capsys.readouterr().out
+    stored = read_pack(to)
+    assert stored.digest in told
+    assert f"-e import --env-manager local -P pack={to}" in told
+    fairness, robustness = stored.pack.vectors
+    assert fairness.example.unsteered != fairness.example.steered
+    assert (fairness.example.strength, fairness.example.tried) == (3.0, 8)
+    assert robustness.example is None
+    assert (to / "gguf" / "fairness.gguf").is_file()
+    assert not (to / "gguf" / "robustness.gguf").exists()
+    assert run_command(export, ["--model", str(series), "--to", str(to)]) == 0
+    assert read_pack(to).digest == stored.digest
+
+    elsewhere()
+    capsys.readouterr()
+    assert run_command(import_, ["--pack", str(to)]) == 2
+    assert "as model=mini=/path" in capsys.readouterr().err
+    assert run_command(import_, ["--pack", str(to), "--model", str(series)]) == 0
+    told = capsys.readouterr().out
+    assert "fairness     yes                 3  models:/steer.mini.fairness/1 (registered; it was" in told
+    assert "robustness   no                  0" in told
+    assert "next: TRUSTTRACE_MODEL=mini make serve" in told.replace("'", "")
+    assert run_command(import_, ["--pack", str(to), "--model", str(series)]) == 0
+    assert capsys.readouterr().out.count("was there already") == 2
+    champion = VectorStore().resolve("steer.mini.fairness@champion")
+    assert champion.calibration.tested.works
+    runs = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"tags.pack_digest = '{stored.digest}'", output_format="list"
+    )
+    assert [run.info.status for run in runs if "trusttrace.entry_point" in run.data.tags].count("FINISHED") == 2
+
+
+def test_another_models_pack_is_refused_in_a_sentence(series, word_tokenizer, tmp_path, capsys):
+    to = tmp_path / "packs" / "mini"
+    assert run_command(export, ["--model", str(series), "--to", str(to)]) == 0
+    tiny_llama(9).save_pretrained(tmp_path / "other")
+    word_tokenizer.save_pretrained(tmp_path / "other")
+    assert run_command(import_, ["--pack", str(to), "--model", f"mini={tmp_path / 'other'}"]) == 2
+    assert "the pack is for weights" in capsys.readouterr().err
+
+
+def test_the_baked_checkpoint_lies_beside_the_pack(series, tmp_path, capsys):
+    to = tmp_path / "packs" / "mini"
+    assert run_command(export, ["--model", str(series), "--to", str(to), "--baked", "true"]) == 0
+    baked = to.with_name("mini-baked")
+    assert f"{baked}: mini in float32 with fairness 3 as biases" in capsys.readouterr().out
+    assert json.loads((baked / "config.json").read_text())["mlp_bias"] is True
+    assert find_series(str(baked)).checkpoints[0].repo == str(baked)
+
+
+def test_a_model_without_champions_is_told_what_to_run(series_directory, tracking, cache, capsys):
+    assert run_command(export, ["--model", str(series_directory)]) == 2
+    told = capsys.readouterr().err
+    assert "mini has no champion to export" in told
+    assert f"-e calibrate --env-manager local -P model={series_directory}" in told
+
+
+def test_two_vectors_of_a_dimension_are_refused(series, capsys):
+    other = register(series, "fairness", seed=5)
+    both = f"steer.mini.fairness/1,steer.mini.fairness/{other.version}"
+    assert run_command(export, ["--model", str(series), "--vectors", both]) == 2
+    assert "names fairness more than once" in capsys.readouterr().err
+
+
+def test_strengths_to_bake_are_recommended_or_within_range(series, tmp_path):
+    assert run_command(export, ["--model", str(series), "--to", str(tmp_path / "pack")]) == 0
+    packed = read_pack(tmp_path / "pack").pack.vectors
+    assert strengths_to_bake("recommended", packed) == {"fairness": 3.0}
+    assert strengths_to_bake("fairness=1,robustness=-2", packed) == {"fairness": 1.0, "robustness": -2.0}
+    with pytest.raises(InvalidInput, match=r"strength 7 of fairness is not within its safe range, -4 to 6"):
+        strengths_to_bake("fairness=7", packed)
+    with pytest.raises(InvalidInput, match="names toxicity and the pack has fairness, robustness"):
+        strengths_to_bake("toxicity=1", packed)
+    with pytest.raises(InvalidInput, match="no strength is recommended"):
+        strengths_to_bake("recommended", packed[1:])
+
+
+@pytest.mark.parametrize("text", ["toxicity", "toxicity=", "toxicity=nan", "toxicity=two"])
+def test_strengths_that_are_no_numbers_are_refused(text):
+    with pytest.raises(InvalidInput, match="give such as toxicity=2,privacy=1"):
+        parse_strengths(text)
