@@ -15,19 +15,28 @@ from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.embedded import embedded_name, embedded_seed
 from registry.errors import InvalidInput
+from registry.model_names import named_model
 from serving.model.audit import SeriesAudit, audit_series, render_audit
 from serving.model.sources import find_series
+from serving.model.training_line import join_stages, names_line, read_line
 
 
 def resolve_series(model: str) -> CheckpointSeries:
     """The series a model's name stands for; ``tiny`` is trained first, unless it was before, as is ``tiny:1``."""
+    given, source = named_model(model)
+    if names_line(source):
+        return join_stages(read_line(source), resolve_series, name=given or None)
     seed = embedded_seed(model)
     return find_series(model) if seed is None else _embedded_series(seed)
 
 
 def require_series(model: str) -> None:
     """Raise what ``resolve_series`` would for a name that stands for none, and train nothing."""
-    if embedded_seed(model) is None:
+    _, source = named_model(model)
+    if names_line(source):
+        for stage in read_line(source).stages:
+            require_series(stage.model)
+    elif embedded_seed(model) is None:
         find_series(model)
 
 

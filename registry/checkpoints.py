@@ -1,11 +1,9 @@
 """Checkpoints of pre-training: one revision of a model, and the ordered series of them."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +15,6 @@ INIT_STEP = -1
 """The step of a random initialisation, which precedes step 0: a published step 0 may already be trained."""
 MAIN = "main"
 """The revision, and the stage, of the model that training ended with, where it stands beside its checkpoints."""
-
-_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,8 @@ class Checkpoint:
     ingredient: int | None = None
     tokens: int | None = None
     """Tokens seen, where the name tells them."""
+    place: int = 0
+    """Of its repository in a training line of several, from 1; 0 in a series of one repository."""
 
     @property
     def is_random_init(self) -> bool:
@@ -52,11 +50,12 @@ class Checkpoint:
     def label(self) -> str:
         if self.is_random_init:
             return "random init"
-        return self.line if self.stage == MAIN else f"{self.line} step {self.step}".lstrip()
+        is_end = self.revision == MAIN and bool(self.line)
+        return self.line if is_end else f"{self.line} step {self.step}".lstrip()
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Sorts checkpoints as training went: by stage, ingredient and step; ``main`` last."""
+        """Sorts checkpoints as training went: by repository, stage, ingredient and step; ``main`` last."""
         numbered = re.fullmatch(r"\D+(\d+)", self.stage)
         if self.stage == MAIN:
             stage: tuple[object, ...] = (2,)
@@ -64,11 +63,11 @@ class Checkpoint:
             stage = (0, int(numbered[1]) if numbered else 0)
         else:
             stage = (1, *_natural(self.stage))
-        return (not self.is_random_init, stage, self.ingredient or 0, self.step)
+        return (not self.is_random_init, self.place, stage, self.ingredient or 0, self.step)
 
     def random_init(self) -> "Checkpoint":
         """The random initialisation of the same architecture."""
-        return replace(self, revision=INIT, step=INIT_STEP, stage="", ingredient=None, tokens=None)
+        return replace(self, revision=INIT, step=INIT_STEP, stage="", ingredient=None, tokens=None, place=0)
 
 
 def _natural(name: str) -> Iterator[tuple[int, str]]:
@@ -121,8 +120,15 @@ class CheckpointSeries:
         return tuple(dict.fromkeys(checkpoint.line for checkpoint in self))
 
     @property
+    def is_joined(self) -> bool:
+        """Whether its stages lie in several repositories."""
+        return self.checkpoints[-1].place > 0
+
+    @property
     def first_line(self) -> tuple[Checkpoint, ...]:
-        """The first run from its start to its end: what a selection means that names no stage."""
+        """What a selection means that names no stage: the first run to its end, or all that a training line lists."""
+        if self.is_joined:
+            return self.checkpoints
         first = self.checkpoints[0].line
         return tuple(
             checkpoint
@@ -178,6 +184,12 @@ class CheckpointSeries:
         if selection.startswith("log:"):
             return _log_spaced(line, selection.removeprefix("log:"))
         known = {str(checkpoint.step): checkpoint for checkpoint in reversed(line)}
+        alike = [checkpoint.line for checkpoint in line if str(checkpoint.step) == selection]
+        if self.is_joined and len(set(alike)) > 1:
+            raise InvalidInput(
+                f"step {selection} of {self.model} is in {' and '.join(dict.fromkeys(alike))}; name one of them, such "
+                f"as {alike[0]}:{selection}"
+            )
         if selection not in known:
             others = [name for name in self.lines if name and name != line[0].line]
             raise unknown_name(f"checkpoint of {self.model}", part, [*whole, "log:N", *reversed(known), *others])
@@ -200,7 +212,9 @@ def _log_spaced(line: tuple[Checkpoint, ...], count: str) -> tuple[Checkpoint, .
         raise InvalidInput(f"log:{count} needs a whole number of checkpoints, such as log:12")
     if int(count) >= len(line):
         return line
-    positions = np.log1p([checkpoint.step for checkpoint in line])
+    steps = [checkpoint.step for checkpoint in line]
+    # Stages of a training line count their steps anew, so that only their order is left.
+    positions = np.log1p(steps) if steps == sorted(steps) else np.arange(len(steps), dtype=np.float64)
     # From the last to the first: of equal steps the later stands for the end.
     remaining = list(reversed(range(len(line))))
     chosen = []
@@ -278,19 +292,3 @@ def _strays(model: str, placed: dict[str, Position]) -> list[str]:
 def _enumerated(names: list[str], most: int = 8) -> str:
     shown = ", ".join(sorted(names)[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
-def named_model(model: str) -> tuple[str, str]:
-    """``seed-a=/runs/a`` → the name ``seed-a`` and the model; the name is empty where none is given."""
-    name, equals, source = model.partition("=")
-    if not (equals and source and re.fullmatch(r"[\w.-]+", name)) or Path(model).expanduser().exists():
-        return "", model
-    return model_short_name(name), source
-
-
-def model_short_name(repo: str) -> str:
-    """``EleutherAI/pythia-70m`` → ``pythia-70m``: what registry names can hold."""
-    short = _UNSAFE.sub("-", unicodedata.normalize("NFC", repo.rstrip("/").rsplit("/", 1)[-1]).lower()).strip("-.")
-    if not short:
-        raise InvalidInput(f"no registry name can be made of {repo!r}; it needs a letter or a digit")
-    return short

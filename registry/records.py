@@ -66,6 +66,7 @@ class RegisteredCheckpoint:
             self.tags.get("stage", ""),
             None if ingredient is None else int(ingredient),
             None if tokens is None else int(tokens),
+            int(self.tags.get("place", 0)),
         )
 
 
@@ -143,7 +144,10 @@ def parse_reference(reference: str) -> tuple[str, str]:
 
 
 def checkpoint_tags(checkpoint: Checkpoint, weights_digest: str) -> dict[str, str]:
-    staged = {"stage": checkpoint.stage, "ingredient": checkpoint.ingredient, "tokens": checkpoint.tokens}
+    staged = {
+        **{"stage": checkpoint.stage, "ingredient": checkpoint.ingredient, "tokens": checkpoint.tokens},
+        "place": checkpoint.place or None,
+    }
     return {
         "repo": checkpoint.repo,
         "revision": checkpoint.revision,

@@ -6,7 +6,9 @@ from typing import Literal
 from pipelines.cli.parameters import Options, parameter
 from registry.errors import InvalidInput
 
-MODEL = "tiny (tiny:1: seed 1), smollm2, a hub id, a directory (of checkpoints), a GGUF file; name=… before it names it"
+MODEL = (
+    "tiny (tiny:1: seed 1), smollm2, a hub id, a directory (of checkpoints), a GGUF file, @line.toml; name=… names it"
+)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def run_information(options: InformationOptions) -> None:
         require_series(model)
         statements = inspected_statements(options.statements, as_released=options.settings.is_paper)
         checkpoints = after_random_init(resolve_series(model), options.series.checkpoints)
-        warmup = known_warmup(checkpoints[-1]) if options.warmup_steps is None else options.warmup_steps
+        warmup = known_warmup(checkpoints[0]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()
         placement = placement_of(options.scale, options.placement)
         unprepared = InformationPlan(checkpoints, statements, options.settings, options.reading, placement)

@@ -26,8 +26,10 @@ from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.options import VectorOptions
 from registry.embedded import embedded_seed
 from registry.errors import TrustTraceError, unknown_name
+from registry.model_names import named_model
 from serving.model.hub import commit_of, is_on_hub
 from serving.model.sources import find_series
+from serving.model.training_line import names_line, read_line
 from serving.model.weights import locate
 
 STAGES: Mapping[str, type[Options]] = MappingProxyType(
@@ -137,6 +139,13 @@ def code_digest() -> str:
 
 def _weights(model: str) -> Iterator[str]:
     """What names the files of each checkpoint: their content on this machine, their commit on the hub."""
+    _, source = named_model(model)
+    if names_line(source):
+        line = read_line(source)
+        yield repr(line)
+        for stage in line.stages:
+            yield from _weights(stage.model)
+        return
     seed = embedded_seed(model)
     if seed is not None:
         yield SeriesConfig().with_seed(seed).key

@@ -20,6 +20,7 @@ from pipelines.sweep.unit import twins
 from pipelines.tracking.artifacts import log_figures, log_tables, log_text_table
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
+from registry.checkpoints import Checkpoint
 from registry.store import RegisteredVector
 
 
@@ -165,10 +166,11 @@ def summary(
     The accuracy is that of choosing checkpoint and layer as the champion was chosen, on statements without part in it.
     """
     first = next(iter(selection.best.values()))
+    width = max(7, *(len(_step(found.result.checkpoint)) for found in trained))
+    head = f"{'dimension':<12} {'step':>{width}} {'layer':>5}  "
     lines = [
         f"accuracy: {first.what} {first.how}",
-        f"{'dimension':<12} {'step':>7} {'layer':>5}  {'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} "
-        f"{'above both':<10} vector",
+        f"{head}{'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} {'above both':<10} vector",
     ]
     last = {unit.result.dimension: unit for unit in trained}
     for dimension, floor in floors.items():
@@ -177,8 +179,8 @@ def summary(
         above = "yes" if _is_above_controls(dimension, floor, selection) else "no"
         uri = unit.vector.uri if unit.vector else "not registered"
         lines.append(
-            f"{dimension:<12} {unit.result.checkpoint.step:>7} {unit.layer:>5}  {accuracy!s:<22} {control!s:<22} "
-            f"{floor.ngram[None]!s:<22} {above:<10} {uri}"
+            f"{dimension:<12} {_step(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
+            f"{accuracy!s:<22} {control!s:<22} {floor.ngram[None]!s:<22} {above:<10} {uri}"
         )
     lines += coinciding([found.result for found in trained])
     return "\n".join(["", *lines])
@@ -199,7 +201,7 @@ def conclusion(
         rows.append(
             (
                 dimension,
-                f"step {best.result.checkpoint.step:,}, layer {best.layer}",
+                f"{_at(best.result.checkpoint)}, layer {best.layer}",
                 f"{best.accuracy} (n = {best.accuracy.n})",
                 str(initial.accuracy),
                 str(floor.ngram[None]),
@@ -218,6 +220,15 @@ def conclusion(
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
         next=f"mlflow run . -e calibrate --env-manager local {shlex.join(['-P', f'model={model}'])}",
     )
+
+
+def _step(checkpoint: Checkpoint) -> str:
+    """The step alone where there is one stage; stages count theirs anew."""
+    return checkpoint.label if checkpoint.line else str(checkpoint.step)
+
+
+def _at(checkpoint: Checkpoint) -> str:
+    return checkpoint.label if checkpoint.line else f"step {checkpoint.step:,}"
 
 
 def _is_above_controls(dimension: str, floor: Floors, selection: Selection) -> bool:

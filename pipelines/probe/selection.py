@@ -48,7 +48,10 @@ def select_layer(result: UnitResult, statements: LabelledStatements, protocol: F
 def select_checkpoint(
     results: Sequence[UnitResult], statements: LabelledStatements, protocol: FittingProtocol
 ) -> SelectedProbe:
-    """The best checkpoint with its best deep layer; of equals the later step, then the shallower layer."""
+    """The best checkpoint with its best deep layer; of equals the later one, then the shallower layer.
+
+    ``results`` are in the order of training.
+    """
     return _selected("checkpoint and layer", results, statements, protocol)
 
 
@@ -59,7 +62,7 @@ def _selected(
     rows = splits.test_rows
     candidates = [
         (result, layer, position)
-        for result in sorted(results, key=lambda result: -result.checkpoint.step)
+        for result in reversed(results)
         for position, layer in enumerate(result.layers)
         if layer in deep_layers(result.layers, result.n_layers)
     ]

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 
-from registry.checkpoints import model_short_name, named_model
 from registry.embedded import registry_name
 from registry.errors import Mismatch, NotFound
+from registry.model_names import model_short_name, named_model
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
 from serving.steering.bank import ServedVector
 

@@ -15,9 +15,10 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 
 from registry.checkpoints import Checkpoint, CheckpointSeries, LeftOut
-from registry.errors import CorruptFile, InvalidInput, NotFound
+from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound
 from serving.model import hub
 from serving.model.content import sha256_of
+from serving.model.loading import read_config
 from serving.model.weights import identity_of, locate, tokenizer_revision, weight_names
 
 EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
@@ -75,7 +76,25 @@ def audit_series(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> Seri
             f"{unusable[0].reason}"
         )
     left_out = (*unusable, *_unchosen(series, chosen), *series.left_out)
+    if series.is_joined:
+        _require_one_shape([finding.checkpoint for finding in kept])
     return SeriesAudit(series.model, tuple(_with_distances(_with_twins(kept))), left_out)
+
+
+def _require_one_shape(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise ``Mismatch`` where repositories of one training line hold networks that cannot be compared."""
+    first: dict[str, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        first.setdefault(checkpoint.repo, checkpoint)
+    shapes: dict[tuple[int, int], Checkpoint] = {}
+    for checkpoint in first.values():
+        config = read_config(locate(checkpoint.random_init()).directory).get_text_config(decoder=True)
+        shapes.setdefault((int(config.num_hidden_layers), int(config.hidden_size)), checkpoint)
+    if len(shapes) > 1:
+        told = "; ".join(f"{checkpoint.label}: {n} layers of {d}" for (n, d), checkpoint in shapes.items())
+        raise Mismatch(
+            f"the stages of {checkpoints[0].model} are networks of different shapes ({told}); list stages of one model"
+        )
 
 
 def _audited(checkpoint: Checkpoint) -> AuditedCheckpoint | LeftOut:

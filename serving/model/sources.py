@@ -1,17 +1,20 @@
 """Sources of models: the series of checkpoints that a name stands for.
 
 A name is one of: a packaged model (``smollm2``), a directory holding one Hugging Face checkpoint, a directory of such
-directories (a checkpoint series), a GGUF file, or a hub id, whose revisions are its checkpoints.
+directories (a checkpoint series), a GGUF file, a hub id, whose revisions are its checkpoints, or ``@`` and a TOML file
+that lists stages in several of them (``training_line``).
 """
 
 import json
 import logging
 from pathlib import Path
 
-from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, model_short_name, named_model, series_of
+from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, series_of
 from registry.errors import InvalidInput, UnknownName, unknown_name
+from registry.model_names import model_short_name, named_model
 from registry.revisions import Position, parse_position
 from serving.model.hub import last_listing, list_revisions
+from serving.model.training_line import join_stages, names_line, read_line
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +29,13 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
     ``name`` overrides the short name used in the registry, as does a name before the model: ``seed-a=/runs/a``.
     ``model`` may pin a revision: ``org/name@revision``.
     Raises ``UnknownName`` for a name that is neither packaged, nor a path, nor a hub id; ``Unavailable`` when the hub
-    cannot be asked; ``InvalidInput`` for a path that holds no checkpoint.
+    cannot be asked; ``InvalidInput`` for a path that holds no checkpoint, and for a TOML file that lists no stages.
     """
     given, source = named_model(model)
     if given:
         return find_series(source, name=name or given)
+    if names_line(model):
+        return join_stages(read_line(model), find_series, name=name)
     if model in PACKAGED:
         return _lone(name or model, f"packaged:{model}", "main")
     path = Path(model).expanduser()

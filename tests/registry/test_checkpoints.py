@@ -1,6 +1,6 @@
 import pytest
 
-from registry.checkpoints import Checkpoint, CheckpointSeries, model_short_name, named_model, series_of
+from registry.checkpoints import Checkpoint, CheckpointSeries, series_of
 from registry.errors import InvalidInput, UnknownName
 
 
@@ -151,19 +151,3 @@ def test_an_unknown_step_names_those_that_exist():
 def test_a_malformed_selection_is_refused(spec):
     with pytest.raises(InvalidInput):
         series(0, 1).select(spec)
-
-
-def test_a_model_may_be_given_a_name(tmp_path):
-    (tmp_path / "a=b").mkdir()
-    assert named_model("Seed-A=/runs/a/checkpoints") == ("seed-a", "/runs/a/checkpoints")
-    assert named_model("a=b=c") == ("a", "b=c")
-    for unnamed in ("org/model", "/x/epoch=0-step=5", "=x", "x=", str(tmp_path / "a=b")):
-        assert named_model(unnamed) == ("", unnamed)
-
-
-def test_short_names_fit_the_registry():
-    assert model_short_name("EleutherAI/pythia-70m") == "pythia-70m"
-    assert model_short_name("/home/me/My Models:v2/") == "my-models-v2"
-    assert model_short_name("/home/me/Модель") == model_short_name("модель") == "модель"
-    with pytest.raises(InvalidInput):
-        model_short_name("org/::")

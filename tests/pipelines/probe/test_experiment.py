@@ -11,13 +11,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipelines.cli.command import run_command
+from pipelines.experiment import resolve_series
 from pipelines.information.__main__ import main as information
 from pipelines.probe.__main__ import main
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.champions import named_vectors
 from registry.dimensions import TOXICITY
 from registry.errors import Mismatch, NotFound
-from registry.store import VectorStore
+from registry.store import CheckpointStore, VectorStore
 from tests.conftest import tiny_llama
 from tests.small_statements import write_two_dimensions
 
@@ -285,3 +286,30 @@ def test_two_series_of_one_name_do_not_share_entries(series_directory, data, tra
     assert VectorStore().list("other-mini")
     moved = shutil.copytree(series_directory, tmp_path / "moved" / "mini")
     assert run_command(main, ["--model", str(moved), *given]) == 0
+
+
+def test_a_line_of_repositories_is_probed_as_one_series(
+    series_directory, data, tracking, cache, tmp_path, word_tokenizer, capsys
+):
+    shutil.copytree(series_directory, tmp_path / "mini")
+    tiny_llama(5).save_pretrained(tmp_path / "answers")
+    word_tokenizer.save_pretrained(tmp_path / "answers")
+    stages = '[[stages]]\nname = "base"\nmodel = "mini"\n[[stages]]\nname = "sft"\nmodel = "answers"\n'
+    (tmp_path / "line.toml").write_text(stages)
+    given = ["--model", "@line.toml", "--data", str(data), "--dimensions", "toxicity"]
+    assert run_command(main, [*given, "--seeds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: base: 2 of 3 checkpoints" in printed
+    (parent,) = parents()
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(parent.info.run_id, "probe.csv"))
+    assert list(dict.fromkeys(table["revision"])) == ["init", "step_000100", "main"]
+    champion = VectorStore().resolve("steer.line.toxicity@champion")
+    assert champion.tags["model"] == "line"
+    places = [version.checkpoint.order for version in CheckpointStore().list("line")]
+    assert len(set(places)) == 3
+    (latest,) = [each for each in CheckpointStore().list("line") if each.checkpoint.label == "sft"]
+    assert latest.checkpoint == resolve_series("@line.toml").select("sft")[0]
+    assert run_command(information, [*given, "--landmarks", "0"]) == 0
+    (tmp_path / "line.toml").unlink()
+    assert run_command(main, given) == 2
+    assert "there is no file 'line.toml'" in capsys.readouterr().err
