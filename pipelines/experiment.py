@@ -83,21 +83,24 @@ def trained_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint
     return trained
 
 
-def audited(series: CheckpointSeries, chosen: Sequence[Checkpoint], *, log_as: str = "series") -> SeriesAudit:
-    """The audit of the ``chosen`` checkpoints, shown, and logged under a name."""
-    audit = audit_series(series, chosen)
+def audited(
+    series: CheckpointSeries, chosen: Sequence[Checkpoint], *, log_as: str = "series", parameter: str = "checkpoints"
+) -> SeriesAudit:
+    """The audit of the checkpoints that ``parameter`` chose, shown, and logged under a name."""
+    audit = audit_series(series, chosen, parameter=parameter)
     print(render_audit(audit), end="\n\n")  # noqa: T201
     log_series(audit, log_as)
     return audit
 
 
 def one_checkpoint(options: CheckpointOptions) -> Checkpoint:
-    """The one trained checkpoint that is asked for. Raises ``InvalidInput`` for none or several."""
-    selected = registered_series(options.model).select(options.checkpoint)
-    trained = [checkpoint for checkpoint in selected if not checkpoint.is_random_init]
+    """The one trained checkpoint that is asked for, audited. Raises ``InvalidInput`` for none or several."""
+    series = registered_series(options.model)
+    trained = [checkpoint for checkpoint in series.select(options.checkpoint) if not checkpoint.is_random_init]
     if len(trained) != 1:
         raise InvalidInput(
             f"checkpoint {options.checkpoint!r} selects {len(trained)} trained checkpoints of {options.model}; give "
             "one, such as last"
         )
+    audited(series, trained, parameter="checkpoint")
     return trained[0]

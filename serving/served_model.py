@@ -15,9 +15,11 @@ from serving.engine.base import Engine
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.vllm.engine import VllmEngine, norms_read
 from serving.engine.vllm.version import installed_release, require_tested
+from serving.model.hub import is_on_hub
 from serving.model.language_model import LanguageModel, described, load
 from serving.model.norms import residual_norms
 from serving.model.sources import find_series
+from serving.model.weights import tokenizer_revision
 from serving.settings import Settings
 from serving.steering.catalog import Catalog
 from serving.steering.limits import Limits
@@ -151,7 +153,11 @@ class ServedModel:
             self._problem = f"the model could not be loaded ({type(error).__name__}); the service's log says more"
             logger.exception("the model could not be loaded")
         else:
-            logger.info("%s is served, from %s", self._running.name, self._running.model.checkpoint.repo)
+            checkpoint = self._running.model.checkpoint
+            logger.info(
+                "%s is served: %s, revision %s of %s",
+                *(checkpoint.model, checkpoint.label, checkpoint.revision, checkpoint.repo),
+            )
 
     def _loaded(self) -> LoadedModel:
         settings = self.settings
@@ -204,7 +210,21 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
             f"TRUSTTRACE_CHECKPOINT {settings.checkpoint!r} selects {len(chosen)} checkpoints of {series.model}; "
             "one is served, such as last"
         )
+    _log_choice(series, chosen[0])
     return chosen[0]
+
+
+def _log_choice(series: CheckpointSeries, checkpoint: Checkpoint) -> None:
+    """Say which checkpoint of how many was chosen, what is none of the series, and whose tokenizer is taken."""
+    logger.info("%s of the %d checkpoints of %s was chosen", checkpoint.label, len(series), series.model)
+    for left in series.left_out:
+        logger.info("left out of %s: %s: %s", series.model, left.revision, left.reason)
+    if is_on_hub(checkpoint.repo):
+        tokenizer = tokenizer_revision(checkpoint.repo, checkpoint.revision)
+        if tokenizer != checkpoint.revision:
+            logger.warning(
+                "%s has no tokenizer at %s: that of %s is used", checkpoint.repo, checkpoint.revision, tokenizer
+            )
 
 
 def _registered_series(model: str) -> CheckpointSeries | None:

@@ -179,7 +179,7 @@ def _trace(
     """Probe accuracy against steering effect over some checkpoints, each set of weights once."""
     series = resolve_series(options.source or options.checkpoint.model)
     trained = trained_checkpoints(series, traced_checkpoints)
-    audit = audited(series, trained, log_as="traced_series")
+    audit = audited(series, trained, log_as="traced_series", parameter="trace")
     plan = SweepPlan(audit.distinct, statements, placement=options.placement)
     results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []

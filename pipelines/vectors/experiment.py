@@ -10,7 +10,13 @@ import pandas as pd
 from pipelines.cli.progress import with_progress
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.mass_mean import fit_mass_mean
-from pipelines.experiment import inspected_statements, registered_series, resolve_series
+from pipelines.experiment import (
+    audited,
+    inspected_statements,
+    registered_series,
+    resolve_series,
+    trained_checkpoints,
+)
 from pipelines.model_io.activations import Activations, extract
 from pipelines.model_io.reading import Reading, deep_layers
 from pipelines.probe.plan import SweepPlan
@@ -86,13 +92,8 @@ def run_extraction(options: VectorOptions) -> None:
 
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
-    chosen = registered_series(options.series.model).select(options.series.checkpoints)
-    trained = tuple(checkpoint for checkpoint in chosen if not checkpoint.is_random_init)
-    if not trained:
-        raise InvalidInput(
-            f"checkpoints {options.series.checkpoints!r} selects no trained checkpoint of {options.series.model}"
-        )
-    return trained
+    series = registered_series(options.series.model)
+    return audited(series, trained_checkpoints(series, options.series.checkpoints)).usable
 
 
 def _target(options: VectorOptions) -> Target | None:

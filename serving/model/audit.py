@@ -61,8 +61,10 @@ class SeriesAudit:
         return tuple(audited.checkpoint for audited in self.checkpoints if audited.twin_of is None)
 
 
-def audit_series(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> SeriesAudit:
-    """What is known of the ``chosen`` checkpoints of ``series``; fetches no weights.
+def audit_series(
+    series: CheckpointSeries, chosen: Sequence[Checkpoint], *, parameter: str = "checkpoints"
+) -> SeriesAudit:
+    """What is known of the checkpoints of ``series`` that ``parameter`` chose; fetches no weights.
 
     Raises ``InvalidInput`` when none of them can be measured, and ``Unavailable`` when the hub cannot be asked.
     """
@@ -75,7 +77,7 @@ def audit_series(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> Seri
             f"none of the {len(chosen)} checkpoints chosen of {series.model} can be measured: {unusable[0].revision}: "
             f"{unusable[0].reason}"
         )
-    left_out = (*unusable, *_unchosen(series, chosen), *series.left_out)
+    left_out = (*unusable, *_unchosen(series, chosen, parameter), *series.left_out)
     if series.is_joined:
         _require_one_shape([finding.checkpoint for finding in kept])
     return SeriesAudit(series.model, tuple(_with_distances(_with_twins(kept))), left_out)
@@ -157,7 +159,7 @@ def _local_weights(checkpoint: Checkpoint) -> list[Path]:
     return sorted(directory.glob("model*.safetensors"))
 
 
-def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> list[LeftOut]:
+def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint], parameter: str) -> list[LeftOut]:
     """A line for each run of which nothing was chosen, and one for what was not of the others."""
     entries = []
     for line in series.lines:
@@ -166,7 +168,9 @@ def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint]) -> list[Le
         if not rest:
             continue
         what = line if len(of_line) == len(rest) and line else f"{len(rest)} of {len(of_line)} {line} checkpoints"
-        add = f"add checkpoints=…,{line}" if line else "checkpoints=all measures them"
+        add = f"add {parameter}=…,{line}" if line else f"{parameter}=all measures them"
+        if parameter == "checkpoint":
+            add = "`checkpoint` chooses one"
         entries.append(LeftOut(what.replace("  ", " "), f"not chosen; {add}"))
     return entries
 

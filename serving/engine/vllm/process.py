@@ -21,7 +21,7 @@ from serving.steering.bank import ServedVector
 
 OURS = frozenset(
     {
-        "model", "dtype", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "worker_extension_cls",
+        "model", "tokenizer", "dtype", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "worker_extension_cls",
         "additional_config", "trust_remote_code", "logprobs_mode", "max_logprobs", "disable_log_stats",
     }
 )  # fmt: skip
@@ -65,14 +65,7 @@ class VllmProcess:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         given = {
-            "model": str(locate(model.checkpoint).directory),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "max_model_len": window,
-            "max_num_seqs": slots,
-            "skip_tokenizer_init": True,
-            "max_logprobs": MOST_LOGPROBS,
-            "worker_extension_cls": "serving.engine.vllm.worker.SteeringExtension",
-            "additional_config": {KEY: {"rows": rows, "d_model": model.d_model}},  # part of the compile cache's key
+            **own_arguments(model, window, slots, rows),
             **_cache_size(model, window, slots, arguments),
             **arguments,
         }
@@ -183,6 +176,22 @@ class VllmProcess:
         if set(found) != set(layers) or any(len(states) != len(tokens) for states in found.values()):
             raise EngineStopped("vLLM's workers read no hidden states; run it with enforce_eager")
         return found
+
+
+def own_arguments(model: LanguageModel, window: int, slots: int, rows: int) -> dict[str, Any]:
+    """What this engine asks of vLLM. The tokenizer is the one that loading took, which may be that of ``main``."""
+    files = locate(model.checkpoint)
+    return {
+        "model": str(files.directory),
+        "tokenizer": str(files.tokenizer),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "max_model_len": window,
+        "max_num_seqs": slots,
+        "skip_tokenizer_init": True,
+        "max_logprobs": MOST_LOGPROBS,
+        "worker_extension_cls": "serving.engine.vllm.worker.SteeringExtension",
+        "additional_config": {KEY: {"rows": rows, "d_model": model.d_model}},  # part of the compile cache's key
+    }
 
 
 def require_allowed(arguments: Mapping[str, Any]) -> None:

@@ -49,7 +49,10 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "random"}
     figures = [Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")]
     assert figures == ["toxicity_calibration.png", "toxicity_calibration.svg"]
-    assert champion.uri in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert champion.uri in printed
+    assert "left out: 2 of 3 checkpoints: not chosen; `checkpoint` chooses one" in printed
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"series.csv", "series.md"}
 
 
 def test_run_and_version_pages_say_whether_it_works(arguments, capsys):

@@ -39,6 +39,10 @@ def short_prose(monkeypatch):
     monkeypatch.setattr("pipelines.vectors.experiment.background_prose", lambda: sentences)
 
 
+def artifacts(run):
+    return {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+
+
 def by_method():
     return {version.tags["method"]: version for version in VectorStore().list("mini", "toxicity")}
 
@@ -60,6 +64,8 @@ def test_every_method_and_control_is_registered_with_its_lineage(arguments, seri
         assert (store.load_with_probe(version)[1] is None) == (method in ("random", "shuffled"))
     out = capsys.readouterr().out
     assert all(version.uri in out for version in found.values())
+    assert "left out: 2 of 3 checkpoints: not chosen" in out
+    assert artifacts(run) >= {"series.csv", "series.md"}
     assert store.load(found["random"]).scale == store.load(found["mass-mean"]).scale
     with pytest.raises(NotFound):
         store.resolve("steer.mini.toxicity@champion")

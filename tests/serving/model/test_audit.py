@@ -73,3 +73,11 @@ def test_154_listed_revisions_are_audited_in_ten_seconds(hub, tmp_path):
     assert time.perf_counter() - began < 10
     assert len(repeated(audit)) == 153
     assert hub.counted("/api/models/") == listed == 155
+
+
+def test_one_checkpoint_is_chosen_by_its_own_parameter(hub):
+    series = find_series(REPO)
+    audit = audit_series(series, series.select("last"), parameter="checkpoint")
+    assert "3 of 4 checkpoints: not chosen; `checkpoint` chooses one" in render_audit(audit)
+    audit = audit_series(series, series.select("last"), parameter="trace")
+    assert "3 of 4 checkpoints: not chosen; trace=all measures them" in render_audit(audit)

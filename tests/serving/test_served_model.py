@@ -1,0 +1,19 @@
+"""The served model: what the log says of the checkpoint that was chosen."""
+
+import logging
+
+from serving.served_model import find_checkpoint
+from serving.settings import Settings
+from tests.hub_server import REPO
+
+
+def test_the_log_says_what_was_chosen_and_left_out(hub, caplog):
+    repository = hub.repositories[REPO]
+    repository["pull-7"] = repository["step10"]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (repository["step100"] / name).unlink()
+    with caplog.at_level(logging.INFO, logger="serving"):
+        assert find_checkpoint(Settings(model=REPO)).step == 100
+    assert "step 100 of the 5 checkpoints of mini was chosen" in caplog.text
+    assert "left out of mini: pull-7: its name tells no step" in caplog.text
+    assert "org/mini has no tokenizer at step100: that of main is used" in caplog.text
