@@ -26,6 +26,7 @@ from serving.steering.limits import Limits
 from serving.steering.request import DimensionSteering, SteeringRequest
 from serving.steering.resolver import SteeringResolver
 from serving.steering.shared_state import SharedState
+from serving.steering.shipped_packs import PackSupply, supply_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class ServedModel:
         self._running: LoadedModel | None = None
         self._problem = ""
         self._draining = False
+        self._pack: PackSupply | None = None
         self._loader = threading.Thread(target=self._load, name="loader", daemon=True)
 
     def start(self) -> None:
@@ -124,6 +126,11 @@ class ServedModel:
     def loaded(self) -> LoadedModel | None:
         return self._running
 
+    @property
+    def pack(self) -> PackSupply | None:
+        """What became of the pack that the settings name; ``None`` until the registry was reached."""
+        return self._pack
+
     def require_loaded(self) -> LoadedModel:
         """The loaded model. Raises ``Unavailable`` while there is none to ask."""
         if self._draining:
@@ -162,7 +169,12 @@ class ServedModel:
     def _loaded(self) -> LoadedModel:
         settings = self.settings
         model, engine, norms = started(settings)
-        catalog = Catalog(model.facts, self._connect, self._shared)
+
+        def supply(store: VectorStore) -> PackSupply:
+            self._pack = supply_vectors(settings.pack, model.facts, store)
+            return self._pack
+
+        catalog = Catalog(model.facts, self._connect, self._shared, supply)
         catalog.refresh()
         catalog.follow(settings.poll)
         return LoadedModel(model, engine, catalog, norms, int(time.time()))

@@ -31,6 +31,8 @@ class HealthResponse(BaseModel):
     """Its trouble in words, for clients that hold a key."""
     registry: dict[str, Any] | None = None
     dimensions: list[str] | None = None
+    pack: dict[str, str] | None = None
+    """What became of the pack that the settings name: `state`, its digest, and for clients that hold a key why."""
 
 
 @router.get("/livez", responses={200: {"model": HealthResponse}}, summary="Whether the process answers")
@@ -63,6 +65,9 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
         health = loaded.catalog.health
         content["registry"] = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
         content["dimensions"] = list(loaded.catalog.served.bank.champions)
+    if served.pack is not None:
+        told = {"message": served.pack.message} if record.is_trusted else {}
+        content["pack"] = {"state": served.pack.state, "digest": served.pack.digest, **told}
     return JSONResponse(content, *((200, None) if status == "ready" else (503, {"Retry-After": "2"})))
 
 

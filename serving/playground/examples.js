@@ -8,6 +8,29 @@ const PROMPTS = {
 };
 const ENOUGH = 2;
 
+/** The share of its kind of answers that a vector takes away on held-out prompts: what shows most comes first. */
+function visibility({ vector: { calibration } }) {
+  const tested = calibration?.tested;
+  return tested?.unsteered ? tested.shift / tested.unsteered : 0;
+}
+
+/** The example that came with a vector; without one, a prompt of the page's own. */
+function exampleOf(served) {
+  const { dimension, vector } = served;
+  const shown = vector.example;
+  if (shown) {
+    return { prompt: shown.prompt, format: shown.chat ? "chat" : "text", maxTokens: shown.max_tokens, strengths: { [dimension]: shown.strength } };
+  }
+  return PROMPTS[dimension] ? { prompt: PROMPTS[dimension], format: "text", strengths: { [dimension]: exampleStrength(served) } } : null;
+}
+
+/** What the page opens with: the example that shows most among vectors that work, if one came with them. */
+export function opening(dimensions) {
+  const shown = dimensions.filter(({ vector }) => vector?.example && vector.calibration?.tested?.works);
+  const [first] = [...shown].sort((one, other) => visibility(other) - visibility(one));
+  return first ? exampleOf(first) : null;
+}
+
 /** The strength that calibration recommends, or as much of two standard deviations as is in range. */
 export function exampleStrength({ recommended, hard, vector }) {
   const [, high] = limits(hard);
@@ -16,9 +39,9 @@ export function exampleStrength({ recommended, hard, vector }) {
 
 /** A button per example of the dimensions that can be steered; `choose` gets what it sets. */
 export function exampleChips(dimensions, choose) {
-  return dimensions.filter(({ dimension, vector }) => vector && PROMPTS[dimension]).map((served) => {
-    const { dimension } = served;
-    const example = { prompt: PROMPTS[dimension], strengths: { [dimension]: exampleStrength(served) } };
+  const works = ({ vector }) => vector && vector.calibration?.tested?.works !== false;
+  const shown = dimensions.filter(works).map((served) => ({ ...served, example: exampleOf(served) }));
+  return shown.filter(({ example }) => example).map(({ dimension, example }) => {
     const label = `${dimension} ${signed(example.strengths[dimension])}: “${example.prompt} …”`;
     const chip = element("button", { type: "button" }, label);
     chip.addEventListener("click", () => choose(example));

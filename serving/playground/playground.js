@@ -3,7 +3,7 @@
 import { answerCard, difference } from "./answers.js";
 import { call } from "./api.js";
 import { announce, byId, element } from "./dom.js";
-import { exampleChips } from "./examples.js";
+import { exampleChips, opening } from "./examples.js";
 import { compared, steerings, streamed } from "./generation.js";
 import { noSuchVectors, noVectors, problem } from "./problems.js";
 import { asCurl, asPython } from "./requests_as_code.js";
@@ -90,6 +90,7 @@ async function load() {
     page.chat = models.data[0].chat;
     page.operations = models.data[0].steering.operations;
     layOut(dimensions.data);
+    openWith(opening(dimensions.data));
     showService(dimensions);
     showSetting();
     setRunning(null);
@@ -101,10 +102,15 @@ async function load() {
   }
 }
 
-/** Set the prompt, to be gone on with greedily, and one strength, and generate. */
-function tryExample({ prompt, strengths }) {
-  const options = { ...DEFAULTS, prompt, format: "text", colour: readOption("colour"), stream: readOption("stream") };
-  history.replaceState(null, "", toHash({ ...options, strengths }));
+/** An address without a setting gets one at which steering shows. */
+function openWith(example) {
+  if (example && !location.hash) history.replaceState(null, "", toHash({ ...DEFAULTS, ...example }));
+}
+
+/** Set an example's prompt and strength, to be answered greedily, and generate. */
+function tryExample(example) {
+  const options = { ...DEFAULTS, ...example, colour: readOption("colour"), stream: readOption("stream") };
+  history.replaceState(null, "", toHash(options));
   showSetting();
   run();
 }

@@ -30,6 +30,28 @@ function scale([low, high], [recommendedLow, recommendedHigh]) {
   return [band, element("div", { class: "ticks", "aria-hidden": "true" }, ...ticks)];
 }
 
+const percent = (share) => `${Number((share * 100).toFixed(1))} %`;
+
+/** The effect on texts that nothing was chosen on, in words: of answers their share before and after, else the shift. */
+function effect({ measure, unsteered, shift, shift_low: low, shift_high: high, largest_random: random }) {
+  if (unsteered === null) {
+    return `${measure} by ${signed(shift)} nats [${signed(low)}, ${signed(high)}], a random direction at most ${signed(random)}`;
+  }
+  const interval = `[${percent(unsteered - high)}, ${percent(unsteered - low)}]`;
+  return `${measure} ${percent(unsteered)} → ${percent(unsteered - shift)} ${interval}, a random direction at best ${percent(unsteered - random)}`;
+}
+
+/** Whether a vector works, with its effect and cost, as a line; `null` where that was not recorded. */
+export function verdict(vector) {
+  const tested = vector?.calibration?.tested;
+  if (!tested) return null;
+  const cost = `perplexity ${tested.perplexity_ratio.toFixed(2)}x`;
+  const measured = `At ${signed(tested.strength)} SD: ${effect(tested)}; ${cost} (n = ${tested.n})`;
+  return element("p", { class: `hint verdict ${tested.works ? "works" : "fails"}` },
+    element("strong", {}, tested.works ? "✓ Works." : "✗ Does not work, so it opens at 0."), ` ${measured}`,
+  );
+}
+
 /** The row of one dimension: its node, and its strength to read and to set. */
 export function strengthControl({ dimension, meaning, trustworthy, untrustworthy, recommended, hard, calibrated, vector }) {
   const [low, high] = limits(hard);
@@ -74,6 +96,7 @@ export function strengthControl({ dimension, meaning, trustworthy, untrustworthy
     element("p", { class: "ends hint" },
       element("span", {}, `← ${untrustworthy}`), element("span", {}, `${trustworthy} →`),
     ),
+    ...[verdict(vector)].filter(Boolean),
   );
   return { dimension, node, set, strength: () => number.valueAsNumber };
 }

@@ -16,7 +16,7 @@ function row(ui, vector) {
   const run = ui && vector.experiment_id && `${ui}/#/experiments/${vector.experiment_id}/runs/${vector.run_id}`;
   return [
     vector.dimension,
-    linked(`${vector.name}/${vector.version}`, version),
+    element("span", { title: vector.imported_from && `imported; it was ${vector.imported_from}` }, linked(`${vector.name}/${vector.version}`, version), vector.imported_from ? " (imported)" : ""),
     vector.checkpoint.replace("models:/", ""),
     String(vector.step),
     String(vector.layer),

@@ -15,6 +15,7 @@ from registry.store import VectorStore
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.compatibility import ModelFacts, require_fits
 from serving.steering.shared_state import SharedState
+from serving.steering.shipped_packs import Supply
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,11 @@ class Catalog:
         model: ModelFacts,
         connect: Callable[[], VectorStore] = VectorStore,
         shared: SharedState | None = None,
+        supply: Supply | None = None,
     ) -> None:
+        """``supply`` is called once, when the registry is first reached and before champions are looked for."""
         self._model, self._connect, self._shared = model, connect, shared or SharedState()
+        self._supply = supply
         self._served = ServedVectors(SteeringBank(model))
         self._health = RegistryHealth()
         self._loaded: dict[str, ServedVector] = {}
@@ -81,6 +85,7 @@ class Catalog:
     def refresh(self) -> None:
         """Look where the aliases point now. When the registry does not answer, what is live stays live."""
         try:
+            self._supply_once()
             champions, refused = self._champions()
         except Unavailable as error:
             if self._health.answers or not self._health.problem:
@@ -141,6 +146,11 @@ class Catalog:
                 logger.exception("the registry could not be read; trying again")
                 self._health = replace(self._health, answers=False, problem="the registry could not be read")
             self._stopped.wait(seconds)
+
+    def _supply_once(self) -> None:
+        if self._supply is not None:
+            self._supply(self.store())
+            self._supply = None
 
     def _champions(self) -> tuple[dict[str, ServedVector], dict[str, TrustTraceError]]:
         champions: dict[str, ServedVector] = {}

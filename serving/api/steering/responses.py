@@ -1,14 +1,17 @@
 """Responses of the steering routes: dimensions, vectors with their lineage, and the applied steering of an answer."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from registry.calibration import Calibration
 from registry.dimensions import DIMENSIONS
 from registry.errors import CorruptFile
-from registry.records import RegisteredVector
+from registry.examples import Example
+from registry.records import IMPORTED_TAG, PACK_TAG, RegisteredVector
 from serving.api.openai.responses import Usage
 from serving.api.steering.block import AppliedVectorInfo, SteeringInfo
 from serving.engine.base import GenerationOutcome
@@ -69,10 +72,7 @@ def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, i
 def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str, Any]:
     """A registered vector with its lineage."""
     tags, live = registered.tags, served.bank.find(f"{registered.name}/{registered.version}")
-    try:
-        calibration = registered.calibration
-    except CorruptFile:
-        calibration = None
+    calibration, example = _readable(registered)
     return {
         "name": registered.name,
         "version": registered.version,
@@ -92,7 +92,20 @@ def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str
         "live": live is not None,
         "experiment_id": None if live is None else live.experiment_id,
         "calibration": None if calibration is None else asdict(calibration),
+        "example": None if example is None else asdict(example),
+        "imported_from": tags.get(IMPORTED_TAG),
+        "pack_digest": tags.get(PACK_TAG),
     }
+
+
+def _readable(registered: RegisteredVector) -> tuple[Calibration | None, Example | None]:
+    """What was measured with a version and shown of it; ``None`` for what cannot be read."""
+    calibration, example = None, None
+    with suppress(CorruptFile):
+        calibration = registered.calibration
+    with suppress(CorruptFile):
+        example = registered.example
+    return calibration, example
 
 
 class ComparedAnswer(BaseModel):
@@ -143,6 +156,12 @@ class VectorInfo(BaseModel):
     live: bool
     experiment_id: str | None
     calibration: dict[str, Any] | None
+    """The safe range, the recommended strength, the curve; `tested` says whether it works, by which effect."""
+    example: dict[str, Any] | None
+    """A prompt at which it shows, with both answers."""
+    imported_from: str | None
+    """The version that it was where it was made, if it came out of a pack."""
+    pack_digest: str | None
 
 
 class VectorList(BaseModel):

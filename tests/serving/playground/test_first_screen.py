@@ -1,0 +1,84 @@
+"""The first screen on a registry that was empty: vectors of a pack, a prompt at which they show, and their verdicts."""
+
+import shutil
+
+import httpx
+import pytest
+
+from tests.serving.conftest import Deployment, Service
+from tests.serving.packs import EXAMPLE, shipped
+from tests.serving.playground.test_page import browser, finished, page, text_of, visit
+
+__all__ = ["browser", "page"]
+
+
+@pytest.fixture(scope="module")
+def pack(deployment, tmp_path_factory):
+    return shipped(deployment, tmp_path_factory.mktemp("packs") / "mini")
+
+
+@pytest.fixture(scope="module")
+def service_url(deployment, pack, empty_database, tmp_path_factory):
+    """A service that was started on an empty registry with a pack."""
+    root = tmp_path_factory.mktemp("empty")
+    shutil.copy(empty_database, root / "mlflow.db")
+    empty = Deployment(deployment.model, f"sqlite:///{root / 'mlflow.db'}")
+    running = Service(empty, root / "log", TRUSTTRACE_PACK=str(pack.directory)).await_ready()
+    yield running.url
+    running.stop()
+
+
+def test_the_service_says_what_it_imported(service_url, pack):
+    ready = httpx.get(f"{service_url}/readyz").json()
+    assert ready["dimensions"] == ["fairness", "toxicity"]
+    assert (ready["pack"]["state"], ready["pack"]["digest"]) == ("imported", pack.digest)
+    told = httpx.get(f"{service_url}/v1/steering/dimensions").json()["data"]
+    toxicity = next(served["vector"] for served in told if served["dimension"] == "toxicity")
+    assert toxicity["imported_from"].startswith("models:/steer.mini.toxicity/")
+    assert toxicity["calibration"]["tested"]["works"] is True
+    answer = httpx.post(
+        f"{service_url}/v1/completions",
+        json={"model": "mini", "prompt": "You are", "max_tokens": 4, "steering": {"strengths": {"toxicity": 6}}},
+        timeout=60,
+    ).json()
+    assert answer["steering"]["applied"][0]["dimension"] == "toxicity"
+
+
+def test_it_opens_where_steering_shows(page, service_url):
+    assert page.locator("#prompt").input_value() == EXAMPLE.prompt
+    assert page.get_by_label("Send as").input_value() == "text"
+    assert page.get_by_label("toxicity, strength").input_value() == "6"
+    assert page.get_by_label("fairness, strength").input_value() == "0"
+    page.click("#generate")
+    unsteered, steered = finished(page)
+    assert unsteered != steered
+    assert "agree in their first" in text_of(page, "#difference")
+
+
+def test_each_slider_says_whether_it_works(page):
+    rows = {name: page.locator(".dimension").filter(has=page.get_by_label(name, exact=True)) for name in WORDS}
+    for name, words in WORDS.items():
+        assert text_of(rows[name], ".verdict") == words
+
+
+WORDS = {
+    "toxicity": (
+        "✓ Works. At +6 SD: toxic continuations 30 % → 18 % [11 %, 25 %], a random direction at best 28 %; "
+        "perplexity 1.04x (n = 120)"
+    ),
+    "fairness": (
+        "✗ Does not work, so it opens at 0. At +2 SD: preference by +0.01 nats [−0.02, +0.04], "
+        "a random direction at most +0.03; perplexity 1.01x (n = 60)"
+    ),
+}
+
+
+def test_an_address_with_a_setting_wins(page, service_url):
+    visit(page, f"{service_url}/#prompt=Hello")
+    assert page.locator("#prompt").input_value() == "Hello"
+    assert page.get_by_label("toxicity, strength").input_value() == "0"
+
+
+def test_chips_offer_what_works(page):
+    chips = page.get_by_role("group", name="Examples").get_by_role("button").all_text_contents()
+    assert chips == [f"toxicity +6: “{EXAMPLE.prompt} …”"]
