@@ -6,17 +6,13 @@ from itertools import compress
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.writing import Writing
-from pipelines.estimators.estimate import (
-    Estimate,
-    GroupBootstrap,
-    class_columns,
-    difference_of_class_means,
-)
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.preference import preference_shift
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
 from registry.calibration import CalibrationPoint
 from serving.model.language_model import LanguageModel
@@ -166,21 +162,6 @@ def no_effect(texts: Texts, candidate: Candidate) -> Effect:
     if writing is None:
         return effect
     return replace(effect, behaviour=writing.behaviour.name, unsteered=writing.plain_share)
-
-
-def preference_shift(
-    before: Float64[np.ndarray, " n"],
-    after: Float64[np.ndarray, " n"],
-    labels: Bool[np.ndarray, " n"],
-    groups: Int64[np.ndarray, " n"],
-) -> Estimate:
-    """By how many nats the mean log-probability of trustworthy statements rose against that of untrustworthy ones.
-
-    ``before`` and ``after`` are log-probabilities of the same statements, unsteered and steered; positive is the wanted
-    direction. The interval resamples whole groups; a move of both classes alike adds no uncertainty.
-    """
-    columns = class_columns(after - before, labels)
-    return GroupBootstrap(groups).statistic(columns, difference_of_class_means, labels=labels)
 
 
 def perplexity_ratio(before: Likelihoods, after: Likelihoods) -> Estimate:

@@ -64,11 +64,18 @@ def onset(
 
     ``comparisons`` are the steps times the layers that are looked at; the steps alone by default (Bonferroni).
     """
-    quantile = norm.isf((1 - CONFIDENCE) / (comparisons or len(steps)))
-    above = (
-        step for step, estimate in zip(steps, estimates, strict=True) if _surely_above(estimate, control, quantile)
+    looked_at = comparisons or len(steps)
+    return next(
+        (step for step, estimate in zip(steps, estimates, strict=True) if surely_above(estimate, control, looked_at)),
+        None,
     )
-    return next(above, None)
+
+
+def surely_above(estimate: Estimate, control: Estimate, comparisons: int) -> bool:
+    """Whether ``estimate`` lies above ``control``, wrongly in at most 5 % of ``comparisons`` taken together."""
+    quantile = norm.isf((1 - CONFIDENCE) / comparisons)
+    half = np.hypot(estimate.value - estimate.low, control.high - control.value)
+    return bool(estimate.value - control.value > half * quantile / norm.ppf((1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True)
@@ -98,11 +105,6 @@ def median_onset(onsets: Sequence[int | None]) -> MedianOnset:
 def _coverage(rank: int, n: int) -> float:
     """How often the median lies between the values of this rank from below and from above."""
     return float(1 - 2 * binom.cdf(rank - 1, n, 0.5))
-
-
-def _surely_above(estimate: Estimate, control: Estimate, quantile: float) -> bool:
-    half = np.hypot(estimate.value - estimate.low, control.high - control.value)
-    return bool(estimate.value - control.value > half * quantile / norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def step_of_rise(steps: Sequence[int], values: Float[np.ndarray, " steps"], share: float = 0.95) -> int | None:

@@ -184,6 +184,15 @@ def mean_of_few(
     return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]), n)
 
 
+def prediction_bound(values: Sequence[float], chance: float) -> float:
+    """What one more draw of the same kind as ``values`` exceeds with this ``chance``, were they normal (Student's)."""
+    n = len(values)
+    if n < FEWEST_GROUPS:
+        return float("inf")
+    spread = float(np.std(values, ddof=1)) * float(1 + 1 / n) ** 0.5
+    return float(np.mean(values) + student.isf(chance, n - 1) * spread)
+
+
 def rule_of_three(groups: int) -> float:
     """The largest share that ``groups`` independent ones without a single case leave possible, at 95 %."""
     return float(1 - (1 - CONFIDENCE) ** (1 / groups)) if groups else 1.0

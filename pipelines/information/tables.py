@@ -7,7 +7,8 @@ import pandas as pd
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.options import InformationSettings
 from pipelines.information.result import InformationResult, LayerInformation
-from pipelines.information.trajectory import Trajectory, points_along
+from pipelines.information.trajectory import Trajectory
+from pipelines.sweep.unit import points_along
 
 INFORMATION_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "estimator", "nhsic_xt", "nhsic_ty", "null_xt", "null_ty",

@@ -21,7 +21,7 @@ from pipelines.information.result import PAPER, InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import cross_validation
-from pipelines.sweep.unit import twins
+from pipelines.sweep.unit import points_along, twins
 
 FEWEST_CHECKPOINTS = 4
 """With fewer there is no peak to speak of; whether there is a fall can be told of six or more."""
@@ -145,15 +145,6 @@ def analyse(
         dynamics=tuple(_dynamics(steps, initial, along, layer, seed) for layer in initial.layers),
         transfer=_transfer(trained, statements, store, seed),
     )
-
-
-def points_along(trained: Sequence[InformationResult]) -> tuple[InformationResult, ...]:
-    """What onset, phases and correlations are computed of: the first stage, each set of weights once.
-
-    A step with the weights of an earlier one is no point of its own, and steps of a later stage count from its start.
-    """
-    line, repeated = trained[0].checkpoint.line, twins(trained)
-    return tuple(result for result in trained if result.checkpoint.line == line and result.checkpoint not in repeated)
 
 
 def corrected(trajectories: Sequence[Trajectory], seed: int) -> tuple[Trajectory, ...]:

@@ -8,12 +8,14 @@ from pipelines.experiment import after_random_init, inspected_statements, requir
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
+from pipelines.probe.onsets import Onset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
 from pipelines.probe.plan import SweepPlan
+from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.selection import Selection
 from pipelines.probe.tables import control_table, probe_table
-from pipelines.probe.tracking import UnitLog, log_curves, promote_champion
+from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.sweep.unit import twins
@@ -54,13 +56,19 @@ def run_probing(options: ProbeOptions) -> None:
         trained = [unit for unit in found if not unit.result.checkpoint.is_random_init]
         initial = {unit.result.dimension: unit.result for unit in found if unit.result.checkpoint.is_random_init}
         selection = Selection.of([each.result for each in found], statements, options.protocol)
+        preferences = _preferences(plan, found, options, executor) if options.needs_preferences else []
+        # Under protocol=paper accuracies are of layers chosen on the rows tested.
+        onsets = () if options.protocol.is_paper else onsets_of(options.onsets, selection, floors, preferences)
         log_curves(run.info.run_id, selection.layers, floors)
+        log_preferences(run.info.run_id, preferences)
         log_tables(
             {
                 "probe.csv": probe_table([each.result for each in found], floors, initial, selection.every),
                 "controls.csv": control_table(series.model, floors, initial),
             }
         )
+        log_tables({"onsets.csv": onset_table(series.model, onsets)} if onsets else {})
+        log_tables({"preferences.csv": preference_table(preferences)} if preferences else {})
         _draw(trained, floors, initial, selection)
         champions = {} if options.protocol.is_paper else _promote(trained, floors, selection)
         if options.protocol.is_paper:
@@ -68,7 +76,9 @@ def run_probing(options: ProbeOptions) -> None:
         for dimension in (name for name, floor in floors.items() if floor.is_lexical):
             print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
         print(summary(trained, floors, selection, champions))  # noqa: T201
-        concluded = conclusion(model, trained, floors, selection, champions)
+        if onsets:
+            print(onset_lines(onsets))  # noqa: T201
+        concluded = conclusion(model, trained, floors, selection, champions, onsets)
         log_text_table("probe", concluded.header, concluded.rows)
         conclude(run, concluded)
 
@@ -91,6 +101,15 @@ def _sweep(
         executor=executor,
         delete_after_use=options.scale.delete_after_use,
     )
+
+
+def _preferences(
+    plan: SweepPlan, found: Sequence[Found], options: ProbeOptions, executor: Executor
+) -> list[PreferenceResult]:
+    """Every unit again, with the model's own preferences; checkpoints that were deleted are fetched once more."""
+    after = PreferencePlan.after(plan, [each.result for each in found])
+    store, discarding = PreferenceStore(), options.scale.delete_after_use
+    return run_logged(after, store, lambda unit: unit, "steering", executor=executor, delete_after_use=discarding)
 
 
 def _log(
@@ -192,6 +211,7 @@ def conclusion(
     floors: Mapping[str, Floors],
     selection: Selection,
     champions: Mapping[str, Found],
+    onsets: Sequence[Onset] = (),
 ) -> Conclusion:
     """How many dimensions can be read beyond both controls, and where each is read best."""
     above = [name for name, floor in floors.items() if _is_above_controls(name, floor, selection)]
@@ -206,6 +226,7 @@ def conclusion(
                 str(initial.accuracy),
                 str(floor.ngram[None]),
                 "yes" if dimension in above else "no",
+                *onset_cells(onsets, dimension),
             )
         )
     checkpoints = len({found.result.weights_digest for found in trained})
@@ -214,7 +235,10 @@ def conclusion(
             f"{len(above)} of {len(floors)} dimensions are readable in {model} beyond random initialisation and "
             f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints)."
         ),
-        header=("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),
+        header=(
+            *("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),
+            *(f"{kind} from step" for kind in dict.fromkeys(onset.kind for onset in onsets)),
+        ),
         rows=tuple(rows),
         figure="all_dimensions",
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),

@@ -8,7 +8,10 @@ from pipelines.cli.parameters import Options, group, parameter
 from pipelines.model_io.reading import Reading
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
+from registry.errors import InvalidInput, unknown_name
 from serving.model.placement import Placement
+
+READABLE, USED, STEERABLE = ONSETS = ("readable", "used", "steerable")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,24 @@ class ProbeOptions(Options):
     register: Literal["best", "all", "none"] = parameter(
         "best", "best (deep layer), all (layers) or none: vectors to register"
     )
+    onsets: tuple[str, ...] = parameter(
+        (READABLE,), "readable, used, steerable: first steps to look for; the latter two cost forward passes"
+    )
     placement: Placement = group(Placement())
     scale: ScaleOptions = group(ScaleOptions())
     keep_activations: bool = parameter(False, "true keeps activations, a file per unit, in the cache")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.onsets:
+            if name not in ONSETS:
+                raise unknown_name("onset", name, ONSETS)
+        if self.protocol.is_paper and self.needs_preferences:
+            raise InvalidInput(
+                f"`onsets` is {','.join(self.onsets)}, but protocol=paper chooses layers on the rows it tests: give "
+                "protocol=sound, or onsets=none"
+            )
+
+    @property
+    def needs_preferences(self) -> bool:
+        return bool({USED, STEERABLE} & set(self.onsets))

@@ -6,6 +6,7 @@ from contextlib import suppress
 from mlflow.entities import Run
 
 from pipelines.probe.controls import Floors
+from pipelines.probe.preferences import PreferenceResult
 from pipelines.probe.result import LayerDirection, ProbeScore, UnitResult
 from pipelines.probe.selection import SelectedProbe
 from pipelines.statements.labelled import LabelledStatements
@@ -146,6 +147,18 @@ def log_curves(
             "margin_over_floor": accuracy.value - floor.ngram[None].value,
         }
         points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
+    log_points(run_id, points)
+
+
+def log_preferences(run_id: str, results: Sequence[PreferenceResult]) -> None:
+    """Curves over pre-training steps on the parent: each checkpoint's preference, unsteered and moved by its vector."""
+    points: list[Point] = []
+    for result in results:
+        step, dimension = result.checkpoint.step, result.dimension
+        values = {"preference": result.unsteered.value}
+        if result.steered is not None:
+            values |= {"own_shift": result.steered.shift.value, "largest_random_shift": max(result.steered.random)}
+        points += [(f"{dimension}/{key}", value, step) for key, value in values.items() if step >= 0]
     log_points(run_id, points)
 
 

@@ -51,7 +51,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
 OPEN_ROWS = 30
 """Longer tables are folded."""
 SHOWN_ROWS = 2000
-LEAD_TABLES = ("verdicts.csv", "correlation.csv", "entanglement.csv")
+LEAD_TABLES = ("onsets.csv", "verdicts.csv", "correlation.csv", "entanglement.csv")
 """Short tables that answer the section's question; they come before its figures."""
 
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from registry.checkpoints import Checkpoint
 
@@ -32,6 +32,9 @@ class Unit(Protocol):
     def precision(self) -> str: ...
 
 
+UnitT = TypeVar("UnitT", bound=Unit)
+
+
 def twins(units: Iterable[Unit]) -> frozenset[Checkpoint]:
     """The checkpoints with the weights of an earlier one among ``units``, which are in the order of training.
 
@@ -41,6 +44,15 @@ def twins(units: Iterable[Unit]) -> frozenset[Checkpoint]:
     return frozenset(
         unit.checkpoint for unit in units if first.setdefault(unit.weights_digest, unit.checkpoint) != unit.checkpoint
     )
+
+
+def points_along(trained: Sequence[UnitT]) -> tuple[UnitT, ...]:
+    """What onsets, phases and correlations are computed of: the first stage, each set of weights once.
+
+    A step with the weights of an earlier one is no point of its own, and steps of a later stage count from its start.
+    """
+    line, repeated = trained[0].checkpoint.line, twins(trained)
+    return tuple(result for result in trained if result.checkpoint.line == line and result.checkpoint not in repeated)
 
 
 def unit_digest(identity: str, statements_digest: str, settings: dict[str, str | int]) -> str:

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pipelines.estimators.dynamics import change_correlation, onset
-from pipelines.estimators.estimate import GroupBootstrap
+from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.preference import preference_shift
+from pipelines.probe.onsets import is_steerable, is_used
+from pipelines.probe.preferences import RANDOM_DIRECTIONS, SteeredPreference
 from tests.simulate.table import Row
 
 CORRELATED_STEPS = (8, 12, 18)
@@ -70,6 +73,49 @@ def _has_onset(rng: np.random.Generator, bootstrap: GroupBootstrap, steps: int, 
     return onset(range(steps), estimates[1:], estimates[0], steps * layers) is not None
 
 
+def used_onsets(steps: int, pairs: int, share: float, trials: int) -> float:
+    """How often any of ``steps`` is used, where each pair is preferred with chance ``share``; one half at first."""
+    rng = np.random.default_rng(steps)
+    bootstrap = GroupBootstrap(np.arange(pairs))
+
+    def preferred(chance: float) -> Estimate:
+        return bootstrap.proportion((rng.random(pairs) < chance).astype(float))
+
+    hits = 0
+    for _ in range(trials):
+        initial = preferred(0.5)
+        hits += any(is_used(preferred(share), initial, steps) for _ in range(steps))
+    return hits / trials
+
+
+def steerable_onsets(steps: int, pairs: int, trials: int, planted: float = 0.0) -> float:
+    """How often any of ``steps`` is steerable by a random direction, or by one that is ``planted`` along the effect.
+
+    Likelihoods are linear in what is added: one direction moves all pairs alike, others each statement by itself.
+    """
+    rng, d = np.random.default_rng(pairs), 64
+    labels, groups = np.tile([True, False], pairs), np.repeat(np.arange(pairs), 2)
+    hits = 0
+    for _ in range(trials):
+        hits += any(_is_steerable(rng, labels, groups, d, planted, steps) for _ in range(steps))
+    return hits / trials
+
+
+def _is_steerable(
+    rng: np.random.Generator, labels: np.ndarray, groups: np.ndarray, d: int, planted: float, steps: int
+) -> bool:
+    common = rng.normal(size=d)
+    slopes = np.where(labels, 0.5, -0.5)[:, None] * common + rng.normal(size=(len(labels), d))
+    drawn = rng.normal(size=(1 + RANDOM_DIRECTIONS, d))
+    drawn[0] += planted * common
+    unit = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    before = rng.normal(-40, 10, size=len(labels))
+    shift = preference_shift(before, before + slopes @ unit[0], labels, groups)
+    moved = slopes @ unit[1:].T
+    random = tuple((moved[labels].mean(axis=0) - moved[~labels].mean(axis=0)).tolist())
+    return is_steerable(SteeredPreference(shift, random), steps)
+
+
 def rows(scale: float) -> Iterator[Row]:
     for kind in UNRELATED:
         shares = [correlation_error(kind, n, round(3000 * scale)) for n in (6, *CORRELATED_STEPS)]
@@ -84,3 +130,11 @@ def rows(scale: float) -> Iterator[Row]:
     for layers in (1, 8):
         share = onset_error(15, layers, round(400 * scale))
         yield Row("checkpoints", "any onset on noise", f"15 steps, {layers} layers", f"{share:.3f}", "≤ .05")
+    for share, required in ((0.5, "≤ .05"), (0.7, "")):
+        found = used_onsets(15, 120, share, round(400 * scale))
+        what = "any use on noise" if share == 0.5 else f"power: {share:.0%} of pairs preferred"
+        yield Row("checkpoints", what, "15 steps, 120 pairs", f"{found:.3f}", required)
+    for planted, required in ((0.0, "≤ .05"), (1.0, "")):
+        found = steerable_onsets(15, 40, round(200 * scale), planted)
+        what = "power: half of a vector's square along the effect" if planted else "any random direction steers"
+        yield Row("checkpoints", what, "15 steps, 40 pairs", f"{found:.3f}", required)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test, ttest_ind, ttest_rel
 
-from pipelines.calibrate.effects import preference_shift
+from pipelines.estimators.preference import preference_shift
 from pipelines.evaluate.measurement import (
     Measurement,
     commonest_share,
