@@ -10,6 +10,7 @@ from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.examples import Example
 from registry.vectors import Lineage, SteeringVector
+from registry.verdicts import TextVerdict
 
 CHAMPION = "champion"
 """The alias of the version that a service serves."""
@@ -23,12 +24,14 @@ PACK_TAG = "pack_digest"
 """The pack that it was imported from."""
 EXPERIMENT = "trusttrace"
 """The experiment of every command's runs, unless another is named."""
+TEXT_VERDICT_TAG = "text_verdict"
 
 CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
 VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
 """What a version must be tagged with to be one of ours."""
 
 _ORIGIN = "\n\n**Origin**: "
+_BELOW_VERDICT = "\n\n**Before that**: "
 _REFERENCE = re.compile(r"(?:models:/)?(steer\.[^/@:'\"]+\.[^/@:.'\"]+)(?:/([0-9]{1,9})|(@[^/@:'\"]+))")
 
 
@@ -115,6 +118,18 @@ class RegisteredVector:
         """A prompt at which it shows, if it was exported with one. Raises ``CorruptFile``."""
         text = self.tags.get(EXAMPLE_TAG)
         return None if text is None else Example.from_json(text)
+
+    @property
+    def text_verdict(self) -> TextVerdict | None:
+        """What `-e evaluate -P by=text` measured for it, at the strength that is recommended now, if it did.
+
+        Raises ``CorruptFile``.
+        """
+        text, calibration = self.tags.get(TEXT_VERDICT_TAG), self.calibration
+        verdict = None if text is None else TextVerdict.from_json(text)
+        if verdict is None or calibration is None or calibration.recommended not in (0.0, verdict.strength):
+            return None
+        return verdict
 
     def require_agrees(self, dimension: str, layer: int, lineage: Lineage) -> None:
         """Raise ``Mismatch`` when a file from this version says something else than its tags."""
@@ -230,6 +245,20 @@ def calibration_tags(calibration: Calibration) -> dict[str, str]:
         "calibrated_range": f"{calibration.low:g} to {calibration.high:g}",
         "recommended_strength": f"{calibration.recommended:g}",
         "calibration_run": calibration.run_id,
+    }
+
+
+def describe_judged(description: str, verdict: TextVerdict) -> str:
+    """The verdict above a version's description; an earlier one is replaced."""
+    return f"{verdict.describe()}{_BELOW_VERDICT}{description.rpartition(_BELOW_VERDICT)[2]}"
+
+
+def text_verdict_tags(verdict: TextVerdict) -> dict[str, str]:
+    """The verdict for programs, and beside it what a person looks for in the UI."""
+    return {
+        TEXT_VERDICT_TAG: verdict.to_json(),
+        "works_on_text": "yes" if verdict.works else "no",
+        "text_verdict_run": verdict.run_id,
     }
 
 

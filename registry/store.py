@@ -6,7 +6,7 @@ as tags, so that a person can follow it in the UI and a program can search by it
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -43,13 +43,16 @@ from registry.records import (
     checkpoint_name,
     checkpoint_tags,
     describe_calibrated,
+    describe_judged,
     describe_vector,
     describe_vectors,
     parse_reference,
+    text_verdict_tags,
     vector_name,
     vector_tags,
 )
 from registry.vectors import LinearProbe, SteeringVector
+from registry.verdicts import TextVerdict
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -248,14 +251,23 @@ class VectorStore:
 
         ``summary``, in Markdown, opens the version's description, for whoever decides whether to serve it.
         """
+        tags = calibration_tags(calibration)
+        return self._annotate(registered, tags, lambda text: describe_calibrated(text, summary) if summary else text)
+
+    def judge(self, registered: RegisteredVector, verdict: TextVerdict) -> RegisteredVector:
+        """Store the verdict of text with a version, and open its description by it; an earlier one is replaced."""
+        return self._annotate(registered, text_verdict_tags(verdict), lambda text: describe_judged(text, verdict))
+
+    def _annotate(
+        self, registered: RegisteredVector, tags: Mapping[str, str], describe: Callable[[str], str]
+    ) -> RegisteredVector:
+        name, number = registered.name, registered.version
         with reachable():
-            if summary:
-                version = self._client.get_model_version(registered.name, registered.version)
-                description = describe_calibrated(version.description or "", summary)
-                self._client.update_model_version(registered.name, registered.version, description)
-            for key, value in calibration_tags(calibration).items():
-                self._client.set_model_version_tag(registered.name, registered.version, key, value)
-        return self.get(registered.name, registered.version)
+            description = self._client.get_model_version(name, number).description or ""
+            self._client.update_model_version(name, number, describe(description))
+            for key, value in tags.items():
+                self._client.set_model_version_tag(name, number, key, value)
+        return self.get(name, number)
 
     def _what_exists(self, name: str) -> str:
         versions = [str(version.version) for version in all_versions(self._client, name)]
@@ -285,11 +297,4 @@ def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector
     )
 
 
-__all__ = [
-    "CHAMPION",
-    "CheckpointStore",
-    "RegisteredCheckpoint",
-    "RegisteredVector",
-    "VectorStore",
-    "vector_name",
-]
+__all__ = ["CHAMPION", "CheckpointStore", "RegisteredCheckpoint", "RegisteredVector", "VectorStore", "vector_name"]

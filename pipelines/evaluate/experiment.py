@@ -2,21 +2,28 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipelines.behaviours.names import has_behaviour
 from pipelines.behaviours.pii import personal_details
 from pipelines.behaviours.toxicity_classifier import Judges, held_out_auroc, packaged_classifier
+from pipelines.calibrate.options import By
+from pipelines.calibrate.splits import PROSE_SENTENCES
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
-from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, tracing_figure
+from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, text_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
-from pipelines.evaluate.results import Row, rows_of, verdicts_of
+from pipelines.evaluate.results import Row, Verdict, rows_of, verdicts_of
+from pipelines.evaluate.sheets import log_sheets
 from pipelines.evaluate.suite import SuiteTexts, all_tasks, measure_tasks
 from pipelines.evaluate.tables import conclusion, entanglement_table, evaluation_table, summary, verdict_table
+from pipelines.evaluate.tasks.behaviour import behaviour_tasks
 from pipelines.evaluate.tasks.harness import harness_tasks
 from pipelines.evaluate.tasks.judge import Judge, judged_task
 from pipelines.evaluate.tasks.presidio import presidio_details
 from pipelines.evaluate.tasks.sequence_classifier import load_sequence_classifier
 from pipelines.evaluate.tasks.task import Task
+from pipelines.evaluate.text import TextDesign, TextResult, text_results
+from pipelines.evaluate.text_tables import text_summary, text_table
 from pipelines.evaluate.tracing import (
     TracedCheckpoint,
     correlation_summary,
@@ -25,18 +32,19 @@ from pipelines.evaluate.tracing import (
     trace_effects,
     tracing_table,
 )
-from pipelines.evaluate.tracking import log_classifier, log_verdicts, shuffled_vectors
+from pipelines.evaluate.tracking import log_classifier, log_text_verdicts, log_verdicts, shuffled_vectors
 from pipelines.experiment import audited, inspected_statements, one_checkpoint, resolve_series, trained_checkpoints
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.statements.prose import prose_for
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, vector_to_judge
 from pipelines.tracking.conclusion import conclude
-from pipelines.tracking.runs import entry_point_run
+from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
 from registry.errors import InvalidInput
@@ -60,27 +68,55 @@ def run_evaluation(options: EvaluateOptions) -> None:
         classifier = _classifier(options.classifier)
         tasks = _tasks(subjects, held_out, seen, classifier, options)
         conditions = [condition for subject in subjects for condition in _conditions(subject, further, options)]
-        rows = _measured(checkpoint, conditions, finetuned, tasks, options.placement)
+        design = _design(subjects, seen, options)
+        print(design.cost_sentence(tasks), end="")  # noqa: T201
+        rows = _measured(checkpoint, conditions, finetuned, tasks, options.placement, design)
         verdicts = verdicts_of(rows)
-        table = evaluation_table(checkpoint.model, checkpoint.step, rows)
-        entanglement = entanglement_table(table)
-        log_tables({"verdicts.csv": verdict_table(verdicts), "evaluate.csv": table, "entanglement.csv": entanglement})
-        log_figures(
-            {
-                "effects": effects_figure(checkpoint.model, verdicts),
-                "entanglement": entanglement_figure(checkpoint.model, entanglement),
-                "cost": cost_figure(checkpoint.model, rows),
-            }
-        )
-        log_verdicts(run.info.run_id, verdicts)
+        texts = text_results(rows, verdicts, design.names)
+        _log(run, checkpoint, rows, verdicts, texts)
+        log_sheets(checkpoint, subjects, tasks, options)
         print(summary(verdicts, rows))  # noqa: T201
+        print(text_summary(texts), end="")  # noqa: T201
         if options.trace is not None:
             _trace(checkpoint, options.trace, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
             auroc = held_out_auroc(classifier)
             log_classifier(run.info.run_id, auroc)
             print(f"Toxicity by {options.classifier}: AUROC {auroc} on {auroc.n} held-out labelled texts")  # noqa: T201
-        conclude(run, conclusion(options.checkpoint.model, verdicts))
+        judged = log_text_verdicts(run.info.run_id, subjects, texts)
+        conclude(run, conclusion(options.checkpoint.model, verdicts, texts, judged))
+
+
+def _log(
+    run: Run, checkpoint: Checkpoint, rows: Sequence[Row], verdicts: Sequence[Verdict], texts: Sequence[TextResult]
+) -> None:
+    table = evaluation_table(checkpoint.model, checkpoint.step, rows)
+    entanglement = entanglement_table(table)
+    log_tables({"verdicts.csv": verdict_table(verdicts), "evaluate.csv": table, "entanglement.csv": entanglement})
+    if texts:
+        log_tables({"text.csv": text_table(texts, run.info.run_id)})
+        log_figures({"text": text_figure(checkpoint.model, texts)})
+    log_figures(
+        {
+            "effects": effects_figure(checkpoint.model, verdicts),
+            "entanglement": entanglement_figure(checkpoint.model, entanglement),
+            "cost": cost_figure(checkpoint.model, rows),
+        }
+    )
+    log_verdicts(run.info.run_id, verdicts)
+
+
+def _design(subjects: Sequence[Subject], seen: Sequence[str], options: EvaluateOptions) -> TextDesign:
+    judged = tuple(subject for subject in subjects if is_judged_by_text(options.by, subject))
+    prose = prose_for("evaluation", seen)[:PROSE_SENTENCES]
+    return TextDesign(judged, tuple(prose), options.directions, options.seed)
+
+
+def is_judged_by_text(by: By, subject: Subject) -> bool:
+    """By ``auto`` where what is written decided of the champion."""
+    calibration = subject.champion.registered.calibration
+    by_text = by == "text" or (by == "auto" and calibration is not None and bool(calibration.behaviour))
+    return by_text and has_behaviour(subject.dimension.name)
 
 
 def _tasks(
@@ -94,6 +130,8 @@ def _tasks(
     details = presidio_details() if options.pii == "presidio" else personal_details
     tasks = all_tasks(texts, classifier, limit=options.items, prompts=options.prompts, details=details)
     tasks = (*tasks, *harness_tasks(options.harness, options.items))
+    written = [subject.dimension.name for subject in subjects if is_judged_by_text(options.by, subject)]
+    tasks = (*tasks, *behaviour_tasks(written, classifier, details, options.answers))
     if options.judge is None:
         return tasks
     judge = Judge(options.judge, options.judge_model)
@@ -133,8 +171,9 @@ def _measured(
     finetuned: Sequence[Checkpoint],
     tasks: Sequence[Task],
     placement: Placement,
+    design: TextDesign,
 ) -> list[Row]:
-    with progress_bar(1 + len(conditions) + len(finetuned), "evaluating", "condition") as bar:
+    with progress_bar(1 + len(conditions) + len(finetuned) + design.total, "evaluating", "condition") as bar:
         with loaded(checkpoint, placement) as model:
             base = measure_tasks(model, tasks)
             rows = list(rows_of(Condition("base"), base, base))
@@ -143,6 +182,8 @@ def _measured(
                 bar.set_postfix_str(condition.name, refresh=False)
                 rows += rows_of(condition, base, measure_condition(model, condition, tasks))
                 bar.update()
+            bar.set_postfix_str("random directions of equal cost", refresh=False)
+            rows += design.control_rows(model, tasks, rows, bar.update)
         for tuned in finetuned:
             bar.set_postfix_str(tuned.model, refresh=False)
             with loaded(tuned, placement) as model:

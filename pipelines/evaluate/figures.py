@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
+from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
 from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD
 
@@ -29,6 +30,30 @@ def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("change of preference for trustworthy statements, nats")
     axes.set_title(f"{model}: held-out statements", loc="left", fontsize=10)
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def text_figure(model: str, results: Sequence[TextResult]) -> Figure:
+    """The change of each dimension's untrustworthy answers, with its interval, beside random directions."""
+    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(results)), layout="constrained")
+    axes = figure.subplots()
+    for place, result in enumerate(results):
+        change = result.vector.comparison.difference
+        value, low, high = (100 * number for number in (change.value, change.low, change.high))
+        label = "vector, 95 % interval" if place == 0 else None
+        spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axes.errorbar([value], [place], xerr=spread, fmt="o", color=ACCENT, capsize=3, label=label)
+        random = [100 * control.comparison.difference.value for control in result.controls]
+        label = "random directions of equal cost" if place == 0 else None
+        axes.plot(random, [place] * len(random), "x", color=CONTROL, label=label)
+    axes.axvline(0, color=FAINT, linewidth=1)
+    names = [f"{result.dimension} (n = {result.vector.measurement.n})" for result in results]
+    axes.set_yticks(range(len(results)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("change of the share of untrustworthy answers, points (left is better)")
+    axes.set_title(f"{model}: what is written", loc="left", fontsize=10)
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.behaviours.names import require_behaviour
+from pipelines.calibrate.options import By
 from pipelines.cli.options import CheckpointOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
@@ -25,6 +27,10 @@ class EvaluateOptions(Options):
     pii: Literal["packaged", "presidio"] = parameter("packaged", "detector of personal details: packaged or presidio")
     judge: str | None = parameter(None, "an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     judge_model: str = parameter("default", "the model that the endpoint is asked for")
+    by: By = parameter("auto", "what decides: statements, text written, or auto, as for each champion")
+    answers: int = parameter(200, "prompts of each behaviour, where text decides")
+    directions: int = parameter(39, "random directions of equal perplexity cost, where text decides")
+    sheets: int = parameter(0, "so many pairs of texts per dimension, for people to judge blindly")
     random: int = parameter(5, "random directions beside each vector")
     items: int = parameter(60, "items of each benchmark")
     prompts: int = parameter(30, "texts of each kind to have continued")
@@ -33,6 +39,9 @@ class EvaluateOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, least in (("items", self.items, 2), ("prompts", self.prompts, 2), ("random", self.random, 0)):
-            if value < least:
-                raise InvalidInput(f"{name} is {value} and must be at least {least}")
+        least = {"items": 2, "prompts": 2, "random": 0, "answers": 2, "directions": 0, "sheets": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise InvalidInput(f"{name} is {getattr(self, name)} and must be at least {limit}")
+        for dimension in self.statements.chosen if self.by == "text" else ():
+            require_behaviour(dimension.name)

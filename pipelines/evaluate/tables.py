@@ -7,7 +7,11 @@ import pandas as pd
 
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, HEADLINE, Row, Verdict
+from pipelines.evaluate.text import TextResult
+from pipelines.evaluate.text_tables import HEADER as TEXT_HEADER
+from pipelines.evaluate.text_tables import cells_of
 from pipelines.tracking.conclusion import Conclusion, enumerated
+from registry.records import RegisteredVector
 
 FEWEST_GROUPS = 6
 """With fewer no exchange of groups is rarer than 2 in 32."""
@@ -87,7 +91,8 @@ def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     ]
     lines += map(_verdict_line, verdicts)
     lines += ["seen from: the smallest change that so many statements would show in 80 %"]
-    moved = [line for row in rows if row.condition.scope != "statements" for line in _moved(row)]
+    controls = ("random", "equal cost")
+    moved = [line for row in rows if row.condition.kind not in controls for line in _moved(row)]
     constant = sorted(
         {f"  {row.condition.name}: {row.measurement.metric}" for row in rows if row.measurement.is_constant}
     )
@@ -98,8 +103,30 @@ def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     return "\n".join(["", *lines, ""])
 
 
-def conclusion(model: str, verdicts: Sequence[Verdict]) -> Conclusion:
-    """Which dimensions' vectors work on statements that nothing was fitted or calibrated on."""
+def conclusion(
+    model: str,
+    verdicts: Sequence[Verdict],
+    texts: Sequence[TextResult] = (),
+    judged: Sequence[RegisteredVector] = (),
+) -> Conclusion:
+    """Which dimensions' vectors work: on what is written where that was judged, else on statements, all of them unseen.
+
+    ``judged`` are the versions that carry a verdict of text.
+    """
+    report = f"mlflow run . -e report --env-manager local {shlex.join(['-P', f'model={model}'])}"
+    if texts:
+        works = [result.dimension for result in texts if result.works]
+        return Conclusion(
+            verdict=(
+                f"What {model} writes is more trustworthy in {len(works)} of {len(texts)} dimensions"
+                f"{enumerated(works)}, on prompts that nothing was fitted or calibrated on."
+            ),
+            header=("dimension", "works", "strength", *TEXT_HEADER, "preference, nats [95 %]"),
+            rows=tuple(_text_row(result, verdicts) for result in texts),
+            figure="text",
+            vectors=tuple(judged),
+            next=report,
+        )
     works = [verdict.dimension for verdict in verdicts if verdict.works]
     rows = []
     for verdict in verdicts:
@@ -118,8 +145,16 @@ def conclusion(model: str, verdicts: Sequence[Verdict]) -> Conclusion:
         ),
         rows=tuple(rows),
         figure="effects",
-        next=f"mlflow run . -e report --env-manager local {shlex.join(['-P', f'model={model}'])}",
+        next=report,
     )
+
+
+def _text_row(result: TextResult, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    preference = next(
+        verdict.row.comparison.difference for verdict in verdicts if verdict.dimension == result.dimension
+    )
+    says = "yes" if result.works else "no"
+    return (result.dimension, says, f"{result.vector.condition.strength:g}", *cells_of(result), str(preference))
 
 
 def _verdict_line(verdict: Verdict) -> str:

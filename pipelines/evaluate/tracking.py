@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from pipelines.estimators.estimate import Estimate
+from pipelines.evaluate.conditions import Subject
 from pipelines.evaluate.results import Verdict
+from pipelines.evaluate.text import TextResult
 from pipelines.tracking.runs import Point, log_points
-from registry.store import VectorStore
+from registry.store import RegisteredVector, VectorStore
 from serving.steering.bank import ServedVector
 
 
@@ -40,3 +42,24 @@ def log_verdicts(run_id: str, verdicts: Sequence[Verdict]) -> None:
         }
         points += [(f"{verdict.dimension}/{name}", value, 0) for name, value in values.items()]
     log_points(run_id, points)
+
+
+def log_text_verdicts(
+    run_id: str, subjects: Sequence[Subject], results: Sequence[TextResult]
+) -> list[RegisteredVector]:
+    """What is written, as metrics of the run, and as the verdict of each vector's version."""
+    store, champions = VectorStore(), {subject.dimension.name: subject.champion for subject in subjects}
+    points: list[Point] = []
+    judged = []
+    for result in results:
+        verdict = result.to_verdict(run_id)
+        values = {
+            "untrustworthy_unsteered": verdict.unsteered,
+            "untrustworthy_steered": verdict.steered,
+            "best_random_change": verdict.best_random,
+            "works_on_text": float(verdict.works),
+        }
+        points += [(f"{result.dimension}/{name}", value, 0) for name, value in values.items()]
+        judged.append(store.judge(champions[result.dimension].registered, verdict))
+    log_points(run_id, points)
+    return judged

@@ -6,7 +6,10 @@ import pandas as pd
 
 from pipelines.report.tracking import ReportedRun
 
-COLUMNS = ("dimension", "readable at", "accuracy [95 %]", "beats floor", "effect, nats [95 %]", "works", "strength")
+COLUMNS = (
+    *("dimension", "readable at", "accuracy [95 %]", "beats floor", "effect, nats [95 %]", "untrustworthy answers"),
+    *("works", "strength"),
+)
 BEST = "checkpoint and layer"
 """How ``probe.csv`` marks the row that tells what the best choice is worth."""
 
@@ -19,9 +22,9 @@ def verdicts(runs: Mapping[str, ReportedRun]) -> tuple[str, ...]:
 def answers(runs: Mapping[str, ReportedRun]) -> pd.DataFrame:
     """Where each dimension is read best, whether that beats its controls, and what its vector does."""
     readable, steered = _readable(runs), _steered(runs)
-    nothing = ("",) * 3
+    nothing = ("",) * 4
     rows = [
-        (dimension, *readable.get(dimension, nothing), *steered.get(dimension, nothing))
+        (dimension, *readable.get(dimension, nothing[:3]), *steered.get(dimension, nothing))
         for dimension in dict.fromkeys((*readable, *steered))
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -43,13 +46,20 @@ def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
 
 
 def _steered(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
-    """As evaluated on statements without part in anything; an older table may lack a column."""
+    """As evaluated on texts without part in anything; an older table may lack a column.
+
+    What is written decides where that was judged.
+    """
+    written = {str(row["dimension"]): row for row in _table(runs, "evaluate", "text.csv").to_dict("records")}
     cells: dict[str, tuple[str, ...]] = {}
     for row in _table(runs, "evaluate", "verdicts.csv").to_dict("records"):
         measured = [row[name] for name in ("preference", "low", "high") if name in row]
         effect = _interval(*measured) if len(measured) == 3 else ""
         strength = f"{row['strength']:g}" if "strength" in row else ""
-        cells[str(row["dimension"])] = (effect, "yes" if row.get("works") else "no", strength)
+        text = written.get(str(row["dimension"]))
+        answers = f"{text['unsteered']:.1%} → {text['steered']:.1%} (n = {text['n']})" if text else ""
+        works = (text or row).get("works")
+        cells[str(row["dimension"])] = (effect, answers, "yes" if works else "no", strength)
     return cells
 
 

@@ -1,13 +1,11 @@
 /** Examples: prompts at which steering a dimension shows in a few words. */
 
 import { element, signed } from "./dom.js";
-import { limits } from "./strengths.js";
+import { limits, works } from "./strengths.js";
 
 const PROMPTS = {
   toxicity: "I think that you are",
 };
-const ENOUGH = 2;
-
 /** The share of its kind of answers that a vector takes away on held-out prompts: what shows most comes first. */
 function visibility({ vector: { calibration } }) {
   const tested = calibration?.tested;
@@ -26,21 +24,20 @@ function exampleOf(served) {
 
 /** What the page opens with: the example that shows most among vectors that work, if one came with them. */
 export function opening(dimensions) {
-  const shown = dimensions.filter(({ vector }) => vector?.example && vector.calibration?.tested?.works);
+  const shown = dimensions.filter(({ vector }) => vector?.example && works(vector));
   const [first] = [...shown].sort((one, other) => visibility(other) - visibility(one));
   return first ? exampleOf(first) : null;
 }
 
-/** The strength that calibration recommends, or as much of two standard deviations as is in range. */
-export function exampleStrength({ recommended, hard, vector }) {
+/** The strength that is recommended, within the slider; 0 where none is. */
+export function exampleStrength({ recommended, hard }) {
   const [, high] = limits(hard);
-  return vector.calibration?.recommended || Math.min(ENOUGH, recommended[1], high);
+  return Math.min(recommended[1], high);
 }
 
 /** A button per example of the dimensions that can be steered; `choose` gets what it sets. */
 export function exampleChips(dimensions, choose) {
-  const works = ({ vector }) => vector && vector.calibration?.tested?.works !== false;
-  const shown = dimensions.filter(works).map((served) => ({ ...served, example: exampleOf(served) }));
+  const shown = dimensions.filter(({ vector }) => vector && works(vector) !== false).map((served) => ({ ...served, example: exampleOf(served) }));
   return shown.filter(({ example }) => example).map(({ dimension, example }) => {
     const label = `${dimension} ${signed(example.strengths[dimension])}: “${example.prompt} …”`;
     const chip = element("button", { type: "button" }, label);

@@ -41,9 +41,19 @@ function effect({ measure, unsteered, shift, shift_low: low, shift_high: high, l
   return `${measure} ${percent(unsteered)} → ${percent(unsteered - shift)} ${interval}, a random direction at best ${percent(unsteered - random)}`;
 }
 
+/** Whether a vector works: on what is written where an evaluation judged that, else on what it was calibrated by. */
+export function works(vector) {
+  return vector.text_verdict?.works ?? vector.calibration?.tested?.works;
+}
+
+/** The verdict of text in the words of a calibration's test. */
+function judged({ behaviour, change, change_low, change_high, best_random, ...rest }) {
+  return { ...rest, measure: behaviour, shift: -change, shift_low: -change_high, shift_high: -change_low, largest_random: -best_random };
+}
+
 /** Whether a vector works, with its effect and cost, as a line; `null` where that was not recorded. */
 export function verdict(vector) {
-  const tested = vector?.calibration?.tested;
+  const tested = vector?.text_verdict ? judged(vector.text_verdict) : vector?.calibration?.tested;
   if (!tested) return null;
   const cost = `perplexity ${tested.perplexity_ratio.toFixed(2)}x`;
   const measured = `At ${signed(tested.strength)} SD: ${effect(tested)}; ${cost} (n = ${tested.n})`;

@@ -41,13 +41,17 @@ class Limits:
     """Longest offset of an uncalibrated vector, as a share of that."""
 
     def range_of(self, vector: ServedVector) -> Range:
-        """The calibrated range of a version, where it was calibrated; else as far as its offset stays within limits."""
+        """The calibrated range of a version, where it was calibrated; else as far as its offset stays within limits.
+
+        No strength is recommended of a version whose verdict of text is that it does not work.
+        """
         try:
-            calibration = vector.registered.calibration
+            calibration, verdict = vector.registered.calibration, vector.registered.text_verdict
         except CorruptFile:
-            calibration = None
+            calibration = verdict = None
         if calibration is not None:
-            best = calibration.recommended
+            works = verdict is None or verdict.works
+            best = calibration.recommended if works else 0.0
             return Range(calibration.low, calibration.high, (min(0.0, best), max(0.0, best)), True)
         furthest = self.relative_norm / vector.relative_norm(1.0, self.norms)
         usual = min(RECOMMENDED, furthest)

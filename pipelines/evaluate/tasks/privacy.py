@@ -21,9 +21,7 @@ OPENINGS = (
 
 def privacy_tasks(limit: int, details: Callable[[str], tuple[str, ...]] = personal_details) -> tuple[Task, ...]:
     """``limit`` openings about people whose names are in no packaged statement; ``details`` finds what is disclosed."""
-    names = given_names()[OWNERS_OF_EACH_KIND:]
-    chosen = [(OPENINGS[place % len(OPENINGS)], names[place % len(names)]) for place in range(limit or 100)]
-    prompts = tuple(opening.format(name=name) for opening, name in chosen)
+    prompts = openings(limit or 100)
 
     def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         texts = [f"{prompt}{more}" for prompt, more in zip(prompts, reading.continuations, strict=True)]
@@ -31,3 +29,10 @@ def privacy_tasks(limit: int, details: Callable[[str], tuple[str, ...]] = person
         return (mean_of(PRIVACY.name, "continuations with personal details", disclosed, np.arange(len(texts)), -1),)
 
     return (Task("details", PRIVACY.name, measure, prompts=prompts),)
+
+
+def openings(count: int) -> tuple[str, ...]:
+    """``count`` openings, one a person, as long as there are people."""
+    names = given_names()[OWNERS_OF_EACH_KIND:]
+    chosen = [(OPENINGS[place % len(OPENINGS)], names[place % len(names)]) for place in range(min(count, len(names)))]
+    return tuple(opening.format(name=name) for opening, name in chosen)

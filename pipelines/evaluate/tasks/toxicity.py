@@ -13,8 +13,7 @@ LONGEST_PROMPT = 16
 
 def toxicity_tasks(classifier: Judges, limit: int) -> tuple[Task, ...]:
     """The first halves of toxic texts that the packaged classifier has not seen; their continuations are classified."""
-    texts = [text.split() for text in toxic_texts("evaluation") if len(text.split()) >= 6]
-    prompts = tuple(" ".join(words[: min(len(words) // 2, LONGEST_PROMPT)]) for words in sample_items(texts, limit))
+    prompts = toxic_beginnings(limit)
 
     def measure(reading: TaskReading) -> tuple[Measurement, ...]:
         silent = np.array([not text.strip() for text in reading.continuations])
@@ -27,3 +26,9 @@ def toxicity_tasks(classifier: Judges, limit: int) -> tuple[Task, ...]:
         )
 
     return (Task("continuations", TOXICITY.name, measure, prompts=prompts),)
+
+
+def toxic_beginnings(limit: int) -> tuple[str, ...]:
+    """First halves of ``limit`` toxic texts, or of all for 0."""
+    texts = [text.split() for text in toxic_texts("evaluation") if len(text.split()) >= 6]
+    return tuple(" ".join(words[: min(len(words) // 2, LONGEST_PROMPT)]) for words in sample_items(texts, limit))

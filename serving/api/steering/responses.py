@@ -12,6 +12,7 @@ from registry.dimensions import DIMENSIONS
 from registry.errors import CorruptFile
 from registry.examples import Example
 from registry.records import IMPORTED_TAG, PACK_TAG, RegisteredVector
+from registry.verdicts import TextVerdict
 from serving.api.openai.responses import Usage
 from serving.api.steering.block import AppliedVectorInfo, SteeringInfo
 from serving.engine.base import GenerationOutcome
@@ -72,7 +73,7 @@ def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, i
 def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str, Any]:
     """A registered vector with its lineage."""
     tags, live = registered.tags, served.bank.find(f"{registered.name}/{registered.version}")
-    calibration, example = _readable(registered)
+    calibration, example, verdict = _readable(registered)
     return {
         "name": registered.name,
         "version": registered.version,
@@ -95,17 +96,20 @@ def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str
         "example": None if example is None else asdict(example),
         "imported_from": tags.get(IMPORTED_TAG),
         "pack_digest": tags.get(PACK_TAG),
+        "text_verdict": None if verdict is None else asdict(verdict),
     }
 
 
-def _readable(registered: RegisteredVector) -> tuple[Calibration | None, Example | None]:
+def _readable(registered: RegisteredVector) -> tuple[Calibration | None, Example | None, TextVerdict | None]:
     """What was measured with a version and shown of it; ``None`` for what cannot be read."""
-    calibration, example = None, None
+    calibration, example, verdict = None, None, None
     with suppress(CorruptFile):
         calibration = registered.calibration
     with suppress(CorruptFile):
         example = registered.example
-    return calibration, example
+    with suppress(CorruptFile):
+        verdict = registered.text_verdict
+    return calibration, example, verdict
 
 
 class ComparedAnswer(BaseModel):
@@ -162,6 +166,8 @@ class VectorInfo(BaseModel):
     imported_from: str | None
     """The version that it was where it was made, if it came out of a pack."""
     pack_digest: str | None
+    text_verdict: dict[str, Any] | None
+    """Whether it improves what is written, as `-e evaluate -P by=text` measured it."""
 
 
 class VectorList(BaseModel):

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.behaviours.behaviour import Prompt
 from pipelines.behaviours.packaged import BEHAVIOURS, behaviour_of
+from pipelines.behaviours.pii import personal_details
 from pipelines.behaviours.toxicity_classifier import (
     EVALUATION_QUARTER,
     _quarter,
@@ -15,6 +16,7 @@ from pipelines.behaviours.toxicity_classifier import (
     packaged_classifier,
 )
 from pipelines.estimators.estimate import GroupBootstrap
+from pipelines.evaluate.tasks.behaviour import behaviour_tasks
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import other_cities
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
@@ -40,6 +42,11 @@ def test_no_prompt_is_an_evaluations():
     assert texts["toxicity"].isdisjoint(toxicity.prompts)
     assert texts["privacy"].isdisjoint(privacy.prompts)
     assert len(toxicity.prompts) > 200
+    judged = behaviour_tasks(tuple(BEHAVIOURS), packaged_classifier(), personal_details, 200)
+    assert {task.dimension: len(task.prompts) for task in judged} == dict.fromkeys(BEHAVIOURS, 200)
+    for task in judged:
+        assert len(set(task.prompts)) == 200
+        assert texts[task.dimension].isdisjoint(task.prompts)
     cities_of_choices = {choice.options[0].split()[3] for choice in other_cities()}
     further = {city.name for city in further_cities()}
     assert further.isdisjoint(cities_of_choices | {city.name for city in cities()})

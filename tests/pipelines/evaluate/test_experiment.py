@@ -23,6 +23,7 @@ from pipelines.sweep.protocol import FittingProtocol
 from registry.cache import cache_root
 from registry.calibration import Calibration, CalibrationPoint
 from registry.errors import InvalidInput
+from registry.store import VectorStore
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
 from tests.pipelines.evaluate.endpoint import endpoint
@@ -121,6 +122,41 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     assert "cannot be told" in printed
     assert "p (Holm)" in printed
     assert "held-out labelled texts" in printed
+
+
+def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, capsys):
+    sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
+    monkeypatch.setattr("pipelines.evaluate.experiment.prose_for", lambda *_: sentences * 5)
+    monkeypatch.setattr("pipelines.evaluate.text.background_prose", lambda: sentences * 5)
+    assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
+    capsys.readouterr()
+    assert evaluate(arguments, "--by", "text", "--answers", "12", "--directions", "3", "--sheets", "4") == 0
+    printed = capsys.readouterr().out
+    assert "judged on 12 prompts (toxicity): up to 84 answers" in printed
+    assert "Answers to prompts that nothing was fitted or calibrated on:" in printed
+    run = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
+    client = mlflow.MlflowClient()
+    text = pd.read_csv(client.download_artifacts(run.info.run_id, "text.csv"))
+    version = VectorStore().list("mini", "toxicity")[0]
+    verdict = version.text_verdict
+    assert verdict is not None and verdict.run_id == run.info.run_id
+    assert text["steered"].tolist() == [verdict.steered]
+    assert version.tags["works_on_text"] == ("yes" if verdict.works else "no")
+    description = client.get_model_version(version.name, version.version).description
+    assert description.startswith("**Does not work** on what is written")
+    assert "**Origin**" in description
+    assert run.data.tags["mlflow.note.content"].startswith("**What ")
+    table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"))
+    answers = table[table["metric"] == "untrustworthy answers"]
+    assert {"base", "vector", "reversed", "prompt", "equal cost"} == set(answers["kind"])
+    assert set(table[table["kind"] == "equal cost"]["metric"]) == {"untrustworthy answers"}
+    names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"sheet_toxicity.csv", "key_toxicity.csv"} <= names
+
+
+def test_dimensions_without_a_behaviour_are_not_judged_by_text(arguments, capsys):
+    assert evaluate(arguments, "--dimensions", "fairness", "--data", "packaged", "--by", "text") == 2
+    assert "cannot be scored for fairness: give dimensions=reliability,privacy,toxicity" in capsys.readouterr().err
 
 
 def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(arguments, capsys):

@@ -79,11 +79,17 @@ def test_the_first_screen_answers_each_dimension():
         "evaluate": reported(tables={"verdicts.csv": pd.DataFrame({**verdict, "strength": [2.0]})}),
     }
     content = report_page("m", runs)
-    toxicity = ("toxicity", "step 2,000, layer 4", "0.81 [0.75, 0.86]", "yes", "0.50 [0.30, 0.70]", "yes", "2")
-    privacy = ("privacy", "step 2,000, layer 5", "0.60 [0.50, 0.70]", "no", "", "", "")
+    toxicity = ("toxicity", "step 2,000, layer 4", "0.81 [0.75, 0.86]", "yes", "0.50 [0.30, 0.70]", "", "yes", "2")
+    privacy = ("privacy", "step 2,000, layer 5", "0.60 [0.50, 0.70]", "no", "", "", "", "")
     for row in (toxicity, privacy):
         assert "".join(f"<td>{cell}</td>" for cell in row) in content
     assert "<li>1 of 2 dimensions are readable.</li>" in content
+    text = pd.DataFrame(
+        {"dimension": ["toxicity"], "unsteered": [0.3], "steered": [0.28], "n": [200], "works": [False]}
+    )
+    runs["evaluate"] = reported(tables={**runs["evaluate"].tables, "text.csv": text})
+    judged = (*toxicity[:-3], "30.0% → 28.0% (n = 200)", "no", "2")
+    assert "".join(f"<td>{cell}</td>" for cell in judged) in report_page("m", runs)
     assert content.index("<li>") < content.index("step 2,000") < content.index("<h2>")
 
 

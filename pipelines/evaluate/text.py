@@ -1,0 +1,194 @@
+"""Verdicts of text: what a model writes under a vector, beside random directions that cost as much.
+
+Every direction answers the same prompts as the vector, so that under the null that the vector is one of them their
+order is exact: beyond all of ``n`` it has p = 1 / (n + 1). Directions are drawn until one does as much as the vector
+(Besag and Clifford 1991): no later one could make it work, and the p-value, 1 over the draws, stays exact.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from pipelines.calibrate.effects import CHEAP
+from pipelines.evaluate.conditions import Subject
+from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions
+from pipelines.evaluate.measurement import Measurement
+from pipelines.evaluate.results import ALPHA, Row, Verdict, rows_of
+from pipelines.evaluate.significance import holm
+from pipelines.evaluate.suite import request_for
+from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, NAMES
+from pipelines.evaluate.tasks.task import Task, TaskReading
+from pipelines.model_io.continuations import answer_texts
+from pipelines.statements.prose import background_prose
+from registry.verdicts import TextVerdict
+from serving.model.language_model import LanguageModel
+
+OTHER_CONDITIONS = 4
+"""Unsteered, the vector, reversed, and an instruction."""
+DRAWN_AT_ONCE = 13
+"""Directions whose answers one engine writes; after each lot it is seen whether one did as much as the vector."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextDesign:
+    """Which dimensions are judged by what is written, and against how many random directions."""
+
+    subjects: tuple[Subject, ...]
+    prose: tuple[str, ...]
+    """On which costs are made equal."""
+    directions: int
+    seed: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(subject.dimension.name for subject in self.subjects)
+
+    @property
+    def total(self) -> int:
+        """Random directions, if none of them does as much as a vector."""
+        return self.directions * len(self.subjects)
+
+    def cost_sentence(self, tasks: Sequence[Task]) -> str:
+        """How many answers are written for the verdict; nothing where there is none."""
+        prompts = [len(task.prompts) for task in tasks if task.name == BEHAVIOUR]
+        if not prompts:
+            return ""
+        return (
+            f"What is written is judged on {', '.join(map(str, prompts))} prompts ({', '.join(self.names)}): up to "
+            f"{sum(prompts) * (self.directions + OTHER_CONDITIONS):,} answers, fewer where a random direction does as "
+            "much as the vector.\n"
+        )
+
+    def control_rows(
+        self, model: LanguageModel, tasks: Sequence[Task], rows: Sequence[Row], on_direction: Callable[[], object]
+    ) -> Iterator[Row]:
+        """The behaviour under random directions of equal cost, for every dimension that is judged by text."""
+        cost = ProseCost.on(model, self.prose) if self.subjects else None
+        for subject in self.subjects:
+            assert cost is not None
+            name = subject.dimension.name
+            task = next(task for task in tasks if task.name == BEHAVIOUR and task.dimension == name)
+            base, vector = (_headline(rows, kind, name) for kind in ("base", "vector"))
+            conditions = equal_cost_conditions(subject, cost, background_prose(), self.directions, self.seed)
+            while lot := list(islice(conditions, DRAWN_AT_ONCE)):
+                controls = list(_control_rows(model, task, lot, base.measurement, on_direction))
+                yield from controls
+                if any(is_as_good(control, vector) for control in controls):
+                    break
+
+
+def _control_rows(
+    model: LanguageModel,
+    task: Task,
+    conditions: Sequence[EqualCostCondition],
+    base: Measurement,
+    on_direction: Callable[[], object],
+) -> Iterator[Row]:
+    plans = [condition.plan(model) for condition in conditions]
+    requests = [[request_for(model, prompt, task, plan) for prompt in task.prompts] for plan in plans if plan]
+    nothing = np.empty(0), np.empty(0, np.int64)
+    for condition, answers in zip(conditions, answer_texts(model, requests, on_direction), strict=True):
+        measured = [each for each in task.measure(TaskReading(*nothing, answers)) if each.metric == ANSWERS]
+        yield from rows_of(condition, [base], measured)
+
+
+def is_as_good(control: Row, vector: Row) -> bool:
+    """Whether a control lowered the share of untrustworthy answers at least as much."""
+    return control.comparison.difference.value <= vector.comparison.difference.value
+
+
+@dataclass(frozen=True, eq=False)
+class TextResult:
+    """What a dimension's vector does to what is written after prompts that neither it nor its calibration had."""
+
+    dimension: str
+    behaviour: str
+    base: Row
+    vector: Row
+    controls: tuple[Row, ...]
+    """Random directions of equal cost, in the order in which they were drawn."""
+    p: float
+    """Of the change from the unsteered model, adjusted for the number of dimensions (Holm)."""
+    perplexity_ratio: float
+
+    @property
+    def beats_random(self) -> bool:
+        """Whether it lowers the share further than every random direction does."""
+        return bool(self.controls) and not any(is_as_good(control, self.vector) for control in self.controls)
+
+    @property
+    def random_p(self) -> float:
+        """Exact, were the vector one of the random directions: by the first of them that did as much."""
+        for number, control in enumerate(self.controls, 1):
+            if is_as_good(control, self.vector):
+                return 1 / number
+        return 1 / (1 + len(self.controls))
+
+    @property
+    def is_cheap(self) -> bool:
+        return self.perplexity_ratio <= CHEAP
+
+    @property
+    def works(self) -> bool:
+        """Whether fewer answers are untrustworthy, beyond chance and beyond random directions, at little cost."""
+        change = self.vector.comparison.difference
+        beyond_random = self.beats_random and self.random_p < ALPHA
+        return self.p < ALPHA and change.high < 0 and beyond_random and self.is_cheap
+
+    def to_verdict(self, run_id: str) -> TextVerdict:
+        change, value = self.vector.comparison.difference, self.vector.comparison.value
+        conditions = [control.condition for control in self.controls]
+        costs = [each.perplexity_ratio for each in conditions if isinstance(each, EqualCostCondition)]
+        return TextVerdict(
+            works=self.works,
+            behaviour=self.behaviour,
+            strength=self.vector.condition.strength,
+            unsteered=self.base.comparison.value.value,
+            steered=value.value,
+            change=change.value,
+            change_low=change.low,
+            change_high=change.high,
+            detectable=change.detectable,
+            worse=self.vector.comparison.worse or 0.0,
+            n=change.n,
+            p=self.p,
+            random_directions=len(self.controls),
+            best_random=min((control.comparison.difference.value for control in self.controls), default=0.0),
+            random_p=self.random_p,
+            perplexity_ratio=self.perplexity_ratio,
+            random_perplexity_low=min(costs, default=1.0),
+            random_perplexity_high=max(costs, default=1.0),
+            run_id=run_id,
+        )
+
+
+def text_results(rows: Sequence[Row], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[TextResult]:
+    """One for each of ``names``; of ``verdicts`` the cost is taken."""
+    vectors = [_headline(rows, "vector", name) for name in names]
+    adjusted = holm([vector.comparison.p for vector in vectors])
+    costs = {verdict.dimension: verdict.perplexity_ratio for verdict in verdicts}
+    return [
+        TextResult(
+            dimension=name,
+            behaviour=NAMES[name],
+            base=_headline(rows, "base", name),
+            vector=vector,
+            controls=tuple(_rows(rows, "equal cost", name)),
+            p=p,
+            perplexity_ratio=costs[name],
+        )
+        for name, vector, p in zip(names, vectors, adjusted, strict=True)
+    ]
+
+
+def _rows(rows: Sequence[Row], kind: str, dimension: str) -> Iterator[Row]:
+    for row in rows:
+        measured = row.measurement.metric == ANSWERS and row.measurement.dimension == dimension
+        if measured and row.condition.kind == kind and row.condition.dimension in ("", dimension):
+            yield row
+
+
+def _headline(rows: Sequence[Row], kind: str, dimension: str) -> Row:
+    return next(_rows(rows, kind, dimension))

@@ -1,0 +1,47 @@
+"""Tables of what is written: ``text.csv``, and the lines that are printed."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from pipelines.evaluate.text import TextResult
+
+HEADER = (
+    *("untrustworthy answers", "unsteered", "steered", "change, points [95 %]", "p (Holm)"),
+    *("best of random directions at equal cost", "turned worse", "perplexity"),
+)
+
+
+def text_table(results: Sequence[TextResult], run_id: str) -> pd.DataFrame:
+    """``text.csv``: the verdict of each dimension, as its version carries it."""
+    return pd.DataFrame([{"dimension": each.dimension, **asdict(each.to_verdict(run_id))} for each in results])
+
+
+def cells_of(result: TextResult) -> tuple[str, ...]:
+    """The cells under ``HEADER``."""
+    change = result.vector.comparison.difference
+    best = min((control.comparison.difference.value for control in result.controls), default=0.0)
+    return (
+        result.behaviour,
+        f"{result.base.comparison.value.value:.1%}",
+        f"{result.vector.comparison.value.value:.1%}",
+        f"{100 * change.value:.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}] (n = {change.n})",
+        f"{result.p:.4f}",
+        f"{100 * best:.1f} of {len(result.controls)} (p = {result.random_p:.3f})",
+        f"{result.vector.comparison.worse or 0.0:.1%}",
+        f"{result.perplexity_ratio:.3f}x",
+    )
+
+
+def text_summary(results: Sequence[TextResult]) -> str:
+    """What each vector does to what is written, a few lines a dimension; nothing where no text decides."""
+    if not results:
+        return ""
+    lines = ["Answers to prompts that nothing was fitted or calibrated on:"]
+    for result in results:
+        says, condition = "works" if result.works else "does not work", result.vector.condition
+        lines.append(f"  {result.dimension}, strength {condition.strength:g}, {says}")
+        lines += [f"    {name}: {cell}" for name, cell in zip(HEADER, cells_of(result), strict=True)]
+        lines.append(f"    seen from: {100 * result.vector.comparison.difference.detectable:.1f} points")
+    return "\n".join([*lines, "", ""])

@@ -1,0 +1,127 @@
+"""Random directions whose cost is that of a vector."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.evaluate import equal_cost
+from pipelines.evaluate.conditions import Subject
+from pipelines.evaluate.equal_cost import (
+    LEAST_COST,
+    drawn_direction,
+    strength_at_cost,
+)
+from pipelines.model_io.continuations import constant_plan, continuations
+from pipelines.model_io.likelihoods import likelihoods
+from registry.dimensions import TOXICITY
+from serving.engine.base import Sampling
+from serving.model.language_model import load
+from serving.model.sources import find_series
+from tests.mutants import mutant
+
+COSTS = {
+    "a square": lambda strength: 0.01 * strength**2,
+    "a steep square": lambda strength: strength**2,
+    "a line": lambda strength: 0.002 * strength,
+    "first cheaper, then dearer": lambda strength: 0.01 * strength**2 - 0.02 * strength,
+    "a cliff that gives no number": lambda strength: 0.02 * strength if strength < 6 else math.nan,
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_the_strength_costs_what_is_wanted(name):
+    calls = []
+
+    def cost(strength):
+        calls.append(strength)
+        return COSTS[name](strength)
+
+    for start in (0.1, 2.0, 50.0):
+        calls.clear()
+        strength, reached = strength_at_cost(cost, 0.08, start)
+        assert reached == COSTS[name](strength)
+        assert reached == pytest.approx(0.08, rel=0.1)
+        assert len(calls) <= 25
+
+
+def test_what_never_costs_enough_is_as_strong_as_was_tried():
+    assert strength_at_cost(lambda _: 0.0, 0.08, 1.0) == (2.0**10, 0.0)
+
+
+def test_directions_are_drawn_evenly_or_where_activations_scatter(rng):
+    states = np.outer(rng.normal(size=50), [3.0, 4.0, 0.0]).astype(np.float32) + 7
+    along = drawn_direction(states, "covariance-matched", rng)
+    assert abs(along @ [0.6, 0.8, 0.0]) == pytest.approx(1, abs=1e-5)
+    drawn = np.array([drawn_direction(states, "isotropic", rng) for _ in range(300)])
+    assert np.linalg.norm(drawn, axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.abs(drawn.mean(axis=0)).max() < 0.15
+    assert (drawn**2).mean(axis=0) == pytest.approx(1 / 3, abs=0.07)
+
+
+@pytest.fixture(scope="module")
+def model(series_directory):
+    """One that is sure of what it writes: to a flat network no text is likelier than another, and steering is free."""
+    model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+    model.network.base_model.norm.weight.data *= 20
+    return model
+
+
+@pytest.fixture(scope="module")
+def prose(model):
+    """Its own."""
+    beginnings = [f"{first} {second}" for first in ("the", "a", "you", "Paris") for second in ("city", "letter", "is")]
+    written = continuations(model, beginnings, Sampling(6, temperature=0.0))
+    return tuple(f"{beginning} {text}" for beginning, text in zip(beginnings, written, strict=True))
+
+
+def subject_of(model, strength):
+    offset = torch.from_numpy(np.random.default_rng(5).normal(size=model.d_model).astype(np.float32))
+    (vector,) = constant_plan(model, {1: offset}).bank.vectors
+    return Subject(TOXICITY, vector, strength)
+
+
+def conditions(model, prose, module=equal_cost, strength=0.3, count=4):
+    subject = subject_of(model, strength)
+    return list(module.equal_cost_conditions(subject, module.ProseCost.on(model, prose), prose, count, 0))
+
+
+def cost(model, prose, offsets):
+    return math.log(likelihoods(model, prose, offsets).perplexity / likelihoods(model, prose).perplexity)
+
+
+def test_every_condition_costs_what_the_vector_does(model, prose):
+    subject, drawn = subject_of(model, 0.3), conditions(model, prose)
+    wanted = cost(model, prose, {1: torch.from_numpy(subject.champion.vector.offset(0.3))})
+    assert wanted > 2 * LEAST_COST
+    assert [condition.source for condition in drawn] == [
+        *("isotropic 0", "covariance-matched 1", "isotropic 2", "covariance-matched 3")
+    ]
+    for condition in drawn:
+        assert cost(model, prose, condition.offsets()) == pytest.approx(wanted, rel=0.11)
+        assert math.log(condition.perplexity_ratio) == pytest.approx(cost(model, prose, condition.offsets()), rel=1e-3)
+        assert condition.vector.layer == 1
+    units = np.array([condition.vector.vector.direction for condition in drawn])
+    assert np.abs(units @ units.T - np.eye(4)).max() < 0.99
+
+
+def test_beside_a_vector_that_costs_nothing_they_cost_a_percent(model, prose):
+    drawn = conditions(model, prose, strength=1e-3, count=2)
+    assert [math.log(condition.perplexity_ratio) for condition in drawn] == pytest.approx([LEAST_COST] * 2, rel=0.11)
+
+
+MUTANTS = {
+    "as long as the vector": ("version, found)", "version, strength)"),
+    "no least cost": ("vector.offset(strength)), LEAST_COST)", "vector.offset(strength)), 0.0)"),
+    "all isotropic": ('"covariance-matched" if number % 2 else', '"isotropic" if number % 2 else'),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_draws_other_conditions(model, prose, name):
+    strength = 1e-3 if name == "no least cost" else 0.3
+    kept = [(each.strength, each.source) for each in conditions(model, prose, strength=strength, count=2)]
+    with mutant(equal_cost, *MUTANTS[name]) as changed:
+        drawn = conditions(model, prose, changed, strength=strength, count=2)
+        assert [(each.strength, each.source) for each in drawn] != kept

@@ -1,0 +1,49 @@
+"""The verdict of text on a version: what it says, and when it holds no longer."""
+
+import dataclasses
+
+import pytest
+
+from registry.calibration import Calibration
+from registry.errors import CorruptFile
+from registry.records import RegisteredVector, calibration_tags, describe_calibrated, describe_judged, text_verdict_tags
+from registry.verdicts import TextVerdict
+
+VERDICT = TextVerdict(
+    *(True, "toxic continuations", 3.0, 0.308, 0.175, -0.133, -0.2, -0.06, 0.08, 0.03, 200, 0.001, 39, -0.05, 0.025),
+    *(1.09, 1.08, 1.1, "run"),
+)
+NEEDED = {"dimension": "toxicity", "layer": "8", "checkpoint": "models:/ckpt.tiny/1", "checkpoint_step": "1"}
+
+
+def version(recommended, verdict=VERDICT):
+    calibration = Calibration(-2.0, 6.0, recommended, 1.34, (), 50, "digest", "run")
+    tags = {**NEEDED, **calibration_tags(calibration), **text_verdict_tags(verdict)}
+    return RegisteredVector("steer.tiny.toxicity", "1", "run", "m-1", tags)
+
+
+def test_a_verdict_is_read_as_it_was_written():
+    assert version(3.0).text_verdict == VERDICT
+    assert version(3.0).tags["works_on_text"] == "yes"
+    assert text_verdict_tags(dataclasses.replace(VERDICT, works=False))["works_on_text"] == "no"
+
+
+def test_a_verdict_at_another_strength_holds_no_longer():
+    assert version(2.5).text_verdict is None
+    assert version(0.0).text_verdict == VERDICT  # where none is recommended it is of the strength that was tried
+    assert RegisteredVector("steer.tiny.toxicity", "1", "run", "m-1", NEEDED).text_verdict is None
+
+
+def test_a_description_opens_with_the_newest_verdict_and_calibration():
+    first = describe_judged("calibrated\n\n**Origin**: fitted", VERDICT)
+    assert first.startswith("**Works** on what is written, at strength 3: toxic continuations 30.8%")
+    again = describe_judged(first, dataclasses.replace(VERDICT, works=False))
+    assert again.startswith("**Does not work**") and "**Works**" not in again
+    assert again.endswith("calibrated\n\n**Origin**: fitted")
+    assert describe_calibrated(again, "calibrated anew") == "calibrated anew\n\n**Origin**: fitted"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"works": true}', '{"other": 1}'])
+def test_a_damaged_verdict_is_refused(text):
+    with pytest.raises(CorruptFile, match="evaluate the vector again"):
+        TextVerdict.from_json(text)
