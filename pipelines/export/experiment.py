@@ -16,6 +16,7 @@ from pipelines.tracking.champions import champion_versions
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
+from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
 from registry.pack_exchange import packed_vectors, public_repo
@@ -80,7 +81,8 @@ def packed_model(model: LanguageModel) -> PackedModel:
     checkpoint = model.checkpoint
     return PackedModel(
         name=checkpoint.model,
-        repo=public_repo(checkpoint.repo),
+        # An embedded series lies in a cache, in a folder that says nothing.
+        repo=checkpoint.model if embedded_seed(checkpoint.model) is not None else public_repo(checkpoint.repo),
         revision=checkpoint.revision,
         step=checkpoint.step,
         weights_digest=model.weights_digest,
