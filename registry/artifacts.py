@@ -7,7 +7,7 @@ logged model, its files are fetched by name after their sizes were seen, and a s
 import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +32,10 @@ _BY_ADDRESS = ("http", "https", "ftp", "sftp")
 Result = TypeVar("Result")
 
 
+class _TooLate(Exception):
+    """Work that is not done when its time is over; not a ``TimeoutError``, which a store may raise itself."""
+
+
 def fetch_files(client: MlflowClient, uri: str, model_id: str, names: Sequence[str], directory: Path) -> None:
     """Copy those of ``names`` that the logged model has into ``directory``.
 
@@ -40,8 +44,10 @@ def fetch_files(client: MlflowClient, uri: str, model_id: str, names: Sequence[s
     """
     try:
         _within(SECONDS, lambda: _fetch(client, uri, model_id, names, directory))
-    except TimeoutError as error:
+    except _TooLate as error:
         raise Unavailable(f"the files of {uri} did not come within {SECONDS:g} s; try again") from error
+    except TimeoutError as error:
+        raise Unavailable(f"the store did not answer for the files of {uri} ({error}); try again") from error
 
 
 def _fetch(client: MlflowClient, uri: str, model_id: str, names: Sequence[str], directory: Path) -> None:
@@ -84,7 +90,7 @@ def _open(uri: str, location: str) -> ArtifactRepository:
 
 
 def _within(seconds: float, work: Callable[[], Result]) -> Result:
-    """What ``work`` returns or raises, or ``TimeoutError``; it is then left behind on its thread."""
+    """What ``work`` returns or raises, or ``_TooLate``; it is then left behind on its thread."""
     outcome: Future[Result] = Future()
 
     def run() -> None:
@@ -94,4 +100,6 @@ def _within(seconds: float, work: Callable[[], Result]) -> Result:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="artifacts", daemon=True).start()
-    return outcome.result(seconds)
+    if not wait([outcome], seconds).done:
+        raise _TooLate
+    return outcome.result()

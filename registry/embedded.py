@@ -1,10 +1,13 @@
-"""Embedded series: the names of ``tiny``, which is trained on the spot, and of the same with other seeds."""
+"""Models that need no address: ``tiny``, trained on the spot with any seed, and those that a package carries."""
 
 import re
 from pathlib import Path
 
 EMBEDDED = "tiny"
 """The name of the checkpoint series that is trained on the spot; ``tiny:1`` is that of another seed."""
+
+PACKAGED = ("smollm2",)
+"""Models that a hash-pinned package carries: no hub is needed for them."""
 
 
 def embedded_seed(model: str) -> int | None:
@@ -32,3 +35,14 @@ def spellings(model: str) -> tuple[str, ...]:
     if seed is None:
         return (model,)
     return tuple(dict.fromkeys((embedded_name(seed), f"{EMBEDDED}:{seed}", f"{EMBEDDED}-{seed}")))
+
+
+def model_argument(model: str) -> str:
+    """What a command takes for a model of the registry, where its name alone tells; else words for the user to fill in.
+
+    The registry knows a model by its short name, and not where it lies.
+    """
+    seed = embedded_seed(model)
+    if seed is not None:
+        return f"{EMBEDDED}:{seed}" if seed else EMBEDDED
+    return model if model in PACKAGED else f"<path or hub id of {model}>"

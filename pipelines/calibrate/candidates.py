@@ -1,5 +1,6 @@
 """Candidates of a calibration: directions fitted on the model itself, and vectors that are registered."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -109,14 +110,18 @@ def with_champion(candidates: Sequence[Candidate], champion: Candidate) -> tuple
     return [*offered, champion], champion
 
 
-def require_of_model(references: Sequence[str], model: str, dimensions: Sequence[str]) -> None:
-    """Raise ``InvalidInput`` for a reference to another model's vector or to a dimension that is not calibrated."""
+def require_of_model(references: Sequence[str], model: str, dimensions: Sequence[str], *, given: str) -> None:
+    """Raise ``InvalidInput`` for a reference to another model's vector or to a dimension that is not calibrated.
+
+    ``given`` is the model as it was given, for the command that mends it.
+    """
     names = {vector_name(model, dimension) for dimension in dimensions}
     for reference in references:
         if parse_reference(reference)[0] not in names:
             raise InvalidInput(
                 f"{reference} is no vector of {model} for {', '.join(dimensions)}; make one of another checkpoint's: "
-                f"mlflow run . -e vectors --env-manager local -P model=<its series> -P target={model}"
+                "mlflow run . -e vectors --env-manager local -P model=<its series> "
+                f"{shlex.join(['-P', f'target={given}'])}"
             )
 
 

@@ -65,7 +65,8 @@ def run_calibration(options: CalibrateOptions) -> None:
     methods = choose_methods(options.methods)
     with entry_point_run(f"calibrate {options.checkpoint.model}", options.params()) as run:
         checkpoint = one_checkpoint(options.checkpoint)
-        require_of_model(options.vectors, checkpoint.model, [dimension.name for dimension in options.statements.chosen])
+        chosen = [dimension.name for dimension in options.statements.chosen]
+        require_of_model(options.vectors, checkpoint.model, chosen, given=options.checkpoint.model)
         vectors = named_vectors(options.vectors)
         statements = inspected_statements(options.statements)
         layers = layers_to_try(options.layers, checkpoint)

@@ -37,6 +37,11 @@ def stage_run(stage: str, key: str, parent: Run) -> Iterator[str]:
             client.set_terminated(run_id, "FAILED")
 
 
+def name_inputs(run_id: str, key: str) -> None:
+    """Let ``finished_stage`` find this run by ``key``."""
+    MlflowClient().set_tag(run_id, KEY, key)
+
+
 def champion_references(model: str) -> list[str]:
     """The champions and their calibrations, such as ``models:/steer.tiny.toxicity/3 calibrated by <run>``."""
     return [

@@ -15,7 +15,7 @@ from pipelines.cli.parameters import Options, parameters_of
 from pipelines.evaluate.options import EvaluateOptions
 from pipelines.information.options import InformationOptions
 from pipelines.main.options import MainOptions
-from pipelines.main.tracking import champion_references, finished_stage, stage_run
+from pipelines.main.tracking import champion_references, finished_stage, name_inputs, stage_run
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.probe.options import ProbeOptions
 from pipelines.report.options import ReportOptions
@@ -73,8 +73,8 @@ def run_chain(options: MainOptions) -> None:
         key = inputs_digest(options)
         rows: list[tuple[str, ...]] = []
         for stage in stages:
-            arguments = arguments_for(stage, options)
-            key = stage_key(stage, arguments, key, champion_references(model))
+            arguments, before = arguments_for(stage, options), key
+            key = stage_key(stage, arguments, before, champion_references(model))
             done = finished_stage(key)
             if done is not None:
                 print(f"{stage}: unchanged since run {done}, skipped", flush=True)  # noqa: T201
@@ -89,6 +89,8 @@ def run_chain(options: MainOptions) -> None:
                         "again to go on from there"
                     )
                 rows.append((stage, "done", _stage_link(run, child)))
+            key = stage_key(stage, arguments, before, champion_references(model))
+            name_inputs(child, key)
         conclude(
             run,
             Conclusion(
@@ -114,8 +116,11 @@ def arguments_for(stage: str, options: MainOptions) -> list[str]:
 
 
 def stage_key(stage: str, arguments: Sequence[str], before: str, champions: Sequence[str]) -> str:
-    """Names the inputs of a stage. The champions are an input of the stages that read them from the registry only."""
-    read = list(champions) if stage in ("evaluate", "report") else []
+    """Names the inputs of a stage. The champions are an input of the stages that read them from the registry only.
+
+    Calibration may replace them: its run is named anew by those it left, with which it need not run again.
+    """
+    read = list(champions) if stage in ("calibrate", "evaluate", "report") else []
     content = json.dumps([stage, list(arguments), before, read])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 
-from registry.embedded import registry_name
+from registry.embedded import model_argument, registry_name
 from registry.errors import Mismatch, NotFound
 from registry.model_names import model_short_name, named_model
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
@@ -53,7 +53,7 @@ def require_held_out(vector: ServedVector) -> None:
         raise Mismatch(
             f"{vector.reference} was fitted under protocol=paper on {lineage.split} of {lineage.statements_source}, "
             "among them statements that it would be tested on; fit one under protocol=sound: mlflow run . -e probe "
-            f"--env-manager local -P model={lineage.model} -P dimensions={vector.dimension}"
+            f"--env-manager local -P model={model_argument(lineage.model)} -P dimensions={vector.dimension}"
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlflow
+from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from pipelines.figures.text_tables import markdown_table
 from pipelines.tracking.links import needs_ui, page, run_path, runs_path, version_path
@@ -33,14 +34,28 @@ def conclude(run: Run, conclusion: Conclusion) -> None:
 
 
 def description(run_id: str, conclusion: Conclusion) -> str:
-    """Markdown: verdict, table, figure, links to versions, the next command."""
+    """Markdown: verdict, table, figure, links to versions, the next command; rows and links as far as MLflow has room.
+
+    What a description has no room for stands in the tables of the run and in the registry.
+    """
+    rows, vectors = len(conclusion.rows), len(conclusion.vectors)
+    while len(text := _written(run_id, conclusion, rows, vectors)) > MAX_TAG_VAL_LENGTH and (rows or vectors):
+        rows, vectors = (rows * 3 // 4, vectors) if rows > vectors else (rows, vectors * 3 // 4)
+    return text
+
+
+def _written(run_id: str, conclusion: Conclusion, n_rows: int, n_vectors: int) -> str:
+    rows, vectors = conclusion.rows[:n_rows], conclusion.vectors[:n_vectors]
     parts = [f"**{conclusion.verdict}**"]
-    if conclusion.rows:
-        parts.append(markdown_table(conclusion.header, conclusion.rows))
+    if rows:
+        parts.append(markdown_table(conclusion.header, rows))
+    if n_rows < len(conclusion.rows):
+        parts.append(f"… and {len(conclusion.rows) - n_rows} rows more in the tables of this run.")
     if conclusion.figure:
         parts.append(f"![{conclusion.figure}](get-artifact?path=figures/{conclusion.figure}.png&run_uuid={run_id})")
     if conclusion.vectors:
-        links = [f"[{_name(vector)}]({version_path(vector)})" for vector in conclusion.vectors]
+        links = [f"[{_name(vector)}]({version_path(vector)})" for vector in vectors]
+        links += [f"{len(conclusion.vectors) - n_vectors} more"] if n_vectors < len(conclusion.vectors) else []
         parts.append(f"Vectors: {', '.join(links)}")
     if conclusion.next:
         parts.append(f"Next: `{conclusion.next}`")

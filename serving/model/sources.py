@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, series_of
+from registry.embedded import PACKAGED
 from registry.errors import InvalidInput, UnknownName, unknown_name
 from registry.model_names import model_short_name, named_model
 from registry.revisions import Position, parse_position
@@ -19,8 +20,6 @@ from serving.model.training_line import join_stages, names_line, read_line
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
-PACKAGED = ("smollm2",)
-"""Models that a hash-pinned package carries: no hub is needed for them."""
 
 
 def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
+from registry.embedded import model_argument
 from registry.errors import InvalidInput, UnknownName, unknown_name
 from registry.records import CHAMPION
 from serving.steering.bank import ServedVector
@@ -112,7 +113,7 @@ class SteeringResolver:
         if not self.served.bank.champions:
             raise InvalidSteering(
                 f"no vectors of {model} are registered; make some with mlflow run . --env-manager local -e calibrate "
-                f"-P model={model}",
+                f"-P model={model_argument(model)}",
                 param=param,
             )
         raise InvalidSteering(str(unknown_dimension(dimension, self.served)), param=param)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.embedded import embedded_seed, registry_name, spellings
+from registry.embedded import embedded_seed, model_argument, registry_name, spellings
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,8 @@ def test_all_spellings_are_found_in_runs():
     assert spellings("tiny:0") == ("tiny", "tiny:0", "tiny-0")
     assert spellings("tiny-1") == ("tiny-1", "tiny:1")
     assert spellings("smollm2") == ("smollm2",)
+
+
+def test_a_command_gets_only_names_that_it_knows():
+    assert [model_argument(name) for name in ("tiny", "tiny-3", "smollm2")] == ["tiny", "tiny:3", "smollm2"]
+    assert model_argument("pythia-70m") == "<path or hub id of pythia-70m>"

@@ -151,6 +151,16 @@ def test_a_store_that_hangs_is_given_up_in_time(tracking, monkeypatch):
     released.set()
 
 
+def test_a_deadline_of_the_store_is_told_from_ours(tracking, monkeypatch):
+    def refuse(*_):
+        raise TimeoutError("read timed out after 5 s")
+
+    registered = register()
+    monkeypatch.setattr(LocalArtifactRepository, "list_artifacts", refuse)
+    with pytest.raises(Unavailable, match=r"toxicity/1 \(read timed out after 5 s\)"):
+        VectorStore().load(registered)
+
+
 def test_a_read_only_database_is_named_as_that(tracking, tmp_path):
     registered = register()
     read_only = f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true"

@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import Request
 from jaxtyping import Float32
 
+from registry.embedded import model_argument
 from serving.api.errors import ApiError, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
 from serving.api.openai.streaming import result_for
@@ -40,7 +41,7 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
         model = served.bank.model.name
         raise ApiError(
             f"no probes of {model} are registered; make some with mlflow run . --env-manager local -e calibrate "
-            f"-P model={model}"
+            f"-P model={model_argument(model)}"
         )
     return probed
 

@@ -5,6 +5,7 @@ import pytest
 
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import with_values
+from pipelines.main import workflow
 from pipelines.main.__main__ import main
 from pipelines.main.options import MainOptions
 from pipelines.main.workflow import STAGES, arguments_for, chosen_stages, inputs_digest, stage_key
@@ -41,6 +42,29 @@ def test_stages_run_below_the_chain_once_and_failures_again(series_directory, da
     assert run_command(main, given) == 0
     assert f"report: unchanged since run {report.info.run_id}, skipped" in capfd.readouterr().out
     assert len(stage_runs("report")) == 2
+
+
+def test_champions_that_calibration_left_do_not_run_it_again(series_directory, data, tracking, monkeypatch, capfd):
+    champions = ["v/1"]
+
+    def calibrate(_stage, _arguments, run_id):
+        champions[:] = ["v/2"]
+        mlflow.MlflowClient().set_terminated(run_id)
+        return 0
+
+    monkeypatch.setattr(workflow, "_run_process", calibrate)
+    monkeypatch.setattr(workflow, "champion_references", lambda _model: champions)
+    given = with_values(
+        MainOptions(),
+        {"model": str(series_directory), "data": f"toxicity={data}", "dimensions": "toxicity", "stages": "calibrate"},
+    )
+    workflow.run_chain(given)
+    assert "calibrate: --model" in capfd.readouterr().out
+    workflow.run_chain(given)
+    assert "calibrate: unchanged" in capfd.readouterr().out
+    champions[:] = ["v/3"]  # as promoted by hand
+    workflow.run_chain(given)
+    assert "calibrate: --model" in capfd.readouterr().out
 
 
 def test_a_stage_is_given_its_own_parameters():

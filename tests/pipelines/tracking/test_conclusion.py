@@ -1,5 +1,7 @@
 """A command's last words: they lead to its own run, and describe it."""
 
+from dataclasses import replace
+
 import mlflow
 import pytest
 
@@ -16,9 +18,9 @@ CONCLUSION = Conclusion(
 )
 
 
-def concluded(run_name="probe tiny"):
-    with entry_point_run(run_name, {"model": "tiny"}) as run:
-        conclude(run, CONCLUSION)
+def concluded(conclusion=CONCLUSION):
+    with entry_point_run("probe tiny", {"model": "tiny"}) as run:
+        conclude(run, conclusion)
     return mlflow.MlflowClient().get_run(run.info.run_id)
 
 
@@ -27,6 +29,16 @@ def test_a_run_is_described_by_its_verdict_and_table(tracking):
     assert description.startswith("**1 of 1 dimensions is readable.**")
     assert "| privacy | 0.8 / 0.9 |" in description
     assert "Next: `make serve`" in description
+
+
+def test_a_long_table_is_cut_and_its_rest_counted(tracking):
+    rows = tuple((f"dimension {number}", "0.812 [0.700, 0.900]") for number in range(400))
+    description = concluded(replace(CONCLUSION, rows=rows)).data.tags["mlflow.note.content"]
+    assert len(description) <= 8000
+    shown = description.count("| 0.812 ")
+    assert f"… and {400 - shown} rows more" in description
+    assert shown > 100
+    assert description.endswith("Next: `make serve`")
 
 
 def test_the_ending_links_to_this_run(tracking, capsys):
