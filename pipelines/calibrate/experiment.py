@@ -25,6 +25,7 @@ from pipelines.calibrate.tables import CalibratedDimension, calibration_table, c
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.model_io.continuations import require_writing
 from pipelines.model_io.reading import Reading
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
@@ -73,6 +74,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         plan = SweepPlan((checkpoint,), statements, options.protocol, placement=options.placement)
         units = _probed(plan, layers) if methods else {}
         model = load_at(checkpoint, options.placement)
+        _say_what_is_left(model, options.by)
         subjects = []
         for name, labelled in statements.items():
             offered = [*registered_candidates(model, vectors, labelled)]
@@ -93,6 +95,16 @@ def run_calibration(options: CalibrateOptions) -> None:
         notes = [subject.note for subject in subjects if subject.note]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
         conclude(run, conclusion(options.checkpoint.model, calibrated))
+
+
+def _say_what_is_left(model: LanguageModel, by: By) -> None:
+    """Say before calibrating where a model can be neither served nor evaluated. Raises ``Mismatch`` by text."""
+    try:
+        require_writing(model)
+    except Mismatch as error:
+        if by == "text":
+            raise
+        print(f"{error}\n")  # noqa: T201
 
 
 def is_by_text(by: By, running: ServedVector | None) -> bool:

@@ -34,6 +34,7 @@ from pipelines.evaluate.tracing import (
 )
 from pipelines.evaluate.tracking import log_classifier, log_text_verdicts, log_verdicts, shuffled_vectors
 from pipelines.experiment import audited, inspected_statements, one_checkpoint, resolve_series, trained_checkpoints
+from pipelines.model_io.continuations import require_writing
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
 from pipelines.statements.labelled import LabelledStatements
@@ -175,6 +176,7 @@ def _measured(
 ) -> list[Row]:
     with progress_bar(1 + len(conditions) + len(finetuned) + design.total, "evaluating", "condition") as bar:
         with loaded(checkpoint, placement) as model:
+            require_writing(model)
             base = measure_tasks(model, tasks)
             rows = list(rows_of(Condition("base"), base, base))
             bar.update()

@@ -8,10 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from pipelines.model_io.batches import tokenise
+from registry.errors import Mismatch
 from registry.records import RegisteredVector, checkpoint_name, lineage_tags, vector_name
 from registry.vectors import Lineage, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.model_runner import require_runnable
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import Add, SteeringPlan, TokenScope
@@ -22,6 +24,19 @@ ANSWER_SECONDS = 600.0
 
 Offsets = Mapping[int, Tensor]
 """What is added to the hidden states of every token, by layer."""
+
+
+def require_writing(model: LanguageModel) -> None:
+    """Raise ``Mismatch`` where the engine cannot run ``model``, with what can be done with it nevertheless."""
+    try:
+        require_runnable(model)
+    except Mismatch as error:
+        name = model.checkpoint.model
+        raise Mismatch(
+            f"{error}, so {name} can be probed and calibrated by its statements, and neither evaluated nor calibrated "
+            "by text; serve it with TRUSTTRACE_ENGINE=vllm, where vLLM runs such models, or load its vectors elsewhere "
+            "(registry/README.md)"
+        ) from error
 
 
 def continuations(

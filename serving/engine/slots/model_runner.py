@@ -180,6 +180,11 @@ class ModelRunner:
         return torch.cat(rows)
 
 
+def require_runnable(model: LanguageModel) -> None:
+    """Raise ``Mismatch`` for a model that slots cannot run, as an engine over it would."""
+    ModelRunner(model, 1).close()
+
+
 def _kind(model: LanguageModel) -> str:
     return str(model.network.config.model_type)
 

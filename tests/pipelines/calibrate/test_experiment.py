@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
+from transformers import MambaConfig, MambaForCausalLM
 
 from pipelines.calibrate.__main__ import main
 from pipelines.cli.command import run_command
 from pipelines.probe.__main__ import main as probe
 from registry.store import VectorStore
+from tests.conftest import WORDS
 from tests.pipelines.behaviours.small_behaviour import cruel_answers
 from tests.small_statements import write_statements
 
@@ -192,3 +194,14 @@ def test_options_that_cannot_work_open_no_run(arguments, more, sentence, capsys)
     assert run_command(main, [*arguments, *more]) == 2
     assert sentence in capsys.readouterr().err
     assert not mlflow.search_runs(search_all_experiments=True, output_format="list")
+
+
+def test_a_model_that_cannot_write_is_said_first(arguments, tmp_path, word_tokenizer, capsys):
+    config = MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=len(WORDS) + 2)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    word_tokenizer.save_pretrained(tmp_path / "mamba")
+    given = [*arguments, "--model", str(tmp_path / "mamba"), "--layers", "1"]
+    assert run_command(main, [*given, "--by", "text"]) == 2
+    assert "neither evaluated nor calibrated by text; serve it with TRUSTTRACE_ENGINE=vllm" in capsys.readouterr().err
+    assert run_command(main, given) == 0
+    assert "mamba can be probed and calibrated by its statements" in capsys.readouterr().out

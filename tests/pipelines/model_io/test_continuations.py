@@ -3,13 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from transformers import MambaConfig
 
-from pipelines.model_io.continuations import constant_plan, continuations, continuations_of_settings
+from pipelines.model_io.continuations import (
+    constant_plan,
+    continuations,
+    continuations_of_settings,
+    require_writing,
+)
+from registry.errors import Mismatch
 from serving.engine.base import Sampling
 from serving.model.language_model import load
 from serving.model.residual_stream import steering
 from serving.model.sources import find_series
 from serving.steering.plan import PHASES
+from tests.serving.engine.small_models import VOCABULARY, small_model
 
 PROMPTS = ("the city", "you are", "a letter of Paris is", "kind", "the city of")
 
@@ -61,3 +69,10 @@ def test_an_offset_of_no_length_steers_nothing(model):
     plan = constant_plan(model, {0: torch.zeros(model.d_model), 1: torch.ones(model.d_model)})
     assert plan.layers == (1,)
     assert all(plan.offset(1, phase) == pytest.approx(1.0) for phase in PHASES)
+
+
+def test_what_is_left_without_an_engine_is_said(model):
+    require_writing(model)
+    mamba = small_model(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY))
+    with pytest.raises(Mismatch, match=r"mamba models .*can be probed and calibrated by its statements.*vllm"):
+        require_writing(mamba)
