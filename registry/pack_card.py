@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 
-from registry.calibration import Calibration
 from registry.dimensions import DIMENSIONS
 from registry.packs import Pack, PackedVector
+from registry.verdicts import TextVerdict
 
 
 def card(pack: Pack) -> str:
@@ -16,7 +16,9 @@ def card(pack: Pack) -> str:
 
 def works(packed: PackedVector) -> str:
     """Whether a vector works, in a word."""
-    tested = packed.calibration.tested if packed.calibration else None
+    verdict, tested = packed.registered.text_verdict, packed.calibration.tested if packed.calibration else None
+    if verdict is not None:
+        return "yes" if verdict.works else "no"
     if tested is None:
         return "not recorded" if packed.calibration else "not tested"
     return "yes" if tested.works else "no"
@@ -47,18 +49,23 @@ def _opening(pack: Pack) -> str:
 
 def _effects(pack: Pack) -> str:
     header = ("dimension", "works", "strength", "effect on test [95 %]", "largest random", "perplexity", "safe range")
-    rows = [(packed.dimension, works(packed), *_measured(packed.calibration)) for packed in pack.vectors]
+    rows = [(packed.dimension, works(packed), *_measured(packed)) for packed in pack.vectors]
     return (
         f"{_table(header, rows)}\n\nThe effect is measured on texts that neither the vector was fitted nor its "
         "strength chosen on: the fall of the share of such answers, or the move of preference between statements in "
         "nats. *Works*: the whole interval lies above zero and above every random direction, at little perplexity. "
-        "Where it does not work no strength is recommended. Each strength was measured alone; together they cost more."
+        "Where it does not work no strength is recommended. *Written*: what the model writes to an evaluation's own "
+        "prompts, beside random directions of equal perplexity cost. Each strength was measured alone; together they "
+        "cost more."
     )
 
 
-def _measured(calibration: Calibration | None) -> tuple[str, ...]:
+def _measured(packed: PackedVector) -> tuple[str, ...]:
+    calibration, verdict = packed.calibration, packed.registered.text_verdict
     if calibration is None:
         return ("–", "not calibrated", "–", "–", "–")
+    if verdict is not None:
+        return (f"{packed.recommended:g}", *_written(verdict), f"{calibration.low:g} to {calibration.high:g}")
     safe, tested = f"{calibration.low:g} to {calibration.high:g}", calibration.tested
     if tested is None:
         return (f"{calibration.recommended:g}", "not recorded", "–", "–", safe)
@@ -67,6 +74,15 @@ def _measured(calibration: Calibration | None) -> tuple[str, ...]:
     effect = f"{tested.measure}: {interval}{unsteered} (n = {tested.n})"
     cost = f"{tested.perplexity_ratio:.3f}x"
     return (f"{calibration.recommended:g}", effect, f"{tested.largest_random:.3f}", cost, safe)
+
+
+def _written(verdict: TextVerdict) -> tuple[str, str, str]:
+    interval = f"[{verdict.unsteered + verdict.change_low:.3f}, {verdict.unsteered + verdict.change_high:.3f}]"
+    effect = (
+        f"{verdict.behaviour}, written: {verdict.unsteered:.3f} to {verdict.steered:.3f} {interval} (n = {verdict.n}, "
+        f"p = {verdict.p:.4f})"
+    )
+    return effect, f"{-verdict.best_random:.3f}", f"{verdict.perplexity_ratio:.3f}x"
 
 
 def _examples(pack: Pack) -> list[str]:

@@ -170,9 +170,8 @@ def _here(packed: Checkpoint, local: Checkpoint) -> Checkpoint:
 
 
 def _tags(packed: PackedVector, digest: str) -> dict[str, str]:
-    calibrated = calibration_tags(packed.calibration) if packed.calibration else {}
     example = {} if packed.example is None else {EXAMPLE_TAG: packed.example.to_json()}
-    return {**packed.tags, **calibrated, **example, IMPORTED_TAG: packed.origin, PACK_TAG: digest}
+    return {**packed.registered.tags, **example, IMPORTED_TAG: packed.origin, PACK_TAG: digest}
 
 
 def _champion(store: VectorStore, version: RegisteredVector) -> RegisteredVector | None:

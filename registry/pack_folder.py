@@ -161,7 +161,7 @@ def _packed(files: Mapping[str, bytes], dimension: str) -> PackedVector:
     probe = files.get(f"{folder}/probe.safetensors")
     record = _object(files[f"{folder}/record.json"], f"{folder}/record.json")
     calibration, example = record["calibration"], record["example"]
-    return PackedVector(
+    packed = PackedVector(
         vector,
         None if probe is None else probe_from_bytes(probe),
         Checkpoint(**record["checkpoint"]),
@@ -174,6 +174,8 @@ def _packed(files: Mapping[str, bytes], dimension: str) -> PackedVector:
         {_text(name): _text(value) for name, value in record["tags"].items()},
         {_text(name): float(value) for name, value in record["metrics"].items()},
     )
+    packed.registered.text_verdict  # noqa: B018 — raises for one that cannot be read
+    return packed
 
 
 def _listed(manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch
 from registry.examples import Example
+from registry.records import RegisteredVector, calibration_tags, vector_name, vector_tags
 from registry.vectors import LinearProbe, SteeringVector
 
 MOST_VECTORS = 64
@@ -80,9 +81,17 @@ class PackedVector:
         return self.vector.dimension
 
     @property
+    def registered(self) -> RegisteredVector:
+        """The version that a registry would have, for what follows from its tags."""
+        calibrated = calibration_tags(self.calibration) if self.calibration else {}
+        tags = {**self.tags, **calibrated, **vector_tags(self.vector, self.unit_digest)}
+        lineage = self.vector.lineage
+        return RegisteredVector(vector_name(lineage.steers, self.dimension), "0", lineage.run_id, "", tags)
+
+    @property
     def recommended(self) -> float:
         """The strength to use; 0 where none is recommended."""
-        return self.calibration.recommended if self.calibration else 0.0
+        return self.registered.recommended
 
 
 @dataclass(frozen=True, eq=False)

@@ -114,6 +114,12 @@ class RegisteredVector:
         return None if text is None else Calibration.from_json(text)
 
     @property
+    def recommended(self) -> float:
+        """The strength to use; 0 where none is recommended, or where what is written does not improve by it."""
+        calibration, verdict = self.calibration, self.text_verdict
+        return calibration.recommended if calibration and (verdict is None or verdict.works) else 0.0
+
+    @property
     def example(self) -> Example | None:
         """A prompt at which it shows, if it was exported with one. Raises ``CorruptFile``."""
         text = self.tags.get(EXAMPLE_TAG)

@@ -41,7 +41,7 @@ def run_export(options: ExportOptions) -> None:
         examples = {
             vector.dimension: example
             for vector in served_vectors(versions)
-            if (strength := _recommended(vector)) > 0 and (example := example_of(model, vector, strength))
+            if (strength := vector.registered.recommended) > 0 and (example := example_of(model, vector, strength))
         }
         stored = write_pack(packed_vectors(packed_model(model), versions, examples), directory)
         log_pack(stored)
@@ -110,11 +110,6 @@ def strengths_to_bake(text: str, packed: Sequence[PackedVector]) -> dict[str, fl
             safe = f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated"
             raise InvalidInput(f"strength {strength:g} of {dimension} is not within its safe range, {safe}; lower it")
     return strengths
-
-
-def _recommended(vector: ServedVector) -> float:
-    calibration = vector.registered.calibration
-    return calibration.recommended if calibration else 0.0
 
 
 def offsets_of(packed: Sequence[PackedVector], strengths: Mapping[str, float]) -> dict[int, torch.Tensor]:

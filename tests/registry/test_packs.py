@@ -21,8 +21,10 @@ from registry.mlflow_client import connect
 from registry.pack_exchange import import_pack, import_run, is_wanted, packed_vectors
 from registry.pack_folder import MANIFEST, pack_files, read_pack, write_pack
 from registry.packs import Pack, PackedModel, PackedVector
+from registry.records import text_verdict_tags
 from registry.store import CheckpointStore, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.verdicts import TextVerdict
 from tests.mutants import mutant
 
 DIGEST, OTHER = "ab" * 32, "ef" * 32
@@ -114,6 +116,22 @@ def test_the_card_tells_effects_examples_and_lineage(pack):
     assert "steer.tiny.toxicity/1" in text
     assert "<b>" not in text
     assert "&lt;b>" in text
+
+
+def test_a_verdict_of_what_is_written_decides_and_travels(pack, stored, elsewhere, tmp_path):
+    change = (0.30, 0.29, -0.01, -0.05, 0.03)
+    controls = (39, -0.02, 0.6, 1.05, 1.04, 1.06)
+    judged = TextVerdict(False, "toxic continuations", 2.0, *change, 0.07, 0.1, 200, 0.4, *controls, "r2")
+    privacy, toxicity = pack.vectors
+    toxicity = dataclasses.replace(toxicity, tags={**toxicity.tags, **text_verdict_tags(judged)})
+    files = pack_files(Pack(pack.model, (privacy, toxicity)))
+    assert "gguf/toxicity.gguf" not in files
+    row = "| toxicity | no | 0 | toxic continuations, written: 0.300 to 0.290 [0.250, 0.330] (n = 200, p = 0.4000) |"
+    assert row in files["README.md"].decode()
+    imported(write_pack(Pack(pack.model, (privacy, toxicity)), tmp_path / "judged"))
+    champion = VectorStore().resolve("steer.tiny.toxicity@champion")
+    assert champion.text_verdict == judged
+    assert champion.recommended == 0
 
 
 def test_the_control_vector_does_what_is_recommended(pack):
