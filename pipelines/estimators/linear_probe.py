@@ -28,6 +28,9 @@ class ProbePredictions:
     """P(trustworthy) for each tested statement, by a probe that did not see its group."""
     shuffled: Float[np.ndarray, " n_test"]
     """The same from probes fitted on shuffled labels: the control."""
+    distances: Float[np.ndarray, " n_test"]
+    """Of each tested statement to the plane of the probe that predicts it, in root mean squares of the activations;
+    positive on the trustworthy side, 0 for a probe without weights."""
     validation_accuracies: Float[np.ndarray, " folds"]
     """Accuracy on the validation fold at the chosen C, for each tested fold, which had no part in it: the only score by
     which a layer may be chosen."""
@@ -66,8 +69,23 @@ def probe_layer(
         np.concatenate([masks, masks], axis=1),
         np.concatenate([chosen, chosen]),
     )
-    probabilities = torch.sigmoid(fits.logits(matrix)).cpu().numpy().astype(np.float64)
-    return [_collect(seed, folds[seed], plans, probabilities, accuracies, masks) for seed in range(len(folds))]
+    logits = fits.logits(matrix)
+    probabilities = torch.sigmoid(logits).cpu().numpy().astype(np.float64)
+    true = slice(len(plans))
+    distances = plane_distances(logits[:, true].cpu().numpy(), fits.weights[:, true].cpu().numpy(), features)
+    return [
+        _collect(seed, folds[seed], plans, probabilities, distances, accuracies, masks) for seed in range(len(folds))
+    ]
+
+
+def plane_distances(
+    logits: Float[np.ndarray, "n k"], weights: Float[np.ndarray, "d k"], features: Float[np.ndarray, "m d"]
+) -> Float[np.ndarray, "n k"]:
+    """Signed distances to the planes that ``k`` probes divide by, in root mean squares of ``features``."""
+    scale = np.linalg.norm(weights.astype(np.float64), axis=0) * np.sqrt(np.square(features, dtype=np.float64).mean())
+    distances: Float[np.ndarray, "n k"] = np.zeros(logits.shape)
+    np.divide(logits, scale, out=distances, where=scale > 0)
+    return distances
 
 
 def _choose_penalties(
@@ -114,6 +132,7 @@ def _collect(
     folds: Int64[np.ndarray, " n"],
     plans: Sequence[tuple[int, int]],
     probabilities: Float[np.ndarray, "n fits"],
+    distances: Float[np.ndarray, "n plans"],
     accuracies: Float[np.ndarray, " plans"],
     masks: Bool[np.ndarray, "n plans"],
 ) -> ProbePredictions:
@@ -126,6 +145,7 @@ def _collect(
         rows=rows,
         probabilities=probabilities[rows, columns],
         shuffled=probabilities[rows, len(plans) + columns],
+        distances=distances[rows, columns],
         validation_accuracies=accuracies[members],
         n_train=round(float(masks[:, members].sum(axis=0).mean())),
     )

@@ -23,6 +23,12 @@ class NestedSelection:
     bits: float
     chosen: Int64[np.ndarray, "seeds folds"]
     """The candidate of each outer fold."""
+    predicting: Int64[np.ndarray, "seeds n"]
+    """The candidate that predicts each statement."""
+
+    def predicted(self, values: Float[np.ndarray, "candidates seeds n"]) -> Float[np.ndarray, "seeds n"]:
+        """Of each statement the value of the candidate that predicts it."""
+        return _of_chosen(values, self.predicting)
 
     @property
     def commonest(self) -> int:
@@ -49,11 +55,21 @@ def nested_selection(
     """
     chosen = validation.argmax(axis=0)
     seeds = np.arange(len(folds))[:, None]
-    predicted = probabilities[chosen[seeds, folds], seeds, np.arange(len(labels))]
+    predicting = chosen[seeds, folds]
+    predicted = _of_chosen(probabilities, predicting)
     right = ((predicted > 0.5) == labels).mean(axis=0)
     return NestedSelection(
         accuracy=bootstrap.proportion(right),
         auroc=float(np.mean([auroc(labels, each) for each in predicted])),
         bits=float(np.mean([cross_entropy_bits(labels, each) for each in predicted])),
         chosen=chosen,
+        predicting=predicting,
     )
+
+
+def _of_chosen(
+    values: Float[np.ndarray, "candidates seeds n"], predicting: Int64[np.ndarray, "seeds n"]
+) -> Float[np.ndarray, "seeds n"]:
+    seeds, n = predicting.shape
+    chosen: Float[np.ndarray, "seeds n"] = values[predicting, np.arange(seeds)[:, None], np.arange(n)]
+    return chosen

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from pipelines.estimators.linear_probe import ProbePredictions
+from pipelines.estimators.linear_probe import ProbePredictions, plane_distances
 from pipelines.estimators.nhsic import Null
 
 SIGMA = 50.0
@@ -70,14 +70,17 @@ def paper_probe(
     Its code has no validation split, so a layer chosen by ``validation_accuracy`` here is chosen on the test rows.
     """
     n_train = int(len(labels) * train_ratio)
-    scaled = (features - features.mean(axis=0)) / features.std(axis=0, ddof=1).clip(min=1e-12)
+    spread = features.std(axis=0, ddof=1).clip(min=1e-12)
+    scaled = (features - features.mean(axis=0)) / spread
     rows = np.arange(n_train, len(labels))
-    predictions = []
+    fits = []
     for targets in (labels[:n_train], np.random.default_rng(0).permutation(labels[:n_train])):
         with warnings.catch_warnings():
             # The released code stops at scikit-learn's default of 100 iterations and silences this too.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            regression = LogisticRegression().fit(scaled[:n_train], targets)
-        predictions.append(regression.predict_proba(scaled[n_train:])[:, 1])
-    accuracy = float(((predictions[0] > 0.5) == labels[rows]).mean())
-    return ProbePredictions(rows, predictions[0], predictions[1], np.array([accuracy]), n_train)
+            fits.append(LogisticRegression().fit(scaled[:n_train], targets))
+    probabilities, shuffled = (fit.predict_proba(scaled[n_train:])[:, 1] for fit in fits)
+    logits = fits[0].decision_function(scaled[n_train:])[:, None]
+    distances = plane_distances(logits, (fits[0].coef_[0] / spread)[:, None], features)[:, 0]
+    accuracy = float(((probabilities > 0.5) == labels[rows]).mean())
+    return ProbePredictions(rows, probabilities, shuffled, distances, np.array([accuracy]), n_train)

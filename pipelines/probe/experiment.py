@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.estimators.saturation import CANNOT_BE_TOLD
 from pipelines.experiment import after_random_init, inspected_statements, require_series, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
@@ -13,7 +14,7 @@ from pipelines.probe.options import ProbeOptions
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
-from pipelines.probe.selection import Selection
+from pipelines.probe.selection import SATURATED, SelectedProbe, Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
@@ -201,7 +202,9 @@ def summary(
             f"{dimension:<12} {_step(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
             f"{accuracy!s:<22} {control!s:<22} {floor.ngram[None]!s:<22} {above:<10} {uri}"
         )
+    lines += [line for probe in selection.best.values() for line in saturated(probe)]
     lines += coinciding([found.result for found in trained])
+    lines += without_saturation([found.result for found in trained])
     return "\n".join(["", *lines])
 
 
@@ -258,6 +261,26 @@ def _at(checkpoint: Checkpoint) -> str:
 def _is_above_controls(dimension: str, floor: Floors, selection: Selection) -> bool:
     accuracy = selection.best[dimension].accuracy
     return accuracy.above(selection.initial[dimension].accuracy) and accuracy.above(floor.ngram[None])
+
+
+def saturated(probe: SelectedProbe) -> list[str]:
+    """A line for a choice whose accuracy can hardly rise, with what still can."""
+    measured = probe.saturation
+    if measured is None or probe.accuracy.value < SATURATED:
+        return []
+    return [
+        f"{probe.result.dimension} is saturated: margin {measured.margin or CANNOT_BE_TOLD} standard deviations, "
+        f"fragility {measured.fragility} RMS of the activations, TPR at 1 % FPR {measured.tpr or CANNOT_BE_TOLD}"
+    ]
+
+
+def without_saturation(results: Sequence[UnitResult]) -> list[str]:
+    """A line where stored results come from a version that measured accuracy alone."""
+    former = sum(result.distances is None for result in results)
+    return [
+        f"{former} of {len(results)} units were stored without margin, fragility and TPR at 1 % FPR, which stay empty; "
+        f"to measure them anew, remove {ResultStore().directory} first"
+    ] * bool(former)
 
 
 def coinciding(results: Sequence[UnitResult]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,8 +28,10 @@ from pipelines.figures.style import (
 from pipelines.figures.training_axis import TrainingAxis
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
-from pipelines.probe.selection import SelectedProbe, Selection
+from pipelines.probe.selection import SATURATED, SelectedProbe, Selection
 from pipelines.sweep.unit import twins
+
+FRAGILITY = "#4f9a94"
 
 
 def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
@@ -81,9 +84,11 @@ def panel(selection: Selection, floors: Mapping[str, Floors]) -> Figure:
         axes.set_title(f"{dimension} (n = {selected[0].accuracy.n})", loc="left", fontsize=9)
     for axes in panels[len(floors) :]:
         axes.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    names = [label.partition(" (")[0] for label in labels]
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    named: dict[str, Artist] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label.partition(" (")[0], handle)
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.supylabel("held-out accuracy, 95 % interval", fontsize=9)
     figure.suptitle(selected[0].result.checkpoint.model, fontsize=10, x=0.02, ha="left")
     return figure
@@ -106,8 +111,27 @@ def _draw_curve(axes: Axes, selected: Sequence[SelectedProbe], floors: Floors, r
         axes.axhline(estimate.value, color=colour, linewidth=1, label=name)
         axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
+    if any(probe.accuracy.value >= SATURATED for probe in selected):
+        _draw_fragility(axes, positions, selected, distinct)
     draw_training_axis(axes, axis)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_fragility(
+    axes: Axes, positions: np.ndarray, selected: Sequence[SelectedProbe], distinct: Bool[np.ndarray, " checkpoints"]
+) -> None:
+    """On an axis of its own: what still rises where accuracy can rise no further."""
+    measured = [probe.saturation.fragility if probe.saturation else None for probe in selected]
+    values = np.array([np.nan if estimate is None else estimate.value for estimate in measured])
+    if np.isnan(values).all():
+        return
+    right, name = axes.twinx(), "noise that leaves .75 (right)"
+    draw_curve(right, positions, values, distinct, colour=FRAGILITY, label=name)
+    right.set_ylim(0, 1.1 * float(np.nanmax(values)))
+    right.set_ylabel("fragility, RMS of activations", color=FRAGILITY, fontsize=8)
+    right.tick_params(axis="y", colors=FRAGILITY, labelsize=7)
+    right.spines["top"].set_visible(False)
+    axes.plot([], [], "o-", color=FRAGILITY, markersize=3, label=name)
 
 
 def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figure:

@@ -13,6 +13,7 @@ from pipelines.estimators.logistic import fit_logistic
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.paper_protocol import paper_probe
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY
+from pipelines.estimators.saturation import saturation
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
 from pipelines.model_io.activations import Activations
 from pipelines.probe.result import LayerDirection, ProbeScore
@@ -29,6 +30,7 @@ class ProbeMeasurement:
     directions: tuple[LayerDirection, ...]
     probabilities: Float32[np.ndarray, "seeds layers n_test"]
     validation: Float32[np.ndarray, "seeds layers folds"]
+    distances: Float32[np.ndarray, "seeds layers n_test"]
 
 
 def measure(
@@ -44,7 +46,7 @@ def measure(
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
     scores: list[ProbeScore] = []
     directions: list[LayerDirection] = []
-    probabilities, validation = [], []
+    probabilities, validation, distances = [], [], []
     for layer in activations.layers:
         features = activations.layer(layer)
         if protocol.is_paper:
@@ -58,8 +60,9 @@ def measure(
         directions += _directions(layer, features, statements, splits.folds[0], device)
         probabilities.append([prediction.probabilities for prediction in predictions])
         validation.append([prediction.validation_accuracies for prediction in predictions])
+        distances.append([prediction.distances for prediction in predictions])
         on_layer()
-    stacked = (np.asarray(values, np.float32).swapaxes(0, 1) for values in (probabilities, validation))
+    stacked = (np.asarray(values, np.float32).swapaxes(0, 1) for values in (probabilities, validation, distances))
     return ProbeMeasurement(tuple(scores), tuple(directions), *stacked)
 
 
@@ -86,6 +89,12 @@ def _score(
         shuffled=bootstrap.proportion(control),
         validation_accuracy=float(np.mean([prediction.validation_accuracy for prediction in predictions])),
         n_train=predictions[0].n_train,
+        saturation=saturation(
+            np.stack([prediction.distances for prediction in predictions]),
+            np.stack([prediction.probabilities for prediction in predictions]),
+            labels,
+            statements.groups[predictions[0].rows],
+        ),
     )
 
 

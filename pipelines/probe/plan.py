@@ -78,4 +78,5 @@ def _result(
         probabilities=measured.probabilities,
         validation=measured.validation,
         seconds=seconds,
+        distances=measured.distances,
     )

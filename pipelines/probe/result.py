@@ -8,6 +8,7 @@ from jaxtyping import Float32
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
+from pipelines.estimators.saturation import Saturation
 from pipelines.sweep.store import UnitStore
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
@@ -30,6 +31,8 @@ class ProbeScore:
     """Accuracy of probes fitted on shuffled labels."""
     validation_accuracy: float
     n_train: int
+    saturation: Saturation | None = None
+    """``None`` in results of versions that did not measure it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class UnitResult:
     """Accuracy on the inner fold of each tested fold."""
     seconds: float
     """Reading and measuring took, without loading the checkpoint."""
+    distances: Float32[np.ndarray, "seeds layers n_test"] | None = None
+    """Of held-out statements to the planes of their probes; ``None`` in results of versions that did not keep them."""
 
     @property
     def layers(self) -> tuple[int, ...]:

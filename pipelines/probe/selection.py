@@ -7,6 +7,7 @@ import numpy as np
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.nested_selection import nested_selection
+from pipelines.estimators.saturation import Saturation, saturation
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
@@ -16,6 +17,8 @@ from pipelines.sweep.unit import twins
 
 NESTED = "chosen on an inner fold of each outer fold, tested on the outer fold"
 AS_PAPER = "chosen on the test rows, as in arXiv 2402.19465"
+SATURATED = 0.99
+"""An accuracy beyond which probes are told apart by margin, fragility and TPR at 1 % FPR alone."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class SelectedProbe:
     accuracy: Estimate
     auroc: float
     bits: float
+    saturation: Saturation | None
+    """``None`` where a candidate's result is of a version that kept no distances."""
 
     @property
     def rule(self) -> str:
@@ -66,13 +71,19 @@ def _selected(
         for position, layer in enumerate(result.layers)
         if layer in deep_layers(result.layers, result.n_layers)
     ]
+    labels, groups = statements.labels[rows], statements.groups[rows]
+    probabilities = np.stack([result.probabilities[:, position] for result, _, position in candidates])
     found = nested_selection(
         np.stack([result.validation[:, position] for result, _, position in candidates]),
-        np.stack([result.probabilities[:, position] for result, _, position in candidates]),
-        statements.labels[rows],
+        probabilities,
+        labels,
         np.searchsorted(splits.tested, splits.folds[:, rows]),
-        GroupBootstrap(statements.groups[rows], fitted=True),
+        GroupBootstrap(groups, fitted=True),
     )
+    distances = [result.distances[:, position] for result, _, position in candidates if result.distances is not None]
+    saturated = None
+    if len(distances) == len(candidates):
+        saturated = saturation(found.predicted(np.stack(distances)), found.predicted(probabilities), labels, groups)
     result, layer, _ = candidates[found.commonest]
     return SelectedProbe(
         what=what,
@@ -83,6 +94,7 @@ def _selected(
         accuracy=found.accuracy,
         auroc=found.auroc,
         bits=found.bits,
+        saturation=saturated,
     )
 
 

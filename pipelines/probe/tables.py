@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.saturation import CANNOT_BE_TOLD, Saturation
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import SelectedProbe
@@ -12,11 +13,12 @@ from pipelines.probe.selection import SelectedProbe
 PROBE_COLUMNS = (
     "model", "revision", "step", "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
     "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected", "tokens",
-    "random_init_low", "random_init_high",
+    "random_init_low", "random_init_high", "margin", "margin_low", "margin_high", "fragility", "fragility_low",
+    "fragility_high", "tpr_at_1_fpr", "tpr_at_1_fpr_low", "tpr_at_1_fpr_high",
 )  # fmt: skip
 """``selected`` says how a layer or checkpoint was chosen, in rows that tell what the choice is worth; ``layer`` and
 ``step`` are there those of most outer folds. ``random_init_low`` and ``…_high`` are the interval of the same split, or
-of the same choice over all splits."""
+of the same choice over all splits. ``margin`` and what follows still differ where ``accuracy`` is 1.00."""
 
 CONTROL_COLUMNS = (
     "model", "dimension", "control", "layer", "accuracy", "accuracy_low", "accuracy_high", "n_test", "seed", "detail",
@@ -63,6 +65,7 @@ def probe_table(
                     result.checkpoint.tokens,
                     control.low,
                     control.high,
+                    *_saturation_cells(score.saturation),
                 )
             )
     rows += [_selected_cells(probe, control, floors[probe.result.dimension]) for probe, control in selected]
@@ -77,7 +80,20 @@ def _selected_cells(probe: SelectedProbe, control: SelectedProbe, floor: Floors)
         *(control.accuracy.value, score.shuffled.value, floor.ngram[None].value, floor.surface[None].value),
         *(score.n_train, accuracy.n, None, probe.rule, checkpoint.tokens),
         *(control.accuracy.low, control.accuracy.high),
+        *_saturation_cells(probe.saturation),
     )
+
+
+def _saturation_cells(measured: Saturation | None) -> tuple[object, ...]:
+    """Empty where a stored result has none, or none exists; in words where there are too few statements for one."""
+    if measured is None:
+        return (None,) * 9
+    margin, fragility = (
+        (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+        for estimate in (measured.margin, measured.fragility)
+    )
+    tpr = (measured.tpr.value, measured.tpr.low, measured.tpr.high) if measured.tpr else (CANNOT_BE_TOLD, None, None)
+    return *margin, *fragility, *tpr
 
 
 def control_table(model: str, floors: Mapping[str, Floors], random_init: Mapping[str, UnitResult]) -> pd.DataFrame:

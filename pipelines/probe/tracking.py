@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from mlflow.entities import Run
 
+from pipelines.estimators.saturation import Saturation
 from pipelines.probe.controls import Floors
 from pipelines.probe.preferences import PreferenceResult
 from pipelines.probe.result import LayerDirection, ProbeScore, UnitResult
@@ -66,7 +67,7 @@ def _profile_points(result: UnitResult, floors: Floors, random_init: UnitResult)
 
 
 def _score_values(score: ProbeScore) -> dict[str, float]:
-    return {
+    return _saturation_values(score.saturation) | {
         "accuracy": score.accuracy.value,
         "accuracy_low": score.accuracy.low,
         "accuracy_high": score.accuracy.high,
@@ -76,6 +77,14 @@ def _score_values(score: ProbeScore) -> dict[str, float]:
         "shuffled": score.shuffled.value,
         "validation_accuracy": score.validation_accuracy,
     }
+
+
+def _saturation_values(measured: Saturation | None) -> dict[str, float]:
+    """MLflow's charts know no missing values, so what cannot be told is left out."""
+    if measured is None:
+        return {}
+    estimates = {"margin": measured.margin, "fragility": measured.fragility, "tpr_at_1_fpr": measured.tpr}
+    return {name: estimate.value for name, estimate in estimates.items() if estimate is not None}
 
 
 def _control_values(floors: Floors, random_init: ProbeScore) -> dict[str, float]:
@@ -146,6 +155,7 @@ def log_curves(
             "best_layer": float(probe.layer),
             "margin_over_floor": accuracy.value - floor.ngram[None].value,
         }
+        values |= _saturation_values(probe.saturation)
         points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
     log_points(run_id, points)
 

@@ -1,5 +1,6 @@
 """The main job as a user runs it, on a tiny series and a real tracking store."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,12 +9,15 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from pipelines.cli.command import run_command
 from pipelines.experiment import resolve_series
 from pipelines.information.__main__ import main as information
 from pipelines.probe.__main__ import main
+from pipelines.probe.result import ResultStore
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.champions import named_vectors
 from registry.dimensions import TOXICITY
@@ -313,3 +317,35 @@ def test_a_line_of_repositories_is_probed_as_one_series(
     (tmp_path / "line.toml").unlink()
     assert run_command(main, given) == 2
     assert "there is no file 'line.toml'" in capsys.readouterr().err
+
+
+def without_saturation(path):
+    """A stored result as versions that measured accuracy alone wrote it."""
+    with safe_open(path, framework="numpy") as file:
+        result = json.loads(file.metadata()["result"])
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "distances"}  # noqa: SIM118
+    result.pop("distances")
+    for score in result["scores"]:
+        score.pop("saturation")
+    save_arrays(tensors, path, metadata={"result": json.dumps(result)})
+
+
+def test_results_of_former_versions_are_read_with_empty_cells(arguments, capsys):
+    given = [*arguments, "--checkpoints", "last"]
+    run_command(main, given)
+    assert "stored without margin" not in capsys.readouterr().out
+    stored = sorted(ResultStore().directory.glob("*.safetensors"))
+    before = [ResultStore().find(path.stem).seconds for path in stored]
+    for path in stored:
+        without_saturation(path)
+    assert run_command(main, given) == 0
+    assert "2 of 2 units were stored without margin, fragility and TPR at 1 % FPR" in capsys.readouterr().out
+    assert [ResultStore().find(path.stem).seconds for path in stored] == before
+    newest, older = (
+        pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "probe.csv")) for run in parents()[:2]
+    )
+    measures = ["margin", "fragility", "tpr_at_1_fpr"]
+    assert newest[measures].isna().all(axis=None)
+    assert older["margin"].notna().all()
+    assert set(older["tpr_at_1_fpr"]) == {"cannot be told"}  # of some 30 statements
+    pd.testing.assert_frame_equal(newest.loc[:, :"random_init_high"], older.loc[:, :"random_init_high"])

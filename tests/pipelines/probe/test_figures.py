@@ -50,3 +50,20 @@ def test_equal_weights_are_hollow_and_off_the_line(statements):
     hollow = lines["hollow: weights of an earlier checkpoint"]
     assert (list(hollow.get_xdata()), hollow.get_fillstyle()) == ([8], "none")
     assert list(lines["shuffled labels"].get_xdata()) == [0, 64]
+
+
+@pytest.mark.parametrize("apart", [0, 12])
+def test_a_saturated_curve_has_its_fragility_beside_it(statements, apart):
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(3, 2, 80, 4)) + apart * statements.labels[:, None]
+    hidden[2] += 2 * apart * statements.labels[:, None]
+    selected = [
+        select_layer(unit(statements, layers, step), statements, PROTOCOL)
+        for step, layers in zip((0, 8, 64), hidden, strict=True)
+    ]
+    figure = curve(selected, measure_floors(statements, PROTOCOL), selected[0])
+    assert len(figure.axes) == (2 if apart else 1)
+    if apart:
+        (line,) = figure.axes[1].get_lines()
+        assert list(line.get_ydata()) == [probe.saturation.fragility.value for probe in selected]
+        assert "noise that leaves .75 (right)" in figure.axes[0].get_legend_handles_labels()[1]

@@ -28,3 +28,36 @@ def test_equal_activations_have_no_direction(statements, protocol, jitter, rng):
     if jitter == 0:
         assert pooled[0].accuracy.value == pytest.approx(0.5, abs=0.13)
         assert pooled[0].auroc == pytest.approx(0.5)
+
+
+def separable(n=240, apart=20.0):
+    labels = np.arange(n) % 2 == 0
+    statements = LabelledStatements("toxicity", tuple(f"w{i}" for i in range(n)), labels, np.arange(n) // 2, "test")
+    features = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
+    features[:, 0] += np.where(labels, apart / 2, -apart / 2)
+    return statements, features
+
+
+def test_accuracy_of_one_has_an_interval_and_what_still_differs():
+    statements, features = separable()
+    nearer = features.copy()
+    nearer[:, 0] /= 2
+    measured = measure(Activations((0, 1), np.stack([features, nearer])), statements, FittingProtocol(seeds=2))
+    far, near = (score for score in measured.scores if score.seed is None)
+    for score in (far, near):
+        assert (score.accuracy.value, score.accuracy.high) == (1, 1)
+        assert 1 - score.accuracy.low == pytest.approx(3 / 120, rel=0.02)  # 120 pairs
+        assert score.saturation.tpr.value == 1
+    assert far.saturation.fragility.low > near.saturation.fragility.high
+    assert all(score.saturation is not None for score in measured.scores)
+    assert measured.distances.shape == measured.probabilities.shape
+    assert ((measured.distances > 0) == (measured.probabilities > 0.5)).all()
+
+
+def test_the_papers_probe_has_the_distances_of_its_plane():
+    statements, features = separable(apart=4.0)
+    paper = measure(Activations((0,), features[None]), statements, FittingProtocol(protocol="paper"))
+    sound = measure(Activations((0,), features[None]), statements, FittingProtocol(seeds=1))
+    first, second = (found.scores[-1].saturation for found in (paper, sound))
+    assert first.fragility.value == pytest.approx(second.fragility.value, rel=0.2)
+    assert first.tpr is None  # of 24 statements

@@ -20,5 +20,5 @@ def unit(statements, hidden, step=0, protocol=PROTOCOL, stage="", weights=None, 
         weights_digest=weights or f"{stage}{step}", dimension="toxicity", statements_digest=statements.digest,
         statements_source="small.csv", n_layers=len(hidden), precision="float32", protocol=protocol.protocol, split="",
         scores=measured.scores, directions=measured.directions, probabilities=measured.probabilities,
-        validation=measured.validation, seconds=0.0,
+        validation=measured.validation, seconds=0.0, distances=measured.distances,
     )  # fmt: skip
