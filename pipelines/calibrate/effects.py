@@ -108,6 +108,10 @@ class CostedStrength:
     """Of prose, as in ``Effect``."""
 
     @property
+    def is_surely_cheap(self) -> bool:
+        return self.perplexity.high <= CHEAP
+
+    @property
     def offsets(self) -> dict[int, Tensor]:
         """What is added to every position."""
         return offsets_of(self.candidate, self.strength)
@@ -147,7 +151,7 @@ def measure_effects(
 def _effects_on_writing(
     model: LanguageModel, writing: Writing, settings: Sequence[CostedStrength], on_setting: Callable[[], object]
 ) -> Iterator[Effect]:
-    written = [writing.always or (setting.strength > 0 and setting.perplexity.high <= CHEAP) for setting in settings]
+    written = [writing.always or (setting.strength > 0 and setting.is_surely_cheap) for setting in settings]
     shifts = iter(writing.shifts(model, [each.offsets for each in compress(settings, written)], on_setting))
     for setting, is_written in zip(settings, written, strict=True):
         effect = setting.effect(next(shifts) if is_written else writing.unmeasured)

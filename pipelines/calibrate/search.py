@@ -1,23 +1,29 @@
 """Search for a direction and the strengths at which it steers well: chosen on validation, reported on test.
 
-Held-out statements and held-out prose are each cut in two. A coarse search over candidates, directions by some method
-at some layer, finds which moves preference most while perplexity stays within ``CHEAP``; of that one the whole curve
-is measured, from which the safe range and the recommended strength follow. Only then is the other half looked at,
+Held-out statements and held-out prose are each cut in two. Candidates, directions by some method at some layer, contend
+at equal cost: each at the strength that takes perplexity just up to ``CHEAP``. Of the one that moves most the whole
+curve is measured, from which the safe range and the recommended strength follow. Only then is the other half looked at,
 once, beside the best of every other method, the running champion and random directions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from math import inf, log, sqrt
 
 import numpy as np
 
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import CostedStrength, Effect, Texts, measure_cost, measure_effects, no_effect
+from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts, measure_cost, measure_effects, no_effect
 from registry.calibration import PERPLEXITY_CAP
 from serving.model.language_model import LanguageModel
 
-SEARCHED = (2.0, 4.0)
-"""Strengths of the search over candidates."""
+FIRST = 2.0
+"""The strength whose cost is measured first."""
+TRIES = 4
+"""Strengths of a candidate whose costs are measured, at most, to find the one that costs ``CHEAP``."""
+SPENT = 0.8
+"""Of what a strength may cost, in logarithms of perplexity: one that costs more need not be sought further."""
 CURVE = (-8.0, -4.0, -2.0, -1.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 RANDOM_DIRECTIONS = 5
 
@@ -45,7 +51,7 @@ class Calibrated:
 
     candidate: Candidate
     searched: tuple[Effect, ...]
-    """All candidates at the strengths of the search."""
+    """Every candidate at the strength that it was compared at."""
     curve: tuple[Effect, ...]
     """Of the chosen one, in order of strength, zero included: up to the first beyond the cap on either side."""
     low: float
@@ -95,9 +101,9 @@ class Calibrated:
 
 
 def steps_of(candidates: Sequence[Candidate]) -> int:
-    """How many steps ``calibrate`` takes at most, two a setting: its cost and its effect."""
+    """How many steps ``calibrate`` takes at most: the costs and effects that it measures."""
     labels = {candidate.label for candidate in candidates}
-    return 2 * (len(candidates) * len(SEARCHED) + len(CURVE) + len(labels) + RANDOM_DIRECTIONS + 1)
+    return len(candidates) * (TRIES + 1) + 2 * (len(CURVE) + len(labels) + RANDOM_DIRECTIONS + 1)
 
 
 def calibrate(
@@ -119,7 +125,7 @@ def calibrate(
     def measure(texts: Texts, settings: Iterable[CostedStrength]) -> tuple[Effect, ...]:
         return measure_effects(model, texts, list(settings), on_step)
 
-    tried = [cost(validation, candidate, strength) for candidate in candidates for strength in SEARCHED]
+    tried = [strongest_cheap(partial(cost, validation, candidate)) for candidate in candidates]
     effects = measure(validation, tried)
     trials = [Trial(setting.candidate, effect) for setting, effect in zip(tried, effects, strict=True)]
     best = _best_of_each_label(trials)
@@ -146,6 +152,26 @@ def calibrate(
         random=tuple(rest[len(others) : len(others) + RANDOM_DIRECTIONS]),
         champion=None if running is None else rest[-1],
     )
+
+
+def strongest_cheap(cost: Callable[[float], CostedStrength]) -> CostedStrength:
+    """The strongest setting found that is surely cheap and costs nearly what it may; the cheapest where none is.
+
+    The logarithm of perplexity grows about with the square of strength, from which each next strength follows.
+    """
+    budget, strength = log(CHEAP), FIRST
+    tried: dict[float, CostedStrength] = {}
+    while len(tried) < TRIES and strength not in tried:
+        setting = tried[strength] = cost(strength)
+        spent = log(setting.perplexity.high)
+        if SPENT * budget <= spent <= budget:
+            break
+        growth = sqrt((1 + SPENT) / 2 * budget / spent) if spent > 0 else inf
+        strength = round(min(strength * min(growth, 2.0), max(CURVE)), 2)
+    cheap = [setting for setting in tried.values() if setting.is_surely_cheap]
+    if cheap:
+        return max(cheap, key=lambda setting: setting.strength)
+    return min(tried.values(), key=lambda setting: setting.perplexity.value)
 
 
 def safe_range(curve: Sequence[Effect]) -> tuple[float, float]:

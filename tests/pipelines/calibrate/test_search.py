@@ -6,15 +6,17 @@ import torch
 
 from pipelines.calibrate import effects, search
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import Effect, Texts
+from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts
 from pipelines.calibrate.search import (
     CURVE,
+    TRIES,
     Calibrated,
     Champion,
     calibrate,
     recommend,
     safe_range,
     steps_of,
+    strongest_cheap,
 )
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.estimators.estimate import Estimate
@@ -49,6 +51,37 @@ def test_an_uncertain_cost_is_not_recommended():
     assert recommend(curve) == 1
     assert curve[1].is_cheap
     assert not curve[1].is_surely_cheap
+
+
+def cost_of(logarithm):
+    """A candidate's costs by strength, and those that were asked for."""
+    asked = []
+
+    def cost(strength):
+        asked.append(strength)
+        ratio = float(np.exp(logarithm(strength)))
+        return CostedStrength(Candidate("mass-mean", 1, np.ones(1), 1.0), strength, Estimate(ratio, ratio, ratio, 60))
+
+    return cost, asked
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.02, 0.1, 0.7])
+@pytest.mark.parametrize("power", [1.5, 2.0, 2.5])
+def test_candidates_are_compared_where_they_cost_alike(scale, power):
+    cost, asked = cost_of(lambda strength: scale * strength**power)
+    found = strongest_cheap(cost)
+    assert found.is_surely_cheap
+    assert found.strength == max(CURVE) or np.log(found.perplexity.value) > 0.6 * np.log(CHEAP)
+    assert len(asked) == len(set(asked)) <= TRIES
+
+
+def test_what_costs_nothing_is_compared_at_the_strongest():
+    assert strongest_cheap(cost_of(lambda _: -0.01)[0]).strength == max(CURVE)
+
+
+def test_where_nothing_is_cheap_the_cheapest_is_compared():
+    cost, asked = cost_of(lambda strength: 1 + strength)
+    assert strongest_cheap(cost).strength == min(asked)
 
 
 @pytest.fixture
@@ -110,7 +143,7 @@ def test_offsets_have_the_length_of_the_strength_in_standard_deviations(model, m
     monkeypatch.setattr(effects, "likelihoods", spy)
     calibrate(model, [towards(model, "kind", "cruel", 0.5, layer=0)], texts(model), texts(model))
     lengths = {round(length, 3) for _, length in seen}
-    assert lengths == {round(0.5 * abs(strength), 3) for strength in (*CURVE, 2.0)}
+    assert {round(0.5 * abs(strength), 3) for strength in CURVE} <= lengths
 
 
 def test_the_best_method_is_chosen_and_others_are_tested(model):
