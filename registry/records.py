@@ -9,6 +9,7 @@ from registry.checkpoints import Checkpoint
 from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.examples import Example
+from registry.joint import JointLimit
 from registry.vectors import Lineage, SteeringVector
 from registry.verdicts import TextVerdict
 
@@ -25,6 +26,7 @@ PACK_TAG = "pack_digest"
 EXPERIMENT = "trusttrace"
 """The experiment of every command's runs, unless another is named."""
 TEXT_VERDICT_TAG = "text_verdict"
+JOINT_LIMIT_TAG = "joint_limit"
 
 CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
 VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
@@ -136,6 +138,18 @@ class RegisteredVector:
         if verdict is None or calibration is None or calibration.recommended not in (0.0, verdict.strength):
             return None
         return verdict
+
+    @property
+    def joint_limit(self) -> JointLimit | None:
+        """The limit for the champions together, if this one was measured so at its present strength.
+
+        Raises ``CorruptFile``.
+        """
+        text, calibration = self.tags.get(JOINT_LIMIT_TAG), self.calibration
+        limit = None if text is None else JointLimit.from_json(text)
+        if limit is None or calibration is None or limit.strengths.get(self.dimension) != calibration.recommended:
+            return None
+        return limit
 
     def require_agrees(self, dimension: str, layer: int, lineage: Lineage) -> None:
         """Raise ``Mismatch`` when a file from this version says something else than its tags."""
@@ -257,6 +271,11 @@ def calibration_tags(calibration: Calibration) -> dict[str, str]:
 def describe_judged(description: str, verdict: TextVerdict) -> str:
     """The verdict above a version's description; an earlier one is replaced."""
     return f"{verdict.describe()}{_BELOW_VERDICT}{description.rpartition(_BELOW_VERDICT)[2]}"
+
+
+def joint_limit_tags(dimension: str, limit: JointLimit) -> dict[str, str]:
+    """The limit for programs, and beside it the strength of this dimension together with the others."""
+    return {JOINT_LIMIT_TAG: limit.to_json(), "joint_strength": f"{limit.scale * limit.strengths[dimension]:.3g}"}
 
 
 def text_verdict_tags(verdict: TextVerdict) -> dict[str, str]:

@@ -252,14 +252,14 @@ class VectorStore:
         ``summary``, in Markdown, opens the version's description, for whoever decides whether to serve it.
         """
         tags = calibration_tags(calibration)
-        return self._annotate(registered, tags, lambda text: describe_calibrated(text, summary) if summary else text)
+        return self.annotate(registered, tags, lambda text: describe_calibrated(text, summary) if summary else text)
 
     def judge(self, registered: RegisteredVector, verdict: TextVerdict) -> RegisteredVector:
         """Store the verdict of text with a version, and open its description by it; an earlier one is replaced."""
-        return self._annotate(registered, text_verdict_tags(verdict), lambda text: describe_judged(text, verdict))
+        return self.annotate(registered, text_verdict_tags(verdict), lambda text: describe_judged(text, verdict))
 
-    def _annotate(
-        self, registered: RegisteredVector, tags: Mapping[str, str], describe: Callable[[str], str]
+    def annotate(
+        self, registered: RegisteredVector, tags: Mapping[str, str], describe: Callable[[str], str] = str
     ) -> RegisteredVector:
         name, number = registered.name, registered.version
         with reachable():

@@ -17,9 +17,11 @@ from pipelines.calibrate.candidates import (
     require_of_model,
     with_champion,
 )
+from pipelines.calibrate.effects import Texts
 from pipelines.calibrate.figures import calibration_curve
+from pipelines.calibrate.joint import JointMember, measure_joint
 from pipelines.calibrate.options import By, CalibrateOptions
-from pipelines.calibrate.search import Champion, calibrate, steps_of
+from pipelines.calibrate.search import Calibrated, Champion, calibrate, steps_of
 from pipelines.calibrate.splits import measured_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, summary
 from pipelines.calibrate.tracking import CalibrationLog
@@ -40,6 +42,7 @@ from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.methods import choose_methods
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch
+from registry.records import RegisteredVector
 from serving.model.language_model import LanguageModel
 from serving.model.loading import read_config
 from serving.model.weights import locate
@@ -82,7 +85,9 @@ def run_calibration(options: CalibrateOptions) -> None:
                 offered += fitted_candidates(model, units[name], labelled, layers, methods, options.protocol)
             subjects.append(_subject(model, labelled, units.get(name), offered, options.by))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
-        calibrated = list(_calibrated(model, subjects, options.protocol, CalibrationLog(run)))
+        log = CalibrationLog(run)
+        measured = list(_calibrated(model, subjects, options.protocol, log))
+        calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated)})
         log_figures(
             {
@@ -94,6 +99,10 @@ def run_calibration(options: CalibrateOptions) -> None:
         )
         notes = [subject.note for subject in subjects if subject.note]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
+        joint = measure_joint(model, [member for _, member in measured if member is not None])
+        if joint is not None:
+            log.limit(joint)
+            print(f"\n{joint.describe()}")  # noqa: T201
         conclude(run, conclusion(options.checkpoint.model, calibrated))
 
 
@@ -147,7 +156,8 @@ def _subject(
 
 def _calibrated(
     model: LanguageModel, subjects: Sequence[CalibrationSubject], protocol: FittingProtocol, log: CalibrationLog
-) -> Iterator[CalibratedDimension]:
+) -> Iterator[tuple[CalibratedDimension, JointMember | None]]:
+    """Each dimension, and what it puts into the joint calibration: its champion, where that has a strength."""
     seen = {text for subject in subjects for text in subject.statements.texts}
     total = sum(steps_of(subject.candidates) for subject in subjects)
     with progress_bar(total, "steering", "step") as bar:
@@ -159,7 +169,21 @@ def _calibrated(
                 model, subject.candidates, validation, test, champion=subject.champion, on_step=bar.update
             )
             vector, decision = log.add(result, statements, subject.unit)
-            yield CalibratedDimension(model.checkpoint, statements.dimension, result, vector, decision)
+            member = _member(result, vector, subject.champion, validation, test)
+            yield CalibratedDimension(model.checkpoint, statements.dimension, result, vector, decision), member
+
+
+def _member(
+    result: Calibrated, vector: RegisteredVector, running: Champion | None, validation: Texts, test: Texts
+) -> JointMember | None:
+    if result.is_promoted:
+        return JointMember(vector, result.candidate, result.recommended, validation, test)
+    if running is None or running.candidate.registered is None or not running.strength:
+        return None
+    # The running champion may be what was calibrated, and its new calibration may recommend nothing.
+    if running.candidate.registered.uri == vector.uri:
+        return None
+    return JointMember(running.candidate.registered, running.candidate, running.strength, validation, test)
 
 
 def layers_to_try(spec: str, checkpoint: Checkpoint) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Calibrations in MLflow: the effect of each vector, the version that carries it, and whether it becomes champion."""
 
 from pipelines.calibrate.candidates import Candidate
+from pipelines.calibrate.joint import JointEffect
 from pipelines.calibrate.search import Calibrated
 from pipelines.calibrate.tables import verdict_of_version
 from pipelines.probe.result import UnitResult
@@ -10,6 +11,7 @@ from pipelines.tracking.runs import Point, Run, log_points
 from pipelines.vectors.tracking import register_fitted
 from registry.calibration import PERPLEXITY_CAP, Calibration, HeldOutEffect
 from registry.errors import InvalidInput
+from registry.records import joint_limit_tags
 from registry.store import CheckpointStore, RegisteredVector, VectorStore
 
 
@@ -35,6 +37,15 @@ class CalibrationLog:
         if result.is_promoted:
             self._vectors.promote(calibrated, reason=reason)
         return calibrated, reason
+
+    def limit(self, joint: JointEffect) -> None:
+        """The joint limit, on every champion that was measured together."""
+        limit = joint.to_limit(self._run_id)
+        log_points(
+            self._run_id, [("joint/scale", limit.scale, 0), ("joint/perplexity_ratio", limit.perplexity_ratio, 0)]
+        )
+        for member in joint.members:
+            self._vectors.annotate(member.registered, joint_limit_tags(member.registered.dimension, limit))
 
     def _register(self, candidate: Candidate, unit: UnitResult | None) -> RegisteredVector:
         if unit is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from registry.errors import CorruptFile
+from registry.joint import JointLimit
 from serving.steering.bank import ServedVector
 from serving.steering.errors import StrengthOutOfRange
 from serving.steering.plan import PHASES, Add, Intervention, Phase, is_unconditional
@@ -135,6 +136,47 @@ def clamp_layer_sums(
         if on_exceed == "clamp":
             within |= {param: given.shrunk(most / norm) for param, given in at_layer.items()}
     return within
+
+
+def clamp_to_joint_limit(
+    interventions: Mapping[str, Intervention], on_exceed: OnExceed, warnings: list[str]
+) -> dict[str, Intervention]:
+    """Strengths of champions that were calibrated together, within what was measured of them together.
+
+    The shares of their recommended strengths may not add up to more than the limit's budget, or the largest of them if
+    that is greater. Projections do not count: their ranges bound them. Raises ``StrengthOutOfRange``.
+    """
+    within = dict(interventions)
+    for limit in {limit.run_id: limit for limit in map(joint_limit_of, within.values()) if limit}.values():
+        members = {
+            param: given
+            for param, given in within.items()
+            if (own := joint_limit_of(given)) and own.run_id == limit.run_id
+        }
+        shares = [limit.share(given.vector.dimension, given.amount) for given in members.values()]
+        most = max(limit.budget, *shares)
+        if len(members) < 2 or sum(shares) <= most * (1 + 1e-6):
+            continue
+        fits = ", ".join(
+            f"{given.vector.dimension}={given.amount * most / sum(shares):.3g}" for given in members.values()
+        )
+        message = (
+            f"these strengths add up to {sum(shares):.3g} times those recommended alone, over the {most:.3g} that were "
+            f"measured together (perplexity {limit.perplexity_ratio:.3g}x); {fits} would fit"
+        )
+        first = next(iter(members))
+        _reject_or_warn(message, on_exceed, first.removesuffix(".strength"), warnings)
+        if on_exceed == "clamp":
+            within |= {param: given.shrunk(most / sum(shares)) for param, given in members.items()}
+    return within
+
+
+def joint_limit_of(intervention: Intervention) -> JointLimit | None:
+    """The joint limit of a strength's vector, if it has one that can be read."""
+    try:
+        return intervention.vector.registered.joint_limit if isinstance(intervention, Add) else None
+    except CorruptFile:
+        return None
 
 
 def _reject_or_warn(message: str, on_exceed: OnExceed, param: str, warnings: list[str]) -> None:

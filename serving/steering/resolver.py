@@ -10,7 +10,7 @@ from registry.records import CHAMPION
 from serving.steering.bank import ServedVector
 from serving.steering.catalog import RegistryHealth, ServedVectors
 from serving.steering.errors import InvalidSteering, SteeringNotReady, VectorNotServed, VectorRefused
-from serving.steering.limits import Limits, amount_name, clamp_layer_sums, clamp_to_range
+from serving.steering.limits import Limits, amount_name, clamp_layer_sums, clamp_to_joint_limit, clamp_to_range
 from serving.steering.plan import Add, Intervention, Operation, ProbeCondition, Project, SteeringPlan
 from serving.steering.request import DimensionSteering, SteeringRequest, VectorSteering
 
@@ -87,6 +87,7 @@ class SteeringResolver:
             place: clamp_to_range(intervention, self.limits, request.on_exceed, place, warnings)
             for place, intervention in requested.items()
         }
+        within = clamp_to_joint_limit(within, request.on_exceed, warnings)
         within = clamp_layer_sums(within, self.limits, request.on_exceed, warnings)
         applied = tuple(
             AppliedVector(intervention, requested[place].amount, self.limits.relative_norm_of(intervention))

@@ -11,6 +11,7 @@ from registry.calibration import Calibration
 from registry.dimensions import DIMENSIONS
 from registry.errors import CorruptFile
 from registry.examples import Example
+from registry.joint import JointLimit
 from registry.records import IMPORTED_TAG, PACK_TAG, RegisteredVector
 from registry.verdicts import TextVerdict
 from serving.api.openai.responses import Usage
@@ -73,7 +74,7 @@ def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, i
 def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str, Any]:
     """A registered vector with its lineage."""
     tags, live = registered.tags, served.bank.find(f"{registered.name}/{registered.version}")
-    calibration, example, verdict = _readable(registered)
+    calibration, example, verdict, joint = _readable(registered)
     return {
         "name": registered.name,
         "version": registered.version,
@@ -97,19 +98,24 @@ def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str
         "imported_from": tags.get(IMPORTED_TAG),
         "pack_digest": tags.get(PACK_TAG),
         "text_verdict": None if verdict is None else asdict(verdict),
+        "joint_limit": None if joint is None else asdict(joint),
     }
 
 
-def _readable(registered: RegisteredVector) -> tuple[Calibration | None, Example | None, TextVerdict | None]:
+def _readable(
+    registered: RegisteredVector,
+) -> tuple[Calibration | None, Example | None, TextVerdict | None, JointLimit | None]:
     """What was measured with a version and shown of it; ``None`` for what cannot be read."""
-    calibration, example, verdict = None, None, None
+    calibration, example, verdict, joint = None, None, None, None
     with suppress(CorruptFile):
         calibration = registered.calibration
     with suppress(CorruptFile):
         example = registered.example
     with suppress(CorruptFile):
         verdict = registered.text_verdict
-    return calibration, example, verdict
+    with suppress(CorruptFile):
+        joint = registered.joint_limit
+    return calibration, example, verdict, joint
 
 
 class ComparedAnswer(BaseModel):
@@ -166,6 +172,8 @@ class VectorInfo(BaseModel):
     imported_from: str | None
     """The version that it was where it was made, if it came out of a pack."""
     pack_digest: str | None
+    joint_limit: dict[str, Any] | None
+    """How strong it may be beside the champions of other dimensions."""
     text_verdict: dict[str, Any] | None
     """Whether it improves what is written, as `-e evaluate -P by=text` measured it."""
 

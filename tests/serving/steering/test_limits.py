@@ -5,8 +5,13 @@ import dataclasses
 import pytest
 
 from registry.calibration import Calibration
-from registry.records import calibration_tags, text_verdict_tags
+from registry.joint import JointLimit
+from registry.records import calibration_tags, joint_limit_tags, text_verdict_tags
+from serving.steering import limits
+from serving.steering.errors import StrengthOutOfRange
 from serving.steering.limits import Limits
+from serving.steering.plan import Add
+from tests.mutants import mutant
 from tests.registry.test_verdicts import VERDICT
 from tests.serving.engine.small_models import served_vector
 
@@ -32,3 +37,77 @@ def test_a_damaged_verdict_leaves_the_offset_within_its_norm():
     allowed = LIMITS.range_of(calibrated(text_verdict="{"))
     assert not allowed.calibrated
     assert allowed.high == pytest.approx(2.0)
+
+
+JOINT = JointLimit({"toxicity": 2.0, "privacy": 1.0, "fairness": 1.0}, 0.7, 1.15, {}, "run")
+
+
+def members(limit=JOINT, **strengths):
+    interventions = {}
+    for dimension, strength in strengths.items():
+        vector = served_vector(dimension)
+        calibration = Calibration(-6.0, 6.0, JOINT.strengths[dimension], 1.34, (), 50, "digest", "run")
+        tags = {**vector.registered.tags, **calibration_tags(calibration), **joint_limit_tags(dimension, limit)}
+        vector = dataclasses.replace(vector, registered=dataclasses.replace(vector.registered, tags=tags))
+        interventions[f"steering.strengths.{dimension}"] = Add(vector, strength)
+    return interventions
+
+
+def amounts(on_exceed, given, module=limits):
+    """The strengths, and whether there was a warning; ``None`` where they are refused."""
+    warnings = []
+    try:
+        within = module.clamp_to_joint_limit(given, on_exceed, warnings)
+    except StrengthOutOfRange:
+        return None
+    return [round(each.amount, 4) for each in within.values()], bool(warnings)
+
+
+JOINTLY = {
+    "as measured together": (dict(toxicity=1.4, privacy=0.7, fairness=0.7), ([1.4, 0.7, 0.7], False), False),
+    "two at full strength": (dict(toxicity=2.0, privacy=1.0), ([2.0, 1.0], False), False),
+    "three at full strength": (dict(toxicity=2.0, privacy=1.0, fairness=1.0), ([1.4, 0.7, 0.7], True), True),
+    "backwards counts too": (dict(toxicity=-2.0, privacy=1.0, fairness=1.0), ([-1.4, 0.7, 0.7], True), True),
+    "alone as far as its range": (dict(toxicity=6.0), ([6.0], False), False),
+    "another beside the largest": (dict(toxicity=6.0, privacy=1.0), ([4.5, 0.75], True), True),
+}
+
+
+def check_jointly(module=limits):
+    for name, (strengths, clamped, refused) in JOINTLY.items():
+        given = members(**strengths)
+        assert amounts("clamp", given, module) == clamped, name
+        assert (amounts("reject", given, module) is None) == refused, name
+        kept, warned = amounts("warn", given, module)
+        assert kept == list(strengths.values()) and warned == refused, name
+
+
+def test_champions_together_stay_within_what_was_measured():
+    check_jointly()
+    with pytest.raises(StrengthOutOfRange) as raised:
+        limits.clamp_to_joint_limit(members(toxicity=2.0, privacy=1.0, fairness=1.0), "reject", [])
+    assert raised.value.param == "steering.strengths.toxicity"
+    assert "add up to 3 times those recommended alone, over the 2.1 that were measured together" in str(raised.value)
+    assert "toxicity=1.4, privacy=0.7, fairness=0.7 would fit; lower it, or set `on_exceed`" in str(raised.value)
+
+
+def test_a_limit_of_other_strengths_or_damaged_does_not_hold():
+    other = JointLimit({"toxicity": 3.0, "privacy": 3.0, "fairness": 3.0}, 0.1, 1.15, {}, "run")
+    assert amounts("reject", members(other, toxicity=2.0, privacy=1.0)) == ([2.0, 1.0], False)
+    given = members(toxicity=2.0, privacy=1.0, fairness=1.0)
+    for intervention in given.values():
+        intervention.vector.registered.tags["joint_limit"] = "{}"
+    assert amounts("reject", given) == ([2.0, 1.0, 1.0], False)
+
+
+MUTANTS = {
+    "never clamped": ("given.shrunk(most / sum(shares))", "given"),
+    "the largest is no exception": ("most = max(limit.budget, *shares)", "most = limit.budget"),
+    "each alone": ("sum(shares) <= most * (1 + 1e-6)", "max(shares) <= most * (1 + 1e-6)"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_table_tells_a_mutant_from_the_limit(name):
+    with mutant(limits, *MUTANTS[name]) as changed, pytest.raises((AssertionError, TypeError)):
+        check_jointly(changed)

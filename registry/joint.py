@@ -1,0 +1,49 @@
+"""Joint limit: how strong the champions of several dimensions may be at once, as `-e calibrate` measured it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from registry.errors import CorruptFile, InvalidInput
+
+
+@dataclass(frozen=True)
+class JointLimit:
+    """All members were measured together at ``scale`` times the strength that is recommended for each alone.
+
+    Versions of one calibration carry the same limit. Raises ``InvalidInput`` for fewer than two members, a strength
+    that is not positive, and a scale that is not within 0 and 1.
+    """
+
+    strengths: Mapping[str, float]
+    """Recommended alone, by dimension."""
+    scale: float
+    perplexity_ratio: float
+    """Of all together at ``scale``, on test prose."""
+    kept: Mapping[str, float]
+    """The share of its own effect that each dimension keeps there, on its test half."""
+    run_id: str
+
+    def __post_init__(self) -> None:
+        if len(self.strengths) < 2 or min(self.strengths.values()) <= 0 or not 0 < self.scale <= 1:
+            raise InvalidInput(f"no joint limit has strengths {dict(self.strengths)} and scale {self.scale}")
+
+    @property
+    def budget(self) -> float:
+        """What the shares of the recommended strengths may add up to."""
+        return self.scale * len(self.strengths)
+
+    def share(self, dimension: str, strength: float) -> float:
+        """``strength`` over that recommended alone, without its sign."""
+        return abs(strength) / self.strengths[dimension]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "JointLimit":
+        """The inverse of ``to_json``. Raises ``CorruptFile`` for anything else."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError, AttributeError, InvalidInput) as error:
+            raise CorruptFile(f"the joint limit cannot be read ({error}); calibrate the dimensions again") from error
