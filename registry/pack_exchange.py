@@ -63,6 +63,16 @@ def packed_vectors(model: PackedModel, versions: Sequence[RegisteredVector], exa
     return Pack(model, tuple(sorted(packed, key=lambda vector: vector.dimension)))
 
 
+def keep_examples(versions: Sequence[RegisteredVector], examples: Mapping[str, Example]) -> None:
+    """Let the versions that were packed show their examples too; ``examples`` are by dimension."""
+    with reachable():
+        client = connect()
+        for version in versions:
+            if version.dimension in examples:
+                text = examples[version.dimension].to_json()
+                client.set_model_version_tag(version.name, version.version, EXAMPLE_TAG, text)
+
+
 def _packed(
     client: MlflowClient, store: VectorStore, version: RegisteredVector, example: Example | None
 ) -> PackedVector:
@@ -204,6 +214,7 @@ def import_run(stored: StoredPack) -> Iterator[None]:
         client = connect()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         place = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-        tags = {"trusttrace.entry_point": "import", PACK_TAG: stored.digest}
+        said = f"The registry had no vectors of {stored.pack.model.name}, so a service imported the pack that it has."
+        tags = {"trusttrace.entry_point": "import", PACK_TAG: stored.digest, "mlflow.note.content": f"**{said}**"}
         with mlflow.start_run(experiment_id=place, run_name=name, tags=tags):
             yield

@@ -19,7 +19,7 @@ from registry.checkpoints import Checkpoint
 from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
-from registry.pack_exchange import packed_vectors, public_repo
+from registry.pack_exchange import keep_examples, packed_vectors, public_repo
 from registry.pack_folder import StoredPack, write_pack
 from registry.packs import PackedModel, PackedVector
 from registry.records import RegisteredVector
@@ -45,6 +45,7 @@ def run_export(options: ExportOptions) -> None:
         }
         stored = write_pack(packed_vectors(packed_model(model), versions, examples), directory)
         log_pack(stored)
+        keep_examples(versions, examples)
         release(model)
         lines = [f"{directory}: {len(versions)} vectors, SHA-256 {stored.digest}"]
         if options.baked:

@@ -22,9 +22,11 @@ function exampleOf(served) {
   return PROMPTS[dimension] ? { prompt: PROMPTS[dimension], format: "text", strengths: { [dimension]: exampleStrength(served) } } : null;
 }
 
-/** What the page opens with: the example that shows most among vectors that work, if one came with them. */
+/** What the page opens with: of vectors that work, the example that shows most; one that came with its vector first. */
 export function opening(dimensions) {
-  const shown = dimensions.filter(({ vector }) => vector?.example && works(vector));
+  const working = dimensions.filter((served) => served.vector && works(served.vector) && exampleOf(served));
+  const chosen = working.filter(({ vector }) => vector.example);
+  const shown = chosen.length ? chosen : working;
   const [first] = [...shown].sort((one, other) => visibility(other) - visibility(one));
   return first ? exampleOf(first) : null;
 }

@@ -76,6 +76,7 @@ def test_champions_go_from_one_registry_to_another(series, elsewhere, tmp_path, 
     assert fairness.example.unsteered != fairness.example.steered
     assert (fairness.example.strength, fairness.example.tried) == (3.0, 8)
     assert robustness.example is None
+    assert VectorStore().resolve("steer.mini.fairness/1").example == fairness.example
     assert (to / "gguf" / "fairness.gguf").is_file()
     assert not (to / "gguf" / "robustness.gguf").exists()
     assert run_command(export, ["--model", str(series), "--to", str(to)]) == 0

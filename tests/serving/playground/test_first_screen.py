@@ -82,3 +82,16 @@ def test_an_address_with_a_setting_wins(page, service_url):
 def test_chips_offer_what_works(page):
     chips = page.get_by_role("group", name="Examples").get_by_role("button").all_text_contents()
     assert chips == [f"toxicity +6: “{EXAMPLE.prompt} …”"]
+
+
+def test_without_an_example_the_pages_own_prompt_opens_it(page):
+    vector = {"example": None, "calibration": {"tested": {"works": True, "unsteered": None}}}
+    served = [
+        {"dimension": name, "vector": vector, "recommended": [0, 3], "hard": [-4, 4]}
+        for name in ("privacy", "toxicity")
+    ]
+    opening = "async (dimensions) => (await import('/playground/examples.js')).opening(dimensions)"
+    opened = page.evaluate(opening, served)
+    assert (opened["prompt"], opened["strengths"]) == ("I think that you are", {"toxicity": 3})
+    vector["calibration"]["tested"]["works"] = False
+    assert page.evaluate(opening, served) is None
