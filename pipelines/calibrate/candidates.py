@@ -12,8 +12,8 @@ from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import background_prose
 from pipelines.sweep.protocol import FittingProtocol
-from pipelines.vectors.methods import RESPONSE_MEAN, FittedDirection, FittingSet, fit_directions, fitting_rows
-from pipelines.vectors.responses import reads_responses, response_directions
+from pipelines.vectors.methods import RESPONSE_METHODS, FittedDirection, FittingSet, fit_directions, fitting_rows
+from pipelines.vectors.responses import response_directions, response_methods
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector, parse_reference, vector_name
 from serving.model.language_model import LanguageModel
@@ -56,10 +56,10 @@ def fitted_candidates(
         for layer in layers:
             direction = result.direction(layer).mass_mean
             yield Candidate("mass-mean", layer, direction.direction, direction.scale)
-    if reads_responses(statements.dimension, methods):
-        for layer, fitted in response_directions(model, statements.dimension, layers):
-            yield Candidate(fitted.method, layer, fitted.unit, fitted.scale, fitted=fitted)
-    others = [method for method in methods if method not in ("mass-mean", RESPONSE_MEAN)]
+    on_answers = response_methods(statements.dimension, methods)
+    for layer, fitted in response_directions(model, statements.dimension, layers, on_answers):
+        yield Candidate(fitted.method, layer, fitted.unit, fitted.scale, fitted=fitted)
+    others = [method for method in methods if method not in ("mass-mean", *RESPONSE_METHODS)]
     if not others:
         return
     activations = extract(model, statements.texts, layers=layers)

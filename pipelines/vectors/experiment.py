@@ -3,10 +3,12 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipelines.behaviours.answers import files_by_dimension
 from pipelines.cli.progress import with_progress
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.mass_mean import fit_mass_mean
@@ -31,7 +33,7 @@ from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
 from pipelines.vectors.methods import FittedDirection, FittingSet, choose_methods, fit_directions, fitting_rows
 from pipelines.vectors.options import VectorOptions
-from pipelines.vectors.responses import reads_responses, response_directions
+from pipelines.vectors.responses import response_directions, response_methods
 from pipelines.vectors.tracking import VectorLog, champion_layer
 from pipelines.vectors.transfer import Target, rescaled
 from registry.checkpoints import Checkpoint
@@ -83,6 +85,7 @@ def run_extraction(options: VectorOptions) -> None:
                 fits,
                 run,
                 target,
+                files_by_dimension(options.answers),
             )
         ]
         log_tables({"vectors.csv": vector_table(extracted)})
@@ -124,6 +127,7 @@ def _extract(
     fits: Fits,
     run: Run,
     target: Target | None,
+    files: Mapping[str, Path],
 ) -> Iterator[Extracted]:
     """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
     log, prose = VectorLog(run), background_prose()
@@ -134,11 +138,11 @@ def _extract(
         for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
             statements = plan.statements[result.dimension]
             activations = extract(model, statements.texts, layers=layers[result.digest])
-            responses: dict[int, FittedDirection] = {}
-            if reads_responses(result.dimension, fits[0]):
-                responses = dict(response_directions(model, result.dimension, activations.layers))
+            on_answers = response_methods(result.dimension, fits[0], files)
+            given = activations.layers
+            responses = list(response_directions(model, result.dimension, given, on_answers, files))
             for layer in activations.layers:
-                read = [responses[layer]] if responses else []
+                read = [fitted for place, fitted in responses if place == layer]
                 yield from _fit(result, layer, activations, background, plan, fits, read, log, target)
 
 

@@ -43,8 +43,9 @@ METHODS: dict[str, Callable[[FittingSet], Float32[np.ndarray, " d_model"]]] = {
     "lda": lambda fitting: lda_direction(fitting.features, fitting.labels),
 }
 CONTROLS = ("random", "shuffled")
-RESPONSE_MEAN = "response-mean"
-"""Fitted on a model's answers, not on statements; see ``pipelines.vectors.responses``."""
+RESPONSE_MEAN, PERSONA = "response-mean", "persona"
+RESPONSE_METHODS = (RESPONSE_MEAN, PERSONA)
+"""Fitted on answers, not on statements; see ``pipelines.vectors.responses``."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,6 @@ def choose_methods(spec: str) -> tuple[str, ...]:
         return ()
     names = list(METHODS) if spec == "all" else [name.strip() for name in spec.split(",")]
     for name in names:
-        if name not in (*METHODS, RESPONSE_MEAN):
-            raise unknown_name("method", name, ("all", *METHODS, RESPONSE_MEAN))
+        if name not in (*METHODS, *RESPONSE_METHODS):
+            raise unknown_name("method", name, ("all", *METHODS, *RESPONSE_METHODS))
     return tuple(dict.fromkeys(names))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipelines.behaviours.answers import answers_in_file, files_by_dimension
 from pipelines.cli.options import SeriesOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
@@ -17,7 +18,8 @@ class VectorOptions(Options):
     series: SeriesOptions = group(SeriesOptions("tiny", "last"))
     statements: StatementsOptions = group(StatementsOptions)
     layers: str = parameter("best", "best (of the deeper half, by probe), champion, or numbers")
-    methods: str = parameter("all", "all, or of mass-mean,mean-centred,pca,logistic,lda,response-mean")
+    methods: str = parameter("all", "all, or of mass-mean,mean-centred,pca,logistic,lda,response-mean,persona")
+    answers: tuple[str, ...] = parameter((), "files of answers for response-mean, such as toxicity=./answers.csv")
     controls: int = parameter(1, "so many random and so many shuffled-label vectors")
     target: str | None = parameter(None, "another model of this width that the vectors are for")
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
@@ -27,7 +29,14 @@ class VectorOptions(Options):
         super().__post_init__()
         if self.controls < 0:
             raise InvalidInput(f"controls is {self.controls}; give how many of each kind to register, 0 for none")
-        if self.target and "response-mean" in self.methods:
-            raise InvalidInput(
-                f"`methods` response-mean reads a model's own answers: give model={self.target} and no `target`"
-            )
+        for method in ("response-mean", "persona"):
+            if self.target and method in self.methods:
+                raise InvalidInput(
+                    f"`methods` {method} reads a model's own answers: give model={self.target} and no `target`"
+                )
+        for dimension, path in files_by_dimension(self.answers).items():
+            if dimension not in [chosen.name for chosen in self.statements.chosen]:
+                raise InvalidInput(f"answers are given of {dimension}, which is not among `dimensions`; add it")
+            answers_in_file(path, dimension)
+            if "response-mean" not in self.methods:
+                raise InvalidInput("answers are read by response-mean alone: give methods=response-mean")

@@ -1,47 +1,81 @@
 """Directions read where text is made: on the tokens of answers, most of which the model wrote itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from pipelines.behaviours.contrast import ContrastSet, contrast_set
+from pipelines.behaviours.answers import PromptedAnswer, answers_in_file
+from pipelines.behaviours.contrast import contrast_set
 from pipelines.behaviours.names import has_behaviour, require_behaviour
 from pipelines.behaviours.packaged import behaviour_of
+from pipelines.behaviours.persona import persona_set
 from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.model_io.activations import extract_answers
-from pipelines.vectors.methods import RESPONSE_MEAN, FittedDirection, FittedTexts
+from pipelines.vectors.methods import PERSONA, RESPONSE_MEAN, RESPONSE_METHODS, FittedDirection, FittedTexts
 from serving.model.language_model import LanguageModel
 
+NO_FILES: Mapping[str, Path] = MappingProxyType({})
 
-def reads_responses(dimension: str, methods: Sequence[str]) -> bool:
-    """Whether ``dimension`` has a direction by response-mean among ``methods``.
+
+def response_methods(dimension: str, methods: Sequence[str], files: Mapping[str, Path] = NO_FILES) -> tuple[str, ...]:
+    """Those of ``methods`` that ``dimension`` has directions by on answers; ``files`` are the user's, by dimension.
 
     A dimension without a behaviour is left to the other methods. Raises ``InvalidInput`` where there are none.
     """
-    if set(methods) == {RESPONSE_MEAN}:
+    wanted = [method for method in RESPONSE_METHODS if method in methods]
+    able = [method for method in wanted if has_behaviour(dimension) or (method == RESPONSE_MEAN and dimension in files)]
+    if set(methods) == set(wanted) and wanted and not able:
         require_behaviour(dimension)
-    return RESPONSE_MEAN in methods and has_behaviour(dimension)
+    return tuple(able)
 
 
 def response_directions(
-    model: LanguageModel, dimension: str, layers: Sequence[int]
+    model: LanguageModel,
+    dimension: str,
+    layers: Sequence[int],
+    methods: Sequence[str],
+    files: Mapping[str, Path] = NO_FILES,
 ) -> Iterator[tuple[int, FittedDirection]]:
-    """For each layer the mean difference between trustworthy and untrustworthy answers of ``model``.
+    """For each method and layer the mean difference between trustworthy and untrustworthy answers.
 
     A direction is read at the mean over an answer's tokens (Chen et al. 2025, persona vectors), and added at each.
+    ``response-mean`` reads the user's answers where there are any, else answers of ``model`` to the same prompts;
+    ``persona`` its answers under instructions of opposite sense.
     """
-    contrast = contrast_set(model, behaviour_of(dimension))
-    yield from directions_of(model, contrast, layers)
+    if RESPONSE_MEAN in methods and dimension in files:
+        given = answers_in_file(files[dimension], dimension)
+        answers = given.trustworthy, given.untrustworthy
+        yield from directions_of(model, RESPONSE_MEAN, *answers, (given.source, given.digest), layers)
+    elif RESPONSE_MEAN in methods:
+        contrast = contrast_set(model, behaviour_of(dimension))
+        good = [PromptedAnswer(pair.prompt, pair.trustworthy) for pair in contrast.pairs]
+        bad = [PromptedAnswer(pair.prompt, pair.untrustworthy) for pair in contrast.pairs]
+        yield from directions_of(model, RESPONSE_MEAN, good, bad, (contrast.source, contrast.digest), layers)
+    if PERSONA in methods:
+        persona = persona_set(model, behaviour_of(dimension))
+        answers = persona.trustworthy, persona.untrustworthy
+        yield from directions_of(model, PERSONA, *answers, (persona.source, persona.digest), layers)
 
 
 def directions_of(
-    model: LanguageModel, contrast: ContrastSet, layers: Sequence[int]
+    model: LanguageModel,
+    method: str,
+    trustworthy: Sequence[PromptedAnswer],
+    untrustworthy: Sequence[PromptedAnswer],
+    identity: tuple[str, str],
+    layers: Sequence[int],
 ) -> Iterator[tuple[int, FittedDirection]]:
-    prompts = [pair.prompt for pair in contrast.pairs]
-    trustworthy = extract_answers(model, prompts, [pair.trustworthy for pair in contrast.pairs], layers=layers)
-    untrustworthy = extract_answers(model, prompts, [pair.untrustworthy for pair in contrast.pairs], layers=layers)
-    labels = np.repeat([True, False], len(prompts))
+    """``identity`` is the source of the answers and their digest."""
+    read = [
+        extract_answers(
+            model, [answer.prompt for answer in answers], [answer.text for answer in answers], layers=layers
+        )
+        for answers in (trustworthy, untrustworthy)
+    ]
+    labels = np.repeat([True, False], [len(trustworthy), len(untrustworthy)])
     for layer in layers:
-        mean = fit_mass_mean(np.concatenate([trustworthy.layer(layer), untrustworthy.layer(layer)]), labels)
-        texts = FittedTexts(contrast.source, contrast.digest, len(labels), mean.mean_difference_norm)
-        yield layer, FittedDirection(RESPONSE_MEAN, 0, mean.direction, mean.scale, mean.projection_mean, texts)
+        mean = fit_mass_mean(np.concatenate([states.layer(layer) for states in read]), labels)
+        texts = FittedTexts(*identity, len(labels), mean.mean_difference_norm)
+        yield layer, FittedDirection(method, 0, mean.direction, mean.scale, mean.projection_mean, texts)

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from pipelines.behaviours import persona
 from pipelines.behaviours.contrast import contrast_set
+from pipelines.behaviours.names import SCORED
 from pipelines.model_io.activations import extract
 from pipelines.vectors import responses
-from pipelines.vectors.responses import reads_responses, response_directions
+from pipelines.vectors.responses import response_directions, response_methods
 from registry.errors import InvalidInput
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -18,7 +20,7 @@ def test_the_direction_is_the_mean_difference_over_answers(series_directory, cac
     monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers())
     contrast = contrast_set(model, cruel_answers())
     assert {(pair.trustworthy, pair.untrustworthy) for pair in contrast.pairs} == {(" kind", " cruel")}
-    for layer, fitted in response_directions(model, "toxicity", [0, 2]):
+    for layer, fitted in response_directions(model, "toxicity", [0, 2], ["response-mean"]):
         # An answer of one word is read at its last token.
         kind, cruel = (
             extract(model, [f"{pair.prompt} {word}" for pair in contrast.pairs], layers=[layer]).layer(layer)
@@ -33,9 +35,62 @@ def test_the_direction_is_the_mean_difference_over_answers(series_directory, cac
         assert fitted.texts.digest == contrast.digest
 
 
-def test_dimensions_without_a_behaviour_are_left_to_other_methods():
-    assert reads_responses("toxicity", ("mass-mean", "response-mean"))
-    assert not reads_responses("toxicity", ("mass-mean",))
-    assert not reads_responses("fairness", ("mass-mean", "response-mean"))
+def test_dimensions_without_a_behaviour_are_left_to_other_methods(tmp_path):
+    assert response_methods("toxicity", ("mass-mean", "persona", "response-mean")) == ("response-mean", "persona")
+    assert response_methods("toxicity", ("mass-mean",)) == ()
+    assert response_methods("fairness", ("mass-mean", "response-mean")) == ()
+    for methods in (("response-mean",), ("persona",), ("response-mean", "persona")):
+        with pytest.raises(InvalidInput, match="cannot be scored for fairness"):
+            response_methods("fairness", methods)
+    assert response_methods("fairness", ("response-mean",), {"fairness": tmp_path}) == ("response-mean",)
     with pytest.raises(InvalidInput, match="cannot be scored for fairness"):
-        reads_responses("fairness", ("response-mean",))
+        response_methods("fairness", ("persona",), {"fairness": tmp_path})
+
+
+def test_a_persona_is_read_after_its_own_instructions(series_directory, cache, monkeypatch):
+    model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+    monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers())
+
+    def written(_model, texts, sampling):
+        # Every fourth answer does not do as it was asked to.
+        word = "cruel" if ("rude" in texts[0]) else "kind"
+        other = {"kind": "cruel", "cruel": "kind"}[word]
+        return tuple(f" {other if place % 4 == 0 else word}" for place in range(len(texts)))
+
+    monkeypatch.setattr(persona, "continuations", written)
+    answers = persona.persona_set(model, cruel_answers())
+    assert {answer.text for answer in answers.trustworthy} == {" kind"}
+    assert {answer.text for answer in answers.untrustworthy} == {" cruel"}
+    assert len(answers.trustworthy) == len(answers.untrustworthy) == 2 * persona.PROMPTS * 3 // 4
+    first, second = persona.INSTRUCTIONS["toxicity"]
+    assert {answer.prompt.partition("\n")[0] for answer in answers.untrustworthy} == {
+        *(first.untrustworthy, second.untrustworthy)
+    }
+    ((layer, fitted),) = response_directions(model, "toxicity", [1], ["persona"])
+    kind, cruel = (
+        extract(model, [f"{answer.prompt}{answer.text}" for answer in given], layers=[1]).layer(1)
+        for given in (answers.trustworthy, answers.untrustworthy)
+    )
+    difference = kind.mean(axis=0) - cruel.mean(axis=0)
+    np.testing.assert_allclose(fitted.unit, difference / np.linalg.norm(difference), atol=1e-5)
+    assert (layer, fitted.method, fitted.texts.source) == (1, "persona", "persona:cruel-answers")
+    assert fitted.texts.digest == answers.digest
+
+
+def test_every_behaviour_has_instructions():
+    assert set(persona.INSTRUCTIONS) == set(SCORED)
+
+
+def test_the_users_own_answers_are_read(series_directory, tmp_path):
+    model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+    rows = [f"the city {number},{word},{label}" for number in range(25) for word, label in (("kind", 1), ("cruel", 0))]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["prompt,response,label", *rows]))
+    ((_, fitted),) = response_directions(model, "fairness", [1], ["response-mean"], {"fairness": path})
+    kind, cruel = (
+        extract(model, [f"the city {number} {word}" for number in range(25)], layers=[1]).layer(1).mean(axis=0)
+        for word in ("kind", "cruel")
+    )
+    difference = kind - cruel
+    np.testing.assert_allclose(fitted.unit, difference / np.linalg.norm(difference), atol=1e-5)
+    assert (fitted.texts.source, fitted.texts.n) == ("file:own.csv", 50)
