@@ -2,20 +2,28 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipelines.cli.progress import progress_bar, with_progress
 from pipelines.experiment import after_random_init, inspected_statements, require_series, resolve_series
-from pipelines.information.figures import curves, heat_maps, information_plane, transfer_matrices
-from pipelines.information.options import InformationOptions
+from pipelines.information.calibration import calibrate_information, calibration_lines
+from pipelines.information.figures import (
+    curves,
+    heat_maps,
+    information_calibration,
+    information_plane,
+    transfer_matrices,
+)
+from pipelines.information.options import InformationOptions, InformationSettings
 from pipelines.information.plan import InformationPlan
 from pipelines.information.result import InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.information.summary import conclusion, summary
 from pipelines.information.tables import (
     bandwidth_table,
+    calibration_table,
     dynamics_table,
     information_table,
     phase_table,
@@ -24,6 +32,7 @@ from pipelines.information.tables import (
 from pipelines.information.tracking import InformationLog, log_trajectories
 from pipelines.information.trajectory import Trajectory, analyse, corrected
 from pipelines.pretrain.trainer import MANIFEST
+from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.tracking.artifacts import log_figures, log_tables
@@ -66,7 +75,25 @@ def run_information(options: InformationOptions) -> None:
         )
         _draw(trajectories, warmup)
         print(summary(trajectories, warmup))  # noqa: T201
+        if options.calibrate and not options.settings.is_paper:
+            _calibrate(trajectories, statements, store, options.settings)
         conclude(run, replace(conclusion(trajectories), next=_next(options)))
+
+
+def _calibrate(
+    trajectories: Sequence[Trajectory],
+    statements: Mapping[str, LabelledStatements],
+    store: InformationStore,
+    settings: InformationSettings,
+) -> None:
+    """Check the estimators at the last checkpoint, on labels whose information is known."""
+    calibrations = [
+        calibrate_information(trajectory.trained[-1], statements[trajectory.dimension], store, settings)
+        for trajectory in with_progress(trajectories, "calibrating", "dimension")
+    ]
+    log_tables({"information_calibration.csv": calibration_table(calibrations)})
+    log_figures({"information_calibration": information_calibration(calibrations)})
+    print(calibration_lines(calibrations))  # noqa: T201
 
 
 def known_warmup(checkpoint: Checkpoint) -> int | None:

@@ -20,6 +20,7 @@ from pipelines.figures.style import (
     width,
 )
 from pipelines.figures.training_axis import TrainingAxis
+from pipelines.information.calibration import InformationCalibration
 from pipelines.information.result import Dependence, LayerInformation
 from pipelines.information.trajectory import Trajectory
 
@@ -177,6 +178,33 @@ def heat_maps(trajectory: Trajectory) -> Figure:
 
 def _axis(trajectory: Trajectory) -> TrainingAxis:
     return TrainingAxis.of([result.checkpoint for result in trajectory.trained])
+
+
+def information_calibration(calibrations: Sequence[InformationCalibration]) -> Figure:
+    """Bits over the share of flipped labels, a panel per dimension: measured, and what they must be."""
+    figure = Figure(figsize=(1.0 + 2.6 * len(calibrations), 3.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(calibrations), sharey=True))
+    for axes, calibration in zip(panels, calibrations, strict=True):
+        points = calibration.points
+        shares, bits = [point.share for point in points], [point.bits for point in points]
+        below, above = [each.value - each.low for each in bits], [each.high - each.value for each in bits]
+        axes.plot(shares, [point.passed_bits for point in points], ":", color=CONTROL, linewidth=1, label="1 − H(p)")
+        axes.plot(shares, [point.expected_bits for point in points], "-", color=FLOOR, linewidth=1, label="must be")
+        axes.errorbar(
+            shares, [each.value for each in bits], (below, above), fmt="o", color=ACCENT, markersize=4, label="bits"
+        )
+        axes.plot(shares, [point.neighbour_bits for point in points], "x", color=CONTROL, label="nearest neighbours")
+        axes.set_title(f"{calibration.result.dimension} (n = {bits[0].n:,})", loc="left", fontsize=9)
+        axes.set_xlabel("share of labels flipped")
+        axes.spines[["top", "right"]].set_visible(False)
+    _show_at_least(panels[0], -LEAST / 2, LEAST)
+    panels[0].set_ylabel("bits, held out\n95 % interval")
+    panels[-1].legend(fontsize=7, frameon=False)
+    first = calibrations[0]
+    figure.suptitle(
+        f"{first.result.checkpoint.model}, {first.result.checkpoint.label}, layer {first.layer}", fontsize=9
+    )
+    return figure
 
 
 def _title(trajectory: Trajectory) -> str:

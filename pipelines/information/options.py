@@ -48,5 +48,6 @@ class InformationOptions(Options):
     settings: InformationSettings = group(InformationSettings())
     reading: Reading = group(Reading(), only=("pooling",))
     warmup_steps: int | None = parameter(None, "of the learning rate; auto knows those of pretrain", none="auto")
+    calibrate: bool = parameter(True, "measure the last checkpoint again with known shares of flipped labels")
     placement: Placement = group(Placement())
     scale: ScaleOptions = group(ScaleOptions())

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from pipelines.estimators.phases import TwoPhases
+from pipelines.information.calibration import InformationCalibration
 from pipelines.information.options import InformationSettings
 from pipelines.information.result import InformationResult, LayerInformation
 from pipelines.information.trajectory import Trajectory
@@ -35,6 +36,11 @@ DYNAMICS_COLUMNS = (
     "model", "dimension", "layer", "onset_step", "onset_beyond_ngrams", "rise_95_step", "fitting_p", "init_bits",
     "init_low", "init_high", "last_bits", "last_low", "last_high", "last_conditional_bits", "last_conditional_low",
     "last_conditional_high", "n_test", "seed",
+)  # fmt: skip
+
+CALIBRATION_COLUMNS = (
+    "model", "step", "dimension", "layer", "flipped", "bits", "bits_low", "bits_high", "expected_bits", "passed_bits",
+    "follows", "neighbour_bits", "nhsic_ty", "expected_nhsic_ty", "n", "seed",
 )  # fmt: skip
 
 TRANSFER_COLUMNS = (
@@ -137,6 +143,21 @@ def dynamics_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
             )
     table = pd.DataFrame(rows, columns=list(DYNAMICS_COLUMNS))
     return table.astype({name: "Int64" for name in ("onset_step", "onset_beyond_ngrams", "rise_95_step")})
+
+
+def calibration_table(calibrations: Iterable[InformationCalibration]) -> pd.DataFrame:
+    """``information_calibration.csv``: every estimator where a known share of the labels is flipped."""
+    rows = [
+        (
+            *(calibration.result.checkpoint.model, calibration.result.checkpoint.step, calibration.result.dimension),
+            *(calibration.layer, point.share, point.bits.value, point.bits.low, point.bits.high),
+            *(point.expected_bits, point.passed_bits, point.follows, point.neighbour_bits),
+            *(point.nhsic_ty, point.expected_nhsic_ty, point.bits.n, calibration.result.seed),
+        )
+        for calibration in calibrations
+        for point in calibration.points
+    ]
+    return pd.DataFrame(rows, columns=list(CALIBRATION_COLUMNS))
 
 
 def transfer_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:

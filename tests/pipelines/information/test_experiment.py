@@ -11,6 +11,7 @@ import pytest
 from pipelines.cli.command import run_command
 from pipelines.information import experiment
 from pipelines.information.__main__ import main
+from pipelines.information.calibration import FLIPPED_SHARES
 from registry.checkpoints import Checkpoint
 from tests.small_statements import write_two_dimensions
 
@@ -36,6 +37,10 @@ def parents():
     return [run for run in runs() if "mlflow.parentRunId" not in run.data.tags]
 
 
+def files_of(run):
+    return mlflow.MlflowClient().list_artifacts(run.info.run_id)
+
+
 def table(run, name="information.csv"):
     return pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, name))
 
@@ -55,10 +60,16 @@ def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= TABLES | {"figures"}
     figures = {Path(file.path).stem for file in client.list_artifacts(parent.info.run_id, "figures")}
     kinds = ("information_plane", "curves", "heat_maps", "transfer")
-    assert figures == {f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in kinds}
+    assert figures == {"information_calibration"} | {
+        f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in kinds
+    }
+    calibration = table(parent, "information_calibration.csv")
+    assert calibration["flipped"].tolist() == list(FLIPPED_SHARES) * 2
+    assert set(calibration["step"]) == {100}
     assert len(table(parent)) == 4 * 2 * 3 * 2
     printed = capsys.readouterr().out
     assert "phases are not looked for in 3 checkpoints of mini" in printed
+    assert "Calibration: bits at step 100, layer 1, where a share of the labels is flipped" in printed
     assert "next: mlflow run . -e probe" in printed
 
 
@@ -84,6 +95,7 @@ def test_the_papers_estimator_runs_from_end_to_end(arguments):
     assert set(found["estimator"]) == {"paper"}
     assert (found["n"] == 48).all()  # the first 80 % of 60
     assert found["cka_xt"].isna().all()
+    assert "information_calibration.csv" not in {file.path for file in files_of(parent)}
 
 
 def test_a_single_checkpoint_is_measured_by_mean_and_exactly(arguments):
