@@ -15,8 +15,11 @@ from registry.records import RegisteredVector
 
 COLUMNS = (
     "model", "step", "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
-    "perplexity_high", "n_prose", "measure", "unsteered", "shift", "shift_low", "shift_high", "n",
+    "perplexity_high", "n_prose", "measure", "unsteered", "shift", "shift_low", "shift_high", "detectable", "n",
 )  # fmt: skip
+
+
+SEEN_FROM = "seen from: the smallest shift that so many statements or answers would show in 80 %"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[o
     checkpoint, shift, perplexity = calibrated.checkpoint, effect.shift, effect.perplexity
     where = (checkpoint.model, checkpoint.step, calibrated.dimension, effect.layer, split, effect.label)
     cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
-    moved = (effect.measure, effect.unsteered, shift.value, shift.low, shift.high, shift.n)
+    moved = (effect.measure, effect.unsteered, shift.value, shift.low, shift.high, shift.detectable, shift.n)
     return (*where, effect.strength, *cost, *moved)
 
 
@@ -60,7 +63,7 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     """The calibrations, one line per dimension; shift and perplexity are those on the test half."""
     header = (
         f"{'dimension':<12} {'layer':>5} {'direction':<12} {'safe range':>12} {'strength':>8}  "
-        f"{'shift [95 %]':<24} {'n':>4} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
+        f"{'shift [95 %]':<24} {'n':>4} {'seen from':>9} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
     )
     others = [
         f"  {dimension.dimension:<12} {effect.label}, layer {effect.layer}, strength {effect.strength:g}, "
@@ -68,7 +71,7 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
         for dimension in calibrated
         for effect in dimension.result.others
     ]
-    lines = ["", header, *map(_line, calibrated)]
+    lines = ["", header, *map(_line, calibrated), SEEN_FROM]
     if others:
         lines += ["", "Not chosen on validation; each at its own best there, on the same test half:", *others]
     lines += ["", *(f"{dimension.dimension}: {dimension.decision}" for dimension in calibrated)]
@@ -103,7 +106,10 @@ def _conclusion_row(calibrated: CalibratedDimension) -> tuple[str, ...]:
     )
 
 
-EFFECT_HEADER = ("effect on test [95 %]", "largest of random directions", "perplexity [95 %]", "safe range")
+EFFECT_HEADER = (
+    *("effect on test [95 %]", "smallest seen in 80 %", "largest of random directions"),
+    *("perplexity [95 %]", "safe range"),
+)
 
 
 def effect_cells(result: Calibrated) -> tuple[str, ...]:
@@ -111,6 +117,7 @@ def effect_cells(result: Calibrated) -> tuple[str, ...]:
     tested = result.tested
     return (
         f"{tested.shift} (n = {tested.shift.n})",
+        f"{tested.shift.detectable:.3f}",
         f"{result.largest_random:.3f}",
         f"{tested.perplexity}x",
         f"{result.low:g} to {result.high:g}",
@@ -129,6 +136,7 @@ def _line(calibrated: CalibratedDimension) -> str:
     safe = f"{result.low:g} to {result.high:g}"
     return (
         f"{calibrated.dimension:<12} {result.layer:>5} {result.candidate.label:<12} {safe:>12} "
-        f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {result.largest_random:>7.3f}  "
+        f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {tested.shift.detectable:>9.3f} "
+        f"{result.largest_random:>7.3f}  "
         f"{tested.perplexity!s:<22} {'yes' if result.works else 'no':<5} {calibrated.vector.uri}"
     )

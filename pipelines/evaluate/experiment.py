@@ -14,6 +14,13 @@ from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
 from pipelines.evaluate.results import Row, Verdict, rows_of, verdicts_of
 from pipelines.evaluate.sheets import log_sheets
+from pipelines.evaluate.side_effects import (
+    Margins,
+    SideEffect,
+    side_effect_lines,
+    side_effect_table,
+    side_effects,
+)
 from pipelines.evaluate.suite import SuiteTexts, all_tasks, measure_tasks
 from pipelines.evaluate.tables import conclusion, entanglement_table, evaluation_table, summary, verdict_table
 from pipelines.evaluate.tasks.behaviour import behaviour_tasks
@@ -78,6 +85,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
         log_sheets(checkpoint, subjects, tasks, options)
         print(summary(verdicts, rows))  # noqa: T201
         print(text_summary(texts), end="")  # noqa: T201
+        beside = _beside(rows, Margins(options.margin, options.margin_accuracy))
         if options.trace is not None:
             _trace(checkpoint, options.trace, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
@@ -85,7 +93,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
             log_classifier(run.info.run_id, auroc)
             print(f"Toxicity by {options.classifier}: AUROC {auroc} on {auroc.n} held-out labelled texts")  # noqa: T201
         judged = log_text_verdicts(run.info.run_id, subjects, texts)
-        conclude(run, conclusion(options.checkpoint.model, verdicts, texts, judged))
+        conclude(run, conclusion(options.checkpoint.model, verdicts, texts, judged, beside))
 
 
 def _log(
@@ -105,6 +113,15 @@ def _log(
         }
     )
     log_verdicts(run.info.run_id, verdicts)
+
+
+def _beside(rows: Sequence[Row], margins: Margins) -> list[SideEffect]:
+    """What each vector does to other dimensions and to ability, logged and printed."""
+    found = side_effects(rows, margins)
+    if found:
+        log_tables({"side_effects.csv": side_effect_table(found)})
+        print(side_effect_lines(found, margins))  # noqa: T201
+    return found
 
 
 def _design(subjects: Sequence[Subject], seen: Sequence[str], options: EvaluateOptions) -> TextDesign:

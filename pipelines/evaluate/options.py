@@ -31,6 +31,8 @@ class EvaluateOptions(Options):
     answers: int = parameter(200, "prompts of each behaviour, where text decides")
     directions: int = parameter(39, "random directions of equal perplexity cost, where text decides")
     sheets: int = parameter(0, "so many pairs of texts per dimension, for people to judge blindly")
+    margin: float = parameter(0.5, "nats that another dimension's preference may move and be unharmed")
+    margin_accuracy: float = parameter(0.1, "the same of accuracies in general ability, from 0 to 1")
     random: int = parameter(5, "random directions beside each vector")
     items: int = parameter(60, "items of each benchmark")
     prompts: int = parameter(30, "texts of each kind to have continued")
@@ -43,5 +45,8 @@ class EvaluateOptions(Options):
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise InvalidInput(f"{name} is {getattr(self, name)} and must be at least {limit}")
+        for name, margin in (("margin", self.margin), ("margin_accuracy", self.margin_accuracy)):
+            if not margin > 0:
+                raise InvalidInput(f"{name} is {margin} and must be above 0: nothing is measured exactly")
         for dimension in self.statements.chosen if self.by == "text" else ():
             require_behaviour(dimension.name)

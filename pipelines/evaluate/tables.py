@@ -7,12 +7,14 @@ import pandas as pd
 
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, HEADLINE, Row, Verdict
+from pipelines.evaluate.side_effects import SideEffect, unharmed_cell
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.text_tables import HEADER as TEXT_HEADER
 from pipelines.evaluate.text_tables import cells_of
 from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.records import RegisteredVector
 
+UNHARMED = "unharmed: other dimensions and ability"
 FEWEST_GROUPS = 6
 """With fewer no exchange of groups is rarer than 2 in 32."""
 
@@ -108,6 +110,7 @@ def conclusion(
     verdicts: Sequence[Verdict],
     texts: Sequence[TextResult] = (),
     judged: Sequence[RegisteredVector] = (),
+    beside: Sequence[SideEffect] = (),
 ) -> Conclusion:
     """Which dimensions' vectors work: on what is written where that was judged, else on statements, all of them unseen.
 
@@ -121,8 +124,8 @@ def conclusion(
                 f"What {model} writes is more trustworthy in {len(works)} of {len(texts)} dimensions"
                 f"{enumerated(works)}, on prompts that nothing was fitted or calibrated on."
             ),
-            header=("dimension", "works", "strength", *TEXT_HEADER, "preference, nats [95 %]"),
-            rows=tuple(_text_row(result, verdicts) for result in texts),
+            header=("dimension", "works", "strength", *TEXT_HEADER, "preference, nats [95 %]", UNHARMED),
+            rows=tuple((*_text_row(result, verdicts), unharmed_cell(beside, result.dimension)) for result in texts),
             figure="text",
             vectors=tuple(judged),
             next=report,
@@ -133,15 +136,17 @@ def conclusion(
         change, condition = verdict.row.comparison.difference, verdict.row.condition
         effect, random = f"{change} (n = {change.n})", f"{max(verdict.random, default=0.0):.3f}"
         cost, says = f"{verdict.perplexity_ratio:.3f}x", "yes" if verdict.works else "no"
-        rows.append((verdict.dimension, says, f"{condition.strength:g}", effect, f"{verdict.p:.4f}", random, cost))
+        seen = f"{change.detectable:.3f}"
+        numbers = (f"{condition.strength:g}", effect, seen, f"{verdict.p:.4f}", random, cost)
+        rows.append((verdict.dimension, says, *numbers, unharmed_cell(beside, verdict.dimension)))
     return Conclusion(
         verdict=(
             f"Steering works in {len(works)} of {len(verdicts)} dimensions of {model}"
             f"{enumerated(works)}, on statements that nothing was fitted or calibrated on."
         ),
         header=(
-            *("dimension", "works", "strength", "preference, nats [95 %]", "p (Holm)"),
-            *("largest of random directions", "perplexity"),
+            *("dimension", "works", "strength", "preference, nats [95 %]", "smallest seen in 80 %", "p (Holm)"),
+            *("largest of random directions", "perplexity", UNHARMED),
         ),
         rows=tuple(rows),
         figure="effects",

@@ -23,7 +23,7 @@ def test_certain_predictions_must_have_what_the_channel_passes():
     assert noise_entropy_bits(0.11) == pytest.approx(0.5, abs=1e-3)
 
 
-def test_expected_bits_are_the_mean_over_flips_of_those_that_know_of_them(rng):
+def test_expected_bits_are_the_mean_over_flips(rng):
     probabilities = rng.beta(2, 1, size=400)
     probabilities = np.where(LABELS, probabilities, 1 - probabilities)
     drawn = []
