@@ -260,3 +260,69 @@ def decisions(kind):
 def test_the_table_tells_a_mutant_from_the_verdict(name):
     with mutant(search, *MUTANTS[name]) as changed:
         assert decisions(changed.Calibrated) != decisions(Calibrated)
+
+
+RECOMMENDED = (
+    ([point(1, 1.02, value=0.3), point(2, 1.05, value=0.6)], 2),
+    ([point(1, 1.02, value=0.3), point(2, 1.05, low=0.0, value=0.6)], 1),
+    ([point(1, 1.02, value=0.3), point(2, 1.11, value=0.6)], 1),
+    ([point(1, 1.02, value=0.3), point(2, 1.098, value=0.6)], 1),
+    ([point(1, 1.02, value=0.3), point(2, 1.094, value=0.6)], 2),
+    ([point(-2, 1.0, value=5.0), point(0, 1.0, low=0.1)], 0),
+    ([], 0),
+)
+SAFE = (
+    ([point(-1, 1.2), point(0, 1), point(1, 1.34), point(2, 1.341), point(3, 1.0)], (-1, 1)),
+    ([point(-2, 1.0), point(-1, 1.4), point(0, 1), point(1, 1.1)], (0, 1)),
+)
+CHOICES = {
+    "without chance": (" and effect.shift.low > 0", ""),
+    "without the cost": ("effect.is_surely_cheap and effect.shift.low > 0", "effect.shift.low > 0"),
+    "a cost that may be higher": ("effect.is_surely_cheap and effect.shift", "effect.is_cheap and effect.shift"),
+    "the least shift": ("return max(working, key=lambda", "return min(working, key=lambda"),
+    "the weakest": ("effect: effect.shift.value).strength if", "effect: -effect.strength).strength if"),
+    "against trustworthiness": ("effect.strength > 0 and effect.is_surely", "effect.is_surely"),
+    "beyond a gap": ("                break\n            reached", "                continue\n            reached"),
+    "at the cap": ("if effect.perplexity.value > PERPLEXITY_CAP", "if effect.perplexity.value >= PERPLEXITY_CAP"),
+}  # fmt: skip
+
+
+def choices(module):
+    return [module.recommend(curve) for curve, _ in RECOMMENDED] + [module.safe_range(curve) for curve, _ in SAFE]
+
+
+def test_every_rule_of_a_choice_decides():
+    assert choices(search) == [wanted for _, wanted in (*RECOMMENDED, *SAFE)]
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_table_tells_a_mutant_from_the_choice(name):
+    with mutant(search, *CHOICES[name]) as changed:
+        assert choices(changed) != choices(search)
+
+
+SURELY = "self.perplexity.high <= CHEAP\n\n    @property\n    def is_cheap"
+LIMITS = {
+    "surely cheap by the value": (SURELY, SURELY.replace("high", "value")),
+    "surely cheap below the limit": (SURELY, SURELY.replace("<=", "<")),
+    "cheap by the interval": ("self.perplexity.value <= CHEAP", "self.perplexity.high <= CHEAP"),
+    "cheap below the limit": ("self.perplexity.value <= CHEAP", "self.perplexity.value < CHEAP"),
+    "another limit": ("CHEAP = 1.10", "CHEAP = 1.11"),
+}
+
+
+def costs(kind):
+    ends = ((1.09, 1.12), (1.08, 1.10), (1.10, 1.2), (1.105, 1.105))
+    ratios = [Estimate(value, value - 0.01, high, 60) for value, high in ends]
+    measured = [kind("mass-mean", 1, 2.0, ratio, Estimate(0.3, 0.2, 0.4, 50)) for ratio in ratios]
+    return [(effect.is_cheap, effect.is_surely_cheap) for effect in measured]
+
+
+def test_every_rule_of_a_cost_decides():
+    assert costs(Effect) == [(True, False), (True, True), (True, False), (False, False)]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_table_tells_a_mutant_from_the_cost(name):
+    with mutant(effects, *LIMITS[name]) as changed:
+        assert costs(changed.Effect) != costs(Effect)

@@ -116,7 +116,7 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     correlation = pd.read_csv(client.download_artifacts(run.info.run_id, "correlation.csv"))
     assert correlation[["low", "high", "n"]].values.tolist() == [[-1, 1, 2]]
     files = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    assert files >= {"series.csv", "series.md", "traced_series.csv", "traced_series.md"}
+    assert files >= {"series.csv", "series.md", "traced_series.csv", "traced_series.md", "side_effects.csv"}
     printed = capsys.readouterr().out
     assert "step 10 and step 11 have equal weights" in printed
     assert "cannot be told" in printed
