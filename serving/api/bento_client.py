@@ -41,7 +41,7 @@ class GenerateRequest(RequestBody):
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "seed": self.seed,
-            "steering": Steering(strengths=self.strengths, vectors=[]),
+            "steering": Steering(strengths=self.strengths),
         }
         if self.chat:
             return ChatRequest.model_validate({"messages": [{"role": "user", "content": self.prompt}], **shared})

@@ -26,6 +26,13 @@ FIRST_TOKEN = Histogram("trusttrace_first_token_seconds", "Seconds to the first 
 PROMPT_TOKENS = Counter("trusttrace_prompt_tokens", "Prompt tokens of answered requests")
 GENERATED_TOKENS = Counter("trusttrace_generated_tokens", "Generated tokens of answered requests")
 STEERED = Counter("trusttrace_steered_requests", "Requests that steered a dimension", ["dimension"])
+READINGS = Histogram(
+    "trusttrace_probe_reading",
+    "P(trustworthy) at each token of monitored answers",
+    ["dimension"],
+    buckets=(0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1.0),
+)
+FILTERED = Counter("trusttrace_filtered_answers", "Answers that a monitor ended")
 ACTIVE = Gauge("trusttrace_active", "Requests that have a slot", multiprocess_mode="livesum")
 QUEUED = Gauge("trusttrace_queued", "Requests that wait for a slot", multiprocess_mode="livesum")
 MEAN_BATCH = Gauge("trusttrace_mean_batch", "Generated tokens per step since the start", multiprocess_mode="livemax")
@@ -48,6 +55,9 @@ def observe(record: RequestRecord) -> None:
             FIRST_TOKEN.observe(record.first_token)
         for dimension in record.dimensions:
             STEERED.labels(dimension).inc()
+        FILTERED.inc(record.filtered)
+        for dimension, reading in record.all_readings():
+            READINGS.labels(dimension).observe(reading)
 
 
 def sample(served: ServedModel) -> None:

@@ -1,7 +1,7 @@
 """Request record: one HTTP request's numbers and names for logs, metrics and traces, and its texts where allowed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,10 @@ class RequestRecord:
     """Dimensions steered."""
     applied: tuple[dict[str, Any], ...] = ()
     fingerprint: str = ""
+    readings: tuple[dict[str, list[float]], ...] = ()
+    """Of each monitored answer: P(trustworthy) at each token, by dimension."""
+    filtered: int = 0
+    """Answers that a monitor ended."""
 
     def begin(self, prompt: Callable[[], str], settings: Sequence[SteeringResolution]) -> None:
         """``prompt`` makes the first prompt's text, and is called where texts are kept."""
@@ -65,9 +69,22 @@ class RequestRecord:
         if self.keeps_texts:
             self.answers[choice] = self.answers.get(choice, "") + text
 
-    def end(self, outcomes: Sequence[GenerationOutcome]) -> None:
+    def end(self, outcomes: Sequence[GenerationOutcome], monitored: Sequence[Sequence[str]] = ()) -> None:
+        """``monitored`` are the dimensions that each answer was read by."""
+        self.filtered = sum(outcome.reason == "content_filter" for outcome in outcomes)
+        self.readings = tuple(
+            {name: [of_token[column] for of_token in outcome.readings] for column, name in enumerate(dimensions)}
+            for outcome, dimensions in zip(outcomes, monitored, strict=False)
+            if dimensions
+        )
         self.prompt_tokens = sum(outcome.prompt_tokens for outcome in outcomes)
         self.generated_tokens = sum(outcome.generated_tokens for outcome in outcomes)
+
+    def all_readings(self) -> Iterator[tuple[str, float]]:
+        """Every reading of every answer, with its dimension."""
+        for of_answer in self.readings:
+            for dimension, values in of_answer.items():
+                yield from ((dimension, value) for value in values)
 
     def fail(self, status: int, error: dict[str, Any]) -> None:
         """The request is refused, or its stream broke off after its headers had said that all was well."""
@@ -97,6 +114,8 @@ class RequestRecord:
                 f"{vector['vector']}/{vector['version']}": vector.get("strength", {"target": vector.get("target")})
                 for vector in self.applied
             }
+        if self.readings:
+            line["filtered"] = self.filtered
         if self.keeps_texts and self.generates:
             line |= {"prompt": self.prompt, "answers": self.answers}
         return line

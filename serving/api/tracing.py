@@ -12,12 +12,13 @@ def trace_of(record: RequestRecord) -> Trace | None:
     if not record.generates:
         return None
     ended = time.time_ns()
+    outputs = {"answers": record.answers} if record.keeps_texts else {"generated_tokens": record.generated_tokens}
     return Trace(
         name=record.path,
         began=ended - int(record.seconds * 1e9),
         ended=ended,
         inputs={"prompt": record.prompt} if record.keeps_texts else {"prompt_tokens": record.prompt_tokens},
-        outputs={"answers": record.answers} if record.keeps_texts else {"generated_tokens": record.generated_tokens},
+        outputs={**outputs, "readings": record.readings} if record.readings else outputs,
         attributes={
             "request_id": record.request_id,
             "status": str(record.status),

@@ -13,12 +13,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
+from serving.steering.monitor import Monitor
 from serving.steering.plan import Operation, SteeringPlan
 
 HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
 """Of each sequence, by layer."""
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
+"""``content_filter``: the condition of the request's monitor was met."""
 
 
 GREEDY = 1e-5
@@ -93,6 +95,12 @@ class GenerationRequest:
     prompt_tokens: tuple[int, ...]
     sampling: Sampling
     plan: SteeringPlan
+    monitor: Monitor | None = None
+
+    @property
+    def operations(self) -> frozenset[Operation]:
+        """What an engine must be able to do for this request."""
+        return self.plan.operations if self.monitor is None else self.plan.operations | {"monitor"}
 
     def __post_init__(self) -> None:
         _require("prompt_tokens", self.prompt_tokens, bool(self.prompt_tokens), "at least one token")
@@ -117,6 +125,8 @@ class TokenEvent:
     """What may now be shown: nothing while the text is part of a character or may begin a stop text."""
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
+    readings: tuple[float, ...] = ()
+    """P(trustworthy) by each probe of the request's monitor, at the hidden state that the token was drawn from."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,8 @@ class GenerationOutcome:
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Tokens of prompt and answer that each vector moved whose intervention depends on hidden states, by its reference.
     The last token of an answer is drawn and never read, so nothing moves it."""
+    readings: tuple[tuple[float, ...], ...] = ()
+    """Of each generated token, those of its ``TokenEvent``."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from serving.steering.compatibility import ModelFacts
 from serving.steering.plan import Operation, SteeringPlan
 
 
-def require_operations(plan: SteeringPlan, able: frozenset[Operation]) -> None:
-    """Raise ``InvalidInput`` unless an engine that is ``able`` to do so much can carry out ``plan``."""
-    lacking = sorted(plan.operations - able)
+def require_operations(needed: frozenset[Operation], able: frozenset[Operation]) -> None:
+    """Raise ``InvalidInput`` unless an engine that is ``able`` to do so much can do what is ``needed``."""
+    lacking = sorted(needed - able)
     if lacking:
         raise InvalidInput(
             f"this engine cannot do {', '.join(lacking)}, only {', '.join(sorted(able))}; use TRUSTTRACE_ENGINE=slots"

@@ -3,11 +3,13 @@
 import random
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from serving.engine.base import FinishReason, Generation, GenerationOutcome, TokenEvent, TokenLogprob
 from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.engine.grammar import Grammar
 from serving.model.token_bytes import TokenBytes
+from serving.steering.monitor import LowReadings
 
 Logprobs = tuple[float, list[tuple[int, float]]]
 """The log-probability of the token drawn, and the likeliest tokens with theirs, likeliest first."""
@@ -23,6 +25,9 @@ class Sequence:
         """Tokens of prompt and answer that the model has read."""
         self.tokens: list[int] = []
         self.grammar = grammar
+        self._readings: list[tuple[float, ...]] = []
+        monitor = self.request.monitor
+        self._low = LowReadings(monitor.stop, len(monitor.vectors)) if monitor and monitor.stop else None
         self._prompt_logprobs: list[Logprobs] = []
         self.began = time.monotonic()
         self._random = random.Random(self.sampling.seed)
@@ -37,22 +42,29 @@ class Sequence:
         """The random number that the next token is drawn by."""
         return self._random.random()
 
-    def accept(self, token: int, logprobs: Logprobs | None, ends: bool, full: bool) -> FinishReason | None:
+    def accept(
+        self, token: int, logprobs: Logprobs | None, ends: bool, full: bool, readings: tuple[float, ...] = ()
+    ) -> FinishReason | None:
         """Take the token drawn, tell the reader, and say whether it was the last and why.
 
-        ``ends`` says that it is the model's end of text, ``full`` that no further token has room.
+        ``ends`` says that it is the model's end of text, ``full`` that no further token has room; ``readings`` are
+        those of the request's monitor.
         """
         self.tokens.append(token)
+        self._readings += [readings] if readings else []
+        filtered = self._low is not None and self._low.add(readings)
         complete = self.grammar is not None and self.grammar.accept(token)
         text = self._detokenizer.flush() if ends else self._detokenizer.add(token)
         if complete and not ends and not self._detokenizer.stopped:
             text += self._detokenizer.flush()
         stopped = ends or complete or self._detokenizer.stopped
         full = full or len(self.tokens) >= self.sampling.max_tokens
-        if full and not stopped:
+        if (full or filtered) and not stopped:
             text += self._detokenizer.flush()
-        self.generation.add(self._event(token, text, logprobs))
-        return "stop" if stopped else "length" if full else None
+        self.generation.add(replace(self._event(token, text, logprobs), readings=readings))
+        if stopped:
+            return "stop"
+        return "content_filter" if filtered else "length" if full else None
 
     def score_prompt(self, logprobs: Iterable[Logprobs]) -> None:
         """Take the log-probabilities of the prompt's next tokens, and tell the reader once all are there."""
@@ -62,7 +74,11 @@ class Sequence:
             self.generation.prompt = tuple(self._event(*event) for event in events)
 
     def finish(self, reason: FinishReason, error: str = "") -> None:
-        self.generation.finish(outcome_of(self.generation, reason, self.cached, len(self.tokens), error))
+        self.generation.finish(self._outcome(reason, error))
+
+    def _outcome(self, reason: FinishReason, error: str) -> GenerationOutcome:
+        plain = outcome_of(self.generation, reason, self.cached, len(self.tokens), error)
+        return replace(plain, readings=tuple(self._readings))
 
     def _event(self, token: int, text: str, logprobs: Logprobs | None) -> TokenEvent:
         if logprobs is None:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 
+from serving.model.probe_matrices import ProbeMatrices, probe_matrices
 from serving.model.residual_stream import recording, rewriting, steering
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import Phase, Project, SteeringPlan
@@ -41,8 +42,8 @@ class LayerVectors:
     directions: Float32[Tensor, "vectors d_model"]
     scales: Float32[Tensor, " vectors"]
     means: Float32[Tensor, " vectors"]
-    probes: Mapping[int, tuple[Int64[Tensor, " probes"], Float32[Tensor, "d_model probes"], Float32[Tensor, " probes"]]]
-    """By the layer that they read: the rows of their vectors, their weights and biases."""
+    probes: ProbeMatrices
+    """Numbered by the rows of their vectors."""
 
     @classmethod
     def from_bank(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
@@ -53,19 +54,13 @@ class LayerVectors:
             for row, vector in enumerate(served)
             if vector.probe is not None and vector.probe.layer <= layer
         ]
-        probes = {}
-        for probe_layer in sorted({probe.layer for _, probe in readable}):
-            rows, reading = zip(*((row, probe) for row, probe in readable if probe.layer == probe_layer), strict=True)
-            weights = torch.from_numpy(np.stack([probe.weights for probe in reading], axis=1))
-            bias = torch.tensor([probe.bias for probe in reading])
-            probes[probe_layer] = torch.tensor(rows).to(device), weights.to(device), bias.to(device)
         return cls(
             layer,
             tuple(vector.reference for vector in served),
             torch.from_numpy(np.stack([vector.direction for vector in vectors])).to(device),
             torch.tensor([vector.scale for vector in vectors], device=device),
             torch.tensor([vector.projection_mean for vector in vectors], device=device),
-            probes,
+            probe_matrices(readable, device),
         )
 
 

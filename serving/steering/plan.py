@@ -22,8 +22,9 @@ Phase = Literal["prompt", "last_prompt", "generation"]
 """Prompt tokens before the last, the last prompt token, generated tokens."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
-Operation = Literal["add", "project", "when"]
-"""Add an offset, bring a projection to a target, and do either only where the vector's probe fires."""
+Operation = Literal["add", "project", "when", "monitor"]
+"""Add an offset, bring a projection to a target, do either only where the vector's probe fires, and read an answer by
+probes."""
 
 Bound = Literal["exactly", "at_least", "at_most"]
 """Whether a projection is brought to its target from both sides, only up to it, or only down to it."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from serving.steering.monitor import StopCondition
 from serving.steering.plan import Bound, ProbeCondition, TokenScope
 
 OnExceed = Literal["reject", "clamp", "warn"]
@@ -75,3 +76,6 @@ class SteeringRequest:
     on_exceed: OnExceed = "reject"
     inherits: bool = True
     """Whether dimensions that it does not name are steered by the server's default."""
+    monitor: tuple[str, ...] = ()
+    """Dimensions whose probes read the answer."""
+    stop: StopCondition | None = None

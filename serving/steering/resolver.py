@@ -11,6 +11,7 @@ from serving.steering.bank import ServedVector
 from serving.steering.catalog import RegistryHealth, ServedVectors
 from serving.steering.errors import InvalidSteering, SteeringNotReady, VectorNotServed, VectorRefused
 from serving.steering.limits import Limits, amount_name, clamp_layer_sums, clamp_to_joint_limit, clamp_to_range
+from serving.steering.monitor import Monitor
 from serving.steering.plan import Add, Intervention, Operation, ProbeCondition, Project, SteeringPlan
 from serving.steering.request import DimensionSteering, SteeringRequest, VectorSteering
 
@@ -57,11 +58,16 @@ class AppliedVector:
 
 @dataclass(frozen=True)
 class SteeringResolution:
-    """A request's steering: its plan, and what the answer says of it."""
+    """A request's steering: its plan, what the answer says of it, and the probes that read the answer."""
 
     plan: SteeringPlan
     applied: tuple[AppliedVector, ...] = ()
     warnings: tuple[str, ...] = ()
+    monitor: Monitor | None = None
+
+    @property
+    def monitored_dimensions(self) -> tuple[str, ...]:
+        return () if self.monitor is None else self.monitor.dimensions
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class SteeringResolver:
             plan = SteeringPlan(self.served.bank, interventions)
         except InvalidInput as error:
             raise InvalidSteering(str(error), param=param) from error
-        return SteeringResolution(plan, applied, tuple(warnings))
+        return SteeringResolution(plan, applied, tuple(warnings), self._monitor(request, param))
 
     def champion(self, dimension: str, param: str) -> ServedVector:
         """The vector that steers a dimension by name."""
@@ -192,6 +198,21 @@ class SteeringResolver:
         except InvalidInput as error:
             raise InvalidSteering(str(error), param=param) from error
         return condition
+
+    def _monitor(self, request: SteeringRequest, param: str) -> Monitor | None:
+        """The champions' probes that read the answer, if the request names any."""
+        place = f"{param}.monitor"
+        if not request.monitor:
+            if request.stop is not None:
+                message = "`stop_when` reads the probes of `monitor`, which is empty: name a dimension there"
+                raise InvalidSteering(message, param=place)
+            return None
+        self._require_able("monitor", place)
+        vectors = tuple(self.champion(dimension, place) for dimension in dict.fromkeys(request.monitor))
+        try:
+            return Monitor(vectors, request.stop)
+        except InvalidInput as error:
+            raise InvalidSteering(str(error), param=place) from error
 
     def _require_able(self, operation: Operation, param: str) -> None:
         if operation not in self.operations:

@@ -38,7 +38,7 @@ class Answer:
 
     def end(self, outcomes: Sequence[GenerationOutcome]) -> Json:
         """The response's ``steering``."""
-        self.record.end(outcomes)
+        self.record.end(outcomes, [self.steering.monitored_dimensions] * len(outcomes))
         return applied_steering(self.steering, outcomes)
 
 
@@ -56,12 +56,13 @@ def begin(
     _require_choices(body, served.settings.max_choices)
     prompts, format = _prompts(loaded, body)
     requests = [
-        GenerationRequest(tokens, sampling_of(served, body, index), steering.plan)
+        GenerationRequest(tokens, sampling_of(served, body, index), steering.plan, steering.monitor)
         for index, tokens in enumerate(tokens for tokens in prompts for _ in range(body.choices))
     ]
     record.begin(lambda: loaded.model.tokenizer.decode(prompts[0]), [steering])
     generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
-    envelope = Envelope(format, loaded.model, system_fingerprint(loaded, steering), body.choices)
+    fingerprint = system_fingerprint(loaded, steering)
+    envelope = Envelope(format, loaded.model, fingerprint, body.choices, steering.monitored_dimensions)
     return Answer(envelope, generations, steering, record)
 
 
@@ -154,7 +155,7 @@ async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> 
             if not isinstance(event, GenerationOutcome):
                 answer.record.add_token(index, event.text)
                 usage.generated += 1
-                if event.text or event.logprob is not None:
+                if event.text or event.logprob is not None or event.readings:
                     yield _sent({**envelope.piece(index, event, lengths[index]), **usage.field()})
                 lengths[index] += len(event.text)
                 continue

@@ -129,6 +129,20 @@ def _token_info(model: LanguageModel, token: int, logprob: float | None) -> Json
     }
 
 
+def token_readings(model: LanguageModel, dimensions: Sequence[str], events: Sequence[TokenEvent]) -> Json:
+    """The ``readings`` of these tokens by the probes of these dimensions; nothing without a monitor."""
+    if not dimensions:
+        return {}
+    readings = [
+        {
+            "text": model.token_bytes.label(event.token),
+            "scores": {name: round(score, 6) for name, score in zip(dimensions, event.readings, strict=True)},
+        }
+        for event in events
+    ]
+    return {"readings": readings}
+
+
 @dataclass(frozen=True)
 class Envelope:
     """The fields that every object of one answer repeats."""
@@ -139,6 +153,8 @@ class Envelope:
     """OpenAI's ``system_fingerprint``: of weights and steering alike."""
     choices: int = 1
     """Answers per prompt."""
+    monitored: tuple[str, ...] = ()
+    """Dimensions whose probes read every token."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -147,6 +163,7 @@ class Envelope:
             {
                 "index": index,
                 **self.format.choice(self.model, completion),
+                **token_readings(self.model, self.monitored, completion.events),
                 "finish_reason": completion.outcome.reason,
             }
             for index, completion in enumerate(completions)
@@ -163,7 +180,8 @@ class Envelope:
         return None if opened is None else self._chunk(index, opened, None)
 
     def piece(self, index: int, event: TokenEvent, offset: int) -> Json:
-        return self._chunk(index, self.format.piece(self.model, event, offset), None)
+        readings = token_readings(self.model, self.monitored, [event])
+        return self._chunk(index, {**self.format.piece(self.model, event, offset), **readings}, None)
 
     def ending(self, index: int, outcome: GenerationOutcome) -> Json:
         return self._chunk(index, self.format.ending(), outcome.reason)
@@ -199,12 +217,21 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+class TokenReadings(BaseModel):
+    """P(trustworthy) by dimension, of the hidden state that the token was drawn from."""
+
+    text: str
+    scores: dict[str, float]
+
+
 class Choice(BaseModel):
     index: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
     text: str | None = None
     message: dict[str, Any] | None = None
     logprobs: dict[str, Any] | None = None
+    readings: list[TokenReadings] | None = None
+    """Of each token, where ``steering`` has a ``monitor``."""
 
 
 class CompletionResponse(BaseModel):

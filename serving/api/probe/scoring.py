@@ -62,7 +62,7 @@ async def score(loaded: LoadedModel, body: ProbeRequest, request: Request, secon
     served = loaded.catalog.served
     probes = require_probes(served, body.dimensions)
     sequences = await asyncio.to_thread(input_tokens, loaded.model, body)
-    layers = sorted({vector.layer for vector in probes.values()})
+    layers = sorted({vector.probe.layer for vector in probes.values() if vector.probe is not None})
     reading = loaded.engine.hidden_states(sequences, layers)
     states = await result_for(asyncio.wrap_future(reading), request, seconds)
     data = await asyncio.to_thread(_text_scores, loaded.model, sequences, states, probes, body.per_token)
@@ -108,7 +108,8 @@ def _rounded(scores: Mapping[str, Float32[np.ndarray, " tokens"]], position: int
 
 def _probabilities(vector: ServedVector, states: HiddenStates, per_token: bool) -> Float32[np.ndarray, " tokens"]:
     assert vector.probe is not None
-    rows = states[vector.layer] if per_token else states[vector.layer][-1:]
+    of_layer = states[vector.probe.layer]
+    rows = of_layer if per_token else of_layer[-1:]
     return vector.probe.probability(rows)
 
 

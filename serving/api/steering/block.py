@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from serving.api.request_body import RequestBody
+from serving.steering.monitor import StopCondition
 from serving.steering.plan import Bound, GenerationScope, ProbeCondition, PromptScope, TokenScope
 from serving.steering.request import DimensionSteering, OnExceed, SteeringRequest, VectorSteering
 
@@ -74,16 +75,31 @@ class ByDimension(RequestBody):
         return DimensionSteering(self.strengths, self.targets, self.bound, condition)
 
 
+class StopWhen(RequestBody):
+    """End the answer once a monitored probe finds P(trustworthy) below a threshold for so many tokens in a row."""
+
+    probe_below: float = Field(gt=0, le=1, examples=[0.1])
+    for_: int = Field(1, alias="for", ge=1, le=1_000_000, examples=[3])
+
+    def as_condition(self) -> StopCondition:
+        return StopCondition(self.probe_below, self.for_)
+
+
 class Steering(ByDimension):
     """``strengths`` and ``targets`` by dimension through the champions, ``vectors`` by reference."""
 
-    vectors: list[VectorChoice] = Field([], max_length=64)
+    vectors: list[VectorChoice] = Field(default_factory=list, max_length=64)
     on_exceed: OnExceed = "reject"
     """What happens to a strength beyond its range."""
+    monitor: list[str] = Field(default_factory=list, max_length=64, examples=[["toxicity"]])
+    """Dimensions whose registered probes read every token of the answer; each choice then has ``readings``."""
+    stop_when: StopWhen | None = None
+    """The readings at which the answer ends, with ``finish_reason`` ``content_filter``."""
 
     def as_request(self) -> SteeringRequest:
         vectors = tuple(vector.as_steering() for vector in self.vectors)
-        return SteeringRequest(self.as_dimensions(), vectors, self.on_exceed)
+        stop = None if self.stop_when is None else self.stop_when.as_condition()
+        return SteeringRequest(self.as_dimensions(), vectors, self.on_exceed, monitor=tuple(self.monitor), stop=stop)
 
 
 SteeringChoice = Steering | Literal["off"] | None
@@ -134,9 +150,26 @@ class AppliedVectorInfo(BaseModel):
     """Of a projection or a condition: the tokens that it did move. The last token of an answer is never read."""
 
 
+class MonitoredProbe(BaseModel):
+    """One probe that read an answer, where it came from, and its readings in short."""
+
+    dimension: str
+    vector: str
+    version: str
+    run_id: str
+    probe_layer: int
+    tokens: int
+    """How many it read."""
+    mean: float | None
+    """Of P(trustworthy) over these tokens."""
+    lowest: float | None
+
+
 class SteeringInfo(BaseModel):
     applied: list[AppliedVectorInfo]
     fingerprint: str
     """Equal for answers that were steered alike; empty for one that was not steered."""
     tokens_steered: TokensSteered
     warnings: list[str] | None = None
+    monitored: list[MonitoredProbe] | None = None
+    stop_when: dict[str, float] | None = None

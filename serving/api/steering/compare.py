@@ -12,13 +12,14 @@ from serving.api.errors import require_model
 from serving.api.fair_share import FairShare
 from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, prompt_tokens
-from serving.api.openai.responses import Json, usage
+from serving.api.openai.responses import Json, token_readings, usage
 from serving.api.openai.streaming import completions, submit_all
 from serving.api.request_record import RequestRecord
 from serving.api.steering.requests import CompareRequest
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
 from serving.engine.base import Generation, GenerationRequest
+from serving.model.language_model import LanguageModel
 from serving.served_model import ServedModel
 from serving.steering.resolver import SteeringResolution
 
@@ -27,7 +28,7 @@ from serving.steering.resolver import SteeringResolution
 class ComparedGenerations:
     """The generations of one prompt, one per setting."""
 
-    model: str
+    model: LanguageModel
     seed: int
     generations: Sequence[Generation]
     settings: Sequence[SteeringResolution]
@@ -36,7 +37,9 @@ class ComparedGenerations:
     async def response(self, request: Request, seconds: float) -> Json:
         """The answers in the order of the settings."""
         ended = await completions(self.generations, request, seconds)
-        self.record.end([completion.outcome for completion in ended])
+        self.record.end(
+            [completion.outcome for completion in ended], [setting.monitored_dimensions for setting in self.settings]
+        )
         for index, completion in enumerate(ended):
             self.record.add_text(index, completion.text)
         data = [
@@ -46,11 +49,12 @@ class ComparedGenerations:
                 "finish_reason": completion.outcome.reason,
                 "usage": usage([completion.outcome]),
                 "steering": applied_steering(setting, [completion.outcome]),
+                **token_readings(self.model, setting.monitored_dimensions, completion.events),
             }
             for index, (completion, setting) in enumerate(zip(ended, self.settings, strict=True))
         ]
         head = {"id": f"cmp-{uuid.uuid4().hex}", "object": "steering.comparison", "created": int(time.time())}
-        return {**head, "model": self.model, "seed": self.seed, "data": data}
+        return {**head, "model": self.model.checkpoint.model, "seed": self.seed, "data": data}
 
 
 def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, shares: FairShare) -> ComparedGenerations:
@@ -71,6 +75,6 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, sh
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
     seed = secrets.randbits(31) if body.seed is None else body.seed
     sampling = replace(sampling_of(served, body), seed=seed)
-    requests = [GenerationRequest(tokens, sampling, setting.plan) for setting in settings]
+    requests = [GenerationRequest(tokens, sampling, setting.plan, setting.monitor) for setting in settings]
     generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
-    return ComparedGenerations(loaded.name, seed, generations, settings, record)
+    return ComparedGenerations(loaded.model, seed, generations, settings, record)

@@ -14,11 +14,12 @@ from registry.examples import Example
 from registry.joint import JointLimit
 from registry.records import IMPORTED_TAG, PACK_TAG, RegisteredVector
 from registry.verdicts import TextVerdict
-from serving.api.openai.responses import Usage
-from serving.api.steering.block import AppliedVectorInfo, SteeringInfo
+from serving.api.openai.responses import TokenReadings, Usage
+from serving.api.steering.block import AppliedVectorInfo, MonitoredProbe, SteeringInfo
 from serving.engine.base import GenerationOutcome
 from serving.steering.catalog import ServedVectors
 from serving.steering.limits import Range
+from serving.steering.monitor import Monitor
 from serving.steering.plan import Bound
 from serving.steering.resolver import SteeringResolution, SteeringResolver
 
@@ -61,8 +62,37 @@ def applied_steering(resolution: SteeringResolution, outcomes: Sequence[Generati
         "prompt": sum(outcome.steered_prompt for outcome in outcomes),
         "generation": sum(outcome.steered_generation for outcome in outcomes),
     }
-    steering = {"applied": applied, "fingerprint": resolution.plan.fingerprint, "tokens_steered": steered}
+    steering: dict[str, Any] = {
+        "applied": applied,
+        "fingerprint": resolution.plan.fingerprint,
+        "tokens_steered": steered,
+        **monitored(resolution.monitor, outcomes),
+    }
     return {**steering, "warnings": list(resolution.warnings)} if resolution.warnings else steering
+
+
+def monitored(monitor: Monitor | None, outcomes: Sequence[GenerationOutcome] = ()) -> dict[str, Any]:
+    """The probes that read these answers, and the condition that ends them; nothing without a monitor."""
+    if monitor is None:
+        return {}
+    probes = []
+    for column, (vector, probe) in enumerate(zip(monitor.vectors, monitor.probes, strict=True)):
+        readings = [of_token[column] for outcome in outcomes for of_token in outcome.readings]
+        probes.append(
+            {
+                "dimension": vector.dimension,
+                "vector": vector.registered.name,
+                "version": vector.registered.version,
+                "run_id": vector.registered.run_id,
+                "probe_layer": probe.layer,
+                "tokens": len(readings),
+                "mean": round(sum(readings) / len(readings), 6) if readings else None,
+                "lowest": round(min(readings), 6) if readings else None,
+            }
+        )
+    stop = monitor.stop
+    condition = {} if stop is None else {"stop_when": {"probe_below": stop.probe_below, "for": stop.tokens}}
+    return {"monitored": probes, **condition}
 
 
 def _moved(reference: str, outcomes: Sequence[GenerationOutcome]) -> dict[str, int]:
@@ -121,9 +151,10 @@ def _readable(
 class ComparedAnswer(BaseModel):
     index: int
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
     usage: Usage
     steering: SteeringInfo
+    readings: list[TokenReadings] | None = None
 
 
 class ComparisonResponse(BaseModel):
@@ -141,6 +172,8 @@ class ValidationResponse(BaseModel):
     applied: list[AppliedVectorInfo]
     fingerprint: str
     warnings: list[str]
+    monitored: list[MonitoredProbe] | None = None
+    stop_when: dict[str, float] | None = None
     error: dict[str, Any] | None
     """The error with which a request with this steering would be refused."""
 

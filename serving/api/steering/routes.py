@@ -26,6 +26,7 @@ from serving.api.steering.responses import (
     VectorInfo,
     VectorList,
     dimension_info,
+    monitored,
     vector_info,
 )
 from serving.served_model import LoadedModel, ServedModel
@@ -153,6 +154,7 @@ def validate(body: ValidateRequest, served: Served, loaded: Loaded) -> JSONRespo
             "applied": [vector.to_dict() for vector in resolution.applied],
             "fingerprint": resolution.plan.fingerprint,
             "warnings": list(resolution.warnings),
+            **monitored(resolution.monitor),
             "error": None,
         }
     )

@@ -27,7 +27,7 @@ def parse_strengths(text: str, param: str) -> SteeringChoice:
                 code="invalid_steering",
             )
         strengths[name] = strength
-    return Steering(strengths=strengths, vectors=[])
+    return Steering(strengths=strengths)
 
 
 def format_strengths(strengths: dict[str, float]) -> str:

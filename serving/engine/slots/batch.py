@@ -8,6 +8,7 @@ from torch import Tensor
 from serving.engine.slots.kv_cache import Span, TokenBatch
 from serving.engine.slots.slot_sequence import SlotSequence
 from serving.model.interventions import LayerIntervention
+from serving.model.monitoring import ProbeReading
 from serving.steering.plan import Phase
 
 
@@ -29,3 +30,5 @@ class Batch:
     """The sequences whose prompts are scored, with the tokens that follow those read."""
     offsets: Mapping[int, Tensor]
     interventions: Sequence[LayerIntervention]
+    readings: Sequence[ProbeReading]
+    """Of sequences that draw and are monitored, by their place among those that draw."""

@@ -19,6 +19,7 @@ from serving.engine.slots.kv_cache import LayerShape, SlotCache, Span, TokenBatc
 from serving.engine.slots.weight_packing import packed
 from serving.model.interventions import LayerIntervention, intervening
 from serving.model.language_model import LanguageModel
+from serving.model.monitoring import ProbeReading, monitoring
 from serving.model.residual_stream import recording
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -63,7 +64,9 @@ class ModelRunner:
 
     def run(self, batch: Batch) -> Float[Tensor, "rows vocabulary"]:
         """The logits of the tokens after which one is drawn; keys and values of all are stored."""
-        return self.forward(batch.tokens, batch.places, batch.logits_rows, batch.offsets, batch.interventions)
+        return self.forward(
+            batch.tokens, batch.places, batch.logits_rows, batch.offsets, batch.interventions, batch.readings
+        )
 
     def forward(
         self,
@@ -72,6 +75,7 @@ class ModelRunner:
         rows: Sequence[int],
         offsets: Mapping[int, Tensor],
         interventions: Sequence[LayerIntervention] = (),
+        readings: Sequence[ProbeReading] = (),
     ) -> Float[Tensor, "rows vocabulary"]:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
         device = self.model.device
@@ -79,8 +83,9 @@ class ModelRunner:
         if len(tokens) <= MANY_TOKENS:
             torch.set_num_threads(self._step_threads)
         self.cache.batch = batch
-        with torch.inference_mode(), intervening(self._network, offsets, interventions):
-            output = self._network(
+        network = self._network
+        with torch.inference_mode(), monitoring(network, readings), intervening(network, offsets, interventions):
+            output = network(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=batch.positions[None],
                 past_key_values=self.cache,

@@ -18,10 +18,13 @@ from serving.engine.slots.slot_sequence import (
     layer_interventions,
     offsets_by_layer,
     offsets_of,
+    probe_readings,
 )
 from serving.engine.window import end_tokens
 from serving.model.interventions import LayerVectors
 from serving.model.language_model import LanguageModel
+from serving.model.monitoring import MonitorProbes
+from serving.steering.monitor import Monitor
 from serving.steering.plan import Phase, SteeringPlan
 
 logger = logging.getLogger(__name__)
@@ -67,9 +70,11 @@ class Scheduler:
         plan = generation.request.plan
         offsets = offsets_of(plan, self._model.device, self._model.dtype)
         interventions = interventions_of(plan, self._layer_vectors(plan)) if plan.state_dependent else {}
+        monitor = generation.request.monitor
+        probes = None if monitor is None else self._monitor_probes(monitor)
         slot = self._cache.reserve(len(generation.request.prompt_tokens) + 1)
         try:
-            running = SlotSequence(generation, self._model.token_bytes, slot, offsets, interventions, grammar)
+            running = SlotSequence(generation, self._model.token_bytes, slot, offsets, interventions, grammar, probes)
         except BaseException:
             self._cache.release(slot)
             raise
@@ -107,6 +112,7 @@ class Scheduler:
             return
         tokens = self._drawn(logits[: len(batch.drawing)], batch.drawing)
         self.steps += 1
+        readings = {row: values for reading in batch.readings for row, values in reading.probabilities()}
         for row, (running, token) in enumerate(zip(batch.drawing, tokens, strict=True)):
             if running in failed:
                 continue
@@ -119,7 +125,7 @@ class Scheduler:
                 self._retire(running, "length")
             else:
                 self.generated_tokens += 1
-                self._accept(running, token, logits[row])
+                self._accept(running, token, logits[row], readings.get(row, ()))
 
     def _score_prompts(self, batch: Batch, logits: Tensor) -> list[SlotSequence]:
         """Give prompts the log-probabilities of their tokens; the sequences that this failed."""
@@ -164,7 +170,9 @@ class Scheduler:
         places = TokenBatch.of(decoding, [span for _, span in reading], self._model.device)
         interventions = layer_interventions(phases) if any(running.interventions for running, _ in parts) else []
         rows = [*logits_rows, *scored_rows]
-        return Batch(parts, tokens, places, phases, rows, drawing, scoring, self._offsets_of(phases), interventions)
+        readings = probe_readings(drawing, logits_rows)
+        offsets = self._offsets_of(phases)
+        return Batch(parts, tokens, places, phases, rows, drawing, scoring, offsets, interventions, readings)
 
     def _has_place(self, running: SlotSequence) -> bool:
         """Whether the next token has a position in the slot, which is grown for it; without memory the request ends."""
@@ -194,12 +202,18 @@ class Scheduler:
                 self._vectors[key] = LayerVectors.from_bank(bank, key[1], self._model.device)
         return {layer: self._vectors[bank.identity, layer] for layer in layers}
 
-    def _accept(self, running: SlotSequence, token: int, logits: Tensor) -> None:
+    def _monitor_probes(self, monitor: Monitor) -> MonitorProbes:
+        """Those of an equal monitor that runs, so that one product reads for both."""
+        running = (running.probes for running in self._running if running.probes is not None)
+        alike = (probes for probes in running if probes.references == monitor.references)
+        return next(alike, None) or MonitorProbes.from_monitor(monitor, self._model.device)
+
+    def _accept(self, running: SlotSequence, token: int, logits: Tensor, readings: tuple[float, ...]) -> None:
         try:
             top = running.sampling.top_logprobs
             logprobs = None if top is None else log_probabilities(logits, token, top)
             ends = token in self._ends and not running.sampling.ignore_eos
-            reason = running.accept(token, logprobs, ends, running.cached + 1 >= self._window)
+            reason = running.accept(token, logprobs, ends, running.cached + 1 >= self._window, readings)
         except Exception as error:
             self.fail(running, error)
         else:

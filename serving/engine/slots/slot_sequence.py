@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from serving.engine import sequence
-from serving.engine.base import FinishReason, Generation
+from serving.engine.base import FinishReason, Generation, GenerationOutcome
 from serving.engine.grammar import Grammar
-from serving.engine.sequence import outcome_of
 from serving.engine.slots.kv_cache import Slot, Span
 from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
+from serving.model.monitoring import MonitorProbes, ProbeReading
 from serving.model.token_bytes import TokenBytes
 from serving.steering.plan import PHASES, Phase, SteeringPlan
 
@@ -34,8 +34,10 @@ class SlotSequence(sequence.Sequence):
         offsets: Offsets,
         interventions: Interventions,
         grammar: Grammar | None = None,
+        probes: MonitorProbes | None = None,
     ) -> None:
         super().__init__(generation, vocabulary, grammar)
+        self.probes = probes
         self.slot, self.offsets, self.interventions = slot, offsets, interventions
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
         self._moved_alone = [0, 0]
@@ -77,16 +79,14 @@ class SlotSequence(sequence.Sequence):
             self._moved[reference][answer] += 1
         self._moved_alone[answer] += not self.request.plan.steers(phase)
 
-    def finish(self, reason: FinishReason, error: str = "") -> None:
-        plain = outcome_of(self.generation, reason, self.cached, len(self.tokens), error)
+    def _outcome(self, reason: FinishReason, error: str) -> GenerationOutcome:
+        plain = super()._outcome(reason, error)
         prompt, answer = self._moved_alone
-        self.generation.finish(
-            replace(
-                plain,
-                steered_prompt=plain.steered_prompt + prompt,
-                steered_generation=plain.steered_generation + answer,
-                moved={reference: (prompt, answer) for reference, (prompt, answer) in self._moved.items()},
-            )
+        return replace(
+            plain,
+            steered_prompt=plain.steered_prompt + prompt,
+            steered_generation=plain.steered_generation + answer,
+            moved={reference: (prompt, answer) for reference, (prompt, answer) in self._moved.items()},
         )
 
 
@@ -126,6 +126,15 @@ def layer_interventions(tokens: Sequence[tuple[SlotSequence, Phase]]) -> list[La
                 positions.append(position)
                 of_tokens.append(parameters)
     return [LayerIntervention(*arguments) for arguments in by_layer.values()]
+
+
+def probe_readings(drawing: Sequence[SlotSequence], tokens: Sequence[int]) -> list[ProbeReading]:
+    """The readings of a step: at the tokens that monitored sequences draw after, those of equal monitors together."""
+    monitored: dict[int, tuple[MonitorProbes, list[int]]] = {}
+    for row, running in enumerate(drawing):
+        if running.probes is not None:
+            monitored.setdefault(id(running.probes), (running.probes, []))[1].append(row)
+    return [ProbeReading(probes, [tokens[row] for row in rows], rows) for probes, rows in monitored.values()]
 
 
 def count_moved(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Sequence[LayerIntervention]) -> None:

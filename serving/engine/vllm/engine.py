@@ -104,7 +104,7 @@ class VllmEngine:
             raise InvalidInput("this engine cannot tell a prompt's log-probabilities; use TRUSTTRACE_ENGINE=slots")
         if request.sampling.schema is not None:
             raise InvalidInput("this engine follows no JSON schema; use TRUSTTRACE_ENGINE=slots")
-        require_operations(request.plan, self.operations)
+        require_operations(request.operations, self.operations)
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)
         require_room(request.prompt_tokens, self.window)

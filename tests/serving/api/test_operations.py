@@ -94,7 +94,7 @@ def test_every_route_that_generates_takes_them_and_tells_the_same(client):
     dry = client.post("/v1/steering/validate", json={"steering": steering}).json()
     assert dry["fingerprint"] == whole["steering"]["fingerprint"]
     assert [vector["op"] for vector in dry["applied"]] == ["add", "project"]
-    assert client.get("/v1/models/mini").json()["steering"]["operations"] == ["add", "project", "when"]
+    assert client.get("/v1/models/mini").json()["steering"]["operations"] == ["add", "monitor", "project", "when"]
 
 
 BAD = [

@@ -233,7 +233,7 @@ def test_what_cannot_be_carried_out_is_refused_by_name():
         with pytest.raises(InvalidInput):
             plan(BANK, (project(**{"bank": BANK, "row": 0, "target": 1.0, "low": -1.0, "high": 1.0, **wrong}),))
     with pytest.raises(InvalidInput, match="cannot do project, when, only add; use TRUSTTRACE_ENGINE=slots"):
-        require_operations(plan(BANK, (project(BANK, 0, 1.0, -1, 1, below=0.5),)), frozenset({"add"}))
+        require_operations(plan(BANK, (project(BANK, 0, 1.0, -1, 1, below=0.5),)).operations, frozenset({"add"}))
 
 
 def test_a_swapped_bank_leaves_running_moves():

@@ -1,0 +1,67 @@
+"""Monitor: registered probes that read an answer while it is generated, and the readings at which it ends.
+
+A reading is P(trustworthy) of the hidden state that a token was drawn from: of prompt and answer before that token, as
+they were steered. A probe reads what its block left, before anything is added at its own layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registry.errors import InvalidInput
+from registry.vectors import LinearProbe
+from serving.steering.bank import ServedVector
+
+
+@dataclass(frozen=True)
+class StopCondition:
+    """End an answer once one probe reads below a threshold for so many tokens in a row."""
+
+    probe_below: float
+    tokens: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probe_below <= 1:
+            raise InvalidInput(f"`probe_below` is {self.probe_below} and must be a probability over 0 and at most 1")
+        if self.tokens < 1:
+            raise InvalidInput(f"`for` is {self.tokens} and must be at least 1 token")
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The vectors whose probes read an answer. Raises ``InvalidInput`` for one that has no probe beside it."""
+
+    vectors: tuple[ServedVector, ...]
+    stop: StopCondition | None = None
+
+    def __post_init__(self) -> None:
+        lacking = next((vector.reference for vector in self.vectors if vector.probe is None), None)
+        if lacking is not None:
+            raise InvalidInput(f"{lacking} has no probe beside it; calibrate the model again to register one")
+
+    @property
+    def probes(self) -> tuple[LinearProbe, ...]:
+        return tuple(vector.probe for vector in self.vectors if vector.probe is not None)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        return tuple(vector.reference for vector in self.vectors)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        return tuple(vector.dimension for vector in self.vectors)
+
+
+class LowReadings:
+    """One answer's count, for each probe, of the latest tokens in a row that it has read below the threshold."""
+
+    def __init__(self, condition: StopCondition, probes: int) -> None:
+        self._condition = condition
+        self._in_a_row = [0] * probes
+
+    def add(self, readings: Sequence[float]) -> bool:
+        """Count one token's readings; whether the answer has to end."""
+        below = self._condition.probe_below
+        self._in_a_row = [
+            count + 1 if reading < below else 0 for count, reading in zip(self._in_a_row, readings, strict=True)
+        ]
+        return max(self._in_a_row) >= self._condition.tokens
