@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from registry.traces import TraceLog
-from serving.api import bento_client, errors, feedback_routes, health_routes
+from serving.api import bento_client, errors, feedback_routes, health_routes, hidden_states_routes
 from serving.api.fair_share import FairShare
 from serving.api.openai import routes as openai_routes
 from serving.api.probe import routes as probe_routes
@@ -28,7 +28,8 @@ def create_app(served: ServedModel, traces: TraceLog | None = None) -> FastAPI:
     app.state.served = served
     app.state.shares = FairShare()
     app.state.traces = traces
-    for module in (openai_routes, steering_routes, probe_routes, bento_client, feedback_routes, health_routes):
+    shared = (openai_routes, steering_routes, probe_routes, hidden_states_routes, feedback_routes)
+    for module in (*shared, bento_client, health_routes):
         app.include_router(module.router)
     app.mount("/playground", StaticFiles(directory=health_routes.PAGE), name="playground")
     errors.install(app)

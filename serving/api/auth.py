@@ -20,6 +20,7 @@ ADMINISTRATION = frozenset(
         ("DELETE", "/v1/steering/vectors"),
         ("PUT", "/v1/steering/default"),
         ("DELETE", "/v1/steering/default"),
+        ("POST", "/v1/hidden_states"),
     }
 )
 FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
@@ -47,7 +48,7 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
         if key and settings.admin_key is not None:
             raise Forbidden("this key is not the admin key, which this route needs: send the admin key")
         if settings.admin_key is None:
-            raise Forbidden("vectors and defaults cannot be changed here; start the service with TRUSTTRACE_ADMIN_KEY")
+            raise Forbidden("this route needs an admin key, and there is none here; start with TRUSTTRACE_ADMIN_KEY")
         raise KeyRequired("an admin key is needed: Authorization: Bearer <key>")
     public = path in PUBLIC or path.startswith("/playground/")
     if settings.api_keys and not public and not _is_api_key(settings, key):

@@ -25,17 +25,17 @@ def n_prompts(prompt: Prompt) -> int:
     return 1 if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else len(prompt)
 
 
-def prompt_tokens(model: LanguageModel, prompt: Prompt) -> list[Tokens]:
-    """The prompts of a completion, each as tokens: one text, several, or either as tokens already."""
+def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -> list[Tokens]:
+    """The prompts of a request's ``field``, each as tokens: one text, several, or either as tokens already."""
     if isinstance(prompt, str):
-        return [text_tokens(model, prompt)]
+        return [text_tokens(model, prompt, field)]
     if not prompt:
-        raise ApiError("`prompt` is empty; give a text, or a list of them", param="prompt")
+        raise ApiError(f"`{field}` is empty; give a text, or a list of them", param=field)
     if isinstance(prompt[0], int):
         return [tuple(token for token in prompt if isinstance(token, int))]
     sequences = []
     for index, part in enumerate(prompt):
-        param = f"prompt.{index}"
+        param = f"{field}.{index}"
         if isinstance(part, str):
             sequences.append(text_tokens(model, part, param))
         elif isinstance(part, list) and part:

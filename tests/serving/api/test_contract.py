@@ -9,7 +9,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 
 
-OPERATIONS = 20
+OPERATIONS = 21
 
 
 def test_no_request_gets_a_fault_or_an_undocumented_status(service_url):
@@ -47,6 +47,7 @@ def test_the_document_names_every_route_of_the_interface(service_url):
         "/v1/steering/default",
         "/v1/steering/compare",
         "/v1/probe",
+        "/v1/hidden_states",
         "/generate",
         "/v1/feedback",
         "/livez",
