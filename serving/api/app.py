@@ -8,6 +8,7 @@ from serving.api import bento_client, errors, feedback_routes, health_routes, hi
 from serving.api.fair_share import FairShare
 from serving.api.openai import routes as openai_routes
 from serving.api.probe import routes as probe_routes
+from serving.api.responses_api import routes as responses_routes
 from serving.api.steering import routes as steering_routes
 from serving.served_model import ServedModel
 
@@ -28,7 +29,7 @@ def create_app(served: ServedModel, traces: TraceLog | None = None) -> FastAPI:
     app.state.served = served
     app.state.shares = FairShare()
     app.state.traces = traces
-    shared = (openai_routes, steering_routes, probe_routes, hidden_states_routes, feedback_routes)
+    shared = (openai_routes, responses_routes, steering_routes, probe_routes, hidden_states_routes, feedback_routes)
     for module in (*shared, bento_client, health_routes):
         app.include_router(module.router)
     app.mount("/playground", StaticFiles(directory=health_routes.PAGE), name="playground")

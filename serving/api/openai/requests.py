@@ -1,7 +1,7 @@
 """Requests of OpenAI's routes: OpenAI's fields, `steering`, and the neutral values of fields that are not supported."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -51,6 +51,9 @@ class StreamOptions(RequestBody):
 class SampledRequest(RequestBody):
     """How an answer is drawn: the fields that every route shares which generates."""
 
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
+    """Fields that are not supported on this route, and the values at which they do not change the answer."""
+
     model: str | None = Field(None, max_length=300, examples=["smollm2"])
     """The served model, or with strengths: ``smollm2@toxicity=1.5``."""
     max_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000, examples=[64])
@@ -74,9 +77,10 @@ class SampledRequest(RequestBody):
         for name, value in values.items():
             if name in cls.model_fields:
                 kept[name] = value
-            elif name in NEUTRAL:
-                if value is not None and name not in unused and not _is_neutral(value, NEUTRAL[name]):
-                    raise field_error(name, _unsupported(name), value)
+            elif name in cls.unsupported:
+                neutral = cls.unsupported[name]
+                if value is not None and name not in unused and not _is_neutral(value, neutral):
+                    raise field_error(name, _refusal(name, neutral), value)
             elif name not in IGNORED:
                 kept[name] = value
         return kept
@@ -98,8 +102,8 @@ def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
     return any(value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral)
 
 
-def _unsupported(name: str) -> str:
-    values = " or ".join(repr(value) for value in NEUTRAL[name])
+def _refusal(name: str, neutral: tuple[Any, ...]) -> str:
+    values = " or ".join(map(repr, neutral))
     return f"`{name}` would change the answer and is not supported: leave it out{f', or at {values}' if values else ''}"
 
 
@@ -182,7 +186,7 @@ class TextPart(RequestBody):
     @model_validator(mode="before")
     @classmethod
     def _drop_hints(cls, values: Any) -> Any:
-        return _without(values, {"cache_control", "annotations"})
+        return drop_fields(values, {"cache_control", "annotations"})
 
 
 EMPTY = frozenset({"refusal", "annotations", "audio", "tool_calls", "function_call", "reasoning_content", "reasoning"})
@@ -203,7 +207,7 @@ class Message(RequestBody):
         for name in EMPTY & values.keys():
             if values[name]:
                 raise field_error(name, f"`{name}` is not supported: leave it out", values[name])
-        return _without(values, {"cache_control", *EMPTY})
+        return drop_fields(values, {"cache_control", *EMPTY})
 
     @model_validator(mode="after")
     def _require_content(self) -> Self:
@@ -218,7 +222,8 @@ class Message(RequestBody):
         return self.content or ""
 
 
-def _without(values: Any, names: Collection[str]) -> Any:
+def drop_fields(values: Any, names: Collection[str]) -> Any:
+    """``values`` without these fields, where they are an object."""
     return {name: value for name, value in values.items() if name not in names} if isinstance(values, dict) else values
 
 

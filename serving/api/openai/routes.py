@@ -25,6 +25,7 @@ GENERATES = documented(404, 409, 422, 429, 503, 504)
 STREAMS: dict[int | str, dict[str, Any]] = {
     200: {"model": CompletionResponse, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 XSteering = Annotated[
     str | None,
     Header(max_length=1000, description="Strengths such as toxicity=1.5,privacy=1; `steering` in the body wins."),
@@ -61,7 +62,7 @@ async def _answer(
     answer = await run_in_threadpool(begin, served, body, record, shares, x_steering)
     headers = {"x-steering-fingerprint": answer.steering.plan.fingerprint}
     if body.stream:
-        headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        headers |= STREAM_HEADERS
         return StreamingResponse(streamed(served, answer, body), media_type="text/event-stream", headers=headers)
     return JSONResponse(await whole(served, answer, request), headers=headers)
 

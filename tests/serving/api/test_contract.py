@@ -9,7 +9,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 
 
-OPERATIONS = 21
+OPERATIONS = 22
 
 
 def test_no_request_gets_a_fault_or_an_undocumented_status(service_url):
@@ -37,6 +37,7 @@ def test_the_document_names_every_route_of_the_interface(service_url):
     assert set(paths) == {
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/responses",
         "/v1/models",
         "/v1/models/{model_id}",
         "/v1/steering/dimensions",

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: its text subset, with a `steering` block."""
