@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 from scipy.stats import binom, norm
 
-from pipelines.estimators.estimate import CONFIDENCE, Estimate
+from pipelines.estimators.estimate import CONFIDENCE, Estimate, GroupBootstrap
 
 TREND = 2
 """Degree of the trend that changes are freed of: of two curves that both saturate, early changes are large in both."""
@@ -121,13 +121,15 @@ def transfer_accuracy(
     biases: Sequence[Float32[np.ndarray, " folds"]],
     labels: Bool[np.ndarray, " n"],
     folds: Int64[np.ndarray, " n"],
-) -> Float[np.ndarray, "fitted applied"]:
+    groups: Int64[np.ndarray, " n"],
+) -> tuple[tuple[Estimate, ...], ...]:
     """Accuracy of the probes fitted at each checkpoint on the activations of each: rows fitted, columns applied.
 
     Probe ``k`` of a checkpoint was fitted without fold ``k``, and predicts that fold alone; rows in no fold (-1) are
     not predicted.
     """
     tested = folds >= 0
+    bootstrap = GroupBootstrap(groups[tested], fitted=True)
     columns = []
     for features in states:  # which may be read one after the other
         seen, fold = features[tested], folds[tested]
@@ -135,13 +137,5 @@ def transfer_accuracy(
             np.einsum("nd,nd->n", seen, slopes[fold]) + offsets[fold]
             for slopes, offsets in zip(weights, biases, strict=True)
         ]
-        columns.append([float(np.mean((scores > 0) == labels[tested])) for scores in logits])
-    return np.array(columns).T
-
-
-def cosines(directions: Sequence[Float32[np.ndarray, " d_model"]]) -> Float[np.ndarray, "n n"]:
-    """Cosine of every two directions; 0 with one that has no length."""
-    matrix = np.stack(directions).astype(np.float64)
-    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    between: Float[np.ndarray, "n n"] = unit @ unit.T
-    return between
+        columns.append([bootstrap.proportion(((scores > 0) == labels[tested]).astype(np.float64)) for scores in logits])
+    return tuple(zip(*columns, strict=True))

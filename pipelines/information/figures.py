@@ -219,7 +219,9 @@ def transfer_matrices(trajectory: Trajectory) -> Figure:
     left, middle, right = figure.subplots(1, 3)
     _matrix(figure, left, transfer.accuracy, axis, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
     _matrix(figure, middle, transfer.recentred, axis, "the same, each checkpoint's mean removed", (0.0, 1.0))
-    _matrix(figure, right, transfer.cosine, axis, "cosine of mass-mean directions", (-1.0, 1.0))
+    another = np.array([[pair.is_another for pair in row] for row in transfer.likeness])
+    name = "cosine of mass-mean directions; *: another direction"
+    _matrix(figure, right, transfer.cosine, axis, name, (-1.0, 1.0), another)
     left.set_ylabel(f"probe fitted at: {axis.name}")
     for axes in (left, middle):
         axes.set_xlabel(f"applied at: {axis.name}")
@@ -241,6 +243,7 @@ def _matrix(
     axis: TrainingAxis,
     name: str,
     limits: tuple[float, float],
+    marked: np.ndarray | None = None,
 ) -> None:
     image = axes.imshow(values, cmap="RdBu", vmin=limits[0], vmax=limits[1])
     shown = spread(len(axis.labels))
@@ -251,6 +254,10 @@ def _matrix(
         for row in range(len(axis.labels)):
             for column in range(len(axis.labels)):
                 text = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
+                text += "*" if marked is not None and marked[row, column] else ""
                 dark = abs(values[row, column] - sum(limits) / 2) > 0.35 * (limits[1] - limits[0])
                 axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color="white" if dark else "black")
+    elif marked is not None:
+        rows, columns = np.nonzero(marked)
+        axes.plot(columns, rows, "*", color="black", markersize=3)
     figure.colorbar(image, ax=axes, shrink=0.8)

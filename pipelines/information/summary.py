@@ -1,7 +1,9 @@
-"""Summary of the information experiment as two printed tables: phases of I(T;X), and when a dimension is readable."""
+"""Summary of the information experiment as printed tables: phases of I(T;X), when a dimension is readable, and
+how far its direction stays one."""
 
 from collections.abc import Sequence
 
+from pipelines.estimators.likeness import CANNOT_BE_TOLD
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.result import FIXED, OWN, PAPER
 from pipelines.information.tables import inside_warmup
@@ -12,8 +14,10 @@ X = {OWN: "same", FIXED: "last", PAPER: "paper"}
 
 
 def summary(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> str:
-    """Both tables, each with what it is of and what its columns mean."""
-    return "\n".join(["", *_phases(trajectories, warmup_steps), "", *_dynamics(trajectories)])
+    """All tables, each with what it is of and what its columns mean."""
+    return "\n".join(
+        ["", *_phases(trajectories, warmup_steps), "", *_dynamics(trajectories), "", *_directions(trajectories)]
+    )
 
 
 def conclusion(trajectories: Sequence[Trajectory]) -> Conclusion:
@@ -111,6 +115,25 @@ def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
             f"{trajectory.dimension:<12} {last.bits.n:>6,} {_step(when.onset):>6} {_step(when.onset_beyond_ngrams):>6} "
             f"{_step(when.rise_95):>6}  {last.bits!s:<23} {last.conditional_bits!s:<23} {last.ty.nhsic:>11.3f} "
             f"{last.ty.null:>8.3f}"
+        )
+    return lines
+
+
+def _directions(trajectories: Sequence[Trajectory]) -> list[str]:
+    lines = [
+        f"Direction of the last checkpoint at layer {trajectories[0].layer} beside those of the others; reliability:",
+        "its cosine with itself fitted on other statements (split halves, stepped up); another: how many others differ",
+        "from it by more than directions so reliable may, and at which steps",
+        f"{'dimension':<12} {'reliability':>11} {'another':>7} {'not shown':>9} {'cannot be told':>14}  at steps",
+    ]
+    for trajectory in trajectories:
+        transfer, last = trajectory.transfer, len(trajectory.trained) - 1
+        verdicts = [pair.verdict for pair in transfer.likeness[last][:last]]
+        steps = [f"{step:,}" for step, verdict in zip(trajectory.steps, verdicts, strict=False) if verdict == "yes"]
+        counts = [verdicts.count(verdict) for verdict in ("yes", "not shown", CANNOT_BE_TOLD)]
+        lines.append(
+            f"{trajectory.dimension:<12} {transfer.reliability[last]:>11.3f} {counts[0]:>7} {counts[1]:>9} "
+            f"{counts[2]:>14}  {', '.join(steps) or 'none'}"
         )
     return lines
 

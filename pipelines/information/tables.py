@@ -9,6 +9,7 @@ from pipelines.information.calibration import InformationCalibration
 from pipelines.information.options import InformationSettings
 from pipelines.information.result import InformationResult, LayerInformation
 from pipelines.information.trajectory import Trajectory
+from pipelines.information.transfer import Transfer
 from pipelines.sweep.unit import points_along
 
 INFORMATION_COLUMNS = (
@@ -45,7 +46,12 @@ CALIBRATION_COLUMNS = (
 
 TRANSFER_COLUMNS = (
     "model", "dimension", "layer", "fitted_step", "applied_step", "accuracy", "recentred", "cosine", "n",
+    "accuracy_low", "accuracy_high", "own_accuracy", "recentred_low", "recentred_high", "own_recentred",
+    "reliability_fitted", "reliability_applied", "ceiling", "cosine_disjoint", "cosine_disjoint_low",
+    "cosine_disjoint_high", "another_direction",
 )  # fmt: skip
+"""``own_accuracy`` is that of the probes fitted where they are applied, the ceiling of transfer; ``ceiling`` that of a
+cosine of directions so reliable; ``cosine_disjoint`` is their cosine where they share no statement."""
 
 
 def information_table(results: Iterable[InformationResult], settings: InformationSettings) -> pd.DataFrame:
@@ -161,15 +167,28 @@ def calibration_table(calibrations: Iterable[InformationCalibration]) -> pd.Data
 
 
 def transfer_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
-    """``transfer.csv``: every checkpoint's probes on every checkpoint's activations."""
+    """``transfer.csv``: every checkpoint's probes on every checkpoint's activations, and their directions' likeness."""
     rows = [
         (
             *(trajectory.initial.checkpoint.model, trajectory.dimension, trajectory.transfer.layer, fitted, applied),
-            *(trajectory.transfer.accuracy[row, column], trajectory.transfer.recentred[row, column]),
-            *(trajectory.transfer.cosine[row, column], trajectory.transfer.n),
+            *_transfer_cells(trajectory.transfer, row, column),
         )
         for trajectory in trajectories
         for row, fitted in enumerate(trajectory.steps)
         for column, applied in enumerate(trajectory.steps)
     ]
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
+
+
+def _transfer_cells(transfer: Transfer, row: int, column: int) -> tuple[object, ...]:
+    (accuracy, own), (recentred, own_recentred) = (
+        (estimates[row][column], estimates[column][column])
+        for estimates in (transfer.accuracies, transfer.recentred_accuracies)
+    )
+    pair = transfer.likeness[row][column]
+    return (
+        *(accuracy.value, recentred.value, pair.cosine, transfer.n, accuracy.low, accuracy.high, own.value),
+        *(recentred.low, recentred.high, own_recentred.value),
+        *(transfer.reliability[row], transfer.reliability[column]),
+        *(pair.ceiling, pair.disjoint, pair.low, pair.high, pair.verdict),
+    )

@@ -10,17 +10,15 @@ from jaxtyping import Bool, Float
 from pipelines.estimators.dynamics import (
     Correlation,
     change_correlation,
-    cosines,
     onset,
     step_of_rise,
-    transfer_accuracy,
 )
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.phases import TwoPhases, adjusted, fitting_p_value, two_phases
 from pipelines.information.result import PAPER, InformationResult
 from pipelines.information.store import InformationStore
+from pipelines.information.transfer import Transfer, measure_transfer
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.folds import cross_validation
 from pipelines.sweep.unit import points_along, twins
 
 FEWEST_CHECKPOINTS = 4
@@ -66,21 +64,6 @@ class LayerDynamics:
     """The step at which 95 % of the rise of usable bits is done."""
     fitting_p: float
     """How often bits that wander as these do rise as steadily."""
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """Every two trained checkpoints, at one layer."""
-
-    layer: int
-    n: int
-    accuracy: Float[np.ndarray, "fitted applied"]
-    """Held-out accuracy of the probes of one checkpoint on the activations of another."""
-    recentred: Float[np.ndarray, "fitted applied"]
-    """The same with each checkpoint's activations less their mean, which needs no labels: whether a direction holds
-    where only the threshold has moved."""
-    cosine: Float[np.ndarray, "checkpoints checkpoints"]
-    """Of mass-mean directions."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +126,7 @@ def analyse(
         trained=trained,
         phases=_phases(steps, along, seed) if len(along) >= FEWEST_CHECKPOINTS else (),
         dynamics=tuple(_dynamics(steps, initial, along, layer, seed) for layer in initial.layers),
-        transfer=_transfer(trained, statements, store, seed),
+        transfer=measure_transfer(trained, statements, store, seed),
     )
 
 
@@ -225,25 +208,3 @@ def _dynamics(
 
 def _not_below_zero(bits: Estimate) -> Estimate:
     return Estimate(max(bits.value, 0.0), max(bits.low, 0.0), max(bits.high, 0.0), bits.n)
-
-
-def _transfer(
-    trained: Sequence[InformationResult], statements: LabelledStatements, store: InformationStore, seed: int
-) -> Transfer:
-    splits = cross_validation(statements, (seed,))
-    (folds,) = splits.folds
-    rows = np.where(np.isin(folds, splits.tested), folds, -1)
-    kept = [result.transferable for result in trained]
-    weights, biases = [fitted.weights for fitted in kept], [fitted.biases for fitted in kept]
-    means = [store.states(result.digest).mean(axis=0) for result in trained]
-    centred = (store.states(result.digest) - mean for result, mean in zip(trained, means, strict=True))
-    moved = [bias + slopes @ mean for slopes, bias, mean in zip(weights, biases, means, strict=True)]
-    return Transfer(
-        layer=kept[0].layer,
-        n=len(splits.test_rows),
-        accuracy=transfer_accuracy(
-            (store.states(result.digest) for result in trained), weights, biases, statements.labels, rows
-        ),
-        recentred=transfer_accuracy(centred, weights, moved, statements.labels, rows),
-        cosine=cosines([fitted.direction for fitted in kept]),
-    )

@@ -11,6 +11,8 @@ import pandas as pd
 from pipelines.behaviours.answers import files_by_dimension
 from pipelines.cli.progress import with_progress
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.jackknife import jackknife_halves
+from pipelines.estimators.likeness import Likeness, likenesses, mass_mean_halves
 from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.experiment import (
     audited,
@@ -31,7 +33,14 @@ from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
-from pipelines.vectors.methods import FittedDirection, FittingSet, choose_methods, fit_directions, fitting_rows
+from pipelines.vectors.methods import (
+    FittedDirection,
+    FittingSet,
+    choose_methods,
+    direction_halves,
+    fit_directions,
+    fitting_rows,
+)
 from pipelines.vectors.options import VectorOptions
 from pipelines.vectors.responses import response_directions, response_methods
 from pipelines.vectors.tracking import VectorLog, champion_layer
@@ -43,6 +52,7 @@ from registry.store import RegisteredVector
 COLUMNS = (
     "model", "step", "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
     "n_train", "cosine_with_mass_mean", "scale", "vector",
+    "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction",
 )  # fmt: skip
 
 
@@ -61,6 +71,8 @@ class Extracted:
     cosine: float
     """With the mass-mean direction of the same layer, of the target where there is one."""
     vector: RegisteredVector
+    likeness: Likeness | None
+    """The same beside its ceiling; ``None`` for controls, and where answers were fitted on."""
 
 
 def run_extraction(options: VectorOptions) -> None:
@@ -165,6 +177,8 @@ def _fit(
     read = target.features(statements, layer) if target else features
     own = fit_mass_mean(read[train], labels[train])
     bootstrap = GroupBootstrap(groups[~train])
+    halves = jackknife_halves(groups[train], 0)
+    own_halves = mass_mean_halves(read[train], labels[train], halves)
     for fitted in (*fit_directions(fitting, *fits), *responses):
         if target:
             fitted = rescaled(fitted, read[train], own.scale)
@@ -172,7 +186,9 @@ def _fit(
         auroc = bootstrap_auroc(labels[~train], projections, bootstrap)
         cosine = float(fitted.unit @ own.direction)
         registered = log.add(result, layer, fitted, auroc, cosine, target.model if target else None)
-        yield Extracted(result, layer, fitted, auroc, cosine, registered)
+        fitted_halves = direction_halves(fitting, fitted.method, halves)
+        likeness = likenesses([fitted_halves], [own_halves])[0][0] if fitted_halves else None
+        yield Extracted(result, layer, fitted, auroc, cosine, registered, likeness)
 
 
 def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
@@ -183,20 +199,39 @@ def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
         target = vector.vector.tags.get("target", "")
         where = (unit.checkpoint.model, unit.checkpoint.step, target, unit.dimension, layer, fitted.method, fitted.seed)
         quality = (auroc.value, auroc.low, auroc.high, auroc.n, unit.direction(layer).n_train)
-        rows.append((*where, *quality, vector.cosine, fitted.scale, vector.vector.uri))
+        rows.append((*where, *quality, vector.cosine, fitted.scale, vector.vector.uri, *_likeness_cells(vector)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _likeness_cells(vector: Extracted) -> tuple[object, ...]:
+    pair = vector.likeness
+    return (None,) * 5 if pair is None else (pair.ceiling, pair.disjoint, pair.low, pair.high, pair.verdict)
 
 
 def summary(extracted: list[Extracted]) -> str:
     """The registered vectors, one line each."""
-    lines = [f"{'dimension':<12} {'step':>7} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7}  vector"]
+    lines = [
+        f"{'dimension':<12} {'step':>7} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7} {'ceiling':>7} "
+        f"{'another':<14} vector"
+    ]
     lines += [
         f"{vector.result.dimension:<12} {vector.result.checkpoint.step:>7} {vector.layer:>5}  "
-        f"{vector.fitted.label:<13} {vector.auroc!s:<22} {vector.cosine:>7.3f}  {vector.vector.uri}"
+        f"{vector.fitted.label:<13} {vector.auroc!s:<22} {vector.cosine:>7.3f} {_ceiling(vector)} "
+        f"{vector.vector.uri}"
         for vector in extracted
     ]
-    note = "AUROC is of held-out statements' projections; cosine is with the mass-mean direction of the same layer."
-    return "\n".join(["", *lines, "", note])
+    notes = (
+        "AUROC is of held-out statements' projections; cosine is with the mass-mean direction of the same layer;",
+        "ceiling: what estimates of one direction reach, by split halves; another: whether they are surely two.",
+    )
+    return "\n".join(["", *lines, "", *notes])
+
+
+def _ceiling(vector: Extracted) -> str:
+    pair = vector.likeness
+    if pair is None:
+        return f"{'':>7} {'':<14}"
+    return f"{pair.ceiling:>7.3f} {pair.verdict:<14}" if pair.can_be_told else f"{'':>7} {pair.verdict:<14}"
 
 
 def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclusion:

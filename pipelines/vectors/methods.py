@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float32, Int64
 
 from pipelines.estimators.control_directions import random_direction, shuffled_direction
 from pipelines.estimators.lda import lda_direction
-from pipelines.estimators.mass_mean import MassMean, fit_mass_mean
+from pipelines.estimators.likeness import FittedHalves, fit_halves
+from pipelines.estimators.mass_mean import MassMean, MeansCoincide, fit_mass_mean
 from pipelines.estimators.mean_centred import mean_centred_direction
 from pipelines.estimators.principal import principal_direction
 from pipelines.estimators.probe_direction import probe_direction
@@ -33,6 +34,10 @@ class FittingSet:
     @cached_property
     def mass_mean(self) -> MassMean:
         return fit_mass_mean(self.features, self.labels)
+
+    def take(self, rows: Bool[np.ndarray, " n"]) -> "FittingSet":
+        """The part of the statements that ``rows`` selects, with the same ordinary text."""
+        return FittingSet(self.features[rows], self.labels[rows], self.groups[rows], self.background)
 
 
 METHODS: dict[str, Callable[[FittingSet], Float32[np.ndarray, " d_model"]]] = {
@@ -94,6 +99,20 @@ def fit_directions(fitting: FittingSet, methods: Sequence[str], n_controls: int)
         for method, unit in zip(CONTROLS, (drawn, shuffled), strict=True):
             mean = float((fitting.features @ unit).mean())
             yield FittedDirection(method, seed, unit, fitting.mass_mean.scale, mean)
+
+
+def direction_halves(fitting: FittingSet, method: str, halves: Bool[np.ndarray, "halves n"]) -> FittedHalves | None:
+    """The direction of ``method`` on all statements and on halves of them; ``None`` for one that reads none."""
+    if method not in METHODS:
+        return None
+
+    def fit(rows: Bool[np.ndarray, " n"]) -> Float32[np.ndarray, " d_model"]:
+        part = fitting.take(rows)
+        if len(np.unique(part.labels)) < 2:
+            raise MeansCoincide(f"{len(part.labels)} statements are of one class")
+        return METHODS[method](part)
+
+    return fit_halves(fit, halves)
 
 
 def fitting_rows(statements: LabelledStatements, protocol: FittingProtocol) -> np.ndarray:

@@ -6,7 +6,6 @@ import pytest
 from pipelines.estimators.dynamics import (
     MedianOnset,
     change_correlation,
-    cosines,
     median_onset,
     onset,
     step_of_rise,
@@ -34,6 +33,12 @@ def test_the_step_of_a_rise_is_at_a_share():
     assert step_of_rise(STEPS, np.array([1.0, 0.5, 0.2, 0.1])) is None
 
 
+def accuracies(states, weights, biases, labels, folds):
+    found = transfer_accuracy(states, weights, biases, labels, folds, np.arange(len(labels)))
+    assert all(estimate.low < estimate.high for row in found for estimate in row)
+    return np.array([[estimate.value for estimate in row] for row in found])
+
+
 def test_probes_transfer_only_where_the_direction_stays(rng):
     n, folds = 200, np.arange(200) % 5
     labels = rng.random(n) > 0.5
@@ -41,7 +46,7 @@ def test_probes_transfer_only_where_the_direction_stays(rng):
     first, second = np.array([[1.0, 0]]), np.array([[0, 1.0]])
     states = [(signal * axis + 0.3 * rng.normal(size=(n, 2))).astype(np.float32) for axis in (first, first, second)]
     weights = [np.repeat(axis, 5, axis=0).astype(np.float32) for axis in (first, first, second)]
-    found = transfer_accuracy(states, weights, [np.zeros(5, np.float32)] * 3, labels, folds)
+    found = accuracies(states, weights, [np.zeros(5, np.float32)] * 3, labels, folds)
     np.testing.assert_allclose(found[:2, :2], 1)
     assert found[2, 2] == 1
     assert found[0, 2] == pytest.approx(0.5, abs=0.12)
@@ -51,11 +56,7 @@ def test_statements_are_predicted_by_probes_that_missed_them():
     states = [np.ones((4, 1), np.float32)]
     weights = [np.array([[1.0], [-1.0]], np.float32)]
     labels, folds = np.array([True, False, True, True]), np.array([0, 1, 0, -1])
-    assert transfer_accuracy(states, weights, [np.zeros(2, np.float32)], labels, folds)[0, 0] == 1
-
-
-def test_cosines_are_of_every_two():
-    np.testing.assert_allclose(cosines([np.array([2.0, 0]), np.array([0, 3.0])]), np.eye(2), atol=1e-12)
+    assert accuracies(states, weights, [np.zeros(2, np.float32)], labels, folds)[0, 0] == 1
 
 
 def test_changes_correlate_as_pearson_says_once_trends_are_gone(rng):

@@ -12,9 +12,11 @@ from pipelines.information.options import InformationSettings
 from pipelines.information.plan import InformationPlan, ngram_baseline
 from pipelines.information.result import FIXED, OWN, PAPER, InformationResult
 from pipelines.information.store import InformationStore
+from pipelines.information.summary import summary
 from pipelines.information.tables import (
     BANDWIDTH_COLUMNS,
     INFORMATION_COLUMNS,
+    TRANSFER_COLUMNS,
     bandwidth_table,
     dynamics_table,
     information_table,
@@ -170,6 +172,11 @@ def test_a_trajectory_tells_onset_and_transfer(trajectory):
     assert accuracy[:2, :2].max() < 0.75
     assert found.transfer.cosine[2:, 2:].min() > 0.9
     np.testing.assert_allclose(np.diag(found.transfer.recentred), np.diag(accuracy), atol=0.02)
+    assert min(found.transfer.reliability[2:]) > 0.9 > max(found.transfer.reliability[:2])
+    # The planted direction is one from the third checkpoint on; before there was none.
+    last = [pair.verdict for pair in found.transfer.likeness[-1]]
+    assert set(last[2:]) == {"not shown"}
+    assert last[:2] != ["not shown"] * 2
 
 
 def test_a_held_direction_differs_from_a_moved_threshold(tmp_path):
@@ -210,7 +217,7 @@ def test_tables_have_the_promised_columns_and_a_row_for_everything(trajectory):
         "v_information_bits", "effective_rank", "n", "seed",
     )  # fmt: skip
     assert len(table) == 6 * 3 * 2
-    assert not table.drop(columns=["cka_xt", "cka_ty"]).isna().any().any()
+    assert not table.drop(columns=["cka_xt", "cka_ty", "tokens"]).isna().any().any()
     assert (table["null_mean_xt"] < table["null_xt"]).all()
     phases = phase_table([found], 10)
     # nHSIC and CKA for both X, and effective rank: all layers and each; then three more bandwidths.
@@ -222,7 +229,18 @@ def test_tables_have_the_promised_columns_and_a_row_for_everything(trajectory):
     dynamics = dynamics_table([found])
     assert dynamics["onset_step"].tolist()[1:] == [20, 20]
     assert dynamics["onset_step"].isna().tolist()[0]
-    assert len(transfer_table([found])) == 5 * 5
+    transfers = transfer_table([found])
+    assert tuple(transfers.columns) == TRANSFER_COLUMNS
+    assert len(transfers) == 5 * 5
+    own = transfers[transfers["fitted_step"] == transfers["applied_step"]].set_index("applied_step")
+    assert (transfers["own_accuracy"] == transfers["applied_step"].map(own["accuracy"])).all()
+    assert (transfers["accuracy_low"] < transfers["accuracy_high"]).all()
+    assert set(transfers["another_direction"]) <= {"yes", "not shown", "cannot be told"}
+    steady = transfers.dropna(subset="ceiling")
+    roots = (steady["reliability_fitted"] * steady["reliability_applied"]) ** 0.5
+    np.testing.assert_allclose(steady["ceiling"], roots)
+    printed = summary([found], None)
+    assert "by more than directions so reliable may" in printed
     swept = bandwidth_table(results)
     assert tuple(swept.columns) == BANDWIDTH_COLUMNS
     assert len(swept) == 6 * 3 * 4

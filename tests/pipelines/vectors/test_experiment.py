@@ -89,6 +89,10 @@ def test_the_table_tells_what_the_registered_vectors_do(arguments, series_direct
         wins = (projections[positive][:, None] > projections[~positive]).mean()
         assert row.auroc == pytest.approx(wins, abs=1e-3)
         assert (row.n_test, row.n_train) == (len(held_out), len(labels) - len(held_out))
+    judged = table.set_index("method")["another_direction"]
+    assert judged["mass-mean"] == "not shown"
+    assert judged[["random", "shuffled"]].isna().all()
+    assert set(judged[list(METHODS)]) <= {"yes", "not shown", "cannot be told"}
     names = [artifact.path for artifact in client.list_artifacts(run.info.run_id, "figures")]
     assert names == ["figures/toxicity_methods.png", "figures/toxicity_methods.svg"]
 

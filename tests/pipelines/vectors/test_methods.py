@@ -10,12 +10,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipelines.estimators.control_directions import random_direction, shuffled_direction
+from pipelines.estimators.jackknife import jackknife_halves
 from pipelines.estimators.lda import lda_direction
+from pipelines.estimators.likeness import likenesses, mass_mean_halves, reliability
 from pipelines.estimators.mass_mean import fit_mass_mean
 from pipelines.estimators.mean_centred import mean_centred_direction
 from pipelines.estimators.principal import pair_differences, principal_direction
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY, probe_direction
-from pipelines.vectors.methods import CONTROLS, METHODS, FittingSet, fit_directions
+from pipelines.vectors.methods import CONTROLS, METHODS, FittingSet, direction_halves, fit_directions
 from registry.errors import InvalidInput
 
 D = 10
@@ -159,3 +161,20 @@ def test_activations_that_are_all_alike_have_no_direction(method):
     features, labels = np.ones((8, 3), np.float32), np.tile([True, False], 4)
     with pytest.raises(InvalidInput, match="no direction at this layer"):
         METHODS[method](FittingSet(features, labels, np.repeat(np.arange(4), 2), features))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_halves_of_every_method_agree_on_a_planted_direction(rng, method):
+    labels = np.tile([True, False], 60)
+    features = (rng.normal(size=(120, D)) + np.where(labels, 3, -3)[:, None] * np.eye(D)[0]).astype(np.float32)
+    background = rng.normal(size=(100, D)).astype(np.float32)
+    groups = np.arange(120) // 2
+    fitting = FittingSet(features, labels, groups, background)
+    halves = jackknife_halves(groups, 0)
+    found = direction_halves(fitting, method, halves)
+    assert reliability(found) > 0.5
+    (judged,) = likenesses([found], [mass_mean_halves(features, labels, halves)])[0]
+    assert not judged.is_another
+    assert direction_halves(fitting, "random", halves) is None
+    one_class = direction_halves(fitting, method, labels[None])
+    assert not one_class.halves.any()
