@@ -55,8 +55,18 @@ def _effects(pack: Pack) -> str:
         "strength chosen on: the fall of the share of such answers, or the move of preference between statements in "
         "nats. *Works*: the whole interval lies above zero and above every random direction, at little perplexity. "
         "Where it does not work no strength is recommended. *Written*: what the model writes to an evaluation's own "
-        "prompts, beside random directions of equal perplexity cost. Each strength was measured alone; together they "
-        "cost more."
+        f"prompts, beside random directions of equal perplexity cost. {_together(pack)}"
+    )
+
+
+def _together(pack: Pack) -> str:
+    limits = [limit for packed in pack.vectors if (limit := packed.registered.joint_limit) is not None]
+    if not limits:
+        return "Each strength was measured alone; together they cost more."
+    together = {name: f"{limits[0].scale * strength:.3g}" for name, strength in limits[0].strengths.items()}
+    return (
+        f"Together: {', '.join(f'{name} {strength}' for name, strength in together.items())}, at "
+        f"{limits[0].perplexity_ratio:.3f}x the perplexity."
     )
 
 

@@ -174,7 +174,8 @@ def _packed(files: Mapping[str, bytes], dimension: str) -> PackedVector:
         {_text(name): _text(value) for name, value in record["tags"].items()},
         {_text(name): float(value) for name, value in record["metrics"].items()},
     )
-    packed.registered.text_verdict  # noqa: B018 — raises for one that cannot be read
+    registered = packed.registered
+    registered.text_verdict, registered.joint_limit  # noqa: B018 — they raise where they cannot be read
     return packed
 
 

@@ -100,7 +100,7 @@ def strengths_to_bake(text: str, packed: Sequence[PackedVector]) -> dict[str, fl
     """
     vectors = {vector.dimension: vector for vector in packed}
     given = dict(parse_strengths(text))
-    strengths = given or {name: vector.recommended for name, vector in vectors.items() if vector.recommended > 0}
+    strengths = given or recommended_together(packed)
     if not strengths:
         raise InvalidInput("no strength is recommended for any dimension; give strengths, such as toxicity=1")
     for dimension, strength in strengths.items():
@@ -110,7 +110,30 @@ def strengths_to_bake(text: str, packed: Sequence[PackedVector]) -> dict[str, fl
         if calibration is None or not calibration.allows(strength):
             safe = f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated"
             raise InvalidInput(f"strength {strength:g} of {dimension} is not within its safe range, {safe}; lower it")
+    _require_together(vectors, strengths)
     return strengths
+
+
+def recommended_together(packed: Sequence[PackedVector]) -> dict[str, float]:
+    """The strength of each vector that works: beside others that it was calibrated with, as far as was measured."""
+    working = [vector for vector in packed if vector.recommended > 0]
+    limits = {vector.dimension: vector.registered.joint_limit for vector in working}
+    runs = [limit.run_id for limit in limits.values() if limit]
+    scales = {name: limit.scale for name, limit in limits.items() if limit and runs.count(limit.run_id) > 1}
+    return {vector.dimension: vector.recommended * scales.get(vector.dimension, 1.0) for vector in working}
+
+
+def _require_together(vectors: Mapping[str, PackedVector], strengths: Mapping[str, float]) -> None:
+    """Raise ``InvalidInput`` for strengths beyond the joint limit, as a service refuses them."""
+    limits = {name: vectors[name].registered.joint_limit for name in strengths}
+    for limit in {limit.run_id: limit for limit in limits.values() if limit}.values():
+        members = [name for name, own in limits.items() if own and own.run_id == limit.run_id]
+        shares = [limit.share(name, strengths[name]) for name in members]
+        if len(members) > 1 and sum(shares) > max(limit.budget, *shares) * (1 + 1e-6):
+            raise InvalidInput(
+                f"the strengths of {', '.join(members)} add up to {sum(shares):.3g} times those recommended alone, "
+                f"over the {limit.budget:.3g} that were measured together; lower them, or give strengths=recommended"
+            )
 
 
 def offsets_of(packed: Sequence[PackedVector], strengths: Mapping[str, float]) -> dict[int, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Packs: written as equal bytes, verified file by file, taken out of one registry and into another."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -306,6 +307,18 @@ def test_reading_without_comparing_digests_would_be_noticed(folder):
         assert careless.read_pack(folder.directory).digest == folder.digest
     with pytest.raises(CorruptFile):
         read_pack(folder.directory)
+
+
+@pytest.mark.parametrize("tag", ["text_verdict", "joint_limit"])
+def test_a_tag_that_cannot_be_read_is_refused(folder, tag):
+    name = "vectors/privacy/record.json"
+    record = json.loads((folder.directory / name).read_text())
+    record["tags"][tag] = "[]"
+    content = json.dumps(record).encode()
+    (folder.directory / name).write_bytes(content)
+    listed = listing(name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    with pytest.raises(CorruptFile, match="cannot be read"):
+        read_pack(edited(folder, listed))
 
 
 def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):

@@ -14,7 +14,12 @@ from pipelines.export.experiment import strengths_to_bake
 from pipelines.export.options import parse_strengths
 from registry.calibration import Calibration, HeldOutEffect
 from registry.errors import InvalidInput
+from registry.joint import JointLimit
+from registry.pack_card import card
+from registry.pack_exchange import packed_vectors
 from registry.pack_folder import read_pack
+from registry.packs import PackedModel
+from registry.records import joint_limit_tags
 from registry.store import CheckpointStore, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.model.sources import find_series
@@ -144,6 +149,21 @@ def test_strengths_to_bake_are_recommended_or_within_range(series, tmp_path):
         strengths_to_bake("toxicity=1", packed)
     with pytest.raises(InvalidInput, match="no strength is recommended"):
         strengths_to_bake("recommended", packed[1:])
+
+
+def test_strengths_measured_together_are_baked_together(series):
+    register(series, "toxicity", seed=3)
+    limit = JointLimit({"fairness": 3.0, "toxicity": 3.0}, 0.5, 1.12, {"fairness": 0.8, "toxicity": 0.9}, "r9")
+    versions = [VectorStore().resolve(f"steer.mini.{name}@champion") for name in limit.strengths]
+    annotated = [VectorStore().annotate(version, joint_limit_tags(version.dimension, limit)) for version in versions]
+    model = PackedModel("mini", "mini", "step_000100", 100, versions[0].tags["weights_digest"], 16, 3, "llama")
+    pack = packed_vectors(model, annotated, {})
+    assert strengths_to_bake("recommended", pack.vectors) == {"fairness": 1.5, "toxicity": 1.5}
+    assert strengths_to_bake("fairness=2,toxicity=1", pack.vectors) == {"fairness": 2.0, "toxicity": 1.0}
+    assert strengths_to_bake("fairness=5", pack.vectors) == {"fairness": 5.0}
+    with pytest.raises(InvalidInput, match="add up to 1.33 times those recommended alone, over the 1 that were"):
+        strengths_to_bake("fairness=3,toxicity=1", pack.vectors)
+    assert "Together: fairness 1.5, toxicity 1.5, at 1.120x the perplexity." in card(pack)
 
 
 @pytest.mark.parametrize("text", ["toxicity", "toxicity=", "toxicity=nan", "toxicity=two"])
