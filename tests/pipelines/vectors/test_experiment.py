@@ -109,6 +109,20 @@ def test_vectors_made_again_are_the_same_versions(arguments):
     assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
 
 
+def test_a_users_answers_become_a_version(arguments, tmp_path, capsys):
+    rows = [f"the city {number},{word},{label}" for number in range(20) for word, label in (("kind", 1), ("cruel", 0))]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["prompt,response,label", *rows]))
+    chosen = ["--layers", "1", "--controls", "0", "--methods", "response-mean", "--answers", f"toxicity={path}"]
+    assert run_command(main, [*arguments, *chosen]) == 0
+    (version,) = VectorStore().list("mini", "toxicity")
+    assert (version.tags["method"], version.tags["statements_source"]) == ("response-mean", "file:own.csv")
+    assert version.tags["n_train"] == "40"
+    capsys.readouterr()
+    assert run_command(main, [*arguments, "--methods", "pca", "--answers", f"toxicity={path}"]) == 2
+    assert "answers are read by response-mean alone: give methods=response-mean" in capsys.readouterr().err
+
+
 def test_layers_may_be_the_champions(arguments):
     run_command(probe, [*arguments, "--layers", "1"])
     assert run_command(main, [*arguments, "--layers", "champion", "--methods", "lda", "--controls", "0"]) == 0
