@@ -112,7 +112,7 @@ simulate: $(VENV)/developing ## error rates, coverage and power on data whose tr
 	$(RUN) OMP_NUM_THREADS=1 python -m tests.simulate
 
 endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
-	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py families.py)
+	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -30,14 +30,15 @@ def resolve_series(model: str) -> CheckpointSeries:
     return find_series(model) if seed is None else _embedded_series(seed)
 
 
-def require_series(model: str) -> None:
-    """Raise what ``resolve_series`` would for a name that stands for none, and train nothing."""
-    _, source = named_model(model)
-    if names_line(source):
-        for stage in read_line(source).stages:
-            require_series(stage.model)
-    elif embedded_seed(model) is None:
-        find_series(model)
+def known_series(model: str) -> CheckpointSeries | None:
+    """As ``resolve_series`` for what need not be trained first, else ``None``; raises for a name of no series."""
+    given, source = named_model(model)
+    if not names_line(source):
+        return find_series(model) if embedded_seed(model) is None else None
+    line = read_line(source)
+    found = {stage.model: known_series(stage.model) for stage in line.stages}
+    known = {stage: series for stage, series in found.items() if series is not None}
+    return join_stages(line, known.__getitem__, name=given or None) if len(known) == len(found) else None
 
 
 def registered_series(model: str) -> CheckpointSeries:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.cli.progress import progress_bar, with_progress
-from pipelines.experiment import after_random_init, inspected_statements, require_series, resolve_series
+from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
 from pipelines.information.calibration import calibrate_information, calibration_lines
 from pipelines.information.figures import (
     curves,
@@ -46,9 +46,9 @@ def run_information(options: InformationOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"information {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        require_series(model)
+        known = known_series(model)
         statements = inspected_statements(options.statements, as_released=options.settings.is_paper)
-        checkpoints = after_random_init(resolve_series(model), options.series.checkpoints)
+        checkpoints = after_random_init(known or resolve_series(model), options.series.checkpoints)
         warmup = known_warmup(checkpoints[0]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()
         placement = placement_of(options.scale, options.placement)

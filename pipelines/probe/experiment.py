@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.estimators.saturation import CANNOT_BE_TOLD
-from pipelines.experiment import after_random_init, inspected_statements, require_series, resolve_series
+from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
@@ -41,9 +41,9 @@ def run_probing(options: ProbeOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"probe {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        require_series(model)
+        known = known_series(model)
         statements = inspected_statements(options.statements, as_released=options.protocol.is_paper)
-        series = resolve_series(model)
+        series = known or resolve_series(model)
         plan = SweepPlan(
             after_random_init(series, options.series.checkpoints),
             statements,

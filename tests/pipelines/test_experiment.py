@@ -35,9 +35,9 @@ def test_each_seed_is_a_series_of_its_own_name(small):
 
 
 def test_a_name_of_no_series_is_refused_before_training():
-    experiment.require_series("tiny:1")
+    assert experiment.known_series("tiny:1") is None
     with pytest.raises(UnknownName, match="tiny:x"):
-        experiment.require_series("tiny:x")
+        experiment.known_series("tiny:x")
 
 
 def test_an_embedded_name_is_shared_with_no_directory(small, tracking, series_directory, tmp_path):
@@ -52,3 +52,23 @@ def test_an_embedded_series_of_another_recipe_keeps_its_name(small, tracking, ca
     before = find_series(str(former), name="tiny")
     CheckpointStore().register(before.checkpoints[0], weights_digest(before.checkpoints[0]))
     require_own_name(experiment.resolve_series("tiny"))
+
+
+def test_a_line_is_known_unless_a_stage_is_trained_first(series_directory, tmp_path):
+    stages = '[[stages]]\nname = "base"\nmodel = "{}"\n[[stages]]\nname = "sft"\nmodel = "{}"\n'
+    for name, model in (("known", series_directory), ("trained", "tiny"), ("none", "tiny:x")):
+        (tmp_path / f"{name}.toml").write_text(stages.format(series_directory, model))
+    series = experiment.known_series(f"mine=@{tmp_path / 'known.toml'}")
+    assert [checkpoint.label for checkpoint in series] == ["base step 100", "sft step 100"]
+    assert series.model == "mine"
+    assert experiment.known_series(f"@{tmp_path / 'trained.toml'}") is None
+    with pytest.raises(UnknownName, match="tiny:x"):
+        experiment.known_series(f"@{tmp_path / 'none.toml'}")
+
+
+def test_a_stage_that_is_trained_first_joins_a_line(small, tmp_path):
+    stages = '[[stages]]\nname = "base"\nmodel = "tiny"\n[[stages]]\nname = "again"\nmodel = "tiny:1"\n'
+    (tmp_path / "seeds.toml").write_text(stages)
+    series = experiment.resolve_series(f"@{tmp_path / 'seeds.toml'}")
+    assert [checkpoint.line for checkpoint in series] == ["base", "again"]
+    assert series.model == "seeds"
