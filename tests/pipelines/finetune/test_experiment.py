@@ -43,6 +43,8 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
         "finetuning.json",
         "quality.csv",
         "quality.md",
+        "series.csv",
+        "series.md",
     }
     assert f"-P finetuned={directory}" in capsys.readouterr().out
     changed = (directory / "model.safetensors").stat().st_mtime_ns
