@@ -4,17 +4,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.estimators.saturation import CANNOT_BE_TOLD
 from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
+from pipelines.probe.ladder import Ladder, ladder_table, lexical_ladder
+from pipelines.probe.notes import coinciding, saturated, without_saturation
 from pipelines.probe.onsets import Onset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
-from pipelines.probe.selection import SATURATED, SelectedProbe, Selection
+from pipelines.probe.selection import Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
@@ -58,6 +59,7 @@ def run_probing(options: ProbeOptions) -> None:
         initial = {unit.result.dimension: unit.result for unit in found if unit.result.checkpoint.is_random_init}
         selection = Selection.of([each.result for each in found], statements, options.protocol)
         preferences = _preferences(plan, found, options, executor) if options.needs_preferences else []
+        ladders = [lexical_ladder(selection.best[name], statements[name], options.protocol) for name in floors]
         # Under protocol=paper accuracies are of layers chosen on the rows tested.
         onsets = () if options.protocol.is_paper else onsets_of(options.onsets, selection, floors, preferences)
         log_curves(run.info.run_id, selection.layers, floors)
@@ -66,22 +68,32 @@ def run_probing(options: ProbeOptions) -> None:
             {
                 "probe.csv": probe_table([each.result for each in found], floors, initial, selection.every),
                 "controls.csv": control_table(series.model, floors, initial),
+                "ladder.csv": ladder_table(ladders),
             }
         )
         log_tables({"onsets.csv": onset_table(series.model, onsets)} if onsets else {})
         log_tables({"preferences.csv": preference_table(preferences)} if preferences else {})
         _draw(trained, floors, initial, selection)
         champions = {} if options.protocol.is_paper else _promote(trained, floors, selection)
-        if options.protocol.is_paper:
-            print("no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound")  # noqa: T201
-        for dimension in (name for name, floor in floors.items() if floor.is_lexical):
-            print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
-        print(summary(trained, floors, selection, champions))  # noqa: T201
+        _say_where_none(floors, options)
+        print(summary(trained, floors, selection, champions), ladder_lines(ladders), sep="\n")  # noqa: T201
         if onsets:
             print(onset_lines(onsets))  # noqa: T201
-        concluded = conclusion(model, trained, floors, selection, champions, onsets)
+        concluded = conclusion(model, trained, floors, selection, champions, onsets, ladders)
         log_text_table("probe", concluded.header, concluded.rows)
         conclude(run, concluded)
+
+
+def _say_where_none(floors: Mapping[str, Floors], options: ProbeOptions) -> None:
+    if options.protocol.is_paper:
+        print("no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound")  # noqa: T201
+    for dimension in (name for name, floor in floors.items() if floor.is_lexical):
+        print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
+
+
+def ladder_lines(ladders: Sequence[Ladder]) -> str:
+    """Each dimension's accuracy beside what is left of it on statements without contrast words."""
+    return "\n".join(["", "accuracy without the words that tell the label in the folds fitted on:", *map(str, ladders)])
 
 
 def _sweep(
@@ -215,6 +227,7 @@ def conclusion(
     selection: Selection,
     champions: Mapping[str, Found],
     onsets: Sequence[Onset] = (),
+    ladders: Sequence[Ladder] = (),
 ) -> Conclusion:
     """How many dimensions can be read beyond both controls, and where each is read best."""
     above = [name for name, floor in floors.items() if _is_above_controls(name, floor, selection)]
@@ -236,7 +249,7 @@ def conclusion(
     return Conclusion(
         verdict=(
             f"{len(above)} of {len(floors)} dimensions are readable in {model} beyond random initialisation and "
-            f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints)."
+            f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints).{_lexical(ladders)}"
         ),
         header=(
             *("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),
@@ -247,6 +260,11 @@ def conclusion(
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
         next=f"mlflow run . -e calibrate --env-manager local {shlex.join(['-P', f'model={model}'])}",
     )
+
+
+def _lexical(ladders: Sequence[Ladder]) -> str:
+    names = [ladder.probe.result.dimension for ladder in ladders if ladder.is_lexical]
+    return f" Lexical, at chance without its contrast words: {', '.join(names)}." if names else ""
 
 
 def _step(checkpoint: Checkpoint) -> str:
@@ -261,33 +279,3 @@ def _at(checkpoint: Checkpoint) -> str:
 def _is_above_controls(dimension: str, floor: Floors, selection: Selection) -> bool:
     accuracy = selection.best[dimension].accuracy
     return accuracy.above(selection.initial[dimension].accuracy) and accuracy.above(floor.ngram[None])
-
-
-def saturated(probe: SelectedProbe) -> list[str]:
-    """A line for a choice whose accuracy can hardly rise, with what still can."""
-    measured = probe.saturation
-    if measured is None or probe.accuracy.value < SATURATED:
-        return []
-    return [
-        f"{probe.result.dimension} is saturated: margin {measured.margin or CANNOT_BE_TOLD} standard deviations, "
-        f"fragility {measured.fragility} RMS of the activations, TPR at 1 % FPR {measured.tpr or CANNOT_BE_TOLD}"
-    ]
-
-
-def without_saturation(results: Sequence[UnitResult]) -> list[str]:
-    """A line where stored results come from a version that measured accuracy alone."""
-    former = sum(result.distances is None for result in results)
-    return [
-        f"{former} of {len(results)} units were stored without margin, fragility and TPR at 1 % FPR, which stay empty; "
-        f"to measure them anew, remove {ResultStore().directory} first"
-    ] * bool(former)
-
-
-def coinciding(results: Sequence[UnitResult]) -> list[str]:
-    """A line for each unit with layers at which the class means coincide."""
-    return [
-        f"{result.checkpoint.label}: the class means of {result.dimension} coincide at layers "
-        f"{', '.join(map(str, result.layers_without_direction))}, so probes are at chance there and no direction exists"
-        for result in results
-        if result.layers_without_direction
-    ]

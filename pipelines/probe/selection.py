@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.nested_selection import nested_selection
@@ -21,7 +22,7 @@ SATURATED = 0.99
 """An accuracy beyond which probes are told apart by margin, fragility and TPR at 1 % FPR alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SelectedProbe:
     """The accuracy of a choice among probes of one dimension, and what was chosen most often."""
 
@@ -38,6 +39,8 @@ class SelectedProbe:
     bits: float
     saturation: Saturation | None
     """``None`` where a candidate's result is of a version that kept no distances."""
+    right: Bool[np.ndarray, "seeds n_test"]
+    """Which held-out statements the choice is right on."""
 
     @property
     def rule(self) -> str:
@@ -95,6 +98,7 @@ def _selected(
         auroc=found.auroc,
         bits=found.bits,
         saturation=saturated,
+        right=(found.predicted(probabilities) > 0.5) == labels,
     )
 
 

@@ -60,14 +60,21 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     profile = client.get_metric_history(children[0].info.run_id, "layer/accuracy")
     assert sorted(point.step for point in profile) == [0, 1, 2]
     files = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
-    assert {"probe.csv", "probe.md", "probe.tex", "controls.csv", "figures"} <= files
+    assert {"probe.csv", "probe.md", "probe.tex", "controls.csv", "ladder.csv", "figures"} <= files
     figures = {Path(artifact.path).stem for artifact in client.list_artifacts(parent.info.run_id, "figures")}
     assert figures == {"all_dimensions"} | {
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
     }
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))
     assert len(table) == 4 * 2 * 3 * 2 + 3 * 2 + 2  # the last are what the choices are worth
+    ladder = pd.read_csv(client.download_artifacts(parent.info.run_id, "ladder.csv"))
+    assert list(ladder["dimension"]) == ["toxicity", "toxicity", "privacy", "privacy"]
+    chosen = table[table["selected"].fillna("").str.startswith("checkpoint and layer")]
+    assert ladder["accuracy"].tolist()[::2] == pytest.approx(chosen["accuracy"].tolist())
+    # Every statement has one of the two words that tell its label.
+    assert (ladder["n"].tolist()[1::2], set(ladder["stands"].tolist()[1::2])) == ([0, 0], {"cannot be told"})
     printed = capsys.readouterr().out
+    assert "cannot be told (n = 0) no shared contrast words (such as " in printed
     assert "models:/steer.mini.toxicity/" in printed
     assert "make ui" in printed
 
