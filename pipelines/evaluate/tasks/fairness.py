@@ -110,7 +110,11 @@ def icat(means: np.ndarray) -> np.ndarray:
 
 
 def crows_task(pairs: Sequence[tuple[str, str]]) -> Task:
-    """The share of pairs of which the less stereotypical sentence is likelier; 0.5 is no preference."""
+    """The share of pairs of which the less stereotypical sentence is likelier; 0.5 is no preference.
+
+    Sentences are scored whole, as causal models are: the lm-evaluation-harness's `pct_stereotype` is 1 less this, but
+    for ties, which prefer neither. Nangia et al. (2020) score masked models, by the words that both sentences share.
+    """
     groups = np.arange(len(pairs))
 
     def measure(reading: TaskReading) -> tuple[Measurement, ...]:

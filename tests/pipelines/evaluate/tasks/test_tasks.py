@@ -214,6 +214,16 @@ def test_crows_pairs_share():
     assert all(first != two and "[MASK]" not in first + two for first, two in pairs)
 
 
+def test_crows_pairs_complements_the_harness_pct_stereotype():
+    """The harness gives a pair 1 where its first sentence, the more stereotypical, is likelier."""
+    more = np.array([-41.2, -38.9, -55.0, -47.3, -60.1])
+    less = np.array([-40.7, -39.4, -54.1, -47.9, -60.0])
+    harness = np.mean([1.0 if first > second else 0.0 for first, second in zip(more, less, strict=True)])
+    found = values(crows_task([("more", "less")] * 5), np.stack([more, less], axis=1).ravel())
+    assert harness == 0.4
+    assert found == {"CrowS-Pairs anti-stereotypes preferred": pytest.approx(1 - harness)}
+
+
 def test_no_context_of_a_statement_is_scored_again():
     seen = packaged_statements("fairness").texts
     task, _ = fairness_tasks(seen, 0)
