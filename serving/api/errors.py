@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, TrustTraceError, Unavailable, redacted
 from serving.engine.base import PromptTooLong, QueueFull
-from serving.engine.grammar import SchemaRefused
 from serving.steering.errors import (
     InvalidSteering,
     SteeringError,
@@ -152,7 +151,7 @@ def as_reply(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             wait = error.retry_after if isinstance(error, QueueFull) else RETRY_SECONDS
             if isinstance(error, VectorRefused) and isinstance(error.__cause__, Mismatch):
                 code = "vector_checkpoint_mismatch"
-            param = error.param if isinstance(error, SteeringError | SchemaRefused) else None
+            param = error.param if isinstance(error, SteeringError) else None
             return status, envelope(_message(error), type, code, param), _headers(status, wait)
     logger.error("request failed", exc_info=error)
     return 500, envelope("the service failed; its log has the request's id", SERVER, "internal_error"), {}

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
+from serving.engine.calls import Calls
+from serving.engine.stats import EngineStats
 from serving.steering.monitor import Monitor
 from serving.steering.plan import Operation, SteeringPlan
 
@@ -69,6 +71,8 @@ class Sampling:
     """Report the log-probabilities of the prompt's own tokens too. Then ``max_tokens`` may be 0."""
     schema: Mapping[str, Any] | None = None
     """A JSON schema that the answer must follow."""
+    calls: Calls | None = None
+    """Calls that the answer must or may make; instead of ``schema``."""
     ignore_eos: bool = False
     """Go on past the model's end of text, for benchmarks."""
 
@@ -248,21 +252,6 @@ def _waker(changed: asyncio.Event, loop: asyncio.AbstractEventLoop) -> Callable[
             loop.call_soon_threadsafe(changed.set)
 
     return wake
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    active: int
-    queued: int
-    capacity: int
-    """Requests that can run at once."""
-    queue_limit: int
-    prompt_tokens_total: int
-    generated_tokens_total: int
-    steps_total: int
-    """Forward passes that generated tokens."""
-    mean_batch: float
-    """Generated tokens a step, since the start."""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""Grammar: the tokens that a JSON schema allows an answer to take next, by llguidance."""
+"""Grammar: the tokens that a JSON schema, or calls of functions, allow an answer to take next, by llguidance."""
 
 import json
 import threading
@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer, StructTag
 from llguidance.hf import from_tokenizer
 from torch import Tensor
 
 from registry.errors import InvalidInput
+from serving.engine.base import Sampling
+from serving.engine.calls import Calls
 
 
 class SchemaRefused(InvalidInput):
     """A JSON schema that cannot be followed to the letter."""
-
-    param = "response_format"
 
 
 COMPACT: Any = {"whitespace_flexible": False}
@@ -51,11 +51,17 @@ class GrammarCompiler:
         self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, sorted(ends)
         self._lock = threading.Lock()
 
-    def compile(self, schema: Mapping[str, Any]) -> Grammar:
-        """Raises ``SchemaRefused``."""
+    def compile(self, sampling: Sampling) -> Grammar | None:
+        """The grammar that an answer must follow, if there is one. Raises ``SchemaRefused``."""
+        if sampling.calls is not None:
+            return self._compiled(_calls_grammar(sampling.calls))
+        if sampling.schema is not None:
+            return self._compiled(LLMatcher.grammar_from_json_schema(json.dumps(sampling.schema), overrides=COMPACT))
+        return None
+
+    def _compiled(self, text: str) -> Grammar:
         with self._lock:
             tokens = self._tokens
-        text = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=COMPACT)
         refused, messages = LLMatcher.validate_grammar_with_warnings(text, tokens)
         if refused or messages:
             reason = messages[0].split("\n")[0] if messages else "unknown"
@@ -68,5 +74,26 @@ class GrammarCompiler:
             return from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._ends or None)
         except Exception as error:  # ValueError, or whatever Rust raises for a tokenizer that it does not know
             raise SchemaRefused(
-                f"this model's tokenizer cannot be held to a JSON schema ({error}); leave `response_format` out"
+                f"this model's tokenizer cannot be held to a JSON schema ({error}); leave `response_format` and "
+                "`tools` out"
             ) from error
+
+
+def _calls_grammar(calls: Calls) -> str:
+    """In Lark's notation, each schema with definitions of its own."""
+    if calls.trigger:
+        tags = [
+            StructTag(trigger=calls.trigger, begin=frame.begin, grammar=_compact(frame.schema), end=frame.end)
+            for frame in calls.frames
+        ]
+        return str(StructTag.to_grammar(tags, assume_special=False))
+    alternatives = " | ".join(f"call_{number}" for number in range(len(calls.frames)))
+    rules = [
+        f"call_{number}: {json.dumps(frame.begin)} %json {json.dumps(_compact(frame.schema))} {json.dumps(frame.end)}"
+        for number, frame in enumerate(calls.frames)
+    ]
+    return "\n".join(["%llguidance {}", f"start: {alternatives}", *rules])
+
+
+def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {**schema, "x-guidance": COMPACT}

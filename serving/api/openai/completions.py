@@ -1,25 +1,26 @@
-"""Completions: a completion or chat request on its way to its answer, whole or streamed."""
+"""Completions: a completion or chat request on its way to its answer."""
 
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 
-from registry.errors import TrustTraceError
-from serving.api.errors import ApiError, as_reply, require_model
+from serving.api.errors import ApiError, require_model
 from serving.api.fair_share import FairShare
 from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, SampledRequest
 from serving.api.openai.responses import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
-from serving.api.openai.streaming import completions, events, submit_all
+from serving.api.openai.streaming import completions, submit_all
+from serving.api.openai.tool_calls import allowed_calls
 from serving.api.request_record import RequestRecord
 from serving.api.steering.block import SteeringChoice
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
 from serving.api.steering.shorthand import HEADER, parse_strengths, split_alias
 from serving.engine.base import Generation, GenerationOutcome, GenerationRequest, Sampling
+from serving.engine.calls import Calls
+from serving.engine.grammar import SchemaRefused
 from serving.served_model import LoadedModel, ServedModel
 from serving.steering.resolver import SteeringResolution
 
@@ -54,13 +55,17 @@ def begin(
     require_model(model, loaded.name)
     steering = resolve_steering(served, loaded, steering_of(body.steering, shorthand, alias))
     _require_choices(body, served.settings.max_choices)
-    prompts, format = _prompts(loaded, body)
+    calls = _calls(loaded, body)
+    prompts, format = _prompts(loaded, body, calls)
     requests = [
-        GenerationRequest(tokens, sampling_of(served, body, index), steering.plan, steering.monitor)
+        GenerationRequest(tokens, sampling_of(served, body, index, calls), steering.plan, steering.monitor)
         for index, tokens in enumerate(tokens for tokens in prompts for _ in range(body.choices))
     ]
     record.begin(lambda: loaded.model.tokenizer.decode(prompts[0]), [steering])
-    generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
+    try:
+        generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
+    except SchemaRefused as error:
+        raise ApiError(str(error), param="response_format" if calls is None else "tools") from error
     fingerprint = system_fingerprint(loaded, steering)
     envelope = Envelope(format, loaded.model, fingerprint, body.choices, steering.monitored_dimensions)
     return Answer(envelope, generations, steering, record)
@@ -85,14 +90,21 @@ def _require_choices(body: OpenAIRequest, most: int) -> None:
         )
 
 
-def _prompts(loaded: LoadedModel, body: OpenAIRequest) -> tuple[list[Tokens], AnswerFormat]:
+def _calls(loaded: LoadedModel, body: OpenAIRequest) -> Calls | None:
+    """The calls of tools that the answer must or may make."""
+    if not isinstance(body, ChatRequest) or not body.offered_tools:
+        return None
+    return allowed_calls(loaded.model, body.offered_tools, body.tool_choice or "auto")
+
+
+def _prompts(loaded: LoadedModel, body: OpenAIRequest, calls: Calls | None) -> tuple[list[Tokens], AnswerFormat]:
     if isinstance(body, ChatRequest):
-        return [chat_tokens(loaded.model, body.messages)], ChatFormat()
+        return [chat_tokens(loaded.model, body.messages, body.offered_tools)], ChatFormat(calls)
     assert isinstance(body, CompletionRequest)
     return prompt_tokens(loaded.model, body.prompt), TextFormat(body.logprobs is not None)
 
 
-def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0) -> Sampling:
+def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0, calls: Calls | None = None) -> Sampling:
     """How one choice is drawn: by a seed of its own, so that choices differ and can be had again."""
     given = getattr(body, "max_completion_tokens", None) or body.max_tokens
     return Sampling(
@@ -104,6 +116,7 @@ def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0) -> S
         top_logprobs=_top_logprobs(body),
         prompt_logprobs=isinstance(body, CompletionRequest) and bool(body.echo),
         schema=_schema(body),
+        calls=calls,
         ignore_eos=body.ignore_eos,
     )
 
@@ -130,74 +143,3 @@ async def whole(served: ServedModel, answer: Answer, request: Request | None) ->
     for index, completion in enumerate(ended):
         answer.record.add_text(index, completion.text)
     return answer.envelope.whole(ended, answer.end([completion.outcome for completion in ended]))
-
-
-async def streamed(served: ServedModel, answer: Answer, body: OpenAIRequest) -> AsyncIterator[bytes]:
-    """The answer as server-sent events; an error in the middle is an event too, and no ``[DONE]`` follows it."""
-    envelope, settings = answer.envelope, served.settings
-    outcomes: dict[int, GenerationOutcome] = {}
-    usage = _RunningUsage(answer, body.with_continuous_usage)
-    lengths = [0] * len(answer.generations)
-    opened: set[int] = set()
-    try:
-        async for item in events(answer.generations, settings.timeout, settings.heartbeat):
-            if item is None:
-                yield SILENCE
-                continue
-            index, event = item
-            if index not in opened:  # with the first token, so that clients measure the time to it
-                opened.add(index)
-                prompt = answer.generations[index].prompt
-                lengths[index] = sum(len(token.text) for token in prompt)
-                opening = envelope.opening(index, prompt)
-                if opening is not None:
-                    yield _sent(opening)
-            if not isinstance(event, GenerationOutcome):
-                answer.record.add_token(index, event.text)
-                usage.generated += 1
-                if event.text or event.logprob is not None or event.readings:
-                    yield _sent({**envelope.piece(index, event, lengths[index]), **usage.field()})
-                lengths[index] += len(event.text)
-                continue
-            outcomes[index] = event
-            last = {**envelope.ending(index, event), **usage.field()}
-            if len(outcomes) == len(answer.generations):
-                for chunk in _last(answer, last, [outcomes[place] for place in sorted(outcomes)], body.with_usage):
-                    yield _sent(chunk)
-            else:
-                yield _sent(last)
-        yield DONE
-    except TrustTraceError as error:
-        status, reply, _ = as_reply(error)
-        answer.record.fail(status, reply["error"])
-        yield _sent(reply)
-
-
-@dataclass
-class _RunningUsage:
-    """The usage so far, on every chunk where a client asks for it."""
-
-    answer: Answer
-    wanted: bool
-    generated: int = 0
-
-    def field(self) -> Mapping[str, Any]:
-        if not self.wanted:
-            return {}
-        choices = self.answer.envelope.choices
-        prompts = [generation.request.prompt_tokens for generation in self.answer.generations[::choices]]
-        read = sum(map(len, prompts))
-        total = {"prompt_tokens": read, "completion_tokens": self.generated, "total_tokens": read + self.generated}
-        return {"usage": total}
-
-
-def _last(answer: Answer, ending: Json, outcomes: Sequence[GenerationOutcome], with_usage: bool) -> list[Json]:
-    """The last chunks; the applied steering stands on whichever ends the stream."""
-    steering = answer.end(outcomes)
-    if not with_usage:
-        return [{**ending, "steering": steering}]
-    return [ending, {**answer.envelope.closing(outcomes), "steering": steering}]
-
-
-def _sent(content: Any) -> bytes:
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"

@@ -1,12 +1,16 @@
 """Prompts: the tokens that the model reads for a request's text, texts or conversation."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from jinja2.exceptions import TemplateError
 
 from registry.errors import InvalidInput
 from serving.api.errors import ApiError
 from serving.api.openai.requests import Message, Prompt
+from serving.api.openai.tool_calls import instructions, renders_tools
+from serving.api.openai.tools import Tool
 from serving.model.language_model import LanguageModel
 
 Tokens = tuple[int, ...]
@@ -45,8 +49,10 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -
     return sequences
 
 
-def chat_tokens(model: LanguageModel, messages: Sequence[Message]) -> Tokens:
+def chat_tokens(model: LanguageModel, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Tokens:
     """A conversation by the model's own template, up to where the assistant's answer begins.
+
+    Tools, calls and their results are told in words where the template does not know them.
 
     Raises ``InvalidInput`` for a model that has no template, and for messages that its template refuses.
     """
@@ -54,21 +60,67 @@ def chat_tokens(model: LanguageModel, messages: Sequence[Message]) -> Tokens:
         raise InvalidInput(
             f"{model.checkpoint.model} has no chat template; send the text as `prompt` to /v1/completions instead"
         )
-    for index, message in enumerate(messages):
-        if message.role == "tool" and "tool" not in str(model.tokenizer.chat_template):
-            raise ApiError(
-                f"the chat template of {model.checkpoint.model} does not know the role tool; send its result as user",
-                param=f"messages.{index}.role",
-            )
-    conversation = [
-        {"role": "system" if message.role == "developer" else message.role, "content": message.text}
-        for message in messages
-    ]
+    knows_tools = renders_tools(model)
+    if not knows_tools:
+        _require_called(messages, model)
+    conversation = [as_rendered(message) if knows_tools else in_words(message) for message in messages]
+    if tools and not knows_tools:
+        conversation = with_instructions(conversation, instructions(tools))
+    offered = [tool.function.to_dict() for tool in tools] if knows_tools else None
     try:
-        text = str(model.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
+        text = str(
+            model.tokenizer.apply_chat_template(
+                conversation, tools=offered or None, add_generation_prompt=True, tokenize=False
+            )
+        )
     except TemplateError as error:
         raise InvalidInput(f"the model's chat template refuses these messages: {error}") from error
     return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def as_rendered(message: Message) -> dict[str, Any]:
+    """A message for a chat template that knows tools."""
+    rendered: dict[str, Any] = {"role": _role(message), "content": message.text}
+    if message.tool_calls:
+        rendered["tool_calls"] = [call.to_dict() for call in message.tool_calls]
+    if message.role == "tool":
+        rendered |= {"tool_call_id": message.tool_call_id or "", "name": message.name or ""}
+    return rendered
+
+
+def in_words(message: Message) -> dict[str, Any]:
+    """A message for a template that knows no tools: calls as they were written, results as the user's words."""
+    if message.role == "tool":
+        return {"role": "user", "content": f"The function answers: {message.text}"}
+    calls = [
+        f'{{"name": {json.dumps(call.function.name)}, "arguments": {call.function.arguments or "{}"}}}'
+        for call in message.tool_calls or ()
+    ]
+    return {"role": _role(message), "content": "\n".join(filter(None, [message.text, *calls]))}
+
+
+def _require_called(messages: Sequence[Message], model: LanguageModel) -> None:
+    """Raise ``ApiError`` for the result of a tool that no message before it calls."""
+    called = False
+    for index, message in enumerate(messages):
+        called = called or bool(message.tool_calls)
+        if message.role == "tool" and not called:
+            raise ApiError(
+                f"the chat template of {model.checkpoint.model} does not know the role tool, and no message before it "
+                "calls one; send its result as user",
+                param=f"messages.{index}.role",
+            )
+
+
+def with_instructions(conversation: list[dict[str, Any]], words: str) -> list[dict[str, Any]]:
+    """The conversation with these words in its system message."""
+    if conversation[0]["role"] != "system":
+        return [{"role": "system", "content": words}, *conversation]
+    return [{"role": "system", "content": f"{conversation[0]['content']}\n\n{words}"}, *conversation[1:]]
+
+
+def _role(message: Message) -> str:
+    return "system" if message.role == "developer" else message.role
 
 
 def has_chat(model: LanguageModel) -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from serving.api.openai.tools import Tool, ToolCall, ToolChoice, require_known
 from serving.api.request_body import RequestBody, field_error
 from serving.api.steering.block import SteeringChoice
 
@@ -75,11 +76,13 @@ class SampledRequest(RequestBody):
         unused = {"tools", "functions"} if "none" in (values.get("tool_choice"), values.get("function_call")) else set()
         kept = {}
         for name, value in values.items():
+            if name in unused:
+                continue
             if name in cls.model_fields:
                 kept[name] = value
             elif name in cls.unsupported:
                 neutral = cls.unsupported[name]
-                if value is not None and name not in unused and not _is_neutral(value, neutral):
+                if value is not None and not _is_neutral(value, neutral):
                     raise field_error(name, _refusal(name, neutral), value)
             elif name not in IGNORED:
                 kept[name] = value
@@ -189,7 +192,7 @@ class TextPart(RequestBody):
         return drop_fields(values, {"cache_control", "annotations"})
 
 
-EMPTY = frozenset({"refusal", "annotations", "audio", "tool_calls", "function_call", "reasoning_content", "reasoning"})
+EMPTY = frozenset({"refusal", "annotations", "audio", "function_call", "reasoning_content", "reasoning"})
 """Fields of messages that are accepted where they are null or empty."""
 
 
@@ -198,6 +201,7 @@ class Message(RequestBody):
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
+    tool_calls: list[ToolCall] | None = Field(None, max_length=64)
 
     @model_validator(mode="before")
     @classmethod
@@ -213,6 +217,8 @@ class Message(RequestBody):
     def _require_content(self) -> Self:
         if self.content is None and self.role != "assistant":
             raise field_error("content", f"a message of role {self.role} needs a text")
+        if self.tool_calls and self.role != "assistant":
+            raise field_error("tool_calls", f"a message of role {self.role} calls no tools: leave it out")
         return self
 
     @property
@@ -236,6 +242,23 @@ class ChatRequest(OpenAIRequest):
     max_completion_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000)
     logprobs: bool | None = None
     top_logprobs: WholeNumber | None = Field(None, ge=0, le=20)
+    tools: list[Tool] | None = Field(None, max_length=128)
+    """Functions that the answer may call."""
+    tool_choice: ToolChoice | None = None
+    """``required`` or a function: the answer is a call. ``auto`` (default) needs a chat template that writes calls."""
+
+    @property
+    def offered_tools(self) -> list[Tool]:
+        return [] if self.tool_choice == "none" else self.tools or []
+
+    @model_validator(mode="after")
+    def _require_tools(self) -> Self:
+        require_known(self.offered_tools, self.tool_choice or "auto")
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise field_error("tool_choice", "`tool_choice` needs `tools`, which is empty")
+        if self.offered_tools and self.response_format and self.response_format.schema_to_follow is not None:
+            raise field_error("response_format", "an answer follows either `response_format` or `tools`: leave one out")
+        return self
 
     @model_validator(mode="after")
     def _require_logprobs(self) -> Self:

@@ -11,8 +11,10 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from serving.api.openai.tool_calls import CallReader
 from serving.api.steering.block import SteeringInfo
 from serving.engine.base import Completion, GenerationOutcome, TokenEvent
+from serving.engine.calls import Calls
 from serving.model.language_model import LanguageModel
 
 Json = dict[str, Any]
@@ -27,7 +29,8 @@ class AnswerFormat(Protocol):
     chunk: str
     """``object`` of a chunk."""
 
-    def choice(self, model: LanguageModel, completion: Completion) -> Json: ...
+    def choice(self, model: LanguageModel, completion: Completion) -> Json:
+        """With ``finish_reason``."""
 
     def opening(self, model: LanguageModel, prompt: Sequence[TokenEvent]) -> Json | None:
         """The chunk of a choice before its first token, if there is one."""
@@ -37,13 +40,32 @@ class AnswerFormat(Protocol):
 
     def ending(self) -> Json: ...
 
+    def reader(self) -> CallReader | None:
+        """A reader of one answer, where answers may call tools."""
 
+
+@dataclass(frozen=True)
 class ChatFormat:
-    prefix, whole, chunk = "chatcmpl", "chat.completion", "chat.completion.chunk"
+    tools: Calls | None = None
+    prefix = "chatcmpl"
+    whole = "chat.completion"
+    chunk = "chat.completion.chunk"
 
     def choice(self, model: LanguageModel, completion: Completion) -> Json:
-        message = {"role": "assistant", "content": completion.text, "refusal": None}
-        return {"message": message, "logprobs": self._logprobs(model, completion.events)}
+        message: Json = {"role": "assistant", "content": completion.text, "refusal": None}
+        reason: str = completion.outcome.reason
+        reader = self.reader()
+        if reader is not None:
+            shown = reader.add(completion.text)
+            rest, calls = reader.finish()
+            message["content"] = (shown + rest) or None
+            if calls:
+                message["tool_calls"] = calls
+                reason = "tool_calls" if reason == "stop" else reason
+        return {"message": message, "logprobs": self._logprobs(model, completion.events), "finish_reason": reason}
+
+    def reader(self) -> CallReader | None:
+        return None if self.tools is None else CallReader(self.tools)
 
     def opening(self, model: LanguageModel, prompt: Sequence[TokenEvent]) -> Json | None:  # noqa: ARG002
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
@@ -79,7 +101,11 @@ class TextFormat:
     def choice(self, model: LanguageModel, completion: Completion) -> Json:
         events = (*completion.prompt, *completion.events)
         text = "".join(event.text for event in completion.prompt) + completion.text
-        return {"text": text, "logprobs": self._logprobs(model, events, 0)}
+        logprobs = self._logprobs(model, events, 0)
+        return {"text": text, "logprobs": logprobs, "finish_reason": completion.outcome.reason}
+
+    def reader(self) -> CallReader | None:
+        return None
 
     def opening(self, model: LanguageModel, prompt: Sequence[TokenEvent]) -> Json | None:
         if not prompt:
@@ -164,7 +190,6 @@ class Envelope:
                 "index": index,
                 **self.format.choice(self.model, completion),
                 **token_readings(self.model, self.monitored, completion.events),
-                "finish_reason": completion.outcome.reason,
             }
             for index, completion in enumerate(completions)
         ]
@@ -183,8 +208,16 @@ class Envelope:
         readings = token_readings(self.model, self.monitored, [event])
         return self._chunk(index, {**self.format.piece(self.model, event, offset), **readings}, None)
 
-    def ending(self, index: int, outcome: GenerationOutcome) -> Json:
-        return self._chunk(index, self.format.ending(), outcome.reason)
+    def text(self, index: int, text: str) -> Json:
+        """The chunk of text that was held back while it might have been a call."""
+        return self._chunk(index, {"delta": {"content": text}, "logprobs": None}, None)
+
+    def calls(self, index: int, calls: Sequence[Json]) -> Json:
+        numbered = [{"index": number, **call} for number, call in enumerate(calls)]
+        return self._chunk(index, {"delta": {"tool_calls": numbered}, "logprobs": None}, None)
+
+    def ending(self, index: int, reason: str) -> Json:
+        return self._chunk(index, self.format.ending(), reason)
 
     def closing(self, outcomes: Sequence[GenerationOutcome]) -> Json:
         """The chunk without a choice that tells the usage, where a client asked for it."""
@@ -226,7 +259,7 @@ class TokenReadings(BaseModel):
 
 class Choice(BaseModel):
     index: int
-    finish_reason: Literal["stop", "length", "content_filter"]
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
     text: str | None = None
     message: dict[str, Any] | None = None
     logprobs: dict[str, Any] | None = None

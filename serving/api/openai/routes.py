@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from serving.api.dependencies import Loaded, Record, Served, Shares
 from serving.api.errors import documented, require_model
 from serving.api.fair_share import FairShare
-from serving.api.openai.completions import begin, streamed, whole
+from serving.api.openai.chunks import streamed
+from serving.api.openai.completions import begin, whole
 from serving.api.openai.prompts import has_chat
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
 from serving.api.openai.responses import CompletionResponse, ModelInfo, ModelList
@@ -63,7 +64,9 @@ async def _answer(
     headers = {"x-steering-fingerprint": answer.steering.plan.fingerprint}
     if body.stream:
         headers |= STREAM_HEADERS
-        return StreamingResponse(streamed(served, answer, body), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(
+            streamed(served.settings, answer, body), media_type="text/event-stream", headers=headers
+        )
     return JSONResponse(await whole(served, answer, request), headers=headers)
 
 

@@ -18,13 +18,14 @@ import torch
 
 from registry.errors import InvalidInput
 from serving.engine.admission import Admission
-from serving.engine.base import EngineStats, EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates
+from serving.engine.base import EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates
 from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.reading import StateReading
 from serving.engine.slots.scheduler import Scheduler
+from serving.engine.stats import EngineStats
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.steering.plan import Operation
@@ -100,8 +101,7 @@ class SlotEngine:
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self._vocabulary)
         require_room(request.prompt_tokens, self.window)
-        schema = request.sampling.schema
-        generation = SlotGeneration(request, None if schema is None else self._grammars.compile(schema))
+        generation = SlotGeneration(request, self._grammars.compile(request.sampling))
         with self._admission.changed:
             self._admission.admit()
             self._queue.append(generation)

@@ -20,7 +20,6 @@ from registry.errors import InvalidInput
 from serving.engine.admission import Admission
 from serving.engine.base import (
     Engine,
-    EngineStats,
     EngineStopped,
     FinishReason,
     Generation,
@@ -29,6 +28,7 @@ from serving.engine.base import (
 )
 from serving.engine.requirements import require_bank_of, require_operations, require_room, require_tokens
 from serving.engine.sequence import Sequence as RunningSequence
+from serving.engine.stats import EngineStats
 from serving.engine.vllm.generation import VllmGeneration
 from serving.engine.vllm.process import VllmProcess
 from serving.engine.vllm.rows import OPERATIONS, DirectionRows, cache_salt, encoded
@@ -102,8 +102,8 @@ class VllmEngine:
     def submit(self, request: GenerationRequest) -> Generation:
         if request.sampling.prompt_logprobs:
             raise InvalidInput("this engine cannot tell a prompt's log-probabilities; use TRUSTTRACE_ENGINE=slots")
-        if request.sampling.schema is not None:
-            raise InvalidInput("this engine follows no JSON schema; use TRUSTTRACE_ENGINE=slots")
+        if request.sampling.schema is not None or request.sampling.calls is not None:
+            raise InvalidInput("this engine follows no JSON schema and calls no tools; use TRUSTTRACE_ENGINE=slots")
         require_operations(request.operations, self.operations)
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)

@@ -457,7 +457,9 @@ class BrokenGrammar:
 
 
 def test_a_grammar_that_fails_ends_its_request_alone(model, monkeypatch, caplog):
-    monkeypatch.setattr("serving.engine.grammar.GrammarCompiler.compile", lambda *_: BrokenGrammar())
+    compiled = {True: None, False: BrokenGrammar()}
+    compiler = "serving.engine.grammar.GrammarCompiler.compile"
+    monkeypatch.setattr(compiler, lambda _, sampling: compiled[sampling.schema is None])
     beside = request(range(7), max_tokens=20)
     with SlotEngine(model) as engine:
         (expected,) = answers(engine, [beside])

@@ -1,0 +1,18 @@
+"""Statistics of an engine: what runs, what waits, and what was done since the start."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    active: int
+    queued: int
+    capacity: int
+    """Requests that can run at once."""
+    queue_limit: int
+    prompt_tokens_total: int
+    generated_tokens_total: int
+    steps_total: int
+    """Forward passes that generated tokens."""
+    mean_batch: float
+    """Generated tokens a step, since the start."""
