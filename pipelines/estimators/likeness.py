@@ -22,7 +22,7 @@ STEADY = 3.0
 """Spreads over splits that a reliability must lie above 0: below, a ceiling is chance as well."""
 WIDTH = 2.5
 """Half of a 95 % interval, in spreads over splits. That is more than 1.96, as halves overlap from split to split:
-simulation finds equal directions called different in 5 % at most."""
+simulation finds equal directions called different in 0 to 6 % of pairs."""
 CANNOT_BE_TOLD = "cannot be told"
 
 Halves = Float[np.ndarray, "halves n"]
