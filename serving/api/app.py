@@ -39,5 +39,5 @@ def create_app(served: ServedModel, traces: TraceLog | None = None) -> FastAPI:
 
 def route_templates(app: FastAPI) -> tuple[str, ...]:
     """The templates of all paths that metrics may name."""
-    undocumented = ("/", "/health", "/healthz", "/metrics", "/docs.json", "/schema.json", "/playground/{file}")
+    undocumented = ("/", "/health", "/healthz", "/metrics", "/docs", "/docs.json", "/schema.json", "/playground/{file}")
     return (*app.openapi()["paths"], *undocumented)

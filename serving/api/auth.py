@@ -11,7 +11,7 @@ from serving.settings import Settings
 WATCHED = frozenset({"/livez", "/healthz", "/health", "/readyz", "/metrics"})
 """Paths for a cluster's probes and metric collectors: without a key and from anywhere."""
 
-PUBLIC = WATCHED | {"/", "/docs.json", "/schema.json"}
+PUBLIC = WATCHED | {"/", "/docs", "/docs.json", "/schema.json"}
 """Paths that need no key: nothing in them depends on the registry or on the model's answers."""
 
 ADMINISTRATION = frozenset(

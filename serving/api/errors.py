@@ -126,10 +126,36 @@ MEANINGS: Mapping[int, str] = {
 }
 
 
+CODES: Mapping[int, tuple[str, ...]] = {
+    400: ("invalid_request", "invalid_steering", "context_length_exceeded"),
+    401: ("invalid_api_key",),
+    403: ("not_allowed",),
+    404: ("model_not_found", "vector_not_found", "answer_not_found"),
+    408: ("request_timeout",),
+    409: ("vector_checkpoint_mismatch", "vector_unavailable", "vector_unreadable", "answers_not_traced"),
+    413: ("request_too_large",),
+    422: ("dose_exceeded",),
+    429: ("queue_full", "client_share_exceeded"),
+    500: ("internal_error", "generation_failed"),
+    503: ("unavailable", "default_unavailable"),
+    504: ("timeout",),
+}
+"""The codes of the envelope, by status."""
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route, for the OpenAPI document: those that every route has, and ``statuses``."""
     every = (400, 401, 403, 408, 413, 500)
-    return {status: {"model": ErrorBody, "description": MEANINGS[status]} for status in sorted({*every, *statuses})}
+    return {status: _documented(status) for status in sorted({*every, *statuses})}
+
+
+def _documented(status: int) -> dict[str, Any]:
+    """An error response with the codes that it may have."""
+    codes = CODES.get(status, ())
+    description = f"{MEANINGS[status]} ({', '.join(codes)})" if codes else MEANINGS[status]
+    error = {"message": MEANINGS[status], "type": INVALID if status < 500 else SERVER, "param": None}
+    content = {"application/json": {"example": {"error": {**error, "code": codes[0] if codes else "error"}}}}
+    return {"model": ErrorBody, "description": description, "content": content}
 
 
 def envelope(message: str, type: str, code: str, param: str | None = None) -> dict[str, Any]:

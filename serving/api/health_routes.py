@@ -6,13 +6,13 @@ They run on the event loop, so that they do not wait for a thread while requests
 from pathlib import Path
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from serving.api import metrics
+from serving.api import docs_page, metrics
 from serving.api.dependencies import Record, Served
 from serving.served_model import Part, Status
 
@@ -75,6 +75,14 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
 @router.head("/metrics", include_in_schema=False)
 async def prometheus() -> Response:
     return Response(await run_in_threadpool(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+@router.head("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """Every route with its fields, an example and its errors."""
+    headers = {"Content-Security-Policy": docs_page.POLICY, "X-Content-Type-Options": "nosniff"}
+    return HTMLResponse(docs_page.docs_page(request.app.openapi()), headers=headers)
 
 
 @router.get("/", include_in_schema=False)

@@ -10,7 +10,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 class RequestBody(BaseModel):
     """Unknown fields, wrong types, NaN, infinity and text that is no Unicode are refused by name."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, strict=True, frozen=True, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod

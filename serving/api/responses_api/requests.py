@@ -76,6 +76,8 @@ class ResponsesRequest(SampledRequest):
     input: str | list[InputMessage] = Field(examples=["Is it true that bats are blind?"])
     instructions: str | None = None
     """A system message before the input."""
+    max_tokens: None = None
+    """``max_output_tokens`` on this route."""
     max_output_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000, examples=[64])
     text: ResponseText | None = None
     stream: bool | None = None
@@ -85,8 +87,6 @@ class ResponsesRequest(SampledRequest):
     def _require_answerable(self) -> Self:
         if not self.input:
             raise field_error("input", "`input` is empty; give a text, or a list of messages")
-        if self.max_tokens is not None:
-            raise field_error("max_tokens", "this route's name for it is `max_output_tokens`", self.max_tokens)
         return self
 
     def as_chat(self) -> ChatRequest:
