@@ -15,6 +15,7 @@ from serving.engine.base import Engine
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.vllm.engine import VllmEngine, norms_read
 from serving.engine.vllm.version import installed_release, require_tested
+from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.hub import is_on_hub
 from serving.model.language_model import LanguageModel, described, load
 from serving.model.norms import residual_norms
@@ -148,6 +149,7 @@ class ServedModel:
         self._running.catalog.stop()
         ended = self._running.engine.drain(self.settings.drain)
         self._running.engine.close()
+        CHAT_TEMPLATES.close()
         return ended
 
     def _load(self) -> None:
@@ -169,6 +171,8 @@ class ServedModel:
     def _loaded(self) -> LoadedModel:
         settings = self.settings
         model, engine, norms = started(settings)
+        if getattr(model.tokenizer, "chat_template", None):
+            CHAT_TEMPLATES.start()
 
         def supply(store: VectorStore) -> PackSupply:
             self._pack = supply_vectors(settings.pack, model.facts, store)

@@ -4,13 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
 from registry.errors import InvalidInput
 from serving.api.errors import ApiError
 from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.tool_calls import instructions, renders_tools
 from serving.api.openai.tools import Tool
+from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.language_model import LanguageModel
 
 Tokens = tuple[int, ...]
@@ -66,15 +65,8 @@ def chat_tokens(model: LanguageModel, messages: Sequence[Message], tools: Sequen
     conversation = [as_rendered(message) if knows_tools else in_words(message) for message in messages]
     if tools and not knows_tools:
         conversation = with_instructions(conversation, instructions(tools))
-    offered = [tool.function.to_dict() for tool in tools] if knows_tools else None
-    try:
-        text = str(
-            model.tokenizer.apply_chat_template(
-                conversation, tools=offered or None, add_generation_prompt=True, tokenize=False
-            )
-        )
-    except TemplateError as error:
-        raise InvalidInput(f"the model's chat template refuses these messages: {error}") from error
+    offered = [tool.function.to_dict() for tool in tools] if knows_tools and tools else None
+    text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered)
     return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
