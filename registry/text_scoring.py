@@ -64,7 +64,7 @@ def _tensor(output: Any) -> Any:
 def _load(lineage: Lineage, language_model: str) -> tuple[Any, Any]:
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         raise Unavailable(
             "scoring texts needs `transformers` and `torch`: install them, or give `hidden_states`"
@@ -78,10 +78,16 @@ def _load(lineage: Lineage, language_model: str) -> tuple[Any, Any]:
             f"{digest[:12]}; {_way_out(lineage)}"
         )
     source: dict[str, Any] = {"local_files_only": True}
-    directory = path
+    directory, own = path, {}
     if path.is_file():
         directory, source["gguf_file"] = path.parent, path.name
-    network = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False, dtype=torch.float32, **source)
+    else:
+        own["config"] = config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **source)
+        # A file may ask for attention by a kernel that is fetched and run; the architecture's own is used.
+        config._attn_implementation = None
+        config._experts_implementation = None
+    how = {"dtype": torch.float32, **own, **source}
+    network = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False, **how)
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, **source)
     return network.eval(), tokenizer
 

@@ -1,6 +1,7 @@
 """A registered vector loaded from another directory, by a Python that does not see this repository."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -95,3 +96,12 @@ def test_a_missing_model_is_refused_with_a_way_out(champion, tmp_path):
     mlflow.MlflowClient().set_model_version_tag("ckpt.mini", "1", "repo", "packaged:mini")
     answer = elsewhere(tmp_path)
     assert "mini at packaged:mini is not on this machine; give a directory" in answer["probabilities"]
+
+
+def test_a_kernel_that_a_configuration_names_is_not_fetched(champion, series_directory, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(series_directory / "step_000010", copy)
+    configuration = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**configuration, "attn_implementation": "evil/kernel"}))
+    answer = elsewhere(tmp_path, model_config={"language_model": str(copy)})
+    assert np.shape(answer["probabilities"]) == (len(TEXTS),), answer["probabilities"]

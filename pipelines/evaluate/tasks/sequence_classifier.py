@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from registry.errors import InvalidInput, Unavailable
 
@@ -49,8 +49,12 @@ def load_sequence_classifier(name: str) -> SequenceClassifier:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        classifier = AutoModelForSequenceClassification
-        network = classifier.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        # A file may ask for attention by a kernel that is fetched and run; the architecture's own is used.
+        config._attn_implementation = None
+        config._experts_implementation = None
+        how = {"config": config, "use_safetensors": True}
+        network = AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=False, **how)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Unavailable(

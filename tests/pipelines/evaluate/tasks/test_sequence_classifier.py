@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -50,3 +52,9 @@ def test_the_toxic_label_is_found_by_its_name():
 def test_what_cannot_be_loaded_is_one_sentence(tmp_path):
     with pytest.raises(Unavailable, match="could not be loaded .* or use classifier=packaged"):
         load_sequence_classifier(str(tmp_path))
+
+
+def test_a_kernel_that_its_configuration_names_is_not_fetched(directory):
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attn_implementation": "evil/kernel"}))
+    assert load_sequence_classifier(str(directory)).network.config._attn_implementation in ("sdpa", "eager")
