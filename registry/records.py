@@ -14,6 +14,8 @@ from registry.vectors import Lineage, SteeringVector
 from registry.verdicts import TextVerdict
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
+"""Alias of the version that a share of requests is steered by, in the champion's place."""
 """The alias of the version that a service serves."""
 
 BECAUSE_TAG = f"{CHAMPION}_because"

@@ -178,7 +178,7 @@ class ServedModel:
             self._pack = supply_vectors(settings.pack, model.facts, store)
             return self._pack
 
-        catalog = Catalog(model.facts, self._connect, self._shared, supply)
+        catalog = Catalog(model.facts, self._connect, self._shared, supply, bool(settings.challenger))
         catalog.refresh()
         catalog.follow(settings.poll)
         return LoadedModel(model, engine, catalog, norms, int(time.time()))

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_POLL` | `2` | seconds between two looks at the registry's aliases |
     | `TRUSTTRACE_DOSE_LIMIT` | `1.0` | largest relative norm of an uncalibrated vector's offset: its length over its layer's median hidden state |
     | `TRUSTTRACE_PACK` | `shipped` | vectors for a registry that has none of the model: the pack that is shipped for it, `none`, or a pack's folder |
+    | `TRUSTTRACE_CHALLENGER` | `0` | share of requests steered by the versions with alias `challenger` in their champions' place, such as `0.1` |
     | `TRUSTTRACE_ALLOW_UNSTEERED` | `false` | whether the service is ready before it has once reached the registry |
     | `TRUSTTRACE_API_KEYS` | none | keys separated by commas; without any, only requests from localhost are accepted |
     | `TRUSTTRACE_ADMIN_KEY` | none | the key that loads vectors and sets default strengths |
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     poll: Seconds = 2.0
     dose_limit: Annotated[float, Field(ge=0.01, allow_inf_nan=False)] = 1.0
     pack: str = "shipped"
+    challenger: Annotated[float, Field(ge=0, le=1)] = 0.0
     allow_unsteered: bool = False
     api_keys: Names = ()
     admin_key: str | None = None

@@ -29,9 +29,10 @@ STEERED = Counter("trusttrace_steered_requests", "Requests that steered a dimens
 READINGS = Histogram(
     "trusttrace_probe_reading",
     "P(trustworthy) at each token of monitored answers",
-    ["dimension"],
+    ["dimension", "variant"],
     buckets=(0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1.0),
 )
+VARIANTS = Counter("trusttrace_variant_requests", "Requests by the alias that steered", ["dimension", "variant"])
 FILTERED = Counter("trusttrace_filtered_answers", "Answers that a monitor ended")
 ACTIVE = Gauge("trusttrace_active", "Requests that have a slot", multiprocess_mode="livesum")
 QUEUED = Gauge("trusttrace_queued", "Requests that wait for a slot", multiprocess_mode="livesum")
@@ -57,7 +58,9 @@ def observe(record: RequestRecord) -> None:
             STEERED.labels(dimension).inc()
         FILTERED.inc(record.filtered)
         for dimension, reading in record.all_readings():
-            READINGS.labels(dimension).observe(reading)
+            READINGS.labels(dimension, record.variant).observe(reading)
+        for dimension, variant in record.variants.items():
+            VARIANTS.labels(dimension, variant).inc()
 
 
 def sample(served: ServedModel) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.records import CHALLENGER, CHAMPION
 from serving.engine.base import GenerationOutcome
 from serving.steering.resolver import SteeringResolution
 
@@ -45,6 +46,8 @@ class RequestRecord:
     """Dimensions steered."""
     applied: tuple[dict[str, Any], ...] = ()
     fingerprint: str = ""
+    variants: dict[str, str] = field(default_factory=dict)
+    """Of dimensions that have a challenger: whether it or the champion steered."""
     readings: tuple[dict[str, list[float]], ...] = ()
     """Of each monitored answer: P(trustworthy) at each token, by dimension."""
     filtered: int = 0
@@ -57,6 +60,7 @@ class RequestRecord:
             self.prompt = prompt()
         self.applied = tuple(vector.to_dict() for setting in settings for vector in setting.applied)
         self.dimensions = tuple(dict.fromkeys(vector["dimension"] for vector in self.applied))
+        self.variants = {name: variant for setting in settings for name, variant in setting.variants.items()}
         self.fingerprint = next((setting.plan.fingerprint for setting in settings if setting.plan.fingerprint), "")
 
     def add_token(self, choice: int, text: str) -> None:
@@ -79,6 +83,11 @@ class RequestRecord:
         )
         self.prompt_tokens = sum(outcome.prompt_tokens for outcome in outcomes)
         self.generated_tokens = sum(outcome.generated_tokens for outcome in outcomes)
+
+    @property
+    def variant(self) -> str:
+        """``challenger``, ``champion``, or ``none`` where no dimension that it steers has a challenger."""
+        return max(self.variants.values(), key=(CHAMPION, CHALLENGER).index, default="none")
 
     def all_readings(self) -> Iterator[tuple[str, float]]:
         """Every reading of every answer, with its dimension."""

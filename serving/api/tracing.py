@@ -24,6 +24,7 @@ def trace_of(record: RequestRecord) -> Trace | None:
             "status": str(record.status),
             "fingerprint": record.fingerprint,
             "applied": json.dumps(record.applied),
+            "variant": record.variant,
         },
         failed=record.status >= 400,
     )

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError, Unavailable
-from registry.records import CHAMPION, RegisteredVector, vector_name
+from registry.records import CHALLENGER, CHAMPION, RegisteredVector, vector_name
 from registry.store import VectorStore
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.compatibility import ModelFacts, require_fits
@@ -27,6 +28,14 @@ class ServedVectors:
     bank: SteeringBank
     refused: Mapping[str, TrustTraceError] = field(default_factory=dict)
     """Dimensions that have registered vectors and no champion that can be served, and why."""
+    challengers: Mapping[str, str] = field(default_factory=dict)
+    """From a dimension that has a champion to the reference of the vector that is tried in its place."""
+
+    @cached_property
+    def challenged(self) -> "ServedVectors":
+        """The same with each challenger in its champion's place."""
+        champions = {**self.bank.champions, **self.challengers}
+        return ServedVectors(SteeringBank(self.bank.model, self.bank.vectors, champions), self.refused)
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,11 @@ class Catalog:
         connect: Callable[[], VectorStore] = VectorStore,
         shared: SharedState | None = None,
         supply: Supply | None = None,
+        with_challengers: bool = False,
     ) -> None:
         """``supply`` is called once, when the registry is first reached and before champions are looked for."""
+        self._with_challengers = with_challengers
+        self._challengers: dict[str, ServedVector] = {}
         self._model, self._connect, self._shared = model, connect, shared or SharedState()
         self._supply = supply
         self._served = ServedVectors(SteeringBank(model))
@@ -87,6 +99,7 @@ class Catalog:
         try:
             self._supply_once()
             champions, refused = self._champions()
+            challengers = self._found_challengers(champions) if self._with_challengers else {}
         except Unavailable as error:
             if self._health.answers or not self._health.problem:
                 logger.error("registry out of reach, serving what is loaded: %s", error)
@@ -97,6 +110,7 @@ class Catalog:
             if not self._health.answers:
                 logger.info("registry reached; champions: %s", ", ".join(champions) or "none")
             self._loaded |= {reference: vector for reference, vector in again.items() if reference in self._loaded}
+            self._challengers = challengers
             self._adopt(champions, refused)
             self._health = RegistryHealth(reached=True, answers=True, last_answer=time.time())
 
@@ -176,6 +190,24 @@ class Catalog:
                     champions[dimension] = served
         return champions, refused
 
+    def _found_challengers(self, champions: Mapping[str, ServedVector]) -> dict[str, ServedVector]:
+        """The versions with the alias beside these champions; one that cannot be served is left out and logged."""
+        challengers = {}
+        for dimension, champion in champions.items():
+            try:
+                registered = self.store().resolve(f"{champion.registered.name}@{CHALLENGER}")
+                vector = self._current(registered)
+            except NotFound:
+                continue
+            except Unavailable:
+                raise
+            except TrustTraceError as error:
+                logger.error("the challenger of %s cannot be served: %s", dimension, error)
+                continue
+            if vector.reference != champion.reference:
+                challengers[dimension] = vector
+        return challengers
+
     def _refuse(self, dimension: str, error: TrustTraceError, refused: dict[str, TrustTraceError]) -> None:
         refused[dimension] = error
         if str(self._served.refused.get(dimension)) != str(error):
@@ -231,14 +263,17 @@ class Catalog:
         return {vector.dimension: vector for vector in map(bank.champion, bank.champions) if vector is not None}
 
     def _swap(self, champions: Mapping[str, ServedVector], refused: Mapping[str, TrustTraceError]) -> None:
-        live = self._loaded | {vector.reference: vector for vector in champions.values()}
+        challengers = {name: vector for name, vector in self._challengers.items() if name in champions}
+        named_by_alias = (*champions.values(), *challengers.values())
+        live = self._loaded | {vector.reference: vector for vector in named_by_alias}
         references = {dimension: vector.reference for dimension, vector in champions.items()}
         bank, before = SteeringBank(self._model, tuple(live.values()), references), self._served.bank
         if bank.identity != before.identity or bank.champions != before.champions:
             self.swaps += 1
             named = ", ".join(f"{dimension} {reference}" for dimension, reference in references.items())
             logger.info("bank swapped; champions: %s", named or "none")
-        self._served = ServedVectors(bank, refused)
+        references = {dimension: vector.reference for dimension, vector in challengers.items()}
+        self._served = ServedVectors(bank, refused, references)
 
 
 def _without(reference: str, references: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,15 +1,22 @@
 """Steering resolver: a request's steering made into a plan on the live bank, within the limits of its vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from registry.embedded import model_argument
 from registry.errors import InvalidInput, UnknownName, unknown_name
-from registry.records import CHAMPION
+from registry.records import CHALLENGER, CHAMPION
 from serving.steering.bank import ServedVector
 from serving.steering.catalog import RegistryHealth, ServedVectors
-from serving.steering.errors import InvalidSteering, SteeringNotReady, VectorNotServed, VectorRefused
+from serving.steering.errors import (
+    InvalidSteering,
+    SteeringError,
+    SteeringNotReady,
+    VectorNotServed,
+    VectorRefused,
+)
 from serving.steering.limits import Limits, amount_name, clamp_layer_sums, clamp_to_joint_limit, clamp_to_range
 from serving.steering.monitor import Monitor
 from serving.steering.plan import Add, Intervention, Operation, ProbeCondition, Project, SteeringPlan
@@ -25,6 +32,8 @@ class AppliedVector:
     """The strength or target that the request named; differs from what is done where it was clamped."""
     relative_norm: float
     """Length of the longest offset, as a share of the median length of the layer's hidden states."""
+    is_challenger: bool = False
+    """Whether it stands in its champion's place."""
 
     @property
     def dimension(self) -> str:
@@ -45,6 +54,8 @@ class AppliedVector:
             "op": "add" if isinstance(intervention, Add) else "project",
             amount_name(intervention): intervention.amount,
         }
+        if self.is_challenger:
+            applied["alias"] = CHALLENGER
         if intervention.amount != self.requested:
             applied["requested"] = self.requested
         if isinstance(intervention, Project):
@@ -64,6 +75,8 @@ class SteeringResolution:
     applied: tuple[AppliedVector, ...] = ()
     warnings: tuple[str, ...] = ()
     monitor: Monitor | None = None
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """Of dimensions that have a challenger: whether it or the champion steers, by their aliases."""
 
     @property
     def monitored_dimensions(self) -> tuple[str, ...]:
@@ -105,7 +118,32 @@ class SteeringResolver:
             plan = SteeringPlan(self.served.bank, interventions)
         except InvalidInput as error:
             raise InvalidSteering(str(error), param=param) from error
-        return SteeringResolution(plan, applied, tuple(warnings), self._monitor(request, param))
+        return SteeringResolution(plan, applied, tuple(warnings), self.monitor(request, param))
+
+    def resolve_variant(
+        self, request: SteeringRequest, param: str = "steering", *, is_challenged: bool = False
+    ) -> SteeringResolution:
+        """As ``resolve``, by challengers where the request is drawn for them and they can do what it asks.
+
+        Answers of both variants are read by the champions' probes, so that their readings can be compared.
+        """
+        challengers = self.served.challengers
+        resolution = self.resolve(request, param)
+        if is_challenged and challengers:
+            with suppress(SteeringError):
+                resolution = replace(self, served=self.served.challenged).resolve(request, param)
+        named = {(dimension, reference): CHALLENGER for dimension, reference in challengers.items()}
+        named |= {(name, self.served.bank.champions[name]): CHAMPION for name in challengers}
+        by_dimension = {*request.dimensions.names, *(self.default.names if request.inherits else ())}
+        variants = {
+            vector.dimension: named[vector.dimension, vector.intervention.vector.reference]
+            for vector in resolution.applied
+            if vector.dimension in by_dimension and (vector.dimension, vector.intervention.vector.reference) in named
+        }
+        applied = tuple(
+            replace(vector, is_challenger=variants.get(vector.dimension) == CHALLENGER) for vector in resolution.applied
+        )
+        return replace(resolution, applied=applied, monitor=self.monitor(request, param), variants=variants)
 
     def champion(self, dimension: str, param: str) -> ServedVector:
         """The vector that steers a dimension by name."""
@@ -199,7 +237,7 @@ class SteeringResolver:
             raise InvalidSteering(str(error), param=param) from error
         return condition
 
-    def _monitor(self, request: SteeringRequest, param: str) -> Monitor | None:
+    def monitor(self, request: SteeringRequest, param: str) -> Monitor | None:
         """The champions' probes that read the answer, if the request names any."""
         place = f"{param}.monitor"
         if not request.monitor:

@@ -1,5 +1,6 @@
 """Completions: a completion or chat request on its way to its answer."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,9 @@ def begin(
     loaded = served.require_loaded()
     model, alias = split_alias(body.model)
     require_model(model, loaded.name)
-    steering = resolve_steering(served, loaded, steering_of(body.steering, shorthand, alias))
+    choice = steering_of(body.steering, shorthand, alias)
+    is_challenged = random.Random(body.seed).random() < served.settings.challenger  # a seed draws the same again
+    steering = resolve_steering(served, loaded, choice, is_challenged=is_challenged)
     _require_choices(body, served.settings.max_choices)
     calls = _calls(loaded, body)
     prompts, format = _prompts(loaded, body, calls)

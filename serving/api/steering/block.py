@@ -133,6 +133,8 @@ class AppliedVectorInfo(BaseModel):
     step: int
     layers: list[int]
     op: Literal["add", "project"]
+    alias: Literal["challenger"] | None = None
+    """Where it stood in its champion's place."""
     strength: float | None = None
     """What was added, in standard deviations."""
     target: float | None = None

@@ -11,7 +11,12 @@ from serving.steering.resolver import SteeringResolution, SteeringResolver
 
 
 def resolve_steering(
-    served: ServedModel, loaded: LoadedModel, choice: SteeringChoice, param: str = "steering"
+    served: ServedModel,
+    loaded: LoadedModel,
+    choice: SteeringChoice,
+    param: str = "steering",
+    *,
+    is_challenged: bool = False,
 ) -> SteeringResolution:
     """Raises ``SteeringError``, or ``ServiceUnavailable`` where only the server's own default cannot be applied.
 
@@ -19,7 +24,7 @@ def resolve_steering(
     """
     resolver, request = served.steering_resolver(loaded), steering_request(choice)
     try:
-        return resolver.resolve(request, param)
+        return resolver.resolve_variant(request, param, is_challenged=is_challenged)
     except TrustTraceError:
         problem = inherited_problem(resolver, request)
         if problem is None:

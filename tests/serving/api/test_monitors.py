@@ -73,7 +73,7 @@ def _counted(client):
     lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[:1] != "#")
     return {
         "filtered": float(lines.get("trusttrace_filtered_answers_total", 0)),
-        "readings": float(lines.get('trusttrace_probe_reading_count{dimension="toxicity"}', 0)),
+        "readings": float(lines.get('trusttrace_probe_reading_count{dimension="toxicity",variant="none"}', 0)),
     }
 
 

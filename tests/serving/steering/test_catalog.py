@@ -144,3 +144,24 @@ def test_later_tags_of_a_loaded_version_hold(deployment, model, tmp_path):
         catalog.refresh()
         assert catalog.served.bank.find(TOXICITY).registered.tags["calibrated"] == "yes"
         assert catalog.served.bank.champion("toxicity").registered.version == "2"
+
+
+def test_a_challenger_follows_its_alias(deployment, model, tmp_path):
+    database = tmp_path / "mlflow.db"
+    copy(deployment.tracking_uri.removeprefix("sqlite:///"), database)
+    with tracked_at(f"sqlite:///{database}"):
+        newer = promoted(deployment, "toxicity", seed=77)
+        reference, client = f"{newer.name}/{newer.version}", mlflow.MlflowClient()
+        client.set_registered_model_alias(newer.name, "champion", "1")
+        client.set_registered_model_alias(newer.name, "challenger", newer.version)
+        client.set_registered_model_alias("steer.mini.privacy", "challenger", "1")  # the champion itself
+        catalog, without = Catalog(model, with_challengers=True), Catalog(model)
+        for each in (catalog, without):
+            each.refresh()
+            assert each.served.bank.champions["toxicity"] == TOXICITY
+        assert catalog.served.challengers == {"toxicity": reference}
+        assert catalog.served.challenged.bank.champions["toxicity"] == reference
+        assert without.served.challengers == {} and reference not in references(without)
+        client.delete_registered_model_alias(newer.name, "challenger")
+        catalog.refresh()
+        assert catalog.served.challengers == {} and reference not in references(catalog)
