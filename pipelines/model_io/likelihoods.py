@@ -1,21 +1,27 @@
 """Log-probabilities of whole texts under a model, plain or steered."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pipelines.model_io.batches import batches, padded, tokenise
+from pipelines.model_io.language_head import (
+    follower_log_probabilities,
+    forward_replaced,
+    has_separable_head,
+    log_probabilities,
+)
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import decoder_blocks, steering
 
 TOKENS_PER_BATCH = 1024
-"""Padded tokens in one forward pass: their logits over a large vocabulary are the memory."""
+"""Padded tokens in one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,10 @@ class Below:
             finally:
                 handle.remove()
             return
-        for block in blocks:
-            setattr(block, "forward", lambda *_args, **_kwargs: known)  # noqa: B010 (mypy: a method)
-        try:
-            yield
-        finally:
+        with ExitStack() as replaced:
             for block in blocks:
-                delattr(block, "forward")
+                replaced.enter_context(forward_replaced(block, lambda *_args, **_kwargs: known))
+            yield
 
 
 def likelihoods(
@@ -84,10 +87,29 @@ def likelihoods(
     lowest = min(offsets or {}, default=0)
     for batch, rows in enumerate(batches([len(sequence) for sequence in sequences], tokens_per_batch)):
         tokens, lengths = padded([sequences[row] for row in rows], model.device)
+        followed = torch.arange(1, tokens.shape[1] + 1) < lengths[:, None]
         reused = below.reused(model.network, lowest, batch) if below and offsets else nullcontext()
-        with torch.inference_mode(), reused, steering(model.network, offsets or {}):
-            logits = model.network(input_ids=tokens, use_cache=False).logits[:, :-1]
-        losses = cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
-        real = torch.arange(1, tokens.shape[1]) < lengths[:, None]
-        totals[rows] = -(losses.cpu().double().view(real.shape) * real).sum(dim=1).numpy()
+        with torch.inference_mode():
+            found = _log_probabilities(model.network, tokens, followed, offsets or {}, reused)
+        by_position = torch.zeros(followed.shape, dtype=torch.float64).masked_scatter_(followed, found.cpu().double())
+        totals[rows] = by_position.sum(dim=1).numpy()
     return Likelihoods(totals, np.array([len(sequence) - 1 for sequence in sequences]))
+
+
+def _log_probabilities(
+    network: Any,
+    tokens: Int64[Tensor, "batch seq"],
+    followed: Bool[Tensor, "batch seq"],
+    offsets: Mapping[int, Tensor],
+    reused: AbstractContextManager[None],
+) -> Float32[Tensor, " followers"]:
+    """Of the tokens that follow those which have a follower, text by text; by all logits at once where the head cannot
+    be run by itself.
+    """
+    separable = has_separable_head(network)
+    with reused, steering(network, offsets):
+        output = (network.base_model if separable else network)(input_ids=tokens, use_cache=False)
+    followers = tokens[:, 1:][followed[:, :-1].to(tokens.device)]
+    if separable:
+        return log_probabilities(network, output, followed, followers)
+    return follower_log_probabilities(output.logits[followed.to(output.logits.device)], followers)

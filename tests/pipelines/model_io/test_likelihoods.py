@@ -1,11 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig
 
+from pipelines.model_io import language_head
+from pipelines.model_io.language_head import has_separable_head
 from pipelines.model_io.likelihoods import Below, likelihoods
 from serving.model.language_model import load
-from serving.model.residual_stream import decoder_blocks
+from serving.model.residual_stream import decoder_blocks, steering
 from serving.model.sources import find_series
+from tests.mutants import mutant
+from tests.serving.engine.small_models import SMALL, small_model
 
 TEXTS = ["the city of Paris is in France", "you are kind", "a letter of Paris", "you are cruel ."]
 
@@ -55,6 +62,7 @@ def test_a_zero_offset_changes_nothing_at_all(model):
 
 
 def test_layers_below_the_steered_one_run_once(model, rng):
+    assert has_separable_head(model.network)
     below, runs = Below(), []
     attention = decoder_blocks(model.network)[0].self_attn
     with_hook = attention.register_forward_hook(lambda *_: runs.append(1))
@@ -68,3 +76,72 @@ def test_layers_below_the_steered_one_run_once(model, rng):
         runs.clear()
     with_hook.remove()
     assert all("forward" not in vars(block) for block in decoder_blocks(model.network))
+
+
+FAMILIES = {
+    "llama": {},
+    "gemma2": {"final_logit_softcapping": 2.0, "head_dim": 8},
+    "cohere": {"logit_scale": 0.25},
+    "granite": {"logits_scaling": 8.0},
+    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128},
+    "gpt_neox": {"num_key_value_heads": 4},
+    "mixtral": {"num_local_experts": 2},
+    "opt": {"word_embed_proj_dim": 32, "ffn_dim": 48},
+}
+"""With what each does to its logits: a softcap, a scale, a bias, or a trunk that is not called as a whole."""
+WORDS = ["w1 w2 w3 w4 w5 w6 w7", "w8 w9", "w10 w11 w12 w13", "w14", "w90 w91 w92 w93"]
+
+
+def family(name, dtype=torch.float32):
+    model = small_model(AutoConfig.for_model(name, **{**SMALL, **FAMILIES[name]}), dtype=dtype)
+    model.tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
+    return model
+
+
+def by_whole_logits(model, text, offsets):
+    tokens = torch.tensor([model.tokenizer(text)["input_ids"]])
+    with torch.inference_mode(), steering(model.network, offsets):
+        logits = model.network(input_ids=tokens, use_cache=False).logits[0, :-1].float()
+    return -float(cross_entropy(logits, tokens[0, 1:], reduction="sum"))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_agrees_with_its_own_logits(monkeypatch, rng, name):
+    monkeypatch.setattr(language_head, "LOGITS_AT_ONCE", 96 * 2)  # two rows at a time
+    model, widest = family(name), []
+    offsets = {1: torch.tensor(rng.normal(size=32).astype(np.float32))}
+    assert has_separable_head(model.network) == (name != "opt")
+    head = model.network.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _module, _inputs, logits: widest.append(logits[..., 0].numel()))
+    for given in ({}, offsets):
+        found = likelihoods(model, WORDS, given).log_probabilities
+        handle.remove()
+        np.testing.assert_allclose(found, [by_whole_logits(model, text, given) for text in WORDS], rtol=1e-5, atol=1e-5)
+    assert max(widest) == (35 if name == "opt" else 2)
+    assert "forward" not in vars(model.network.base_model)
+
+
+def test_texts_of_one_token_sum_to_zero():
+    assert likelihoods(family("llama"), ["w1", "w2"]).log_probabilities.tolist() == [0.0, 0.0]
+
+
+def test_bfloat16_agrees_to_rounding():
+    model = family("gemma2", torch.bfloat16)
+    found = likelihoods(model, WORDS).log_probabilities
+    np.testing.assert_allclose(found, [by_whole_logits(model, text, {}) for text in WORDS], rtol=0.02, atol=0.02)
+
+
+def test_a_head_run_alone_is_told_from_the_networks_own():
+    with mutant(
+        language_head, "network(input_ids=unread, use_cache=False).logits", "network.lm_head(states[None])"
+    ) as changed:
+        assert changed.has_separable_head(family("llama").network)
+        assert not any(changed.has_separable_head(family(name).network) for name in ("gemma2", "cohere", "granite"))
+
+
+def test_a_forward_of_the_instance_itself_comes_back():
+    module = torch.nn.Linear(2, 2)
+    module.forward = own = lambda states: states
+    with language_head.forward_replaced(module, lambda states: -states):
+        assert module(torch.ones(1)) == -1
+    assert module.forward is own

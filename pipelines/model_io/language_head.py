@@ -1,0 +1,96 @@
+"""Language head: logits of a trunk's hidden states, a few rows at a time.
+
+The logits of a batch over a vocabulary of 49,152 are a hundred times its hidden states. The network's own forward pass
+makes them here, with its trunk answering by the given rows: whatever a family does to its logits, such as a softcap or
+a scale, is done by the family's own code.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor, nn
+
+LOGITS_AT_ONCE = 1 << 22
+"""Logits in memory at a time: 85 rows of 49,152. More leave the processor's cache, fewer read the head more often."""
+PROBE_TOKENS = 4
+TOLERANCES = {torch.float32: 1e-4}
+LOW_PRECISION_TOLERANCE = 0.05
+"""Of the largest logit: what the same rows may differ by when the head multiplies them in other company."""
+
+_separable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """While open, ``module`` computes ``forward``; a forward that hangs on the instance itself comes back after."""
+    own = vars(module).get("forward")
+    setattr(module, "forward", forward)  # noqa: B010 (mypy: a method)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(module, "forward")
+        else:
+            setattr(module, "forward", own)  # noqa: B010
+
+
+def has_separable_head(network: Any) -> bool:
+    """Whether logits of hidden states, row by row, are those of the whole network; found out by running it both ways.
+
+    False where the network's forward pass does not call its trunk as a whole (OPT calls a part of it).
+    """
+    if network not in _separable:
+        _separable[network] = _is_separable(network)
+    return _separable[network]
+
+
+def log_probabilities(
+    network: Any, output: Any, read: Bool[Tensor, "batch seq"], followers: Int64[Tensor, " tokens"]
+) -> Float32[Tensor, " tokens"]:
+    """In nats, that each of ``followers`` comes after the position of a trunk's ``output`` that is ``read`` for it."""
+    states: Tensor = output.last_hidden_state[read.to(output.last_hidden_state.device)]
+    if not len(states):
+        return states.new_zeros(0, dtype=torch.float32)
+    rows = max(1, LOGITS_AT_ONCE // int(network.get_output_embeddings().weight.shape[0]))
+    parts = [
+        follower_log_probabilities(_logits(network, type(output), some), own)
+        for some, own in zip(torch.split(states, rows), torch.split(followers, rows), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def follower_log_probabilities(
+    logits: Float[Tensor, "tokens vocabulary"], followers: Int64[Tensor, " tokens"]
+) -> Float32[Tensor, " tokens"]:
+    """In nats, that each of ``followers`` comes next by its row."""
+    logits = logits.float()
+    own = logits.gather(1, followers.to(logits.device)[:, None])[:, 0]
+    return own - logits.logsumexp(dim=1)
+
+
+def _logits(
+    network: Any, output_type: Callable[..., Any], states: Float[Tensor, "tokens d_model"]
+) -> Float[Tensor, "tokens vocabulary"]:
+    answer = output_type(last_hidden_state=states[None])
+    with forward_replaced(network.base_model, lambda *_, **__: answer):
+        unread = states.new_zeros(1, len(states), dtype=torch.long)
+        logits: Tensor = network(input_ids=unread, use_cache=False).logits
+    return logits[0]
+
+
+@torch.inference_mode()
+def _is_separable(network: Any) -> bool:
+    tokens = torch.arange(PROBE_TOKENS, device=network.get_input_embeddings().weight.device)[None]
+    whole: Tensor = network(input_ids=tokens, use_cache=False).logits[0]
+    try:
+        output = network.base_model(input_ids=tokens, use_cache=False)
+        halves = [_logits(network, type(output), part) for part in output.last_hidden_state[0].split(PROBE_TOKENS // 2)]
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return False
+    found = torch.cat(halves)
+    limit = TOLERANCES.get(whole.dtype, LOW_PRECISION_TOLERANCE) * float(whole.float().abs().max())
+    return found.shape == whole.shape and bool((found.float() - whole.float()).abs().max() <= limit)
