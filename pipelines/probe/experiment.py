@@ -9,6 +9,7 @@ from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
 from pipelines.probe.ladder import Ladder, ladder_table, lexical_ladder
+from pipelines.probe.learnt import learnt_table
 from pipelines.probe.notes import coinciding, saturated, without_saturation
 from pipelines.probe.onsets import Onset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
@@ -69,6 +70,7 @@ def run_probing(options: ProbeOptions) -> None:
                 "probe.csv": probe_table([each.result for each in found], floors, initial, selection.every),
                 "controls.csv": control_table(series.model, floors, initial),
                 "ladder.csv": ladder_table(ladders),
+                "learnt.csv": learnt_table(selection, statements, options.protocol),
             }
         )
         log_tables({"onsets.csv": onset_table(series.model, onsets)} if onsets else {})

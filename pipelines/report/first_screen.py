@@ -10,13 +10,16 @@ COLUMNS = (
     *("dimension", "readable at", "accuracy [95 %]", "beats floor", "effect, nats [95 %]", "untrustworthy answers"),
     *("works", "strength"),
 )
+VERDICT_ORDER = ("probe", "information", "calibrate", "evaluate", "vectors")
+MOST_VERDICTS = 5
 BEST = "checkpoint and layer"
 """How ``probe.csv`` marks the row that tells what the best choice is worth."""
 
 
 def verdicts(runs: Mapping[str, ReportedRun]) -> tuple[str, ...]:
-    """The sentence that each command left on its run."""
-    return tuple(run.verdict for run in runs.values() if run.verdict)
+    """The sentence that each command left on its run, five at most, those about the model first."""
+    kinds = dict.fromkeys((*(kind for kind in VERDICT_ORDER if kind in runs), *runs))
+    return tuple(runs[kind].verdict for kind in kinds if runs[kind].verdict)[:MOST_VERDICTS]
 
 
 def answers(runs: Mapping[str, ReportedRun]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Page of a model: the newest run of each kind in MLflow, as one document that needs nothing beside itself."""
 
 import base64
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Number
@@ -9,7 +10,9 @@ from types import MappingProxyType
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from pipelines.report.explorer import explorer
 from pipelines.report.first_screen import answers, verdicts
 from pipelines.report.options import ReportOptions
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs
@@ -50,7 +53,10 @@ SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 OPEN_ROWS = 30
 """Longer tables are folded."""
-SHOWN_ROWS = 2000
+SHOWN_ROWS = 100
+"""Of a table on the page; all of them are in the run."""
+PANEL = "all_dimensions"
+"""The figure of ``probe`` that has a curve for every dimension; the first screen shows it."""
 LEAD_TABLES = ("onsets.csv", "verdicts.csv", "correlation.csv", "entanglement.csv")
 """Short tables that answer the section's question; they come before its figures."""
 
@@ -118,6 +124,7 @@ class Section:
             figures=tuple(
                 Picture(png, f"{name.replace('_', ' ')}. {_sizes(name, run.tables)}{note}")
                 for name, png in run.figures.items()
+                if name != PANEL
             ),
             tables=tuple(table for name, table in tables.items() if name not in LEAD_TABLES),
             configuration=tuple(sorted(run.params.items())),
@@ -146,7 +153,9 @@ def run_reporting(options: ReportOptions) -> None:
 
 def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:
     """The whole page; ``runs`` by entry point. Every value that is shown is escaped."""
-    champion_rows, first = pd.DataFrame([vector.row for vector in vectors]), answers(runs)
+    cards = tuple(vectors)
+    champion_rows, first = pd.DataFrame([card.row for card in cards]), answers(runs)
+    script = (Path(__file__).parent / "explorer.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("template.html")
@@ -154,11 +163,20 @@ def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[C
             model=model,
             commit=code_commit(),
             verdicts=verdicts(runs),
+            panel=_panel(runs),
+            series=explorer(runs, cards),
+            script=Markup(script),
+            script_hash=Markup(f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"),
             answers=None if first.empty else PageTable.from_frame("answers", first),
             sections=[Section.from_run(kind, runs[kind]) for kind in SECTIONS if kind in runs],
             champions=None if champion_rows.empty else PageTable.from_frame("champions", champion_rows),
         )
     )
+
+
+def _panel(runs: Mapping[str, ReportedRun]) -> Picture | None:
+    png = runs["probe"].figures.get(PANEL) if "probe" in runs else None
+    return None if png is None else Picture(png, f"All dimensions over training. {SECTIONS['probe'][1]}")
 
 
 def _environment() -> Environment:

@@ -12,9 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.pretrain.options import SeriesConfig
+from pipelines.report.pictures import smaller_png
 from pipelines.tracking.artifacts import logged_tables
 from pipelines.tracking.champions import champion_versions
 from pipelines.tracking.conclusion import verdict_of
+from pipelines.tracking.links import page, version_path
 from pipelines.tracking.runs import newest_finished
 from registry.embedded import embedded_seed, spellings
 from registry.store import CHAMPION, RegisteredVector
@@ -43,6 +45,8 @@ class ChampionCard:
     """The vector that a service steers a dimension with."""
 
     row: Mapping[str, object]
+    link: str = ""
+    """Its page in MLflow."""
 
 
 def newest_runs(model: str, entry_points: Sequence[str]) -> dict[str, ReportedRun]:
@@ -78,7 +82,8 @@ def _card(vector: RegisteredVector) -> ChampionCard:
             "safe range": f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated",
             "recommended": f"{calibration.recommended:g}" if calibration else "",
             "why": vector.tags.get(f"{CHAMPION}_because", ""),
-        }
+        },
+        page(version_path(vector)),
     )
 
 
@@ -95,7 +100,7 @@ def _read(run: Run) -> ReportedRun:
             artifact.path for artifact in client.list_artifacts(run_id, "figures") if artifact.path.endswith(".png")
         ]
         paths = [Path(client.download_artifacts(run_id, name, scratch)) for name in names]
-        figures = {path.stem: path.read_bytes() for path in paths}
+        figures = {path.stem: smaller_png(path.read_bytes()) for path in paths}
     tables = logged_tables(run_id)
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     commit, verdict = run.data.tags.get("code_commit", "unknown"), verdict_of(run)

@@ -3,34 +3,27 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+
+from tests.browser import CONTRASTS, chromium
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright; run make test")
 
 CONTROLS = {"button", "checkbox", "combobox", "link", "slider", "spinbutton", "textbox", "disclosuretriangle"}
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as driver:
-        own = driver.chromium.executable_path
-        found = own if Path(own).exists() else next(filter(None, map(shutil.which, CHROMIUMS)), None)
-        if found is None:
-            pytest.skip("no Chromium on this machine; install one with: playwright install --with-deps chromium")
-        running = driver.chromium.launch(executable_path=found)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
 def page(browser, service_url) -> Iterator["playwright.Page"]:
-    """The page, laid out. Whatever a test does there: no script fails, nothing is blocked, nothing leaves the service."""
+    """The page, laid out. Whatever a test does: no script fails, nothing is blocked, nothing leaves the service."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     opened = context.new_page()
     opened.set_default_timeout(10_000)
@@ -307,30 +300,3 @@ def test_text_stands_out_from_its_background(page, scheme):
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 50
     assert [text for text, contrast in contrasts if contrast < 4.5] == []
-
-
-CONTRASTS = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const mixed = (colours) => {
-    canvas.clearRect(0, 0, 1, 1);
-    for (const colour of colours) {
-      canvas.fillStyle = colour;
-      canvas.fillRect(0, 0, 1, 1);
-    }
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const luminance = ([r, g, b]) => {
-    const linear = [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const backgrounds = (node) => (node ? [...backgrounds(node.parentElement), getComputedStyle(node).backgroundColor] : []);
-  const contrast = (node) => {
-    const behind = backgrounds(node);
-    const [darker, lighter] = [mixed(behind), mixed([...behind, getComputedStyle(node).color])].map(luminance).sort((a, b) => a - b);
-    return (lighter + 0.05) / (darker + 0.05);
-  };
-  const hasText = (node) => [...node.childNodes].some((child) => child.nodeType === Node.TEXT_NODE && child.data.trim());
-  return [...document.querySelectorAll("body *")]
-    .filter((node) => hasText(node) && node.checkVisibility() && !node.matches(":disabled, noscript, .unseen"))
-    .map((node) => [node.textContent, contrast(node)]);
-}"""
