@@ -2,6 +2,7 @@
 
 import { element, scrolling, signed, table } from "./dom.js";
 import { problem } from "./problems.js";
+import { marked } from "./words.js";
 
 const REASONS = { stop: "ended by itself", length: "cut at the limit", cancelled: "cancelled" };
 
@@ -49,10 +50,11 @@ export function pace({ tokens, seconds, first }) {
 export function answerCard(article) {
   const body = element("div", { class: "text" });
   const progress = element("p", { class: "hint" }, "Nothing generated yet.");
-  const score = element("div", { class: "score" });
   const applied = element("div", { class: "applied" });
-  article.append(body, score, progress, applied);
+  const turns = element("ol", { class: "turns", "aria-label": "Earlier turns" });
+  article.append(turns, body, progress, applied);
   let text = "";
+  let whole = false;
   let ending = {};
   let started = 0;
   let first = null;
@@ -60,10 +62,19 @@ export function answerCard(article) {
 
   return {
     text: () => text,
-    begin() {
-      [text, ending, started, first] = ["", {}, performance.now(), null];
+    /** The text, if no error broke it off. */
+    answer: () => (whole ? text : ""),
+    /** Show the earlier turns of the conversation above an empty answer. */
+    follow(earlier) {
+      [text, whole] = ["", false];
+      turns.replaceChildren(...earlier.map(({ prompt, answer }) => element("li", {}, element("p", { class: "hint" }, prompt), element("p", {}, answer))));
       body.replaceChildren();
-      score.replaceChildren();
+      applied.replaceChildren();
+      progress.textContent = "Nothing generated yet.";
+    },
+    begin() {
+      [text, whole, ending, started, first] = ["", false, {}, performance.now(), null];
+      body.replaceChildren();
       applied.replaceChildren();
       progress.textContent = "Waiting for the first token …";
       article.setAttribute("aria-busy", "true");
@@ -79,6 +90,7 @@ export function answerCard(article) {
     },
     end(how = REASONS[ending.reason] ?? "") {
       article.removeAttribute("aria-busy");
+      whole = true;
       body.replaceChildren(text || element("span", { class: "hint" }, "(no text)"));
       const measured = ending.usage && pace({ tokens: ending.usage.completion_tokens, seconds: elapsed(), first });
       progress.textContent = [measured, how].filter(Boolean).join(" · ");
@@ -89,20 +101,18 @@ export function answerCard(article) {
       progress.textContent = text ? "broken off" : "";
       applied.replaceChildren(problem(error));
     },
-    /** Show the text as coloured tokens with their summary, or plain where there are none. */
-    colour(tokens, summary) {
-      if (!text) return;
-      body.replaceChildren(...(tokens ?? [text]));
-      score.replaceChildren(...(summary ?? []));
+    mark(marks) {
+      body.replaceChildren(...marked(text, marks));
     },
   };
 }
 
-/** In a sentence, how far two answers agree. */
-export function difference(one, other) {
+/** In a sentence, how far two answers agree, and whether the differing words are marked. */
+export function difference(one, other, areMarked) {
   if (!one || !other) return "";
   if (one === other) return "The two answers are identical.";
   let same = 0;
   while (one[same] === other[same]) same += 1;
-  return `The two answers agree in their first ${same} character${same === 1 ? "" : "s"}.`;
+  const marks = areMarked ? " Words that only one of them has are marked." : "";
+  return `The two answers agree in their first ${same} character${same === 1 ? "" : "s"}.${marks}`;
 }

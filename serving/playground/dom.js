@@ -34,6 +34,6 @@ export function table(caption, headers, rows) {
 }
 
 /** A part that scrolls on its own when it is too wide or too long, also by keyboard. */
-export function scrolling(label, content, kind = "") {
-  return element("div", { class: `scroll ${kind}`.trim(), role: "region", "aria-label": label, tabindex: "0" }, content);
+export function scrolling(label, content) {
+  return element("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" }, content);
 }

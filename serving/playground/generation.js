@@ -15,9 +15,10 @@ export function steerings({ strengths, onExceed, op, whereProbe }) {
   return { unsteered: "off", steered };
 }
 
-export function requestBody(model, { format, prompt, maxTokens, temperature, seed }) {
+/** `history` holds the messages of earlier turns. */
+export function requestBody(model, { format, prompt, maxTokens, temperature, seed }, history = []) {
   const asked = format === "chat"
-    ? { messages: [{ role: "user", content: prompt }], max_completion_tokens: maxTokens }
+    ? { messages: [...history, { role: "user", content: prompt }], max_completion_tokens: maxTokens }
     : { prompt, max_tokens: maxTokens };
   return { model, ...asked, temperature, seed };
 }
@@ -25,8 +26,8 @@ export function requestBody(model, { format, prompt, maxTokens, temperature, see
 export const requestPath = ({ format }) => (format === "chat" ? "chat/completions" : "completions");
 
 /** Yields what each event adds to one answer: its text, and near the end why it ended and what was applied. */
-export async function* streamed(model, setting, steering, access) {
-  const body = { ...requestBody(model, setting), steering, stream: true, stream_options: { include_usage: true } };
+export async function* streamed(model, setting, steering, history, access) {
+  const body = { ...requestBody(model, setting, history), steering, stream: true, stream_options: { include_usage: true } };
   for await (const event of events(await call(requestPath(setting), { ...access, body }))) {
     const choice = event.choices[0];
     yield {

@@ -2,19 +2,19 @@
 
 import { answerCard, difference } from "./answers.js";
 import { call } from "./api.js";
-import { announce, byId, element } from "./dom.js";
+import { announce, byId } from "./dom.js";
 import { exampleChips, opening } from "./examples.js";
 import { compared, steerings, streamed } from "./generation.js";
 import { noSuchVectors, noVectors, problem } from "./problems.js";
 import { asCurl, asPython } from "./requests_as_code.js";
 import { DEFAULTS, fromHash, toHash } from "./setting.js";
 import { strengthControl } from "./strengths.js";
-import { coloured, legend, summary } from "./tokens.js";
 import { lineage } from "./vectors.js";
+import { differing } from "./words.js";
 
 const form = byId("setting");
 const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
-const page = { model: "", chat: true, operations: ["add", "project", "when"], dimensions: [], controls: [], scores: null, running: null };
+const page = { model: "", chat: true, operations: ["add", "project", "when"], controls: [], turns: [], answered: null, running: null };
 
 const access = (signal) => ({ key: byId("key").value, signal });
 const fetched = async (path) => (await call(path, access())).json();
@@ -71,15 +71,10 @@ function showService({ model, mlflow_ui: ui, data }) {
 /** One control a dimension; those without a live vector are shown, and cannot be moved. */
 function layOut(dimensions) {
   const controls = dimensions.map(strengthControl);
-  page.dimensions = dimensions;
   page.controls = controls.filter((_, index) => dimensions[index].vector);
   byId("strengths").replaceChildren(...controls.map((control) => control.node));
   byId("examples").replaceChildren(...exampleChips(dimensions, tryExample));
   byId("reset").hidden = !page.controls.length;
-  form.elements.colour.replaceChildren(
-    element("option", { value: "" }, "no probe"),
-    ...page.controls.map(({ dimension }) => element("option", { value: dimension }, `${dimension} probe`)),
-  );
 }
 
 /** Ask what is served and lay out the page for it; again and again while the model loads. */
@@ -109,16 +104,44 @@ function openWith(example) {
 
 /** Set an example's prompt and strength, to be answered greedily, and generate. */
 function tryExample(example) {
-  const options = { ...DEFAULTS, ...example, colour: readOption("colour"), stream: readOption("stream") };
+  restart();
+  const options = { ...DEFAULTS, ...example, stream: readOption("stream") };
   history.replaceState(null, "", toHash(options));
   showSetting();
   run();
 }
 
+/** The messages before the next one: each side goes on from its own answers. */
+function messagesBefore(name) {
+  return page.turns.flatMap((turn) => [{ role: "user", content: turn.prompt }, { role: "assistant", content: turn[name] }]);
+}
+
+/** Keep the turn that was answered, and ask for the next one. */
+function nextTurn() {
+  page.turns.push(page.answered);
+  form.elements.prompt.value = "";
+  showTurns();
+  form.elements.prompt.focus();
+  announce(`Turn ${page.turns.length + 1}.`);
+}
+
+function restart() {
+  page.turns = [];
+  showTurns();
+}
+
+function showTurns() {
+  page.answered = null;
+  byId("next").disabled = true;
+  byId("restart").hidden = !page.turns.length;
+  byId("difference").textContent = "";
+  for (const [name, card] of Object.entries(cards)) card.follow(page.turns.map((turn) => ({ prompt: turn.prompt, answer: turn[name] })));
+}
+
 /** Show the request as code, and put it on the clipboard where the browser allows. */
 async function copyAs(code) {
   if (!form.reportValidity()) return;
-  const text = code(page.model, readSetting(), byId("key").value !== "");
+  const text = code(page.model, readSetting(), messagesBefore("steered"), byId("key").value !== "");
   byId("code").textContent = text;
   byId("code").hidden = false;
   try {
@@ -130,9 +153,9 @@ async function copyAs(code) {
   }
 }
 
-async function follow(card, setting, steering, signal) {
+async function follow(card, setting, steering, earlier, signal) {
   try {
-    for await (const event of streamed(page.model, setting, steering, access(signal))) card.add(event);
+    for await (const event of streamed(page.model, setting, steering, earlier, access(signal))) card.add(event);
     card.end();
   } catch (error) {
     closeCard(card, error);
@@ -158,33 +181,9 @@ async function together(setting, signal) {
 
 async function generate(setting, signal) {
   for (const card of Object.values(cards)) card.begin();
-  if (!setting.stream) return together(setting, signal);
+  if (!setting.stream && !page.turns.length) return together(setting, signal);
   const steering = steerings(setting);
-  await Promise.all(Object.entries(cards).map(([name, card]) => follow(card, setting, steering[name], signal)));
-}
-
-/** Colour both answers by the chosen probe; they are scored once for all dimensions. */
-async function colour() {
-  const dimension = page.dimensions.find((one) => one.dimension === readOption("colour"));
-  const written = Object.values(cards).filter((card) => card.text());
-  byId("legend").hidden = !dimension;
-  byId("legend").replaceChildren(...(dimension ? legend(dimension) : []));
-  for (const card of written) card.colour();
-  if (!dimension || !written.length || page.running) return;
-  try {
-    page.scores ??= await probed(written.map((card) => card.text()));
-    written.forEach((card, index) => {
-      const scored = page.scores[index];
-      card.colour(coloured(scored.tokens, dimension.dimension), summary(scored, dimension.dimension));
-    });
-  } catch (error) {
-    byId("legend").replaceChildren(problem(error));
-  }
-}
-
-async function probed(texts) {
-  const body = { model: page.model, input: texts, per_token: true };
-  return (await (await call("probe", { ...access(), body })).json()).data;
+  await Promise.all(Object.entries(cards).map(([name, card]) => follow(card, setting, steering[name], messagesBefore(name), signal)));
 }
 
 function setRunning(running) {
@@ -196,16 +195,29 @@ function setRunning(running) {
 
 async function run() {
   if (page.running || !page.model) return;
+  const setting = readSetting();
+  if (setting.format !== "chat" && page.turns.length) restart();
   setRunning(new AbortController());
-  page.scores = null;
+  page.answered = null;
+  byId("next").disabled = true;
   byId("difference").textContent = "";
   announce("Generating both answers.");
-  await generate(readSetting(), page.running.signal);
+  await generate(setting, page.running.signal);
   setRunning(null);
+  compareAnswers();
+  const [unsteered, steered] = [cards.unsteered.answer(), cards.steered.answer()];
+  if (setting.format === "chat" && unsteered && steered) page.answered = { prompt: setting.prompt, unsteered, steered };
+  byId("next").disabled = !page.answered;
+  await refresh();
+}
+
+/** Mark the words that only one answer has, and say in a sentence how far they agree. */
+function compareAnswers() {
   const [unsteered, steered] = [cards.unsteered.text(), cards.steered.text()];
-  byId("difference").textContent = difference(unsteered, steered);
-  announce(`Unsteered: ${unsteered} Steered: ${steered} ${difference(unsteered, steered)}`);
-  await Promise.all([colour(), refresh()]);
+  const marks = unsteered && steered && differing(unsteered, steered);
+  if (marks) Object.values(cards).forEach((card, index) => card.mark(marks[index]));
+  byId("difference").textContent = difference(unsteered, steered, Boolean(marks));
+  announce(`Unsteered: ${unsteered} Steered: ${steered} ${byId("difference").textContent}`);
 }
 
 /** A vector that was promoted meanwhile has another lineage. */
@@ -223,10 +235,15 @@ form.addEventListener("submit", (event) => {
   run();
 });
 form.addEventListener("change", keepInAddress);
-form.elements.colour.addEventListener("change", colour);
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
+byId("as-link").addEventListener("click", () => {
+  keepInAddress();
+  copyAs(() => location.href);
+});
+byId("next").addEventListener("click", nextTurn);
+byId("restart").addEventListener("click", restart);
 byId("as-curl").addEventListener("click", () => copyAs(asCurl));
 byId("as-python").addEventListener("click", () => copyAs(asPython));
 byId("stop").addEventListener("click", () => page.running?.abort());

@@ -7,16 +7,16 @@ const shellQuoted = (text) => `'${text.replaceAll("'", String.raw`'\''`)}'`;
 /** JSON of texts, numbers and objects is Python too. */
 const python = (value) => JSON.stringify(value);
 
-export function asCurl(model, setting, hasKey) {
-  const body = { ...requestBody(model, setting), steering: steerings(setting).steered };
+export function asCurl(model, setting, history, hasKey) {
+  const body = { ...requestBody(model, setting, history), steering: steerings(setting).steered };
   const key = hasKey ? ` \\\n  -H "Authorization: Bearer $TRUSTTRACE_API_KEY"` : "";
   const address = new URL(`../v1/${requestPath(setting)}`, import.meta.url);
   return `curl ${address} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${shellQuoted(JSON.stringify(body))}`;
 }
 
-export function asPython(model, setting, hasKey) {
+export function asPython(model, setting, history, hasKey) {
   const chat = setting.format === "chat";
-  const options = Object.entries(requestBody(model, setting)).map(([name, value]) => `    ${name}=${python(value)},`);
+  const options = Object.entries(requestBody(model, setting, history)).map(([name, value]) => `    ${name}=${python(value)},`);
   const { steered } = steerings(setting);
   return [
     ...(hasKey ? ["import os", ""] : []),

@@ -10,7 +10,6 @@ export const DEFAULTS = Object.freeze({
   op: "add",
   whereProbe: false,
   stream: true,
-  colour: "",
 });
 
 const STRENGTH = "strength.";

@@ -26,7 +26,7 @@ def page(browser, service_url) -> Iterator["playwright.Page"]:
     """The page, laid out. Whatever a test does: no script fails, nothing is blocked, nothing leaves the service."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     opened = context.new_page()
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(30_000)
     faults, requests = [], []
     opened.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -154,19 +154,93 @@ def test_a_refusal_is_shown_as_the_answer(page):
     assert re.search(r"4\d\d \w+", page.get_by_role("alert").first.text_content())
 
 
-def test_tokens_are_coloured_and_scored(page):
-    unsteered, _ = generate(page)
-    page.get_by_label("Colour tokens by").select_option(index=1)
-    tokens = page.locator("#unsteered data")
-    tokens.first.wait_for()
-    assert "".join(tokens.all_text_contents()) == unsteered
-    assert re.fullmatch(r"P\(trustworthy\) [01]\.\d\d", tokens.first.get_attribute("title"))
-    decorations = tokens.evaluate_all("(all) => all.map((one) => getComputedStyle(one).textDecorationStyle)")
-    scores = [float(score) for score in tokens.evaluate_all("(all) => all.map((one) => one.value)")]
-    assert decorations == ["dotted" if score < 0.5 else "solid" for score in scores]
-    assert page.locator("#legend data").all_text_contents() == ["0.00", "0.25", "0.50", "0.75", "1.00"]
-    page.locator("#unsteered summary").click()
-    assert page.locator("#unsteered .score").get_by_role("row").count() == len(scores) + 1
+def test_words_that_one_answer_has_alone_are_marked(page):
+    page.get_by_label("Send as").select_option("text")
+    page.get_by_role("slider").first.press("End")
+    unsteered, steered = generate(page)
+    assert unsteered != steered
+    answers = {name: page.locator(f"#{name} .text") for name in ("unsteered", "steered")}
+    assert [answers[name].text_content() for name in answers] == [unsteered, steered]  # marks change no letter
+    common = [remaining(answer) for answer in answers.values()]
+    assert common[0] == common[1]
+    assert "are marked" in text_of(page, "#difference")
+    assert page.locator(".text mark").count() > 0
+
+
+def remaining(answer) -> list[str]:
+    """The words outside of marks."""
+    outside = """(node) => {
+      const copy = node.cloneNode(true);
+      copy.querySelectorAll("mark").forEach((mark) => mark.remove());
+      return copy.textContent;
+    }"""
+    return answer.evaluate(outside).split()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "marks"),
+    [
+        ("a b c d", "a x c d", [["b"], ["x"]]),
+        ("a b", "a b", [[], []]),
+        ("the cat sat down", "the dog ran off and sat", [["cat", "down"], ["dog ran off and"]]),
+        ("  a\n b ", "b", [["a"], []]),
+    ],
+)
+def test_marks_are_those_of_a_diff(page, one, other, marks):
+    script = """async ([one, other]) => {
+      const { differing, marked } = await import("./playground/words.js");
+      return differing(one, other).map((marks, index) => {
+        const place = document.createElement("p");
+        place.append(...marked([one, other][index], marks));
+        return [place.textContent, [...place.querySelectorAll("mark")].map((mark) => mark.textContent)];
+      });
+    }"""
+    assert page.evaluate(script, [one, other]) == [[one, marks[0]], [other, marks[1]]]
+
+
+def test_answers_too_long_to_compare_stay_unmarked(page):
+    script = 'async () => (await import("./playground/words.js")).differing("a ".repeat(2001), "b")'
+    assert page.evaluate(script) is None
+
+
+def test_each_side_goes_on_from_its_own_answers(page):
+    page.get_by_role("textbox", name="Prompt").fill("Is it the city?")
+    page.get_by_label("Max tokens").fill("8")
+    page.get_by_role("slider").first.press("End")
+    first = dict(zip(("unsteered", "steered"), generate(page), strict=True))
+    page.get_by_role("button", name="Ask the next turn").click()
+    assert page.locator("#steered .turns li").count() == 1 and first["steered"] in text_of(page, "#steered .turns")
+    page.get_by_role("textbox", name="Prompt").fill("Is it a letter?")
+    sent = []
+    page.on("request", lambda request: sent.append(request.post_data_json) if request.method == "POST" else None)
+    page.get_by_label("Stream").uncheck()  # each side has another history, so that one comparison cannot ask both
+    second = generate(page)
+    earlier = {"off" if body["steering"] == "off" else "on": body["messages"] for body in sent}
+    for steering, name in (("off", "unsteered"), ("on", "steered")):
+        assert earlier[steering] == [
+            {"role": "user", "content": "Is it the city?"},
+            {"role": "assistant", "content": first[name]},
+            {"role": "user", "content": "Is it a letter?"},
+        ]
+    page.get_by_role("button", name="Copy as curl").click()
+    answer = subprocess.run(["bash", "-c", text_of(page, "#code")], capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout)["choices"][0]["message"]["content"] == second[1]
+    page.get_by_role("button", name="New conversation").click()
+    assert page.locator(".turns li").count() == 0
+    assert page.get_by_role("button", name="Ask the next turn").is_disabled()
+
+
+def test_an_answer_that_failed_is_no_turn(page):
+    page.get_by_role("textbox", name="Prompt").fill("the city " * 5000)
+    generate(page)
+    assert page.get_by_role("button", name="Ask the next turn").is_disabled()
+
+
+def test_the_link_that_is_copied_holds_the_setting(page):
+    page.get_by_role("textbox", name="Prompt").fill("Is it Paris?")
+    page.get_by_role("button", name="Copy link").click()
+    visit(page, text_of(page, "#code"))
+    assert page.get_by_role("textbox", name="Prompt").input_value() == "Is it Paris?"
 
 
 def test_stop_ends_both_answers_and_leaves_the_page_usable(page):
@@ -221,8 +295,6 @@ def test_the_keyboard_alone_is_enough(page):
 def test_controls_have_names_and_ids_are_unique(page):
     generate(page)
     page.get_by_text("API key").click()
-    page.get_by_label("Colour tokens by").select_option(index=1)
-    page.locator("#legend data").first.wait_for()
     controls = accessible(page)
     assert {"slider", "spinbutton", "button", "textbox", "combobox", "checkbox"} <= {role for role, _ in controls}
     assert [role for role, name in controls if not name.strip()] == []
@@ -294,9 +366,8 @@ def test_a_narrow_screen_does_not_scroll_sideways(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_background(page, scheme):
     page.emulate_media(color_scheme=scheme)
+    page.get_by_role("slider").first.press("End")
     generate(page)
-    page.get_by_label("Colour tokens by").select_option(index=1)
-    page.locator("#unsteered data").first.wait_for()
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 50
     assert [text for text, contrast in contrasts if contrast < 4.5] == []
