@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures test test-ray test-vllm test-extras check lock bench simulate endurance ui clean
+.PHONY: help setup demo serve pictures test test-ray test-vllm test-clients test-extras check lock bench simulate endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -94,6 +94,16 @@ $(VENV)-vllm/installed: pyproject.toml conda.yaml
 test-vllm: $(VENV)-vllm/installed ## the engine vllm against the slot engine, on vLLM's build for CPUs
 	. $(VENV)-vllm/bin/activate && OMP_NUM_THREADS=1 pytest -q -W default tests/vllm
 
+# Clients have requirements of their own that clash with ours and among versions; the service runs in our environment.
+$(VENV)-clients/installed: pyproject.toml conda.yaml
+	$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/$(INSTALL) --upgrade $$(grep -o 'pip==[0-9.]*' conda.yaml)
+	$(VENV)-clients/bin/$(INSTALL) --group clients
+	touch $@
+
+test-clients: $(VENV)/developing $(VENV)-clients/installed ## real clients (litellm, LangChain, instructor, …) against the real service
+	$(RUN) TRUSTTRACE_CLIENTS_PYTHON=$(VENV)-clients/bin/python OMP_NUM_THREADS=1 pytest -q tests/clients
+
 # They want older libraries than ours, so they get a Python of their own.
 $(VENV)-peers/installed: pyproject.toml conda.yaml
 	$(PYTHON) -m venv $(VENV)-peers
@@ -115,4 +125,4 @@ endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damage
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm $(VENV)-clients .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,78 @@
+"""Real clients against the real service: what each gets is what a plain steered request gets."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+PYTHON = os.environ.get("TRUSTTRACE_CLIENTS_PYTHON")
+PROGRAMS = Path(__file__).with_name("programs.py")
+
+pytestmark = pytest.mark.skipif(PYTHON is None, reason="make test-clients runs it, with the clients")
+
+
+@pytest.fixture(scope="module")
+def strength(service_url):
+    """Almost as strong as may be, so that a small random model is moved."""
+    (info,) = (
+        info
+        for info in httpx.get(f"{service_url}/v1/steering/dimensions").json()["data"]
+        if info["dimension"] == "privacy"
+    )
+    return round(0.9 * info["hard"][1], 1)
+
+
+@pytest.fixture(scope="module")
+def expected(service_url, strength):
+    """The steered answer, whose text differs from the unsteered one."""
+    body = {"messages": [{"role": "user", "content": "you"}], "temperature": 0, "max_tokens": 8}
+    answers = [
+        httpx.post(f"{service_url}/v1/chat/completions", json={**body, "steering": steering}, timeout=60).json()
+        for steering in ({"strengths": {"privacy": strength}}, "off")
+    ]
+    steered, plain = (answer["choices"][0]["message"]["content"] for answer in answers)
+    assert steered != plain
+    return steered
+
+
+@pytest.fixture
+def run(service_url, strength):
+    """Runs a client's program; what it printed."""
+
+    def program(client, *arguments):
+        environment = {**os.environ, "NO_PROXY": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        command = [str(PYTHON), str(PROGRAMS), client, service_url, str(strength), *arguments]
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        return json.loads(finished.stdout.splitlines()[-1])
+
+    return program
+
+
+def test_litellm(run, expected):
+    overflow = "ContextWindowExceededError"
+    assert run("litellm") == {"text": expected, "streamed": expected, "overflow": overflow}
+
+
+def test_langchain_openai(run, expected):
+    answers = run("langchain")
+    for verdict in (answers.pop("structured"), answers.pop("called")):
+        assert set(verdict) == {"yes"} and isinstance(verdict["yes"], bool)
+    assert answers == {"text": expected, "streamed": expected, "responses": expected}
+
+
+def test_instructor(run):
+    verdicts = run("instructor")
+    assert set(verdicts) == {"JSON_SCHEMA", "TOOLS"} and all(set(verdict) == {"yes"} for verdict in verdicts.values())
+
+
+def test_openai_agents(run, expected):
+    text = expected.partition(expected[4:6])[0]
+    assert run("agents", expected[4:6]) == {"responses": text, "text": text}
+
+
+def test_llm(run, expected):
+    assert run("llm") == {"text": expected}
