@@ -282,11 +282,7 @@ def joint_limit_tags(dimension: str, limit: JointLimit) -> dict[str, str]:
 
 def text_verdict_tags(verdict: TextVerdict) -> dict[str, str]:
     """The verdict for programs, and beside it what a person looks for in the UI."""
-    return {
-        TEXT_VERDICT_TAG: verdict.to_json(),
-        "works_on_text": "yes" if verdict.works else "no",
-        "text_verdict_run": verdict.run_id,
-    }
+    return {TEXT_VERDICT_TAG: verdict.to_json(), **verdict.outcome()}
 
 
 def _ui_path(uri: str) -> str:

@@ -40,6 +40,21 @@ class TextVerdict:
     random_perplexity_high: float
     """Between which the random directions' perplexity lay, over that of the unsteered model."""
     run_id: str
+    role: str = ""
+    """Of the direction: ``reads only``, ``sufficient``, ``necessary`` or ``sufficient and necessary``.
+
+    Empty where it was not silenced, as in older verdicts. All that follows is of answers without the direction."""
+    silenced: float | None = None
+    """The share of untrustworthy answers."""
+    silenced_change: float | None = None
+    """From ``unsteered``; positive where the trustworthy answers needed the direction."""
+    silenced_low: float | None = None
+    silenced_high: float | None = None
+    silenced_detectable: float | None = None
+    silenced_p: float | None = None
+    silenced_random_directions: int | None = None
+    """Silenced alike; none where the change may be chance."""
+    silenced_random_p: float | None = None
 
     def describe(self) -> str:
         """One sentence in Markdown."""
@@ -49,8 +64,28 @@ class TextVerdict:
             f"unsteered, {self.steered:.1%} steered (change {100 * self.change:.1f} [{100 * self.change_low:.1f}, "
             f"{100 * self.change_high:.1f}] points, n = {self.n}, p = {self.p:.4f}; "
             f"best of {self.random_directions} random directions of equal cost {100 * self.best_random:.1f}; "
-            f"{self.worse:.1%} of prompts turn worse; perplexity {self.perplexity_ratio:.3f}x)"
+            f"{self.worse:.1%} of prompts turn worse; perplexity {self.perplexity_ratio:.3f}x){self._necessity()}"
         )
+
+    def _necessity(self) -> str:
+        if not self.role:
+            return ""
+        change, low, high, seen_from = (
+            100 * (number or 0.0)
+            for number in (self.silenced_change, self.silenced_low, self.silenced_high, self.silenced_detectable)
+        )
+        return (
+            f". The direction is **{self.role}**: without it {self.silenced or 0.0:.1%} (change {change:.1f} "
+            f"[{low:.1f}, {high:.1f}] points, seen from {seen_from:.1f})"
+        )
+
+    def outcome(self) -> dict[str, str]:
+        """What a person looks for, by the tag that says it on a version."""
+        return {
+            "works_on_text": "yes" if self.works else "no",
+            "role_on_text": self.role or "not measured",
+            "text_verdict_run": self.run_id,
+        }
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -21,13 +21,17 @@ from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import Add, SteeringPlan, TokenScope
 
-Kind = Literal["base", "vector", "reversed", "random", "equal cost", "shuffled", "chosen", "prompt", "fine-tuned"]
+Kind = Literal[
+    "base", "vector", "reversed", "random", "equal cost", "silenced", "silenced random", "shuffled", "chosen", "prompt",
+    "fine-tuned",
+]  # fmt: skip
 Scope = Literal["all", "own", "statements", "behaviour"]
 """Which tasks a condition is measured on: all, those of its dimension, its held-out statements, or its behaviour."""
 
 SCOPES: dict[Kind, Scope] = {
     "base": "all", "vector": "all", "fine-tuned": "all", "chosen": "own", "reversed": "own", "shuffled": "own",
     "prompt": "own", "random": "statements", "equal cost": "behaviour",
+    "silenced": "behaviour", "silenced random": "behaviour",
 }  # fmt: skip
 
 

@@ -203,6 +203,8 @@ def _measured(
                 bar.update()
             bar.set_postfix_str("random directions of equal cost", refresh=False)
             rows += design.control_rows(model, tasks, rows, bar.update)
+            bar.set_postfix_str("silenced directions", refresh=False)
+            rows += design.silenced_rows(model, tasks, rows, bar.update)
         for tuned in finetuned:
             bar.set_postfix_str(tuned.model, refresh=False)
             with loaded(tuned, placement) as model:

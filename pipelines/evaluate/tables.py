@@ -93,7 +93,7 @@ def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     ]
     lines += map(_verdict_line, verdicts)
     lines += ["seen from: the smallest change that so many statements would show in 80 %"]
-    controls = ("random", "equal cost")
+    controls = ("random", "equal cost", "silenced random")
     moved = [line for row in rows if row.condition.kind not in controls for line in _moved(row)]
     constant = sorted(
         {f"  {row.condition.name}: {row.measurement.metric}" for row in rows if row.measurement.is_constant}

@@ -6,17 +6,26 @@ order is exact: beyond all of ``n`` it has p = 1 / (n + 1). Directions are drawn
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from pipelines.calibrate.effects import CHEAP
-from pipelines.evaluate.conditions import Subject
+from pipelines.evaluate.conditions import Condition, Subject
 from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, Row, Verdict, rows_of
 from pipelines.evaluate.significance import holm
+from pipelines.evaluate.silencing import (
+    SILENCED_DIRECTIONS,
+    Role,
+    Silencing,
+    any_as_far,
+    is_beyond_chance,
+    role_of,
+    silenced_conditions,
+)
 from pipelines.evaluate.suite import request_for
 from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, NAMES
 from pipelines.evaluate.tasks.task import Task, TaskReading
@@ -25,8 +34,8 @@ from pipelines.statements.prose import background_prose
 from registry.verdicts import TextVerdict
 from serving.model.language_model import LanguageModel
 
-OTHER_CONDITIONS = 4
-"""Unsteered, the vector, reversed, and an instruction."""
+OTHER_CONDITIONS = 6
+"""Unsteered, and again for the mean projection; the vector, reversed, silenced, and an instruction."""
 DRAWN_AT_ONCE = 13
 """Directions whose answers one engine writes; after each lot it is seen whether one did as much as the vector."""
 
@@ -48,7 +57,12 @@ class TextDesign:
     @property
     def total(self) -> int:
         """Random directions, if none of them does as much as a vector."""
-        return self.directions * len(self.subjects)
+        return (self.directions + 1 + self.silenced_directions) * len(self.subjects)
+
+    @property
+    def silenced_directions(self) -> int:
+        """Random directions that are silenced, at most."""
+        return min(self.directions, SILENCED_DIRECTIONS)
 
     def cost_sentence(self, tasks: Sequence[Task]) -> str:
         """How many answers are written for the verdict; nothing where there is none."""
@@ -57,8 +71,8 @@ class TextDesign:
             return ""
         return (
             f"What is written is judged on {', '.join(map(str, prompts))} prompts ({', '.join(self.names)}): up to "
-            f"{sum(prompts) * (self.directions + OTHER_CONDITIONS):,} answers, fewer where a random direction does as "
-            "much as the vector.\n"
+            f"{sum(prompts) * (self.directions + self.silenced_directions + OTHER_CONDITIONS):,} answers, fewer where "
+            "a random direction does as much as the vector.\n"
         )
 
     def control_rows(
@@ -69,7 +83,7 @@ class TextDesign:
         for subject in self.subjects:
             assert cost is not None
             name = subject.dimension.name
-            task = next(task for task in tasks if task.name == BEHAVIOUR and task.dimension == name)
+            task = _behaviour(tasks, name)
             base, vector = (_headline(rows, kind, name) for kind in ("base", "vector"))
             conditions = equal_cost_conditions(subject, cost, background_prose(), self.directions, self.seed)
             while lot := list(islice(conditions, DRAWN_AT_ONCE)):
@@ -78,11 +92,31 @@ class TextDesign:
                 if any(is_as_good(control, vector) for control in controls):
                     break
 
+    def silenced_rows(
+        self, model: LanguageModel, tasks: Sequence[Task], rows: Sequence[Row], on_direction: Callable[[], object]
+    ) -> Iterator[Row]:
+        """The behaviour without each vector's direction; without random ones where that changed it beyond chance."""
+        for subject in self.subjects:
+            name = subject.dimension.name
+            task, base = _behaviour(tasks, name), _headline(rows, "base", name).measurement
+            conditions = silenced_conditions(model, task, subject, self.silenced_directions, self.seed)
+            for row in _control_rows(model, task, list(islice(conditions, 1)), base, on_direction):
+                yield row
+                while is_beyond_chance(row, row.comparison.p) and (lot := list(islice(conditions, DRAWN_AT_ONCE))):
+                    controls = list(_control_rows(model, task, lot, base, on_direction))
+                    yield from controls
+                    if any_as_far(controls, row):
+                        break
+
+
+def _behaviour(tasks: Sequence[Task], dimension: str) -> Task:
+    return next(task for task in tasks if task.name == BEHAVIOUR and task.dimension == dimension)
+
 
 def _control_rows(
     model: LanguageModel,
     task: Task,
-    conditions: Sequence[EqualCostCondition],
+    conditions: Sequence[Condition],
     base: Measurement,
     on_direction: Callable[[], object],
 ) -> Iterator[Row]:
@@ -112,6 +146,8 @@ class TextResult:
     p: float
     """Of the change from the unsteered model, adjusted for the number of dimensions (Holm)."""
     perplexity_ratio: float
+    silencing: Silencing | None = None
+    """``None`` where the model answers nothing."""
 
     @property
     def beats_random(self) -> bool:
@@ -137,7 +173,30 @@ class TextResult:
         beyond_random = self.beats_random and self.random_p < ALPHA
         return self.p < ALPHA and change.high < 0 and beyond_random and self.is_cheap
 
+    @property
+    def role(self) -> Role | None:
+        """Of the direction in what the model writes; ``None`` where it was not silenced."""
+        return None if self.silencing is None else role_of(self.works, self.silencing.is_necessary)
+
     def to_verdict(self, run_id: str) -> TextVerdict:
+        verdict = self._steered_verdict(run_id)
+        if self.silencing is None:
+            return verdict
+        silenced = self.silencing.row.comparison
+        return replace(
+            verdict,
+            role=self.role or "",
+            silenced=silenced.value.value,
+            silenced_change=silenced.difference.value,
+            silenced_low=silenced.difference.low,
+            silenced_high=silenced.difference.high,
+            silenced_detectable=silenced.difference.detectable,
+            silenced_p=self.silencing.p,
+            silenced_random_directions=len(self.silencing.controls),
+            silenced_random_p=self.silencing.random_p,
+        )
+
+    def _steered_verdict(self, run_id: str) -> TextVerdict:
         change, value = self.vector.comparison.difference, self.vector.comparison.value
         conditions = [control.condition for control in self.controls]
         costs = [each.perplexity_ratio for each in conditions if isinstance(each, EqualCostCondition)]
@@ -169,6 +228,7 @@ def text_results(rows: Sequence[Row], verdicts: Sequence[Verdict], names: Sequen
     vectors = [_headline(rows, "vector", name) for name in names]
     adjusted = holm([vector.comparison.p for vector in vectors])
     costs = {verdict.dimension: verdict.perplexity_ratio for verdict in verdicts}
+    silencings = _silencings(rows, names)
     return [
         TextResult(
             dimension=name,
@@ -178,9 +238,19 @@ def text_results(rows: Sequence[Row], verdicts: Sequence[Verdict], names: Sequen
             controls=tuple(_rows(rows, "equal cost", name)),
             p=p,
             perplexity_ratio=costs[name],
+            silencing=silencings.get(name),
         )
         for name, vector, p in zip(names, vectors, adjusted, strict=True)
     ]
+
+
+def _silencings(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Silencing]:
+    silenced = {name: row for name in names for row in _rows(rows, "silenced", name)}
+    adjusted = holm([row.comparison.p for row in silenced.values()])
+    return {
+        name: Silencing(row, tuple(_rows(rows, "silenced random", name)), p)
+        for (name, row), p in zip(silenced.items(), adjusted, strict=True)
+    }
 
 
 def _rows(rows: Sequence[Row], kind: str, dimension: str) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from pipelines.evaluate.text import TextResult
 HEADER = (
     *("untrustworthy answers", "unsteered", "steered", "change, points [95 %]", "p (Holm)"),
     *("best of random directions at equal cost", "turned worse", "perplexity"),
+    *("change with the direction silenced, points [95 %]", "the direction"),
 )
 
 
@@ -31,7 +32,16 @@ def cells_of(result: TextResult) -> tuple[str, ...]:
         f"{100 * best:.1f} of {len(result.controls)} (p = {result.random_p:.3f})",
         f"{result.vector.comparison.worse or 0.0:.1%}",
         f"{result.perplexity_ratio:.3f}x",
+        *_silenced_cells(result),
     )
+
+
+def _silenced_cells(result: TextResult) -> tuple[str, str]:
+    if result.silencing is None or result.role is None:
+        return "–", "not silenced"
+    change = result.silencing.row.comparison.difference
+    interval = f"{100 * change.value:.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}]"
+    return f"{interval}, seen from {100 * change.detectable:.1f}", result.role
 
 
 def text_summary(results: Sequence[TextResult]) -> str:

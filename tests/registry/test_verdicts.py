@@ -1,6 +1,7 @@
 """The verdict of text on a version: what it says, and when it holds no longer."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -41,6 +42,29 @@ def test_a_description_opens_with_the_newest_verdict_and_calibration():
     assert again.startswith("**Does not work**") and "**Works**" not in again
     assert again.endswith("calibrated\n\n**Origin**: fitted")
     assert describe_calibrated(again, "calibrated anew") == "calibrated anew\n\n**Origin**: fitted"
+
+
+def test_a_verdict_of_before_directions_were_silenced_is_read():
+    old = {
+        name: value
+        for name, value in json.loads(VERDICT.to_json()).items()
+        if not name.startswith(("role", "silenced"))
+    }
+    assert TextVerdict.from_json(json.dumps(old)) == VERDICT
+    assert "The direction" not in VERDICT.describe()
+
+
+def test_a_verdict_says_what_the_direction_is_to_the_model():
+    measured = dataclasses.replace(
+        VERDICT, role="sufficient and necessary", silenced=0.408, silenced_change=0.1, silenced_low=0.02,
+        silenced_high=0.18, silenced_detectable=0.114,
+    )  # fmt: skip
+    assert measured.describe().endswith(
+        "The direction is **sufficient and necessary**: without it 40.8% "
+        "(change 10.0 [2.0, 18.0] points, seen from 11.4)"
+    )
+    assert TextVerdict.from_json(measured.to_json()) == measured
+    assert version(3.0, measured).tags["role_on_text"] == "sufficient and necessary"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"works": true}', '{"other": 1}'])

@@ -132,7 +132,7 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     capsys.readouterr()
     assert evaluate(arguments, "--by", "text", "--answers", "12", "--directions", "3", "--sheets", "4") == 0
     printed = capsys.readouterr().out
-    assert "judged on 12 prompts (toxicity): up to 84 answers" in printed
+    assert "judged on 12 prompts (toxicity): up to 144 answers" in printed
     assert "Answers to prompts that nothing was fitted or calibrated on:" in printed
     run = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
     client = mlflow.MlflowClient()
@@ -148,7 +148,10 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     assert run.data.tags["mlflow.note.content"].startswith("**What ")
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"))
     answers = table[table["metric"] == "untrustworthy answers"]
-    assert {"base", "vector", "reversed", "prompt", "equal cost"} == set(answers["kind"])
+    assert {"base", "vector", "reversed", "prompt", "equal cost", "silenced"} <= set(answers["kind"])
+    assert verdict.role in ("reads only", "sufficient") and text["role"].tolist() == [verdict.role]
+    assert text["silenced_change"].tolist() == [pytest.approx(verdict.silenced_change)]
+    assert f"The direction is **{verdict.role}**" in description and version.tags["role_on_text"] == verdict.role
     assert set(table[table["kind"] == "equal cost"]["metric"]) == {"untrustworthy answers"}
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"sheet_toxicity.csv", "key_toxicity.csv"} <= names

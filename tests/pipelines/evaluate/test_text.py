@@ -114,8 +114,9 @@ def test_directions_are_drawn_until_one_does_as_much(monkeypatch):
     assert len(controls) == len(done) == 3
     assert all(text.is_as_good(control, rows[-3]) for control in controls)
     assert given.cost_sentence([task]).startswith(
-        "What is written is judged on 36 prompts (toxicity): up to 432 answers"
+        "What is written is judged on 36 prompts (toxicity): up to 792 answers"
     )
+    assert given.total == 8 + 1 + 8
     monkeypatch.setattr(text, "is_as_good", lambda *_: False)
     controls, *_ = design((), 8)
     assert len(controls) == 8
