@@ -14,6 +14,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import InvalidInput, Unavailable, redacted
+from registry.version_tags import named_tags, stored_key
 
 
 def connect() -> MlflowClient:
@@ -34,10 +35,10 @@ def quoted(text: str) -> str:
 
 
 def find_version(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
-    """The first version that has all of ``tags``, if any."""
+    """The first version that has all of ``tags``, if any; the first of them is one that no page hides."""
     (key, value), *rest = tags.items()
     versions = client.search_model_versions(f"name = '{quoted(name)}' AND tags.{key} = '{quoted(value)}'")
-    matching = [version for version in versions if all(version.tags.get(key) == value for key, value in rest)]
+    matching = [version for version in versions if dict(rest).items() <= named_tags(version.tags).items()]
     return min(matching, key=lambda version: int(version.version), default=None)
 
 
@@ -160,3 +161,12 @@ def set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None
         client.set_registered_model_alias(name, alias, version)
     except MlflowException:
         client.set_registered_model_alias(name, alias, version)
+
+
+def set_version_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Set ``tags`` under the keys that MLflow keeps them by; those of earlier commits in sight go."""
+    name, number = version.name, str(version.version)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, stored_key(key), value)
+        if key in version.tags and stored_key(key) != key:
+            client.delete_model_version_tag(name, number, key)

@@ -65,12 +65,12 @@ def packed_vectors(model: PackedModel, versions: Sequence[RegisteredVector], exa
 
 def keep_examples(versions: Sequence[RegisteredVector], examples: Mapping[str, Example]) -> None:
     """Let the versions that were packed show their examples too; ``examples`` are by dimension."""
+    store = VectorStore()
     with reachable():
-        client = connect()
         for version in versions:
             if version.dimension in examples:
                 text = examples[version.dimension].to_json()
-                client.set_model_version_tag(version.name, version.version, EXAMPLE_TAG, text)
+                store.annotate(version, {EXAMPLE_TAG: text})
 
 
 def _packed(

@@ -31,6 +31,7 @@ from registry.mlflow_client import (
     model_names,
     reachable,
     set_alias,
+    set_version_tags,
 )
 from registry.records import (
     CHAMPION,
@@ -53,6 +54,7 @@ from registry.records import (
 )
 from registry.vectors import LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
+from registry.version_tags import named_tags, stored_tags
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -151,7 +153,7 @@ class VectorStore:
                 name,
                 _identity(vector, unit_digest),
                 model_id=log_vector(name, vector, probe, metrics, unit_digest),
-                tags={**(tags or {}), **vector_tags(vector, unit_digest)},
+                tags=stored_tags({**(tags or {}), **vector_tags(vector, unit_digest)}),
                 description=description or describe_vector(vector, metrics),
                 run_id=run_id or vector.lineage.run_id,
             )
@@ -263,10 +265,9 @@ class VectorStore:
     ) -> RegisteredVector:
         name, number = registered.name, registered.version
         with reachable():
-            description = self._client.get_model_version(name, number).description or ""
-            self._client.update_model_version(name, number, describe(description))
-            for key, value in tags.items():
-                self._client.set_model_version_tag(name, number, key, value)
+            version = self._client.get_model_version(name, number)
+            self._client.update_model_version(name, number, describe(version.description or ""))
+            set_version_tags(self._client, version, tags)
         return self.get(name, number)
 
     def _what_exists(self, name: str) -> str:
@@ -284,17 +285,15 @@ def _checkpoint(version: ModelVersion) -> RegisteredCheckpoint:
 def _identity(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
     """Checkpoints of equal weights share a measurement, and each keeps a version of its own."""
     return {
-        "unit_digest": unit_digest,
-        "layer": str(vector.layer),
         "checkpoint": vector.lineage.checkpoint_uri,
+        "layer": str(vector.layer),
+        "unit_digest": unit_digest,
     }
 
 
 def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector:
-    tags = dict(version.tags)
-    return RegisteredVector(
-        version.name, str(version.version), tags.get("run_id", ""), model_id_of(version), tags, aliases
-    )
+    tags, number = named_tags(version.tags), str(version.version)
+    return RegisteredVector(version.name, number, tags.get("run_id", ""), model_id_of(version), tags, aliases)
 
 
 __all__ = ["CHAMPION", "CheckpointStore", "RegisteredCheckpoint", "RegisteredVector", "VectorStore", "vector_name"]

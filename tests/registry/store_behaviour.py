@@ -23,6 +23,7 @@ from registry.store import CheckpointStore, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
 CHECKPOINT = Checkpoint("tiny", "org/tiny", "step64", 64)
+MEASURED = Calibration(-1.0, 2.0, 1.0, 1.34, (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0),), 9, "s", "r")
 
 
 def lineage(checkpoint_uri, run_id, *, model="tiny"):
@@ -197,6 +198,33 @@ class StoreBehaviour:
         (listed,) = VectorStore().list("tiny")
         assert listed.calibration == measured
         assert listed.tags["calibrated_range"] == "-1 to 3"
+
+    def test_a_page_shows_eight_tags_at_most(self, tracking):
+        registered = VectorStore().calibrate(register(), MEASURED)
+        VectorStore().promote(registered, reason="better")
+        VectorStore().annotate(registered, {"works_on_text": "yes", "joint_limit": "{}", "example": "{}"})
+        stored = mlflow.MlflowClient().get_model_version(registered.name, registered.version).tags
+        shown = {key for key in stored if not key.startswith("mlflow.")}
+        expected = {"dimension", "layer", "checkpoint", "checkpoint_step", "method", "recommended_strength"}
+        assert shown == expected | {"works_on_text", "champion_because"}
+        hidden = "tags.`mlflow.trusttrace.unit_digest` = 'u1'"
+        assert [str(found.version) for found in mlflow.MlflowClient().search_model_versions(hidden)] == [
+            registered.version
+        ]
+
+    def test_tags_of_earlier_commits_are_read(self, tracking):
+        registered = VectorStore().calibrate(register(), MEASURED)
+        client, at = mlflow.MlflowClient(), (registered.name, registered.version)
+        for key, value in client.get_model_version(*at).tags.items():  # as earlier commits registered it
+            client.delete_model_version_tag(*at, key)
+            client.set_model_version_tag(*at, key.removeprefix("mlflow.trusttrace."), value)
+        former = VectorStore().get(*at)
+        assert former == registered and former.calibration == MEASURED
+        assert VectorStore().load(former).layer == registered.layer
+        assert register().version == registered.version
+        anew = dataclasses.replace(MEASURED, high=3.0)
+        assert VectorStore().calibrate(former, anew).calibration == anew
+        assert "calibration" not in client.get_model_version(*at).tags
 
     def test_a_calibrations_summary_opens_the_versions_description(self, tracking):
         registered = register()
