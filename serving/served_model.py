@@ -191,7 +191,7 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
     if settings.engine == "slots":
         model = load(checkpoint, precision=settings.precision, device=settings.device)
         norms = residual_norms(model)
-        return model, SlotEngine(model, **size), norms
+        return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache), norms
     if settings.device != "auto":
         raise InvalidInput(
             f"TRUSTTRACE_DEVICE is {settings.device} and TRUSTTRACE_ENGINE vllm, which takes the devices that "

@@ -16,7 +16,7 @@ from serving.api.errors import documented
 from serving.api.fair_share import FairShare
 from serving.api.openai.completions import begin, whole
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, WholeNumber
-from serving.api.openai.responses import Usage
+from serving.api.openai.usage import Usage
 from serving.api.request_body import RequestBody
 from serving.api.request_record import RequestRecord
 from serving.api.steering.block import Steering, SteeringInfo, Strengths

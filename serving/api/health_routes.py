@@ -31,6 +31,8 @@ class HealthResponse(BaseModel):
     """Its trouble in words, for clients that hold a key."""
     registry: dict[str, Any] | None = None
     dimensions: list[str] | None = None
+    prefix_cache: dict[str, int] | None = None
+    """Bytes that are held, and that may be, for prompts that begin alike."""
     pack: dict[str, str] | None = None
     """What became of the pack that the settings name: `state`, its digest, and for clients that hold a key why."""
 
@@ -65,6 +67,8 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
         health = loaded.catalog.health
         content["registry"] = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
         content["dimensions"] = list(loaded.catalog.served.bank.champions)
+        if (memory := loaded.engine.stats().prefix_cache) is not None:
+            content["prefix_cache"] = dict(zip(("held", "limit"), memory, strict=True))
     if served.pack is not None:
         told = {"message": served.pack.message} if record.is_trusted else {}
         content["pack"] = {"state": served.pack.state, "digest": served.pack.digest, **told}

@@ -24,6 +24,9 @@ REQUESTS = Counter("trusttrace_requests", "HTTP requests", ["method", "route", "
 DURATION = Histogram("trusttrace_request_seconds", "Seconds from request to the end of its answer", buckets=SECONDS)
 FIRST_TOKEN = Histogram("trusttrace_first_token_seconds", "Seconds to the first token of a stream", buckets=SECONDS)
 PROMPT_TOKENS = Counter("trusttrace_prompt_tokens", "Prompt tokens of answered requests")
+CACHED_TOKENS = Counter(
+    "trusttrace_cached_prompt_tokens", "Prompt tokens that were not read again: the prefix cache had them"
+)
 GENERATED_TOKENS = Counter("trusttrace_generated_tokens", "Generated tokens of answered requests")
 STEERED = Counter("trusttrace_steered_requests", "Requests that steered a dimension", ["dimension"])
 READINGS = Histogram(
@@ -51,6 +54,7 @@ def observe(record: RequestRecord) -> None:
     if record.prompt_tokens:
         DURATION.observe(record.seconds)
         PROMPT_TOKENS.inc(record.prompt_tokens)
+        CACHED_TOKENS.inc(record.cached_tokens)
         GENERATED_TOKENS.inc(record.generated_tokens)
         if record.first_token is not None:
             FIRST_TOKEN.observe(record.first_token)

@@ -39,6 +39,8 @@ class RequestRecord:
     prompt: str = ""
     answers: dict[int, str] = field(default_factory=dict)
     prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompts: those that were not read again."""
     generated_tokens: int = 0
     first_token: float | None = None
     """Seconds to the first token of a streamed answer."""
@@ -82,6 +84,7 @@ class RequestRecord:
             if dimensions
         )
         self.prompt_tokens = sum(outcome.prompt_tokens for outcome in outcomes)
+        self.cached_tokens = sum(outcome.cached_prompt or 0 for outcome in outcomes)
         self.generated_tokens = sum(outcome.generated_tokens for outcome in outcomes)
 
     @property
@@ -116,6 +119,8 @@ class RequestRecord:
             line |= {"code": self.code, "param": self.param}
         if self.prompt_tokens:
             line |= {"prompt_tokens": self.prompt_tokens, "generated_tokens": self.generated_tokens}
+        if self.cached_tokens:
+            line["cached_tokens"] = self.cached_tokens
         if self.first_token is not None:
             line["first_token_seconds"] = round(self.first_token, 4)
         if self.applied:

@@ -145,6 +145,9 @@ class GenerationOutcome:
     steered_generation: int
     error: str = ""
     """What went wrong, when the reason is ``error``."""
+    cached_prompt: int | None = None
+    """Tokens of the prompt that were not read, since their keys and values were kept from an earlier request; ``None``
+    of an engine that does not tell."""
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Tokens of prompt and answer that each vector moved whose intervention depends on hidden states, by its reference.
     The last token of an answer is drawn and never read, so nothing moves it."""

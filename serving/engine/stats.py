@@ -16,3 +16,5 @@ class EngineStats:
     """Forward passes that generated tokens."""
     mean_batch: float
     """Generated tokens a step, since the start."""
+    prefix_cache: tuple[int, int] | None = None
+    """Bytes held and bytes at most, of an engine that tells."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from serving.api.openai.tool_calls import CallReader
+from serving.api.openai.usage import Usage, usage
 from serving.api.steering.block import SteeringInfo
 from serving.engine.base import Completion, GenerationOutcome, TokenEvent
 from serving.engine.calls import Calls
@@ -235,19 +236,6 @@ class Envelope:
             "model": self.model.checkpoint.model,
             "system_fingerprint": self.fingerprint,
         }
-
-
-def usage(outcomes: Sequence[GenerationOutcome], choices: int = 1) -> Json:
-    """Tokens read and generated. A prompt that several choices share is counted once."""
-    read = sum(outcome.prompt_tokens for outcome in outcomes[::choices])
-    generated = sum(outcome.generated_tokens for outcome in outcomes)
-    return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
 
 
 class TokenReadings(BaseModel):

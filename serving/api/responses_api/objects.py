@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from serving.api.openai.completions import Answer
-from serving.api.openai.responses import Json, token_readings, usage
+from serving.api.openai.responses import Json, token_readings
+from serving.api.openai.usage import usage
 from serving.api.responses_api.requests import ResponsesRequest
 from serving.api.steering.block import SteeringInfo
 from serving.engine.base import GenerationOutcome, TokenEvent
@@ -53,7 +54,7 @@ class ResponseWriter:
             "incomplete_details": None if reason is None else {"reason": reason},
             "usage": {
                 "input_tokens": counts["prompt_tokens"],
-                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                "input_tokens_details": {"cached_tokens": outcome.cached_prompt or 0, "cache_write_tokens": 0},
                 "output_tokens": counts["completion_tokens"],
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": counts["total_tokens"],

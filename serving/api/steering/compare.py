@@ -12,8 +12,9 @@ from serving.api.errors import require_model
 from serving.api.fair_share import FairShare
 from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, prompt_tokens
-from serving.api.openai.responses import Json, token_readings, usage
+from serving.api.openai.responses import Json, token_readings
 from serving.api.openai.streaming import completions, submit_all
+from serving.api.openai.usage import usage
 from serving.api.request_record import RequestRecord
 from serving.api.steering.requests import CompareRequest
 from serving.api.steering.resolution import resolve_steering

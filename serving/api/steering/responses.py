@@ -14,7 +14,8 @@ from registry.examples import Example
 from registry.joint import JointLimit
 from registry.records import IMPORTED_TAG, PACK_TAG, RegisteredVector
 from registry.verdicts import TextVerdict
-from serving.api.openai.responses import TokenReadings, Usage
+from serving.api.openai.responses import TokenReadings
+from serving.api.openai.usage import Usage
 from serving.api.steering.block import AppliedVectorInfo, MonitoredProbe, SteeringInfo
 from serving.engine.base import GenerationOutcome
 from serving.steering.catalog import ServedVectors

@@ -23,6 +23,7 @@ from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.model_runner import ModelRunner
+from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.reading import StateReading
 from serving.engine.slots.scheduler import Scheduler
 from serving.engine.stats import EngineStats
@@ -46,7 +47,9 @@ class SlotEngine:
 
     ``slots`` requests run at once and ``queue_limit`` more may wait. ``window`` bounds prompt and answer together, by
     default the model's context length. A step takes at most ``prefill_chunk`` tokens of prompts, which bounds how long
-    a long prompt holds up the answers that run. Raises ``Mismatch`` for a model that slots cannot hold.
+    a long prompt holds up the answers that run. ``prefix_cache`` bytes of keys and values of earlier requests are
+    kept for prompts that begin with the same tokens; 0 keeps none. Raises ``Mismatch`` for a model that slots cannot
+    hold.
     """
 
     def __init__(
@@ -57,8 +60,14 @@ class SlotEngine:
         queue_limit: int = 64,
         window: int | None = None,
         prefill_chunk: int = 256,
+        prefix_cache: int = 0,
     ) -> None:
-        least = {"slots": (slots, 1), "queue_limit": (queue_limit, 0), "prefill_chunk": (prefill_chunk, 1)}
+        least = {
+            "slots": (slots, 1),
+            "queue_limit": (queue_limit, 0),
+            "prefill_chunk": (prefill_chunk, 1),
+            "prefix_cache": (prefix_cache, 0),
+        }
         for name, (value, limit) in {**least, "window": (2 if window is None else window, 2)}.items():
             if value < limit:
                 raise InvalidInput(f"{name} is {value} and must be at least {limit}")
@@ -68,12 +77,14 @@ class SlotEngine:
         self._chunk = prefill_chunk
         self._admission = Admission(slots, queue_limit)
         self._runner = ModelRunner(model, slots)
+        self._prefixes = PrefixCache(prefix_cache)
         self._scheduler = Scheduler(
             model,
             self._runner.cache,
             slots=slots,
             window=self.window,
             prefill_chunk=prefill_chunk,
+            prefixes=self._prefixes,
             ended=lambda running: self._admission.ended(running.seconds),
         )
         self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
@@ -130,6 +141,7 @@ class SlotEngine:
             generated_tokens_total=scheduler.generated_tokens,
             steps_total=scheduler.steps,
             mean_batch=scheduler.generated_tokens / max(1, scheduler.steps),
+            prefix_cache=(self._prefixes.held, self._prefixes.limit),
         )
 
     def drain(self, seconds: float) -> bool:
@@ -232,6 +244,7 @@ class SlotEngine:
         reason: FinishReason = "error" if problem else "cancelled"
         self._admission.close()
         self._scheduler.end_all(reason, problem)
+        self._prefixes.clear()
         self._runner.close()
         with self._admission.changed:
             for generation in tuple(self._queue):

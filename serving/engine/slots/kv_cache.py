@@ -1,7 +1,8 @@
 """KV cache: keys and values of many sequences, one slot each, behind the transformers Cache API.
 
 A forward pass takes the tokens of all sequences in one row ``[1, tokens]``. Only attention looks at which token belongs
-to which slot; for every other part of a decoder they are just tokens. Nothing is shared between slots.
+to which slot; for every other part of a decoder they are just tokens. Nothing is shared between slots:
+a prompt that begins as an earlier one gets a copy (``prefix_cache``).
 
 Slots lie in pools by capacity, 256 positions and doubled from there, so that memory follows the tokens held: a long
 sequence has a row in a pool of long ones, and an empty pool has no memory. The pool of the smallest slots alone keeps
@@ -63,6 +64,20 @@ class KVPool:
         """Forget a slot that may hold NaN."""
         for held in (*self.keys, *self.values):
             held[slot.row].zero_()
+
+    def read(self, slot: "Slot", start: int, end: int) -> Tensor:
+        """The keys and values of consecutive positions of a slot, flat."""
+        return torch.cat([held[slot.row, start:end].reshape(-1) for held in (*self.keys, *self.values)])
+
+    def write(self, slot: "Slot", start: int, blocks: Tensor) -> None:
+        """Put what was read in blocks of equal length, ``[blocks, values]``, in a row from position ``start`` on."""
+        widths = [heads * width for heads, *of_layer in self._shapes for width in of_layer[:1]]
+        widths += [heads * width for heads, *of_layer in self._shapes for width in of_layer[1:]]
+        length = blocks.shape[1] // sum(widths)
+        parts = torch.split(blocks, [length * width for width in widths], dim=1)
+        for held, part in zip((*self.keys, *self.values), parts, strict=True):
+            states = part.reshape(-1, *held.shape[2:])
+            held[slot.row, start : start + len(states)] = states
 
     def _resize(self, rows: int) -> None:
         """Zeros rather than empty memory: a NaN would reach the sum even where attention gives it no weight."""

@@ -10,6 +10,8 @@ from serving.engine.base import FinishReason, Generation
 from serving.engine.grammar import Grammar
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.kv_cache import SlotCache, Span, TokenBatch
+from serving.engine.slots.prefix_cache import PrefixCache
+from serving.engine.slots.prefix_reuse import PrefixReuse
 from serving.engine.slots.sampling import draw, likeliest, log_probabilities, log_probabilities_of_rows
 from serving.engine.slots.slot_sequence import (
     SlotSequence,
@@ -43,11 +45,12 @@ class Scheduler:
         slots: int,
         window: int,
         prefill_chunk: int,
+        prefixes: PrefixCache,
         ended: Callable[[SlotSequence], None] = lambda _: None,
     ) -> None:
         """``ended`` is called with each sequence once its generation has finished."""
         self.prompt_tokens = self.generated_tokens = self.steps = 0
-        self._model, self._cache = model, cache
+        self._model, self._cache, self._prefixes = model, cache, PrefixReuse(prefixes)
         self._slots, self._window, self._prefill_chunk = slots, window, prefill_chunk
         self._ended = ended
         self._ends = end_tokens(model)
@@ -79,6 +82,7 @@ class Scheduler:
             self._cache.release(slot)
             raise
         self._running.append(running)
+        self._prefixes.load(running)
 
     def schedule(self) -> Batch | None:
         """The next step: one token for every answer, and a piece of the prompts; ``None`` where nothing runs."""
@@ -86,8 +90,11 @@ class Scheduler:
             self._retire(running, "cancelled")
         answering, reading = [], []
         budget = self._prefill_chunk
+        self._prefixes.begin_step()
         for running in tuple(self._running):
             if running.prefilling and budget:
+                if self._prefixes.waits(running):
+                    continue
                 span = running.span(budget)
                 budget -= span.count
                 reading.append((running, span))
@@ -108,6 +115,8 @@ class Scheduler:
             if running.prefilling:
                 self.prompt_tokens += span.count
             running.cached += span.count
+            if running not in failed:
+                self._prefixes.store(running, span.count)
         if not batch.drawing:
             return
         tokens = self._drawn(logits[: len(batch.drawing)], batch.drawing)

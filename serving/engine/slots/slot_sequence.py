@@ -11,6 +11,7 @@ from serving.engine import sequence
 from serving.engine.base import FinishReason, Generation, GenerationOutcome
 from serving.engine.grammar import Grammar
 from serving.engine.slots.kv_cache import Slot, Span
+from serving.engine.slots.prefix_cache import BLOCK, BlockKeys, steering_keys
 from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
 from serving.model.monitoring import MonitorProbes, ProbeReading
 from serving.model.token_bytes import TokenBytes
@@ -39,6 +40,9 @@ class SlotSequence(sequence.Sequence):
         super().__init__(generation, vocabulary, grammar)
         self.probes = probes
         self.slot, self.offsets, self.interventions = slot, offsets, interventions
+        self._blocks = BlockKeys(steering_keys(self.request.plan), len(self.prompt))
+        self.reused = 0
+        """Tokens of the prompt whose keys and values were copied from the prefix cache."""
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
         self._moved_alone = [0, 0]
         """Tokens of prompt and answer that only interventions on hidden states moved."""
@@ -51,6 +55,23 @@ class SlotSequence(sequence.Sequence):
     def unread(self) -> int:
         """Tokens of the prompt that the model has yet to read."""
         return max(0, len(self.prompt) - self.cached)
+
+    @property
+    def reusable(self) -> Sequence[bytes]:
+        """The keys of the prompt's blocks that need not be read: none of the last token, after which one is drawn, and
+        none at all where the prompt's own log-probabilities were asked for.
+        """
+        return () if self.sampling.prompt_logprobs else self._blocks.of(self.prompt[:-1])
+
+    @property
+    def coming(self) -> Sequence[bytes]:
+        """The keys of the prompt's blocks that are yet to be read."""
+        return self._blocks.of(self.prompt)[self.cached // BLOCK :]
+
+    @property
+    def completed(self) -> Sequence[bytes]:
+        """The keys of all blocks that the slot holds."""
+        return self._blocks.of([*self.prompt, *self.tokens][: self.cached])
 
     def span(self, budget: int) -> Span:
         """The next tokens of the prompt, at most ``budget``; of an answer, the last one drawn."""
@@ -86,6 +107,7 @@ class SlotSequence(sequence.Sequence):
             plain,
             steered_prompt=plain.steered_prompt + prompt,
             steered_generation=plain.steered_generation + answer,
+            cached_prompt=self.reused,
             moved={reference: (prompt, answer) for reference, (prompt, answer) in self._moved.items()},
         )
 

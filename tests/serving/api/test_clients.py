@@ -171,6 +171,7 @@ def test_a_prompt_is_counted_once_for_all_choices(client):
         "prompt_tokens": len(PROMPT),
         "completion_tokens": 6,
         "total_tokens": len(PROMPT) + 6,
+        "prompt_tokens_details": chunks[-1]["usage"]["prompt_tokens_details"],
     }
 
 

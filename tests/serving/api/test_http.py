@@ -1,6 +1,7 @@
 """The real service over real HTTP: what OpenAI's SDK, BentoML's client and plain requests get."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -339,6 +340,20 @@ def test_bentomls_own_client_generates(service_url):
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "steering.strengths.toxicty")
     invalid = httpx.post(f"{service_url}/generate", json={"prompt": 7})
     assert (invalid.status_code, invalid.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_what_was_read_before_is_counted_as_cached(client):
+    text = "a text that is asked about again and again, under one setting after the other"
+    bodies = [complete(client, prompt=text, steering={"strengths": {"toxicity": strength}}) for strength in (0.0, 1.0)]
+    asked, cached = (bodies[1]["usage"][name] for name in ("prompt_tokens", "prompt_tokens_details"))
+    assert 0 < cached["cached_tokens"] < asked and cached["cached_tokens"] % 16 == 0
+    memory = client.get("/readyz").json()["prefix_cache"]
+    assert 0 < memory["held"] < memory["limit"] == 268_435_456
+    deadline = time.monotonic() + 5
+    metric = re.compile(r"^trusttrace_cached_prompt_tokens_total (\S+)", re.M)
+    while not (counted := metric.search(client.get("/metrics").text)):
+        assert time.monotonic() < deadline
+    assert float(counted[1]) >= cached["cached_tokens"]
 
 
 def test_health_metrics_and_the_page(client):
