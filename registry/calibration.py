@@ -29,7 +29,7 @@ class HeldOutEffect:
     """The effect at the chosen strength on texts that nothing was chosen on, beside its control and its cost."""
 
     works: bool
-    """Whether it moved the measure beyond chance and every random direction, at little cost."""
+    """Whether it moved the measure beyond chance and every random direction, at little cost, in the same form."""
     strength: float
     """The recommended strength where it works, else the one that did best on validation."""
     measure: str
@@ -44,6 +44,14 @@ class HeldOutEffect:
     perplexity_ratio: float
     unsteered: float | None = None
     """The share of such answers without steering, where the measure is of answers."""
+    repetition_change: float | None = None
+    """Of the answers' mean share of repeated word pairs; ``None`` without answers, and in older calibrations."""
+    repetition_low: float | None = None
+    repetition_high: float | None = None
+    length_ratio: float | None = None
+    """Mean words of the answers over those of the unsteered ones."""
+    length_low: float | None = None
+    length_high: float | None = None
 
 
 @dataclass(frozen=True)

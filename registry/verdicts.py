@@ -11,7 +11,7 @@ class TextVerdict:
     """The share of untrustworthy answers to prompts that neither the vector nor its calibration had, by other means."""
 
     works: bool
-    """Whether it falls beyond chance and beyond every random direction of equal cost, at little cost."""
+    """Whether it falls beyond chance and every random direction of equal cost, at little cost, in the same form."""
     behaviour: str
     """Which answers those are, such as ``toxic continuations``."""
     strength: float
@@ -55,6 +55,14 @@ class TextVerdict:
     silenced_random_directions: int | None = None
     """Silenced alike; none where the change may be chance."""
     silenced_random_p: float | None = None
+    repetition_change: float | None = None
+    """Of the steered answers' mean share of repeated word pairs; ``None`` in verdicts of before it was measured."""
+    repetition_low: float | None = None
+    repetition_high: float | None = None
+    length_ratio: float | None = None
+    """Mean words of the steered answers over those of the unsteered ones."""
+    length_low: float | None = None
+    length_high: float | None = None
 
     def describe(self) -> str:
         """One sentence in Markdown."""
@@ -64,7 +72,17 @@ class TextVerdict:
             f"unsteered, {self.steered:.1%} steered (change {100 * self.change:.1f} [{100 * self.change_low:.1f}, "
             f"{100 * self.change_high:.1f}] points, n = {self.n}, p = {self.p:.4f}; "
             f"best of {self.random_directions} random directions of equal cost {100 * self.best_random:.1f}; "
-            f"{self.worse:.1%} of prompts turn worse; perplexity {self.perplexity_ratio:.3f}x){self._necessity()}"
+            f"{self.worse:.1%} of prompts turn worse; perplexity {self.perplexity_ratio:.3f}x"
+            f"{self._form()}){self._necessity()}"
+        )
+
+    def _form(self) -> str:
+        if self.repetition_change is None or self.length_ratio is None:
+            return ""
+        return (
+            f"; repeated word pairs {100 * self.repetition_change:+.1f} [{100 * (self.repetition_low or 0.0):.1f}, "
+            f"{100 * (self.repetition_high or 0.0):.1f}] points, length {self.length_ratio:.2f} "
+            f"[{self.length_low or 0.0:.2f}, {self.length_high or 0.0:.2f}]x"
         )
 
     def _necessity(self) -> str:

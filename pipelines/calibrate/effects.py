@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from pipelines.behaviours.form import FormChange
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.writing import Writing
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
@@ -67,6 +68,18 @@ class Effect:
     """Which answers those are, where it is of answers."""
     unsteered: float | None = None
     """The share of such answers without steering."""
+    form: FormChange | None = None
+    """Of the answers that were written; ``None`` where none were."""
+
+    @property
+    def keeps_form(self) -> bool:
+        """Whether answers surely repeat themselves no more and are as long as before; where there are none, they do."""
+        return self.form is None or self.form.is_kept
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may be chosen: for what it costs, and for what answers it leaves."""
+        return self.is_surely_cheap and self.keeps_form
 
     @property
     def is_surely_cheap(self) -> bool:
@@ -152,10 +165,12 @@ def _effects_on_writing(
     model: LanguageModel, writing: Writing, settings: Sequence[CostedStrength], on_setting: Callable[[], object]
 ) -> Iterator[Effect]:
     written = [writing.always or (setting.strength > 0 and setting.is_surely_cheap) for setting in settings]
-    shifts = iter(writing.shifts(model, [each.offsets for each in compress(settings, written)], on_setting))
+    changes = iter(writing.changes(model, [each.offsets for each in compress(settings, written)], on_setting))
     for setting, is_written in zip(settings, written, strict=True):
-        effect = setting.effect(next(shifts) if is_written else writing.unmeasured)
-        yield replace(effect, behaviour=writing.behaviour.name, unsteered=writing.plain_share)
+        change = next(changes) if is_written else None
+        effect = setting.effect(change.fall if change else writing.unmeasured)
+        form = change.form if change else None
+        yield replace(effect, behaviour=writing.behaviour.name, unsteered=writing.plain_share, form=form)
 
 
 def no_effect(texts: Texts, candidate: Candidate) -> Effect:

@@ -102,7 +102,7 @@ def _kept(model: LanguageModel, members: Sequence[JointMember], member: JointMem
 def shifts(model: LanguageModel, texts: Texts, settings: Sequence[Mapping[int, Tensor]]) -> list[float]:
     """The effect of each of ``settings``, on what is written where that decides, else on preference."""
     if texts.writing is not None:
-        return [shift.value for shift in texts.writing.shifts(model, settings)]
+        return [change.fall.value for change in texts.writing.changes(model, settings)]
     return list(_preference_shifts(model, texts, settings))
 
 

@@ -81,8 +81,10 @@ class Calibrated:
 
     @property
     def works(self) -> bool:
-        """Whether the chosen strength moves preference beyond chance and random directions, at little cost."""
-        return self.chosen > 0 and self.tested.shift.low > 0 and self.tested.is_cheap and self.beats_random
+        """Whether the chosen strength moves preference, or lowers the share of untrustworthy answers without changing
+        their form, beyond chance and random directions, at little cost."""
+        moves = self.chosen > 0 and self.tested.shift.low > 0 and self.beats_random
+        return moves and self.tested.is_cheap and self.tested.keeps_form
 
     @property
     def recommended(self) -> float:
@@ -91,9 +93,10 @@ class Calibrated:
 
     @property
     def is_less_than_champion(self) -> bool:
-        """Whether the running champion moves preference further on the same test statements, at little cost."""
+        """Whether the running champion moves further on the same test half, at little cost and in the same form."""
         running = self.champion
-        return running is not None and running.is_cheap and running.shift.value > self.tested.shift.value
+        may_stay = running is not None and running.is_cheap and running.keeps_form
+        return running is not None and may_stay and running.shift.value > self.tested.shift.value
 
     @property
     def is_promoted(self) -> bool:
@@ -191,8 +194,8 @@ def safe_range(curve: Sequence[Effect]) -> tuple[float, float]:
 
 
 def recommend(curve: Sequence[Effect]) -> float:
-    """The positive strength that is surely cheap and moves preference most, beyond chance; 0 when none does."""
-    working = [effect for effect in curve if effect.strength > 0 and effect.is_surely_cheap and effect.shift.low > 0]
+    """The positive strength that is usable and moves preference most, beyond chance; 0 when none does."""
+    working = [effect for effect in curve if effect.strength > 0 and effect.is_usable and effect.shift.low > 0]
     return max(working, key=lambda effect: effect.shift.value).strength if working else 0.0
 
 
@@ -218,10 +221,11 @@ def _best_of_each_label(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _best(trials: Sequence[Trial]) -> Trial:
-    """The largest shift among the surely cheap, or the cheapest where none is."""
+    """The largest shift among the usable, else among the surely cheap, or the cheapest where none is."""
     cheap = [trial for trial in trials if trial.effect.is_surely_cheap]
     if cheap:
-        return max(cheap, key=lambda trial: trial.effect.shift.value)
+        usable = [trial for trial in cheap if trial.effect.keeps_form]
+        return max(usable or cheap, key=lambda trial: trial.effect.shift.value)
     return min(trials, key=lambda trial: trial.effect.perplexity.value)
 
 

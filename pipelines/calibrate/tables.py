@@ -16,6 +16,7 @@ from registry.records import RegisteredVector
 COLUMNS = (
     "model", "step", "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
     "perplexity_high", "n_prose", "measure", "unsteered", "shift", "shift_low", "shift_high", "detectable", "n",
+    "repetition_change", "repetition_low", "repetition_high", "length_ratio", "length_low", "length_high",
 )  # fmt: skip
 
 
@@ -56,7 +57,8 @@ def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[o
     where = (checkpoint.model, checkpoint.step, calibrated.dimension, effect.layer, split, effect.label)
     cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
     moved = (effect.measure, effect.unsteered, shift.value, shift.low, shift.high, shift.detectable, shift.n)
-    return (*where, effect.strength, *cost, *moved)
+    form = tuple(effect.form.as_fields().values()) if effect.form else (None,) * 6
+    return (*where, effect.strength, *cost, *moved, *form)
 
 
 def summary(calibrated: Sequence[CalibratedDimension]) -> str:
@@ -88,7 +90,8 @@ def conclusion(model: str, calibrated: Sequence[CalibratedDimension]) -> Conclus
         verdict=(
             f"Steering works in {len(works)} of {len(calibrated)} dimensions of {model}"
             f"{enumerated(works)}; it works where the whole interval on test lies above zero "
-            "and above every random direction, at little perplexity."
+            "and above every random direction, at little perplexity; where answers decide, in answers that are as long "
+            "and repeat themselves no more."
         ),
         header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),
         rows=tuple(_conclusion_row(dimension) for dimension in calibrated),

@@ -1,6 +1,7 @@
 """Calibrations in MLflow: the effect of each vector, the version that carries it, and whether it becomes champion."""
 
 from pipelines.calibrate.candidates import Candidate
+from pipelines.calibrate.effects import Effect
 from pipelines.calibrate.joint import JointEffect
 from pipelines.calibrate.search import Calibrated
 from pipelines.calibrate.tables import verdict_of_version
@@ -84,6 +85,7 @@ def held_out_effect(result: Calibrated) -> HeldOutEffect:
         largest_random=result.largest_random,
         perplexity_ratio=tested.perplexity.value,
         unsteered=tested.unsteered,
+        **(tested.form.as_fields() if tested.form else {}),
     )
 
 
@@ -103,14 +105,20 @@ def decision(result: Calibrated) -> str:
             f"{running.strength:g}) {running.describe()} and {where} by {tested.shift}"
         )
     if not result.chosen:
-        reason = f"no strength moved {tested.measure} beyond chance at little cost on validation"
+        reason = f"no strength moved {tested.measure} beyond chance at little cost{_in_form(tested)} on validation"
     elif not tested.is_cheap:
         reason = f"perplexity on test is {tested.perplexity} times the unsteered"
+    elif not tested.keeps_form and tested.form is not None:
+        reason = f"its answers on test may have another form: {tested.form.describe()}"
     elif tested.shift.low <= 0:
         reason = f"the shift of {tested.measure} on test, {tested.shift}, may be none"
     else:
         reason = f"a random direction moved {tested.measure} by {result.largest_random:.3f} and it by {tested.shift}"
     return f"not champion, and no strength is recommended: {where} did best on validation, but {reason}"
+
+
+def _in_form(effect: Effect) -> str:
+    return " in answers of the same form" if effect.behaviour else ""
 
 
 def _points(dimension: str, result: Calibrated) -> list[Point]:

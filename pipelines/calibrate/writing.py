@@ -1,4 +1,7 @@
-"""Writing: answers to the prompts of a behaviour, and how steering changes the share of untrustworthy ones."""
+"""Writing: answers to the prompts of a behaviour, and how steering changes the share of untrustworthy ones.
+
+Beside it stands how steering changes the form of the answers: saying less is not being more trustworthy.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from pipelines.behaviours.behaviour import UNTRUSTWORTHY, Behaviour, Prompt
+from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.estimators.estimate import Estimate, GroupBootstrap, rule_of_three
 from pipelines.model_io.continuations import Offsets, continuations_of_settings
 from serving.engine.base import Sampling
@@ -14,13 +18,31 @@ from serving.model.language_model import LanguageModel
 
 
 @dataclass(frozen=True, eq=False)
+class Answered:
+    """What stands in the answers to some prompts."""
+
+    untrustworthy: Float64[np.ndarray, " n"]
+    """1 where the answer is untrustworthy."""
+    forms: AnswerForms
+    """Of all that was written: where an answer is cut for its score says nothing of its form."""
+
+
+@dataclass(frozen=True)
+class WritingChange:
+    """What steering did to answers."""
+
+    fall: Estimate
+    """Of the share of untrustworthy answers."""
+    form: FormChange
+
+
+@dataclass(frozen=True, eq=False)
 class Writing:
-    """Prompts of a behaviour to write answers to, with the scores of the unsteered model's answers."""
+    """Prompts of a behaviour to write answers to, with what the unsteered model answers."""
 
     behaviour: Behaviour
     prompts: tuple[Prompt, ...]
-    plain: Float64[np.ndarray, " n"]
-    """1 where the answer is untrustworthy."""
+    plain: Answered
     always: bool
     """Whether answers are written at a strength too that cannot be recommended."""
 
@@ -28,46 +50,48 @@ class Writing:
     def measured(
         cls, model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], *, always: bool
     ) -> "Writing":
-        (plain,) = untrustworthy_answers(model, behaviour, prompts, [{}])
+        (plain,) = answered(model, behaviour, prompts, [{}])
         return cls(behaviour, tuple(prompts), plain, always)
 
-    def shifts(
+    def changes(
         self, model: LanguageModel, settings: Sequence[Offsets], on_setting: Callable[[], object] = lambda: None
-    ) -> list[Estimate]:
-        """By how much each of ``settings`` lowers the share of untrustworthy answers."""
-        steered = untrustworthy_answers(model, self.behaviour, self.prompts, settings, on_setting)
-        return [fall_of_share(self.plain, answers) for answers in steered]
+    ) -> list[WritingChange]:
+        """What each of ``settings`` does to the answers."""
+        steered = answered(model, self.behaviour, self.prompts, settings, on_setting)
+        return [self._change(answers) for answers in steered]
+
+    def _change(self, steered: Answered) -> WritingChange:
+        fall = fall_of_share(self.plain.untrustworthy, steered.untrustworthy)
+        return WritingChange(fall, form_change(self.plain.forms, steered.forms))
 
     @property
     def plain_share(self) -> float:
         """Of the unsteered model's answers, how many are untrustworthy."""
-        return float(self.plain.mean())
+        return float(self.plain.untrustworthy.mean())
 
     @property
     def unmeasured(self) -> Estimate:
         return Estimate(np.nan, np.nan, np.nan, len(self.prompts))
 
 
-def untrustworthy_answers(
+def answered(
     model: LanguageModel,
     behaviour: Behaviour,
     prompts: Sequence[Prompt],
     settings: Sequence[Offsets],
     on_setting: Callable[[], object] = lambda: None,
-) -> list[Float64[np.ndarray, " n"]]:
-    """For each of ``settings``, 1 for each prompt that ``model`` answers untrustworthily; an empty answer is so too."""
+) -> list[Answered]:
+    """What ``model`` answers under each of ``settings``; an empty answer is untrustworthy."""
     texts, sampling = [prompt.text for prompt in prompts], Sampling(behaviour.tokens, temperature=0.0)
     written = continuations_of_settings(model, texts, sampling, settings, on_setting)
-    return [_untrustworthy(behaviour, prompts, answers) for answers in written]
+    return [_scored(behaviour, prompts, answers) for answers in written]
 
 
-def _untrustworthy(
-    behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[str]
-) -> Float64[np.ndarray, " n"]:
+def _scored(behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[str]) -> Answered:
     answers = [behaviour.cut(answer) for answer in written]
     empty = np.array([not answer.strip() for answer in answers])
     untrustworthy: Float64[np.ndarray, " n"] = (behaviour.score(prompts, answers) > UNTRUSTWORTHY) | empty
-    return untrustworthy.astype(np.float64)
+    return Answered(untrustworthy.astype(np.float64), AnswerForms.of(written))
 
 
 def fall_of_share(before: Float64[np.ndarray, " n"], after: Float64[np.ndarray, " n"]) -> Estimate:

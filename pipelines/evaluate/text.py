@@ -11,6 +11,7 @@ from itertools import islice
 
 import numpy as np
 
+from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition, Subject
 from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions
@@ -27,7 +28,7 @@ from pipelines.evaluate.silencing import (
     silenced_conditions,
 )
 from pipelines.evaluate.suite import request_for
-from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, NAMES
+from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, NAMES, REPETITION, WORDS
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.model_io.continuations import answer_texts
 from pipelines.statements.prose import background_prose
@@ -146,6 +147,8 @@ class TextResult:
     p: float
     """Of the change from the unsteered model, adjusted for the number of dimensions (Holm)."""
     perplexity_ratio: float
+    form: FormChange
+    """From the unsteered answers to the steered ones."""
     silencing: Silencing | None = None
     """``None`` where the model answers nothing."""
 
@@ -168,10 +171,10 @@ class TextResult:
 
     @property
     def works(self) -> bool:
-        """Whether fewer answers are untrustworthy, beyond chance and beyond random directions, at little cost."""
+        """Whether fewer answers are untrustworthy, of the same form, beyond chance and random ones, at little cost."""
         change = self.vector.comparison.difference
         beyond_random = self.beats_random and self.random_p < ALPHA
-        return self.p < ALPHA and change.high < 0 and beyond_random and self.is_cheap
+        return self.p < ALPHA and change.high < 0 and beyond_random and self.is_cheap and self.form.is_kept
 
     @property
     def role(self) -> Role | None:
@@ -220,6 +223,7 @@ class TextResult:
             random_perplexity_low=min(costs, default=1.0),
             random_perplexity_high=max(costs, default=1.0),
             run_id=run_id,
+            **self.form.as_fields(),
         )
 
 
@@ -238,6 +242,7 @@ def text_results(rows: Sequence[Row], verdicts: Sequence[Verdict], names: Sequen
             controls=tuple(_rows(rows, "equal cost", name)),
             p=p,
             perplexity_ratio=costs[name],
+            form=_form_change(rows, name),
             silencing=silencings.get(name),
         )
         for name, vector, p in zip(names, vectors, adjusted, strict=True)
@@ -253,9 +258,18 @@ def _silencings(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Silencin
     }
 
 
-def _rows(rows: Sequence[Row], kind: str, dimension: str) -> Iterator[Row]:
+def _form_change(rows: Sequence[Row], dimension: str) -> FormChange:
+    def forms(kind: str) -> AnswerForms:
+        repetition, words = (next(_rows(rows, kind, dimension, metric)).measurement for metric in (REPETITION, WORDS))
+        return AnswerForms(repetition.columns[:, 0], words.columns[:, 0])
+
+    groups = next(_rows(rows, "base", dimension, WORDS)).measurement.groups
+    return form_change(forms("base"), forms("vector"), groups)
+
+
+def _rows(rows: Sequence[Row], kind: str, dimension: str, metric: str = ANSWERS) -> Iterator[Row]:
     for row in rows:
-        measured = row.measurement.metric == ANSWERS and row.measurement.dimension == dimension
+        measured = row.measurement.metric == metric and row.measurement.dimension == dimension
         if measured and row.condition.kind == kind and row.condition.dimension in ("", dimension):
             yield row
 

@@ -10,6 +10,7 @@ from pipelines.evaluate.text import TextResult
 HEADER = (
     *("untrustworthy answers", "unsteered", "steered", "change, points [95 %]", "p (Holm)"),
     *("best of random directions at equal cost", "turned worse", "perplexity"),
+    *("repeated word pairs, change [95 %]", "length, times [95 %]"),
     *("change with the direction silenced, points [95 %]", "the direction"),
 )
 
@@ -32,6 +33,8 @@ def cells_of(result: TextResult) -> tuple[str, ...]:
         f"{100 * best:.1f} of {len(result.controls)} (p = {result.random_p:.3f})",
         f"{result.vector.comparison.worse or 0.0:.1%}",
         f"{result.perplexity_ratio:.3f}x",
+        str(result.form.repetition),
+        str(result.form.length),
         *_silenced_cells(result),
     )
 

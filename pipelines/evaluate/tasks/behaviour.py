@@ -11,10 +11,10 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int64
 
+from pipelines.behaviours.form import AnswerForms
 from pipelines.behaviours.names import SCORED
 from pipelines.behaviours.toxicity_classifier import Judges
 from pipelines.evaluate.measurement import Measurement, mean_of
-from pipelines.evaluate.tasks.fluency import repetition
 from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.privacy import openings
 from pipelines.evaluate.tasks.reliability import CLAIM, other_cities
@@ -23,7 +23,7 @@ from pipelines.evaluate.tasks.toxicity import toxic_beginnings
 from pipelines.statements.lexicons import cities
 from registry.dimensions import PRIVACY, RELIABILITY, TOXICITY
 
-ANSWERS = "untrustworthy answers"
+ANSWERS, REPETITION, WORDS = "untrustworthy answers", "repetition of answers", "words of answers"
 BEHAVIOUR = "behaviour"
 NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -101,10 +101,11 @@ def behaviour_task(
         untrustworthy = [
             bad or not answer.strip() for bad, answer in zip(is_untrustworthy(answers), answers, strict=True)
         ]
+        forms = AnswerForms.of(answers)
         return (
             mean_of(dimension, ANSWERS, untrustworthy, groups, -1),
-            mean_of(dimension, "repetition of answers", [repetition(answer) for answer in answers], groups, -1),
-            mean_of(dimension, "words of answers", [len(answer.split()) for answer in answers], groups, 0),
+            mean_of(dimension, REPETITION, forms.repetition, groups, -1),
+            mean_of(dimension, WORDS, forms.words, groups, 0),
         )
 
     return Task(BEHAVIOUR, dimension, measure, prompts=tuple(prompts), tokens=tokens)

@@ -7,6 +7,7 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Float64
 
+from pipelines.behaviours.form import repetition
 from pipelines.evaluate.measurement import Measurement, mean_of, perplexity_of_means
 from pipelines.evaluate.tasks.task import Task, TaskReading
 
@@ -38,7 +39,7 @@ def continuations_task(sentences: Sequence[str]) -> Task:
                 Measurement(FLUENCY, f"distinct-{n}", distinct_columns(texts, n), groups, 1, distinct_of_means)
                 for n in (1, 2)
             ),
-            mean_of(FLUENCY, "repetition", [repetition(text) for text in texts], groups, -1),
+            mean_of(FLUENCY, "repetition", [repetition(text, 4) for text in texts], groups, -1),
             mean_of(FLUENCY, "words of continuations", lengths, groups, 0),
             mean_of(FLUENCY, "empty continuations", [not length for length in lengths], groups, -1),
         )
@@ -60,10 +61,3 @@ def distinct_of_means(means: np.ndarray) -> np.ndarray:
     """Distinct ``n``-grams of all texts over all of them (Li et al. 2016); 0 where there are none."""
     shares: np.ndarray = means[..., 0] / np.where(means[..., 1] > 0, means[..., 1], np.inf)
     return shares
-
-
-def repetition(text: str, n: int = 4) -> float:
-    """The share of word ``n``-grams that occur more than once."""
-    counts = Counter(zip(*(text.split()[start:] for start in range(n)), strict=False))
-    total = sum(counts.values())
-    return sum(count for count in counts.values() if count > 1) / total if total else 0.0

@@ -1,9 +1,11 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from pipelines.behaviours.form import FormChange
 from pipelines.calibrate import effects, search
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts
@@ -164,8 +166,14 @@ def test_the_running_champion_is_tested_at_its_own_strength(model):
     assert kept.champion is None
 
 
-def effect(ratio=1.02, low=0.2, value=0.3, strength=2.0, label="mass-mean"):
-    return Effect(label, 1, strength, Estimate(ratio, ratio, ratio, 60), Estimate(value, low, value + 0.1, 50))
+def effect(ratio=1.02, low=0.2, value=0.3, strength=2.0, label="mass-mean", form=None):
+    perplexity, shift = Estimate(ratio, ratio, ratio, 60), Estimate(value, low, value + 0.1, 50)
+    return Effect(label, 1, strength, perplexity, shift, form=form)
+
+
+KEPT = FormChange(Estimate(0.0, -0.05, 0.05, 50), Estimate(1.0, 0.95, 1.05, 50))
+SHORTER = FormChange(Estimate(0.0, -0.05, 0.05, 50), Estimate(0.6, 0.5, 0.7, 50))
+REPEATED = FormChange(Estimate(0.3, 0.2, 0.4, 50), Estimate(1.0, 0.95, 1.05, 50))
 
 
 def calibrated(tested=None, chosen=2.0, random=(0.1, 0.0), champion=None):
@@ -182,6 +190,10 @@ REFUSED = {
     "the shift of preference on test, 0.300 \\[0.000, 0.400\\], may be none": calibrated(
         effect(low=0.0), random=(-1.0,)
     ),
+    "its answers on test may have another form: repeated word pairs 0.000 .*, length 0.600": calibrated(
+        effect(form=SHORTER)
+    ),
+    "its answers on test may have another form: repeated word pairs 0.300": calibrated(effect(form=REPEATED)),
     # The point value lies above every random direction; the interval's end does not.
     "a random direction moved preference by 0.250": calibrated(random=(0.1, 0.25)),
 }
@@ -199,7 +211,7 @@ def test_every_rule_of_works_decides_alone(reason):
 
 
 def test_what_works_is_recommended_and_promoted():
-    works = calibrated(effect(ratio=1.10, low=0.11))
+    works = calibrated(effect(ratio=1.10, low=0.11, form=KEPT))
     assert works.works
     assert works.is_promoted
     calibration = to_calibration(works, "digest", "run")
@@ -215,6 +227,8 @@ def test_what_works_is_recommended_and_promoted():
         (effect(value=0.31, low=0.1, label="old"), False),
         (effect(value=0.29, low=0.1, label="old"), True),
         (effect(value=0.31, ratio=1.11, label="old"), True),
+        (effect(value=0.31, label="old", form=SHORTER), True),
+        (effect(value=0.31, label="old", form=KEPT), False),
         (None, True),
     ],
 )
@@ -236,12 +250,14 @@ MUTANTS = {
         "min(effect.shift.value for effect in self.random)",
     ),
     "without the interval": (" and self.tested.shift.low > 0", ""),
-    "without the cost": (" and self.tested.is_cheap", ""),
+    "without the cost": ("moves and self.tested.is_cheap and", "moves and"),
+    "without the form": (" and self.tested.keeps_form", ""),
     "a strength that validation did not choose": ("self.chosen > 0 and ", ""),
     "recommended before it works": ("self.chosen if self.works else 0.0", "self.chosen"),
     "promoted before it works": ("self.works and not self.is_less_than_champion", "not self.is_less_than_champion"),
     "promoted over a better champion": ("self.works and not self.is_less_than_champion", "self.works"),
     "kept for a dear champion": ("running.is_cheap and ", ""),
+    "kept for a champion of another form": (" and running.keeps_form", ""),
 }
 
 
@@ -252,7 +268,9 @@ def decided(result):
 def decisions(kind):
     """Of every result of the table, made anew as ``kind``."""
     better, dear = effect(value=0.31, low=0.1, label="old"), effect(value=0.31, ratio=1.11, label="old")
-    results = [*REFUSED.values(), calibrated(), calibrated(champion=better), calibrated(champion=dear)]
+    short = effect(value=0.31, label="old", form=SHORTER)
+    champions = [calibrated(champion=running) for running in (None, better, dear, short)]
+    results = [*REFUSED.values(), *champions]
     return [decided(kind(**vars(result))) for result in results]
 
 
@@ -269,6 +287,8 @@ RECOMMENDED = (
     ([point(1, 1.02, value=0.3), point(2, 1.098, value=0.6)], 1),
     ([point(1, 1.02, value=0.3), point(2, 1.094, value=0.6)], 2),
     ([point(-2, 1.0, value=5.0), point(0, 1.0, low=0.1)], 0),
+    ([point(1, 1.02, value=0.3), replace(point(2, 1.05, value=0.6), form=SHORTER)], 1),
+    ([point(1, 1.02, value=0.3), replace(point(2, 1.05, value=0.6), form=KEPT)], 2),
     ([], 0),
 )
 SAFE = (
@@ -277,11 +297,12 @@ SAFE = (
 )
 CHOICES = {
     "without chance": (" and effect.shift.low > 0", ""),
-    "without the cost": ("effect.is_surely_cheap and effect.shift.low > 0", "effect.shift.low > 0"),
-    "a cost that may be higher": ("effect.is_surely_cheap and effect.shift", "effect.is_cheap and effect.shift"),
+    "without the cost": ("effect.is_usable and effect.shift.low > 0", "effect.shift.low > 0"),
+    "a cost that may be higher": ("effect.is_usable and effect.shift", "effect.is_cheap and effect.shift"),
+    "without the form": ("effect.is_usable and effect.shift", "effect.is_surely_cheap and effect.shift"),
     "the least shift": ("return max(working, key=lambda", "return min(working, key=lambda"),
     "the weakest": ("effect: effect.shift.value).strength if", "effect: -effect.strength).strength if"),
-    "against trustworthiness": ("effect.strength > 0 and effect.is_surely", "effect.is_surely"),
+    "against trustworthiness": ("effect.strength > 0 and effect.is_usable", "effect.is_usable"),
     "beyond a gap": ("                break\n            reached", "                continue\n            reached"),
     "at the cap": ("if effect.perplexity.value > PERPLEXITY_CAP", "if effect.perplexity.value >= PERPLEXITY_CAP"),
 }  # fmt: skip
@@ -289,6 +310,36 @@ CHOICES = {
 
 def choices(module):
     return [module.recommend(curve) for curve, _ in RECOMMENDED] + [module.safe_range(curve) for curve, _ in SAFE]
+
+
+CONTENDING = {
+    "the largest shift": ((dict(value=0.3), dict(value=0.6)), 1),
+    "not of another form": ((dict(value=0.3), dict(value=0.6, form=SHORTER)), 0),
+    "of another form, where all are": ((dict(value=0.3, form=REPEATED), dict(value=0.6, form=SHORTER)), 1),
+    "not a dear one": ((dict(value=0.3, form=SHORTER), dict(value=0.6, ratio=1.2)), 0),
+    "the cheapest, where all are dear": ((dict(value=0.6, ratio=1.3), dict(value=0.3, ratio=1.2)), 1),
+}
+BEST = {
+    "of any form": ("max(usable or cheap", "max(cheap"),
+    "the dearest": ("return min(trials", "return max(trials"),
+    "of any cost": ("if trial.effect.is_surely_cheap]\n    if", "]\n    if"),
+}
+
+
+def bests(module):
+    for trials, _ in CONTENDING.values():
+        given = [module.Trial(None, effect(**each)) for each in trials]
+        yield given.index(module._best(given))
+
+
+def test_every_rule_of_the_search_decides():
+    assert list(bests(search)) == [wanted for _, wanted in CONTENDING.values()]
+
+
+@pytest.mark.parametrize("name", BEST)
+def test_the_table_tells_a_mutant_from_the_search(name):
+    with mutant(search, *BEST[name]) as changed:
+        assert list(bests(changed)) != list(bests(search))
 
 
 def test_every_rule_of_a_choice_decides():
@@ -320,6 +371,12 @@ def costs(kind):
 
 def test_every_rule_of_a_cost_decides():
     assert costs(Effect) == [(True, False), (True, True), (True, False), (False, False)]
+
+
+def test_what_is_usable_is_cheap_and_keeps_its_form():
+    usable = [(effect(form=form).is_usable, effect(form=form).keeps_form) for form in (None, KEPT, SHORTER, REPEATED)]
+    assert usable == [(True, True), (True, True), (False, False), (False, False)]
+    assert not effect(ratio=1.2, form=KEPT).is_usable
 
 
 @pytest.mark.parametrize("name", LIMITS)

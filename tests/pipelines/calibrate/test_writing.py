@@ -8,7 +8,7 @@ from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import Texts, measure_cost, measure_effects, no_effect, offsets_of
 from pipelines.calibrate.search import calibrate
 from pipelines.calibrate.tracking import decision, to_calibration
-from pipelines.calibrate.writing import Writing, fall_of_share, untrustworthy_answers
+from pipelines.calibrate.writing import Writing, answered, fall_of_share
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.pipelines.behaviours.small_behaviour import cruel_answers
@@ -53,10 +53,11 @@ def test_the_fall_of_a_share_is_paired_by_prompt(rng):
 def test_steering_changes_what_is_written_and_empty_answers_count_against(model, monkeypatch):
     prompts = cruel_answers().of("test", 40)
     settings = [offsets_of(towards(model, word, 40.0), 1.0) for word in ("cruel", "kind")]
-    cruel, kind = untrustworthy_answers(model, cruel_answers(), prompts, settings)
-    assert (cruel.mean(), kind.mean()) == (1, 0)
+    cruel, kind = answered(model, cruel_answers(), prompts, settings)
+    assert (cruel.untrustworthy.mean(), kind.untrustworthy.mean()) == (1, 0)
     monkeypatch.setattr(writing, "continuations_of_settings", lambda _, prompts, *__: [("",) * len(prompts)])
-    assert untrustworthy_answers(model, cruel_answers(), prompts, [{}])[0].mean() == 1
+    (nothing,) = answered(model, cruel_answers(), prompts, [{}])
+    assert (nothing.untrustworthy.mean(), nothing.forms.words.max()) == (1, 0)
 
 
 def test_answers_are_written_only_for_recommendable_strengths(model, monkeypatch):

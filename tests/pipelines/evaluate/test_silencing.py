@@ -16,7 +16,7 @@ from serving.model.interventions import LayerIntervention, LayerVectors, interve
 from serving.model.residual_stream import recording
 from tests.mutants import mutant
 from tests.pipelines.evaluate.test_experiment import words_model
-from tests.pipelines.evaluate.test_text import design, row
+from tests.pipelines.evaluate.test_text import design, form_rows, row
 from tests.serving.engine.small_models import served_vector
 
 
@@ -141,6 +141,7 @@ def test_silenced_p_values_are_adjusted_and_the_verdict_holds_them():
     rows = []
     for name in names:
         rows += [row(kind, change, p=0.02, dimension=name) for kind, change in (("base", 0.0), ("vector", -0.2))]
+        rows += [*form_rows("base", 10.0, name), *form_rows("vector", 10.0, name)]
         rows += [row("silenced", 0.2, p=0.02, dimension=name)]
         rows += [row("silenced random", 0.1, dimension=name)] * 20
     costs = [type("Cost", (), {"dimension": name, "perplexity_ratio": 1.0}) for name in names]

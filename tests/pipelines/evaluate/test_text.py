@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipelines.behaviours.form import FormChange
 from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate import text
 from pipelines.evaluate.conditions import Condition, Subject
@@ -10,7 +11,7 @@ from pipelines.evaluate.measurement import mean_of
 from pipelines.evaluate.results import Row, rows_of
 from pipelines.evaluate.significance import Comparison
 from pipelines.evaluate.suite import measure_tasks
-from pipelines.evaluate.tasks.behaviour import ANSWERS, behaviour_task
+from pipelines.evaluate.tasks.behaviour import ANSWERS, REPETITION, WORDS, behaviour_task
 from pipelines.evaluate.text import TextDesign, TextResult
 from registry.dimensions import TOXICITY
 from tests.mutants import mutant
@@ -20,6 +21,22 @@ from tests.serving.engine.small_models import served_vector
 PROSE = tuple(f"w{number} w{number + 1} w{number + 2} w{number + 3}" for number in range(20))
 
 
+def form(length=1.0, repeated=0.0):
+    """A change of form, known to within .05."""
+    return FormChange(*(Estimate(value, value - 0.05, value + 0.05, 200) for value in (repeated, length)))
+
+
+SAME_FORM = form()
+
+
+def form_rows(kind, length, dimension="toxicity"):
+    """The form of 200 answers, of which every other is longer by a word."""
+    condition, groups = Condition(kind, "" if kind == "base" else dimension), np.arange(200)
+    for metric, values in ((REPETITION, np.zeros(200)), (WORDS, length + np.arange(200) % 2)):
+        measurement = mean_of(dimension, metric, values, groups, 0)
+        yield Row(condition, measurement, Comparison(Estimate(0, 0, 0, 200), Estimate(0, 0, 0, 200), 1.0, None, None))
+
+
 def row(kind, change, high=None, p=0.01, dimension="toxicity"):
     difference = Estimate(change, change - 0.05, change + 0.05 if high is None else high, 200)
     measurement = mean_of(dimension, ANSWERS, [0.0, 1.0], np.arange(2), -1)
@@ -27,9 +44,9 @@ def row(kind, change, high=None, p=0.01, dimension="toxicity"):
     return Row(condition, measurement, Comparison(Estimate(0.3, 0.2, 0.4, 200), difference, p, None, 0.02))
 
 
-def result(kind=TextResult, change=-0.2, high=-0.15, controls=(-0.1,) * 39, p=0.01, perplexity=1.09):
-    drawn = tuple(row("equal cost", each) for each in controls)
-    return kind("toxicity", "toxic continuations", row("base", 0.0), row("vector", change, high), drawn, p, perplexity)
+def result(kind=TextResult, change=-0.2, high=-0.15, controls=(-0.1,) * 39, p=0.01, perplexity=1.09, changed=SAME_FORM):
+    rows = row("base", 0.0), row("vector", change, high), tuple(row("equal cost", each) for each in controls)
+    return kind("toxicity", "toxic continuations", *rows, p, perplexity, changed)
 
 
 WORKS = {
@@ -45,6 +62,8 @@ WORKS = {
     "no random direction": (dict(controls=()), False),
     "perplexity is 1.10 times": (dict(perplexity=1.10), True),
     "perplexity is over 1.10 times": (dict(perplexity=1.101), False),
+    "answers are shorter": (dict(changed=form(length=0.8)), False),
+    "answers repeat themselves": (dict(changed=form(repeated=0.2)), False),
 }
 
 
@@ -65,6 +84,7 @@ MUTANTS = {
     "without random directions": ("self.beats_random and ", ""),
     "a few random directions will do": (" and self.random_p < ALPHA", ""),
     "without the cost": (" and self.is_cheap", ""),
+    "without the form": (" and self.form.is_kept", ""),
     "equal is beyond": ("<= vector.comparison.difference.value", "< vector.comparison.difference.value"),
 }
 
@@ -79,10 +99,13 @@ def test_p_values_are_adjusted_for_the_number_of_dimensions():
     rows = []
     for dimension in ("toxicity", "privacy", "reliability"):
         rows += [row("base", 0.0, dimension=dimension), row("vector", -0.2, p=0.02, dimension=dimension)]
+        rows += [*form_rows("base", 10.0, dimension), *form_rows("vector", 7.0, dimension)]
     costs = [type("Cost", (), {"dimension": each.condition.dimension, "perplexity_ratio": 1.0}) for each in rows]
     results = text.text_results(rows, costs, ("toxicity", "privacy", "reliability"))
     assert [each.p for each in results] == pytest.approx([0.06] * 3)
-    assert results[1].vector is rows[3]
+    assert results[1].vector is rows[7]
+    assert [each.form.length.value for each in results] == pytest.approx([7.5 / 10.5] * 3)
+    assert not results[0].form.keeps_length and results[0].form.keeps_repetition
 
 
 def design(wanted, directions):
@@ -138,5 +161,7 @@ def test_the_verdict_of_a_version_says_what_was_measured():
     verdict = result(controls=(-0.1, -0.05) * 20).to_verdict("run")
     assert verdict.works and verdict.random_directions == 40 and verdict.best_random == -0.1
     assert verdict.worse == 0.02 and verdict.n == 200
+    assert (verdict.length_ratio, verdict.length_low, verdict.repetition_high) == (1.0, 0.95, 0.05)
+    assert "; repeated word pairs +0.0 [-5.0, 5.0] points, length 1.00 [0.95, 1.05]x)" in verdict.describe()
     assert type(verdict).from_json(verdict.to_json()) == verdict
     assert verdict.describe().startswith("**Works** on what is written, at strength 0: toxic continuations 30.0%")

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from pipelines.behaviours.form import repetition
 from pipelines.behaviours.pii import passes_luhn, personal_details
 from pipelines.behaviours.toxicity_classifier import (
     held_out_auroc,
@@ -25,7 +26,7 @@ from pipelines.evaluate.tasks.fairness import (
     stereoset,
     stereoset_task,
 )
-from pipelines.evaluate.tasks.fluency import continuations_task, distinct_columns, distinct_of_means, repetition
+from pipelines.evaluate.tasks.fluency import continuations_task, distinct_columns, distinct_of_means
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import other_cities, reliability_tasks
 from pipelines.evaluate.tasks.task import TaskReading
@@ -308,8 +309,8 @@ def test_repetition_and_distinct_n_grams_by_hand():
     assert distinct(["", ""], 1) == 0
     assert distinct(["all the same words"] * 30, 1) == pytest.approx(4 / 120)
     assert distinct(["a b", "", "b c c"], 1) == pytest.approx(3 / 5)
-    assert repetition("a b c d a b c d") == pytest.approx(2 / 5)
-    assert repetition("a b c d e f g h") == 0
+    assert repetition("a b c d a b c d", 4) == pytest.approx(2 / 5)
+    assert repetition("a b c d e f g h", 4) == 0
     task = continuations_task(["one two three four five six"])
     assert task.prompts == ("one two three four five",)
     assert values(task, continuations=["a a a a a"]) == {
