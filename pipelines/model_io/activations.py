@@ -100,7 +100,7 @@ def extract_answers(
     for an answer without tokens of its own.
     """
     sequences = tokenise(model, [f"{prompt}{answer}" for prompt, answer in zip(prompts, answers, strict=True)])
-    starts = [_shared(*both) for both in zip(tokenise(model, prompts), sequences, strict=True)]
+    starts = [shared_tokens(*both) for both in zip(tokenise(model, prompts), sequences, strict=True)]
     for start, sequence, answer in zip(starts, sequences, answers, strict=True):
         if start == len(sequence):
             raise InvalidInput(f"the answer {answer!r} has no tokens of its own after its prompt; leave the pair out")
@@ -112,7 +112,7 @@ def extract_answers(
     return _read(model, sequences, tuple(layers), pool, None, tokens_per_batch, lambda _: None)
 
 
-def _shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
+def shared_tokens(prompt: Sequence[int], whole: Sequence[int]) -> int:
     """How many tokens both begin with."""
     pairs = enumerate(zip(prompt, whole, strict=False))
     return next((place for place, (left, right) in pairs if left != right), min(len(prompt), len(whole)))

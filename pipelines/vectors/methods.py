@@ -48,8 +48,8 @@ METHODS: dict[str, Callable[[FittingSet], Float32[np.ndarray, " d_model"]]] = {
     "lda": lambda fitting: lda_direction(fitting.features, fitting.labels),
 }
 CONTROLS = ("random", "shuffled")
-RESPONSE_MEAN, PERSONA = "response-mean", "persona"
-RESPONSE_METHODS = (RESPONSE_MEAN, PERSONA)
+RESPONSE_MEAN, PERSONA, OPTIMISED = "response-mean", "persona", "optimised"
+RESPONSE_METHODS = (RESPONSE_MEAN, PERSONA, OPTIMISED)
 """Fitted on answers, not on statements; see ``pipelines.vectors.responses``."""
 
 

@@ -18,7 +18,9 @@ class VectorOptions(Options):
     series: SeriesOptions = group(SeriesOptions("tiny", "last"))
     statements: StatementsOptions = group(StatementsOptions)
     layers: str = parameter("best", "best (of the deeper half, by probe), champion, or numbers")
-    methods: str = parameter("all", "all, or of mass-mean,mean-centred,pca,logistic,lda,response-mean,persona")
+    methods: str = parameter(
+        "all", "all, or of mass-mean,mean-centred,pca,logistic,lda,response-mean,persona,optimised"
+    )
     answers: tuple[str, ...] = parameter((), "files of answers for response-mean, such as toxicity=./answers.csv")
     controls: int = parameter(1, "so many random and so many shuffled-label vectors")
     target: str | None = parameter(None, "another model of this width that the vectors are for")
@@ -29,7 +31,7 @@ class VectorOptions(Options):
         super().__post_init__()
         if self.controls < 0:
             raise InvalidInput(f"controls is {self.controls}; give how many of each kind to register, 0 for none")
-        for method in ("response-mean", "persona"):
+        for method in ("response-mean", "persona", "optimised"):
             if self.target and method in self.methods:
                 raise InvalidInput(
                     f"`methods` {method} reads a model's own answers: give model={self.target} and no `target`"

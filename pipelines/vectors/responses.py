@@ -7,13 +7,22 @@ from types import MappingProxyType
 import numpy as np
 
 from pipelines.behaviours.answers import PromptedAnswer, answers_in_file
-from pipelines.behaviours.contrast import contrast_set
+from pipelines.behaviours.contrast import ContrastSet, contrast_set
 from pipelines.behaviours.names import has_behaviour, require_behaviour
 from pipelines.behaviours.packaged import behaviour_of
 from pipelines.behaviours.persona import persona_set
 from pipelines.estimators.mass_mean import fit_mass_mean
-from pipelines.model_io.activations import extract_answers
-from pipelines.vectors.methods import PERSONA, RESPONSE_MEAN, RESPONSE_METHODS, FittedDirection, FittedTexts
+from pipelines.model_io.activations import Activations, extract_answers
+from pipelines.statements.prose import background_prose
+from pipelines.vectors.methods import (
+    OPTIMISED,
+    PERSONA,
+    RESPONSE_MEAN,
+    RESPONSE_METHODS,
+    FittedDirection,
+    FittedTexts,
+)
+from pipelines.vectors.optimised import trained_vector
 from serving.model.language_model import LanguageModel
 
 NO_FILES: Mapping[str, Path] = MappingProxyType({})
@@ -42,7 +51,8 @@ def response_directions(
 
     A direction is read at the mean over an answer's tokens (Chen et al. 2025, persona vectors), and added at each.
     ``response-mean`` reads the user's answers where there are any, else answers of ``model`` to the same prompts;
-    ``persona`` its answers under instructions of opposite sense.
+    ``persona`` its answers under instructions of opposite sense. ``optimised`` is trained, at the middle one of
+    ``layers`` alone, for it takes minutes.
     """
     if RESPONSE_MEAN in methods and dimension in files:
         given = answers_in_file(files[dimension], dimension)
@@ -50,13 +60,15 @@ def response_directions(
         yield from directions_of(model, RESPONSE_MEAN, *answers, (given.source, given.digest), layers)
     elif RESPONSE_MEAN in methods:
         contrast = contrast_set(model, behaviour_of(dimension))
-        good = [PromptedAnswer(pair.prompt, pair.trustworthy) for pair in contrast.pairs]
-        bad = [PromptedAnswer(pair.prompt, pair.untrustworthy) for pair in contrast.pairs]
-        yield from directions_of(model, RESPONSE_MEAN, good, bad, (contrast.source, contrast.digest), layers)
+        identity = contrast.source, contrast.digest
+        yield from directions_of(model, RESPONSE_MEAN, *_prompted(contrast), identity, layers)
     if PERSONA in methods:
         persona = persona_set(model, behaviour_of(dimension))
         answers = persona.trustworthy, persona.untrustworthy
         yield from directions_of(model, PERSONA, *answers, (persona.source, persona.digest), layers)
+    if OPTIMISED in methods and layers:
+        layer = sorted(layers)[len(layers) // 2]
+        yield layer, optimised_direction(model, contrast_set(model, behaviour_of(dimension)), layer)
 
 
 def directions_of(
@@ -68,14 +80,32 @@ def directions_of(
     layers: Sequence[int],
 ) -> Iterator[tuple[int, FittedDirection]]:
     """``identity`` is the source of the answers and their digest."""
-    read = [
-        extract_answers(
-            model, [answer.prompt for answer in answers], [answer.text for answer in answers], layers=layers
-        )
-        for answers in (trustworthy, untrustworthy)
-    ]
+    read = [_read(model, answers, layers) for answers in (trustworthy, untrustworthy)]
     labels = np.repeat([True, False], [len(trustworthy), len(untrustworthy)])
     for layer in layers:
         mean = fit_mass_mean(np.concatenate([states.layer(layer) for states in read]), labels)
         texts = FittedTexts(*identity, len(labels), mean.mean_difference_norm)
         yield layer, FittedDirection(method, 0, mean.direction, mean.scale, mean.projection_mean, texts)
+
+
+def optimised_direction(model: LanguageModel, contrast: ContrastSet, layer: int) -> FittedDirection:
+    """The direction of a vector that is trained on ``contrast``; its length is not kept, for strengths are tried."""
+    states = [_read(model, answers, [layer]).layer(layer) for answers in _prompted(contrast)]
+    features = np.concatenate(states)
+    mean = fit_mass_mean(features, np.repeat([True, False], len(contrast.pairs)))
+    start = (mean.mean_difference_norm * mean.direction).astype(np.float32)
+    vector = trained_vector(model, contrast, background_prose(), start, layer)
+    unit = vector / np.linalg.norm(vector)
+    projections = features @ unit
+    texts = FittedTexts(contrast.source, contrast.digest, len(features), mean.mean_difference_norm)
+    return FittedDirection(OPTIMISED, 0, unit, float(projections.std(ddof=1)), float(projections.mean()), texts)
+
+
+def _prompted(contrast: ContrastSet) -> tuple[list[PromptedAnswer], list[PromptedAnswer]]:
+    good = [PromptedAnswer(pair.prompt, pair.trustworthy) for pair in contrast.pairs]
+    return good, [PromptedAnswer(pair.prompt, pair.untrustworthy) for pair in contrast.pairs]
+
+
+def _read(model: LanguageModel, answers: Sequence[PromptedAnswer], layers: Sequence[int]) -> Activations:
+    prompts, texts = [answer.prompt for answer in answers], [answer.text for answer in answers]
+    return extract_answers(model, prompts, texts, layers=layers)
