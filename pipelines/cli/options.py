@@ -11,6 +11,10 @@ MODEL = (
 )
 
 
+Look = Literal["screen", "paper"]
+LOOK = "screen, or paper: without titles in a column's size too, as PDF and SVG under figures/paper"
+
+
 @dataclass(frozen=True)
 class SeriesOptions(Options):
     """The checkpoints of a model that an experiment measures."""

@@ -22,7 +22,7 @@ def run_comparing(options: CompareOptions) -> None:
         require_comparable(series)
         comparisons = [compare(dimension, series) for dimension in shared_dimensions(series)]
         log_tables({"compare.csv": compare_table(comparisons), "onsets.csv": onset_table(comparisons)})
-        log_figures({f"{each.dimension}_comparison": comparison_figure(each) for each in comparisons})
+        log_figures({f"{each.dimension}_comparison": comparison_figure(each) for each in comparisons}, options.figures)
         print("\n".join(left_out(series)))  # noqa: T201
         rows = [_row(comparison) for comparison in comparisons]
         for row in (HEADER, *rows):

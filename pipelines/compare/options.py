@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipelines.cli.options import LOOK, Look
 from pipelines.cli.parameters import Options, parameter
 from registry.errors import InvalidInput
 
@@ -13,6 +14,7 @@ class CompareOptions(Options):
     """The series whose probing runs are compared."""
 
     models: tuple[str, ...] = parameter(FIVE_SEEDS, "two or more, as they were given to probe, or ids of its runs")
+    figures: Look = parameter("screen", LOOK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pipelines.cli.options import Look
 from pipelines.cli.progress import progress_bar, with_progress
 from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
 from pipelines.information.calibration import calibrate_information, calibration_lines
@@ -73,7 +74,7 @@ def run_information(options: InformationOptions) -> None:
                 "transfer.csv": transfer_table(trajectories),
             }
         )
-        _draw(trajectories, warmup)
+        _draw(trajectories, warmup, options.figures)
         print(summary(trajectories, warmup))  # noqa: T201
         if options.calibrate and not options.settings.is_paper:
             _calibrate(trajectories, statements, store, options.settings)
@@ -132,7 +133,7 @@ def _sweep(
     )
 
 
-def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> None:
+def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None, look: Look) -> None:
     for trajectory in trajectories:
         log_figures(
             {
@@ -140,7 +141,8 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> None:
                 f"{trajectory.dimension}_curves": curves(trajectory, warmup_steps),
                 f"{trajectory.dimension}_heat_maps": heat_maps(trajectory),
                 f"{trajectory.dimension}_transfer": transfer_matrices(trajectory),
-            }
+            },
+            look,
         )
 
 

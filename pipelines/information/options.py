@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.cli.options import ScaleOptions, SeriesOptions
+from pipelines.cli.options import LOOK, Look, ScaleOptions, SeriesOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.model_io.reading import Reading
 from pipelines.statements.options import StatementsOptions
@@ -51,3 +51,4 @@ class InformationOptions(Options):
     calibrate: bool = parameter(True, "measure the last checkpoint again with known shares of flipped labels")
     placement: Placement = group(Placement())
     scale: ScaleOptions = group(ScaleOptions())
+    figures: Look = parameter("screen", LOOK)

@@ -75,7 +75,7 @@ def run_probing(options: ProbeOptions) -> None:
         )
         log_tables({"onsets.csv": onset_table(series.model, onsets)} if onsets else {})
         log_tables({"preferences.csv": preference_table(preferences)} if preferences else {})
-        _draw(trained, floors, initial, selection)
+        _draw(trained, floors, initial, selection, options)
         champions = {} if options.protocol.is_paper else _promote(trained, floors, selection)
         _say_where_none(floors, options)
         print(summary(trained, floors, selection, champions), ladder_lines(ladders), sep="\n")  # noqa: T201
@@ -151,6 +151,7 @@ def _draw(
     floors: Mapping[str, Floors],
     initial: Mapping[str, UnitResult],
     selection: Selection,
+    options: ProbeOptions,
 ) -> None:
     figures = {"all_dimensions": panel(selection, floors)}
     for dimension, floor in floors.items():
@@ -158,7 +159,7 @@ def _draw(
         figures[f"{dimension}_heat_map"] = heat_map(results, floor)
         figures[f"{dimension}_curve"] = curve(selection.layers_of(dimension), floor, selection.initial[dimension])
         figures[f"{dimension}_profile"] = profile(results[-1], floor, initial[dimension])
-    log_figures(figures)
+    log_figures(figures, options.figures)
 
 
 def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: Selection) -> dict[str, Found]:

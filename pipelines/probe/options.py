@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.cli.options import ScaleOptions, SeriesOptions
+from pipelines.cli.options import LOOK, Look, ScaleOptions, SeriesOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.model_io.reading import Reading
 from pipelines.statements.options import StatementsOptions
@@ -31,6 +31,7 @@ class ProbeOptions(Options):
     placement: Placement = group(Placement())
     scale: ScaleOptions = group(ScaleOptions())
     keep_activations: bool = parameter(False, "true keeps activations, a file per unit, in the cache")
+    figures: Look = parameter("screen", LOOK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

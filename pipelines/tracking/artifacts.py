@@ -9,6 +9,8 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 
+from pipelines.cli.options import Look
+from pipelines.figures.paper import save_for_paper
 from pipelines.figures.style import Figure
 from pipelines.figures.text_tables import Row, latex_table, markdown_table
 
@@ -23,12 +25,16 @@ def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
         mlflow.log_artifacts(directory)
 
 
-def log_figures(figures: Mapping[str, Figure]) -> None:
-    """Each figure as PNG, which MLflow and the report show, and as SVG for print."""
+def log_figures(figures: Mapping[str, Figure], look: Look = "screen") -> None:
+    """Each figure as PNG, which MLflow and the report show, and as SVG; for ``paper`` in a column's size too."""
     with tempfile.TemporaryDirectory() as directory:
         for name, figure in figures.items():
             for kind in ("png", "svg"):
                 figure.savefig(Path(directory) / f"{name}.{kind}")
+        if look == "paper":
+            (Path(directory) / "paper").mkdir()
+            for name, figure in figures.items():
+                save_for_paper(figure, Path(directory) / "paper", name)
         mlflow.log_artifacts(directory, "figures")
 
 

@@ -77,7 +77,7 @@ def test_equal_weights_are_hollow_in_the_figures(arguments, series_directory, tm
     series = shutil.copytree(series_directory, tmp_path / "twins" / "mini")
     shutil.copytree(series / "step_000000", series / "step_000001")
     figures = {}
-    monkeypatch.setattr(experiment, "log_figures", figures.update)
+    monkeypatch.setattr(experiment, "log_figures", lambda drawn, *_: figures.update(drawn))
     assert run_command(main, [*arguments, "--model", str(series)]) == 0
     for axes in figures["toxicity_curves"].axes:
         lines = {line.get_label(): line for line in axes.get_lines()}

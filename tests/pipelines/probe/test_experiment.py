@@ -49,7 +49,7 @@ def parents():
 
 
 def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, capsys):
-    assert run_command(main, arguments) == 0
+    assert run_command(main, [*arguments, "--figures", "paper"]) == 0
     (parent,) = parents()
     assert parent.info.status == "FINISHED"
     children = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
@@ -62,7 +62,9 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     files = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert {"probe.csv", "probe.md", "probe.tex", "controls.csv", "ladder.csv", "figures"} <= files
     figures = {Path(artifact.path).stem for artifact in client.list_artifacts(parent.info.run_id, "figures")}
-    assert figures == {"all_dimensions"} | {
+    paper = [Path(artifact.path).name for artifact in client.list_artifacts(parent.info.run_id, "figures/paper")]
+    assert sorted(paper) == sorted(f"{name}.{kind}" for name in figures - {"paper"} for kind in ("pdf", "svg"))
+    assert figures == {"paper"} | {"all_dimensions"} | {
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
     }
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))

@@ -1,0 +1,43 @@
+"""Paper figures: without a title, as wide as a column or a page, in small letters and with embedded fonts."""
+
+from pathlib import Path
+from typing import Literal
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+COLUMN, PAGE = 3.35, 6.9
+"""Inches: 85 mm and 175 mm, as most journals set one and two columns."""
+WIDE = 7.0
+"""A figure drawn wider than this takes two columns."""
+LETTERS = 7.0
+"""Points; the most that a letter has."""
+PLACES: tuple[Literal["left", "center", "right"], ...] = ("left", "center", "right")
+"""Of a title."""
+
+
+def save_for_paper(figure: Figure, directory: Path, name: str) -> None:
+    """``name.pdf`` and ``name.svg``; the figure is changed by it."""
+    set_for_paper(figure)
+    with rc_context({"pdf.fonttype": 42}):  # TrueType, which publishers ask for
+        for kind in ("pdf", "svg"):
+            figure.savefig(directory / f"{name}.{kind}")
+
+
+def set_for_paper(figure: Figure) -> None:
+    """Leave out the title, since a caption says it; the titles of several panels name them, and stay."""
+    figure.suptitle("")
+    titled = [axes for axes in figure.axes if any(axes.get_title(loc=place) for place in PLACES)]
+    if len(titled) == 1:
+        for place in PLACES:
+            titled[0].set_title("", loc=place)
+    width, height = figure.get_size_inches()
+    column = PAGE if width > WIDE else COLUMN
+    figure.set_size_inches(column, max(height * column / width, column / 2))
+    for axes in figure.axes:  # whose ticks, and so their labels, are made anew for the size
+        for axis in (axes.xaxis, axes.yaxis):
+            sizes = [label.get_fontsize() for label in axis.get_ticklabels()]
+            axis.set_tick_params(labelsize=min((LETTERS, *sizes)))
+    for text in figure.findobj(Text):
+        text.set_fontsize(min(text.get_fontsize(), LETTERS))
