@@ -1,5 +1,6 @@
 """The deployment of `compose.yaml`, as far as it can be tested without Docker; other tests run its commands."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,17 +9,24 @@ import tomllib
 from pathlib import Path
 
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
+from serving.api import metrics as served_metrics
 from serving.settings import read_settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
+ENDINGS = {"counter": "_total", "histogram": "_bucket"}
 
 
 def test_ports_are_published_on_loopback_alone():
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
-    assert published == {"database": [], "tracking": ["127.0.0.1:5000:5000"], "service": ["127.0.0.1:3000:3000"]}
+    assert {name: ports for name, ports in published.items() if ports} == {
+        "tracking": ["127.0.0.1:5000:5000"],
+        "service": ["127.0.0.1:3000:3000"],
+        "grafana": ["127.0.0.1:3001:3000"],
+    }
 
 
 def test_secrets_come_from_the_environment_and_have_no_default():
@@ -95,3 +103,36 @@ def test_what_images_copy_is_let_through_to_them():
     assert ignored[0] == "*"
     assert paths == {line[1:] for line in ignored if line.startswith("!")}
     assert all((ROOT / path).exists() for path in paths)
+
+
+def metric_names(text):
+    return set(re.findall(r"trusttrace_\w+", text))
+
+
+def test_the_dashboard_shows_every_metric_of_the_service():
+    dashboard = json.loads((ROOT / "serving" / "grafana-dashboard.json").read_text())
+    shown = metric_names(" ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"]))
+    metrics = [metric for metric in vars(served_metrics).values() if isinstance(metric, MetricWrapperBase)]
+    described = [metric.describe()[0] for metric in metrics]
+    exposed = {f"{metric.name}{ENDINGS.get(metric.type, '')}" for metric in described}
+    assert len(exposed) > 10 and shown == exposed
+    readme = (ROOT / "serving" / "README.md").read_text()
+    listed = [line.split("|")[1] for line in readme.splitlines() if line.startswith("| `trusttrace_")]
+    assert {name.removesuffix("_bucket") for name in shown} == metric_names(" ".join(listed))
+
+
+def test_grafana_and_prometheus_are_wired_and_grafana_has_no_account():
+    configs = COMPOSE["configs"]
+    scraped = yaml.safe_load(configs["prometheus"]["content"])["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert scraped == ["service:3000"] and "--port=3000" in SERVICES["service"]["command"]
+    (source,) = yaml.safe_load(configs["datasource"]["content"])["datasources"]
+    dashboard = json.loads((ROOT / configs["dashboard"]["file"]).read_text())
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    (provider,) = yaml.safe_load(configs["dashboards"]["content"])["providers"]
+    mounted = {config["source"]: config["target"] for config in SERVICES["grafana"]["configs"]}
+    assert Path(mounted["dashboard"]).parent.as_posix() == provider["options"]["path"]
+    assert mounted.keys() | {"prometheus"} == configs.keys()
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert all(SERVICES[name]["profiles"] == ["monitoring"] for name in ("prometheus", "grafana"))
