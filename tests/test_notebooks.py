@@ -4,6 +4,7 @@ import ast
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -11,6 +12,12 @@ from matplotlib.figure import Figure
 
 from tests.small_statements import write_statements
 
+FIGURES = {
+    "calling_the_service": 0,
+    "making_and_judging_a_vector": 1,
+    "reading_the_information_plane": 1,
+    "tracing_a_series": 2,
+}
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -26,7 +33,9 @@ def test_text_and_code_alternate_and_no_output_is_kept(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, series_directory, tmp_path, tracking, cache, monkeypatch):
+def test_it_runs_and_shows(path, series_directory, tmp_path, tracking, cache, monkeypatch, capsys):
+    """Figures are pictures and not names of objects; nothing is in the red that notebooks show stderr in."""
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     monkeypatch.setenv("NOTEBOOK_MODEL", str(series_directory))
     monkeypatch.setenv("NOTEBOOK_DATA", f"toxicity={write_statements(tmp_path, openings=60)}")
     monkeypatch.setattr("sys.path", list(sys.path))
@@ -34,7 +43,11 @@ def test_it_runs(path, series_directory, tmp_path, tracking, cache, monkeypatch)
     monkeypatch.chdir(path.parent)
     scope = {}
     shown = [run("".join(cell["source"]), scope) for cell in cells(path)[1::2]]
-    assert any(isinstance(output, Figure | pd.DataFrame) for output in shown)
+    pictures = [output._repr_png_() for output in shown if isinstance(output, Figure)]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(pictures) == FIGURES[path.stem]
+    assert any(isinstance(output, pd.DataFrame) for output in shown)
+    assert capsys.readouterr().err == ""
 
 
 def run(source, scope):

@@ -1,10 +1,9 @@
 """Figure of a calibration: preference and perplexity by strength."""
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipelines.calibrate.search import Calibrated
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, Figure
 from registry.calibration import PERPLEXITY_CAP
 
 

@@ -29,13 +29,14 @@ class _Lines:
 def progress_bar(total: int, description: str, unit: str, *, delay: float = 0) -> Any:
     """A ``tqdm`` bar on stderr with an estimate of the time left, shown after ``delay`` seconds at the earliest.
 
-    Where stderr is no terminal it writes a line every ten seconds and one at the end. A postfix is set with
-    ``refresh=False``, or it would be written at once.
+    In a notebook it is on stdout, since notebooks show stderr as errors. Where that is no terminal it writes a line
+    every ten seconds and one at the end. A postfix is set with ``refresh=False``, or it would be written at once.
     """
     bar: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "delay": delay}
-    if sys.stderr.isatty():
-        return tqdm(**bar, file=sys.stderr)
-    return tqdm(**bar, file=_Lines(sys.stderr), bar_format=LINE, mininterval=SECONDS_BETWEEN_LINES)
+    stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    if stream.isatty():
+        return tqdm(**bar, file=stream)
+    return tqdm(**bar, file=_Lines(stream), bar_format=LINE, mininterval=SECONDS_BETWEEN_LINES)
 
 
 def with_progress(items: Collection[Item], description: str, unit: str) -> Iterator[Item]:

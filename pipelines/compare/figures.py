@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipelines.compare.comparison import SeriesComparison
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, draw_training_axis
+from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, Figure, draw_training_axis
 from pipelines.figures.training_axis import TrainingAxis
 
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure
 
 
 def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:

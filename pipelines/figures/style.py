@@ -1,12 +1,13 @@
 """Style: colours, resolution and the axis of pre-training that all figures share, and fonts for any script."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Figure
+from matplotlib.figure import Figure as _Figure
 from matplotlib.ticker import NullLocator
 
 from pipelines.figures.training_axis import TrainingAxis
@@ -35,6 +36,15 @@ _EAST_ASIAN = (
 
 rcParams["font.family"] = ["DejaVu Sans", *(name for name in _EAST_ASIAN if name in font_manager.get_font_names())]
 rcParams["savefig.dpi"] = 200
+
+
+class Figure(_Figure):
+    """A figure that a notebook shows where it is the value of a cell, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        written = io.BytesIO()
+        self.savefig(written, format="png", dpi=100)
+        return written.getvalue()
 
 
 def spread(count: int) -> list[int]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.figures.style import ACCENT, FLOOR
+from pipelines.figures.style import ACCENT, FLOOR, Figure
 from pipelines.finetune.training import EpochLoss
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.figures.style import (
@@ -12,6 +11,7 @@ from pipelines.figures.style import (
     CONTROL,
     FAINT,
     FLOOR,
+    Figure,
     draw_band,
     draw_curve,
     hatch_repeated,

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Bool
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.estimators.estimate import Estimate
@@ -17,6 +16,7 @@ from pipelines.figures.style import (
     FAINT,
     FLOOR,
     GOLD,
+    Figure,
     draw_band,
     draw_curve,
     draw_training_axis,

@@ -1,9 +1,8 @@
 """Figure of vectors by different methods, beside controls: how well each separates held-out statements."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from pipelines.figures.style import ACCENT, CONTROL, FAINT
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, Figure
 
 
 def method_chart(table: pd.DataFrame, dimension: str) -> Figure:

@@ -45,3 +45,13 @@ def test_a_terminal_redraws_its_line(monkeypatch):
     assert len(drawn) > 4
     assert "100%|" in drawn[-1] and "3/3" in drawn[-1]
     assert all("\n" not in line for line in drawn[:-1])
+
+
+def test_a_notebook_has_it_where_no_error_is_shown(monkeypatch):
+    out, log = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    with progress_bar(1, "probing", "statement") as bar:
+        bar.update(1)
+    assert log.getvalue() == "" and "probing: 100% 1/1" in out.getvalue()
