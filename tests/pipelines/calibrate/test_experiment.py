@@ -149,17 +149,19 @@ def test_the_champion_may_be_of_any_method(arguments, capsys):
 def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys):
     for place in ("pipelines.calibrate.experiment", "pipelines.vectors.responses"):
         monkeypatch.setattr(f"{place}.behaviour_of", lambda _: cruel_answers())
-    chosen = ["--layers", "2", "--methods", "mass-mean,response-mean", "--by", "text"]
+    chosen = ["--layers", "2", "--methods", "mass-mean,response-mean,optimised", "--by", "text"]
     assert run_command(main, [*arguments, *chosen]) == 0
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
     assert set(table["measure"]) == {"cruel answers"}
     assert (table["unsteered"] - table["shift"].fillna(0)).between(0, 1).all()
-    assert set(table[table["split"] == "validation"]["direction"]) == {"mass-mean", "response-mean"}
+    written = table["shift"].notna() & (table["strength"] != 0)
+    assert table.loc[written, "length_low"].notna().all() and (table["repetition_change"].notna() == written).all()
+    assert set(table[table["split"] == "validation"]["direction"]) == {"mass-mean", "response-mean", "optimised"}
     (version,) = VectorStore().list("mini", "toxicity")
     assert version.calibration.behaviour == "cruel answers"
     assert version.calibration.n == 120
-    if version.tags["method"] == "response-mean":
+    if version.tags["method"] != "mass-mean":
         assert version.tags["statements_source"] == "answers:cruel-answers"
     assert "cruel answers" in capsys.readouterr().out
 
