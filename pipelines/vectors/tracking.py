@@ -9,7 +9,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction, unit_lineage
 from pipelines.tracking.runs import Run, log_points
-from pipelines.vectors.methods import FittedDirection
+from pipelines.vectors.methods import OPTIMISED, FittedDirection
 from registry.records import CHAMPION, vector_name
 from registry.store import CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
 from registry.vectors import LinearProbe, SteeringVector
@@ -83,7 +83,7 @@ def register_fitted(
     named = {f"{result.dimension}/{name}": value for name, value in metrics.items()}
     # A probe's threshold holds neither on another model's activations nor for another reading of them.
     kept = None if fitted.is_control or fitted.texts is not None or target is not None else probe
-    digest = _digest(result, fitted, lineage.target_digest)
+    digest = version_digest(result.digest, fitted, lineage.target_digest)
     return store.register(vector, kept, named, unit_digest=digest)
 
 
@@ -92,7 +92,12 @@ def champion_layer(model: str, dimension: str) -> int:
     return VectorStore().get(vector_name(model, dimension), f"@{CHAMPION}").layer
 
 
-def _digest(result: UnitResult, fitted: FittedDirection, target_digest: str) -> str:
-    """Tells versions of one unit and layer apart by method, draw, target and texts."""
+def version_digest(unit_digest: str, fitted: FittedDirection, target_digest: str) -> str:
+    """Tells versions of one unit and layer apart by method, draw, target and texts; trained ones by the vector itself.
+
+    Training has many settings, and the same ones may give another vector on another machine.
+    """
     texts = fitted.texts.digest if fitted.texts else ""
-    return hashlib.sha256(f"{result.digest} {fitted.label} {target_digest}{texts}".strip().encode()).hexdigest()[:32]
+    if fitted.method == OPTIMISED:
+        texts += hashlib.sha256(fitted.unit.tobytes()).hexdigest()
+    return hashlib.sha256(f"{unit_digest} {fitted.label} {target_digest}{texts}".strip().encode()).hexdigest()[:32]

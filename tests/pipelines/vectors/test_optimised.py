@@ -12,7 +12,9 @@ from pipelines.model_io.activations import extract_answers
 from pipelines.model_io.likelihoods import likelihoods
 from pipelines.model_io.preferences import TokenisedAnswers, answer_log_probabilities, log_odds, prose_divergence
 from pipelines.vectors import optimised, responses
+from pipelines.vectors.methods import FittedDirection, FittedTexts
 from pipelines.vectors.optimised import STANDARD, Trainer, Training, objective, trained_vector
+from pipelines.vectors.tracking import version_digest
 from registry.errors import InvalidInput
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -136,6 +138,16 @@ def test_the_method_has_the_lineage_of_its_answers(model, contrast, monkeypatch)
     assert np.linalg.norm(given) == pytest.approx(fitted.texts.mean_difference_norm, rel=1e-4)
     assert np.linalg.norm(fitted.unit) == pytest.approx(1) and fitted.scale > 0
     assert responses.response_methods("toxicity", ("optimised",)) == ("optimised",)
+
+
+def test_another_training_is_another_version():
+    texts = FittedTexts("answers:cruel-answers", "ab", 80, 1.0)
+    unit, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
+    for method, is_another in (("optimised", True), ("response-mean", False)):
+        one_way, other_way = (FittedDirection(method, 0, each, 1.0, 0.0, texts) for each in (unit, other))
+        digests = [version_digest("unit", each, "") for each in (one_way, other_way, one_way)]
+        assert digests[0] == digests[2]
+        assert (digests[0] != digests[1]) == is_another
 
 
 LOSSES = {
