@@ -100,6 +100,9 @@ class GenerationRequest:
     sampling: Sampling
     plan: SteeringPlan
     monitor: Monitor | None = None
+    client: str = ""
+    """Whose keys and values are read and kept for it: no client can tell by the time to the first token what another
+    has asked."""
 
     @property
     def operations(self) -> frozenset[Operation]:

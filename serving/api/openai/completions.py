@@ -61,7 +61,9 @@ def begin(
     calls = _calls(loaded, body)
     prompts, format = _prompts(loaded, body, calls)
     requests = [
-        GenerationRequest(tokens, sampling_of(served, body, index, calls), steering.plan, steering.monitor)
+        GenerationRequest(
+            tokens, sampling_of(served, body, index, calls), steering.plan, steering.monitor, record.client
+        )
         for index, tokens in enumerate(tokens for tokens in prompts for _ in range(body.choices))
     ]
     record.begin(lambda: loaded.model.tokenizer.decode(prompts[0]), [steering])

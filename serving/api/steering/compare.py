@@ -76,6 +76,8 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, sh
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
     seed = secrets.randbits(31) if body.seed is None else body.seed
     sampling = replace(sampling_of(served, body), seed=seed)
-    requests = [GenerationRequest(tokens, sampling, setting.plan, setting.monitor) for setting in settings]
+    requests = [
+        GenerationRequest(tokens, sampling, setting.plan, setting.monitor, record.client) for setting in settings
+    ]
     generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
     return ComparedGenerations(loaded.model, seed, generations, settings, record)

@@ -55,8 +55,8 @@ class BlockKeys:
     what they are moved by is counted and reported.
     """
 
-    def __init__(self, steering: SteeringKeys, prompt_length: int) -> None:
-        self._steering, self._prompt_length = steering, prompt_length
+    def __init__(self, steering: SteeringKeys, prompt_length: int, client: str = "") -> None:
+        self._steering, self._prompt_length, self._client = steering, prompt_length, client.encode()
         self._keys: list[bytes] = []
         self._ended = False
 
@@ -68,7 +68,7 @@ class BlockKeys:
             known = [key for key in steered if key is not None]
             self._ended = len(known) < BLOCK
             if not self._ended:
-                digest = blake2b(self._keys[-1] if self._keys else b"", digest_size=16)
+                digest = blake2b(self._keys[-1] if self._keys else self._client, digest_size=16)
                 digest.update(np.array(tokens[start : start + BLOCK], dtype=np.int64).tobytes())
                 digest.update(b"".join(known))
                 self._keys.append(digest.digest())

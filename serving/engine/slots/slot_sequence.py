@@ -40,7 +40,7 @@ class SlotSequence(sequence.Sequence):
         super().__init__(generation, vocabulary, grammar)
         self.probes = probes
         self.slot, self.offsets, self.interventions = slot, offsets, interventions
-        self._blocks = BlockKeys(steering_keys(self.request.plan), len(self.prompt))
+        self._blocks = BlockKeys(steering_keys(self.request.plan), len(self.prompt), self.request.client)
         self.reused = 0
         """Tokens of the prompt whose keys and values were copied from the prefix cache."""
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}

@@ -1,6 +1,7 @@
 """Prompts that begin as earlier ones did: the same tokens as without a cache, and what is copied is what may be."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ MUTANTS = {
         request(FIRST[::-1]),
     ),
     "the tokens before": (
-        'self._keys[-1] if self._keys else b""',
+        "self._keys[-1] if self._keys else self._client",
         'b""',
         (request(FIRST), request(FIRST[:BLOCK][::-1])),
         request((*FIRST[:BLOCK][::-1], *FIRST[BLOCK:])),
@@ -151,6 +152,15 @@ def test_a_key_that_forgets_gives_other_tokens(model, monkeypatch, passage, repl
     assert second() == expected
     with mutant(prefix_cache, passage, replacement) as forgetful:
         assert second(forgetful) != expected
+
+
+def test_a_client_is_not_told_what_another_asked(model):
+    with caching(model) as engine:
+        read = [
+            engine.submit(replace(request(FIRST), client=client)).result(60).outcome.cached_prompt
+            for client in ("anna", "bert", "anna")
+        ]
+    assert read == [0, 0, blocks_of(39)]
 
 
 def test_a_prompt_whose_scoring_failed_leaves_nothing(model, monkeypatch):
