@@ -187,7 +187,7 @@ def test_only_models_of_one_architecture_take_a_vector(arguments, tmp_path, word
         (["--layers", "3"], "layer 3 does not exist: mini has 3 layers"),
         (["--layers", "deep"], "layers 'deep' is neither"),
         (["--layers", "champion"], "steer.mini.toxicity"),
-        (["--checkpoints", "init"], "selects no trained checkpoint"),
+        (["--checkpoints", "init"], "selects no trained one"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, more, sentence, capsys):
