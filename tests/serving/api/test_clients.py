@@ -1,6 +1,7 @@
 """Requests as real clients send them, over real HTTP: what passes, what is refused, and by which field."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -251,7 +252,11 @@ def test_a_model_alias_steers_and_is_listed(client):
 def test_a_refused_request_is_logged_with_code_and_field(service):
     with httpx.Client(base_url=service.url, headers={"x-request-id": "refused-1"}) as client:
         post(client, top_k=40)
-    (line,) = [line for line in service.log.read_text().splitlines() if "refused-1" in line]
+    deadline = time.monotonic() + 10  # the line is written after the answer
+    while not (lines := [line for line in service.log.read_text().splitlines() if "refused-1" in line]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (line,) = lines
     record = json.loads(line[line.index("{") :])
     assert (record["status"], record["code"], record["param"]) == (400, "invalid_request", "top_k")
 
