@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,6 +52,16 @@ def writable(directory: Path) -> Path:
     if reason:
         raise Unavailable(f"{directory} cannot be written ({reason}); set TRUSTTRACE_CACHE to a directory that can")
     return directory
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of the cache, its folder too; a reader sees all of it or none, also beside other writers."""
+    scratch = writable(path.parent) / f".{path.name}.{os.getpid()}.{threading.get_ident()}"
+    try:
+        scratch.write_text(text)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def fetch(package: PinnedPackage) -> Path:

@@ -6,7 +6,6 @@ read on statements do. A set is made once for each model and behaviour, and kept
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy as np
 
 from pipelines.behaviours.behaviour import Behaviour, Prompt
 from pipelines.model_io.continuations import continuations
-from registry.cache import cache_root, writable
+from registry.cache import cache_root, write_whole
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
@@ -76,7 +75,7 @@ def contrast_set(model: LanguageModel, behaviour: Behaviour, *, seed: int = 0) -
         return ContrastSet(behaviour.dimension, behaviour.name, *kept)
     pairs = tuple(_pairs(model, behaviour, prompts, sampling))
     made = ContrastSet(behaviour.dimension, behaviour.name, pairs, len(prompts))
-    _write(path, {"n_prompts": len(prompts), "pairs": [asdict(pair) for pair in pairs]})
+    write_whole(path, json.dumps({"n_prompts": len(prompts), "pairs": [asdict(pair) for pair in pairs]}, indent=1))
     return made
 
 
@@ -119,11 +118,3 @@ def _read(path: Path) -> tuple[tuple[ContrastPair, ...], int] | None:
         return tuple(ContrastPair(**pair) for pair in content["pairs"]), int(content["n_prompts"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write(path: Path, content: dict[str, object]) -> None:
-    """Whole, or not at all."""
-    writable(path.parent)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=1))
-    os.replace(scratch, path)

@@ -16,6 +16,7 @@ from jaxtyping import Float32, Float64
 from pipelines.evaluate.conditions import Condition, Subject, live
 from pipelines.model_io.activations import extract
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
+from registry.vectors import SteeringVector
 from serving.model.language_model import LanguageModel
 
 LEAST_COST = math.log(1.01)
@@ -60,12 +61,7 @@ def equal_cost_conditions(
     vector, strength = subject.champion.vector, subject.strength
     target = max(cost.of(vector.layer, vector.offset(strength)), LEAST_COST)
     states = extract(cost.model, prose, layers=[vector.layer], pooling="mean").layer(vector.layer)
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        kind: DirectionKind = "covariance-matched" if number % 2 else "isotropic"
-        unit = drawn_direction(states, kind, rng)
-        lineage = replace(vector.lineage, method=f"{kind} random direction {number} of seed {seed}")
-        drawn = replace(vector, direction=unit, lineage=lineage)
+    for number, (source, drawn) in enumerate(drawn_vectors(vector, states, count, seed)):
         found, reached = strength_at_cost(
             lambda amount, drawn=drawn: cost.of(drawn.layer, drawn.offset(amount)),  # type: ignore[misc]
             target,
@@ -74,9 +70,20 @@ def equal_cost_conditions(
         version = live(drawn, subject.champion.registered, f"equal-cost-{number}")
         yield EqualCostCondition(
             *("equal cost", subject.dimension.name, version, found),
-            source=f"{kind} {number}",
+            source=source,
             perplexity_ratio=math.exp(reached),
         )
+
+
+def drawn_vectors(
+    vector: SteeringVector, states: Float32[np.ndarray, "n d_model"], count: int, seed: int
+) -> Iterator[tuple[str, SteeringVector]]:
+    """``count`` random directions in the place of ``vector``, isotropic and covariance-matched by turns, each named."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        kind: DirectionKind = "covariance-matched" if number % 2 else "isotropic"
+        lineage = replace(vector.lineage, method=f"{kind} random direction {number} of seed {seed}")
+        yield f"{kind} {number}", replace(vector, direction=drawn_direction(states, kind, rng), lineage=lineage)
 
 
 def drawn_direction(

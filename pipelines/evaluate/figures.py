@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from pipelines.calibrate.effects import CHEAP
+from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
@@ -14,48 +16,50 @@ from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure
 
 def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
     """The change of each dimension's preference with its interval, beside random directions that move as far."""
-    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(verdicts)), layout="constrained")
-    axes = figure.subplots()
-    for place, verdict in enumerate(verdicts):
-        change = verdict.row.comparison.difference
-        spread = [[max(0.0, change.value - change.low)], [max(0.0, change.high - change.value)]]
-        label = "vector, 95 % interval" if place == 0 else None
-        axes.errorbar([change.value], [place], xerr=spread, fmt="o", color=ACCENT, capsize=3, label=label)
-        label = "random directions" if place == 0 else None
-        axes.plot(verdict.random, [place] * len(verdict.random), "x", color=CONTROL, label=label)
-    axes.axvline(0, color=FAINT, linewidth=1)
-    names = [f"{verdict.dimension} (n = {verdict.row.measurement.n})" for verdict in verdicts]
-    axes.set_yticks(range(len(verdicts)), names)
-    axes.invert_yaxis()
+    figure, axes = _changes(
+        [(verdict.row.comparison.difference, verdict.random) for verdict in verdicts], "random directions"
+    )
+    axes.set_yticks(
+        range(len(verdicts)), [f"{verdict.dimension} (n = {verdict.row.measurement.n})" for verdict in verdicts]
+    )
     axes.set_xlabel("change of preference for trustworthy statements, nats")
     axes.set_title(f"{model}: held-out statements", loc="left", fontsize=10)
-    axes.legend(fontsize=7, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def text_figure(model: str, results: Sequence[TextResult]) -> Figure:
     """The change of each dimension's untrustworthy answers, with its interval, beside random directions."""
-    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(results)), layout="constrained")
-    axes = figure.subplots()
-    for place, result in enumerate(results):
-        change = result.vector.comparison.difference
-        value, low, high = (100 * number for number in (change.value, change.low, change.high))
-        label = "vector, 95 % interval" if place == 0 else None
-        spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
-        axes.errorbar([value], [place], xerr=spread, fmt="o", color=ACCENT, capsize=3, label=label)
-        random = [100 * control.comparison.difference.value for control in result.controls]
-        label = "random directions of equal cost" if place == 0 else None
-        axes.plot(random, [place] * len(random), "x", color=CONTROL, label=label)
-    axes.axvline(0, color=FAINT, linewidth=1)
-    names = [f"{result.dimension} (n = {result.vector.measurement.n})" for result in results]
-    axes.set_yticks(range(len(results)), names)
-    axes.invert_yaxis()
+    changes = [
+        (result.vector.comparison.difference, [control.comparison.difference.value for control in result.controls])
+        for result in results
+    ]
+    figure, axes = _changes(changes, "random directions of equal cost", scale=100)
+    axes.set_yticks(
+        range(len(results)), [f"{result.dimension} (n = {result.vector.measurement.n})" for result in results]
+    )
     axes.set_xlabel("change of the share of untrustworthy answers, points (left is better)")
     axes.set_title(f"{model}: what is written", loc="left", fontsize=10)
+    return figure
+
+
+def _changes(
+    changes: Sequence[tuple[Estimate, Sequence[float]]], controls: str, *, scale: float = 1
+) -> tuple[Figure, Axes]:
+    """A line a dimension, from the top: its change with the interval, and those of ``controls``."""
+    figure = Figure(figsize=(6.4, 1.4 + 0.55 * len(changes)), layout="constrained")
+    axes = figure.subplots()
+    for place, (change, random) in enumerate(changes):
+        value, low, high = (scale * number for number in (change.value, change.low, change.high))
+        spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        label = "vector, 95 % interval" if place == 0 else None
+        axes.errorbar([value], [place], xerr=spread, fmt="o", color=ACCENT, capsize=3, label=label)
+        label = controls if place == 0 else None
+        axes.plot([scale * each for each in random], [place] * len(random), "x", color=CONTROL, label=label)
+    axes.axvline(0, color=FAINT, linewidth=1)
+    axes.invert_yaxis()
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return figure, axes
 
 
 def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:

@@ -43,6 +43,11 @@ class Comparison:
     """The share of items that moved against what is wanted, where each has a number of its own (Tan et al. 2024)."""
 
 
+def sequential_p(as_extreme: Sequence[bool]) -> float:
+    """The exact p-value of one of exchangeable directions, by the first of the others drawn that was as extreme."""
+    return 1 / (as_extreme.index(True) + 1 if True in as_extreme else len(as_extreme) + 1)
+
+
 def compare(base: Measurement, other: Measurement, *, seed: int = 0) -> Comparison:
     """Compare ``other`` with ``base`` on the items that both were measured on. Raises ``Mismatch`` for other items."""
     if base.columns.shape != other.columns.shape or not np.array_equal(base.groups, other.groups):

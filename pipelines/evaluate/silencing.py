@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from pipelines.evaluate.conditions import Condition, Subject, live
-from pipelines.evaluate.equal_cost import DirectionKind, drawn_direction
+from pipelines.evaluate.equal_cost import drawn_vectors
 from pipelines.evaluate.results import ALPHA, Row
+from pipelines.evaluate.significance import sequential_p
 from pipelines.evaluate.suite import continue_prompts
 from pipelines.evaluate.tasks.task import Task
 from pipelines.model_io.activations import extract_answers
@@ -70,14 +71,9 @@ def silenced_conditions(
     yield SilencedCondition(
         "silenced", name, champion, 0.0, "", champion.reference, _projections(means, vector.direction)
     )
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        kind: DirectionKind = "covariance-matched" if number % 2 else "isotropic"
-        unit = drawn_direction(states.layer(vector.layer), kind, rng)
-        lineage = replace(vector.lineage, method=f"{kind} random direction {number} of seed {seed}")
-        drawn = live(replace(vector, direction=unit, lineage=lineage), champion.registered, f"silenced-{number}")
-        source = f"{kind} {number}"
-        yield SilencedCondition("silenced random", name, drawn, 0.0, "", source, _projections(means, unit))
+    for number, (source, drawn) in enumerate(drawn_vectors(vector, states.layer(vector.layer), count, seed)):
+        served = live(drawn, champion.registered, f"silenced-{number}")
+        yield SilencedCondition("silenced random", name, served, 0.0, "", source, _projections(means, drawn.direction))
 
 
 def _projections(
@@ -99,10 +95,7 @@ class Silencing:
     @property
     def random_p(self) -> float:
         """Exact, were the vector's direction one of the random ones: by the first of them that changed as much."""
-        for number, control in enumerate(self.controls, 1):
-            if is_as_far(control, self.row):
-                return 1 / number
-        return 1 / (1 + len(self.controls))
+        return sequential_p([is_as_far(control, self.row) for control in self.controls])
 
     @property
     def is_necessary(self) -> bool:

@@ -17,7 +17,7 @@ from pipelines.evaluate.conditions import Condition, Subject
 from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, Row, Verdict, rows_of
-from pipelines.evaluate.significance import holm
+from pipelines.evaluate.significance import holm, sequential_p
 from pipelines.evaluate.silencing import (
     SILENCED_DIRECTIONS,
     Role,
@@ -160,10 +160,7 @@ class TextResult:
     @property
     def random_p(self) -> float:
         """Exact, were the vector one of the random directions: by the first of them that did as much."""
-        for number, control in enumerate(self.controls, 1):
-            if is_as_good(control, self.vector):
-                return 1 / number
-        return 1 / (1 + len(self.controls))
+        return sequential_p([is_as_good(control, self.vector) for control in self.controls])
 
     @property
     def is_cheap(self) -> bool:

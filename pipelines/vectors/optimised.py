@@ -10,7 +10,6 @@ the way the one is kept that is best on pairs and prose held out of training.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from pipelines.behaviours.contrast import ContrastSet
 from pipelines.cli.progress import progress_bar
 from pipelines.model_io.batches import tokenise
 from pipelines.model_io.preferences import TokenisedAnswers, log_odds, prose_divergence
-from registry.cache import cache_root, writable
+from registry.cache import cache_root, write_whole
 from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
 from serving.model.weights import identity_of
@@ -78,10 +77,7 @@ def trained_vector(
     if kept is not None:
         return kept
     vector = Trainer(model, contrast, prose, layer, training).train(start)
-    writable(path.parent)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(vector.tolist()))
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(vector.tolist()))
     return vector
 
 

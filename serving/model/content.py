@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 
-from registry.cache import cache_root, writable
+from registry.cache import cache_root, write_whole
 from registry.digests import file_sha256
 
 WORTH_KEEPING = 1 << 26
@@ -32,8 +31,5 @@ def _sha256(path: Path, size: int, modified: int) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = file_sha256(path)
-    writable(kept.parent)
-    scratch = kept.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps({"size": size, "modified": modified, "sha256": digest}))
-    os.replace(scratch, kept)
+    write_whole(kept, json.dumps({"size": size, "modified": modified, "sha256": digest}))
     return digest

@@ -5,8 +5,6 @@ The listing of a series is kept on disk with the commit of every revision, and t
 
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +18,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from tqdm import tqdm
 
-from registry.cache import cache_root, writable
+from registry.cache import cache_root, write_whole
 from registry.errors import NotFound, Unavailable
 from serving.model.hub_calls import LOCAL, AccessRefused, in_words, tried
 
@@ -79,7 +77,7 @@ def list_revisions(repo: str) -> Revisions:
         logger.warning("%s: the listing of %s that was kept is used", error, time.ctime(kept.stat().st_mtime))
         return Revisions(listing, stale=True)
     commits = {ref.name: ref.target_commit for ref in (*refs.branches, *refs.tags)}
-    _write(kept, commits)
+    write_whole(kept, json.dumps(commits))
     return Revisions(commits)
 
 
@@ -136,7 +134,7 @@ def list_files(repo: str, revision: str) -> tuple[HubFile, ...]:
         for entry in entries
         if isinstance(entry, RepoFile)
     )
-    _write(kept, {"files": [asdict(file) for file in files]})
+    write_whole(kept, json.dumps({"files": [asdict(file) for file in files]}))
     return files
 
 
@@ -216,13 +214,6 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def _write(path: Path, content: object) -> None:
-    handle, scratch = tempfile.mkstemp(dir=writable(path.parent))
-    with os.fdopen(handle, "w") as file:
-        json.dump(content, file)
-    os.replace(scratch, path)
 
 
 def _is_commit(revision: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.cache import PinnedPackage, cache_root, extract_member, fetch, read_member, writable
+from registry.cache import PinnedPackage, cache_root, extract_member, fetch, read_member, writable, write_whole
 from registry.errors import NotFound, Unavailable
 
 
@@ -98,3 +98,18 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch, hindranc
 def test_a_read_only_file_system_is_named():
     with pytest.raises(Unavailable, match=r"/proc/trusttrace cannot be written"):
         writable(Path("/proc/trusttrace"))
+
+
+def test_a_file_of_the_cache_is_whole_or_as_before(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "kept.json"
+    write_whole(path, "first")
+    assert path.read_text() == "first"
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("registry.cache.os.replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "second")
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import compress, repeat
 
 import torch
@@ -40,12 +41,16 @@ class SlotSequence(sequence.Sequence):
         super().__init__(generation, vocabulary, grammar)
         self.probes = probes
         self.slot, self.offsets, self.interventions = slot, offsets, interventions
-        self._blocks = BlockKeys(steering_keys(self.request.plan), len(self.prompt), self.request.client)
         self.reused = 0
         """Tokens of the prompt whose keys and values were copied from the prefix cache."""
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
         self._moved_alone = [0, 0]
         """Tokens of prompt and answer that only interventions on hidden states moved."""
+
+    @cached_property
+    def _blocks(self) -> BlockKeys:
+        """Made when the prefix cache first asks: never where it is off."""
+        return BlockKeys(steering_keys(self.request.plan), len(self.prompt), self.request.client)
 
     @property
     def prefilling(self) -> bool:
