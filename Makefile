@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures test test-ray test-vllm test-clients test-extras check lock bench simulate endurance ui clean
+.PHONY: help setup demo serve pictures test test-ray test-vllm test-clients test-extras check lock bench bench-gpu simulate endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -114,6 +114,9 @@ $(VENV)-peers/installed: pyproject.toml conda.yaml
 bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python \
 	  TRUSTTRACE_VLLM_PYTHON=$(VENV)-vllm/bin/python python -m tests.bench
+
+bench-gpu: setup ## the same of models of 1B and 7B on a GPU, in three minutes
+	$(RUN) python -m tests.bench.gpu
 
 pictures: $(VENV)/browser ## draw the README's pictures from the newest runs and the real page, after make demo
 	$(RUN) python -m tests.pictures

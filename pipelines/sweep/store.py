@@ -5,11 +5,11 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -30,8 +30,15 @@ class UnitStore(Generic[Result]):
 
     def __init__(self, kind: type[Result], directory: Path) -> None:
         self.directory = directory
+        self._kind = kind
+
+    @cached_property
+    def _adapter(self) -> Any:
+        """Made when the first result is read: measuring needs no Pydantic."""
+        from pydantic import ConfigDict, TypeAdapter
+
         # A tuple takes a configuration, a dataclass does not; those within it inherit this one.
-        self._adapter = TypeAdapter(tuple[kind], config=ConfigDict(arbitrary_types_allowed=True))  # type: ignore[valid-type]
+        return TypeAdapter(tuple[self._kind], config=ConfigDict(arbitrary_types_allowed=True))  # type: ignore[name-defined]
 
     def retire_former(self) -> int:
         """How many results there are that were named by less than decides them; counted once, and not found again.

@@ -4,17 +4,18 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from llguidance import LLMatcher, LLTokenizer, StructTag
-from llguidance.hf import from_tokenizer
 from torch import Tensor
 
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.engine.calls import Calls
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
 
 
 class SchemaRefused(InvalidInput):
@@ -28,7 +29,7 @@ COMPACT: Any = {"whitespace_flexible": False}
 class Grammar:
     """One answer on its way through a schema."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: "LLMatcher") -> None:
         self._matcher = matcher
 
     def mask(self, logits: Float[Tensor, " vocabulary"]) -> None:
@@ -45,7 +46,10 @@ class Grammar:
 
 
 class GrammarCompiler:
-    """Schemas compiled for one tokenizer, whose tables are made at first use, in about a second."""
+    """Schemas compiled for one tokenizer, whose tables are made at first use, in about a second.
+
+    llguidance is imported then too: an engine whose answers follow no schema needs none of it.
+    """
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int]) -> None:
         self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, sorted(ends)
@@ -56,10 +60,14 @@ class GrammarCompiler:
         if sampling.calls is not None:
             return self._compiled(_calls_grammar(sampling.calls))
         if sampling.schema is not None:
+            from llguidance import LLMatcher
+
             return self._compiled(LLMatcher.grammar_from_json_schema(json.dumps(sampling.schema), overrides=COMPACT))
         return None
 
     def _compiled(self, text: str) -> Grammar:
+        from llguidance import LLMatcher
+
         with self._lock:
             tokens = self._tokens
         refused, messages = LLMatcher.validate_grammar_with_warnings(text, tokens)
@@ -69,7 +77,9 @@ class GrammarCompiler:
         return Grammar(LLMatcher(tokens, text, log_level=0))
 
     @cached_property
-    def _tokens(self) -> LLTokenizer:
+    def _tokens(self) -> "LLTokenizer":
+        from llguidance.hf import from_tokenizer
+
         try:
             return from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._ends or None)
         except Exception as error:  # ValueError, or whatever Rust raises for a tokenizer that it does not know
@@ -81,6 +91,8 @@ class GrammarCompiler:
 
 def _calls_grammar(calls: Calls) -> str:
     """In Lark's notation, each schema with definitions of its own."""
+    from llguidance import StructTag
+
     if calls.trigger:
         tags = [
             StructTag(trigger=calls.trigger, begin=frame.begin, grammar=_compact(frame.schema), end=frame.end)

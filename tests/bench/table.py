@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import mlflow
-import pandas as pd
 import torch
 import transformers
 
@@ -68,6 +66,9 @@ def as_markdown(rows: Sequence[Comparison]) -> str:
 
 def log_to_mlflow(rows: Sequence[Comparison]) -> str:
     """A run of its own with a metric a row, the table, and what it was measured on; the run's id."""
+    import mlflow
+    import pandas as pd
+
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name="bench") as run:
         mlflow.log_params(machine())

@@ -1,0 +1,64 @@
+"""`make bench-gpu` runs as it is where there is no GPU, and needs only what its docstring says."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.bench.gpu import run_part
+from tests.bench.table import Comparison
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_OTHER_LIBRARIES = """
+import builtins, sys
+
+OURS = {"registry", "serving", "pipelines", "tests", "__main__"}
+STATED = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "sklearn", "threadpoolctl",
+          "pandas", "safetensors", "jaxtyping", "tqdm"}
+real = builtins.__import__
+
+def stated_only(name, globals=None, locals=None, fromlist=(), level=0):
+    importer, library = (globals or {}).get("__name__", "").split(".")[0], name.split(".")[0]
+    if importer in OURS and not level and library not in OURS | STATED | set(sys.stdlib_module_names):
+        raise ImportError(f"{globals['__name__']} imports {name}")
+    return real(name, globals, locals, fromlist, level)
+
+builtins.__import__ = stated_only
+from tests.bench.gpu import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_every_part_is_measured_with_no_other_library(tmp_path):
+    out = tmp_path / "gpu.json"
+    small = ["--shapes", "small", "--device", "cpu", "--out", str(out)]
+    command = [sys.executable, "-c", WITHOUT_OTHER_LIBRARIES, *small]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    parts = json.loads(out.read_text())["parts"]
+    assert all(part["rows"] and not part["error"] for part in parts.values())
+    exact = {row["key"]: row["value"] for row in parts["exact"]["rows"]}
+    assert exact == {"exact/tokens": 1.0, "exact/steered": 1.0, "exact/zero": 1.0}
+    assert all(row["what"] in done.stdout for part in parts.values() for row in part["rows"])
+
+
+def test_a_part_that_fails_keeps_its_rows_and_the_traceback(capsys):
+    row = Comparison("key", "what", "1 s", "2 s", 0.5, "x")
+
+    def rows():
+        yield row
+        raise ValueError("no such kernel")
+
+    outcome = run_part((60, rows))
+    assert outcome.rows == [row]
+    assert "ValueError: no such kernel" in outcome.error and outcome.error in capsys.readouterr().err
+
+
+def test_a_part_is_stopped_at_its_limit():
+    def rows():
+        time.sleep(30)
+        yield
+
+    outcome = run_part((0.2, rows))
+    assert outcome.seconds < 10 and "TimeoutError: not done within 0.2 s" in outcome.error
