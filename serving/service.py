@@ -44,6 +44,7 @@ from serving.api import metrics
 from serving.api.app import create_app, route_templates
 from serving.api.bento_client import GenerateRequest, answer_prompt
 from serving.api.bodies import RequestBodies
+from serving.api.dependencies import RequestContext
 from serving.api.middleware import ServiceMiddleware
 from serving.api.request_record import RequestRecord
 from serving.api.shutdown import on_termination
@@ -153,7 +154,9 @@ class SteeringService:
             seed=seed,
             chat=chat,
         )
-        return await answer_prompt(body, None, served, app.state.shares, RequestRecord("", "POST", "/generate"))
+        return await answer_prompt(
+            body, RequestContext(served, app.state.shares, RequestRecord("", "POST", "/generate"))
+        )
 
 
 def on_end(record: RequestRecord) -> None:

@@ -6,21 +6,17 @@ go on computing once a client has left; so the route is the application's.
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from serving.api.dependencies import Record, Served, Shares
+from serving.api.dependencies import Context, RequestContext
 from serving.api.errors import documented
-from serving.api.fair_share import FairShare
 from serving.api.openai.completions import begin, whole
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, WholeNumber
 from serving.api.openai.usage import Usage
 from serving.api.request_body import RequestBody
-from serving.api.request_record import RequestRecord
 from serving.api.steering.block import Steering, SteeringInfo, Strengths
-from serving.served_model import ServedModel
 
 router = APIRouter(tags=["BentoML"])
 
@@ -60,18 +56,14 @@ class GenerateResponse(BaseModel):
     responses={200: {"model": GenerateResponse}, **documented(404, 409, 422, 429, 503, 504)},
     summary="Generate text for BentoML's client",
 )
-async def generate(
-    body: GenerateRequest, request: Request, served: Served, shares: Shares, record: Record
-) -> JSONResponse:
-    return JSONResponse(await answer_prompt(body, request, served, shares, record))
+async def generate(body: GenerateRequest, context: Context) -> JSONResponse:
+    return JSONResponse(await answer_prompt(body, context))
 
 
-async def answer_prompt(
-    body: GenerateRequest, request: Request | None, served: ServedModel, shares: FairShare, record: RequestRecord
-) -> dict[str, Any]:
+async def answer_prompt(body: GenerateRequest, context: RequestContext) -> dict[str, Any]:
     """Raises whatever the same request to OpenAI's routes is refused with."""
-    answer = await run_in_threadpool(begin, served, body.as_openai(), record, shares)
-    content = await whole(served, answer, request)
+    answer = await context.run(begin, context, body.as_openai())
+    content = await whole(context, answer)
     choice = content["choices"][0]
     return {
         "text": choice["text"] if "text" in choice else choice["message"]["content"],

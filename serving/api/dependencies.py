@@ -1,12 +1,34 @@
-"""Dependencies of routes: the served model, the clients' shares of its queue, and the record of the request."""
+"""Dependencies of routes: the served model, the request's record, and what a route that runs the model needs."""
 
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, TypeVar, TypeVarTuple, Unpack
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from serving.api.fair_share import FairShare
 from serving.api.request_record import KEY, RequestRecord
 from serving.served_model import LoadedModel, ServedModel
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """What a route that runs the model needs beside its body."""
+
+    served: ServedModel
+    shares: FairShare
+    record: RequestRecord
+    request: Request | None = None
+    """By which it is seen that the client has left; ``None`` where it cannot."""
+    x_steering: str | None = None
+    """The header that steers clients which can send no field of their own."""
+
+    async def run(self, function: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
+        """``function`` on one of the client's threads."""
+        return await self.shares.run(self.record.client, function, *arguments)
 
 
 async def _served(request: Request) -> ServedModel:
@@ -19,11 +41,6 @@ def _loaded(request: Request) -> LoadedModel:
     return served.require_loaded()
 
 
-async def _shares(request: Request) -> FairShare:
-    shares: FairShare = request.app.state.shares
-    return shares
-
-
 async def _record(request: Request) -> RequestRecord:
     record: RequestRecord | None = request.scope.get(KEY)
     return record or RequestRecord("", request.method, request.url.path)
@@ -32,5 +49,23 @@ async def _record(request: Request) -> RequestRecord:
 Served = Annotated[ServedModel, Depends(_served)]
 Loaded = Annotated[LoadedModel, Depends(_loaded)]
 """The loaded model; a request is refused with 503 while there is none."""
-Shares = Annotated[FairShare, Depends(_shares)]
 Record = Annotated[RequestRecord, Depends(_record)]
+
+
+async def _context(request: Request, served: Served, record: Record) -> RequestContext:
+    return RequestContext(served, request.app.state.shares, record, request)
+
+
+Context = Annotated[RequestContext, Depends(_context)]
+XSteering = Annotated[
+    str | None,
+    Header(max_length=1000, description="Strengths such as toxicity=1.5,privacy=1; `steering` in the body wins."),
+]
+
+
+async def _steered_context(context: Context, x_steering: XSteering = None) -> RequestContext:
+    return replace(context, x_steering=x_steering)
+
+
+SteeredContext = Annotated[RequestContext, Depends(_steered_context)]
+"""The context of a request that can be steered by a header."""

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, TrustTraceError, Unavailable, redacted
 from serving.engine.base import PromptTooLong, QueueFull
+from serving.model.chat_templates import TemplateShareExceeded
 from serving.steering.errors import (
     InvalidSteering,
     SteeringError,
@@ -101,6 +102,7 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
     (InvalidSteering, 400, INVALID, "invalid_steering"),
     (PromptTooLong, 400, INVALID, "context_length_exceeded"),
     (QueueFull, 429, "rate_limit_error", "queue_full"),
+    (TemplateShareExceeded, 429, "rate_limit_error", "client_share_exceeded"),
     (NotFound, 404, INVALID, "vector_not_found"),
     (Mismatch, 409, INVALID, "vector_checkpoint_mismatch"),
     (CorruptFile, 409, INVALID, "vector_unreadable"),

@@ -3,9 +3,18 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from anyio import CapacityLimiter, to_thread
 
 from serving.api.errors import ShareExceeded
 from serving.engine.base import Engine, Generation
+
+THREADS = 8
+"""Requests of one client that are being read at once: templates rendered, texts tokenised, schemas compiled."""
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 
 class FairShare:
@@ -20,6 +29,16 @@ class FairShare:
         self._held: dict[str, list[Generation]] = {}
         self._beginning: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._threads: dict[str, CapacityLimiter] = {}
+
+    async def run(self, client: str, function: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
+        """``function`` on a thread. A client's calls wait for its own threads, and hold none while they wait."""
+        limiter = self._threads.setdefault(client, CapacityLimiter(THREADS))
+        try:
+            return await to_thread.run_sync(function, *arguments, limiter=limiter)
+        finally:
+            if not limiter.borrowed_tokens and not limiter.statistics().tasks_waiting:
+                self._threads.pop(client, None)
 
     def submit(self, client: str, engine: Engine, submit: Callable[[], Sequence[Generation]]) -> Sequence[Generation]:
         """The generations that ``submit`` begins for ``client``. Raises ``ShareExceeded``, and what ``submit`` does.

@@ -5,13 +5,13 @@ import base64
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from jaxtyping import Float32
 from pydantic import BaseModel, Field, model_validator
 
 from registry.errors import Mismatch
-from serving.api.dependencies import Loaded, Served
+from serving.api.dependencies import Context, Loaded
 from serving.api.errors import ApiError, documented, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
 from serving.api.openai.requests import Message, Prompt
@@ -71,17 +71,15 @@ class HiddenStatesResponse(BaseModel):
     responses={200: {"model": HiddenStatesResponse}, **documented(404, 429, 503, 504)},
     summary="Read prompts' hidden states at one layer",
 )
-async def hidden_states(body: HiddenStatesRequest, request: Request, served: Served, loaded: Loaded) -> JSONResponse:
+async def hidden_states(body: HiddenStatesRequest, context: Context, loaded: Loaded) -> JSONResponse:
     """The unsteered residual stream after one decoder block (admin key). At most 64 prompts and 4,194,304 numbers."""
     require_model(body.model, loaded.name)
     _require_layer(loaded, body.layer)
-    sequences = await asyncio.to_thread(_sequences, loaded.model, body)
+    sequences = await context.run(_sequences, loaded.model, body, context.record.client)
     _require_bounded(sequences, body, loaded.model.d_model)
     reading = loaded.engine.hidden_states(sequences, [body.layer])
-    states = await result_for(asyncio.wrap_future(reading), request, served.settings.timeout)
-    content = await asyncio.to_thread(
-        _content, loaded, body, sequences, [of_prompt[body.layer] for of_prompt in states]
-    )
+    states = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
+    content = await context.run(_content, loaded, body, sequences, [of_prompt[body.layer] for of_prompt in states])
     return JSONResponse(content)
 
 
@@ -92,9 +90,9 @@ def _require_layer(loaded: LoadedModel, layer: int) -> None:
         raise ApiError(str(error), param="layer") from error
 
 
-def _sequences(model: LanguageModel, body: HiddenStatesRequest) -> list[Tokens]:
+def _sequences(model: LanguageModel, body: HiddenStatesRequest, client: str) -> list[Tokens]:
     if body.messages:
-        return [chat_tokens(model, body.messages)]
+        return [chat_tokens(model, body.messages, client=client)]
     assert body.input is not None
     count = n_prompts(body.input)
     if not 0 < count <= MOST_PROMPTS:

@@ -20,7 +20,8 @@ COMMAND = ("serve", "serving.service:SteeringService", "--timeout-keep-alive", "
 """As ``make serve`` and ``compose.yaml`` have it."""
 CHAT = (
     "{% for m in messages %}{% if m.role == 'assistant' and loop.first %}{{ raise_exception('begin with user') }}"
-    "{% endif %}{{ m.content }} {% endfor %}is"
+    "{% endif %}{% if m.content == 'loop' %}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}"
+    "{% endfor %}{% endif %}{{ m.content }} {% endfor %}is"
 )
 
 

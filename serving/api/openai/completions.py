@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Request
-
+from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
-from serving.api.fair_share import FairShare
 from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, SampledRequest
 from serving.api.openai.responses import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
@@ -44,22 +42,18 @@ class Answer:
         return applied_steering(self.steering, outcomes)
 
 
-def begin(
-    served: ServedModel, body: OpenAIRequest, record: RequestRecord, shares: FairShare, shorthand: str | None = None
-) -> Answer:
-    """Resolve, tokenise and submit. May take long for a long prompt; raises whatever the request is refused with.
-
-    ``shorthand`` is the header that steers clients which can send no field of their own.
-    """
+def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
+    """Resolve, tokenise and submit. May take long for a long prompt; raises whatever the request is refused with."""
+    served, record = context.served, context.record
     loaded = served.require_loaded()
     model, alias = split_alias(body.model)
     require_model(model, loaded.name)
-    choice = steering_of(body.steering, shorthand, alias)
+    choice = steering_of(body.steering, context.x_steering, alias)
     is_challenged = random.Random(body.seed).random() < served.settings.challenger  # a seed draws the same again
     steering = resolve_steering(served, loaded, choice, is_challenged=is_challenged)
     _require_choices(body, served.settings.max_choices)
     calls = _calls(loaded, body)
-    prompts, format = _prompts(loaded, body, calls)
+    prompts, format = _prompts(loaded, body, calls, record.client)
     requests = [
         GenerationRequest(
             tokens, sampling_of(served, body, index, calls), steering.plan, steering.monitor, record.client
@@ -68,7 +62,7 @@ def begin(
     ]
     record.begin(lambda: loaded.model.tokenizer.decode(prompts[0]), [steering])
     try:
-        generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
+        generations = context.shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
     except SchemaRefused as error:
         raise ApiError(str(error), param="response_format" if calls is None else "tools") from error
     fingerprint = system_fingerprint(loaded, steering)
@@ -102,9 +96,11 @@ def _calls(loaded: LoadedModel, body: OpenAIRequest) -> Calls | None:
     return allowed_calls(loaded.model, body.offered_tools, body.tool_choice or "auto")
 
 
-def _prompts(loaded: LoadedModel, body: OpenAIRequest, calls: Calls | None) -> tuple[list[Tokens], AnswerFormat]:
+def _prompts(
+    loaded: LoadedModel, body: OpenAIRequest, calls: Calls | None, client: str
+) -> tuple[list[Tokens], AnswerFormat]:
     if isinstance(body, ChatRequest):
-        return [chat_tokens(loaded.model, body.messages, body.offered_tools)], ChatFormat(calls)
+        return [chat_tokens(loaded.model, body.messages, body.offered_tools, client)], ChatFormat(calls)
     assert isinstance(body, CompletionRequest)
     return prompt_tokens(loaded.model, body.prompt), TextFormat(body.logprobs is not None)
 
@@ -142,9 +138,9 @@ def system_fingerprint(loaded: LoadedModel, steering: SteeringResolution) -> str
     return f"{loaded.model.weights_digest[:12]}-{steering.plan.fingerprint[:12] or 'unsteered'}"
 
 
-async def whole(served: ServedModel, answer: Answer, request: Request | None) -> Json:
+async def whole(context: RequestContext, answer: Answer) -> Json:
     """The answer in one object."""
-    ended = await completions(answer.generations, request, served.settings.timeout)
+    ended = await completions(answer.generations, context.request, context.served.settings.timeout)
     for index, completion in enumerate(ended):
         answer.record.add_text(index, completion.text)
     return answer.envelope.whole(ended, answer.end([completion.outcome for completion in ended]))

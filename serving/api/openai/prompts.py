@@ -48,10 +48,13 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -
     return sequences
 
 
-def chat_tokens(model: LanguageModel, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Tokens:
+def chat_tokens(
+    model: LanguageModel, messages: Sequence[Message], tools: Sequence[Tool] = (), client: str = ""
+) -> Tokens:
     """A conversation by the model's own template, up to where the assistant's answer begins.
 
-    Tools, calls and their results are told in words where the template does not know them.
+    Tools, calls and their results are told in words where the template does not know them. ``client`` is whose share
+    of the template's renderings is used.
 
     Raises ``InvalidInput`` for a model that has no template, and for messages that its template refuses.
     """
@@ -66,7 +69,7 @@ def chat_tokens(model: LanguageModel, messages: Sequence[Message], tools: Sequen
     if tools and not knows_tools:
         conversation = with_instructions(conversation, instructions(tools))
     offered = [tool.function.to_dict() for tool in tools] if knows_tools and tools else None
-    text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered)
+    text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
     return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

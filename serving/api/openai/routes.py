@@ -1,20 +1,17 @@
 """OpenAI's routes, with ``steering`` in the request and in the answer."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.api.dependencies import Loaded, Record, Served, Shares
+from serving.api.dependencies import Loaded, RequestContext, Served, SteeredContext
 from serving.api.errors import documented, require_model
-from serving.api.fair_share import FairShare
 from serving.api.openai.chunks import streamed
 from serving.api.openai.completions import begin, whole
 from serving.api.openai.prompts import has_chat
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
 from serving.api.openai.responses import CompletionResponse, ModelInfo, ModelList
-from serving.api.request_record import RequestRecord
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import dimension_info
 from serving.api.steering.shorthand import format_strengths, parse_strengths, split_alias
@@ -27,47 +24,25 @@ STREAMS: dict[int | str, dict[str, Any]] = {
     200: {"model": CompletionResponse, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-XSteering = Annotated[
-    str | None,
-    Header(max_length=1000, description="Strengths such as toxicity=1.5,privacy=1; `steering` in the body wins."),
-]
 
 
 @router.post("/v1/chat/completions", responses={**STREAMS, **GENERATES}, summary="Answer a conversation")
-async def chat_completions(
-    body: ChatRequest, request: Request, served: Served, shares: Shares, record: Record, x_steering: XSteering = None
-) -> Response:
-    return await _answer(body, request, served, shares, record, x_steering)
+async def chat_completions(body: ChatRequest, context: SteeredContext) -> Response:
+    return await _answer(body, context)
 
 
 @router.post("/v1/completions", responses={**STREAMS, **GENERATES}, summary="Continue a text")
-async def text_completions(
-    body: CompletionRequest,
-    request: Request,
-    served: Served,
-    shares: Shares,
-    record: Record,
-    x_steering: XSteering = None,
-) -> Response:
-    return await _answer(body, request, served, shares, record, x_steering)
+async def text_completions(body: CompletionRequest, context: SteeredContext) -> Response:
+    return await _answer(body, context)
 
 
-async def _answer(
-    body: OpenAIRequest,
-    request: Request,
-    served: ServedModel,
-    shares: FairShare,
-    record: RequestRecord,
-    x_steering: str | None,
-) -> Response:
-    answer = await run_in_threadpool(begin, served, body, record, shares, x_steering)
+async def _answer(body: OpenAIRequest, context: RequestContext) -> Response:
+    answer = await context.run(begin, context, body)
     headers = {"x-steering-fingerprint": answer.steering.plan.fingerprint}
     if body.stream:
-        headers |= STREAM_HEADERS
-        return StreamingResponse(
-            streamed(served.settings, answer, body), media_type="text/event-stream", headers=headers
-        )
-    return JSONResponse(await whole(served, answer, request), headers=headers)
+        stream = streamed(context.served.settings, answer, body)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={**headers, **STREAM_HEADERS})
+    return JSONResponse(await whole(context, answer), headers=headers)
 
 
 @router.get("/v1/models", responses={200: {"model": ModelList}, **documented(503)}, summary="List the served model")

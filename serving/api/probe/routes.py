@@ -1,9 +1,9 @@
 """Probe route: texts scored, none generated."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serving.api.dependencies import Loaded, Served
+from serving.api.dependencies import Context, Loaded
 from serving.api.errors import documented
 from serving.api.probe.requests import ProbeRequest
 from serving.api.probe.responses import ProbeResponse
@@ -17,6 +17,6 @@ router = APIRouter(tags=["probes"])
     responses={200: {"model": ProbeResponse}, **documented(404, 429, 503, 504)},
     summary="Score texts by the registered probes",
 )
-async def probe(body: ProbeRequest, request: Request, served: Served, loaded: Loaded) -> JSONResponse:
+async def probe(body: ProbeRequest, context: Context, loaded: Loaded) -> JSONResponse:
     """P(trustworthy) of each text, or of a conversation, by dimension; of every token where asked for."""
-    return JSONResponse(await score(loaded, body, request, served.settings.timeout))
+    return JSONResponse(await score(context, loaded, body))

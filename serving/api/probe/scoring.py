@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fastapi import Request
 from jaxtyping import Float32
 
 from registry.embedded import model_argument
+from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
 from serving.api.openai.streaming import result_for
@@ -46,26 +46,26 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
     return probed
 
 
-def input_tokens(model: LanguageModel, body: ProbeRequest) -> list[Tokens]:
+def input_tokens(model: LanguageModel, body: ProbeRequest, client: str) -> list[Tokens]:
     """Each text's tokens, as it would be read on its own."""
     if body.messages:
-        return [chat_tokens(model, body.messages)]
+        return [chat_tokens(model, body.messages, client=client)]
     if not 0 < len(body.texts) <= MOST_TEXTS:
         raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
     return [text_tokens(model, text, "input" if single else f"input.{index}") for index, text in enumerate(body.texts)]
 
 
-async def score(loaded: LoadedModel, body: ProbeRequest, request: Request, seconds: float) -> dict[str, Any]:
+async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest) -> dict[str, Any]:
     """The response of ``POST /v1/probe``."""
     require_model(body.model, loaded.name)
     served = loaded.catalog.served
     probes = require_probes(served, body.dimensions)
-    sequences = await asyncio.to_thread(input_tokens, loaded.model, body)
+    sequences = await context.run(input_tokens, loaded.model, body, context.record.client)
     layers = sorted({vector.probe.layer for vector in probes.values() if vector.probe is not None})
     reading = loaded.engine.hidden_states(sequences, layers)
-    states = await result_for(asyncio.wrap_future(reading), request, seconds)
-    data = await asyncio.to_thread(_text_scores, loaded.model, sequences, states, probes, body.per_token)
+    states = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
+    data = await context.run(_text_scores, loaded.model, sequences, states, probes, body.per_token)
     lineage = {name: vector_info(vector.registered, served) for name, vector in probes.items()}
     return {"object": "list", "model": loaded.name, "data": data, "probes": lineage}
 

@@ -6,10 +6,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fastapi import Request
-
+from serving.api.dependencies import RequestContext
 from serving.api.errors import require_model
-from serving.api.fair_share import FairShare
 from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, prompt_tokens
 from serving.api.openai.responses import Json, token_readings
@@ -21,7 +19,6 @@ from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
 from serving.engine.base import Generation, GenerationRequest
 from serving.model.language_model import LanguageModel
-from serving.served_model import ServedModel
 from serving.steering.resolver import SteeringResolution
 
 
@@ -35,9 +32,9 @@ class ComparedGenerations:
     settings: Sequence[SteeringResolution]
     record: RequestRecord
 
-    async def response(self, request: Request, seconds: float) -> Json:
+    async def response(self, context: RequestContext) -> Json:
         """The answers in the order of the settings."""
-        ended = await completions(self.generations, request, seconds)
+        ended = await completions(self.generations, context.request, context.served.settings.timeout)
         self.record.end(
             [completion.outcome for completion in ended], [setting.monitored_dimensions for setting in self.settings]
         )
@@ -58,11 +55,12 @@ class ComparedGenerations:
         return {**head, "model": self.model.checkpoint.model, "seed": self.seed, "data": data}
 
 
-def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, shares: FairShare) -> ComparedGenerations:
+def compare(context: RequestContext, body: CompareRequest) -> ComparedGenerations:
     """All settings draw by one seed, so that equal settings give equal texts.
 
     Raises whatever the request is refused with, naming the setting at fault.
     """
+    served, record = context.served, context.record
     loaded = served.require_loaded()
     require_model(body.model, loaded.name)
     settings = [
@@ -70,7 +68,7 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, sh
         for index, setting in enumerate(body.settings)
     ]
     if body.messages:
-        tokens = chat_tokens(loaded.model, body.messages)
+        tokens = chat_tokens(loaded.model, body.messages, client=record.client)
     else:
         (tokens,) = prompt_tokens(loaded.model, body.prompt or "")
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
@@ -79,5 +77,5 @@ def compare(served: ServedModel, body: CompareRequest, record: RequestRecord, sh
     requests = [
         GenerationRequest(tokens, sampling, setting.plan, setting.monitor, record.client) for setting in settings
     ]
-    generations = shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
+    generations = context.shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
     return ComparedGenerations(loaded.model, seed, generations, settings, record)

@@ -3,8 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from registry.dimensions import DIMENSIONS
@@ -12,7 +11,7 @@ from registry.errors import TrustTraceError
 from registry.gguf import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
-from serving.api.dependencies import Loaded, Record, Served, Shares
+from serving.api.dependencies import Context, Loaded, Served
 from serving.api.errors import as_reply, documented, require_model
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
@@ -203,9 +202,7 @@ def clear_default(served: Served) -> JSONResponse:
     responses={200: {"model": ComparisonResponse}, **documented(404, 409, 422, 429, 503, 504)},
     summary="Compare settings on one prompt",
 )
-async def comparison(
-    body: CompareRequest, request: Request, served: Served, shares: Shares, record: Record
-) -> JSONResponse:
+async def comparison(body: CompareRequest, context: Context) -> JSONResponse:
     """One prompt under several settings, unsteered among them, in one batch."""
-    begun = await run_in_threadpool(compare, served, body, record, shares)
-    return JSONResponse(await begun.response(request, served.settings.timeout))
+    begun = await context.run(compare, context, body)
+    return JSONResponse(await begun.response(context))

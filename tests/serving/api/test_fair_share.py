@@ -1,11 +1,13 @@
 import threading
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import anyio
 import pytest
 
 from serving.api.errors import ShareExceeded
-from serving.api.fair_share import FairShare
+from serving.api.fair_share import THREADS, FairShare
 
 
 @dataclass
@@ -103,3 +105,29 @@ def test_requests_that_are_beginning_count():
         return []
 
     shares.submit("only", engine, lambda: shares.submit("only", engine, begin_another))
+
+
+def test_a_client_on_all_its_threads_holds_up_no_other():
+    release = threading.Event()
+    running = []
+
+    def work(number):
+        running.append(number)
+        assert release.wait(10)
+
+    async def crowd():
+        shares = FairShare()
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(shares.run, "hostile", work, number)
+            while len(running) < THREADS:
+                await anyio.sleep(0.01)
+            began = time.monotonic()
+            assert await shares.run("other", lambda: "answered") == "answered"
+            assert time.monotonic() - began < 5
+            assert len(running) == THREADS
+            release.set()
+        return shares
+
+    shares = anyio.run(crowd)
+    assert len(running) == 100 and not shares._threads

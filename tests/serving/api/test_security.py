@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -131,6 +133,30 @@ def test_one_client_leaves_places_for_the_others(keyed):
         finally:
             for reply in streams:
                 reply.close()
+
+
+def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed):
+    def chat(key, content):
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
+        headers = {"authorization": f"Bearer {key}"}
+        began = time.monotonic()
+        reply = httpx.post(f"{keyed.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+        return reply, time.monotonic() - began
+
+    with ThreadPoolExecutor(64) as threads:
+        hostile = [threads.submit(chat, "k1", "loop") for _ in range(64)]
+        time.sleep(1)
+        reply, seconds = chat("k2", "you")
+        assert reply.status_code == 200 and seconds < 3
+        began = time.monotonic()
+        assert httpx.get(f"{keyed.url}/v1/models", headers={"authorization": "Bearer k2"}).status_code == 200
+        assert time.monotonic() - began < 2
+        replies = [future.result()[0] for future in hostile]
+    codes = Counter((reply.status_code, reply.json()["error"]["code"]) for reply in replies)
+    assert set(codes) == {(400, "invalid_request"), (429, "client_share_exceeded")}
+    assert codes[429, "client_share_exceeded"] > 48
+    assert "took longer than 5 s" in next(reply.text for reply in replies if reply.status_code == 400)
+    assert chat("k1", "you")[0].status_code == 200
 
 
 def test_readyz_tells_a_stranger_no_address(deployment, tmp_path):
