@@ -1,10 +1,11 @@
 """Calibration of a vector: its safe range of strengths, and the measured curve behind it."""
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from registry.errors import CorruptFile, InvalidInput
+from registry.errors import InvalidInput
+from registry.json_record import JsonRecord
 
 PERPLEXITY_CAP = 1.34
 """Perplexity on held-out prose over that of the unsteered model, at most: where arXiv 2402.19465 draws the line."""
@@ -55,11 +56,14 @@ class HeldOutEffect:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonRecord):
     """The strengths at which a vector may be used on the model that it was calibrated on.
 
     Raises ``InvalidInput`` when the range does not hold zero, or the recommended strength lies outside of it.
     """
+
+    KIND: ClassVar[str] = "calibration"
+    REMEDY: ClassVar[str] = "calibrate the vector again"
 
     low: float
     high: float
@@ -87,16 +91,8 @@ class Calibration:
     def allows(self, strength: float) -> bool:
         return self.low <= strength <= self.high
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
-
     @classmethod
-    def from_json(cls, text: str) -> "Calibration":
-        """The inverse of ``to_json``. Raises ``CorruptFile`` for anything else."""
-        try:
-            content = json.loads(text)
-            points = tuple(CalibrationPoint(**point) for point in content.pop("points"))
-            tested = content.pop("tested", None)
-            return cls(points=points, tested=tested and HeldOutEffect(**tested), **content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorruptFile(f"the calibration cannot be read ({error}); calibrate the vector again") from error
+    def fields_of(cls, content: Any) -> dict[str, Any]:
+        points = tuple(CalibrationPoint(**point) for point in content["points"])
+        tested = content.get("tested")
+        return {**content, "points": points, "tested": tested and HeldOutEffect(**tested)}

@@ -1,17 +1,24 @@
 """Example: a prompt at which steering a vector shows, with both answers, as one text."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
-from registry.errors import CorruptFile
+from registry.errors import InvalidInput
+from registry.json_record import JsonRecord
 
 LONGEST = 4000
 """Characters of a prompt or answer."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """A prompt and what the model wrote after it, greedily, unsteered and steered. Chosen to show, not typical."""
+class Example(JsonRecord):
+    """A prompt and what the model wrote after it, greedily, unsteered and steered. Chosen to show, not typical.
+
+    Raises ``InvalidInput`` for fields of other types and for texts beyond ``LONGEST``.
+    """
+
+    KIND: ClassVar[str] = "example"
+    REMEDY: ClassVar[str] = "export the vector again"
 
     prompt: str
     chat: bool
@@ -23,22 +30,12 @@ class Example:
     tried: int = 1
     """Prompts that it was chosen of."""
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Example":
-        """The inverse of ``to_json``. Raises ``CorruptFile`` for anything else."""
-        try:
-            example = cls(**json.loads(text))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise CorruptFile(f"the example cannot be read ({error}); export the vector again") from error
-        texts = (example.prompt, example.unsteered, example.steered)
-        numbers = (example.strength, example.max_tokens, example.tried)
+    def __post_init__(self) -> None:
+        texts = (self.prompt, self.unsteered, self.steered)
+        numbers = (self.strength, self.max_tokens, self.tried)
         if not (
             all(isinstance(text, str) and len(text) <= LONGEST for text in texts)
             and all(isinstance(number, int | float) for number in numbers)
-            and isinstance(example.chat, bool)
+            and isinstance(self.chat, bool)
         ):
-            raise CorruptFile(f"the example has fields of other types or texts beyond {LONGEST} characters")
-        return example
+            raise InvalidInput(f"the example has fields of other types or texts beyond {LONGEST} characters")

@@ -1,19 +1,23 @@
 """Joint limit: how strong the champions of several dimensions may be at once, as `-e calibrate` measured it."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
-from registry.errors import CorruptFile, InvalidInput
+from registry.errors import InvalidInput
+from registry.json_record import JsonRecord
 
 
 @dataclass(frozen=True)
-class JointLimit:
+class JointLimit(JsonRecord):
     """All members were measured together at ``scale`` times the strength that is recommended for each alone.
 
     Versions of one calibration carry the same limit. Raises ``InvalidInput`` for fewer than two members, a strength
     that is not positive, and a scale that is not within 0 and 1.
     """
+
+    KIND: ClassVar[str] = "joint limit"
+    REMEDY: ClassVar[str] = "calibrate the dimensions again"
 
     strengths: Mapping[str, float]
     """Recommended alone, by dimension."""
@@ -36,14 +40,3 @@ class JointLimit:
     def share(self, dimension: str, strength: float) -> float:
         """``strength`` over that recommended alone, without its sign."""
         return abs(strength) / self.strengths[dimension]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "JointLimit":
-        """The inverse of ``to_json``. Raises ``CorruptFile`` for anything else."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError, AttributeError, InvalidInput) as error:
-            raise CorruptFile(f"the joint limit cannot be read ({error}); calibrate the dimensions again") from error

@@ -1,14 +1,17 @@
 """Verdict of text: whether a version improves what its model writes, as an evaluation measured it."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
-from registry.errors import CorruptFile
+from registry.json_record import JsonRecord
 
 
 @dataclass(frozen=True)
-class TextVerdict:
+class TextVerdict(JsonRecord):
     """The share of untrustworthy answers to prompts that neither the vector nor its calibration had, by other means."""
+
+    KIND: ClassVar[str] = "verdict"
+    REMEDY: ClassVar[str] = "evaluate the vector again"
 
     works: bool
     """Whether it falls beyond chance and every random direction of equal cost, at little cost, in the same form."""
@@ -104,14 +107,3 @@ class TextVerdict:
             "role_on_text": self.role or "not measured",
             "text_verdict_run": self.run_id,
         }
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "TextVerdict":
-        """The inverse of ``to_json``. Raises ``CorruptFile`` for anything else."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise CorruptFile(f"the verdict cannot be read ({error}); evaluate the vector again") from error

@@ -114,6 +114,14 @@ def test_the_readme_is_short_and_shows_pictures():
     assert len(re.findall(r"^!\[[^\]]+\]\(", text, re.M)) >= 2
 
 
+def test_contributing_names_every_room():
+    rows = re.findall(r"^\| `(\w+)/`, [^|]+\|(.+)\|$", (ROOT / ".github" / "CONTRIBUTING.md").read_text(), re.M)
+    assert [package for package, _ in rows] == ["pipelines", "serving", "registry"]
+    for package, rooms in rows:
+        there = {path.name for path in (ROOT / package).iterdir() if path.is_dir() and path.name != "__pycache__"}
+        assert there <= set(re.findall(r"`(\w+)`", rooms)), package
+
+
 @pytest.mark.parametrize("package", ["pipelines", "registry", "serving"])
 def test_each_package_lists_its_folders(package):
     text = (ROOT / package / "README.md").read_text()

@@ -95,7 +95,8 @@ def run_calibration(options: CalibrateOptions) -> None:
                     f"{checkpoint.model}: {dimension.dimension}", dimension.result
                 )
                 for dimension in calibrated
-            }
+            },
+            options.figures,
         )
         notes = [subject.note for subject in subjects if subject.note]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201

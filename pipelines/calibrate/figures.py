@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 
 from pipelines.calibrate.search import Calibrated
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, Figure
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, Figure, legend_below
 from registry.calibration import PERPLEXITY_CAP
 
 
@@ -15,9 +15,9 @@ def calibration_curve(title: str, result: Calibrated) -> Figure:
     above.set_title(f"{title}, {result.candidate.label}, layer {result.layer}", loc="left", fontsize=10)
     _perplexities(below, result)
     for axes in (above, below):
-        axes.axvspan(result.low, result.high, color=ACCENT, alpha=0.06, linewidth=0, label="safe range")
-        axes.legend(fontsize=7, frameon=False)
+        axes.axvspan(result.low, result.high, color=ACCENT, alpha=0.12, linewidth=0, label="safe range")
         axes.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, columns=2)
     return figure
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.behaviours.names import require_behaviour
-from pipelines.cli.options import CheckpointOptions
+from pipelines.cli.options import LOOK, CheckpointOptions, Look
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
@@ -27,6 +27,7 @@ class CalibrateOptions(Options):
     )
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
     placement: Placement = group(Placement(), only=("precision", "device"))
+    figures: Look = parameter("screen", LOOK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,7 @@ from pipelines.behaviours.pii import personal_details
 from pipelines.behaviours.toxicity_classifier import Judges, held_out_auroc, packaged_classifier
 from pipelines.calibrate.options import By
 from pipelines.calibrate.splits import PROSE_SENTENCES
+from pipelines.cli.options import Look
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, text_figure, tracing_figure
@@ -81,7 +82,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
         rows = _measured(checkpoint, conditions, finetuned, tasks, options.placement, design)
         verdicts = verdicts_of(rows)
         texts = text_results(rows, verdicts, design.names)
-        _log(run, checkpoint, rows, verdicts, texts)
+        _log(run, checkpoint, rows, verdicts, texts, options.figures)
         log_sheets(checkpoint, subjects, tasks, options)
         print(summary(verdicts, rows))  # noqa: T201
         print(text_summary(texts), end="")  # noqa: T201
@@ -97,20 +98,26 @@ def run_evaluation(options: EvaluateOptions) -> None:
 
 
 def _log(
-    run: Run, checkpoint: Checkpoint, rows: Sequence[Row], verdicts: Sequence[Verdict], texts: Sequence[TextResult]
+    run: Run,
+    checkpoint: Checkpoint,
+    rows: Sequence[Row],
+    verdicts: Sequence[Verdict],
+    texts: Sequence[TextResult],
+    look: Look,
 ) -> None:
     table = evaluation_table(checkpoint.model, checkpoint.step, rows)
     entanglement = entanglement_table(table)
     log_tables({"verdicts.csv": verdict_table(verdicts), "evaluate.csv": table, "entanglement.csv": entanglement})
     if texts:
         log_tables({"text.csv": text_table(texts, run.info.run_id)})
-        log_figures({"text": text_figure(checkpoint.model, texts)})
+        log_figures({"text": text_figure(checkpoint.model, texts)}, look)
     log_figures(
         {
             "effects": effects_figure(checkpoint.model, verdicts),
             "entanglement": entanglement_figure(checkpoint.model, entanglement),
             "cost": cost_figure(checkpoint.model, rows),
-        }
+        },
+        look,
     )
     log_verdicts(run.info.run_id, verdicts)
 
@@ -257,5 +264,5 @@ def _trace(
             )
     changes = correlations(traced)
     log_tables({"tracing.csv": tracing_table(traced), "correlation.csv": correlation_table(changes)})
-    log_figures({"tracing": tracing_figure(checkpoint.model, traced, changes)})
+    log_figures({"tracing": tracing_figure(checkpoint.model, traced, changes)}, options.figures)
     print(correlation_summary(changes), end="\n\n")  # noqa: T201

@@ -11,7 +11,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure, legend_below
 
 
 def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
@@ -57,7 +57,7 @@ def _changes(
         axes.plot([scale * each for each in random], [place] * len(random), "x", color=CONTROL, label=label)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.invert_yaxis()
-    axes.legend(fontsize=7, frameon=False)
+    legend_below(figure, columns=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -116,7 +116,7 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     axes.set_xlabel("perplexity / unsteered")
     axes.set_ylabel("change of own preference, nats")
     axes.set_title(model, loc="left", fontsize=10)
-    axes.legend(fontsize=7, frameon=False)
+    legend_below(figure, columns=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -124,8 +124,13 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
 def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations: Sequence[TracedCorrelation]) -> Figure:
     """Each checkpoint's steering effect against its probe's accuracy, with both intervals; later is darker."""
     names = list(dict.fromkeys(checkpoint.dimension for checkpoint in traced))
-    figure = Figure(figsize=(2.9 * max(1, len(names)), 3.3), layout="constrained")
-    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
+    columns = min(3, max(1, len(names)))
+    lines = -(-len(names) // columns) or 1
+    figure = Figure(figsize=(3.2 * columns, 0.6 + 2.7 * lines), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels, names, strict=False):
         own = [checkpoint for checkpoint in traced if checkpoint.dimension == name]
         for place, checkpoint in enumerate(own):
             x, y = checkpoint.accuracy, checkpoint.effect
@@ -135,7 +140,7 @@ def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations:
             }
             axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
         changes = next(each.changes for each in correlations if each.dimension == name)
-        axes.set_title(f"{name}\nr of changes: {changes}, n = {changes.n}", loc="left", fontsize=8)
+        axes.set_title(f"{name}: r of changes\n{changes}, n = {changes.n}", loc="left", fontsize=8)
         axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xlabel("probe accuracy", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

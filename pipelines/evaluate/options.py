@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipelines.behaviours.names import require_behaviour
 from pipelines.calibrate.options import By
-from pipelines.cli.options import CheckpointOptions
+from pipelines.cli.options import LOOK, CheckpointOptions, Look
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from registry.errors import InvalidInput
@@ -38,6 +38,7 @@ class EvaluateOptions(Options):
     prompts: int = parameter(30, "texts of each kind to have continued")
     seed: int = parameter(0, "of the random directions")
     placement: Placement = group(Placement(), only=("precision", "device"))
+    figures: Look = parameter("screen", LOOK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,6 @@
 """Paper figures: without a title, as wide as a column or a page, in small letters and with embedded fonts."""
 
+import textwrap
 from pathlib import Path
 from typing import Literal
 
@@ -41,3 +42,23 @@ def set_for_paper(figure: Figure) -> None:
             axis.set_tick_params(labelsize=min((LETTERS, *sizes)))
     for text in figure.findobj(Text):
         text.set_fontsize(min(text.get_fontsize(), LETTERS))
+    _wrap_labels(figure)
+
+
+def _wrap_labels(figure: Figure) -> None:
+    """Break what names an axis where it is longer than its room: a column is narrower than a screen."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        x, y = axes.xaxis.label, axes.yaxis.label
+        drawn = axes.get_window_extent()
+        centre = (drawn.x0 + drawn.x1) / 2
+        _wrap(x, x.get_window_extent().width / (2 * min(centre, figure.bbox.width - centre)))
+        _wrap(y, y.get_window_extent().height / drawn.height)
+
+
+def _wrap(label: Text, share: float) -> None:
+    """``share`` is that of the room which the longest line takes."""
+    if share > 1:
+        lines = label.get_text().replace("n = ", "n\u00a0=\u00a0").split("\n")
+        most = int(0.95 * max(map(len, lines)) / share)
+        label.set_text("\n".join(textwrap.fill(line, most) for line in lines))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib import font_manager, rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as _Figure
 from matplotlib.ticker import NullLocator
@@ -47,9 +48,20 @@ class Figure(_Figure):
         return written.getvalue()
 
 
-def spread(count: int) -> list[int]:
-    """At most ``MOST_TICKS`` positions of ``count``, evenly spread, the first and the last among them."""
-    return sorted({int(position) for position in np.linspace(0, count - 1, min(count, MOST_TICKS)).round()})
+def legend_below(figure: _Figure, *, columns: int) -> None:
+    """One legend for all panels under them, where it covers no data; what several panels name stands once."""
+    named: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(
+        list(named.values()), list(named), loc="outside lower center", ncols=columns, fontsize=7, frameon=False
+    )
+
+
+def spread(count: int, most: int = MOST_TICKS) -> list[int]:
+    """At most ``most`` positions of ``count``, evenly spread, the first and the last among them."""
+    return sorted({int(position) for position in np.linspace(0, count - 1, min(count, most)).round()})
 
 
 def width(columns: int, each: float, margin: float) -> float:
@@ -97,22 +109,22 @@ def hatch_repeated(axes: Axes, distinct: Bool[np.ndarray, " checkpoints"]) -> st
     return "" if distinct.all() else f"; hatched: {REPEATED}"
 
 
-def label_checkpoints(axes: Axes, axis: TrainingAxis, *, size: float = 8) -> None:
+def label_checkpoints(axes: Axes, axis: TrainingAxis, *, size: float = 8, most_ticks: int = MOST_TICKS) -> None:
     """Label an axis on which checkpoints are evenly spaced."""
-    shown = spread(len(axis.labels))
+    shown = spread(len(axis.labels), most_ticks)
     axes.set_xticks(shown, [axis.labels[position] for position in shown], rotation=45, ha="right", fontsize=size)
 
 
-def draw_training_axis(axes: Axes, axis: TrainingAxis) -> None:
+def draw_training_axis(axes: Axes, axis: TrainingAxis, *, most_ticks: int = MOST_TICKS) -> None:
     """Steps or tokens on a logarithmic axis that holds 0; checkpoints without an order to scale are evenly spaced."""
     axes.set_xlabel(axis.name)
     if not axis.is_ordered:
-        label_checkpoints(axes, axis)
+        label_checkpoints(axes, axis, most_ticks=most_ticks)
         return
     labels = dict(zip(axis.places, axis.labels, strict=True))
     threshold = min((place for place in axis.places if place > 0), default=1)
     axes.set_xscale("symlog", linthresh=threshold, linscale=0.5)
-    shown = _apart(axis.places, threshold)
+    shown = _apart(axis.places, threshold, most_ticks)
     axes.set_xticks(shown, [labels[place] for place in shown], rotation=45, ha="right", fontsize=8)
     axes.xaxis.set_minor_locator(NullLocator())
     if len(axis.places) > 1:
@@ -122,10 +134,10 @@ def draw_training_axis(axes: Axes, axis: TrainingAxis) -> None:
         axes.set_xlim(*scale.inverted().transform(np.array([first - margin, last + margin])))
 
 
-def _apart(places: Sequence[int], threshold: int) -> list[int]:
+def _apart(places: Sequence[int], threshold: int, most: int) -> list[int]:
     """Of rising ``places`` those whose labels do not meet, the last one among them."""
     drawn = np.log1p(np.asarray(places, np.float64) / threshold)
-    least = (drawn[-1] - drawn[0]) / MOST_TICKS
+    least = (drawn[-1] - drawn[0]) / most
     shown: list[int] = []
     edge = np.inf
     for place, at in sorted(zip(places, drawn, strict=True), reverse=True):

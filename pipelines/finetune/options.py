@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pipelines.cli.options import CheckpointOptions
+from pipelines.cli.options import LOOK, CheckpointOptions, Look
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from registry.dimensions import DIMENSIONS
@@ -53,6 +53,7 @@ class FinetuneOptions(Options):
     statements: StatementsOptions = group(StatementsOptions)
     config: FinetuneConfig = group(FinetuneConfig())
     placement: Placement = group(Placement("float32"), only=("device",))
+    figures: Look = parameter("screen", LOOK)
 
     def name_for(self, model: str) -> str:
         """Such as ``smollm2-toxicity-lora``; ``trust`` stands for all five dimensions."""

@@ -17,7 +17,7 @@ from pipelines.information.figures import (
     information_plane,
     transfer_matrices,
 )
-from pipelines.information.options import InformationOptions, InformationSettings
+from pipelines.information.options import InformationOptions
 from pipelines.information.plan import InformationPlan
 from pipelines.information.result import InformationResult
 from pipelines.information.store import InformationStore
@@ -77,7 +77,7 @@ def run_information(options: InformationOptions) -> None:
         _draw(trajectories, warmup, options.figures)
         print(summary(trajectories, warmup))  # noqa: T201
         if options.calibrate and not options.settings.is_paper:
-            _calibrate(trajectories, statements, store, options.settings)
+            _calibrate(trajectories, statements, store, options)
         conclude(run, replace(conclusion(trajectories), next=_next(options)))
 
 
@@ -85,15 +85,15 @@ def _calibrate(
     trajectories: Sequence[Trajectory],
     statements: Mapping[str, LabelledStatements],
     store: InformationStore,
-    settings: InformationSettings,
+    options: InformationOptions,
 ) -> None:
     """Check the estimators at the last checkpoint, on labels whose information is known."""
     calibrations = [
-        calibrate_information(trajectory.trained[-1], statements[trajectory.dimension], store, settings)
+        calibrate_information(trajectory.trained[-1], statements[trajectory.dimension], store, options.settings)
         for trajectory in with_progress(trajectories, "calibrating", "dimension")
     ]
     log_tables({"information_calibration.csv": calibration_table(calibrations)})
-    log_figures({"information_calibration": information_calibration(calibrations)})
+    log_figures({"information_calibration": information_calibration(calibrations)}, options.figures)
     print(calibration_lines(calibrations))  # noqa: T201
 
 

@@ -18,7 +18,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import Splits, cross_validation
 from pipelines.sweep.protocol import N_FOLDS
 from pipelines.sweep.run import loaded, weights_identity
-from pipelines.sweep.unit import unit_digest
+from pipelines.sweep.unit import unit_digest, unit_fields
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel
 from serving.model.placement import Placement
@@ -87,15 +87,9 @@ class InformationPlan:
         points = measure_information(activations, statements, self.settings, shared, device=model.device)
         paper = self.settings.is_paper
         return InformationResult(
-            digest=self.digest(model.checkpoint, dimension),
-            checkpoint=model.checkpoint,
-            weights_digest=model.weights_digest,
-            dimension=dimension,
-            statements_digest=statements.digest,
-            statements_source=statements.source,
+            **unit_fields(self.digest(model.checkpoint, dimension), model, statements),
             n=int(statements.n * 0.8) if paper else statements.n,
             seed=self.settings.seed,
-            precision=str(model.dtype).removeprefix("torch."),
             points=points,
             transferable=keep_transferable(activations, statements, shared.splits.folds[0]),
             seconds=time.perf_counter() - began + seconds,

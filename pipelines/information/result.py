@@ -8,7 +8,7 @@ from jaxtyping import Float16, Float32
 
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.spectrum import Spectrum
-from registry.checkpoints import Checkpoint
+from pipelines.sweep.unit import Unit
 
 SCHEMA_VERSION = 3
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
@@ -85,19 +85,12 @@ class Transferable:
 
 
 @dataclass(frozen=True)
-class InformationResult:
+class InformationResult(Unit):
     """What the information experiment found at one checkpoint for one dimension."""
 
-    digest: str
-    checkpoint: Checkpoint
-    weights_digest: str
-    dimension: str
-    statements_digest: str
-    statements_source: str
     n: int
     """Statements that nHSIC was computed on: all, or the paper's first 80 %."""
     seed: int
-    precision: str
     points: tuple[LayerInformation, ...]
     transferable: Transferable
     seconds: float

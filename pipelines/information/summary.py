@@ -36,7 +36,7 @@ def conclusion(trajectories: Sequence[Trajectory]) -> Conclusion:
     return Conclusion(
         verdict=(
             f"{len(readable)} of {len(rows)} dimensions become readable beyond random initialisation at layer "
-            f"{first.layer} of {first.initial.checkpoint.model}; a fall of I(T;X) is shown for {len(falling)} "
+            f"{first.layer} of {first.initial.checkpoint.model}; a fall of nHSIC(T; X) is shown for {len(falling)} "
             f"({len(first.trained)} checkpoints)."
         ),
         header=(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.cli.options import SeriesOptions
+from pipelines.cli.options import LOOK, Look, SeriesOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
@@ -19,4 +19,5 @@ class MainOptions(Options):
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
     trace: str | None = parameter(None, "as for evaluate")
     placement: Placement = group(Placement(), only=("precision", "device"))
+    figures: Look = parameter("screen", LOOK)
     output: str | None = parameter(None, "a file for the report, beside what is logged")

@@ -22,7 +22,7 @@ def run_pretraining(config: SeriesConfig) -> None:
         conclude(
             run,
             Conclusion(
-                verdict=f"{len(steps)} checkpoints, steps {steps[0]:,} to {steps[-1]:,}, lie in {directory}.",
+                verdict=f"{len(steps)} checkpoints of {name} are trained: steps {steps[0]:,} to {steps[-1]:,}.",
                 next=f"mlflow run . -e probe --env-manager local {shlex.join(['-P', f'model={model}'])}",
             ),
         )

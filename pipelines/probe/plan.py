@@ -12,7 +12,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import fitting_split
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import weights_identity
-from pipelines.sweep.unit import unit_digest
+from pipelines.sweep.unit import unit_digest, unit_fields
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel
 from serving.model.placement import Placement
@@ -63,14 +63,8 @@ def _result(
     seconds: float,
 ) -> UnitResult:
     return UnitResult(
-        digest=digest,
-        checkpoint=model.checkpoint,
-        weights_digest=model.weights_digest,
-        dimension=statements.dimension,
-        statements_digest=statements.digest,
-        statements_source=statements.source,
+        **unit_fields(digest, model, statements),
         n_layers=model.n_layers,
-        precision=str(model.dtype).removeprefix("torch."),
         protocol=protocol.protocol,
         split=fitting_split(statements, protocol),
         scores=measured.scores,

@@ -26,7 +26,7 @@ from pipelines.statements.signals import bootstrap_auroc
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.run import weights_identity
 from pipelines.sweep.store import UnitStore
-from pipelines.sweep.unit import unit_digest
+from pipelines.sweep.unit import Unit, unit_digest, unit_fields
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel
@@ -50,16 +50,9 @@ class SteeredPreference:
 
 
 @dataclass(frozen=True)
-class PreferenceResult:
+class PreferenceResult(Unit):
     """The preferences of one checkpoint in one dimension."""
 
-    digest: str
-    checkpoint: Checkpoint
-    weights_digest: str
-    dimension: str
-    statements_digest: str
-    statements_source: str
-    precision: str
     layer: int
     """Where the vector is added."""
     unsteered: Estimate
@@ -141,13 +134,7 @@ class PreferencePlan:
             offset = np.float32(STRENGTH * vector.scale) * vector.direction
             steered = steered_preference(model, statements.take(np.flatnonzero(~fitted)), layer, offset)
         return PreferenceResult(
-            digest=self.digest(model.checkpoint, dimension),
-            checkpoint=model.checkpoint,
-            weights_digest=model.weights_digest,
-            dimension=dimension,
-            statements_digest=statements.digest,
-            statements_source=statements.source,
-            precision=str(model.dtype).removeprefix("torch."),
+            **unit_fields(self.digest(model.checkpoint, dimension), model, statements),
             layer=layer,
             unsteered=unsteered_preference(statements, likelihoods(model, statements.texts)),
             steered=steered,

@@ -10,8 +10,8 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.mass_mean import MassMean
 from pipelines.estimators.saturation import Saturation
 from pipelines.sweep.store import UnitStore
+from pipelines.sweep.unit import Unit
 from registry.cache import cache_root
-from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 
 
@@ -50,18 +50,11 @@ class LayerDirection:
 
 
 @dataclass(frozen=True)
-class UnitResult:
+class UnitResult(Unit):
     """What probing one checkpoint on one dimension found, at every layer read."""
 
-    digest: str
-    checkpoint: Checkpoint
-    weights_digest: str
-    dimension: str
-    statements_digest: str
-    statements_source: str
     n_layers: int
     """Layers of the model, of which ``scores`` may cover a part."""
-    precision: str
     protocol: str
     """The protocol that directions were fitted and probes tested under."""
     split: str

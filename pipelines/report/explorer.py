@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipelines.report.controls import ProbeControls
 from pipelines.report.tracking import ChampionCard, ReportedRun
 from registry.checkpoints import INIT
 
@@ -47,7 +48,7 @@ class DimensionMap:
     chosen: tuple[str, ...]
     """What the checkpoint's layer is worth, with its interval; empty at random initialisation."""
     above: tuple[bool, ...]
-    """Whether that interval lies above the n-gram floor and the random initialisation."""
+    """Whether that interval lies above those of the n-gram floor and the random initialisation."""
     statements: StatementLists | None
     vector: str
     link: str
@@ -94,8 +95,9 @@ def explorer(runs: Mapping[str, ReportedRun], champions: Iterable[ChampionCard] 
     layers = tuple(sorted(int(layer) for layer in table["layer"].unique()))
     cards = {str(card.row.get("dimension")): card for card in champions}
     learnt = tables.get("learnt.csv", pd.DataFrame(columns=["dimension"]))
+    controls = ProbeControls.of(runs["probe"])
     dimensions = tuple(
-        _map(str(name), own, learnt[learnt["dimension"] == name], names, layers, cards.get(str(name)))
+        _map(str(name), own, learnt[learnt["dimension"] == name], names, layers, cards.get(str(name)), controls)
         for name, own in table.groupby("dimension", sort=False)
     )
     return Explorer(tuple(names.values()), layers, dimensions)
@@ -119,6 +121,7 @@ def _map(
     names: Mapping[str, str],
     layers: tuple[int, ...],
     card: ChampionCard | None,
+    controls: ProbeControls,
 ) -> DimensionMap:
     selected = table["selected"].fillna("").astype(str)
     by_seed = table[selected == ""]
@@ -129,7 +132,7 @@ def _map(
         floor=round(float(by_seed["ngram_floor"].mean()), 3),
         accuracy=tuple(tuple(round(float(accuracy[revision, layer]), 3) for layer in layers) for revision in names),
         chosen=tuple(_chosen(chosen, revision) for revision in names),
-        above=tuple(_is_above(chosen, revision) for revision in names),
+        above=tuple(_is_above(chosen, revision, controls) for revision in names),
         statements=None if learnt.empty else _lists(learnt, names),
         vector=str(card.row.get("vector", "")) if card else "",
         link=card.link if card else "",
@@ -143,11 +146,8 @@ def _chosen(chosen: pd.DataFrame, revision: str) -> str:
     return f"{row.accuracy:.2f} [{row.accuracy_low:.2f}, {row.accuracy_high:.2f}], layer {int(row.layer)}"
 
 
-def _is_above(chosen: pd.DataFrame, revision: str) -> bool:
-    if revision not in chosen.index:
-        return False
-    row = chosen.loc[revision]
-    return bool(row.accuracy_low > max(row.ngram_floor, row.random_init))
+def _is_above(chosen: pd.DataFrame, revision: str, controls: ProbeControls) -> bool:
+    return revision in chosen.index and bool(controls.are_beaten(chosen.loc[revision]))
 
 
 def _lists(learnt: pd.DataFrame, names: Mapping[str, str]) -> StatementLists:

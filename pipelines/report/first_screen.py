@@ -1,17 +1,20 @@
 """First screen of a report: what was found in each dimension, one row a dimension."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pandas as pd
 
+from pipelines.report.controls import ProbeControls
 from pipelines.report.tracking import ReportedRun
 
 COLUMNS = (
-    *("dimension", "readable at", "accuracy [95 %]", "beats floor", "effect, nats [95 %]", "untrustworthy answers"),
+    *("dimension", "readable at", "accuracy [95 %]", "above controls", "effect, nats [95 %]", "untrustworthy answers"),
     *("works", "strength"),
 )
 VERDICT_ORDER = ("probe", "information", "calibrate", "evaluate", "vectors")
 MOST_VERDICTS = 5
+BEATEN = MappingProxyType({True: "yes", False: "no", None: "cannot be told"})
 BEST = "checkpoint and layer"
 """How ``probe.csv`` marks the row that tells what the best choice is worth."""
 
@@ -23,7 +26,7 @@ def verdicts(runs: Mapping[str, ReportedRun]) -> tuple[str, ...]:
 
 
 def answers(runs: Mapping[str, ReportedRun]) -> pd.DataFrame:
-    """Where each dimension is read best, whether that beats its controls, and what its vector does."""
+    """Where each dimension is read best, whether that lies above both controls, and what its vector does."""
     readable, steered = _readable(runs), _steered(runs)
     nothing = ("",) * 4
     rows = [
@@ -37,14 +40,15 @@ def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
     table = _table(runs, "probe", "probe.csv")
     if "selected" not in table:
         return {}
+    controls = ProbeControls.of(runs["probe"])
     best = table[table["selected"].astype(str).str.startswith(BEST)]
     return {
-        str(row.dimension): (
-            f"step {row.step:,}, layer {row.layer}",
-            _interval(row.accuracy, row.accuracy_low, row.accuracy_high),
-            "yes" if row.accuracy_low > max(row.ngram_floor, row.random_init) else "no",
+        str(row["dimension"]): (
+            f"step {row['step']:,}, layer {row['layer']}",
+            _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
+            BEATEN[controls.are_beaten(row)],
         )
-        for row in best.itertuples()
+        for _, row in best.iterrows()
     }
 
 

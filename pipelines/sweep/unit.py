@@ -1,35 +1,45 @@
-"""A unit of work, one checkpoint and one dimension, and its result."""
+"""Unit of work, one checkpoint and one dimension: what every experiment's result of one begins with."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from pipelines.statements.labelled import LabelledStatements
 from registry.checkpoints import Checkpoint
+from serving.model.language_model import LanguageModel
 
 SCHEMA_VERSION = 2
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
 
 
-class Unit(Protocol):
-    """What was measured of one checkpoint on one dimension, by whatever experiment."""
+@dataclass(frozen=True)
+class Unit:
+    """What one checkpoint was measured on in one dimension; an experiment's result adds what it found."""
 
-    @property
-    def digest(self) -> str:
-        """Names it by all that decides it."""
+    digest: str
+    """Names the result by all that decides it."""
+    checkpoint: Checkpoint
+    weights_digest: str
+    dimension: str
+    statements_digest: str
+    statements_source: str
+    precision: str
+    """The one that the model was computed in, such as ``float32``."""
 
-    @property
-    def checkpoint(self) -> Checkpoint: ...
-    @property
-    def weights_digest(self) -> str: ...
-    @property
-    def dimension(self) -> str: ...
-    @property
-    def statements_digest(self) -> str: ...
-    @property
-    def statements_source(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
+
+def unit_fields(digest: str, model: LanguageModel, statements: LabelledStatements) -> dict[str, Any]:
+    """The fields of a ``Unit``, for the result of an experiment that measured ``model`` on ``statements``."""
+    return {
+        "digest": digest,
+        "checkpoint": model.checkpoint,
+        "weights_digest": model.weights_digest,
+        "dimension": statements.dimension,
+        "statements_digest": statements.digest,
+        "statements_source": statements.source,
+        "precision": str(model.dtype).removeprefix("torch."),
+    }
 
 
 UnitT = TypeVar("UnitT", bound=Unit)

@@ -5,12 +5,14 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 # Before MLflow is imported: it reads them once.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities import Run as Run
@@ -29,6 +31,8 @@ A run's description has its verdict and its table, its artifacts the figures. St
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment."""
 METRICS_PER_BATCH = 1000
+NAMING_OPTIONS = frozenset({"--experiment-name", "--experiment-id"})
+"""Of `mlflow run`."""
 
 Point = tuple[str, float, int]
 """A metric's name, value and step."""
@@ -89,10 +93,26 @@ def _start_run(name: str) -> Run:
 
 def _in_default(run_id: str) -> Run | None:
     """The run, if `mlflow run` opened it in ``Default`` and nobody chose that experiment."""
-    if "MLFLOW_EXPERIMENT_NAME" in os.environ:
+    if experiment_is_named():
         return None
     run = MlflowClient().get_run(run_id)
     return run if run.info.experiment_id == DEFAULT_EXPERIMENT_ID else None
+
+
+def experiment_is_named() -> bool:
+    """Whether somebody named an experiment, by a variable or to the `mlflow run` that this process is a part of.
+
+    `mlflow run` hands its commands the id of the experiment, whether it was chosen or not.
+    """
+    if "MLFLOW_EXPERIMENT_NAME" in os.environ:
+        return True
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):
+            arguments = process.cmdline()
+            if "run" in arguments and any(Path(argument).name == "mlflow" for argument in arguments):
+                options = {argument.partition("=")[0] for argument in arguments}
+                return bool(options & NAMING_OPTIONS) or "MLFLOW_EXPERIMENT_ID" in process.environ()
+    return False
 
 
 @contextmanager

@@ -53,6 +53,7 @@ COLUMNS = (
     "model", "step", "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
     "n_train", "cosine_with_mass_mean", "scale", "vector",
     "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction",
+    "revision", "tokens",
 )  # fmt: skip
 
 
@@ -100,8 +101,9 @@ def run_extraction(options: VectorOptions) -> None:
                 files_by_dimension(options.answers),
             )
         ]
-        log_tables({"vectors.csv": vector_table(extracted)})
-        log_figures({f"{name}_methods": method_chart(vector_table(extracted), name) for name in statements})
+        table = vector_table(extracted)
+        log_tables({"vectors.csv": table})
+        log_figures({f"{name}_methods": method_chart(table, name) for name in statements}, options.figures)
         print(summary(extracted))  # noqa: T201
         conclude(run, conclusion(options, extracted))
 
@@ -198,9 +200,12 @@ def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
         unit, fitted, auroc, layer = vector.result, vector.fitted, vector.auroc, vector.layer
         target = vector.vector.tags.get("target", "")
         where = (unit.checkpoint.model, unit.checkpoint.step, target, unit.dimension, layer, fitted.method, fitted.seed)
+        named = (unit.checkpoint.revision, unit.checkpoint.tokens)
         quality = (auroc.value, auroc.low, auroc.high, auroc.n, unit.direction(layer).n_train)
-        rows.append((*where, *quality, vector.cosine, fitted.scale, vector.vector.uri, *_likeness_cells(vector)))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        rows.append(
+            (*where, *quality, vector.cosine, fitted.scale, vector.vector.uri, *_likeness_cells(vector), *named)
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"tokens": "Int64"})
 
 
 def _likeness_cells(vector: Extracted) -> tuple[object, ...]:

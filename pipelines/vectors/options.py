@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipelines.behaviours.answers import answers_in_file, files_by_dimension
-from pipelines.cli.options import SeriesOptions
+from pipelines.cli.options import LOOK, Look, SeriesOptions
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
@@ -26,6 +26,7 @@ class VectorOptions(Options):
     target: str | None = parameter(None, "another model of this width that the vectors are for")
     protocol: FittingProtocol = group(FittingProtocol(), only=("seeds",))
     placement: Placement = group(Placement(), only=("precision", "device"))
+    figures: Look = parameter("screen", LOOK)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,6 +38,19 @@ def test_a_title_goes_and_the_names_of_panels_stay():
     assert several.get_suptitle() == alone.get_suptitle() == ""
 
 
+def test_long_labels_are_broken_and_numbers_stay_with_their_n():
+    figure = drawn(6.4)
+    (axes,) = figure.axes
+    axes.set_xlabel("change of the share of untrustworthy answers, 95 % interval in points (n = 120)", fontsize=10)
+    axes.set_ylabel("accuracy")
+    set_for_paper(figure)
+    figure.draw_without_rendering()
+    extent = axes.xaxis.label.get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width
+    assert "n\u00a0=\u00a0120" in axes.get_xlabel() and axes.get_xlabel().count("\n") >= 1
+    assert axes.get_ylabel() == "accuracy"
+
+
 def test_pdf_has_its_fonts_and_svg_its_size(tmp_path):
     save_for_paper(drawn(6.4), tmp_path, "curve")
     pdf, svg = (tmp_path / "curve.pdf").read_bytes(), (tmp_path / "curve.svg").read_text()

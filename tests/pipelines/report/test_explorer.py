@@ -59,7 +59,13 @@ def tables(checkpoints, layers, dimensions=DIMENSIONS, statements=6):
                 }
             )  # fmt: skip
         learnt.append({**learnt[-1], "statement": f"{dimension} is never learnt", "learnt": "never", "revision": None})
-    return {"probe.csv": pd.DataFrame(rows), "learnt.csv": pd.DataFrame(learnt)}
+    floors = [{"dimension": name, "control": "ngram_floor", "accuracy_high": 0.555} for name in dimensions]
+    initial = [{**row, "control": "random_init", "layer": layers - 1, "accuracy_high": 0.525} for row in floors]
+    return {
+        "probe.csv": pd.DataFrame(rows),
+        "learnt.csv": pd.DataFrame(learnt),
+        "controls.csv": pd.DataFrame(floors + initial).assign(seed=float("nan")),
+    }
 
 
 CHAMPION = ChampionCard({"dimension": "toxicity", "vector": "models:/steer.m.toxicity/3"}, LINK)
@@ -77,7 +83,7 @@ def test_cells_are_means_over_seeds():
         "0.57 [0.54, 0.60], layer 1",
     )
     assert toxicity.above == (False, False, False, False)
-    assert series.dimensions[3].above == (False, False, True, True)  # lower ends .541, .551, .561 beside .55
+    assert series.dimensions[3].above == (False, False, False, True)  # .541, .551, .561 beside .55, at most .555
     statements = toxicity.statements
     assert (statements.n, statements.n_never, statements.learnt_at) == (7, 1, (0, 2, 2, 2))
     assert [when for _, when in statements.first] == ["step 1", "step 1", "step 2", "step 2", "step 4", "step 4"]

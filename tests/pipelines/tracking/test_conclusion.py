@@ -1,6 +1,10 @@
 """A command's last words: they lead to its own run, and describe it."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -95,6 +99,37 @@ def test_a_run_opened_in_default_moves_to_trusttrace(tracking, monkeypatch):
     assert run.data.tags["mlflow.runName"] == "probe tiny"
     assert mlflow.search_runs(["0"]).empty
     assert mlflow.get_run(opened).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "named"),
+    [
+        (["--experiment-name", "Default"], {}, True),
+        (["--experiment-name=Default"], {}, True),
+        (["--experiment-id", "0"], {}, True),
+        ([], {"MLFLOW_EXPERIMENT_ID": "0"}, True),
+        (["-P", "seeds=3"], {}, False),
+    ],
+)
+def test_an_experiment_that_mlflow_run_was_told_is_named(options, environment, named, tmp_path):
+    """A stand-in for `mlflow` that starts a command as `mlflow run` does: below bash, with the experiment's id."""
+    command = "from pipelines.tracking.runs import experiment_is_named; print(experiment_is_named())"
+    launcher = tmp_path / "mlflow"
+    launcher.write_text(
+        "import os, subprocess, sys\n"
+        f"line = ['bash', '-c', '\"$0\" -c \"$1\"; true', sys.executable, {command!r}]\n"
+        "subprocess.run(line, check=True, env={**os.environ, 'MLFLOW_EXPERIMENT_ID': '0'})\n"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_EXPERIMENT")}
+    finished = subprocess.run(
+        [sys.executable, launcher, "run", ".", *options],
+        cwd=Path(__file__).parents[3],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert finished.stdout.strip() == str(named)
 
 
 @pytest.mark.parametrize("named", [True, False])
