@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_ALLOW_UNSTEERED` | `false` | whether the service is ready before it has once reached the registry |
     | `TRUSTTRACE_API_KEYS` | none | keys separated by commas; without any, only requests from localhost are accepted |
     | `TRUSTTRACE_ADMIN_KEY` | none | the key that loads vectors and sets default strengths |
+    | `TRUSTTRACE_WEBHOOK_SECRET` | none | the secret by which MLflow signs its webhooks; without one they are refused |
     | `TRUSTTRACE_ALLOWED_ORIGINS` | none | browser origins that may call the API, separated by commas, such as `https://chat.example` |
     | `TRUSTTRACE_MLFLOW_UI` | the tracking URI, if http | where the playground's links to MLflow lead |
     | `TRUSTTRACE_LOG_PROMPTS` | `false` | whether logs and traces hold prompts and answers |
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
     allow_unsteered: bool = False
     api_keys: Names = ()
     admin_key: str | None = None
+    webhook_secret: str | None = None
     allowed_origins: Names = ()
     mlflow_ui: Annotated[str, Field(pattern="^https?://")] | None = None
     log_prompts: bool = False

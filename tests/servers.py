@@ -77,9 +77,11 @@ def postgresql(programs: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def mlflow_server(root: Path, database: str | Database, *, port: int | None = None) -> Iterator[str]:
+def mlflow_server(
+    root: Path, database: str | Database, *, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """`mlflow server` with proxied artifacts in ``root``, on PostgreSQL as ``compose.yaml`` has it; yields its URI."""
-    port, environment = port or free_port(), dict(SEPARATE)
+    port, environment = port or free_port(), {**SEPARATE, **(settings or {})}
     if isinstance(database, Database):
         environment |= database.environment
         there = {"0.0.0.0": "127.0.0.1", "=5000": f"={port}", "=/artifacts": f"={root / 'artifacts'}"}

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from registry.traces import TraceLog
-from serving.api import bento_client, errors, feedback_routes, health_routes, hidden_states_routes
+from serving.api import bento_client, errors, feedback_routes, health_routes, hidden_states_routes, webhook_routes
 from serving.api.fair_share import FairShare
 from serving.api.openai import routes as openai_routes
 from serving.api.probe import routes as probe_routes
@@ -29,8 +29,9 @@ def create_app(served: ServedModel, traces: TraceLog | None = None) -> FastAPI:
     app.state.served = served
     app.state.shares = FairShare()
     app.state.traces = traces
+    app.state.deliveries = webhook_routes.Deliveries()
     shared = (openai_routes, responses_routes, steering_routes, probe_routes, hidden_states_routes, feedback_routes)
-    for module in (*shared, bento_client, health_routes):
+    for module in (*shared, bento_client, health_routes, webhook_routes):
         app.include_router(module.router)
     app.mount("/playground", StaticFiles(directory=health_routes.PAGE), name="playground")
     errors.install(app)

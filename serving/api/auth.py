@@ -14,6 +14,9 @@ WATCHED = frozenset({"/livez", "/healthz", "/health", "/readyz", "/metrics"})
 PUBLIC = WATCHED | {"/", "/docs", "/docs.json", "/schema.json"}
 """Paths that need no key: nothing in them depends on the registry or on the model's answers."""
 
+WEBHOOK = "/v1/webhooks/mlflow"
+"""Path whose requests carry a signature in place of a key; they may come from anywhere."""
+
 ADMINISTRATION = frozenset(
     {
         ("POST", "/v1/steering/vectors"),
@@ -36,7 +39,7 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
     Without API keys the service accepts requests from localhost only. It refuses pages of other sites that a browser on
     this machine has open, which carry another origin or another name of this machine, and whatever a proxy forwards.
     """
-    if path in WATCHED:
+    if path in WATCHED or path == WEBHOOK:
         return
     key = _bearer(headers)
     if settings.admin_key is not None and _equal(key, settings.admin_key):

@@ -113,7 +113,7 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
 
 MEANINGS: Mapping[int, str] = {
     400: "Bad request: a field is wrong, not supported, or the prompt is longer than the model's context",
-    401: "Unauthorized: an API key is needed",
+    401: "Unauthorized: an API key is needed, or a signature that fits",
     403: "Forbidden: this key lacks the permission, or the client is not local",
     404: "Not found: no such model, vector or path",
     405: "The path does not have this method",
@@ -130,7 +130,7 @@ MEANINGS: Mapping[int, str] = {
 
 CODES: Mapping[int, tuple[str, ...]] = {
     400: ("invalid_request", "invalid_steering", "context_length_exceeded"),
-    401: ("invalid_api_key",),
+    401: ("invalid_api_key", "invalid_signature"),
     403: ("not_allowed",),
     404: ("model_not_found", "vector_not_found", "answer_not_found"),
     408: ("request_timeout",),

@@ -20,6 +20,9 @@ from serving.steering.shipped_packs import Supply
 
 logger = logging.getLogger(__name__)
 
+TICK = 0.05
+"""Seconds between two looks for an announcement, which is a look at a file's date."""
+
 
 @dataclass(frozen=True)
 class ServedVectors:
@@ -88,8 +91,12 @@ class Catalog:
         return self._health
 
     def follow(self, seconds: float) -> None:
-        """Refresh every so many seconds on a thread of its own, until ``stop``."""
+        """Refresh every so many seconds, and when a change is announced, on a thread of its own, until ``stop``."""
         threading.Thread(target=self._poll, args=(seconds,), name="catalog", daemon=True).start()
+
+    def announce(self) -> None:
+        """The registry has changed: all workers refresh at once. Raises ``Unavailable``."""
+        self._shared.update(lambda now: replace(now, announced=now.announced + 1))
 
     def stop(self) -> None:
         self._stopped.set()
@@ -154,12 +161,16 @@ class Catalog:
 
     def _poll(self, seconds: float) -> None:
         while not self._stopped.is_set():
+            announced = self._shared.current().announced
             try:
                 self.refresh()
             except Exception:
                 logger.exception("the registry could not be read; trying again")
                 self._health = replace(self._health, answers=False, problem="the registry could not be read")
-            self._stopped.wait(seconds)
+            deadline = time.monotonic() + seconds
+            while self._shared.current().announced == announced and time.monotonic() < deadline:
+                if self._stopped.wait(min(TICK, seconds)):
+                    return
 
     def _supply_once(self) -> None:
         if self._supply is not None:

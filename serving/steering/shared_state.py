@@ -23,13 +23,15 @@ class Changes:
     """Steering that requests inherit."""
     vectors: tuple[str, ...] = ()
     """Versions that are live beside the champions, such as ``steer.tiny.toxicity/3``."""
+    announced: int = 0
+    """How often the registry has said that something changed there."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"default": self.default.to_dict(), "vectors": list(self.vectors)}
+        return {"default": self.default.to_dict(), "vectors": list(self.vectors), "announced": self.announced}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Changes":
-        return cls(DimensionSteering.from_dict(values["default"]), tuple(values["vectors"]))
+        return cls(DimensionSteering.from_dict(values["default"]), tuple(values["vectors"]), values["announced"])
 
 
 class SharedState:
