@@ -15,6 +15,8 @@ INIT_STEP = -1
 """The step of a random initialisation, which precedes step 0: a published step 0 may already be trained."""
 MAIN = "main"
 """The revision, and the stage, of the model that training ended with, where it stands beside its checkpoints."""
+CHECKPOINT_COLUMNS = ("model", "revision", "stage", "ingredient", "step", "tokens")
+"""By which tables tell checkpoints apart."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Checkpoint:
             return "random init"
         is_end = self.revision == MAIN and bool(self.line)
         return self.line if is_end else f"{self.line} step {self.step}".lstrip()
+
+    def as_columns(self) -> dict[str, object]:
+        """The cells of ``CHECKPOINT_COLUMNS``, which every table of checkpoints has."""
+        return {name: getattr(self, name) for name in CHECKPOINT_COLUMNS}
 
     @property
     def order(self) -> tuple[object, ...]:

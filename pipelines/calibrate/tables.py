@@ -9,12 +9,13 @@ import pandas as pd
 from pipelines.calibrate.effects import Effect
 from pipelines.calibrate.search import Calibrated
 from pipelines.figures.text_tables import markdown_table
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.checkpoints import Checkpoint
 from registry.records import RegisteredVector
 
-COLUMNS = (
-    "model", "step", "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
+COLUMNS = checkpoint_columns(
+    "dimension", "layer", "split", "direction", "strength", "perplexity_ratio", "perplexity_low",
     "perplexity_high", "n_prose", "measure", "unsteered", "shift", "shift_low", "shift_high", "detectable", "n",
     "repetition_change", "repetition_low", "repetition_high", "length_ratio", "length_low", "length_high",
 )  # fmt: skip
@@ -37,8 +38,8 @@ class CalibratedDimension:
 
 def calibration_table(calibrated: Sequence[CalibratedDimension]) -> pd.DataFrame:
     """``calibration.csv``: every effect that was measured, on which split, of which kind of direction."""
-    rows = [row for dimension in calibrated for row in _rows(dimension)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    rows = [(dimension.checkpoint, row) for dimension in calibrated for row in _rows(dimension)]
+    return checkpoint_table(rows, COLUMNS)
 
 
 def _rows(calibrated: CalibratedDimension) -> list[tuple[object, ...]]:
@@ -53,8 +54,8 @@ def _rows(calibrated: CalibratedDimension) -> list[tuple[object, ...]]:
 
 
 def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[object, ...]:
-    checkpoint, shift, perplexity = calibrated.checkpoint, effect.shift, effect.perplexity
-    where = (checkpoint.model, checkpoint.step, calibrated.dimension, effect.layer, split, effect.label)
+    shift, perplexity = effect.shift, effect.perplexity
+    where = (calibrated.dimension, effect.layer, split, effect.label)
     cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
     moved = (effect.measure, effect.unsteered, shift.value, shift.low, shift.high, shift.detectable, shift.n)
     form = tuple(effect.form.as_fields().values()) if effect.form else (None,) * 6

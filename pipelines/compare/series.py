@@ -10,6 +10,7 @@ import pandas as pd
 from pipelines.estimators.dynamics import onset
 from pipelines.estimators.estimate import Estimate
 from pipelines.probe.options import ProbeOptions
+from pipelines.tracking.checkpoints import checkpoint_names
 from registry.checkpoints import MAIN
 from registry.errors import InvalidInput, Mismatch
 
@@ -79,13 +80,14 @@ def read_curves(
     ``audit`` is ``series.csv``, which older runs lack.
     """
     chosen = probes[probes["selected"].astype(str).str.startswith("layer ")]
-    excluded = _excluded(chosen, audit)
+    names = pd.Series(checkpoint_names(chosen), chosen.index)
+    excluded = {} if audit is None else _excluded(names, audit, has_stages="stage" in chosen)
     initial = controls[(controls["control"] == "random_init") & controls["seed"].isna()]
     curves = {
         str(dimension): _curve(rows, initial[initial["dimension"] == dimension])
-        for dimension, rows in chosen[~chosen["revision"].isin(excluded)].groupby("dimension", sort=False)
+        for dimension, rows in chosen[~names.isin(excluded)].groupby("dimension", sort=False)
     }
-    return curves, tuple(f"{revision}: {reason}" for revision, reason in excluded.items())
+    return curves, tuple(f"{name}: {reason}" for name, reason in excluded.items())
 
 
 def _curve(rows: pd.DataFrame, initial: pd.DataFrame) -> Curve:
@@ -109,20 +111,22 @@ def _control(row: pd.Series, initial: pd.DataFrame) -> Estimate:
     return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), n)
 
 
-def _excluded(chosen: pd.DataFrame, audit: pd.DataFrame | None) -> dict[str, str]:
-    """Revisions with the weights of an earlier one, and those of other stages than the first, each with the reason."""
-    if audit is None:
-        return {}
-    audited = audit[audit["revision"].isin(chosen["revision"]) & audit["left_out"].isna()]
-    lines = {str(row["revision"]): _line(row) for _, row in audited.iterrows()}
+def _excluded(names: pd.Series, audit: pd.DataFrame, *, has_stages: bool) -> dict[str, str]:
+    """Checkpoints that are no points of the first stage's curve, by name, each with the reason."""
+    audited = audit.assign(name=checkpoint_names(audit) if has_stages else audit["revision"])
+    audited = audited[audited["name"].isin(names) & audited["left_out"].isna()]
+    lines = {str(row["name"]): _line(row) for _, row in audited.iterrows()}
     runs = list(dict.fromkeys(line for line in lines.values() if line[0] != MAIN))
-    excluded = {
-        str(row["revision"]): f"it has the weights of {row['twin_of']}"
-        for _, row in audited[audited["twin_of"].notna()].iterrows()
-    }
-    for revision, line in lines.items():
+    excluded: dict[str, str] = {}
+    for _, row in audited.iterrows():
+        # Runs of older versions tell of no dispute.
+        if row.get("disputed", False) is True:
+            excluded[row["name"]] = "its weights come back after others, so that its step is not certain"
+        elif pd.notna(row["twin_of"]):
+            excluded[row["name"]] = f"it has the weights of {row['twin_of']}"
+    for name, line in lines.items():
         if line not in runs[:1] and not (line[0] == MAIN and len(runs) <= 1):
-            excluded.setdefault(revision, "it is of another stage than the first")
+            excluded.setdefault(name, "it is of another stage than the first")
     return excluded
 
 

@@ -105,7 +105,7 @@ def _log(
     texts: Sequence[TextResult],
     look: Look,
 ) -> None:
-    table = evaluation_table(checkpoint.model, checkpoint.step, rows)
+    table = evaluation_table(checkpoint, rows)
     entanglement = entanglement_table(table)
     log_tables({"verdicts.csv": verdict_table(verdicts), "evaluate.csv": table, "entanglement.csv": entanglement})
     if texts:
@@ -249,7 +249,7 @@ def _trace(
     series = resolve_series(options.source or options.checkpoint.model)
     trained = trained_checkpoints(series, traced_checkpoints)
     audit = audited(series, trained, log_as="traced_series", parameter="trace")
-    plan = SweepPlan(audit.distinct, statements, placement=options.placement)
+    plan = SweepPlan(audit.traceable, statements, placement=options.placement)
     results = run_with_bar(plan, ResultStore())
     traced: list[TracedCheckpoint] = []
     with (

@@ -11,32 +11,34 @@ from pipelines.evaluate.side_effects import SideEffect, unharmed_cell
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.text_tables import HEADER as TEXT_HEADER
 from pipelines.evaluate.text_tables import cells_of
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
+from registry.checkpoints import Checkpoint
 from registry.records import RegisteredVector
 
 UNHARMED = "unharmed: other dimensions and ability"
 FEWEST_GROUPS = 6
 """With fewer no exchange of groups is rarer than 2 in 32."""
 
-COLUMNS = (
-    "model", "step", "condition", "kind", "steered", "source", "layer", "strength", "scored", "metric", "better",
+COLUMNS = checkpoint_columns(
+    "condition", "kind", "steered", "source", "layer", "strength", "scored", "metric", "better",
     "value", "low", "high", "n", "groups", "difference", "difference_low", "difference_high", "detectable", "p",
     "mcnemar_p", "worse", "flag",
 )  # fmt: skip
 
 
-def evaluation_table(model: str, step: int, rows: Sequence[Row]) -> pd.DataFrame:
+def evaluation_table(checkpoint: Checkpoint, rows: Sequence[Row]) -> pd.DataFrame:
     """``evaluate.csv``."""
-    return pd.DataFrame([_cells(model, step, row) for row in rows], columns=list(COLUMNS))
+    return checkpoint_table(((checkpoint, _cells(row)) for row in rows), COLUMNS)
 
 
-def _cells(model: str, step: int, row: Row) -> tuple[object, ...]:
+def _cells(row: Row) -> tuple[object, ...]:
     condition, comparison, measurement = row.condition, row.comparison, row.measurement
     value, change = comparison.value, comparison.difference
     better = {1: "higher", -1: "lower", 0: "neither"}[measurement.wanted]
     steered = condition.vector is not None
     return (
-        model, step, condition.name, condition.kind, condition.dimension, condition.source,
+        condition.name, condition.kind, condition.dimension, condition.source,
         condition.vector.layer if condition.vector else None, condition.strength if steered else None,
         measurement.dimension, measurement.metric, better, value.value, value.low, value.high,
         measurement.n, measurement.n_groups,

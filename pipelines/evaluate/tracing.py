@@ -17,8 +17,15 @@ from pipelines.evaluate.significance import compare
 from pipelines.evaluate.suite import measure_tasks
 from pipelines.evaluate.tasks.task import Task
 from pipelines.probe.result import UnitResult
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
+from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch
 from serving.model.language_model import LanguageModel
+
+TRACING_COLUMNS = checkpoint_columns(
+    "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "n_probed", "effect",
+    "effect_low", "effect_high", "n",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class TracedCheckpoint:
     """One checkpoint's direction: how well its probe reads, and what it does to the model that is evaluated."""
 
     dimension: str
-    step: int
+    checkpoint: Checkpoint
     layer: int
     accuracy: Estimate
     """Held-out accuracy of the probe at this layer."""
@@ -66,7 +73,7 @@ def trace_effects(
         (steered, *_) = measure_tasks(model, [task], offsets={layer: offset})
         yield TracedCheckpoint(
             dimension=subject.dimension.name,
-            step=result.checkpoint.step,
+            checkpoint=result.checkpoint,
             layer=layer,
             accuracy=result.score(layer).accuracy,
             effect=compare(base, steered).difference,
@@ -90,17 +97,15 @@ def _points(traced: Sequence[TracedCheckpoint]) -> list[tuple[float, float]]:
 
 def tracing_table(traced: Sequence[TracedCheckpoint]) -> pd.DataFrame:
     """``tracing.csv``: one row for each dimension and checkpoint."""
-    return pd.DataFrame(map(_cells, traced))
+    return checkpoint_table(((each.checkpoint, _cells(each)) for each in traced), TRACING_COLUMNS)
 
 
-def _cells(checkpoint: TracedCheckpoint) -> dict[str, object]:
-    accuracy, effect = checkpoint.accuracy, checkpoint.effect
-    return {
-        "dimension": checkpoint.dimension, "step": checkpoint.step, "layer": checkpoint.layer,
-        "accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high,
-        "n_probed": accuracy.n, "effect": effect.value, "effect_low": effect.low, "effect_high": effect.high,
-        "n": effect.n,
-    }  # fmt: skip
+def _cells(traced: TracedCheckpoint) -> tuple[object, ...]:
+    accuracy, effect = traced.accuracy, traced.effect
+    return (
+        *(traced.dimension, traced.layer, accuracy.value, accuracy.low, accuracy.high, accuracy.n),
+        *(effect.value, effect.low, effect.high, effect.n),
+    )
 
 
 def correlation_table(changes: Sequence[TracedCorrelation]) -> pd.DataFrame:

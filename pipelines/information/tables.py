@@ -11,19 +11,19 @@ from pipelines.information.result import InformationResult, LayerInformation
 from pipelines.information.trajectory import Trajectory
 from pipelines.information.transfer import Transfer
 from pipelines.sweep.unit import points_along
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 
-INFORMATION_COLUMNS = (
-    "model", "revision", "step", "dimension", "layer", "estimator", "nhsic_xt", "nhsic_ty", "null_xt", "null_ty",
+INFORMATION_COLUMNS = checkpoint_columns(
+    "dimension", "layer", "estimator", "nhsic_xt", "nhsic_ty", "null_xt", "null_ty",
     "v_information_bits", "effective_rank", "n", "seed",
     "v_information_low", "v_information_high", "conditional_bits", "conditional_low", "conditional_high",
     "neighbour_bits", "n_test", "nhsic_xt_error", "nhsic_ty_error", "null_mean_xt", "null_mean_ty", "nhsic_tt",
     "hsic_xt", "hsic_ty", "cka_xt", "cka_ty", "rankme", "alpha_req", "participation_ratio", "landmarks", "captured",
-    "tokens",
 )  # fmt: skip
 """``null_xt`` and ``null_ty`` are 95 % quantiles for permuted statements; ``…_error`` are standard errors."""
 
-BANDWIDTH_COLUMNS = (
-    "model", "step", "dimension", "layer", "scale", "bandwidth", "nhsic_xt", "nhsic_ty", "nhsic_tt", "n",
+BANDWIDTH_COLUMNS = checkpoint_columns(
+    "dimension", "layer", "scale", "bandwidth", "nhsic_xt", "nhsic_ty", "nhsic_tt", "n",
 )  # fmt: skip
 
 PHASE_COLUMNS = (
@@ -39,35 +39,34 @@ DYNAMICS_COLUMNS = (
     "last_conditional_high", "n_test", "seed",
 )  # fmt: skip
 
-CALIBRATION_COLUMNS = (
-    "model", "step", "dimension", "layer", "flipped", "bits", "bits_low", "bits_high", "expected_bits", "passed_bits",
-    "follows", "neighbour_bits", "nhsic_ty", "expected_nhsic_ty", "n", "seed",
+CALIBRATION_COLUMNS = checkpoint_columns(
+    "dimension", "layer", "flipped", "bits", "bits_low", "bits_high", "expected_bits",
+    "passed_bits", "follows", "neighbour_bits", "nhsic_ty", "expected_nhsic_ty", "n", "seed",
 )  # fmt: skip
 
 TRANSFER_COLUMNS = (
-    "model", "dimension", "layer", "fitted_step", "applied_step", "accuracy", "recentred", "cosine", "n",
-    "accuracy_low", "accuracy_high", "own_accuracy", "recentred_low", "recentred_high", "own_recentred",
+    "model", "dimension", "layer", "fitted", "applied", "fitted_step", "applied_step", "accuracy", "recentred",
+    "cosine", "n", "accuracy_low", "accuracy_high", "own_accuracy", "recentred_low", "recentred_high", "own_recentred",
     "reliability_fitted", "reliability_applied", "ceiling", "cosine_disjoint", "cosine_disjoint_low",
     "cosine_disjoint_high", "another_direction",
 )  # fmt: skip
 """``own_accuracy`` is that of the probes fitted where they are applied, the ceiling of transfer; ``ceiling`` that of a
-cosine of directions so reliable; ``cosine_disjoint`` is their cosine where they share no statement."""
+cosine of directions so reliable; ``cosine_disjoint`` is their cosine where they share no statement. ``fitted`` and
+``applied`` are checkpoints by stage and step."""
 
 
 def information_table(results: Iterable[InformationResult], settings: InformationSettings) -> pd.DataFrame:
     """``information.csv``: a row for every checkpoint, dimension, layer and estimator."""
     rows = [
-        (*_place(result), point.layer, estimator, *_numbers(result, point, estimator, settings))
+        (
+            result.checkpoint,
+            (result.dimension, point.layer, estimator, *_numbers(result, point, estimator, settings)),
+        )
         for result in results
         for point in result.points
         for estimator in point.xt
     ]
-    return pd.DataFrame(rows, columns=list(INFORMATION_COLUMNS)).astype({"tokens": "Int64"})
-
-
-def _place(result: InformationResult) -> tuple[str, str, int, str]:
-    checkpoint = result.checkpoint
-    return checkpoint.model, checkpoint.revision, checkpoint.step, result.dimension
+    return checkpoint_table(rows, INFORMATION_COLUMNS)
 
 
 def _numbers(
@@ -83,7 +82,6 @@ def _numbers(
         *(spectrum.rankme, spectrum.alpha_req, spectrum.participation_ratio),
         result.n if paper or not settings.landmarks else min(settings.landmarks, result.n),
         point.captured,
-        result.checkpoint.tokens,
     )
 
 
@@ -91,14 +89,17 @@ def bandwidth_table(results: Iterable[InformationResult]) -> pd.DataFrame:
     """``bandwidths.csv``: nHSIC at multiples of the median bandwidth, X of the same checkpoint."""
     rows = [
         (
-            *(result.checkpoint.model, result.checkpoint.step, result.dimension, point.layer),
-            *(swept.scale, swept.bandwidth, swept.xt, swept.ty, swept.tt, result.n),
+            result.checkpoint,
+            (
+                *(result.dimension, point.layer),
+                *(swept.scale, swept.bandwidth, swept.xt, swept.ty, swept.tt, result.n),
+            ),
         )
         for result in results
         for point in result.points
         for swept in point.swept
     ]
-    return pd.DataFrame(rows, columns=list(BANDWIDTH_COLUMNS))
+    return checkpoint_table(rows, BANDWIDTH_COLUMNS)
 
 
 def phase_table(trajectories: Iterable[Trajectory], warmup_steps: int | None) -> pd.DataFrame:
@@ -155,27 +156,31 @@ def calibration_table(calibrations: Iterable[InformationCalibration]) -> pd.Data
     """``information_calibration.csv``: every estimator where a known share of the labels is flipped."""
     rows = [
         (
-            *(calibration.result.checkpoint.model, calibration.result.checkpoint.step, calibration.result.dimension),
-            *(calibration.layer, point.share, point.bits.value, point.bits.low, point.bits.high),
-            *(point.expected_bits, point.passed_bits, point.follows, point.neighbour_bits),
-            *(point.nhsic_ty, point.expected_nhsic_ty, point.bits.n, calibration.result.seed),
+            calibration.result.checkpoint,
+            (
+                *(calibration.result.dimension, calibration.layer, point.share),
+                *(point.bits.value, point.bits.low, point.bits.high),
+                *(point.expected_bits, point.passed_bits, point.follows, point.neighbour_bits),
+                *(point.nhsic_ty, point.expected_nhsic_ty, point.bits.n, calibration.result.seed),
+            ),
         )
         for calibration in calibrations
         for point in calibration.points
     ]
-    return pd.DataFrame(rows, columns=list(CALIBRATION_COLUMNS))
+    return checkpoint_table(rows, CALIBRATION_COLUMNS)
 
 
 def transfer_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
     """``transfer.csv``: every checkpoint's probes on every checkpoint's activations, and their directions' likeness."""
     rows = [
         (
-            *(trajectory.initial.checkpoint.model, trajectory.dimension, trajectory.transfer.layer, fitted, applied),
+            *(trajectory.initial.checkpoint.model, trajectory.dimension, trajectory.transfer.layer),
+            *(fitted.label, applied.label, fitted.step, applied.step),
             *_transfer_cells(trajectory.transfer, row, column),
         )
         for trajectory in trajectories
-        for row, fitted in enumerate(trajectory.steps)
-        for column, applied in enumerate(trajectory.steps)
+        for row, fitted in enumerate(trajectory.checkpoints)
+        for column, applied in enumerate(trajectory.checkpoints)
     ]
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
 

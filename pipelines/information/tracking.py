@@ -7,6 +7,7 @@ from mlflow.entities import Run
 from pipelines.information.result import FIXED, InformationResult, LayerInformation
 from pipelines.information.trajectory import Trajectory
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, log_points
 from pipelines.tracking.units import unit_params, unit_run
 from registry.store import CheckpointStore
@@ -34,11 +35,10 @@ def log_trajectories(run_id: str, trajectories: Sequence[Trajectory]) -> None:
     """Curves over pre-training steps on the parent: each dimension at the layer two thirds down."""
     points: list[Point] = []
     for trajectory in trajectories:
-        points += [
-            (f"{trajectory.dimension}/{name}", value, result.checkpoint.step)
+        points += curve_points(
+            (result.checkpoint, trajectory.dimension, _values(result.point(trajectory.layer)))
             for result in trajectory.trained
-            for name, value in _values(result.point(trajectory.layer)).items()
-        ]
+        )
         points.append((f"{trajectory.dimension}/layer", float(trajectory.layer), 0))
     log_points(run_id, points)
 

@@ -19,7 +19,8 @@ from pipelines.information.result import PAPER, InformationResult
 from pipelines.information.store import InformationStore
 from pipelines.information.transfer import Transfer, measure_transfer
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.sweep.unit import points_along, twins
+from pipelines.sweep.unit import points_along, without_place
+from registry.checkpoints import Checkpoint
 
 FEWEST_CHECKPOINTS = 4
 """With fewer there is no peak to speak of; whether there is a fall can be told of six or more."""
@@ -80,14 +81,18 @@ class Trajectory:
     transfer: Transfer
 
     @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        return tuple(result.checkpoint for result in self.trained)
+
+    @property
     def steps(self) -> tuple[int, ...]:
         return tuple(result.checkpoint.step for result in self.trained)
 
     @property
     def distinct(self) -> Bool[np.ndarray, " checkpoints"]:
-        """Which of the trained checkpoints do not have the weights of an earlier one."""
-        repeated = twins(self.trained)
-        return np.array([result.checkpoint not in repeated for result in self.trained])
+        """Which of the trained checkpoints neither have the weights of an earlier one nor a step that is disputed."""
+        excluded = without_place(self.trained)
+        return np.array([result.checkpoint not in excluded for result in self.trained])
 
     @property
     def layer(self) -> int:

@@ -23,6 +23,7 @@ from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.sweep.unit import twins
 from pipelines.tracking.artifacts import log_figures, log_tables, log_text_table
+from pipelines.tracking.checkpoints import step_label
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
@@ -201,7 +202,7 @@ def summary(
     The accuracy is that of choosing checkpoint and layer as the champion was chosen, on statements without part in it.
     """
     first = next(iter(selection.best.values()))
-    width = max(7, *(len(_step(found.result.checkpoint)) for found in trained))
+    width = max(7, *(len(step_label(found.result.checkpoint)) for found in trained))
     head = f"{'dimension':<12} {'step':>{width}} {'layer':>5}  "
     lines = [
         f"accuracy: {first.what} {first.how}",
@@ -214,7 +215,7 @@ def summary(
         above = "yes" if _is_above_controls(dimension, floor, selection) else "no"
         uri = unit.vector.uri if unit.vector else "not registered"
         lines.append(
-            f"{dimension:<12} {_step(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
+            f"{dimension:<12} {step_label(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
             f"{accuracy!s:<22} {control!s:<22} {floor.ngram[None]!s:<22} {above:<10} {uri}"
         )
     lines += [line for probe in selection.best.values() for line in saturated(probe)]
@@ -268,11 +269,6 @@ def conclusion(
 def _lexical(ladders: Sequence[Ladder]) -> str:
     names = [ladder.probe.result.dimension for ladder in ladders if ladder.is_lexical]
     return f" Lexical, at chance without its contrast words: {', '.join(names)}." if names else ""
-
-
-def _step(checkpoint: Checkpoint) -> str:
-    """The step alone where there is one stage; stages count theirs anew."""
-    return checkpoint.label if checkpoint.line else str(checkpoint.step)
 
 
 def _at(checkpoint: Checkpoint) -> str:

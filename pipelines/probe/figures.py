@@ -29,7 +29,7 @@ from pipelines.figures.training_axis import TrainingAxis
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import SATURATED, SelectedProbe, Selection
-from pipelines.sweep.unit import twins
+from pipelines.sweep.unit import without_place
 
 FRAGILITY = "#4f9a94"
 
@@ -167,9 +167,9 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
 
 
 def _distinct(results: Sequence[UnitResult]) -> Bool[np.ndarray, " checkpoints"]:
-    """Which of one dimension's results do not have the weights of an earlier one."""
-    repeated = twins(results)
-    return np.array([result.checkpoint not in repeated for result in results])
+    """Which of one dimension's results neither have the weights of an earlier one nor a step that is disputed."""
+    excluded = without_place(results)
+    return np.array([result.checkpoint not in excluded for result in results])
 
 
 def _draw_accuracies(

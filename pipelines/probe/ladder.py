@@ -17,13 +17,16 @@ from pipelines.statements.contrast_words import contrast_words, holds_any
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
+from registry.checkpoints import Checkpoint
 
 IN_DISTRIBUTION, WITHOUT_WORDS = "in distribution", "no shared contrast words"
 FEWEST_STATEMENTS = 20
 CHANCE = 0.5
 SHOWN_WORDS = 5
-LADDER_COLUMNS = (
-    "model", "step", "dimension", "layer", "rung", "accuracy", "accuracy_low", "accuracy_high", "n", "stands", "detail",
+LADDER_COLUMNS = checkpoint_columns(
+    "dimension", "layer", "rung", "accuracy", "accuracy_low", "accuracy_high", "n", "stands",
+    "detail",
 )  # fmt: skip
 
 
@@ -96,12 +99,12 @@ def _without(kept: np.ndarray, probe: SelectedProbe, groups: np.ndarray, labels:
 
 def ladder_table(ladders: Iterable[Ladder]) -> pd.DataFrame:
     """``ladder.csv``: every rung of every dimension's choice."""
-    rows = []
+    rows: list[tuple[Checkpoint, tuple[object, ...]]] = []
     for ladder in ladders:
         result = ladder.probe.result
-        where = (result.checkpoint.model, result.checkpoint.step, result.dimension, ladder.probe.layer)
         for rung in ladder.rungs:
             estimate = rung.accuracy
             cells = (None,) * 3 if estimate is None else (estimate.value, estimate.low, estimate.high)
-            rows.append((*where, rung.name, *cells, rung.n, rung.stands, rung.detail))
-    return pd.DataFrame(rows, columns=list(LADDER_COLUMNS))
+            row = (result.dimension, ladder.probe.layer, rung.name, *cells, rung.n, rung.stands, rung.detail)
+            rows.append((result.checkpoint, row))
+    return checkpoint_table(rows, LADDER_COLUMNS)

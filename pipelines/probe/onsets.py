@@ -16,6 +16,7 @@ from pipelines.probe.options import READABLE, STEERABLE, USED
 from pipelines.probe.preferences import STRENGTH, PreferenceResult, SteeredPreference
 from pipelines.probe.selection import Selection
 from pipelines.sweep.unit import points_along
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 
 CHANCE = Estimate(0.5, 0.5, 0.5, 0)
 ZERO = Estimate(0.0, 0.0, 0.0, 0)
@@ -26,8 +27,8 @@ RULES = {
 }
 
 ONSET_COLUMNS = ("model", "dimension", "onset", "step", "checkpoints", "error_rate", "rule")
-PREFERENCE_COLUMNS = (
-    "model", "revision", "step", "dimension", "preference", "preference_low", "preference_high", "n_preference",
+PREFERENCE_COLUMNS = checkpoint_columns(
+    "dimension", "preference", "preference_low", "preference_high", "n_preference",
     "layer", "strength", "shift", "shift_low", "shift_high", "n", "random_mean", "random_max", "random_directions",
 )  # fmt: skip
 
@@ -111,17 +112,17 @@ def onset_table(model: str, onsets: Sequence[Onset]) -> pd.DataFrame:
 
 def preference_table(results: Sequence[PreferenceResult]) -> pd.DataFrame:
     """``preferences.csv``: what ``used`` and ``steerable`` are decided on, random initialisation included."""
-    return pd.DataFrame([_preference_cells(result) for result in results], columns=list(PREFERENCE_COLUMNS))
+    return checkpoint_table(((result.checkpoint, _preference_cells(result)) for result in results), PREFERENCE_COLUMNS)
 
 
 def _preference_cells(result: PreferenceResult) -> tuple[object, ...]:
-    checkpoint, unsteered, steered = result.checkpoint, result.unsteered, result.steered
+    unsteered, steered = result.unsteered, result.steered
     moved: tuple[object, ...] = (None,) * 7
     if steered is not None:
         shift, random = steered.shift, steered.random
         moved = (shift.value, shift.low, shift.high, shift.n, sum(random) / len(random), max(random), len(random))
     return (
-        *(checkpoint.model, checkpoint.revision, checkpoint.step, result.dimension),
+        result.dimension,
         *(unsteered.value, unsteered.low, unsteered.high, unsteered.n, result.layer, STRENGTH, *moved),
     )
 

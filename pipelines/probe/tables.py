@@ -9,10 +9,12 @@ from pipelines.estimators.saturation import CANNOT_BE_TOLD, Saturation
 from pipelines.probe.controls import Floors
 from pipelines.probe.result import UnitResult
 from pipelines.probe.selection import SelectedProbe
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
+from registry.checkpoints import Checkpoint
 
-PROBE_COLUMNS = (
-    "model", "revision", "step", "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
-    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected", "tokens",
+PROBE_COLUMNS = checkpoint_columns(
+    "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "auroc", "bits",
+    "random_init", "shuffled", "ngram_floor", "surface_floor", "n_train", "n_test", "seed", "selected",
     "random_init_low", "random_init_high", "margin", "margin_low", "margin_high", "fragility", "fragility_low",
     "fragility_high", "tpr_at_1_fpr", "tpr_at_1_fpr_low", "tpr_at_1_fpr_high",
 )  # fmt: skip
@@ -35,50 +37,48 @@ def probe_table(
 
     Then a row for each of ``selected``, beside the same choice at random initialisation.
     """
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[Checkpoint, tuple[object, ...]]] = []
     for result in results:
         for score in result.scores:
             if score.seed is None:
                 continue
             floor = floors[result.dimension]
             control = random_init[result.dimension].score(score.layer, score.seed).accuracy
-            rows.append(
-                (
-                    result.checkpoint.model,
-                    result.checkpoint.revision,
-                    result.checkpoint.step,
-                    result.dimension,
-                    score.layer,
-                    score.accuracy.value,
-                    score.accuracy.low,
-                    score.accuracy.high,
-                    score.auroc,
-                    score.bits,
-                    control.value,
-                    score.shuffled.value,
-                    floor.ngram[score.seed].value,
-                    floor.surface[score.seed].value,
-                    score.n_train,
-                    score.accuracy.n,
-                    score.seed,
-                    "",
-                    result.checkpoint.tokens,
-                    control.low,
-                    control.high,
-                    *_saturation_cells(score.saturation),
-                )
+            cells = (
+                result.dimension,
+                score.layer,
+                score.accuracy.value,
+                score.accuracy.low,
+                score.accuracy.high,
+                score.auroc,
+                score.bits,
+                control.value,
+                score.shuffled.value,
+                floor.ngram[score.seed].value,
+                floor.surface[score.seed].value,
+                score.n_train,
+                score.accuracy.n,
+                score.seed,
+                "",
+                control.low,
+                control.high,
+                *_saturation_cells(score.saturation),
             )
-    rows += [_selected_cells(probe, control, floors[probe.result.dimension]) for probe, control in selected]
-    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS)).astype({"seed": "Int64", "tokens": "Int64"})
+            rows.append((result.checkpoint, cells))
+    rows += [
+        (probe.result.checkpoint, _selected_cells(probe, control, floors[probe.result.dimension]))
+        for probe, control in selected
+    ]
+    return checkpoint_table(rows, PROBE_COLUMNS).astype({"seed": "Int64"})
 
 
 def _selected_cells(probe: SelectedProbe, control: SelectedProbe, floor: Floors) -> tuple[object, ...]:
-    checkpoint, score, accuracy = probe.result.checkpoint, probe.result.score(probe.layer), probe.accuracy
+    score, accuracy = probe.result.score(probe.layer), probe.accuracy
     return (
-        *(checkpoint.model, checkpoint.revision, checkpoint.step, probe.result.dimension, probe.layer),
+        *(probe.result.dimension, probe.layer),
         *(accuracy.value, accuracy.low, accuracy.high, probe.auroc, probe.bits),
         *(control.accuracy.value, score.shuffled.value, floor.ngram[None].value, floor.surface[None].value),
-        *(score.n_train, accuracy.n, None, probe.rule, checkpoint.tokens),
+        *(score.n_train, accuracy.n, None, probe.rule),
         *(control.accuracy.low, control.accuracy.high),
         *_saturation_cells(probe.saturation),
     )

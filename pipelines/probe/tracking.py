@@ -11,6 +11,7 @@ from pipelines.probe.preferences import PreferenceResult
 from pipelines.probe.result import LayerDirection, ProbeScore, UnitResult
 from pipelines.probe.selection import SelectedProbe
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, code_commit, log_points
 from pipelines.tracking.units import unit_params, unit_run
 from registry.errors import NotFound
@@ -139,9 +140,9 @@ def log_curves(
     floors: Mapping[str, Floors],
 ) -> None:
     """Curves over pre-training steps on the parent: what choosing each checkpoint's layer is worth, beside controls."""
-    points: list[Point] = []
+    measured = []
     for probe, control in selected:
-        result, dimension = probe.result, probe.result.dimension
+        dimension = probe.result.dimension
         accuracy, floor = probe.accuracy, floors[dimension]
         values = {
             "accuracy": accuracy.value,
@@ -156,20 +157,19 @@ def log_curves(
             "margin_over_floor": accuracy.value - floor.ngram[None].value,
         }
         values |= _saturation_values(probe.saturation)
-        points += [(f"{dimension}/{key}", value, result.checkpoint.step) for key, value in values.items()]
-    log_points(run_id, points)
+        measured.append((probe.result.checkpoint, dimension, values))
+    log_points(run_id, curve_points(measured))
 
 
 def log_preferences(run_id: str, results: Sequence[PreferenceResult]) -> None:
     """Curves over pre-training steps on the parent: each checkpoint's preference, unsteered and moved by its vector."""
-    points: list[Point] = []
+    measured = []
     for result in results:
-        step, dimension = result.checkpoint.step, result.dimension
         values = {"preference": result.unsteered.value}
         if result.steered is not None:
             values |= {"own_shift": result.steered.shift.value, "largest_random_shift": max(result.steered.random)}
-        points += [(f"{dimension}/{key}", value, step) for key, value in values.items() if step >= 0]
-    log_points(run_id, points)
+        measured.append((result.checkpoint, result.dimension, values))
+    log_points(run_id, curve_points(measured))
 
 
 def promote_champion(

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipelines.report.controls import ProbeControls
 from pipelines.report.tracking import ChampionCard, ReportedRun
+from pipelines.tracking.checkpoints import checkpoint_names
 from registry.checkpoints import INIT
 
 NEVER = "never"
@@ -91,6 +92,7 @@ def explorer(runs: Mapping[str, ReportedRun], champions: Iterable[ChampionCard] 
     table = tables.get("probe.csv", pd.DataFrame())
     if table.empty or not {"revision", "layer", "seed", "selected", "ngram_floor"} <= set(table.columns):
         return None
+    table = table.assign(checkpoint=checkpoint_names(table))
     names = _checkpoint_names(table)
     layers = tuple(sorted(int(layer) for layer in table["layer"].unique()))
     cards = {str(card.row.get("dimension")): card for card in champions}
@@ -104,13 +106,13 @@ def explorer(runs: Mapping[str, ReportedRun], champions: Iterable[ChampionCard] 
 
 
 def _checkpoint_names(table: pd.DataFrame) -> dict[str, str]:
-    """By revision, in the order of training. Stages count steps anew: then a revision is its own name."""
-    rows = table.drop_duplicates("revision")
+    """By stage and revision, in the order of training. Stages count steps anew: then these are the name."""
+    rows = table.drop_duplicates("checkpoint")
     steps = [int(step) for step in rows["step"]]
     counted_once = len(set(steps)) == len(steps)
     return {
-        revision: "random initialisation" if revision == INIT else f"step {step:,}" if counted_once else revision
-        for revision, step in zip(map(str, rows["revision"]), steps, strict=True)
+        name: "random initialisation" if name == INIT else f"step {step:,}" if counted_once else name
+        for name, step in zip(rows["checkpoint"], steps, strict=True)
     }
 
 
@@ -125,36 +127,39 @@ def _map(
 ) -> DimensionMap:
     selected = table["selected"].fillna("").astype(str)
     by_seed = table[selected == ""]
-    accuracy = by_seed.groupby(["revision", "layer"])["accuracy"].mean()
-    chosen = table[selected.str.startswith(LAYER)].set_index("revision")
+    accuracy = by_seed.groupby(["checkpoint", "layer"])["accuracy"].mean()
+    chosen = table[selected.str.startswith(LAYER)].set_index("checkpoint")
     return DimensionMap(
         name=name,
         floor=round(float(by_seed["ngram_floor"].mean()), 3),
-        accuracy=tuple(tuple(round(float(accuracy[revision, layer]), 3) for layer in layers) for revision in names),
-        chosen=tuple(_chosen(chosen, revision) for revision in names),
-        above=tuple(_is_above(chosen, revision, controls) for revision in names),
-        statements=None if learnt.empty else _lists(learnt, names),
+        accuracy=tuple(tuple(round(float(accuracy[place, layer]), 3) for layer in layers) for place in names),
+        chosen=tuple(_chosen(chosen, place) for place in names),
+        above=tuple(_is_above(chosen, place, controls) for place in names),
+        statements=None if learnt.empty else _lists(learnt, names, table),
         vector=str(card.row.get("vector", "")) if card else "",
         link=card.link if card else "",
     )
 
 
-def _chosen(chosen: pd.DataFrame, revision: str) -> str:
-    if revision not in chosen.index:
+def _chosen(chosen: pd.DataFrame, place: str) -> str:
+    if place not in chosen.index:
         return ""
-    row = chosen.loc[revision]
+    row = chosen.loc[place]
     return f"{row.accuracy:.2f} [{row.accuracy_low:.2f}, {row.accuracy_high:.2f}], layer {int(row.layer)}"
 
 
-def _is_above(chosen: pd.DataFrame, revision: str, controls: ProbeControls) -> bool:
-    return revision in chosen.index and bool(controls.are_beaten(chosen.loc[revision]))
+def _is_above(chosen: pd.DataFrame, place: str, controls: ProbeControls) -> bool:
+    return place in chosen.index and bool(controls.are_beaten(chosen.loc[place]))
 
 
-def _lists(learnt: pd.DataFrame, names: Mapping[str, str]) -> StatementLists:
+def _lists(learnt: pd.DataFrame, names: Mapping[str, str], table: pd.DataFrame) -> StatementLists:
     """Of equals the statements that more checkpoints are right about, or fewer where they are late or never learnt."""
-    order = {revision: position for position, revision in enumerate(names)}
+    order = {place: position for position, place in enumerate(names)}
+    # Statements are learnt in the first stage, which alone may bear a revision of theirs first.
+    place_of = dict(zip(table["revision"].astype(str)[::-1], table["checkpoint"][::-1], strict=True))
+    learnt = learnt.assign(checkpoint=learnt["revision"].astype(str).map(place_of))
     never = learnt[learnt["learnt"] == NEVER].sort_values("right_share", kind="stable")
-    known = learnt[learnt["learnt"] != NEVER].assign(position=lambda rows: rows["revision"].astype(str).map(order))
+    known = learnt[learnt["learnt"] != NEVER].assign(position=lambda rows: rows["checkpoint"].map(order))
     early = known.sort_values(["position", "right_share"], ascending=[True, False], kind="stable")
     late = known.sort_values(["position", "right_share"], ascending=[False, True], kind="stable")
     at = {position: [_cut(text) for text in rows["statement"]] for position, rows in early.groupby("position")}
@@ -173,9 +178,7 @@ def _lists(learnt: pd.DataFrame, names: Mapping[str, str]) -> StatementLists:
 
 def _dated(rows: pd.DataFrame, names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     shown = rows.head(MOST_LISTED)
-    return tuple(
-        (_cut(text), names[str(revision)]) for text, revision in zip(shown["statement"], shown["revision"], strict=True)
-    )
+    return tuple(zip(map(_cut, shown["statement"]), (names[place] for place in shown["checkpoint"]), strict=True))
 
 
 def _cut(text: object) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipelines.report.controls import ProbeControls
 from pipelines.report.tracking import ReportedRun
+from pipelines.tracking.checkpoints import checkpoint_names
 
 COLUMNS = (
     *("dimension", "readable at", "accuracy [95 %]", "above controls", "effect, nats [95 %]", "untrustworthy answers"),
@@ -42,13 +43,15 @@ def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
         return {}
     controls = ProbeControls.of(runs["probe"])
     best = table[table["selected"].astype(str).str.startswith(BEST)]
+    staged = "stage" in best and best["stage"].notna().any()
+    places = checkpoint_names(best) if staged else [f"step {step:,}" for step in best["step"]]
     return {
         str(row["dimension"]): (
-            f"step {row['step']:,}, layer {row['layer']}",
+            f"{place}, layer {row['layer']}",
             _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
             BEATEN[controls.are_beaten(row)],
         )
-        for _, row in best.iterrows()
+        for (_, row), place in zip(best.iterrows(), places, strict=True)
     }
 
 

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from pipelines.statements.labelled import LabelledStatements
 from registry.checkpoints import Checkpoint
+from registry.equal_weights import disputed
+from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
 
 SCHEMA_VERSION = 2
@@ -56,13 +58,30 @@ def twins(units: Iterable[Unit]) -> frozenset[Checkpoint]:
     )
 
 
+def without_place(units: Iterable[Unit]) -> frozenset[Checkpoint]:
+    """The checkpoints that are no points of a curve over training: ``twins``, and all whose step is disputed.
+
+    The earliest of disputed steps would make an onset too early, and the latest too late.
+    """
+    listed = list(units)
+    return twins(listed) | disputed({unit.checkpoint: unit.weights_digest for unit in listed})
+
+
 def points_along(trained: Sequence[UnitT]) -> tuple[UnitT, ...]:
     """What onsets, phases and correlations are computed of: the first stage, each set of weights once.
 
-    A step with the weights of an earlier one is no point of its own, and steps of a later stage count from its start.
+    A step with the weights of an earlier one is no point of its own, nor one that is disputed, and steps of a later
+    stage count from its start. Raises ``InvalidInput`` where nothing is left.
     """
-    line, repeated = trained[0].checkpoint.line, twins(trained)
-    return tuple(result for result in trained if result.checkpoint.line == line and result.checkpoint not in repeated)
+    line, excluded = trained[0].checkpoint.line, without_place(trained)
+    along = tuple(result for result in trained if result.checkpoint.line == line and result.checkpoint not in excluded)
+    if not along:
+        labels = " and ".join(dict.fromkeys(result.checkpoint.label for result in trained))
+        raise InvalidInput(
+            f"no step is certain: {labels} of {trained[0].checkpoint.model} have weights that come back after others; "
+            "choose others by `checkpoints`"
+        )
+    return along
 
 
 def unit_digest(identity: str, statements_digest: str, settings: dict[str, str | int]) -> str:

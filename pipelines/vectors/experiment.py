@@ -30,6 +30,7 @@ from pipelines.statements.signals import bootstrap_auroc
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.run import load_at, loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table, step_label
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.figures import method_chart
@@ -49,11 +50,10 @@ from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 from registry.store import RegisteredVector
 
-COLUMNS = (
-    "model", "step", "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
+COLUMNS = checkpoint_columns(
+    "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
     "n_train", "cosine_with_mass_mean", "scale", "vector",
     "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction",
-    "revision", "tokens",
 )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _extract(
     files: Mapping[str, Path],
 ) -> Iterator[Extracted]:
     """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
-    log, prose = VectorLog(run), background_prose()
+    log, prose = VectorLog(run, plan.checkpoints[0].line), background_prose()
     with loaded(checkpoint, plan.placement) as model:
         if target and (warning := target.require_takes(model)):
             print(f"{warning}\n")  # noqa: T201
@@ -199,13 +199,11 @@ def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
     for vector in extracted:
         unit, fitted, auroc, layer = vector.result, vector.fitted, vector.auroc, vector.layer
         target = vector.vector.tags.get("target", "")
-        where = (unit.checkpoint.model, unit.checkpoint.step, target, unit.dimension, layer, fitted.method, fitted.seed)
-        named = (unit.checkpoint.revision, unit.checkpoint.tokens)
+        where = (target, unit.dimension, layer, fitted.method, fitted.seed)
         quality = (auroc.value, auroc.low, auroc.high, auroc.n, unit.direction(layer).n_train)
-        rows.append(
-            (*where, *quality, vector.cosine, fitted.scale, vector.vector.uri, *_likeness_cells(vector), *named)
-        )
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"tokens": "Int64"})
+        row = (*where, *quality, vector.cosine, fitted.scale, vector.vector.uri, *_likeness_cells(vector))
+        rows.append((unit.checkpoint, row))
+    return checkpoint_table(rows, COLUMNS)
 
 
 def _likeness_cells(vector: Extracted) -> tuple[object, ...]:
@@ -215,12 +213,13 @@ def _likeness_cells(vector: Extracted) -> tuple[object, ...]:
 
 def summary(extracted: list[Extracted]) -> str:
     """The registered vectors, one line each."""
+    width = max([7, *(len(step_label(vector.result.checkpoint)) for vector in extracted)])
     lines = [
-        f"{'dimension':<12} {'step':>7} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7} {'ceiling':>7} "
-        f"{'another':<14} vector"
+        f"{'dimension':<12} {'step':>{width}} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7} "
+        f"{'ceiling':>7} {'another':<14} vector"
     ]
     lines += [
-        f"{vector.result.dimension:<12} {vector.result.checkpoint.step:>7} {vector.layer:>5}  "
+        f"{vector.result.dimension:<12} {step_label(vector.result.checkpoint):>{width}} {vector.layer:>5}  "
         f"{vector.fitted.label:<13} {vector.auroc!s:<22} {vector.cosine:>7.3f} {_ceiling(vector)} "
         f"{vector.vector.uri}"
         for vector in extracted
@@ -253,7 +252,7 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclu
         header=("dimension", "step", "layer", "method", "AUROC [95 %]", "version"),
         rows=tuple(
             (
-                *(vector.result.dimension, f"{vector.result.checkpoint.step:,}", str(vector.layer)),
+                *(vector.result.dimension, step_label(vector.result.checkpoint), str(vector.layer)),
                 *(vector.fitted.label, f"{vector.auroc} (n = {vector.auroc.n})"),
                 f"{vector.vector.name}/{vector.vector.version}",
             )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, Figure, draw_training_axis, legend_below, spread
 from pipelines.figures.training_axis import TrainingAxis
+from pipelines.tracking.checkpoints import checkpoint_names
 
 CONTROLS = ("random", "shuffled")
 MOST_LINES = 5
@@ -20,7 +21,8 @@ MARKED = 30
 def method_chart(table: pd.DataFrame, dimension: str) -> Figure:
     """AUROC of held-out projections with its interval, by method; over training where there are several checkpoints."""
     rows = table[table["dimension"] == dimension]
-    figure = _over_training(rows) if rows["revision"].nunique() > 1 else _side_by_side(rows)
+    rows = rows.assign(checkpoint=checkpoint_names(rows))
+    figure = _over_training(rows) if rows["checkpoint"].nunique() > 1 else _side_by_side(rows)
     title = f"{rows['model'].iloc[0]}: {dimension}"
     if len(figure.axes) > 1:
         figure.suptitle(title, fontsize=10, x=0.02, ha="left")
@@ -71,12 +73,12 @@ def _over_training(rows: pd.DataFrame) -> Figure:
 
 def _placed(rows: pd.DataFrame) -> tuple[pd.DataFrame, TrainingAxis]:
     """The rows with their places on the axis of training."""
-    checkpoints = rows.drop_duplicates("revision")
+    checkpoints = rows.drop_duplicates("checkpoint")
     tokens = [None if pd.isna(count) else int(count) for count in checkpoints["tokens"]]
     axis = TrainingAxis.of_steps([int(step) for step in checkpoints["step"]], tokens)
     places: Sequence[int] = axis.places if axis.is_ordered else range(len(checkpoints))
-    by_revision = dict(zip(checkpoints["revision"], places, strict=True))
-    return rows.assign(place=rows["revision"].map(by_revision)), axis
+    place_of = dict(zip(checkpoints["checkpoint"], places, strict=True))
+    return rows.assign(place=rows["checkpoint"].map(place_of)), axis
 
 
 def _draw_controls(axes: Axes, controls: pd.DataFrame) -> None:

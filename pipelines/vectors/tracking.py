@@ -8,6 +8,7 @@ from types import MappingProxyType
 from pipelines.estimators.estimate import Estimate
 from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction, unit_lineage
+from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Run, log_points
 from pipelines.vectors.methods import OPTIMISED, FittedDirection
 from registry.records import CHAMPION, vector_name
@@ -19,8 +20,9 @@ from serving.model.language_model import LanguageModel
 class VectorLog:
     """Where the vectors of one run are logged and registered. None of them is made champion."""
 
-    def __init__(self, run: Run) -> None:
-        self._run_id = run.info.run_id
+    def __init__(self, run: Run, first_line: str = "") -> None:
+        """``first_line`` is the stage whose curves are called by their dimension alone."""
+        self._run_id, self._first_line = run.info.run_id, first_line
         self._checkpoints = CheckpointStore()
         self._vectors = VectorStore()
 
@@ -45,9 +47,9 @@ class VectorLog:
             registered = register_fitted(
                 self._vectors, result, layer, fitted, checkpoint, self._run_id, metrics, target
             )
-        prefix, step = f"{result.dimension}/{fitted.label}", max(0, result.checkpoint.step)
         values = {"auroc": auroc.value, "auroc_low": auroc.low, "auroc_high": auroc.high, "cosine": cosine}
-        log_points(self._run_id, [(f"{prefix}/{name}", value, step) for name, value in values.items()])
+        measured = (result.checkpoint, f"{result.dimension}/{fitted.label}", values)
+        log_points(self._run_id, curve_points([measured], self._first_line))
         return registered
 
 

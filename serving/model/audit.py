@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 
 from registry.checkpoints import Checkpoint, CheckpointSeries, LeftOut
+from registry.equal_weights import disputed
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound
 from serving.model import hub
 from serving.model.content import sha256_of
@@ -39,6 +40,8 @@ class AuditedCheckpoint:
     """The revision that its tokenizer is taken from."""
     twin_of: Checkpoint | None = None
     """The earliest checkpoint with the same weights."""
+    is_disputed: bool = False
+    """Whether its weights come back after others of its stage, so that its name tells no certain step."""
     distance: float | None = None
     """Relative distance of its embedding to that of the checkpoint before; ``None`` where files are not here yet."""
 
@@ -56,9 +59,17 @@ class SeriesAudit:
         return tuple(audited.checkpoint for audited in self.checkpoints)
 
     @property
-    def distinct(self) -> tuple[Checkpoint, ...]:
-        """The usable ones without those that have the weights of an earlier one."""
-        return tuple(audited.checkpoint for audited in self.checkpoints if audited.twin_of is None)
+    def traceable(self) -> tuple[Checkpoint, ...]:
+        """The usable ones of a certain step, each set of weights once. Raises ``InvalidInput`` where there are none."""
+        found = tuple(
+            audited.checkpoint for audited in self.checkpoints if audited.twin_of is None and not audited.is_disputed
+        )
+        if not found:
+            raise InvalidInput(
+                f"no step of {self.model} is certain: the weights of every checkpoint chosen come back after others; "
+                "choose others"
+            )
+        return found
 
 
 def audit_series(
@@ -119,10 +130,12 @@ def _audited(checkpoint: Checkpoint) -> AuditedCheckpoint | LeftOut:
 
 def _with_twins(audited: Sequence[AuditedCheckpoint]) -> list[AuditedCheckpoint]:
     first: dict[tuple[str, ...], Checkpoint] = {}
+    uncertain = disputed({entry.checkpoint: " ".join(entry.weights) for entry in audited})
     marked = []
     for entry in audited:
         earliest = first.setdefault(entry.weights, entry.checkpoint) if entry.weights else entry.checkpoint
-        marked.append(replace(entry, twin_of=None if earliest == entry.checkpoint else earliest))
+        twin_of = None if earliest == entry.checkpoint else earliest
+        marked.append(replace(entry, twin_of=twin_of, is_disputed=entry.checkpoint in uncertain))
     return marked
 
 
@@ -178,11 +191,10 @@ def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint], parameter:
 def render_audit(audit: SeriesAudit) -> str:
     """The audit as Markdown: conspicuous checkpoints, and all that was left out."""
     lines = [f"## {audit.model} · {len(audit.checkpoints)} checkpoints", ""]
-    by_first: dict[str, list[str]] = {}
+    sets: dict[Checkpoint, list[AuditedCheckpoint]] = {}
     for entry in audit.checkpoints:
-        if entry.twin_of is not None:
-            by_first.setdefault(entry.twin_of.label, [entry.twin_of.label]).append(entry.checkpoint.label)
-    lines += [f"- {' and '.join(labels)} have equal weights: one point, not several" for labels in by_first.values()]
+        sets.setdefault(entry.twin_of or entry.checkpoint, []).append(entry)
+    lines += [_equal_weights(entries) for entries in sets.values() if len(entries) > 1]
     borrowed = [entry for entry in audit.checkpoints if entry.tokenizer != entry.checkpoint.revision]
     if borrowed:
         lines.append(f"- {len(borrowed)} checkpoints have no tokenizer; that of {borrowed[0].tokenizer} is used")
@@ -190,18 +202,21 @@ def render_audit(audit: SeriesAudit) -> str:
     return "\n".join(lines if len(lines) > 2 else [*lines, "- nothing conspicuous, nothing left out"])
 
 
+def _equal_weights(entries: Sequence[AuditedCheckpoint]) -> str:
+    equal = f"- {' and '.join(entry.checkpoint.label for entry in entries)} have equal weights"
+    if not any(entry.is_disputed for entry in entries):
+        return f"{equal}: one point, not several"
+    return f"{equal}, with others between, so that not all are what they are called: none is a point of a curve"
+
+
 def audit_rows(audit: SeriesAudit) -> list[dict[str, object]]:
     """A row per checkpoint and per revision left out, for ``series.csv``."""
     rows: list[dict[str, object]] = [
         {
-            "model": audit.model,
-            "revision": entry.checkpoint.revision,
-            "stage": entry.checkpoint.stage,
-            "ingredient": entry.checkpoint.ingredient,
-            "step": entry.checkpoint.step,
-            "tokens": entry.checkpoint.tokens,
+            **entry.checkpoint.as_columns(),
             "identity": entry.identity,
             "twin_of": entry.twin_of.revision if entry.twin_of else "",
+            "disputed": entry.is_disputed,
             "tokenizer": entry.tokenizer,
             "embedding_distance": entry.distance,
             "left_out": "",

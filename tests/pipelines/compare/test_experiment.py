@@ -190,7 +190,8 @@ def audited(**rows):
 
 
 def curve_of(audit, steps):
-    columns = [name for name in PROBE_COLUMNS if not name.startswith("random_init_")]  # which older runs lack
+    lacking = ("random_init_low", "random_init_high", "stage", "ingredient")  # of older runs
+    columns = [name for name in PROBE_COLUMNS if name not in lacking]
     rows = [
         dict.fromkeys(columns, 0) | {"revision": revision, "step": step, "accuracy": 0.5 + step / 100,
         "accuracy_low": 0.4, "accuracy_high": 0.9, "n_test": 50, "random_init": 0.5, "dimension": "toxicity",
@@ -217,6 +218,29 @@ def test_twins_and_later_stages_are_no_points():
         "d: it is of another stage than the first",
         "main: it is of another stage than the first",
     )
+
+
+def test_a_disputed_step_is_no_point():
+    audit = audited(a={"disputed": True}, b={"disputed": False}, c={"disputed": True, "twin_of": "a"})
+    curve, left_out = curve_of(audit, {"a": 1, "b": 2, "c": 3})
+    assert curve.steps == (2,)
+    reason = "its weights come back after others, so that its step is not certain"
+    assert left_out == (f"a: {reason}", f"c: {reason}")
+
+
+def test_stages_of_one_revision_are_told_apart():
+    """A line of several repositories, each of them at ``main``."""
+    rows = [
+        dict.fromkeys(PROBE_COLUMNS, 0) | {"revision": "main", "stage": stage, "ingredient": None, "step": 0,
+        "accuracy": accuracy, "accuracy_low": 0.4, "accuracy_high": 0.95, "n_test": 50, "random_init": 0.5,
+        "dimension": "toxicity", "selected": "layer chosen"}
+        for stage, accuracy in (("base", 0.6), ("sft", 0.9))
+    ]  # fmt: skip
+    control = {"control": "random_init", "seed": None, "dimension": "toxicity"}
+    audit = pd.concat([audited(main={"stage": stage}) for stage in ("base", "sft")])
+    curves, left_out = read_curves(pd.DataFrame(rows), pd.DataFrame([control]), audit)
+    assert [estimate.value for estimate in curves["toxicity"].accuracies] == [0.6]
+    assert left_out == ("sft main: it is of another stage than the first",)
 
 
 def test_a_model_above_its_checkpoints_ends_the_curve():

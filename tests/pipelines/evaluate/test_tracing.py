@@ -2,13 +2,22 @@ import numpy as np
 import pytest
 
 from pipelines.estimators.estimate import Estimate
-from pipelines.evaluate.tracing import TracedCheckpoint, correlation_summary, correlation_table, correlations
+from pipelines.evaluate.tracing import (
+    TRACING_COLUMNS,
+    TracedCheckpoint,
+    correlation_summary,
+    correlation_table,
+    correlations,
+    tracing_table,
+)
+from registry.checkpoints import Checkpoint
 
 
 def traced(dimension, accuracies, effects):
+    steps = (Checkpoint("m", "m", f"step{step}", step) for step in range(len(accuracies)))
     return [
-        TracedCheckpoint(dimension, step, 2, Estimate(x, x, x, 50), Estimate(y, y, y, 50))
-        for step, (x, y) in enumerate(zip(accuracies, effects, strict=True))
+        TracedCheckpoint(dimension, checkpoint, 2, Estimate(x, x, x, 50), Estimate(y, y, y, 50))
+        for checkpoint, x, y in zip(steps, accuracies, effects, strict=True)
     ]
 
 
@@ -25,6 +34,9 @@ def test_what_moves_together_between_checkpoints_is_correlated(rng):
     rise, together = np.linspace(0.5, 0.9, 16), rng.normal(scale=0.05, size=16)
     (found,) = correlations(traced("toxicity", rise + together, together + rng.normal(scale=0.005, size=16)))
     assert found.changes.low > 0.7
+    table = tracing_table(traced("toxicity", rise, together))
+    assert tuple(table.columns) == TRACING_COLUMNS
+    assert table["step"].tolist() == list(range(16))
     assert correlation_table([found])["n"].tolist() == [16]
     assert "toxicity" in correlation_summary([found])
 

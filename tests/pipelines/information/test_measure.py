@@ -217,7 +217,7 @@ def test_tables_have_the_promised_columns_and_a_row_for_everything(trajectory):
         "v_information_bits", "effective_rank", "n", "seed",
     )  # fmt: skip
     assert len(table) == 6 * 3 * 2
-    assert not table.drop(columns=["cka_xt", "cka_ty", "tokens"]).isna().any().any()
+    assert not table.drop(columns=["cka_xt", "cka_ty", "tokens", "ingredient"]).isna().any().any()
     assert (table["null_mean_xt"] < table["null_xt"]).all()
     phases = phase_table([found], 10)
     # nHSIC and CKA for both X, and effective rank: all layers and each; then three more bandwidths.

@@ -36,6 +36,22 @@ def test_steps_of_equal_weights_are_named_on_disk(twins):
     assert distances[2] > 0.5
 
 
+def test_weights_that_come_back_are_disputed(series_directory, tmp_path):
+    copy = shutil.copytree(series_directory, tmp_path / "disputed")
+    shutil.copytree(copy / "step_000100", copy / "step_000005")
+    series = find_series(str(copy))
+    audit = audit_series(series, series.select("all"))
+    assert [checkpoint.step for checkpoint in audit.usable] == [0, 5, 10, 100]
+    assert [checkpoint.step for checkpoint in audit.traceable] == [0, 10]
+    assert [row["disputed"] for row in audit_rows(audit)] == [False, True, False, True]
+    assert "step 5 and step 100 have equal weights, with others between" in render_audit(audit)
+    shutil.copytree(copy / "step_000010", copy / "step_000200")
+    shutil.rmtree(copy / "step_000000")
+    series = find_series(str(copy))
+    with pytest.raises(InvalidInput, match="no step of disputed is certain"):
+        _ = audit_series(series, series.select("all")).traceable
+
+
 def test_equal_weights_are_found_before_a_byte_is_fetched(hub):
     series = find_series(REPO)
     audit = audit_series(series, series.select("all,main"))
