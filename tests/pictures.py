@@ -16,6 +16,7 @@ import httpx
 import mlflow
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.notebooks import NOTEBOOKS, executed, pictures
 from tests.servers import ROOT, free_port
 
 IMAGES = ROOT / ".github" / "images"
@@ -92,9 +93,17 @@ def draw_playground(browser: Browser, url: str) -> None:
     page.screenshot(path=IMAGES / "playground.png")
 
 
+def draw_notebook(name: str, picture: str) -> None:
+    """The first picture that a notebook shows, executed as a reader does it, on ``tiny``."""
+    (path,) = [path for path in NOTEBOOKS if path.stem == name]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    (IMAGES / picture).write_bytes(pictures(executed(path, environment))[0])
+
+
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     draw_curve(newest_run("probe"))
+    draw_notebook("making_and_judging_a_vector", "vector.png")
     with chromium() as browser, served("tiny") as url:
         draw_playground(browser, url)
 

@@ -1,15 +1,11 @@
 """Every notebook runs from its first cell to its last, on a tiny series; its cells alternate and carry no outputs."""
 
-import ast
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
+import os
 
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
+from tests.notebooks import NOTEBOOKS, executed, pictures
 from tests.small_statements import write_statements
 
 FIGURES = {
@@ -18,7 +14,13 @@ FIGURES = {
     "reading_the_information_plane": 1,
     "tracing_a_series": 2,
 }
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+SHORT_PROSE = """
+import sys
+sys.path.insert(0, "..")
+import pipelines.calibrate.splits
+pipelines.calibrate.splits.prose_for = lambda *_: ("the city of Paris is in France",) * 120
+"""
+"""So that calibration needs no package of texts."""
 
 
 def cells(path):
@@ -33,26 +35,16 @@ def test_text_and_code_alternate_and_no_output_is_kept(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_and_shows(path, series_directory, tmp_path, tracking, cache, monkeypatch, capsys):
+def test_it_runs_and_shows(path, series_directory, tmp_path, tracking, cache, monkeypatch):
     """Figures are pictures and not names of objects; nothing is in the red that notebooks show stderr in."""
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    monkeypatch.setenv("NOTEBOOK_MODEL", str(series_directory))
-    monkeypatch.setenv("NOTEBOOK_DATA", f"toxicity={write_statements(tmp_path, openings=60)}")
-    monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: ("the city of Paris is in France",) * 120)
-    monkeypatch.chdir(path.parent)
-    scope = {}
-    shown = [run("".join(cell["source"]), scope) for cell in cells(path)[1::2]]
-    pictures = [output._repr_png_() for output in shown if isinstance(output, Figure)]
-    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
-    assert len(pictures) == FIGURES[path.stem]
-    assert any(isinstance(output, pd.DataFrame) for output in shown)
-    assert capsys.readouterr().err == ""
-
-
-def run(source, scope):
-    """Execute one cell as a notebook does: the value of a last expression is what is shown."""
-    tree = ast.parse(source)
-    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "cell", "exec"), scope)
-    return eval(compile(ast.Expression(last.value), "cell", "eval"), scope) if last else None
+    statements = f"toxicity={write_statements(tmp_path, openings=60)}"
+    named = {"NOTEBOOK_MODEL": str(series_directory), "NOTEBOOK_DATA": statements}
+    outputs = executed(path, {**os.environ, **named}, before=SHORT_PROSE)
+    shown = pictures(outputs)
+    assert len(shown) == FIGURES[path.stem]
+    assert all(picture.startswith(b"\x89PNG") for picture in shown)
+    every = [output for cell in outputs for output in cell]
+    assert any("text/html" in output.get("data", {}) for output in every)  # a table
+    assert [output["text"] for output in every if output.get("name") == "stderr"] == []
+    unshown = [output["data"] for output in every if "<Figure size" in output.get("data", {}).get("text/plain", "")]
+    assert all("image/png" in data for data in unshown)
