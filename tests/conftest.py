@@ -76,6 +76,7 @@ def mlflow_server_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Ite
     programs = servers.postgresql_programs()
     if programs is None:
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
+    pytest.importorskip("flask_wtf", reason="MLflow's login needs it: make test")
     root = tmp_path_factory.mktemp("server")
     with servers.postgresql(programs) as database, servers.mlflow_server(root, database) as uri:
         yield uri

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 
 ROOT = Path(__file__).parents[1]
+ADMIN = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": secrets.token_hex(8)}
+"""What clients of a server on PostgreSQL log in by; a server on SQLite asks for nothing."""
 SEPARATE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -80,18 +83,38 @@ def postgresql(programs: Path) -> Iterator[Database]:
 def mlflow_server(
     root: Path, database: str | Database, *, port: int | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """`mlflow server` with proxied artifacts in ``root``, on PostgreSQL as ``compose.yaml`` has it; yields its URI."""
+    """`mlflow server` with proxied artifacts in ``root``, on PostgreSQL as ``compose.yaml`` has it; yields its URI.
+
+    While one on PostgreSQL runs, this process and those that it starts log in as its administrator.
+    """
     port, environment = port or free_port(), {**SEPARATE, **(settings or {})}
     if isinstance(database, Database):
         environment |= database.environment
         there = {"0.0.0.0": "127.0.0.1", "=5000": f"={port}", "=/artifacts": f"={root / 'artifacts'}"}
-        command = composed("tracking", {**there, "database:5432": f"127.0.0.1:{database.port}"})
+        there["database:5432"] = f"127.0.0.1:{database.port}"
+        command = composed("tracking", there)
+        environment |= accounts(root, there)
     else:
         command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
         command += [f"--backend-store-uri={database}", f"--artifacts-destination={root / 'artifacts'}"]
-    with started([sys.executable, "-m", *command], root / "log", environment) as server:
+    login = patch.dict(os.environ, ADMIN if isinstance(database, Database) else {})
+    with login, started([sys.executable, "-m", *command], root / "log", environment) as server:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server, root / "log")
         yield f"http://127.0.0.1:{port}"
+
+
+def accounts(root: Path, changes: Mapping[str, str]) -> dict[str, str]:
+    """The login of ``compose.yaml``'s tracking server, with its settings in ``root``."""
+    root.mkdir(parents=True, exist_ok=True)
+    content = yaml.safe_load((ROOT / "compose.yaml").read_text())["configs"]["accounts"]["content"]
+    for old, new in changes.items():
+        content = content.replace(old, new)
+    (root / "auth.ini").write_text(content)
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(root / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN["MLFLOW_TRACKING_PASSWORD"],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
+    }
 
 
 def composed(service: str, changes: Mapping[str, str]) -> list[str]:
@@ -141,7 +164,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(holds: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+def wait_for(holds: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
     """Raises ``RuntimeError`` with the end of the log when the server has ended, or does not answer in time."""
     deadline = time.monotonic() + seconds
     while not holds():

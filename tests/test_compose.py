@@ -33,7 +33,8 @@ def test_secrets_come_from_the_environment_and_have_no_default():
     text = (ROOT / "compose.yaml").read_text()
     used = set(re.findall(r"\$\{(\w+)", text))
     secret = {name for name in used if name.endswith(("PASSWORD", "KEYS", "KEY"))}
-    assert secret == {"POSTGRES_PASSWORD", "TRUSTTRACE_API_KEYS", "TRUSTTRACE_ADMIN_KEY"}
+    ours = {"TRUSTTRACE_API_KEYS", "TRUSTTRACE_ADMIN_KEY"}
+    assert secret == {"POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY", *ours}
     for name in secret:
         assert set(re.findall(rf"\$\{{{name}(..)", text)) == {":?"}  # compose refuses to start without it
     example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line)
@@ -131,7 +132,7 @@ def test_grafana_and_prometheus_are_wired_and_grafana_has_no_account():
     (provider,) = yaml.safe_load(configs["dashboards"]["content"])["providers"]
     mounted = {config["source"]: config["target"] for config in SERVICES["grafana"]["configs"]}
     assert Path(mounted["dashboard"]).parent.as_posix() == provider["options"]["path"]
-    assert mounted.keys() | {"prometheus"} == configs.keys()
+    assert mounted.keys() | {"prometheus", "accounts"} == configs.keys()
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"

@@ -1,5 +1,8 @@
 """What works on SQLite works for a team: MLflow on PostgreSQL with proxied artifacts, as `compose.yaml` starts it."""
 
+import secrets
+import uuid
+
 import httpx
 import mlflow
 import numpy as np
@@ -13,8 +16,8 @@ from pipelines.probe.__main__ import main
 from registry.records import RegisteredVector
 from registry.store import VectorStore
 from tests.pipelines.probe.test_experiment import parents, runs
-from tests.registry.store_behaviour import StoreBehaviour, emptied, register_at_once
-from tests.servers import ROOT
+from tests.registry.store_behaviour import StoreBehaviour, emptied, register, register_at_once
+from tests.servers import ADMIN, ROOT
 from tests.small_statements import write_two_dimensions
 
 
@@ -22,6 +25,9 @@ from tests.small_statements import write_two_dimensions
 def tracking(mlflow_server_on_postgresql, monkeypatch):
     with emptied(mlflow_server_on_postgresql, monkeypatch) as uri:
         yield uri
+
+
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 class TestOnPostgresql(StoreBehaviour):
@@ -76,7 +82,25 @@ def test_the_server_answers_by_its_names_alone(mlflow_server_on_postgresql):
         "MLFLOW_TRACKING_URI"
     ]
     for host, status in ((within.removeprefix("http://"), 200), ("127.0.0.1:5000", 200), ("evil.example", 403)):
-        asked = httpx.get(
-            f"{mlflow_server_on_postgresql}/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host}
-        )
+        asked = httpx.get(f"{mlflow_server_on_postgresql}{SEARCH}", headers={"Host": host}, auth=tuple(ADMIN.values()))
         assert asked.status_code == status, host
+
+
+def test_nobody_looks_without_an_account(mlflow_server_on_postgresql):
+    for path in ("/", SEARCH):
+        assert httpx.get(f"{mlflow_server_on_postgresql}{path}").status_code == 401
+        assert httpx.get(f"{mlflow_server_on_postgresql}{path}", auth=("admin", "password1234")).status_code == 401
+        assert httpx.get(f"{mlflow_server_on_postgresql}{path}", auth=tuple(ADMIN.values())).status_code == 200
+    assert httpx.get(f"{mlflow_server_on_postgresql}/health").status_code == 200  # of the container
+
+
+def test_an_account_of_another_reads_and_promotes_nothing(tracking, monkeypatch):
+    registered_as_admin = register()
+    user = {"username": f"user-{uuid.uuid4().hex[:8]}", "password": secrets.token_hex(8)}
+    made = httpx.post(f"{tracking}/api/2.0/mlflow/users/create", json=user, auth=tuple(ADMIN.values()))
+    assert made.status_code == 200
+    for name, value in zip(ADMIN, user.values(), strict=True):
+        monkeypatch.setenv(name, value)
+    assert VectorStore().load(registered_as_admin).d_model == 2
+    with pytest.raises(Exception, match="(?i)permission"):
+        VectorStore().promote(registered_as_admin, reason="of another")

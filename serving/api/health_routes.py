@@ -31,6 +31,8 @@ class HealthResponse(BaseModel):
     """Its trouble in words, for clients that hold a key."""
     registry: dict[str, Any] | None = None
     dimensions: list[str] | None = None
+    slots: dict[str, int] | None = None
+    """Bytes of keys and values that are held, and that will be when every slot is filled to the window."""
     prefix_cache: dict[str, int] | None = None
     """Bytes that are held, and that may be, for prompts that begin alike."""
     pack: dict[str, str] | None = None
@@ -67,8 +69,11 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
         health = loaded.catalog.health
         content["registry"] = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
         content["dimensions"] = list(loaded.catalog.served.bank.champions)
-        if (memory := loaded.engine.stats().prefix_cache) is not None:
-            content["prefix_cache"] = dict(zip(("held", "limit"), memory, strict=True))
+        stats = loaded.engine.stats()
+        if stats.slots is not None:
+            content["slots"] = dict(zip(("held", "full"), stats.slots, strict=True))
+        if stats.prefix_cache is not None:
+            content["prefix_cache"] = dict(zip(("held", "limit"), stats.prefix_cache, strict=True))
     if served.pack is not None:
         told = {"message": served.pack.message} if record.is_trusted else {}
         content["pack"] = {"state": served.pack.state, "digest": served.pack.digest, **told}

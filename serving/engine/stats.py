@@ -18,3 +18,5 @@ class EngineStats:
     """Generated tokens a step, since the start."""
     prefix_cache: tuple[int, int] | None = None
     """Bytes held and bytes at most, of an engine that tells."""
+    slots: tuple[int, int] | None = None
+    """Bytes of keys and values held, and when every slot is filled to the window."""

@@ -142,6 +142,7 @@ class SlotEngine:
             steps_total=scheduler.steps,
             mean_batch=scheduler.generated_tokens / max(1, scheduler.steps),
             prefix_cache=(self._prefixes.held, self._prefixes.limit),
+            slots=(self._runner.cache.held, self._runner.cache.held_when_full(admission.slots, self.window)),
         )
 
     def drain(self, seconds: float) -> bool:

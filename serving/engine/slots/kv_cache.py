@@ -25,6 +25,29 @@ LayerShape = tuple[int, int, int]
 """Key-value heads, and the widths of a key and of a value."""
 
 
+def bytes_per_token(shapes: Sequence[LayerShape], dtype: torch.dtype) -> int:
+    """Of keys and values over all layers."""
+    return sum(heads * width for heads, *widths in shapes for width in widths) * dtype.itemsize
+
+
+def full_bytes(shapes: Sequence[LayerShape], dtype: torch.dtype, slots: int, length: int) -> int:
+    """What pools hold when ``slots`` sequences have all grown to ``length`` positions.
+
+    A pool doubles its rows, and the pool of the smallest slots keeps those that the sequences began in. While a pool
+    grows it holds its former rows too, half as much again for a moment.
+    """
+    rows, capacity = 1 << (slots - 1).bit_length(), capacity_for(length)
+    return rows * (capacity + (SMALLEST if capacity > SMALLEST else 0)) * bytes_per_token(shapes, dtype)
+
+
+def capacity_for(length: int) -> int:
+    """Positions of the slots that hold ``length``."""
+    capacity = SMALLEST
+    while capacity < length:
+        capacity *= 2
+    return capacity
+
+
 class KVPool:
     """Slots of one capacity: per layer, keys and values ``[rows, capacity, heads, width]``. Rows are without holes."""
 
@@ -232,13 +255,22 @@ class SlotCache(Cache):  # type: ignore[misc]
     @property
     def positions(self) -> int:
         """Positions that memory is held for, over all slots."""
-        return sum(pool.positions for pool in self._pools.values())
+        return sum(pool.positions for pool in list(self._pools.values()))  # another thread may ask
+
+    @property
+    def held(self) -> int:
+        """Bytes."""
+        shapes, dtype, _ = self._make
+        return self.positions * bytes_per_token(shapes, dtype)
+
+    def held_when_full(self, slots: int, length: int) -> int:
+        """Bytes, when so many slots have all grown to ``length`` positions."""
+        shapes, dtype, _ = self._make
+        return full_bytes(shapes, dtype, slots, length)
 
     def reserve(self, length: int) -> Slot:
         """A slot for at least ``length`` positions."""
-        capacity = SMALLEST
-        while capacity < length:
-            capacity *= 2
+        capacity = capacity_for(length)
         shapes, dtype, device = self._make
         if capacity not in self._pools:
             self._pools[capacity] = KVPool(shapes, capacity, dtype, device)

@@ -347,6 +347,8 @@ def test_what_was_read_before_is_counted_as_cached(client):
     bodies = [complete(client, prompt=text, steering={"strengths": {"toxicity": strength}}) for strength in (0.0, 1.0)]
     asked, cached = (bodies[1]["usage"][name] for name in ("prompt_tokens", "prompt_tokens_details"))
     assert 0 < cached["cached_tokens"] < asked and cached["cached_tokens"] % 16 == 0
+    slots = client.get("/readyz").json()["slots"]
+    assert 0 < slots["held"] <= slots["full"]
     memory = client.get("/readyz").json()["prefix_cache"]
     assert 0 < memory["held"] < memory["limit"] == 268_435_456
     deadline = time.monotonic() + 5
