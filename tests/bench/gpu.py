@@ -31,7 +31,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
 
-from tests.bench.gpu_engine import Where, check_exactness, compare_rates, compare_steering
+from tests.bench.gpu_engine import Where, check_exactness, compare_attention, compare_rates, compare_steering
 from tests.bench.gpu_reading import compare_extraction, compare_nhsic, measure_probes
 from tests.bench.table import Comparison, as_markdown, machine
 
@@ -48,11 +48,13 @@ class Sizes:
     statements: int
     d_model: int
     probes_goal: float
+    patience: float = 1.0
+    """By which the parts' time limits are multiplied."""
 
 
 SIZES = {
     "large": Sizes("exact", ("1b", "7b"), (1, 16, 64), 68, 10.0, 1200, 4096, 2.0),
-    "small": Sizes("small", ("small", "small"), (1, 4), 8, 0.1, 60, 16, 60.0),
+    "small": Sizes("small", ("small", "small"), (1, 4), 8, 0.1, 60, 16, 60.0, patience=20),
 }
 
 Part = tuple[float, Callable[[], Iterator[Comparison]]]
@@ -64,16 +66,19 @@ def parts_of(sizes: Sizes, device: str, where: Where) -> dict[str, Part]:
     rates = partial(compare_rates, device=device, counts=sizes.counts, tokens=sizes.tokens, where=where)
     costs = partial(compare_steering, device=device, count=sizes.counts[-1], tokens=16, seconds=sizes.steering_seconds)
     n, width = sizes.statements, sizes.d_model
-    return {
-        "exact": (40, partial(check_exactness, sizes.exact, device)),
-        "engine": (60, partial(rates, large)),
-        "engine of a little model": (45, partial(rates, little)),
+    parts: dict[str, Part] = {
+        "exact": (50, partial(check_exactness, sizes.exact, device, sizes.tokens)),
+        "engine": (80, partial(rates, large)),
+        "engine of a little model": (60, partial(rates, little)),
         "steering": (60, partial(costs, large)),
         "steering a little model": (50, partial(costs, little)),
+        "attention": (10, partial(compare_attention, large, device, sizes.counts[-1], 192)),
+        "attention of a little model": (10, partial(compare_attention, little, device, sizes.counts[-1], 192)),
         "extraction": (40, partial(compare_extraction, large, device, n, where)),
         "probes": (40, partial(measure_probes, device, n, width, sizes.probes_goal, where)),
         "nhsic": (40, partial(compare_nhsic, device, n, width)),
     }
+    return {name: (limit * sizes.patience, rows_of) for name, (limit, rows_of) in parts.items()}
 
 
 @dataclass

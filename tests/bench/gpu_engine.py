@@ -7,15 +7,18 @@ from itertools import cycle
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 from serving.engine.base import Completion, GenerationRequest, Sampling
+from serving.engine.slots.attention import _by_product
 from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
 from serving.steering.plan import Add, SteeringPlan
 from tests.bench.bank import random_bank, tenths
 from tests.bench.engine import plans
-from tests.bench.random_networks import random_model
+from tests.bench.random_networks import SHAPES, random_model
 from tests.bench.samples import Samples
 from tests.bench.table import Comparison
 from tests.bench.timing import paired_ratio
@@ -25,6 +28,8 @@ Where = dict[str, dict[str, float]]
 
 SETTINGS = 256
 PROMPT_LENGTHS = (16, 40, 24, 64)
+VARIANTS = (("plain", "step by step", False), ("graphs", "CUDA graphs", True))
+"""How the engine decodes: a key, in words, and whether it replays recorded steps."""
 SHORT = 4
 """Tokens of a short run; what a longer one takes beyond it is the time of its further steps."""
 
@@ -77,26 +82,29 @@ def steered_alone(model: LanguageModel, prompt: Sequence[int], plan: SteeringPla
     return tuple(sequence[length:])
 
 
-def check_exactness(shape: str, device: str) -> Iterator[Comparison]:
+def check_exactness(shape: str, device: str, tokens: int) -> Iterator[Comparison]:
     """Float32: tokens by the engine are those of ``generate`` and of the plain loop; strength 0 changes no bit."""
     model = random_model(shape, device, torch.float32)
     bank = random_bank(model, tenths(model))
     prompts, settings = random_prompts(model, 16), plans(bank, 16, len(bank.vectors))
-    truth = [tuple(generate(model, [prompt], 48)[0]) for prompt in prompts]
+    none, nothing = SteeringPlan(bank), SteeringPlan(bank, tuple(Add(vector, 0.0) for vector in bank.vectors))
+    truth = [tuple(generate(model, [prompt], tokens)[0]) for prompt in prompts]
     steered_truth = [steered_alone(model, *pair, 12) for pair in zip(prompts[:8], settings, strict=False)]
-    with SlotEngine(model, slots=16) as engine:
-        plain = [answer.tokens for answer in answers(engine, prompts, 48, [SteeringPlan(bank)])]
-        mixed = [answer.tokens for answer in answers(engine, prompts, 12, settings)]
-        nothing = SteeringPlan(bank, tuple(Add(vector, 0.0) for vector in bank.vectors))
-        pairs = [
-            [answers(engine, [prompt], 24, [plan], top_logprobs=5)[0].events for plan in (SteeringPlan(bank), nothing)]
-            for prompt in prompts[:4]
-        ]
     distinct = len({token for tokens in truth for token in tokens})
-    yield _equal("tokens", f"float32 answers of 48 tokens, {distinct} distinct, as by `generate` alone", plain, truth)
-    yield _equal("steered", "the same steered, each as it sets, as by the plain loop", mixed[:8], steered_truth)
-    both = [list(events) for events in zip(*pairs, strict=True)]
-    yield _equal("zero", "log-probabilities at strength 0, bit by bit as unsteered", *both)
+    for key, how, graphs in VARIANTS:
+        with SlotEngine(model, slots=16, cuda_graphs=graphs) as engine:
+            plain = [answer.tokens for answer in answers(engine, prompts, tokens, [none])]
+            mixed = [answer.tokens for answer in answers(engine, prompts, 12, settings)]
+            unsteered, zero = (
+                [answers(engine, [prompt], 24, [plan], top_logprobs=5)[0].events for prompt in prompts[:4]]
+                for plan in (none, nothing)
+            )
+        what = f"float32 answers of {tokens} tokens, {distinct} distinct, as by `generate` alone; {how}"
+        yield _equal(f"tokens_{key}", what, plain, truth)
+        yield _equal(
+            f"steered_{key}", "the same steered, each as it sets, as by the plain loop", mixed[:8], steered_truth
+        )
+        yield _equal(f"zero_{key}", "log-probabilities at strength 0, bit by bit as unsteered", zero, unsteered)
 
 
 def _equal(key: str, what: str, found: Sequence[object], wanted: Sequence[object]) -> Comparison:
@@ -111,26 +119,95 @@ def compare_rates(shape: str, device: str, counts: Sequence[int], tokens: int, w
     none, least = [SteeringPlan(random_bank(model, tenths(model)))], reading_seconds(model)
     for count in counts:
         prompts = random_prompts(model, count)
-        with SlotEngine(model, slots=max(counts), queue_limit=SETTINGS, window=512) as engine:
-            run = partial(answers, engine, prompts, steered=none)
-            whole, step = _times(run, tokens)
-            with Samples(engine._thread) as samples:
-                run(tokens)
-        where[f"{shape}, {count} requests"] = samples.shares()
         theirs, their_step = _times(partial(generate, model, prompts), tokens)
-        what = f"{count} request{'s' if count > 1 else ''} of {tokens} tokens, {shape} {_dtype(model)}"
-        yield Comparison(
-            f"{shape}/generate_{count}",
-            what,
-            _rate(count * tokens / whole, step),
-            f"{_rate(count * tokens / theirs, their_step)} by `generate` on a static batch",
-            theirs / whole,
-            "x",
-        )
-        against = f"{1e3 * least:.2f} ms to read every weight once"
-        yield Comparison(
-            f"{shape}/floor_{count}", "the same: a step", f"{1e3 * step:.2f} ms", against, step / least, "x"
-        )
+        against = f"{_rate(count * tokens / theirs, their_step)} by `generate` on a static batch"
+        for key, how, graphs in VARIANTS:
+            with SlotEngine(model, slots=max(counts), queue_limit=SETTINGS, window=512, cuda_graphs=graphs) as engine:
+                run = partial(answers, engine, prompts, steered=none)
+                whole, step = _times(run, tokens)
+                with Samples(engine._thread) as samples:
+                    run(tokens)
+                where[f"{shape}, {count} requests, {how}"] = samples.shares()
+                where[f"{shape}, {count} requests, {how}: recordings"] = recordings_of(engine)
+                where[f"{shape}, {count} requests, {how}: ms on the GPU"] = kernel_times(lambda run=run: run(tokens))  # type: ignore[misc]
+            what = f"{count} request{'s' if count > 1 else ''} of {tokens} tokens, {shape} {_dtype(model)}, {how}"
+            here = _rate(count * tokens / whole, step)
+            yield Comparison(f"{shape}/generate_{count}_{key}", what, here, against, theirs / whole, "x")
+            floor = f"{1e3 * least:.2f} ms to read every weight once"
+            here = f"{1e3 * step:.2f} ms"
+            yield Comparison(f"{shape}/floor_{count}_{key}", "the same: a step", here, floor, step / least, "x")
+
+
+def recordings_of(engine: SlotEngine) -> dict[str, float]:
+    graphs = engine._runner._graphs
+    return {"recordings": 0 if graphs is None else graphs.n_recordings}
+
+
+def kernel_times(work: Callable[[], object], most: int = 16) -> dict[str, float]:
+    """Milliseconds of the kernels that take longest; nothing without CUDA or its profiler."""
+    if not torch.cuda.is_available():
+        return {}
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            work()
+            torch.cuda.synchronize()
+    except RuntimeError as error:
+        return {f"the profiler failed: {error}": 0.0}
+    kernels = sorted(profile.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+    whole = {"all": sum(kernel.self_device_time_total for kernel in kernels) / 1e3}
+    return {
+        **whole,
+        **{f"{kernel.key[:90]} x{kernel.count}": kernel.self_device_time_total / 1e3 for kernel in kernels[:most]},
+    }
+
+
+def compare_attention(shape: str, device: str, rows: int, length: int) -> Iterator[Comparison]:
+    """Ways to attend from one token of every slot to the slots of a pool, as they lie there."""
+    config = SHAPES[shape]
+    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
+    width = config["hidden_size"] // heads
+    make = partial(torch.randn, dtype=torch.bfloat16, device=device)
+    query = make(rows, groups, heads // groups, width)
+    keys, values = (make(rows, 256, groups, width)[:, :length].transpose(1, 2) for _ in range(2))
+    seen = torch.arange(length, device=device) <= torch.randint(1, length, (rows, 1), device=device)
+    mask = seen[:, None, None]
+    bias = torch.zeros(mask.shape, dtype=query.dtype, device=device).masked_fill_(~mask, float("-inf"))
+    attend = partial(scaled_dot_product_attention, query, keys, values)
+    ways: dict[str, Callable[[], object]] = {"a product": lambda: _by_product(query, keys, values, mask, None, None)}
+    kernels = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION] if device != "cpu" else [SDPBackend.MATH]
+    for kernel in kernels:
+        ways[kernel.name] = _with_kernel(kernel, partial(attend, attn_mask=bias))
+    times = {}
+    for name, way in ways.items():
+        try:
+            times[name] = _device_seconds(way, torch.device(device))
+        except RuntimeError as error:
+            print(f"  {name} cannot: {str(error).splitlines()[0]}", flush=True)
+    product = times.pop("a product")
+    what = f"attention of {rows} tokens to {length} positions each, a layer of {shape}"
+    for name, took in times.items():
+        against = f"{1e6 * product:.0f} µs by a product"
+        key = f"attention/{shape}_{name.lower()}"
+        yield Comparison(key, f"{what}, {name}", f"{1e6 * took:.0f} µs", against, product / took, "x")
+
+
+def _with_kernel(kernel: SDPBackend, attend: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with sdpa_kernel(kernel):
+            return attend()
+
+    return run
+
+
+def _device_seconds(work: Callable[[], object], device: torch.device, repeats: int = 100) -> float:
+    """Of many runs in a row, so that the device is never idle."""
+    work()
+    synchronise(device)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    synchronise(device)
+    return (time.perf_counter() - began) / repeats
 
 
 def compare_steering(shape: str, device: str, count: int, tokens: int, seconds: float) -> Iterator[Comparison]:
@@ -139,15 +216,17 @@ def compare_steering(shape: str, device: str, count: int, tokens: int, seconds: 
     bank = random_bank(model, tenths(model))
     prompts, none = random_prompts(model, count), [SteeringPlan(bank)]
     cases = (("five", "steering five dimensions", 1), ("distinct", f"{SETTINGS} distinct settings", SETTINGS))
-    with SlotEngine(model, slots=count, queue_limit=SETTINGS, window=512) as engine:
+    with SlotEngine(model, slots=count, queue_limit=SETTINGS, window=512, cuda_graphs=True) as engine:
         run = partial(answers, engine, prompts, tokens)
-        run(none)
+        for _ in range(4):  # until the steps are recorded
+            run(none)
         took = _seconds(lambda: run(none))
         pairs = int(min(80, max(4, seconds / (2 * took))))
         for key, what, settings in cases:
             steered = plans(bank, settings, len(bank.vectors))
             windows = cycle([steered[start : start + count] for start in range(0, settings, count)])
-            run(next(windows))
+            for _ in range(4):
+                run(next(windows))
             ours, theirs, *ratios = paired_ratio(lambda windows=windows: run(next(windows)), lambda: run(none), pairs)  # type: ignore[misc]
             percent, low, high = (100 * (ratio - 1) for ratio in ratios)
             rates = [f"{count * tokens / took:.0f} tokens/s" for took in (ours, theirs)]
@@ -173,8 +252,10 @@ def reading_seconds(model: LanguageModel) -> float:
 
 
 def _times(run: Callable[[int], object], tokens: int) -> tuple[float, float]:
-    """Seconds of a run of ``tokens`` steps, and of one of its steps: the best of two, after one to warm up."""
-    run(SHORT)
+    """Seconds of a run of ``tokens`` steps, and of one of its steps: the best of two after others to warm up."""
+    for _ in range(3):
+        run(SHORT)
+    run(tokens)
     short, whole = (min(_seconds(lambda n=n: run(n)) for _ in range(2)) for n in (SHORT, tokens))  # type: ignore[misc]
     return whole, (whole - short) / (tokens - SHORT)
 

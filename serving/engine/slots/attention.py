@@ -5,12 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from serving.engine.slots.kv_cache import DecodeGroup, Span, TokenBatch, prompt_mask
+from serving.engine.slots.token_batch import DecodeGroup, Span, TokenBatch, prompt_mask
 
 SLOTS = "slots"
+DECODING_KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""On CUDA, for one query token a slot: a product would copy keys and values, and cuDNN plans anew for every length."""
 
 
 def attend(
@@ -53,7 +56,12 @@ def _of_group(
     if group.rows is not None:
         tokens = tokens.new_zeros(group.n_rows, *tokens.shape[1:]).index_copy_(0, group.rows, tokens)
     grouped = tokens.reshape(group.n_rows, groups, heads // groups, -1)
-    weighted = _by_product(grouped, keys, values, group.mask(window), scaling, softcap)
+    if softcap is None and query.is_cuda:
+        with sdpa_kernel(DECODING_KERNELS):
+            bias = group.bias(window, query.dtype)
+            weighted = scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=scaling)
+    else:
+        weighted = _by_product(grouped, keys, values, group.mask(window), scaling, softcap)
     weighted = weighted.reshape(1, group.n_rows, heads, -1)
     return weighted if group.rows is None else weighted[:, group.rows]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from serving.engine.slots.kv_cache import Span, TokenBatch
 from serving.engine.slots.slot_sequence import SlotSequence
+from serving.engine.slots.token_batch import Span, TokenBatch
 from serving.model.interventions import LayerIntervention
 from serving.model.monitoring import ProbeReading
 from serving.steering.plan import Phase

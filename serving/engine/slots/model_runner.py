@@ -1,5 +1,6 @@
 """Model runner: tokens of many sequences in one forward pass, each against its own slot."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +16,18 @@ from transformers import DynamicCache
 from registry.errors import Mismatch
 from serving.engine.slots.attention import SLOTS
 from serving.engine.slots.batch import Batch
-from serving.engine.slots.kv_cache import LayerShape, SlotCache, Span, TokenBatch
+from serving.engine.slots.decode_graphs import DecodeGraphs, Recorder
+from serving.engine.slots.kv_cache import SlotCache
+from serving.engine.slots.kv_pool import LayerShape
+from serving.engine.slots.slot_sequence import no_offset
+from serving.engine.slots.token_batch import Span, TokenBatch
 from serving.engine.slots.weight_packing import packed
 from serving.model.interventions import LayerIntervention, intervening
 from serving.model.language_model import LanguageModel
 from serving.model.monitoring import ProbeReading, monitoring
-from serving.model.residual_stream import recording
+from serving.model.residual_stream import recording, steering
+
+logger = logging.getLogger(__name__)
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 MANY_TOKENS = 32
@@ -36,20 +43,22 @@ class ModelRunner:
     Raises ``Mismatch`` for a network that cannot be run this way, found out by running it both ways.
     """
 
-    def __init__(self, model: LanguageModel, slots: int) -> None:
+    def __init__(self, model: LanguageModel, slots: int, record: Recorder | None = None) -> None:
+        """``record`` makes the replays of decode steps, where any are wanted."""
         self.model, self.slots = model, slots
         _require_known_layers(model)
         self._own_attention = str(model.network.config._attn_implementation)
         self._own_threads = self._step_threads = torch.get_num_threads()
         plain, shapes = self._plain_logits(probe := list(range(1, 13)))
         self.cache = SlotCache(shapes, model.dtype, model.device)
+        self._graphs = None if record is None else DecodeGraphs(record, self._all_logits, slots, no_offset(model))
         self._borrowed = ExitStack()
         self._borrowed.enter_context(packed(self._network))
         self._borrowed.enter_context(self._attention(SLOTS))
         head = self._network.get_output_embeddings()
         self._borrowed.callback(head.register_forward_pre_hook(lambda *_: self._use_all_threads()).remove)
         try:
-            _require_alike(self._slot_logits(probe), plain, model)
+            self._require_alike(plain, probe)
             self._step_threads = self._fastest_threads()
         except Mismatch:
             self.close()
@@ -78,21 +87,35 @@ class ModelRunner:
         readings: Sequence[ProbeReading] = (),
     ) -> Float[Tensor, "rows vocabulary"]:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
-        device = self.model.device
         self._use_all_threads()
         if len(tokens) <= MANY_TOKENS:
             torch.set_num_threads(self._step_threads)
-        self.cache.batch = batch
-        network = self._network
-        with torch.inference_mode(), monitoring(network, readings), intervening(network, offsets, interventions):
-            output = network(
-                input_ids=torch.tensor([tokens], device=device),
-                position_ids=batch.positions[None],
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=torch.tensor(rows, dtype=torch.long, device=device),
-                batch=batch,
+        with torch.inference_mode():
+            if self._graphs is not None and not interventions and not readings:
+                replayed = self._graphs.run(tokens, batch, offsets)
+                if replayed is not None:
+                    return replayed if len(rows) == len(tokens) else replayed[list(rows)]
+            given, kept = (
+                torch.tensor(values, dtype=torch.long, device=self.model.device) for values in (tokens, rows)
             )
+            with monitoring(self._network, readings), intervening(self._network, offsets, interventions):
+                return self._logits(given, batch, kept)
+
+    def _all_logits(self, tokens: Tensor, batch: TokenBatch, offsets: Mapping[int, Tensor]) -> Tensor:
+        with steering(self._network, offsets):
+            return self._logits(tokens, batch, 0)
+
+    def _logits(self, tokens: Tensor, batch: TokenBatch, rows: Tensor | int) -> Tensor:
+        """The logits of ``rows`` of the tokens, 0 for all."""
+        self.cache.batch = batch
+        output = self._network(
+            input_ids=tokens[None],
+            position_ids=batch.positions[None],
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=rows,
+            batch=batch,
+        )
         logits: Tensor = output.logits[0]
         return logits
 
@@ -136,6 +159,17 @@ class ModelRunner:
         """For prompts, and for the head and what follows it, which are as wide as the vocabulary."""
         torch.set_num_threads(self._own_threads)
 
+    def _require_alike(self, plain: Tensor, tokens: Sequence[int]) -> None:
+        """Raise ``Mismatch`` unless steps give the logits that the model gives; replayed ones are given up for that."""
+        try:
+            _require_alike(self._slot_logits(tokens), plain, self.model)
+        except Mismatch:
+            if self._graphs is None or not self._graphs.n_recordings:
+                raise
+            logger.warning("replayed decode steps differ from the model's own and are not used", exc_info=True)
+            self._graphs.stop()
+            _require_alike(self._slot_logits(tokens), plain, self.model)
+
     def _fastest_threads(self) -> int:
         """How many threads take one token a slot through the model fastest.
 
@@ -144,7 +178,7 @@ class ModelRunner:
         slots = [self.cache.reserve(1) for _ in range(self.slots)]
         batch = TokenBatch.of([(slot, 0) for slot in slots], [], self.model.device)
         fastest, least = self._own_threads, math.inf
-        while True:
+        while self.model.device.type == "cpu":
             seconds = math.inf
             for _ in range(3):
                 began = time.perf_counter()

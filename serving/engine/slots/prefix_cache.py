@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serving.engine.slots.kv_cache import Slot
+from serving.engine.slots.kv_pool import Slot
 from serving.steering.plan import PHASES, Phase, SteeringPlan
 
 logger = logging.getLogger(__name__)

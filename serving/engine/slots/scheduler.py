@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
 from serving.engine.grammar import Grammar
 from serving.engine.slots.batch import Batch
-from serving.engine.slots.kv_cache import SlotCache, Span, TokenBatch
+from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.prefix_reuse import PrefixReuse
 from serving.engine.slots.sampling import draw, likeliest, log_probabilities, log_probabilities_of_rows
@@ -18,10 +17,12 @@ from serving.engine.slots.slot_sequence import (
     count_moved,
     interventions_of,
     layer_interventions,
+    no_offset,
     offsets_by_layer,
     offsets_of,
     probe_readings,
 )
+from serving.engine.slots.token_batch import Span, TokenBatch
 from serving.engine.window import end_tokens
 from serving.model.interventions import LayerVectors
 from serving.model.language_model import LanguageModel
@@ -54,7 +55,7 @@ class Scheduler:
         self._slots, self._window, self._prefill_chunk = slots, window, prefill_chunk
         self._ended = ended
         self._ends = end_tokens(model)
-        self._nothing = torch.full((model.d_model,), -0.0, dtype=model.dtype, device=model.device)
+        self._nothing = no_offset(model)
         self._running: list[SlotSequence] = []
         self._steered: list[tuple[SlotSequence, Phase]] = []
         self._offsets: dict[int, Tensor] = {}

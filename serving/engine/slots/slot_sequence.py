@@ -11,9 +11,11 @@ from torch import Tensor
 from serving.engine import sequence
 from serving.engine.base import FinishReason, Generation, GenerationOutcome
 from serving.engine.grammar import Grammar
-from serving.engine.slots.kv_cache import Slot, Span
+from serving.engine.slots.kv_pool import Slot
 from serving.engine.slots.prefix_cache import BLOCK, BlockKeys, steering_keys
+from serving.engine.slots.token_batch import Span
 from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
+from serving.model.language_model import LanguageModel
 from serving.model.monitoring import MonitorProbes, ProbeReading
 from serving.model.token_bytes import TokenBytes
 from serving.steering.plan import PHASES, Phase, SteeringPlan
@@ -123,11 +125,18 @@ def offsets_of(plan: SteeringPlan, device: torch.device, dtype: torch.dtype) -> 
     return {key: torch.from_numpy(offset).to(device, dtype) for key, offset in offsets.items() if offset.any()}
 
 
+def no_offset(model: LanguageModel) -> Tensor:
+    """The offset of a token that is not steered, ``[d_model]``.
+
+    It is -0.0, which added to any number, 0.0 and -0.0 too, gives that very number.
+    """
+    return torch.full((model.d_model,), -0.0, dtype=model.dtype, device=model.device)
+
+
 def offsets_by_layer(tokens: Sequence[tuple[Offsets, Phase]], nothing: Tensor) -> dict[int, Tensor]:
     """For every layer that steers any of ``tokens``, one row per token: ``[tokens, d_model]``.
 
-    ``nothing`` stands where a token is not steered; it is -0.0, which added to any number, 0.0 and -0.0 too, gives that
-    very number.
+    ``nothing`` stands where a token is not steered.
     """
     layers = sorted({layer for offsets, phase in tokens for layer, steered in offsets if steered == phase})
     return {layer: torch.stack([offsets.get((layer, phase), nothing) for offsets, phase in tokens]) for layer in layers}

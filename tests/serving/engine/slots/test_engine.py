@@ -89,9 +89,9 @@ def test_requests_keep_the_bank_that_they_began_with(model, engine):
 
 def test_strength_zero_is_bit_identical_beside_steered_neighbours(model):
     """Logits of unsteered rows, with and without hooks on the same batch."""
-    from serving.engine.slots.kv_cache import TokenBatch
     from serving.engine.slots.model_runner import ModelRunner
     from serving.engine.slots.slot_sequence import offsets_by_layer, offsets_of
+    from serving.engine.slots.token_batch import TokenBatch
 
     decoder = ModelRunner(model, 3)
     nothing = torch.full((model.d_model,), -0.0)

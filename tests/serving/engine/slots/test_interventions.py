@@ -9,9 +9,9 @@ import torch
 from registry.errors import InvalidInput
 from serving.engine.requirements import require_operations
 from serving.engine.slots.engine import SlotEngine
-from serving.engine.slots.kv_cache import TokenBatch
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.slot_sequence import interventions_of
+from serving.engine.slots.token_batch import TokenBatch
 from serving.model.interventions import LayerIntervention, LayerVectors
 from serving.steering.bank import SteeringBank
 from serving.steering.limits import layer_norms

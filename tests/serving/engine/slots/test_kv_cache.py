@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.engine.slots.kv_cache import SMALLEST, SlotCache, bytes_per_token, full_bytes
+from serving.engine.slots.kv_cache import SlotCache
+from serving.engine.slots.kv_pool import SMALLEST, bytes_per_token, full_bytes
 
 SHAPES = [(2, 4, 6), (1, 8, 8)]
 README = Path(__file__).parents[4] / "serving" / "README.md"

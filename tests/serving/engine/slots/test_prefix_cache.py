@@ -315,7 +315,7 @@ def test_values_that_are_no_numbers_are_not_kept():
 def test_a_lack_of_memory_empties_the_cache(monkeypatch, model):
     with caching(model) as engine:
         engine.submit(request(FIRST)).result(60)
-        monkeypatch.setattr("serving.engine.slots.kv_cache.KVPool.read", lambda *_: 1 / 0)
+        monkeypatch.setattr("serving.engine.slots.kv_pool.KVPool.read", lambda *_: 1 / 0)
         other = request(FIRST[::-1])
         assert engine.submit(other).result(60).tokens == naive_tokens_of(model, other)
         assert engine.stats().prefix_cache == (0, LARGE)

@@ -1,0 +1,122 @@
+"""Token batch: the slot and position of every token of one forward pass, and what each of them attends to."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from serving.engine.slots.kv_pool import KVPool, Slot
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens of one sequence: ``count`` of them from position ``start``."""
+
+    slot: Slot
+    start: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+
+class DecodeGroup:
+    """One token of each of some slots of a pool, that attend together."""
+
+    def __init__(self, pool: KVPool, rows: Sequence[int], positions: Sequence[int], device: torch.device) -> None:
+        self.pool, self.count = pool, len(rows)
+        self.row_numbers, self.row_positions = rows, positions
+        """The row of each token, and its position there."""
+        self.n_rows = max(rows) + 1
+        """Rows that attention reads; where a slot in between does not decode, its row counts for nothing."""
+        self.longest = max(positions) + 1
+        self._device = device
+        self._masks: dict[int | None, Tensor | None] = {}
+        self._biases: dict[int | None, Tensor | None] = {}
+
+    @property
+    def has_holes(self) -> bool:
+        return self.n_rows > self.count
+
+    @cached_property
+    def rows(self) -> Tensor | None:
+        """``None`` where there are no holes and the rows are in order."""
+        in_order = list(self.row_numbers) == list(range(self.n_rows))
+        return None if in_order else torch.tensor(self.row_numbers, device=self._device)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Where keys and values go, in the pool's positions of all rows together."""
+        return torch.tensor(self.place_numbers, device=self._device)
+
+    @property
+    def place_numbers(self) -> list[int]:
+        pairs = zip(self.row_numbers, self.row_positions, strict=True)
+        return [row * self.pool.capacity + position for row, position in pairs]
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """``[rows, 1, 1, longest]``: the positions seen, of the last ``window`` where there is one."""
+        if window not in self._masks:
+            of_row = dict(zip(self.row_numbers, self.row_positions, strict=True))
+            own = torch.tensor([of_row.get(row, 0) for row in range(self.n_rows)], device=self._device)
+            seen = positions_seen(torch.arange(self.longest, device=self._device), own[:, None], window)
+            self._masks[window] = None if bool(seen.all()) else seen[:, None, None]
+        return self._masks[window]
+
+    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """``mask`` as what is added to scores: 0, or -∞ where a position is not seen."""
+        if window not in self._biases:
+            mask, bias = self.mask(window), None
+            if mask is not None:
+                bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
+            self._biases[window] = bias
+        return self._biases[window]
+
+
+@dataclass
+class TokenBatch:
+    """The slot and position of every token of one forward pass: those of decoding slots first, then spans."""
+
+    groups: tuple[DecodeGroup, ...]
+    spans: tuple[Span, ...]
+    device: torch.device
+    layer: int = field(default=0, compare=False)
+    """The layer whose keys and values were stored last: attention follows at once."""
+
+    @classmethod
+    def of(cls, decoding: Sequence[tuple[Slot, int]], spans: Sequence[Span], device: torch.device) -> "TokenBatch":
+        """``decoding`` are slots with the position of their token, those of one pool together."""
+        by_pool: dict[int, list[tuple[Slot, int]]] = {}
+        for slot, position in decoding:
+            by_pool.setdefault(id(slot.pool), []).append((slot, position))
+        groups = tuple(
+            DecodeGroup(
+                members[0][0].pool, [slot.row for slot, _ in members], [position for _, position in members], device
+            )
+            for members in by_pool.values()
+        )
+        return cls(groups, tuple(spans), device)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Of every token in its sequence."""
+        positions = [position for group in self.groups for position in group.row_positions]
+        for span in self.spans:
+            positions += range(span.start, span.end)
+        return torch.tensor(positions, device=self.device)
+
+
+def prompt_mask(span: Span, window: int | None, device: torch.device) -> Tensor:
+    """``[count, end]``: the positions that each token of a span attends to."""
+    own = torch.arange(span.start, span.end, device=device)[:, None]
+    return positions_seen(torch.arange(span.end, device=device), own, window)
+
+
+def positions_seen(others: Tensor, own: Tensor, window: int | None) -> Tensor:
+    """Which of ``others`` a token at ``own`` attends to: those up to it, of the last ``window`` where there is one."""
+    seen = others <= own
+    return seen if window is None else seen & (others > own - window)
