@@ -50,7 +50,7 @@ class HeldOutEffect:
     repetition_low: float | None = None
     repetition_high: float | None = None
     length_ratio: float | None = None
-    """Mean words of the answers over those of the unsteered ones."""
+    """Mean tokens of the answers over those of the unsteered ones; words in calibrations of before."""
     length_low: float | None = None
     length_high: float | None = None
 

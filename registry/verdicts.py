@@ -63,7 +63,7 @@ class TextVerdict(JsonRecord):
     repetition_low: float | None = None
     repetition_high: float | None = None
     length_ratio: float | None = None
-    """Mean words of the steered answers over those of the unsteered ones."""
+    """Mean tokens of the steered answers over those of the unsteered ones; words in verdicts of before."""
     length_low: float | None = None
     length_high: float | None = None
 

@@ -1,12 +1,12 @@
 """Form of answers: how far they repeat themselves and how long they are, whatever they say.
 
-A model that says less, or one thing over and over, says fewer untrustworthy things too. So steering keeps the form
+A model that says less, or one thing over and over, says fewer untrustworthy things too. Length is counted in tokens:
+a telephone number is one word, and words in its place are not a longer answer. So steering keeps the form
 only where tests of 2.5 % show it: of the length two one-sided ones (Schuirmann 1987), so that the whole 95 % interval
 lies within the margin; of the repetition one, for to repeat less is no harm. What cannot be told is not kept.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.model_io.continuations import Answers
 
 PAIR = 2
 """Words in a row whose repetition is counted: answers of a few tokens hardly repeat longer runs."""
@@ -29,12 +30,12 @@ class AnswerForms:
 
     repetition: Float64[np.ndarray, " n"]
     """Shares of repeated word pairs."""
-    words: Float64[np.ndarray, " n"]
+    tokens: Float64[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, answers: Sequence[str]) -> "AnswerForms":
-        repeated = np.array([repetition(answer) for answer in answers], np.float64)
-        return cls(repeated, np.array([len(answer.split()) for answer in answers], np.float64))
+    def of(cls, answers: Answers) -> "AnswerForms":
+        repeated = np.array([repetition(text) for text in answers.texts], np.float64)
+        return cls(repeated, np.array(answers.tokens, np.float64))
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class FormChange:
     repetition: Estimate
     """Change of the mean share of repeated word pairs."""
     length: Estimate
-    """Mean words over those of the unsteered answers."""
+    """Mean tokens over those of the unsteered answers."""
 
     @property
     def keeps_repetition(self) -> bool:
@@ -73,13 +74,15 @@ class FormChange:
 def form_change(before: AnswerForms, after: AnswerForms, groups: Int64[np.ndarray, " n"] | None = None) -> FormChange:
     """The change from ``before`` to ``after``, prompt by prompt; each prompt is a group of its own unless given.
 
-    Where no unsteered answer has a word the length is 0 or beyond any margin, and not kept.
+    Where no unsteered answer has a token the length is 0 or beyond any margin, and not kept.
     """
-    bootstrap = GroupBootstrap(np.arange(len(before.words)) if groups is None else groups)
-    words = np.stack([after.words, before.words], axis=1)
+    bootstrap = GroupBootstrap(np.arange(len(before.tokens)) if groups is None else groups)
+    tokens = np.stack([after.tokens, before.tokens], axis=1)
     return FormChange(
         bootstrap.mean(after.repetition - before.repetition),
-        bootstrap.statistic(words, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-9), bounds=(0.0, np.inf)),
+        bootstrap.statistic(
+            tokens, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-9), bounds=(0.0, np.inf)
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from pipelines.behaviours.behaviour import UNTRUSTWORTHY, Behaviour, Prompt
 from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.estimators.estimate import Estimate, GroupBootstrap, rule_of_three
-from pipelines.model_io.continuations import Offsets, continuations_of_settings
+from pipelines.model_io.continuations import Answers, Offsets, continuations_of_settings
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
 
@@ -87,8 +87,8 @@ def answered(
     return [_scored(behaviour, prompts, answers) for answers in written]
 
 
-def _scored(behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[str]) -> Answered:
-    answers = [behaviour.cut(answer) for answer in written]
+def _scored(behaviour: Behaviour, prompts: Sequence[Prompt], written: Answers) -> Answered:
+    answers = [behaviour.cut(answer) for answer in written.texts]
     empty = np.array([not answer.strip() for answer in answers])
     untrustworthy: Float64[np.ndarray, " n"] = (behaviour.score(prompts, answers) > UNTRUSTWORTHY) | empty
     return Answered(untrustworthy.astype(np.float64), AnswerForms.of(written))

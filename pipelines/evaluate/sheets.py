@@ -34,7 +34,7 @@ def log_sheets(
             task = behaviours.get(name, prose)
             steering = Condition("vector", name, subject.champion, subject.strength).plan(model)
             (plain,), (steered,) = (continue_prompts(model, [task], plan) for plan in (None, steering))
-            sheet, key = blind_pairs(task.prompts, plain, steered, options.sheets, options.seed)
+            sheet, key = blind_pairs(task.prompts, plain.texts, steered.texts, options.sheets, options.seed)
             log_tables({f"sheet_{name}.csv": sheet, f"key_{name}.csv": key})
 
 

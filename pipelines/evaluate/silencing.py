@@ -60,7 +60,7 @@ def silenced_conditions(
     """
     vector = subject.champion.vector
     (answers,) = continue_prompts(model, [task], None)
-    written = [(prompt, answer) for prompt, answer in zip(task.prompts, answers, strict=True) if answer.strip()]
+    written = [(prompt, answer) for prompt, answer in zip(task.prompts, answers.texts, strict=True) if answer.strip()]
     if not written:
         return
     layers = range(vector.layer, model.n_layers)

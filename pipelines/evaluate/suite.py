@@ -18,7 +18,7 @@ from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.reliability import reliability_tasks
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
-from pipelines.model_io.continuations import answer_texts
+from pipelines.model_io.continuations import Answers, written_answers
 from pipelines.model_io.likelihoods import Likelihoods, likelihoods
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
@@ -74,11 +74,11 @@ def read_texts(
 
 def continue_prompts(
     model: LanguageModel, tasks: Sequence[Task], plan: SteeringPlan | None, prefix: str = ""
-) -> list[tuple[str, ...]]:
+) -> list[Answers]:
     """Greedy continuations of every task's prompts by the engine that serves, under its plan."""
     steering = plan or SteeringPlan(SteeringBank(model.facts))
     requests = [[request_for(model, prompt, task, steering, prefix) for prompt in task.prompts] for task in tasks]
-    return answer_texts(model, requests)
+    return written_answers(model, requests)
 
 
 def request_for(

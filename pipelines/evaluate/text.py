@@ -28,9 +28,9 @@ from pipelines.evaluate.silencing import (
     silenced_conditions,
 )
 from pipelines.evaluate.suite import request_for
-from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, NAMES, REPETITION, WORDS
+from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, LENGTH, NAMES, REPETITION
 from pipelines.evaluate.tasks.task import Task, TaskReading
-from pipelines.model_io.continuations import answer_texts
+from pipelines.model_io.continuations import written_answers
 from pipelines.statements.prose import background_prose
 from registry.verdicts import TextVerdict
 from serving.model.language_model import LanguageModel
@@ -124,7 +124,7 @@ def _control_rows(
     plans = [condition.plan(model) for condition in conditions]
     requests = [[request_for(model, prompt, task, plan) for prompt in task.prompts] for plan in plans if plan]
     nothing = np.empty(0), np.empty(0, np.int64)
-    for condition, answers in zip(conditions, answer_texts(model, requests, on_direction), strict=True):
+    for condition, answers in zip(conditions, written_answers(model, requests, on_direction), strict=True):
         measured = [each for each in task.measure(TaskReading(*nothing, answers)) if each.metric == ANSWERS]
         yield from rows_of(condition, [base], measured)
 
@@ -257,10 +257,10 @@ def _silencings(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Silencin
 
 def _form_change(rows: Sequence[Row], dimension: str) -> FormChange:
     def forms(kind: str) -> AnswerForms:
-        repetition, words = (next(_rows(rows, kind, dimension, metric)).measurement for metric in (REPETITION, WORDS))
-        return AnswerForms(repetition.columns[:, 0], words.columns[:, 0])
+        repetition, tokens = (next(_rows(rows, kind, dimension, metric)).measurement for metric in (REPETITION, LENGTH))
+        return AnswerForms(repetition.columns[:, 0], tokens.columns[:, 0])
 
-    groups = next(_rows(rows, "base", dimension, WORDS)).measurement.groups
+    groups = next(_rows(rows, "base", dimension, LENGTH)).measurement.groups
     return form_change(forms("base"), forms("vector"), groups)
 
 

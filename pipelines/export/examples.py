@@ -9,7 +9,7 @@ from pipelines.behaviours.behaviour import UNTRUSTWORTHY, Prompt
 from pipelines.behaviours.names import has_behaviour
 from pipelines.behaviours.packaged import behaviour_of
 from pipelines.model_io.batches import tokenise
-from pipelines.model_io.continuations import answer_texts
+from pipelines.model_io.continuations import written_answers
 from registry.dimensions import PRIVACY, RELIABILITY
 from registry.examples import Example
 from serving.engine.base import GenerationRequest, Sampling
@@ -60,7 +60,7 @@ def _answers(
     plans = (SteeringPlan(bank), SteeringPlan(bank, (Add(vector, strength),)))
     sampling, sequences = Sampling(TOKENS, temperature=0.0), tokenise(model, [prompt.text for prompt in prompts])
     groups = [[GenerationRequest(tuple(tokens), sampling, plan) for tokens in sequences] for plan in plans]
-    return answer_texts(model, groups)
+    return [answers.texts for answers in written_answers(model, groups)]
 
 
 def _gains(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -26,6 +26,15 @@ Offsets = Mapping[int, Tensor]
 """What is added to the hidden states of every token, by layer."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What was written after some prompts."""
+
+    texts: tuple[str, ...] = ()
+    tokens: tuple[int, ...] = ()
+    """Of each text, as the model wrote it."""
+
+
 def require_writing(model: LanguageModel) -> None:
     """Raise ``Mismatch`` where the engine cannot run ``model``, with what can be done with it nevertheless."""
     try:
@@ -47,8 +56,8 @@ def continuations(
     Each text is drawn by a seed of its own, made of the seed of ``sampling``, the prompt's tokens and how often the
     prompt came before: it does not depend on the other prompts.
     """
-    (texts,) = continuations_of_settings(model, prompts, sampling, [offsets or {}])
-    return texts
+    (answers,) = continuations_of_settings(model, prompts, sampling, [offsets or {}])
+    return answers.texts
 
 
 def continuations_of_settings(
@@ -57,7 +66,7 @@ def continuations_of_settings(
     sampling: Sampling,
     settings: Sequence[Offsets],
     on_setting: Callable[[], object] = lambda: None,
-) -> list[tuple[str, ...]]:
+) -> list[Answers]:
     """The continuations under each of ``settings``; answers of all of them share the steps of one engine."""
     sequences, samplings = list(map(tuple, tokenise(model, prompts))), []
     copies = Counter[tuple[int, ...]]()
@@ -67,25 +76,27 @@ def continuations_of_settings(
         copies[tokens] += 1
     plans = [constant_plan(model, offsets) for offsets in settings]
     requests = [[GenerationRequest(*given, plan) for given in zip(sequences, samplings, strict=True)] for plan in plans]
-    return answer_texts(model, requests, on_setting)
+    return written_answers(model, requests, on_setting)
 
 
-def answer_texts(
+def written_answers(
     model: LanguageModel,
     groups: Sequence[Sequence[GenerationRequest]],
     on_group: Callable[[], object] = lambda: None,
-) -> list[tuple[str, ...]]:
-    """The texts of each group's answers, by continuous batching over all groups."""
+) -> list[Answers]:
+    """The answers to each group of requests, by continuous batching over all groups."""
     count = sum(map(len, groups))
     if not count:
-        return [() for _ in groups]
-    texts = []
+        return [Answers() for _ in groups]
+    answers = []
     with SlotEngine(model, slots=min(SLOTS, count), queue_limit=count) as engine:
         generations = [[engine.submit(request) for request in group] for group in groups]
         for group in generations:
-            texts.append(tuple(generation.result(ANSWER_SECONDS).text for generation in group))
+            completions = [generation.result(ANSWER_SECONDS) for generation in group]
+            texts = tuple(completion.text for completion in completions)
+            answers.append(Answers(texts, tuple(len(completion.tokens) for completion in completions)))
             on_group()
-    return texts
+    return answers
 
 
 def constant_plan(model: LanguageModel, offsets: Offsets) -> SteeringPlan:

@@ -23,7 +23,7 @@ from pipelines.evaluate.tasks.toxicity import toxic_beginnings
 from pipelines.statements.lexicons import cities
 from registry.dimensions import PRIVACY, RELIABILITY, TOXICITY
 
-ANSWERS, REPETITION, WORDS = "untrustworthy answers", "repetition of answers", "words of answers"
+ANSWERS, REPETITION, LENGTH = "untrustworthy answers", "repetition of answers", "tokens of answers"
 BEHAVIOUR = "behaviour"
 NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -101,11 +101,11 @@ def behaviour_task(
         untrustworthy = [
             bad or not answer.strip() for bad, answer in zip(is_untrustworthy(answers), answers, strict=True)
         ]
-        forms = AnswerForms.of(answers)
+        forms = AnswerForms.of(reading.answers)
         return (
             mean_of(dimension, ANSWERS, untrustworthy, groups, -1),
             mean_of(dimension, REPETITION, forms.repetition, groups, -1),
-            mean_of(dimension, WORDS, forms.words, groups, 0),
+            mean_of(dimension, LENGTH, forms.tokens, groups, 0),
         )
 
     return Task(BEHAVIOUR, dimension, measure, prompts=tuple(prompts), tokens=tokens)

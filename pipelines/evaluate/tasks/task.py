@@ -4,12 +4,13 @@ No task holds a model: one condition reads all texts of all tasks together, and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from pipelines.evaluate.measurement import Measurement
+from pipelines.model_io.continuations import Answers
 
 CONTINUATION_TOKENS = 24
 ANSWER_TOKENS = 5
@@ -23,8 +24,12 @@ class TaskReading:
     """Of each text, in nats."""
     tokens: Int64[np.ndarray, " texts"]
     """Tokens summed over."""
-    continuations: tuple[str, ...] = ()
+    answers: Answers = field(default_factory=Answers)
     """Of each prompt, without it."""
+
+    @property
+    def continuations(self) -> tuple[str, ...]:
+        return self.answers.texts
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,36 +6,48 @@ import pytest
 from pipelines.behaviours import form
 from pipelines.behaviours.form import AnswerForms, FormChange, form_change, repetition
 from pipelines.estimators.estimate import Estimate
+from pipelines.model_io.continuations import Answers
 from tests.mutants import mutant
+from tests.pipelines.written import written
 
 ANSWERS = [f"a kind word of number {number} and {number + 1} others" for number in range(120)]
-"""Of nine words each, none of them repeated in pairs."""
+"""Of nine tokens each, none of them repeated in pairs."""
 
 
-def test_repeated_pairs_and_words_are_counted():
+def forms_of(texts):
+    return AnswerForms.of(written(texts))
+
+
+def test_repeated_pairs_and_tokens_are_counted():
     assert repetition("a b a b") == pytest.approx(2 / 3)
     assert repetition("no no no") == 1 and repetition("a b c d") == repetition("a") == repetition("") == 0
-    forms = AnswerForms.of(["a b a b", "", "one"])
-    assert forms.words.tolist() == [4, 0, 1]
+    forms = forms_of(["a b a b", "", "one"])
+    assert forms.tokens.tolist() == [4, 0, 1]
     assert forms.repetition.tolist() == pytest.approx([2 / 3, 0, 0])
 
 
 def test_the_change_is_paired_and_of_means():
-    before, after = AnswerForms.of(["a b c d", "a b"]), AnswerForms.of(["a b", "a a a"])
+    before, after = forms_of(["a b c d", "a b"]), forms_of(["a b", "a a a"])
     change = form_change(before, after)
     assert change.length.value == pytest.approx(5 / 6)
     assert change.repetition.value == pytest.approx(0.5)
     assert change.as_fields()["length_ratio"] == change.length.value
-    grouped = form_change(AnswerForms.of(ANSWERS), AnswerForms.of(ANSWERS[60:] * 2), np.zeros(120, int))
+    grouped = form_change(forms_of(ANSWERS), forms_of(ANSWERS[60:] * 2), np.zeros(120, int))
     assert not grouped.is_kept  # one group says nothing of others
-    empty = AnswerForms.of([""] * 120)
+    empty = forms_of([""] * 120)
     assert not form_change(empty, empty).is_kept
 
 
+def test_a_number_is_as_long_as_its_tokens():
+    numbers, words = ["555-0134 99"] * 120, ["is not something that I know of"] * 120
+    change = form_change(*(AnswerForms.of(Answers(tuple(texts), (24,) * 120)) for texts in (numbers, words)))
+    assert change.length.value == 1 and change.is_kept
+
+
 def test_only_to_shorten_or_repeat_does_not_keep_the_form():
-    plain = AnswerForms.of(ANSWERS)
+    plain = forms_of(ANSWERS)
     rephrased = [answer.replace("kind", "very kind" if answer[-8] == "1" else "good") for answer in ANSWERS]
-    assert form_change(plain, AnswerForms.of(rephrased)).is_kept
+    assert form_change(plain, forms_of(rephrased)).is_kept
     assert form_change(plain, plain).is_kept
     for degenerate, keeps_length in (
         ([" ".join(answer.split()[:6]) for answer in ANSWERS], False),
@@ -43,10 +55,10 @@ def test_only_to_shorten_or_repeat_does_not_keep_the_form():
         (["no no no no no no no no no"] * 120, True),
         ([f"{answer} {answer}" for answer in ANSWERS], False),
     ):
-        change = form_change(plain, AnswerForms.of(degenerate))
+        change = form_change(plain, forms_of(degenerate))
         assert not change.is_kept
         assert change.keeps_length == keeps_length
-    few = form_change(AnswerForms.of(ANSWERS[:2]), AnswerForms.of([ANSWERS[1], "a kind word"]))
+    few = form_change(forms_of(ANSWERS[:2]), forms_of([ANSWERS[1], "a kind word"]))
     assert not few.is_kept  # two answers cannot tell
 
 

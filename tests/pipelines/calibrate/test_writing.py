@@ -12,6 +12,7 @@ from pipelines.calibrate.writing import Writing, answered, fall_of_share
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.pipelines.behaviours.small_behaviour import cruel_answers
+from tests.pipelines.written import written
 
 PROSE = ("the city of Paris is in France .", "you are in the city", "a letter is in Peru")
 
@@ -55,9 +56,9 @@ def test_steering_changes_what_is_written_and_empty_answers_count_against(model,
     settings = [offsets_of(towards(model, word, 40.0), 1.0) for word in ("cruel", "kind")]
     cruel, kind = answered(model, cruel_answers(), prompts, settings)
     assert (cruel.untrustworthy.mean(), kind.untrustworthy.mean()) == (1, 0)
-    monkeypatch.setattr(writing, "continuations_of_settings", lambda _, prompts, *__: [("",) * len(prompts)])
+    monkeypatch.setattr(writing, "continuations_of_settings", lambda _, prompts, *__: [written([""] * len(prompts))])
     (nothing,) = answered(model, cruel_answers(), prompts, [{}])
-    assert (nothing.untrustworthy.mean(), nothing.forms.words.max()) == (1, 0)
+    assert (nothing.untrustworthy.mean(), nothing.forms.tokens.max()) == (1, 0)
 
 
 def test_answers_are_written_only_for_recommendable_strengths(model, monkeypatch):

@@ -10,7 +10,7 @@ from pipelines.evaluate import silencing, text
 from pipelines.evaluate.silencing import SilencedCondition, role_of
 from pipelines.evaluate.suite import request_for
 from pipelines.evaluate.tasks.behaviour import ANSWERS
-from pipelines.model_io.continuations import answer_texts
+from pipelines.model_io.continuations import written_answers
 from registry.dimensions import TOXICITY
 from serving.model.interventions import LayerIntervention, LayerVectors, intervening, token_parameters
 from serving.model.residual_stream import recording
@@ -53,10 +53,10 @@ def test_answers_are_written_without_the_direction(monkeypatch):
     assert [each.source.split()[0] for each in conditions[1:]] == ["isotropic", "covariance-matched"]
     assert [len(each.means) for each in conditions] == [2, 2, 2]
     plan = conditions[0].plan(model)
-    (silenced,) = answer_texts(model, [[request_for(model, prompt, task, plan) for prompt in task.prompts]])
+    (silenced,) = written_answers(model, [[request_for(model, prompt, task, plan) for prompt in task.prompts]])
     (unsteered,) = silencing.continue_prompts(model, [task], None)
     assert silenced != unsteered
-    assert any(answer.strip() for answer in silenced)
+    assert any(answer.strip() for answer in silenced.texts)
     nothing = dataclasses.replace(task, prompts=())
     assert list(silencing.silenced_conditions(model, nothing, given.subjects[0], 2, 0)) == []
 

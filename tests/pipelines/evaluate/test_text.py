@@ -11,7 +11,7 @@ from pipelines.evaluate.measurement import mean_of
 from pipelines.evaluate.results import Row, rows_of
 from pipelines.evaluate.significance import Comparison
 from pipelines.evaluate.suite import measure_tasks
-from pipelines.evaluate.tasks.behaviour import ANSWERS, REPETITION, WORDS, behaviour_task
+from pipelines.evaluate.tasks.behaviour import ANSWERS, LENGTH, REPETITION, behaviour_task
 from pipelines.evaluate.text import TextDesign, TextResult
 from registry.dimensions import TOXICITY
 from tests.mutants import mutant
@@ -32,7 +32,7 @@ SAME_FORM = form()
 def form_rows(kind, length, dimension="toxicity"):
     """The form of 200 answers, of which every other is longer by a word."""
     condition, groups = Condition(kind, "" if kind == "base" else dimension), np.arange(200)
-    for metric, values in ((REPETITION, np.zeros(200)), (WORDS, length + np.arange(200) % 2)):
+    for metric, values in ((REPETITION, np.zeros(200)), (LENGTH, length + np.arange(200) % 2)):
         measurement = mean_of(dimension, metric, values, groups, 0)
         yield Row(condition, measurement, Comparison(Estimate(0, 0, 0, 200), Estimate(0, 0, 0, 200), 1.0, None, None))
 

@@ -14,11 +14,12 @@ from pipelines.evaluate.tasks.behaviour import (
     toxic_task,
 )
 from pipelines.evaluate.tasks.task import TaskReading
+from tests.pipelines.written import written
 
 
 def shares(task, answer_of):
     answers = tuple(answer_of(prompt) for prompt in task.prompts)
-    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), answers))
+    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), written(answers)))
     return measured[0].columns[:, 0], measured
 
 

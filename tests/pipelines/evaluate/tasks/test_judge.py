@@ -12,6 +12,7 @@ from pipelines.statements.labelled import LabelledStatements
 from registry.dimensions import TOXICITY
 from registry.errors import InvalidInput, Unavailable
 from tests.pipelines.evaluate.endpoint import Endpoint, endpoint
+from tests.pipelines.written import written
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_continuations_are_judged_in_order_and_unreadable_is_no(judge):
     given = LabelledStatements("toxicity", texts, np.array([True, False, False, False]), np.arange(4), "test")
     task = judged_task(judge, TOXICITY, given, 0)
     assert task.prompts == ("you are", "he is", "it is bad")
-    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), (" kind", " cruel", " weather")))
+    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), written((" kind", " cruel", " weather"))))
     assert {measurement.metric: measurement.value for measurement in measured} == {
         "judged trustworthy": pytest.approx(1 / 3),
         "judge parse failures": pytest.approx(1 / 3),

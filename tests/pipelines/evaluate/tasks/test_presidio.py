@@ -9,6 +9,7 @@ from pipelines.evaluate.tasks.presidio import PRESIDIO_ANALYZER, presidio_detail
 from pipelines.evaluate.tasks.privacy import privacy_tasks
 from pipelines.evaluate.tasks.task import TaskReading
 from registry.errors import Unavailable
+from tests.pipelines.written import written
 
 ROOT = Path(__file__).parents[4]
 needs_presidio = pytest.mark.skipif(
@@ -32,7 +33,7 @@ def test_details_are_told_by_their_form_and_check_digits():
 def test_it_judges_continuations_in_place_of_the_packaged_patterns():
     (task,) = privacy_tasks(4, presidio_details())
     continued = (" 212-555-0123.", " ann@example.org", " the end of the road", " 4111 1111 1111 1111")
-    (found,) = task.measure(TaskReading([], [], continued))
+    (found,) = task.measure(TaskReading([], [], written(continued)))
     assert found.columns[:, 0].tolist() == [1, 1, 0, 1]
 
 

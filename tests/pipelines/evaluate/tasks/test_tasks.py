@@ -34,6 +34,7 @@ from pipelines.evaluate.tasks.toxicity import toxicity_tasks
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.lexicons import cities
 from pipelines.statements.packaged import held_out_sentences, packaged_statements
+from tests.pipelines.written import written
 
 CLAIM = re.compile(r"The city of (\w+) is in (.+)\.")
 
@@ -43,7 +44,7 @@ def values(task, log_probabilities=(), tokens=None, continuations=()):
     tokens = np.ones(len(likely), np.int64) if tokens is None else np.asarray(tokens)
     return {
         measurement.metric: measurement.value
-        for measurement in task.measure(TaskReading(likely, tokens, tuple(continuations)))
+        for measurement in task.measure(TaskReading(likely, tokens, written(continuations)))
     }
 
 
