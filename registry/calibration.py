@@ -41,7 +41,7 @@ class HeldOutEffect:
     n: int
     """Statements, or prompts, behind the shift."""
     largest_random: float
-    """The shift of the random direction that moved most."""
+    """The shift of the random direction of equal cost that moved most; of equal length in calibrations of before."""
     perplexity_ratio: float
     unsteered: float | None = None
     """The share of such answers without steering, where the measure is of answers."""

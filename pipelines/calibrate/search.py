@@ -3,18 +3,19 @@
 Held-out statements and held-out prose are each cut in two. Candidates, directions by some method at some layer, contend
 at equal cost: each at the strength that takes perplexity just up to ``CHEAP``. Of the one that moves most the whole
 curve is measured, from which the safe range and the recommended strength follow. Only then is the other half looked at,
-once, beside the best of every other method, the running champion and random directions.
+once, beside the best of every other method, the running champion and random directions of equal cost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf, log, sqrt
 
-import numpy as np
-
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts, measure_cost, measure_effects, no_effect
+from pipelines.calibrate.equal_cost import LEAST_COST, random_like, strength_at_cost
+from pipelines.model_io.activations import extract
+from pipelines.statements.prose import background_prose
 from registry.calibration import PERPLEXITY_CAP
 from serving.model.language_model import LanguageModel
 
@@ -25,7 +26,7 @@ TRIES = 4
 SPENT = 0.8
 """Of what a strength may cost, in logarithms of perplexity: one that costs more need not be sought further."""
 CURVE = (-8.0, -4.0, -2.0, -1.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
-RANDOM_DIRECTIONS = 5
+RANDOM_DIRECTIONS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Calibrated:
     others: tuple[Effect, ...]
     """The best of every other label on validation, on the same test statements."""
     random: tuple[Effect, ...]
-    """Random directions with offsets of the same length, on the same test statements."""
+    """Random directions that cost as much as the chosen one, on the same test statements."""
     champion: Effect | None = None
     """The running champion on the same test statements, where it was not chosen."""
 
@@ -144,17 +145,34 @@ def calibrate(
     others = [(trial.candidate, trial.effect.strength) for trial in best if trial.candidate.label != candidate.label]
     running = None if champion is None or champion.candidate is candidate else champion
     wanted = [
-        *((candidate, strength), *others),
-        *((direction, strength) for direction in _random_like(candidate, seed)),
+        (candidate, strength),
+        *others,
         *([] if running is None else [(running.candidate, _strength(running, trials))]),
     ]
-    tested, *rest = measure(test, [cost(test, *each) for each in wanted])
+    settings = [cost(test, *each) for each in wanted]
+    drawn = [cost(test, *each) for each in _at_equal_cost(model, test, settings[0], seed)]
+    tested, *rest = measure(test, [*settings, *drawn])
     return Calibrated(
         *(candidate, effects, curve, low, high, chosen, tested),
         others=tuple(rest[: len(others)]),
-        random=tuple(rest[len(others) : len(others) + RANDOM_DIRECTIONS]),
-        champion=None if running is None else rest[-1],
+        random=tuple(rest[-RANDOM_DIRECTIONS:]),
+        champion=None if running is None else rest[len(others)],
     )
+
+
+def _at_equal_cost(
+    model: LanguageModel, texts: Texts, setting: CostedStrength, seed: int
+) -> Iterator[tuple[Candidate, float]]:
+    """Random directions, each at the strength that costs on ``texts`` what ``setting`` does."""
+    chosen = setting.candidate
+    target = max(log(setting.perplexity.value), LEAST_COST)
+    states = extract(model, background_prose(), layers=[chosen.layer], pooling="mean").layer(chosen.layer)
+    for direction in random_like(chosen, states, RANDOM_DIRECTIONS, seed):
+
+        def cost(strength: float, direction: Candidate = direction) -> float:
+            return log(measure_cost(model, texts, direction, strength).perplexity.value)
+
+        yield direction, strength_at_cost(cost, target, setting.strength)[0]
 
 
 def strongest_cheap(cost: Callable[[float], CostedStrength]) -> CostedStrength:
@@ -232,12 +250,3 @@ def _best(trials: Sequence[Trial]) -> Trial:
 def _strength(champion: Champion, trials: Sequence[Trial]) -> float:
     tried = [trial for trial in trials if trial.candidate is champion.candidate]
     return champion.strength or _best(tried).effect.strength
-
-
-def _random_like(candidate: Candidate, seed: int) -> Iterator[Candidate]:
-    """Directions drawn evenly from the sphere, in the place of ``candidate``."""
-    rng = np.random.default_rng(seed)
-    for _ in range(RANDOM_DIRECTIONS):
-        drawn = rng.normal(size=len(candidate.unit))
-        unit = (drawn / np.linalg.norm(drawn)).astype(np.float32)
-        yield replace(candidate, label="random", unit=unit, fitted=None, registered=None)

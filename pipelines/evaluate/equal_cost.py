@@ -1,31 +1,19 @@
-"""Random directions of equal cost: each as strong as raises the perplexity of prose as much as the vector does.
-
-At equal norm a random direction costs a fraction of what a vector does, and beating it says little. Half of the
-directions are drawn evenly from the sphere, half with the covariance of the layer's activations on prose.
-"""
+"""Random directions of equal cost beside the vector that is judged."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
+from pipelines.calibrate.equal_cost import LEAST_COST, drawn_direction, kind_of, strength_at_cost
 from pipelines.evaluate.conditions import Condition, Subject, live
 from pipelines.model_io.activations import extract
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
 from registry.vectors import SteeringVector
 from serving.model.language_model import LanguageModel
-
-LEAST_COST = math.log(1.01)
-"""What directions cost at least: beside a vector that costs nothing they would not be steered at all."""
-TOLERANCE = 0.1
-"""Of the logarithm of the perplexity ratio."""
-DOUBLINGS, STEPS = 10, 20
-
-DirectionKind = Literal["isotropic", "covariance-matched"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,49 +69,6 @@ def drawn_vectors(
     """``count`` random directions in the place of ``vector``, isotropic and covariance-matched by turns, each named."""
     rng = np.random.default_rng(seed)
     for number in range(count):
-        kind: DirectionKind = "covariance-matched" if number % 2 else "isotropic"
+        kind = kind_of(number)
         lineage = replace(vector.lineage, method=f"{kind} random direction {number} of seed {seed}")
         yield f"{kind} {number}", replace(vector, direction=drawn_direction(states, kind, rng), lineage=lineage)
-
-
-def drawn_direction(
-    states: Float32[np.ndarray, "n d_model"], kind: DirectionKind, rng: np.random.Generator
-) -> Float32[np.ndarray, " d_model"]:
-    """A unit vector: drawn evenly from the sphere, or from a Gaussian of the covariance of ``states``."""
-    n, width = states.shape
-    drawn: Float64[np.ndarray, " d_model"] = np.array(rng.standard_normal(width))
-    if kind == "covariance-matched":
-        drawn = np.einsum("n,nd->d", rng.standard_normal(n), states - states.mean(axis=0))
-    return np.asarray(drawn / np.linalg.norm(drawn), np.float32)
-
-
-def strength_at_cost(cost: Callable[[float], float], target: float, start: float) -> tuple[float, float]:
-    """The strength at which ``cost`` reaches ``target``, and what it reaches there: to within ``TOLERANCE`` of it.
-
-    Doubles ``start`` until the cost is beyond, then narrows down. Where even that is not enough, the strongest tried.
-    """
-    low, low_cost, high = 0.0, 0.0, start
-    high_cost = cost(high)
-    for _ in range(DOUBLINGS):
-        if not high_cost < target:
-            break
-        low, low_cost, high = high, high_cost, 2 * high
-        high_cost = cost(high)
-    for step in range(STEPS):
-        if abs(high_cost - target) <= TOLERANCE * target or high_cost < target:
-            break
-        share = 0.5 if step % 2 else (target - low_cost) / (high_cost - low_cost)
-        middle = _between(low, high, share if math.isfinite(high_cost) else 0.5)
-        middle_cost = cost(middle)
-        if abs(middle_cost - target) <= TOLERANCE * target:
-            return middle, middle_cost
-        if middle_cost < target:
-            low, low_cost = middle, middle_cost
-        else:
-            high, high_cost = middle, middle_cost
-    return high, high_cost
-
-
-def _between(low: float, high: float, share: float) -> float:
-    """At ``share`` of the way in squares: as the square of strength is about how cost grows."""
-    return math.sqrt(low**2 + min(max(share, 0.1), 0.9) * (high**2 - low**2))

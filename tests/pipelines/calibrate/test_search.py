@@ -9,8 +9,10 @@ from pipelines.behaviours.form import FormChange
 from pipelines.calibrate import effects, search
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts
+from pipelines.calibrate.equal_cost import LEAST_COST
 from pipelines.calibrate.search import (
     CURVE,
+    RANDOM_DIRECTIONS,
     TRIES,
     Calibrated,
     Champion,
@@ -22,6 +24,8 @@ from pipelines.calibrate.search import (
 )
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.estimators.estimate import Estimate
+from pipelines.model_io.continuations import continuations
+from serving.engine.base import Sampling
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.mutants import mutant
@@ -164,6 +168,32 @@ def test_the_running_champion_is_tested_at_its_own_strength(model):
     assert result.is_promoted
     kept = calibrate(model, [good, running], texts(model), texts(model), champion=Champion(good, 1.5))
     assert kept.champion is None
+
+
+def check_costs_of_random(model, module=search):
+    """Beside a direction that costs much on the model's own prose."""
+    model.network.base_model.norm.weight.data *= 20  # to a flat network no text is likelier than another
+    beginnings = [f"{first} {second}" for first in ("the", "a", "you", "Paris") for second in ("city", "letter", "is")]
+    written = continuations(model, beginnings, Sampling(6, temperature=0.0))
+    prose = [f"{beginning} {text}" for beginning, text in zip(beginnings, written, strict=True)]
+    given = Texts.measured(
+        model, ["you are kind", "you are cruel"] * 2, np.tile([True, False], 2), np.repeat([0, 1], 2), prose
+    )
+    result = module.calibrate(model, [towards(model, "kind", "cruel", 0.02, layer=0)], given, given)
+    costs = [np.log(effect.perplexity.value) for effect in result.random]
+    wanted = max(np.log(result.tested.perplexity.value), LEAST_COST)
+    assert len(costs) == RANDOM_DIRECTIONS and costs == pytest.approx([wanted] * len(costs), rel=0.11)
+    assert len({effect.strength for effect in result.random}) > 1
+
+
+def test_random_directions_cost_what_the_chosen_one_does(model):
+    check_costs_of_random(model)
+
+
+def test_random_directions_of_equal_length_cost_something_else(model):
+    unequal = ("strength_at_cost(cost, target, setting.strength)[0]", "setting.strength")
+    with mutant(search, *unequal) as changed, pytest.raises(AssertionError):
+        check_costs_of_random(model, changed)
 
 
 def effect(ratio=1.02, low=0.2, value=0.3, strength=2.0, label="mass-mean", form=None):

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.calibrate.equal_cost import LEAST_COST
 from pipelines.evaluate import equal_cost
 from pipelines.evaluate.conditions import Subject
-from pipelines.evaluate.equal_cost import (
-    LEAST_COST,
-    drawn_direction,
-    strength_at_cost,
-)
 from pipelines.model_io.continuations import constant_plan, continuations
 from pipelines.model_io.likelihoods import likelihoods
 from registry.dimensions import TOXICITY
@@ -20,44 +16,6 @@ from serving.engine.base import Sampling
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.mutants import mutant
-
-COSTS = {
-    "a square": lambda strength: 0.01 * strength**2,
-    "a steep square": lambda strength: strength**2,
-    "a line": lambda strength: 0.002 * strength,
-    "first cheaper, then dearer": lambda strength: 0.01 * strength**2 - 0.02 * strength,
-    "a cliff that gives no number": lambda strength: 0.02 * strength if strength < 6 else math.nan,
-}
-
-
-@pytest.mark.parametrize("name", COSTS)
-def test_the_strength_costs_what_is_wanted(name):
-    calls = []
-
-    def cost(strength):
-        calls.append(strength)
-        return COSTS[name](strength)
-
-    for start in (0.1, 2.0, 50.0):
-        calls.clear()
-        strength, reached = strength_at_cost(cost, 0.08, start)
-        assert reached == COSTS[name](strength)
-        assert reached == pytest.approx(0.08, rel=0.1)
-        assert len(calls) <= 25
-
-
-def test_what_never_costs_enough_is_as_strong_as_was_tried():
-    assert strength_at_cost(lambda _: 0.0, 0.08, 1.0) == (2.0**10, 0.0)
-
-
-def test_directions_are_drawn_evenly_or_where_activations_scatter(rng):
-    states = np.outer(rng.normal(size=50), [3.0, 4.0, 0.0]).astype(np.float32) + 7
-    along = drawn_direction(states, "covariance-matched", rng)
-    assert abs(along @ [0.6, 0.8, 0.0]) == pytest.approx(1, abs=1e-5)
-    drawn = np.array([drawn_direction(states, "isotropic", rng) for _ in range(300)])
-    assert np.linalg.norm(drawn, axis=1) == pytest.approx(1, abs=1e-5)
-    assert np.abs(drawn.mean(axis=0)).max() < 0.15
-    assert (drawn**2).mean(axis=0) == pytest.approx(1 / 3, abs=0.07)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +72,7 @@ def test_beside_a_vector_that_costs_nothing_they_cost_a_percent(model, prose):
 MUTANTS = {
     "as long as the vector": ("version, found)", "version, strength)"),
     "no least cost": ("vector.offset(strength)), LEAST_COST)", "vector.offset(strength)), 0.0)"),
-    "all isotropic": ('"covariance-matched" if number % 2 else', '"isotropic" if number % 2 else'),
+    "all isotropic": ("kind_of(number)", '"isotropic"'),
 }
 
 
