@@ -163,6 +163,13 @@ def set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None
         client.set_registered_model_alias(name, alias, version)
 
 
+def delete_alias(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    """Take ``alias`` from ``version``; where it stands for another one, or for none, it is left alone."""
+    aliases = client.get_registered_model(name).aliases
+    if str(aliases.get(alias)) == version:
+        client.delete_registered_model_alias(name, alias)
+
+
 def set_version_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:
     """Set ``tags`` under the keys that MLflow keeps them by; those of earlier commits in sight go."""
     name, number = version.name, str(version.version)

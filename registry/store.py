@@ -7,6 +7,7 @@ as tags, so that a person can follow it in the UI and a program can search by it
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -24,6 +25,7 @@ from registry.mlflow_client import (
     all_versions,
     connect,
     create_version,
+    delete_alias,
     ensure_model,
     find_version,
     logged_name,
@@ -245,6 +247,17 @@ class VectorStore:
         with reachable():
             set_alias(self._client, registered.name, alias, registered.version)
             self._client.set_model_version_tag(registered.name, registered.version, f"{alias}_because", reason)
+
+    def demote(self, registered: RegisteredVector) -> RegisteredVector:
+        """Take the alias ``champion`` from a version that was found not to work, and its recommended strength."""
+        name, number = registered.name, registered.version
+        with reachable():
+            delete_alias(self._client, name, CHAMPION, number)
+            self._client.delete_model_version_tag(name, number, f"{CHAMPION}_because")
+        calibration = registered.calibration
+        if calibration is None or not calibration.recommended:
+            return self.get(name, number)
+        return self.annotate(registered, calibration_tags(replace(calibration, recommended=0.0)))
 
     def calibrate(
         self, registered: RegisteredVector, calibration: Calibration, *, summary: str = ""

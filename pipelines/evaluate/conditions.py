@@ -80,7 +80,7 @@ class Subject:
 
 
 def strength_of(calibration: Calibration | None, reference: str) -> float:
-    """The recommended strength; where none is, the largest that is cheap, to show what it does all the same.
+    """The recommended strength; where none is, the one that did best or the largest cheap one, to show what it does.
 
     Raises ``InvalidInput`` for a vector that was never calibrated.
     """
@@ -88,6 +88,9 @@ def strength_of(calibration: Calibration | None, reference: str) -> float:
         raise InvalidInput(f"{reference} is not calibrated, so no strength is known; run -e calibrate for it first")
     if calibration.recommended:
         return calibration.recommended
+    tested = calibration.tested.strength if calibration.tested is not None else 0.0
+    if tested > 0 and calibration.allows(tested):
+        return tested
     cheap = [point.strength for point in calibration.points if point.perplexity_ratio <= CHEAP and point.strength > 0]
     return max((level for level in cheap if calibration.allows(level)), default=min(1.0, calibration.high or 1.0))
 

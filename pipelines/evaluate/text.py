@@ -37,6 +37,8 @@ from serving.model.language_model import LanguageModel
 
 OTHER_CONDITIONS = 6
 """Unsteered, and again for the mean projection; the vector, reversed, silenced, and an instruction."""
+FEWEST_PROMPTS, FEWEST_DIRECTIONS = 100, 20
+"""Of a design by which a vector that does not work loses its place: from 20 directions on p may be below .05."""
 DRAWN_AT_ONCE = 13
 """Directions whose answers one engine writes; after each lot it is seen whether one did as much as the vector."""
 
@@ -172,6 +174,13 @@ class TextResult:
         change = self.vector.comparison.difference
         beyond_random = self.beats_random and self.random_p < ALPHA
         return self.p < ALPHA and change.high < 0 and beyond_random and self.is_cheap and self.form.is_kept
+
+    @property
+    def is_shown_not_to_work(self) -> bool:
+        """Whether it does not, by a design that could have shown that it does."""
+        beaten = any(is_as_good(control, self.vector) for control in self.controls)
+        enough = beaten or len(self.controls) >= FEWEST_DIRECTIONS
+        return not self.works and enough and self.vector.comparison.difference.n >= FEWEST_PROMPTS
 
     @property
     def role(self) -> Role | None:

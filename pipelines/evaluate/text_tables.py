@@ -54,6 +54,7 @@ def text_summary(results: Sequence[TextResult]) -> str:
     lines = ["Answers to prompts that nothing was fitted or calibrated on:"]
     for result in results:
         says, condition = "works" if result.works else "does not work", result.vector.condition
+        says += ", so it is no champion and no strength is recommended" if result.is_shown_not_to_work else ""
         lines.append(f"  {result.dimension}, strength {condition.strength:g}, {says}")
         lines += [f"    {name}: {cell}" for name, cell in zip(HEADER, cells_of(result), strict=True)]
         lines.append(f"    seen from: {100 * result.vector.comparison.difference.detectable:.1f} points")

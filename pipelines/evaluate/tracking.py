@@ -47,7 +47,10 @@ def log_verdicts(run_id: str, verdicts: Sequence[Verdict]) -> None:
 def log_text_verdicts(
     run_id: str, subjects: Sequence[Subject], results: Sequence[TextResult]
 ) -> list[RegisteredVector]:
-    """What is written, as metrics of the run, and as the verdict of each vector's version."""
+    """What is written, as metrics of the run, and as the verdict of each vector's version.
+
+    A champion that is shown not to work is champion no longer, and no strength of it is recommended.
+    """
     store, champions = VectorStore(), {subject.dimension.name: subject.champion for subject in subjects}
     points: list[Point] = []
     judged = []
@@ -60,6 +63,7 @@ def log_text_verdicts(
             "works_on_text": float(verdict.works),
         }
         points += [(f"{result.dimension}/{name}", value, 0) for name, value in values.items()]
-        judged.append(store.judge(champions[result.dimension].registered, verdict))
+        version = store.judge(champions[result.dimension].registered, verdict)
+        judged.append(store.demote(version) if result.is_shown_not_to_work else version)
     log_points(run_id, points)
     return judged

@@ -286,6 +286,21 @@ class StoreBehaviour:
         assert [version.aliases for version in VectorStore().list("tiny")] == [("champion",), ()]
         assert VectorStore().resolve("models:/steer.tiny.toxicity/1").version == "1"
 
+    def test_a_version_that_is_demoted_loses_alias_reason_and_recommendation(self, tracking):
+        first = VectorStore().calibrate(register("u1"), MEASURED)
+        second = VectorStore().calibrate(register("u2"), MEASURED)
+        assert MEASURED.recommended
+        VectorStore().promote(second, reason="better on validation")
+        demoted = VectorStore().demote(first)
+        assert demoted.calibration == dataclasses.replace(MEASURED, recommended=0.0)
+        assert VectorStore().resolve("steer.tiny.toxicity@champion").version == second.version  # another's place stays
+        demoted = VectorStore().demote(second)
+        assert demoted.aliases == () and "champion_because" not in demoted.tags
+        assert demoted.calibration.recommended == 0
+        with pytest.raises(NotFound, match="@champion"):
+            VectorStore().resolve("steer.tiny.toxicity@champion")
+        assert VectorStore().demote(register("u3")).calibration is None
+
     def test_a_missing_version_or_alias_names_what_exists(self, tracking):
         register("u1")
         with pytest.raises(NotFound, match=r"no version 9; versions: 1"):

@@ -1,6 +1,7 @@
 """Evaluation as a user runs it, on a tiny series, a real registry and a real tracking store."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -20,8 +21,9 @@ from pipelines.evaluate.suite import measure_tasks, request_for
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
+from pipelines.tracking.champions import running_champion
 from registry.cache import cache_root
-from registry.calibration import Calibration, CalibrationPoint
+from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
 from registry.errors import InvalidInput
 from registry.store import VectorStore
 from serving.steering.bank import SteeringBank
@@ -129,6 +131,7 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     monkeypatch.setattr("pipelines.evaluate.experiment.prose_for", lambda *_: sentences * 5)
     monkeypatch.setattr("pipelines.evaluate.text.background_prose", lambda: sentences * 5)
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
+    VectorStore().promote(VectorStore().list("mini", "toxicity")[0], reason="to see what it does")
     capsys.readouterr()
     assert evaluate(arguments, "--by", "text", "--answers", "12", "--directions", "3", "--sheets", "4") == 0
     printed = capsys.readouterr().out
@@ -141,7 +144,7 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     verdict = version.text_verdict
     assert verdict is not None and verdict.run_id == run.info.run_id
     assert text["steered"].tolist() == [verdict.steered]
-    assert version.tags["works_on_text"] == ("yes" if verdict.works else "no")
+    assert version.tags["works_on_text"] == "no" and "champion" in version.aliases  # twelve prompts show nothing
     description = client.get_model_version(version.name, version.version).description
     assert description.startswith("**Does not work** on what is written")
     assert "**Origin**" in description
@@ -155,6 +158,24 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     assert set(table[table["kind"] == "equal cost"]["metric"]) == {"untrustworthy answers"}
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"sheet_toxicity.csv", "key_toxicity.csv"} <= names
+
+
+def test_a_champion_that_is_shown_not_to_work_is_none_any_longer(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("pipelines.evaluate.text.FEWEST_PROMPTS", 2)
+    monkeypatch.setattr("pipelines.evaluate.text.FEWEST_DIRECTIONS", 1)
+    sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
+    monkeypatch.setattr("pipelines.evaluate.experiment.prose_for", lambda *_: sentences * 5)
+    monkeypatch.setattr("pipelines.evaluate.text.background_prose", lambda: sentences * 5)
+    assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
+    VectorStore().promote(VectorStore().list("mini", "toxicity")[0], reason="to see what it does")
+    judged_at = running_champion("mini", "toxicity").registered.calibration
+    assert evaluate(arguments, "--by", "text", "--answers", "6", "--directions", "2", "--random", "0") == 0
+    assert "does not work, so it is no champion and no strength is recommended" in capsys.readouterr().out
+    assert running_champion("mini", "toxicity") is None
+    version = VectorStore().list("mini", "toxicity")[0]
+    assert version.calibration == replace(judged_at, recommended=0.0)
+    # It is judged again at the same strength.
+    assert strength_of(version.calibration, "v") == version.text_verdict.strength
 
 
 def test_dimensions_without_a_behaviour_are_not_judged_by_text(arguments, capsys):
@@ -196,6 +217,9 @@ def test_the_strength_is_recommended_or_the_largest_cheap():
     assert strength_of(calibrated(1.5, points), "v") == 1.5
     assert strength_of(calibrated(0.0, points), "v") == 2.0
     assert strength_of(calibrated(0.0), "v") == 1.0
+    tested = HeldOutEffect(False, 3.0, "preference", 0.1, 0.0, 0.2, 50, 0.0, 1.05)
+    assert strength_of(replace(calibrated(0.0, points), tested=tested), "v") == 3.0
+    assert strength_of(replace(calibrated(0.0, points), tested=replace(tested, strength=5.0)), "v") == 2.0
     with pytest.raises(InvalidInput, match="v is not calibrated"):
         strength_of(None, "v")
 

@@ -1,5 +1,7 @@
 """The verdict of text as a table: every rule that decides, and a mutant of each that the table tells from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,47 @@ def test_every_rule_of_the_verdict_decides():
     check_table()
     assert result(controls=(-0.1, -0.3, -0.1)).random_p == 1 / 2
     assert result().random_p == 1 / 40
+
+
+SHOWN = {
+    "works": (dict(), 200, False),
+    "may be chance": (dict(p=0.2), 200, True),
+    "a random direction does as much": (dict(controls=(-0.1, -0.3)), 200, True),
+    "just enough random directions": (dict(p=0.2, controls=(-0.1,) * 20), 200, True),
+    "too few random directions": (dict(p=0.2, controls=(-0.1,) * 19), 200, False),
+    "no random direction": (dict(controls=()), 200, False),
+    "just enough prompts": (dict(p=0.2), 100, True),
+    "too few prompts": (dict(p=0.2), 99, False),
+    "too few prompts beside a better direction": (dict(controls=(-0.3,)), 99, False),
+}
+
+
+def check_shown(module=text):
+    for name, (case, n, shown) in SHOWN.items():
+        judged = result(module.TextResult, **case)
+        change = replace(judged.vector.comparison.difference, n=n)
+        vector = replace(judged.vector, comparison=replace(judged.vector.comparison, difference=change))
+        assert replace(judged, vector=vector).is_shown_not_to_work == shown, name
+
+
+def test_only_a_design_that_could_have_shown_it_takes_a_place_away():
+    check_shown()
+
+
+PLACE_MUTANTS = {
+    "what works loses its place": ("not self.works and enough", "enough"),
+    "any directions will do": ("beaten or len(self.controls) >= FEWEST_DIRECTIONS", "True"),
+    "only all directions will do": ("beaten or len(", "len("),
+    "any prompts will do": (" and self.vector.comparison.difference.n >= FEWEST_PROMPTS", ""),
+    "fewer prompts": ("FEWEST_DIRECTIONS = 100, 20", "FEWEST_DIRECTIONS = 99, 20"),
+    "more directions": ("FEWEST_DIRECTIONS = 100, 20", "FEWEST_DIRECTIONS = 100, 21"),
+}
+
+
+@pytest.mark.parametrize("name", PLACE_MUTANTS)
+def test_the_table_tells_a_mutant_from_who_loses_a_place(name):
+    with mutant(text, *PLACE_MUTANTS[name]) as changed, pytest.raises(AssertionError):
+        check_shown(changed)
 
 
 MUTANTS = {
