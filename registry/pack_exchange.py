@@ -13,6 +13,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, NotFound
 from registry.examples import Example
@@ -34,7 +35,7 @@ from registry.records import (
     summary_of,
     vector_tags,
 )
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Checkpoints and steering vectors in the MLflow registry: registered once, found by name, followed to their source.
+"""Steering vectors in the MLflow registry: registered once, found by name, followed to their source.
 
-A checkpoint is ``ckpt.<model>`` with alias ``step-<n>``; its weights stay where they are. A vector is
-``steer.<model>.<dimension>``; the alias ``champion`` is the version a service serves. Every version carries its lineage
-as tags, so that a person can follow it in the UI and a program can search by it.
+A vector is ``steer.<model>.<dimension>``; the alias ``champion`` is the version a service serves. Every version
+carries its lineage as tags, so that a person can follow it in the UI and a program can search by it.
 """
 
 import tempfile
@@ -10,14 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from registry import flavor
 from registry.artifacts import fetch_files
 from registry.calibration import Calibration
-from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, NotFound
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
@@ -28,7 +25,6 @@ from registry.mlflow_client import (
     delete_alias,
     ensure_model,
     find_version,
-    logged_name,
     model_id_of,
     model_names,
     reachable,
@@ -37,14 +33,9 @@ from registry.mlflow_client import (
 )
 from registry.records import (
     CHAMPION,
-    CHECKPOINT_TAGS,
     VECTOR_TAGS,
-    RegisteredCheckpoint,
     RegisteredVector,
     calibration_tags,
-    checkpoint_alias,
-    checkpoint_name,
-    checkpoint_tags,
     describe_calibrated,
     describe_judged,
     describe_vector,
@@ -59,63 +50,6 @@ from registry.verdicts import TextVerdict
 from registry.version_tags import named_tags, stored_tags
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-
-
-class CheckpointStore:
-    """The checkpoints of every series. It remembers what it registered, so keep one for a sweep."""
-
-    def __init__(self) -> None:
-        self._client = connect()
-        self._registered: dict[tuple[Checkpoint, str], RegisteredCheckpoint] = {}
-
-    def register(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
-        """The version of ``checkpoint`` with these weights: the one that exists, or a new one."""
-        key = checkpoint, weights_digest
-        if key not in self._registered:
-            with reachable():
-                self._registered[key] = self._find_or_create(checkpoint, weights_digest)
-        return self._registered[key]
-
-    def _find_or_create(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
-        name, alias = checkpoint_name(checkpoint.model), checkpoint_alias(checkpoint)
-        tags = checkpoint_tags(checkpoint, weights_digest)
-        identity = {key: tags[key] for key in ("weights_digest", "revision")}
-        existing = find_version(self._client, name, identity)
-        version = existing or self._create(checkpoint, name, identity, tags)
-        if existing is None or alias not in aliases_of(self._client, name):
-            set_alias(self._client, name, alias, str(version.version))
-        return _checkpoint(version)
-
-    def _create(
-        self, checkpoint: Checkpoint, name: str, identity: Mapping[str, str], tags: Mapping[str, str]
-    ) -> ModelVersion:
-        series = f"Pre-training checkpoints of `{checkpoint.model}`, by step; the weights stay in `{checkpoint.repo}`."
-        ensure_model(self._client, name, series)
-        external = mlflow.create_external_model(
-            name=logged_name(f"{name} {checkpoint.label}"),
-            model_type="pretraining-checkpoint",
-            params=dict(tags),
-            tags={"model": checkpoint.model},
-        )
-        description = f"`{checkpoint.repo}` at revision `{checkpoint.revision}`: {checkpoint.label}"
-        return create_version(
-            self._client, name, identity, model_id=external.model_id, tags=tags, description=description
-        )
-
-    def get(self, model: str, step: int) -> RegisteredCheckpoint:
-        """The newest version of a step of the first stage. Raises ``NotFound``, naming the steps that exist."""
-        versions = [version for version in self.list(model) if version.tags.get("stage", "stage1") == "stage1"]
-        for version in versions:
-            if version.step == step:
-                return version
-        known = ", ".join(str(step) for step in sorted({version.step for version in versions})) or "none"
-        raise NotFound(f"{checkpoint_name(model)} has no checkpoint of step {step}; registered steps: {known}")
-
-    def list(self, model: str) -> list[RegisteredCheckpoint]:
-        """All versions, the newest first; one that somebody registered by hand, without our tags, is left out."""
-        with reachable():
-            versions = all_versions(self._client, checkpoint_name(model))
-        return [_checkpoint(version) for version in versions if version.tags.keys() >= CHECKPOINT_TAGS]
 
 
 class VectorStore:
@@ -291,10 +225,6 @@ class VectorStore:
         return f"registered vectors: {', '.join(of_model or model_names(self._client, 'steer.')) or 'none'}"
 
 
-def _checkpoint(version: ModelVersion) -> RegisteredCheckpoint:
-    return RegisteredCheckpoint(version.name, str(version.version), model_id_of(version), dict(version.tags))
-
-
 def _identity(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
     """Checkpoints of equal weights share a measurement, and each keeps a version of its own."""
     return {
@@ -309,4 +239,4 @@ def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector
     return RegisteredVector(version.name, number, tags.get("run_id", ""), model_id_of(version), tags, aliases)
 
 
-__all__ = ["CHAMPION", "CheckpointStore", "RegisteredCheckpoint", "RegisteredVector", "VectorStore", "vector_name"]
+__all__ = ["CHAMPION", "RegisteredVector", "VectorStore", "vector_name"]

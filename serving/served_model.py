@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.embedded import registry_name
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from serving.engine.base import Engine
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.vllm.engine import VllmEngine, norms_read

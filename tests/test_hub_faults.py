@@ -8,7 +8,7 @@ from pipelines.cli.command import run_command
 from pipelines.information.__main__ import main as information
 from pipelines.probe.__main__ import main as probe
 from pipelines.vectors.__main__ import main as vectors
-from registry.store import CheckpointStore
+from registry.checkpoint_store import CheckpointStore
 from serving.served_model import ServedModel, started
 from serving.settings import Settings
 from tests.hub_server import REPO, Fault

@@ -11,9 +11,10 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.runs import Point, Run, log_points
 from pipelines.vectors.tracking import register_fitted
 from registry.calibration import PERPLEXITY_CAP, Calibration, HeldOutEffect
+from registry.checkpoint_store import CheckpointStore
 from registry.errors import InvalidInput
 from registry.records import joint_limit_tags
-from registry.store import CheckpointStore, RegisteredVector, VectorStore
+from registry.store import RegisteredVector, VectorStore
 
 
 class CalibrationLog:

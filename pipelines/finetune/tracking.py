@@ -7,8 +7,9 @@ import mlflow
 
 from pipelines.finetune.training import EpochLoss
 from pipelines.tracking.runs import log_points
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
-from registry.store import CheckpointStore, RegisteredCheckpoint
+from registry.records import RegisteredCheckpoint
 
 
 def log_losses(run_id: str, losses: Sequence[EpochLoss]) -> None:

@@ -10,7 +10,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, log_points
 from pipelines.tracking.units import unit_params, unit_run
-from registry.store import CheckpointStore
+from registry.checkpoint_store import CheckpointStore
 
 
 class InformationLog:

@@ -14,8 +14,10 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, code_commit, log_points
 from pipelines.tracking.units import unit_params, unit_run
+from registry.checkpoint_store import CheckpointStore
 from registry.errors import NotFound
-from registry.store import CHAMPION, CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
+from registry.records import RegisteredCheckpoint
+from registry.store import CHAMPION, RegisteredVector, VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
 

@@ -7,12 +7,12 @@ import mlflow
 import pandas as pd
 
 from pipelines.tracking.artifacts import log_tables
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import CheckpointSeries
 from registry.embedded import embedded_seed
 from registry.errors import Mismatch
 from registry.model_names import model_short_name
 from registry.records import checkpoint_name
-from registry.store import CheckpointStore
 from serving.model.audit import SeriesAudit, audit_rows, render_audit
 from serving.model.weights import weights_digest
 

@@ -10,7 +10,8 @@ from mlflow.entities import LoggedModelInput, Run
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.unit import Unit
 from pipelines.tracking.runs import child_run, code_commit
-from registry.store import CheckpointStore, RegisteredCheckpoint
+from registry.checkpoint_store import CheckpointStore
+from registry.records import RegisteredCheckpoint
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from pipelines.probe.tracking import register_direction, unit_lineage
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Run, log_points
 from pipelines.vectors.methods import OPTIMISED, FittedDirection
-from registry.records import CHAMPION, vector_name
-from registry.store import CheckpointStore, RegisteredCheckpoint, RegisteredVector, VectorStore
+from registry.checkpoint_store import CheckpointStore
+from registry.records import CHAMPION, RegisteredCheckpoint, vector_name
+from registry.store import RegisteredVector, VectorStore
 from registry.vectors import LinearProbe, SteeringVector
 from serving.model.language_model import LanguageModel
 

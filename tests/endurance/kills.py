@@ -11,7 +11,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from registry.store import CheckpointStore, VectorStore
+from registry.checkpoint_store import CheckpointStore
+from registry.store import VectorStore
 from tests.conftest import tiny_llama
 from tests.endurance.conftest import tracking_server
 from tests.servers import ROOT

@@ -8,8 +8,8 @@ import pytest
 from pipelines import experiment
 from pipelines.pretrain.options import SeriesConfig, TrainingConfig
 from pipelines.tracking.series import require_own_name
+from registry.checkpoint_store import CheckpointStore
 from registry.errors import Mismatch, UnknownName
-from registry.store import CheckpointStore
 from serving.model.sources import find_series
 from serving.model.weights import weights_digest
 from tests.pipelines.pretrain.test_series import TEXT

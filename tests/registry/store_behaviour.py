@@ -17,9 +17,10 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, series_of
 from registry.errors import InvalidInput, Mismatch, NotFound
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
 CHECKPOINT = Checkpoint("tiny", "org/tiny", "step64", 64)
@@ -180,6 +181,7 @@ class StoreBehaviour:
             first = register("u1")
         with monkeypatch.context() as patch:
             patch.setattr("registry.store.find_version", lambda *_: None)
+            patch.setattr("registry.checkpoint_store.find_version", lambda *_: None)
             checkpoint = CheckpointStore().register(CHECKPOINT, "ab" * 32)
             with mlflow.start_run() as run:
                 vector = make_vector(checkpoint.uri, run.info.run_id)

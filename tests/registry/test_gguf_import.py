@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 from registry.gguf_import import import_gguf
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import mlflow
 import numpy as np
 import pytest
 
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
 PROGRAM = """

@@ -14,6 +14,7 @@ import yaml
 
 from registry import pack_folder
 from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
+from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, Unavailable
 from registry.examples import Example
@@ -23,7 +24,7 @@ from registry.pack_exchange import import_pack, import_run, is_wanted, packed_ve
 from registry.pack_folder import MANIFEST, pack_files, read_pack, write_pack
 from registry.packs import Pack, PackedModel, PackedVector
 from registry.records import text_verdict_tags
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 from tests.mutants import mutant

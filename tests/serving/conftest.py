@@ -123,7 +123,8 @@ def promoted(deployment: Deployment, dimension: str, *, layer: int = 1, seed: in
     """A new version of a random direction, made champion; MLflow points to its registry already."""
     import mlflow
 
-    from registry.store import CheckpointStore, VectorStore
+    from registry.checkpoint_store import CheckpointStore
+    from registry.store import VectorStore
     from registry.vectors import Lineage, LinearProbe, SteeringVector
     from serving.model.sources import find_series
     from serving.model.weights import locate

@@ -56,7 +56,7 @@ def drawn_like(module=equal_cost):
     return list(module.random_like(candidate, states, 4, seed=0))
 
 
-def test_directions_in_the_place_of_a_candidate_are_of_both_kinds_by_turns():
+def test_directions_are_of_both_kinds_by_turns():
     drawn = drawn_like()
     assert {(each.label, each.layer, each.scale, each.registered) for each in drawn} == {("random", 2, 5.0, None)}
     along = [abs(each.unit @ [0.6, 0.8, 0.0]) > 1 - 1e-5 for each in drawn]

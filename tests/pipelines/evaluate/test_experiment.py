@@ -160,7 +160,7 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     assert {"sheet_toxicity.csv", "key_toxicity.csv"} <= names
 
 
-def test_a_champion_that_is_shown_not_to_work_is_none_any_longer(arguments, monkeypatch, capsys):
+def test_a_champion_shown_not_to_work_loses_its_place(arguments, monkeypatch, capsys):
     monkeypatch.setattr("pipelines.evaluate.text.FEWEST_PROMPTS", 2)
     monkeypatch.setattr("pipelines.evaluate.text.FEWEST_DIRECTIONS", 1)
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]

@@ -101,7 +101,7 @@ def check_shown(module=text):
         assert replace(judged, vector=vector).is_shown_not_to_work == shown, name
 
 
-def test_only_a_design_that_could_have_shown_it_takes_a_place_away():
+def test_only_a_design_that_could_show_it_decides_places():
     check_shown()
 
 

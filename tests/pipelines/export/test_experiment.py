@@ -13,6 +13,7 @@ from pipelines.export.__main__ import main as export
 from pipelines.export.experiment import strengths_to_bake
 from pipelines.export.options import parse_strengths
 from registry.calibration import Calibration, HeldOutEffect
+from registry.checkpoint_store import CheckpointStore
 from registry.errors import InvalidInput
 from registry.joint import JointLimit
 from registry.pack_card import card
@@ -20,7 +21,7 @@ from registry.pack_exchange import packed_vectors
 from registry.pack_folder import read_pack
 from registry.packs import PackedModel
 from registry.records import joint_limit_tags
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.model.sources import find_series
 from serving.model.weights import locate

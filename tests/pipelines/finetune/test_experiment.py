@@ -12,7 +12,7 @@ from pipelines.finetune.experiment import trustworthy_texts
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
-from registry.store import CheckpointStore
+from registry.checkpoint_store import CheckpointStore
 from serving.model.sources import find_series
 from tests.small_statements import write_statements
 

@@ -20,9 +20,10 @@ from pipelines.probe.__main__ import main
 from pipelines.probe.result import ResultStore
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.champions import named_vectors
+from registry.checkpoint_store import CheckpointStore
 from registry.dimensions import TOXICITY
 from registry.errors import Mismatch, NotFound
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from tests.conftest import tiny_llama
 from tests.small_statements import write_two_dimensions
 

@@ -17,8 +17,9 @@ from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.__main__ import main
 from pipelines.vectors.methods import METHODS
+from registry.checkpoint_store import CheckpointStore
 from registry.errors import Mismatch, NotFound
-from registry.store import CheckpointStore, VectorStore
+from registry.store import VectorStore
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.steering.compatibility import require_fits
