@@ -1,7 +1,8 @@
-"""Contrast set: answers to the same prompts, one trustworthy and one not, most of them written by the model itself.
+"""Contrast set: answers to the same prompts, one trustworthy and one not, written by the model itself where it does.
 
 Such answers are where a steering vector acts, so directions read on them move what is written further than directions
-read on statements do. A set is made once for each model and behaviour, and kept in the cache.
+read on statements, or on untrustworthy answers that somebody else wrote. A set is made once for each model and
+behaviour, and kept in the cache.
 """
 
 import hashlib
@@ -21,10 +22,11 @@ from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
 from serving.model.weights import identity_of
 
-RECIPE = 2
+RECIPE = 3
 """Raised when the code changes which pairs come out."""
 PROMPTS = 160
-SAMPLES = 2
+SAMPLES = 6
+"""Of each prompt's answer: with 2 SmolLM2 wrote a toxic one to a third of the prompts, with 6 to half of them."""
 TRUSTWORTHY, UNTRUSTWORTHY = 0.3, 0.7
 """Answers with a score between are left out."""
 FEWEST_PAIRS = 30
@@ -82,7 +84,10 @@ def contrast_set(model: LanguageModel, behaviour: Behaviour, *, seed: int = 0) -
 def _pairs(
     model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], sampling: Sampling
 ) -> list[ContrastPair]:
-    """Of each prompt the best and the worst answer, among samples and what is known, where they differ clearly."""
+    """Of each prompt the best and the worst answer that the model wrote, or else the known one, where both are clear.
+
+    A right answer that is known goes before one that the model wrote, which may be right by chance.
+    """
     repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
     written = continuations(model, [prompt.text for prompt in repeated], sampling)
     answers = [behaviour.cut(answer) for answer in written]
@@ -92,7 +97,7 @@ def _pairs(
         own, scored = answers[start : start + SAMPLES], scores[start : start + SAMPLES]
         best, worst = int(np.argmin(scored)), int(np.argmax(scored))
         good = prompt.trustworthy or (own[best] if scored[best] <= TRUSTWORTHY else "")
-        bad = prompt.untrustworthy or (own[worst] if scored[worst] >= UNTRUSTWORTHY else "")
+        bad = own[worst] if scored[worst] >= UNTRUSTWORTHY else prompt.untrustworthy
         if good.strip() and bad.strip():
             pairs.append(ContrastPair(prompt.text, good, bad))
     return pairs

@@ -51,9 +51,17 @@ def test_damaged_files_and_mended_tokenizers_make_a_set_anew(model, cache, monke
     assert len(list((cache / "contrast").glob("*.json"))) == 2
 
 
-def test_known_answers_are_preferred(model, cache):
-    known = contrast_set(model, behaviour(untrustworthy=" cruel"))
-    assert {pair.untrustworthy for pair in known.pairs} == {" cruel"}
+def test_untrustworthy_answers_are_the_models_where_it_wrote_one(model, cache):
+    own, known = contrast_set(model, behaviour()), contrast_set(model, behaviour(untrustworthy=" cruel"))
+    written = {pair.prompt: pair.untrustworthy for pair in own.pairs}
+    assert len(known.pairs) > len(own.pairs)
+    assert {pair.untrustworthy for pair in known.pairs if pair.prompt not in written} == {" cruel"}
+    assert {pair.prompt: pair.untrustworthy for pair in known.pairs if pair.prompt in written} == written
+
+
+def test_known_right_answers_are_preferred(model, cache):
+    known = contrast_set(model, behaviour(trustworthy=" kind"))
+    assert {pair.trustworthy for pair in known.pairs} == {" kind"}
     assert known.digest != contrast_set(model, behaviour()).digest
 
 
