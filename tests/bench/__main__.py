@@ -17,7 +17,7 @@ from tests.bench.engine import compare_engine
 from tests.bench.information import compare_information
 from tests.bench.over_http import compare_http
 from tests.bench.peers import compare_peers
-from tests.bench.probing import compare_tracking, compare_with_the_paper
+from tests.bench.probing import compare_nested, compare_tracking, compare_with_the_paper
 from tests.bench.table import EXPERIMENT, as_markdown, log_to_mlflow
 from tests.bench.vllm import compare_vllm
 
@@ -43,6 +43,7 @@ def main() -> None:
         "vllm": lambda: compare_vllm(given.model, given.rounds),
         "http": lambda: compare_http(given.model),
         "tracking": compare_tracking,
+        "nested": lambda: [compare_nested()],
     }
     chosen = list(parts) if given.parts == "all" else given.parts.split(",")
     if unknown := set(chosen) - set(parts):

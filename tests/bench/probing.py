@@ -20,9 +20,14 @@ from pipelines.experiment import resolve_series
 from pipelines.model_io.activations import TOKENS_PER_BATCH, extract
 from pipelines.model_io.batches import batches, padded, tokenise
 from pipelines.probe.measure import measure
+from pipelines.probe.plan import SweepPlan
+from pipelines.probe.result import ResultStore, UnitResult
+from pipelines.probe.selection import Selection
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.packaged import packaged_statements
 from pipelines.sweep.protocol import FittingProtocol
+from pipelines.sweep.run import run_sweep
+from registry.dimensions import DIMENSIONS
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
 from tests.bench.table import Comparison
@@ -100,6 +105,20 @@ def compare_with_the_paper(model: str, dimension: str, limit: int) -> list[Compa
             means = (f"{100 * np.mean(found):.2f} %", f"{100 * theirs.mean():.2f} %")
             rows.append(Comparison(f"{key}_gap", what, *means, float(gaps.mean()), "points", at_most=0.5))
     return [*rows, compare_extraction(fast_model, statements.texts)]
+
+
+def compare_nested() -> Comparison:
+    """What choosing layers and checkpoints inside each outer fold adds to a sweep that takes the best of each."""
+    series = resolve_series("tiny")
+    statements = {name: packaged_statements(name) for name in DIMENSIONS}
+    plan = SweepPlan((series.random_init, *series.select("log:4")), statements)
+    with tempfile.TemporaryDirectory() as directory:
+        results: list[UnitResult] = []
+        swept = seconds(lambda: results.extend(run_sweep(plan, ResultStore(Path(directory)))), repeats=1)
+    chosen = seconds(lambda: Selection.of(results, statements, plan.protocol))
+    what = f"a sweep of `tiny`, {len(results)} units, its layers and checkpoints chosen in nested folds"
+    against = f"{swept:.1f} s without the choice"
+    return Comparison("nested/share", what, f"{swept + chosen:.1f} s", against, 1 + chosen / swept, "x", at_most=1.3)
 
 
 def compare_tracking() -> list[Comparison]:

@@ -71,6 +71,24 @@ def tables(checkpoints, layers, dimensions=DIMENSIONS, statements=6):
 CHAMPION = ChampionCard({"dimension": "toxicity", "vector": "models:/steer.m.toxicity/3"}, LINK)
 
 
+def test_stages_of_one_revision_have_a_place_each():
+    """A line of several repositories, each of them at ``main``."""
+    given = tables(3, 2, statements=4)
+    stage_of = {INIT: None, "step1": "base", "step2": "sft"}
+    probe, learnt = (
+        given[name]
+        .assign(stage=given[name]["revision"].map(stage_of), ingredient=None)
+        .replace([*stage_of][1:], "main")
+        for name in ("probe.csv", "learnt.csv")
+    )
+    probe.loc[probe["revision"] == "main", "step"] = 0
+    found = explorer({"probe": reported({**given, "probe.csv": probe, "learnt.csv": learnt.drop(columns="stage")})})
+    assert found.checkpoints == ("random initialisation", "base main", "sft main")
+    accuracy = found.dimensions[0].accuracy
+    assert [row[0] for row in accuracy] == pytest.approx([accuracy_at(place, 0, "reliability") for place in range(3)])
+    assert found.dimensions[0].statements.learnt_at == (0, 4, 0)  # statements are learnt in the first stage
+
+
 def test_cells_are_means_over_seeds():
     series = explorer({"probe": reported(tables(4, 2))}, (CHAMPION,))
     assert series.checkpoints == ("random initialisation", "step 1", "step 2", "step 4")
