@@ -71,6 +71,24 @@ def onset(
     )
 
 
+def lost_after(estimates: Sequence[Estimate | None], holds: Sequence[bool]) -> int | None:
+    """The place of the first checkpoint that has lost what begins where ``holds`` first says so; ``None`` for none.
+
+    It is lost where it no longer holds and the estimate is surely below that of the onset. An onset is where an
+    estimate happens to be high, so the level is that of all pairs of checkpoints: wrong in at most 5 % of curves that
+    never fall, however the onset was chosen.
+    """
+    if not any(holds):
+        return None
+    began, pairs = list(holds).index(True), len(holds) * (len(holds) - 1) // 2
+    first = estimates[began]
+    for place in range(began + 1, len(holds)):
+        here = estimates[place]
+        if not holds[place] and first and here and surely_above(first, here, pairs):
+            return place
+    return None
+
+
 def surely_above(estimate: Estimate, control: Estimate, comparisons: int) -> bool:
     """Whether ``estimate`` lies above ``control``, wrongly in at most 5 % of ``comparisons`` taken together."""
     quantile = norm.isf((1 - CONFIDENCE) / comparisons)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from pipelines.estimators.logistic import fit_logistic
 
@@ -76,6 +76,29 @@ def probe_layer(
     return [
         _collect(seed, folds[seed], plans, probabilities, distances, accuracies, masks) for seed in range(len(folds))
     ]
+
+
+def predict_further(
+    features: Float32[np.ndarray, "n d_model"],
+    labels: Bool[np.ndarray, " n"],
+    folds: Int64[np.ndarray, "seeds n"],
+    plans: Sequence[tuple[int, int]],
+    further: Float32[np.ndarray, "m d_model"],
+    *,
+    penalties: Sequence[float] = PENALTIES,
+    device: torch.device | str = "cpu",
+) -> Float64[np.ndarray, "m plans"]:
+    """P(trustworthy) of ``further`` activations by the probe of each plan, a seed and the fold that it leaves out.
+
+    Probes are fitted as by ``probe_layer``, so they have no part in what is predicted if ``further`` has none.
+    """
+    matrix = torch.tensor(features, device=device)
+    chosen, _ = _choose_penalties(matrix, labels, folds, plans, penalties)
+    masks = np.stack([folds[seed] != fold for seed, fold in plans], axis=1)
+    fits = fit_logistic(matrix, np.repeat(labels[:, None], len(plans), axis=1), masks, chosen)
+    logits = fits.logits(torch.tensor(further, device=device))
+    probabilities: Float64[np.ndarray, "m plans"] = torch.sigmoid(logits).cpu().numpy().astype(np.float64)
+    return probabilities
 
 
 def plane_distances(

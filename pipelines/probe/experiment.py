@@ -8,14 +8,16 @@ from pipelines.experiment import after_random_init, inspected_statements, known_
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
-from pipelines.probe.ladder import Ladder, ladder_table, lexical_ladder
+from pipelines.probe.ladder import Ladder, ladder_lines, ladder_table, ladder_verdict, lexical_ladder
 from pipelines.probe.learnt import learnt_table
 from pipelines.probe.notes import coinciding, saturated, without_saturation
 from pipelines.probe.onsets import Onset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
+from pipelines.probe.other_source import NONE, other_source
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
+from pipelines.probe.rungs import read_rungs
 from pipelines.probe.selection import Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
@@ -61,7 +63,7 @@ def run_probing(options: ProbeOptions) -> None:
         initial = {unit.result.dimension: unit.result for unit in found if unit.result.checkpoint.is_random_init}
         selection = Selection.of([each.result for each in found], statements, options.protocol)
         preferences = _preferences(plan, found, options, executor) if options.needs_preferences else []
-        ladders = [lexical_ladder(selection.best[name], statements[name], options.protocol) for name in floors]
+        ladders = _ladders(plan, selection, options, executor)
         # Under protocol=paper accuracies are of layers chosen on the rows tested.
         onsets = () if options.protocol.is_paper else onsets_of(options.onsets, selection, floors, preferences)
         log_curves(run.info.run_id, selection.layers, floors)
@@ -79,7 +81,7 @@ def run_probing(options: ProbeOptions) -> None:
         _draw(trained, floors, initial, selection, options)
         champions = {} if options.protocol.is_paper else _promote(trained, floors, selection)
         _say_where_none(floors, options)
-        print(summary(trained, floors, selection, champions), ladder_lines(ladders), sep="\n")  # noqa: T201
+        print(summary(trained, floors, selection, champions, ladders), ladder_lines(ladders), sep="\n")  # noqa: T201
         if onsets:
             print(onset_lines(onsets))  # noqa: T201
         concluded = conclusion(model, trained, floors, selection, champions, onsets, ladders)
@@ -92,11 +94,6 @@ def _say_where_none(floors: Mapping[str, Floors], options: ProbeOptions) -> None
         print("no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound")  # noqa: T201
     for dimension in (name for name, floor in floors.items() if floor.is_lexical):
         print(f"no champion for {dimension}: the text of its statements alone decides their label")  # noqa: T201
-
-
-def ladder_lines(ladders: Sequence[Ladder]) -> str:
-    """Each dimension's accuracy beside what is left of it on statements without contrast words."""
-    return "\n".join(["", "accuracy without the words that tell the label in the folds fitted on:", *map(str, ladders)])
 
 
 def _sweep(
@@ -126,6 +123,24 @@ def _preferences(
     after = PreferencePlan.after(plan, [each.result for each in found])
     store, discarding = PreferenceStore(), options.scale.delete_after_use
     return run_logged(after, store, lambda unit: unit, "steering", executor=executor, delete_after_use=discarding)
+
+
+def _ladders(plan: SweepPlan, selection: Selection, options: ProbeOptions, executor: Executor) -> list[Ladder]:
+    """The ladder of each dimension's choice; the checkpoints that were chosen are read once more."""
+    dimensions = {dimension.name: dimension for dimension in options.statements.chosen}
+    # Under protocol=paper a layer is chosen on the rows that another rung would test.
+    reads = options.ladder != NONE and not options.protocol.is_paper
+    found = {
+        name: other_source(dimensions[name], statements, options.ladder if reads else NONE)
+        for name, statements in plan.statements.items()
+    }
+    others = {name: other.statements for name, other in found.items() if other.statements is not None}
+    discarding = options.scale.delete_after_use
+    read = read_rungs(plan, selection.best, others, executor=executor, delete_after_use=discarding) if reads else {}
+    return [
+        lexical_ladder(selection.best[name], statements, options.protocol, read.get(name, ()), found[name])
+        for name, statements in plan.statements.items()
+    ]
 
 
 def _log(
@@ -196,6 +211,7 @@ def summary(
     floors: Mapping[str, Floors],
     selection: Selection,
     champions: Mapping[str, Found],
+    ladders: Sequence[Ladder] = (),
 ) -> str:
     """What was found, one line per dimension: the champion, or the last checkpoint where nothing is registered.
 
@@ -203,20 +219,21 @@ def summary(
     """
     first = next(iter(selection.best.values()))
     width = max(7, *(len(step_label(found.result.checkpoint)) for found in trained))
+    says = max(10, *(len(_above(False, name, ladders)) for name in floors))
     head = f"{'dimension':<12} {'step':>{width}} {'layer':>5}  "
     lines = [
         f"accuracy: {first.what} {first.how}",
-        f"{head}{'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} {'above both':<10} vector",
+        f"{head}{'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} {'above both':<{says}} vector",
     ]
     last = {unit.result.dimension: unit for unit in trained}
     for dimension, floor in floors.items():
         unit = champions.get(dimension, last[dimension])
         accuracy, control = selection.best[dimension].accuracy, selection.initial[dimension].accuracy
-        above = "yes" if _is_above_controls(dimension, floor, selection) else "no"
+        above = _above(_is_above_controls(dimension, floor, selection), dimension, ladders)
         uri = unit.vector.uri if unit.vector else "not registered"
         lines.append(
             f"{dimension:<12} {step_label(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
-            f"{accuracy!s:<22} {control!s:<22} {floor.ngram[None]!s:<22} {above:<10} {uri}"
+            f"{accuracy!s:<22} {control!s:<22} {floor.ngram[None]!s:<22} {above:<{says}} {uri}"
         )
     lines += [line for probe in selection.best.values() for line in saturated(probe)]
     lines += coinciding([found.result for found in trained])
@@ -245,7 +262,7 @@ def conclusion(
                 f"{best.accuracy} (n = {best.accuracy.n})",
                 str(initial.accuracy),
                 str(floor.ngram[None]),
-                "yes" if dimension in above else "no",
+                _above(dimension in above, dimension, ladders),
                 *onset_cells(onsets, dimension),
             )
         )
@@ -253,7 +270,7 @@ def conclusion(
     return Conclusion(
         verdict=(
             f"{len(above)} of {len(floors)} dimensions are readable in {model} beyond random initialisation and "
-            f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints).{_lexical(ladders)}"
+            f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints).{ladder_verdict(ladders)}"
         ),
         header=(
             *("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),
@@ -266,9 +283,10 @@ def conclusion(
     )
 
 
-def _lexical(ladders: Sequence[Ladder]) -> str:
-    names = [ladder.probe.result.dimension for ladder in ladders if ladder.is_lexical]
-    return f" Lexical, at chance without its contrast words: {', '.join(names)}." if names else ""
+def _above(is_above: bool, dimension: str, ladders: Sequence[Ladder]) -> str:
+    """A dimension that words alone carry is said to be so where it is said to be readable."""
+    lexical = any(ladder.is_lexical for ladder in ladders if ladder.dimension == dimension)
+    return f"{'yes' if is_above else 'no'}{', lexical' if lexical else ''}"
 
 
 def _at(checkpoint: Checkpoint) -> str:

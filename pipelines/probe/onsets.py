@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipelines.estimators.dynamics import surely_above
+from pipelines.estimators.dynamics import lost_after, surely_above
 from pipelines.estimators.estimate import CONFIDENCE, Estimate, prediction_bound
 from pipelines.probe.controls import Floors
 from pipelines.probe.options import READABLE, STEERABLE, USED
@@ -26,7 +26,8 @@ RULES = {
     STEERABLE: f"shift by its own vector, strength {STRENGTH:g}, above zero and one more random direction of its norm",
 }
 
-ONSET_COLUMNS = ("model", "dimension", "onset", "step", "checkpoints", "error_rate", "rule")
+LASTING, LOST, NOT_SHOWN = "yes", "no", "not shown"
+ONSET_COLUMNS = ("model", "dimension", "onset", "step", "lasts", "lost_step", "checkpoints", "error_rate", "rule")
 PREFERENCE_COLUMNS = checkpoint_columns(
     "dimension", "preference", "preference_low", "preference_high", "n_preference",
     "layer", "strength", "shift", "shift_low", "shift_high", "n", "random_mean", "random_max", "random_directions",
@@ -43,6 +44,33 @@ class Onset:
     """``None`` for none of those measured."""
     checkpoints: int
     """Steps looked at: each set of weights once, of the first stage."""
+    lost: int | None = None
+    """The first later step at which it has surely fallen back."""
+    later: tuple[bool, ...] = ()
+    """Whether the rule holds at each later step."""
+
+    @property
+    def lasts(self) -> str:
+        """Whether the rule holds at every later step; where it surely falls back, it does not."""
+        if self.step is None or not self.later:
+            return ""
+        if self.lost is not None:
+            return LOST
+        return LASTING if all(self.later) else NOT_SHOWN
+
+    def __str__(self) -> str:
+        if self.step is None:
+            return "never"
+        return f"{self.step:,}" + ("" if self.lost is None else f", lost at {self.lost:,}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One step of a curve: its estimate, and whether the rule of an onset holds there."""
+
+    step: int
+    estimate: Estimate | None
+    holds: bool
 
 
 def onsets_of(
@@ -56,29 +84,50 @@ def onsets_of(
     for dimension, floor in floors.items():
         for kind in kinds:
             if kind == READABLE:
-                holds = _readable(selection, dimension, floor.ngram[None])
+                judged = _readable(selection, dimension, floor.ngram[None])
             else:
                 own = [result for result in preferences if result.dimension == dimension]
-                holds = _used(own) if kind == USED else _steerable(own)
-            first = next((step for step, held in holds if held), None)
-            onsets.append(Onset(dimension, kind, first, len(holds)))
+                judged = _used(own) if kind == USED else _steerable(own)
+            onsets.append(onset_of(dimension, kind, judged))
     return tuple(onsets)
 
 
-def _readable(selection: Selection, dimension: str, floor: Estimate) -> list[tuple[int, bool]]:
+def onset_of(dimension: str, kind: str, judged: Sequence[Judged]) -> Onset:
+    """The first step at which the rule holds, and whether it does from then on."""
+    holds = [each.holds for each in judged]
+    if not any(holds):
+        return Onset(dimension, kind, None, len(judged))
+    began, lost = holds.index(True), lost_after([each.estimate for each in judged], holds)
+    return Onset(
+        dimension,
+        kind,
+        judged[began].step,
+        len(judged),
+        None if lost is None else judged[lost].step,
+        tuple(holds[began + 1 :]),
+    )
+
+
+def _readable(selection: Selection, dimension: str, floor: Estimate) -> list[Judged]:
     probes = {probe.result.checkpoint: probe.accuracy for probe in selection.layers_of(dimension)}
     along = points_along([probe.result for probe in selection.layers_of(dimension)])
     controls = (selection.initial[dimension].accuracy, floor)
+    estimates = [probes[result.checkpoint] for result in along]
     return [
-        (result.checkpoint.step, all(surely_above(probes[result.checkpoint], each, len(along)) for each in controls))
-        for result in along
+        Judged(
+            result.checkpoint.step, estimate, all(surely_above(estimate, control, len(along)) for control in controls)
+        )
+        for result, estimate in zip(along, estimates, strict=True)
     ]
 
 
-def _used(results: Sequence[PreferenceResult]) -> list[tuple[int, bool]]:
+def _used(results: Sequence[PreferenceResult]) -> list[Judged]:
     initial = next(result for result in results if result.checkpoint.is_random_init)
     along = points_along([result for result in results if not result.checkpoint.is_random_init])
-    return [(result.checkpoint.step, is_used(result.unsteered, initial.unsteered, len(along))) for result in along]
+    return [
+        Judged(result.checkpoint.step, result.unsteered, is_used(result.unsteered, initial.unsteered, len(along)))
+        for result in along
+    ]
 
 
 def is_used(preference: Estimate, initial: Estimate, comparisons: int) -> bool:
@@ -86,10 +135,12 @@ def is_used(preference: Estimate, initial: Estimate, comparisons: int) -> bool:
     return all(surely_above(preference, control, comparisons) for control in (CHANCE, initial))
 
 
-def _steerable(results: Sequence[PreferenceResult]) -> list[tuple[int, bool]]:
+def _steerable(results: Sequence[PreferenceResult]) -> list[Judged]:
     along = points_along([result for result in results if not result.checkpoint.is_random_init])
     return [
-        (result.checkpoint.step, result.steered is not None and is_steerable(result.steered, len(along)))
+        Judged(result.checkpoint.step, steered.shift, is_steerable(steered, len(along)))
+        if (steered := result.steered)
+        else Judged(result.checkpoint.step, None, False)
         for result in along
     ]
 
@@ -104,10 +155,13 @@ def is_steerable(steered: SteeredPreference, comparisons: int) -> bool:
 def onset_table(model: str, onsets: Sequence[Onset]) -> pd.DataFrame:
     """``onsets.csv``: ``step`` is empty where there is none."""
     rows = [
-        (model, onset.dimension, onset.kind, onset.step, onset.checkpoints, round(1 - CONFIDENCE, 2), RULES[onset.kind])
+        (
+            *(model, onset.dimension, onset.kind, onset.step, onset.lasts, onset.lost),
+            *(onset.checkpoints, round(1 - CONFIDENCE, 2), RULES[onset.kind]),
+        )
         for onset in onsets
     ]
-    return pd.DataFrame(rows, columns=list(ONSET_COLUMNS)).astype({"step": "Int64"})
+    return pd.DataFrame(rows, columns=list(ONSET_COLUMNS)).astype({"step": "Int64", "lost_step": "Int64"})
 
 
 def preference_table(results: Sequence[PreferenceResult]) -> pd.DataFrame:
@@ -132,12 +186,14 @@ def onset_lines(onsets: Sequence[Onset]) -> str:
     kinds = tuple(dict.fromkeys(onset.kind for onset in onsets))
     lines = [f"Onsets, each wrong in at most 5 % over {max(onset.checkpoints for onset in onsets)} steps:"]
     lines += [f"  {kind}: {RULES[kind]}" for kind in kinds]
-    lines.append(f"{'dimension':<12}" + "".join(f" {kind:>10}" for kind in kinds))
+    width = max(10, *(len(str(onset)) for onset in onsets))
+    lines.append(f"{'dimension':<12}" + "".join(f" {kind:>{width}}" for kind in kinds))
     for dimension in dict.fromkeys(onset.dimension for onset in onsets):
-        lines.append(f"{dimension:<12}" + "".join(f" {cell:>10}" for cell in onset_cells(onsets, dimension)))
+        lines.append(f"{dimension:<12}" + "".join(f" {cell:>{width}}" for cell in onset_cells(onsets, dimension)))
+    unsure = [f"{onset.dimension} ({onset.kind})" for onset in onsets if onset.lasts == NOT_SHOWN]
+    lines += [f"not shown to last: {', '.join(unsure)}"] if unsure else []
     return "\n".join(["", *lines])
 
 
 def onset_cells(onsets: Sequence[Onset], dimension: str) -> tuple[str, ...]:
-    own = (onset for onset in onsets if onset.dimension == dimension)
-    return tuple("never" if onset.step is None else f"{onset.step:,}" for onset in own)
+    return tuple(str(onset) for onset in onsets if onset.dimension == dimension)

@@ -28,6 +28,9 @@ class ProbeOptions(Options):
     onsets: tuple[str, ...] = parameter(
         (READABLE,), "readable, used, steerable: first steps to look for; the latter two cost forward passes"
     )
+    ladder: str = parameter(
+        "auto", "auto, packaged, none, or data: another source of the dimensions, which chosen probes are read on"
+    )
     placement: Placement = group(Placement())
     scale: ScaleOptions = group(ScaleOptions())
     keep_activations: bool = parameter(False, "true keeps activations, a file per unit, in the cache")

@@ -15,11 +15,22 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.unit import twins
+from registry.checkpoints import Checkpoint
 
 NESTED = "chosen on an inner fold of each outer fold, tested on the outer fold"
 AS_PAPER = "chosen on the test rows, as in arXiv 2402.19465"
 SATURATED = 0.99
 """An accuracy beyond which probes are told apart by margin, fragility and TPR at 1 % FPR alone."""
+
+
+@dataclass(frozen=True)
+class FoldChoice:
+    """What one outer fold chose: a checkpoint and a layer, without the statements of the fold."""
+
+    seed: int
+    fold: int
+    checkpoint: Checkpoint
+    layer: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +52,8 @@ class SelectedProbe:
     """``None`` where a candidate's result is of a version that kept no distances."""
     right: Bool[np.ndarray, "seeds n_test"]
     """Which held-out statements the choice is right on."""
+    choices: tuple["FoldChoice", ...] = ()
+    """That of every outer fold."""
 
     @property
     def rule(self) -> str:
@@ -99,6 +112,11 @@ def _selected(
         bits=found.bits,
         saturation=saturated,
         right=(found.predicted(probabilities) > 0.5) == labels,
+        choices=tuple(
+            FoldChoice(seed, splits.tested[place], candidates[chosen][0].checkpoint, candidates[chosen][1])
+            for seed, row in enumerate(found.chosen)
+            for place, chosen in enumerate(row)
+        ),
     )
 
 

@@ -43,13 +43,15 @@ def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
         return {}
     controls = ProbeControls.of(runs["probe"])
     best = table[table["selected"].astype(str).str.startswith(BEST)]
+    ladder = _table(runs, "probe", "ladder.csv")
+    lexical = set(ladder.loc[ladder["lexical"].astype(bool), "dimension"]) if "lexical" in ladder else set()
     staged = "stage" in best and best["stage"].notna().any()
     places = checkpoint_names(best) if staged else [f"step {step:,}" for step in best["step"]]
     return {
         str(row["dimension"]): (
             f"{place}, layer {row['layer']}",
             _interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
-            BEATEN[controls.are_beaten(row)],
+            BEATEN[controls.are_beaten(row)] + (", lexical" if str(row["dimension"]) in lexical else ""),
         )
         for (_, row), place in zip(best.iterrows(), places, strict=True)
     }

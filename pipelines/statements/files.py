@@ -1,6 +1,7 @@
 """Files of statements: CSV, JSON lines or Parquet with ``statement`` and ``label``.
 
-Optional columns: ``group`` and ``pair`` (rows that must not be parted), ``split`` (``train`` or ``test``).
+Optional columns: ``group`` and ``pair`` (rows that must not be parted), ``split`` (``train`` or ``test``), ``frame``
+(the wording around the contrast, by any name).
 """
 
 import re
@@ -20,7 +21,7 @@ from registry.errors import InvalidInput
 
 REQUIRED = ("statement", "label")
 TYING = ("group", "pair")
-OPTIONAL = (*TYING, "split")
+OPTIONAL = (*TYING, "split", "frame")
 SPLITS = ("train", "test")
 _LABELS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
 _CHAT = re.compile(r"""\s*\[?\s*\{\s*["']role["']\s*:""")
@@ -80,6 +81,7 @@ def _own_rows(table: Table, path: Path, declared: Declaration) -> StatementRows:
             citation=declared.citation,
         ),
         split=_split(table, path) if "split" in table.columns else None,
+        frames=_frames(table, path) if "frame" in table.columns else None,
         unread_columns=tuple(name for name in table.columns if name and name not in (*REQUIRED, *OPTIONAL)),
     )
 
@@ -134,6 +136,12 @@ def _split(table: Table, path: Path) -> tuple[str, ...]:
                 f"{path.name} has the split {written!r} in {place}; use {' and '.join(SPLITS)}, or leave the column out"
             )
     return parts
+
+
+def _frames(table: Table, path: Path) -> Int64[np.ndarray, " n"]:
+    """Frames by number; a blank cell is the frame of all blank ones."""
+    names = [name or "" for name in _ids(table, "frame", path)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _ids(table: Table, name: str, path: Path) -> list[str | None]:

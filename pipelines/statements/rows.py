@@ -35,6 +35,8 @@ class StatementRows:
     """Whether somebody chose the order; only then does a split in that order mean anything."""
     subgroups: Int64[np.ndarray, " n"] | None = None
     """See ``LabelledStatements``."""
+    frames: Int64[np.ndarray, " n"] | None = None
+    """See ``LabelledStatements``."""
     unread_columns: tuple[str, ...] = ()
     """Columns of the user's file that mean nothing here."""
     unread_files: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class StatementRows:
             split=rows.split,
             as_released=released,
             subgroups=rows.subgroups,
+            frames=rows.frames,
         )
 
     def subset(self, limit: int, seed: int) -> "StatementRows":
@@ -72,6 +75,7 @@ class StatementRows:
             groups=self.groups[rows],
             split=tuple(self.split[row] for row in rows) if self.split else None,
             subgroups=None if self.subgroups is None else self.subgroups[rows],
+            frames=None if self.frames is None else self.frames[rows],
         )
 
 

@@ -1,10 +1,10 @@
 """Correlations and onsets over checkpoints that have nothing to tell."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pipelines.estimators.dynamics import change_correlation, onset
+from pipelines.estimators.dynamics import change_correlation, lost_after, onset
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.preference import preference_shift
 from pipelines.probe.onsets import is_steerable, is_used
@@ -88,6 +88,20 @@ def used_onsets(steps: int, pairs: int, share: float, trials: int) -> float:
     return hits / trials
 
 
+def lost_onsets(steps: int, pairs: int, shares: Sequence[float], trials: int) -> float:
+    """How often *used* is called lost, where each step prefers its pairs with chance ``shares``; one half at first."""
+    rng = np.random.default_rng(steps)
+    bootstrap = GroupBootstrap(np.arange(pairs))
+    hits = 0
+    for _ in range(trials):
+        initial, *estimates = (
+            bootstrap.proportion((rng.random(pairs) < chance).astype(float)) for chance in (0.5, *shares)
+        )
+        holds = [is_used(estimate, initial, steps) for estimate in estimates]
+        hits += lost_after(estimates, holds) is not None
+    return hits / trials
+
+
 def steerable_onsets(steps: int, pairs: int, trials: int, planted: float = 0.0) -> float:
     """How often any of ``steps`` is steerable by a random direction, or by one that is ``planted`` along the effect.
 
@@ -134,6 +148,17 @@ def rows(scale: float) -> Iterator[Row]:
         found = used_onsets(15, 120, share, round(400 * scale))
         what = "any use on noise" if share == 0.5 else f"power: {share:.0%} of pairs preferred"
         yield Row("checkpoints", what, "15 steps, 120 pairs", f"{found:.3f}", required)
+    courses = {"60 %": (0.6,) * 15, "70 %": (0.7,) * 15, "80 % of 8 steps, then half": (*(0.8,) * 8, *(0.5,) * 7)}
+    for preferred, shares in courses.items():
+        found, falls = lost_onsets(15, 120, shares, round(400 * scale)), len(set(shares)) > 1
+        what = "power: a fall is told" if falls else "an onset that lasts is called lost"
+        yield Row(
+            "checkpoints",
+            f"{what}: pairs preferred {preferred}",
+            "15 steps, 120 pairs",
+            f"{found:.3f}",
+            "" if falls else "≤ .05",
+        )
     for planted, required in ((0.0, "≤ .05"), (1.0, "")):
         found = steerable_onsets(15, 40, round(200 * scale), planted)
         what = "power: half of a vector's square along the effect" if planted else "any random direction steers"

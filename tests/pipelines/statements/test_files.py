@@ -1,3 +1,6 @@
+import dataclasses
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -161,3 +164,18 @@ def test_released_files_keep_the_papers_rows(shared_data, name, n_test, untrustw
     assert len(test) == n_test
     assert int((~statements.labels).sum()) == untrustworthy
     assert load_statements(dimension, str(shared_data)).n < statements.n
+
+
+def test_frames_are_the_users_names(tmp_path):
+    path = tmp_path / "toxicity.csv"
+    path.write_text("statement,label,frame\na is kind,1,short\na is cruel,0,short\nI find a kind,1,1.0\nthat a,0,\n")
+    statements = rows_in_file(path, TOXICITY).statements()
+    assert len(np.unique(statements.frames)) == 3
+    assert statements.frames[0] == statements.frames[1]
+    path.write_text("statement,label\na is kind,1\na is cruel,0\n")
+    without = rows_in_file(path, TOXICITY).statements()
+    assert without.frames is None
+    framed = dataclasses.replace(without, frames=np.arange(2))
+    assert framed.digest == without.digest  # probes are the same whatever their frames are called
+    with pytest.raises(InvalidInput):
+        dataclasses.replace(without, frames=np.arange(1))

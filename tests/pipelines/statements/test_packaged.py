@@ -85,3 +85,18 @@ def test_what_experiments_load_has_the_cities_too():
     fewer = load_statements(DIMENSIONS["reliability"], "packaged", limit=300)
     assert fewer.subgroups is not None
     assert len(fewer.subgroups) == fewer.n
+
+
+@pytest.mark.parametrize("dimension", ["reliability", "privacy", "toxicity"])
+def test_frames_are_told_and_hold_both_labels_alike(dimension):
+    statements = packaged_statements(dimension)
+    frames = SOURCES[dimension].frames
+    assert len(np.unique(statements.frames)) == len(frames)
+    for place, frame in enumerate(frames):
+        inside = statements.frames == place
+        opening = frame.partition("{")[0]
+        assert all(text.startswith(opening) for text, own in zip(statements.texts, inside, strict=True) if own)
+        assert statements.labels[inside].mean() == statements.labels.mean()
+    assert packaged_statements("fairness").frames is None
+    few = statements.subset(100, 0)
+    assert len(few.frames) == few.n

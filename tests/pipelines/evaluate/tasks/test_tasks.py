@@ -15,12 +15,11 @@ from pipelines.behaviours.toxicity_classifier import (
     packaged_classifier,
     toxic_texts,
 )
-from pipelines.evaluate.tasks.ability import openbook, parse_options, piqa, robustness_tasks
+from pipelines.evaluate.tasks.ability import openbook, piqa, robustness_tasks
 from pipelines.evaluate.tasks.answers import answer_measurements, parse_answer
 from pipelines.evaluate.tasks.choices import ChoiceQuestion, choice_task, minimal_pairs, statements_task
 from pipelines.evaluate.tasks.fairness import (
     Stereotype,
-    crows_pairs,
     crows_task,
     fairness_tasks,
     stereoset,
@@ -32,7 +31,7 @@ from pipelines.evaluate.tasks.reliability import other_cities, reliability_tasks
 from pipelines.evaluate.tasks.task import TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
 from pipelines.statements.labelled import LabelledStatements
-from pipelines.statements.lexicons import cities
+from pipelines.statements.lexicons import cities, crows_pairs, parse_options
 from pipelines.statements.packaged import held_out_sentences, packaged_statements
 from tests.pipelines.written import written
 
