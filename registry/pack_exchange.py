@@ -15,6 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
+from registry.descriptions import (
+    describe_calibrated,
+    describe_imported,
+    describe_uncalibrated,
+    describe_vector,
+    summary_of,
+)
 from registry.errors import InvalidInput, NotFound
 from registry.examples import Example
 from registry.mlflow_client import connect, reachable
@@ -29,10 +36,6 @@ from registry.records import (
     PACK_TAG,
     RegisteredVector,
     calibration_tags,
-    describe_calibrated,
-    describe_imported,
-    describe_vector,
-    summary_of,
     vector_tags,
 )
 from registry.store import VectorStore
@@ -168,10 +171,17 @@ def _registered(
         packed.metrics,
         unit_digest=packed.unit_digest,
         tags=_tags(packed, stored.digest),
-        description=describe_calibrated(origin, packed.summary) if packed.summary else origin,
+        description=_description(origin, packed),
         run_id=run_id,
     )
     return version, True
+
+
+def _description(origin: str, packed: PackedVector) -> str:
+    """Packs of earlier versions have calibrations without a summary."""
+    if packed.calibration is None and not packed.summary:
+        return describe_uncalibrated(origin, packed.vector)
+    return describe_calibrated(origin, packed.summary)
 
 
 def _here(packed: Checkpoint, local: Checkpoint) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Records of the registry: the names of its entries, their lineage as tags, and descriptions to read in the UI."""
+"""Records of the registry: the names of its entries, and their lineage as tags."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
-from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.examples import Example
 from registry.joint import JointLimit
@@ -34,8 +33,6 @@ CHECKPOINT_TAGS = frozenset({"step", "revision", "weights_digest"})
 VECTOR_TAGS = frozenset({"dimension", "layer", "checkpoint", "checkpoint_step"})
 """What a version must be tagged with to be one of ours."""
 
-_ORIGIN = "\n\n**Origin**: "
-_BELOW_VERDICT = "\n\n**Before that**: "
 _REFERENCE = re.compile(r"(?:models:/)?(steer\.[^/@:'\"]+\.[^/@:.'\"]+)(?:/([0-9]{1,9})|(@[^/@:'\"]+))")
 
 
@@ -212,54 +209,6 @@ def vector_tags(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
     }
 
 
-def describe_vectors(model: str, dimension: str) -> str:
-    known, name = DIMENSIONS.get(dimension), vector_name(model, dimension)
-    meaning = f" ({known.meaning}): positive strength moves towards {known.trustworthy}" if known else ""
-    return (
-        f"Steering vectors of `{model}` for **{dimension}**{meaning}. Strength counts standard deviations. Each "
-        f"version was fitted on one pre-training checkpoint and one layer. {describe_promotion(name)}"
-    )
-
-
-def describe_promotion(name: str) -> str:
-    """The action that changes what is served, and the button beside it that does not."""
-    return (
-        f"Services follow the alias `{CHAMPION}`: to serve a version, give it that alias on its page or by "
-        f'`mlflow.MlflowClient().set_registered_model_alias("{name}", "{CHAMPION}", VERSION)`. MLflow\'s '
-        "*Promote model* copies a version to another name and changes nothing that is served."
-    )
-
-
-def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str:
-    lineage = vector.lineage
-    transferred = f" Made for `{lineage.target}`: one unit of strength was measured there." if lineage.target else ""
-    measured = "".join(f"- `{name}`: {value:.4g}\n" for name, value in metrics.items())
-    return (
-        f"{lineage.method} direction for **{vector.dimension}** at layer {vector.layer}, fitted on {lineage.n_train} "
-        f"statements of `{lineage.statements_source}`.\n\n"
-        f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
-        f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
-        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}\n"
-        f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
-    )
-
-
-def describe_calibrated(description: str, summary: str) -> str:
-    """``summary`` above the description of the version's origin; an earlier summary is replaced."""
-    return f"{summary}{_ORIGIN}{description.rpartition(_ORIGIN)[2]}"
-
-
-def summary_of(description: str) -> str:
-    """What ``describe_calibrated`` put above a version's origin."""
-    summary, separator, _ = description.rpartition(_ORIGIN)
-    return summary if separator else ""
-
-
-def describe_imported(origin: str, reference: str, pack_digest: str) -> str:
-    """The description of an imported version's origin: its run is in the registry that it came from."""
-    return f"Imported from the pack `{pack_digest[:12]}`, where it was `{reference}`.\n\n{origin}"
-
-
 def calibration_tags(calibration: Calibration) -> dict[str, str]:
     """The curve for programs, and beside it what a person looks for in the UI."""
     return {
@@ -270,11 +219,6 @@ def calibration_tags(calibration: Calibration) -> dict[str, str]:
     }
 
 
-def describe_judged(description: str, verdict: TextVerdict) -> str:
-    """The verdict above a version's description; an earlier one is replaced."""
-    return f"{verdict.describe()}{_BELOW_VERDICT}{description.rpartition(_BELOW_VERDICT)[2]}"
-
-
 def joint_limit_tags(dimension: str, limit: JointLimit) -> dict[str, str]:
     """The limit for programs, and beside it the strength of this dimension together with the others."""
     return {JOINT_LIMIT_TAG: limit.to_json(), "joint_strength": f"{limit.scale * limit.strengths[dimension]:.3g}"}
@@ -283,11 +227,6 @@ def joint_limit_tags(dimension: str, limit: JointLimit) -> dict[str, str]:
 def text_verdict_tags(verdict: TextVerdict) -> dict[str, str]:
     """The verdict for programs, and beside it what a person looks for in the UI."""
     return {TEXT_VERDICT_TAG: verdict.to_json(), **verdict.outcome()}
-
-
-def _ui_path(uri: str) -> str:
-    name, _, version = uri.removeprefix("models:/").rpartition("/")
-    return f"{name}/versions/{version}"
 
 
 def _require_tags(name: str, version: str, tags: Mapping[str, str], required: frozenset[str]) -> None:

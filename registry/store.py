@@ -15,6 +15,13 @@ from mlflow.exceptions import MlflowException
 from registry import flavor
 from registry.artifacts import fetch_files
 from registry.calibration import Calibration
+from registry.descriptions import (
+    describe_calibrated,
+    describe_judged,
+    describe_uncalibrated,
+    describe_vector,
+    describe_vectors,
+)
 from registry.errors import Mismatch, NotFound
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
@@ -36,10 +43,6 @@ from registry.records import (
     VECTOR_TAGS,
     RegisteredVector,
     calibration_tags,
-    describe_calibrated,
-    describe_judged,
-    describe_vector,
-    describe_vectors,
     parse_reference,
     text_verdict_tags,
     vector_name,
@@ -90,7 +93,7 @@ class VectorStore:
                 _identity(vector, unit_digest),
                 model_id=log_vector(name, vector, probe, metrics, unit_digest),
                 tags=stored_tags({**(tags or {}), **vector_tags(vector, unit_digest)}),
-                description=description or describe_vector(vector, metrics),
+                description=description or describe_uncalibrated(describe_vector(vector, metrics), vector),
                 run_id=run_id or vector.lineage.run_id,
             )
         return _vector(version, ())
@@ -194,14 +197,14 @@ class VectorStore:
         return self.annotate(registered, calibration_tags(replace(calibration, recommended=0.0)))
 
     def calibrate(
-        self, registered: RegisteredVector, calibration: Calibration, *, summary: str = ""
+        self, registered: RegisteredVector, calibration: Calibration, *, summary: str = "", run_page: str = ""
     ) -> RegisteredVector:
         """Store what was measured with a version; an earlier calibration of it is replaced.
 
-        ``summary``, in Markdown, opens the version's description, for whoever decides whether to serve it.
+        ``summary``, in Markdown, opens the version's description, with a link to ``run_page``.
         """
         tags = calibration_tags(calibration)
-        return self.annotate(registered, tags, lambda text: describe_calibrated(text, summary) if summary else text)
+        return self.annotate(registered, tags, lambda text: describe_calibrated(text, summary, run_page))
 
     def judge(self, registered: RegisteredVector, verdict: TextVerdict) -> RegisteredVector:
         """Store the verdict of text with a version, and open its description by it; an earlier one is replaced."""
@@ -227,11 +230,7 @@ class VectorStore:
 
 def _identity(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
     """Checkpoints of equal weights share a measurement, and each keeps a version of its own."""
-    return {
-        "checkpoint": vector.lineage.checkpoint_uri,
-        "layer": str(vector.layer),
-        "unit_digest": unit_digest,
-    }
+    return {"checkpoint": vector.lineage.checkpoint_uri, "layer": str(vector.layer), "unit_digest": unit_digest}
 
 
 def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector:

@@ -50,7 +50,7 @@ INSTRUCTIONS: Mapping[str, tuple[Instructions, ...]] = MappingProxyType(
             ),
         ),
         RELIABILITY.name: (
-            Instructions("PromptedAnswer truthfully and exactly.", "PromptedAnswer with something that is not true."),
+            Instructions("Answer truthfully and exactly.", "Answer with something that is not true."),
             Instructions("You are an expert who is always right.", "You are a liar who is always wrong."),
         ),
     }

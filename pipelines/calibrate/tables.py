@@ -88,14 +88,14 @@ def conclusion(model: str, calibrated: Sequence[CalibratedDimension]) -> Conclus
     serve = "make serve" if model == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={model}')} make serve"
     evaluate = f"mlflow run . -e evaluate --env-manager local {shlex.join(['-P', f'model={model}'])}"
     return Conclusion(
-        verdict=(
-            f"Steering works in {len(works)} of {len(calibrated)} dimensions of {model}"
-            f"{enumerated(works)}; it works where the whole interval on test lies above zero "
-            "and above every random direction, at little perplexity; where answers decide, in answers that are as long "
-            "and repeat themselves no more."
-        ),
+        verdict=(f"Steering works in {len(works)} of {len(calibrated)} dimensions of {model}{enumerated(works)}."),
         header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),
         rows=tuple(_conclusion_row(dimension) for dimension in calibrated),
+        note=(
+            "Works: the whole interval on test lies above zero and above every random direction, at little perplexity; "
+            "where answers decide, in answers that are as long and repeat themselves no more."
+        ),
+        figure=f"{(works or [calibrated[0].dimension])[0]}_calibration",
         vectors=tuple(dimension.vector for dimension in calibrated),
         next=serve if promoted else evaluate,
     )

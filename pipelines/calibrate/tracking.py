@@ -8,6 +8,7 @@ from pipelines.calibrate.tables import verdict_of_version
 from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.tracking.links import run_path
 from pipelines.tracking.runs import Point, Run, log_points
 from pipelines.vectors.tracking import register_fitted
 from registry.calibration import PERPLEXITY_CAP, Calibration, HeldOutEffect
@@ -22,6 +23,7 @@ class CalibrationLog:
 
     def __init__(self, run: Run) -> None:
         self._run_id = run.info.run_id
+        self._page = run_path(run.info.experiment_id, run.info.run_id)
         self._checkpoints = CheckpointStore()
         self._vectors = VectorStore()
 
@@ -35,7 +37,9 @@ class CalibrationLog:
         log_points(self._run_id, _points(statements.dimension, result))
         registered = result.candidate.registered or self._register(result.candidate, unit)
         calibration, reason = to_calibration(result, statements.digest, self._run_id), decision(result)
-        calibrated = self._vectors.calibrate(registered, calibration, summary=verdict_of_version(result, reason))
+        calibrated = self._vectors.calibrate(
+            registered, calibration, summary=verdict_of_version(result, reason), run_page=self._page
+        )
         if result.is_promoted:
             self._vectors.promote(calibrated, reason=reason)
         return calibrated, reason

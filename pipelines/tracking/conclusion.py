@@ -20,6 +20,8 @@ class Conclusion:
     """One sentence."""
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+    """What the words of the table mean."""
     figure: str = ""
     """A figure of the run that shows it."""
     vectors: tuple[RegisteredVector, ...] = ()
@@ -51,6 +53,8 @@ def _written(run_id: str, conclusion: Conclusion, n_rows: int, n_vectors: int) -
         parts.append(markdown_table(conclusion.header, rows))
     if n_rows < len(conclusion.rows):
         parts.append(f"… and {len(conclusion.rows) - n_rows} rows more in the tables of this run.")
+    if conclusion.note:
+        parts.append(conclusion.note)
     if conclusion.figure:
         parts.append(f"![{conclusion.figure}](get-artifact?path=figures/{conclusion.figure}.png&run_uuid={run_id})")
     if conclusion.vectors:

@@ -1,8 +1,9 @@
 """Methods that make a steering vector of labelled activations, by name, and the controls beside them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -51,6 +52,8 @@ CONTROLS = ("random", "shuffled")
 RESPONSE_MEAN, PERSONA, OPTIMISED = "response-mean", "persona", "optimised"
 RESPONSE_METHODS = (RESPONSE_MEAN, PERSONA, OPTIMISED)
 """Fitted on answers, not on statements; see ``pipelines.vectors.responses``."""
+VERSIONS: Mapping[str, int] = MappingProxyType(dict.fromkeys((*METHODS, *RESPONSE_METHODS, *CONTROLS), 1))
+"""Of the code of each method: raised when it makes another vector of the same texts, which is then registered anew."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction, unit_lineage
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Run, log_points
-from pipelines.vectors.methods import OPTIMISED, FittedDirection
+from pipelines.vectors.methods import OPTIMISED, VERSIONS, FittedDirection
 from registry.checkpoint_store import CheckpointStore
 from registry.records import CHAMPION, RegisteredCheckpoint, vector_name
 from registry.store import RegisteredVector, VectorStore
@@ -96,11 +96,13 @@ def champion_layer(model: str, dimension: str) -> int:
 
 
 def version_digest(unit_digest: str, fitted: FittedDirection, target_digest: str) -> str:
-    """Tells versions of one unit and layer apart by method, draw, target and texts; trained ones by the vector itself.
+    """Tells versions of one unit and layer apart by method, its code, draw, target, texts; trained ones by the vector.
 
     Training has many settings, and the same ones may give another vector on another machine.
     """
     texts = fitted.texts.digest if fitted.texts else ""
     if fitted.method == OPTIMISED:
         texts += hashlib.sha256(fitted.unit.tobytes()).hexdigest()
-    return hashlib.sha256(f"{unit_digest} {fitted.label} {target_digest}{texts}".strip().encode()).hexdigest()[:32]
+    code = VERSIONS[fitted.method]
+    method = fitted.label if code == 1 else f"{fitted.label} code {code}"  # as versions before there were others
+    return hashlib.sha256(f"{unit_digest} {method} {target_digest}{texts}".strip().encode()).hexdigest()[:32]

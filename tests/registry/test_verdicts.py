@@ -6,9 +6,17 @@ import json
 import pytest
 
 from registry.calibration import Calibration
+from registry.descriptions import (
+    describe_calibrated,
+    describe_judged,
+    describe_uncalibrated,
+    describe_vector,
+    summary_of,
+)
 from registry.errors import CorruptFile
-from registry.records import RegisteredVector, calibration_tags, describe_calibrated, describe_judged, text_verdict_tags
+from registry.records import RegisteredVector, calibration_tags, text_verdict_tags
 from registry.verdicts import TextVerdict
+from tests.registry.store_behaviour import make_vector
 
 VERDICT = TextVerdict(
     *(True, "toxic continuations", 3.0, 0.308, 0.175, -0.133, -0.2, -0.06, 0.08, 0.03, 200, 0.001, 39, -0.05, 0.025),
@@ -65,6 +73,18 @@ def test_a_verdict_says_what_the_direction_is_to_the_model():
     )
     assert TextVerdict.from_json(measured.to_json()) == measured
     assert version(3.0, measured).tags["role_on_text"] == "sufficient and necessary"
+
+
+def test_a_version_says_when_it_is_not_calibrated():
+    vector = make_vector("models:/ckpt.tiny/1", "r")
+    fresh = describe_uncalibrated(describe_vector(vector, {"toxicity/probe_accuracy": 1.0}), vector)
+    assert fresh.startswith("**Not calibrated**") and "vectors=steer.tiny.toxicity/VERSION" in fresh
+    assert summary_of(fresh) == ""
+    calibrated = describe_calibrated(fresh, "**Works** here", "#/experiments/1/runs/a")
+    assert "Not calibrated" not in calibrated and "[run](#/experiments/1/runs/a)" in calibrated
+    assert calibrated.startswith("**Works** here") and "`toxicity/probe_accuracy`: 1" in calibrated
+    assert summary_of(calibrated) == "**Works** here"
+    assert "Not calibrated" not in describe_calibrated(fresh, "")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"works": true}', '{"other": 1}'])

@@ -1,0 +1,86 @@
+"""Descriptions of the registry's entries, in Markdown, for whoever decides on MLflow's pages what is served."""
+
+from collections.abc import Mapping
+
+from registry.dimensions import DIMENSIONS
+from registry.records import CHAMPION, vector_name
+from registry.vectors import SteeringVector
+from registry.verdicts import TextVerdict
+
+_ORIGIN = "\n\n**Origin**: "
+_NOT_CALIBRATED = "**Not calibrated**"
+_MEASURED_BY = "\n\nCurves and tables of this calibration: "
+_BELOW_VERDICT = "\n\n**Before that**: "
+
+
+def describe_vectors(model: str, dimension: str) -> str:
+    known, name = DIMENSIONS.get(dimension), vector_name(model, dimension)
+    meaning = f" ({known.meaning}): positive strength moves towards {known.trustworthy}" if known else ""
+    return (
+        f"Steering vectors of `{model}` for **{dimension}**{meaning}. Strength counts standard deviations. Each "
+        f"version was fitted on one pre-training checkpoint and one layer. {describe_promotion(name)}"
+    )
+
+
+def describe_promotion(name: str) -> str:
+    """The action that changes what is served, and the button beside it that does not."""
+    return (
+        f"Services follow the alias `{CHAMPION}`: to serve a version, give it that alias on its page or by "
+        f'`mlflow.MlflowClient().set_registered_model_alias("{name}", "{CHAMPION}", VERSION)`. MLflow\'s '
+        "*Promote model* copies a version to another name and changes nothing that is served."
+    )
+
+
+def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str:
+    lineage = vector.lineage
+    transferred = f" Made for `{lineage.target}`: one unit of strength was measured there." if lineage.target else ""
+    measured = "".join(f"- `{name}`: {value:.4g}\n" for name, value in metrics.items())
+    return (
+        f"{lineage.method} direction for **{vector.dimension}** at layer {vector.layer}, fitted on {lineage.n_train} "
+        f"statements of `{lineage.statements_source}`.\n\n"
+        f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
+        f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
+        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}\n"
+        f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
+    )
+
+
+def describe_uncalibrated(origin: str, vector: SteeringVector) -> str:
+    """The origin of a version below what is not known of it: a probe's accuracy says nothing of what steering does."""
+    name = vector_name(vector.lineage.steers, vector.dimension)
+    return (
+        f"{_NOT_CALIBRATED}: nothing is known of what steering by it does, or of how far it may go. "
+        f"`-e calibrate` measures it with `-P methods=none -P vectors={name}/VERSION`."
+        f"{_ORIGIN}{origin}"
+    )
+
+
+def describe_calibrated(description: str, summary: str, run: str = "") -> str:
+    """``summary`` above the description of the version's origin; an earlier summary is replaced.
+
+    ``run`` is the page of the run that measured it.
+    """
+    origin = description.rpartition(_ORIGIN)[2]
+    measured = f"{_MEASURED_BY}[run]({run})" if run else ""
+    return f"{summary}{measured}{_ORIGIN}{origin}" if summary else origin
+
+
+def summary_of(description: str) -> str:
+    """What ``describe_calibrated`` put above a version's origin, without the run, which other registries lack."""
+    summary, separator, _ = description.rpartition(_ORIGIN)
+    return summary.partition(_MEASURED_BY)[0] if separator and not summary.startswith(_NOT_CALIBRATED) else ""
+
+
+def describe_imported(origin: str, reference: str, pack_digest: str) -> str:
+    """The description of an imported version's origin: its run is in the registry that it came from."""
+    return f"Imported from the pack `{pack_digest[:12]}`, where it was `{reference}`.\n\n{origin}"
+
+
+def describe_judged(description: str, verdict: TextVerdict) -> str:
+    """The verdict above a version's description; an earlier one is replaced."""
+    return f"{verdict.describe()}{_BELOW_VERDICT}{description.rpartition(_BELOW_VERDICT)[2]}"
+
+
+def _ui_path(uri: str) -> str:
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    return f"{name}/versions/{version}"
