@@ -36,6 +36,14 @@ READINGS = Histogram(
     buckets=(0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1.0),
 )
 VARIANTS = Counter("trusttrace_variant_requests", "Requests by the alias that steered", ["dimension", "variant"])
+VARIANT_ANSWERS = Counter(
+    "trusttrace_variant_answers",
+    "Answers by the alias that steered, and how they ended",
+    ["dimension", "variant", "finish_reason"],
+)
+VARIANT_TOKENS = Counter(
+    "trusttrace_variant_generated_tokens", "Generated tokens by the alias that steered", ["dimension", "variant"]
+)
 FILTERED = Counter("trusttrace_filtered_answers", "Answers that a monitor ended")
 ACTIVE = Gauge("trusttrace_active", "Requests that have a slot", multiprocess_mode="livesum")
 QUEUED = Gauge("trusttrace_queued", "Requests that wait for a slot", multiprocess_mode="livesum")
@@ -65,6 +73,9 @@ def observe(record: RequestRecord) -> None:
             READINGS.labels(dimension, record.variant).observe(reading)
         for dimension, variant in record.variants.items():
             VARIANTS.labels(dimension, variant).inc()
+            VARIANT_TOKENS.labels(dimension, variant).inc(record.generated_tokens)
+            for reason, count in record.finish_reasons.items():
+                VARIANT_ANSWERS.labels(dimension, variant, reason).inc(count)
 
 
 def sample(served: ServedModel) -> None:

@@ -1,13 +1,14 @@
 """Request record: one HTTP request's numbers and names for logs, metrics and traces, and its texts where allowed."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from registry.records import CHALLENGER, CHAMPION
 from serving.engine.base import GenerationOutcome
-from serving.steering.resolver import SteeringResolution
+from serving.steering.resolution import SteeringResolution
 
 KEY = "trusttrace.record"
 """Key of a request's record in its ASGI scope."""
@@ -52,8 +53,8 @@ class RequestRecord:
     """Of dimensions that have a challenger: whether it or the champion steered."""
     readings: tuple[dict[str, list[float]], ...] = ()
     """Of each monitored answer: P(trustworthy) at each token, by dimension."""
-    filtered: int = 0
-    """Answers that a monitor ended."""
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    """How many of the answers ended for each reason."""
 
     def begin(self, prompt: Callable[[], str], settings: Sequence[SteeringResolution]) -> None:
         """``prompt`` makes the first prompt's text, and is called where texts are kept."""
@@ -77,7 +78,7 @@ class RequestRecord:
 
     def end(self, outcomes: Sequence[GenerationOutcome], monitored: Sequence[Sequence[str]] = ()) -> None:
         """``monitored`` are the dimensions that each answer was read by."""
-        self.filtered = sum(outcome.reason == "content_filter" for outcome in outcomes)
+        self.finish_reasons = Counter(outcome.reason for outcome in outcomes)
         self.readings = tuple(
             {name: [of_token[column] for of_token in outcome.readings] for column, name in enumerate(dimensions)}
             for outcome, dimensions in zip(outcomes, monitored, strict=False)
@@ -86,6 +87,11 @@ class RequestRecord:
         self.prompt_tokens = sum(outcome.prompt_tokens for outcome in outcomes)
         self.cached_tokens = sum(outcome.cached_prompt or 0 for outcome in outcomes)
         self.generated_tokens = sum(outcome.generated_tokens for outcome in outcomes)
+
+    @property
+    def filtered(self) -> int:
+        """Answers that a monitor ended."""
+        return self.finish_reasons["content_filter"]
 
     @property
     def variant(self) -> str:

@@ -1,7 +1,7 @@
 """Steering request: what one request says about steering, as plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from serving.steering.monitor import StopCondition
@@ -23,6 +23,8 @@ class DimensionSteering:
     """Of every target; ``exactly`` where there is none."""
     condition: ProbeCondition | None = None
     """Of every strength and target here."""
+    scope: TokenScope | None = None
+    """Of every strength and target here; the default scope where there is none."""
 
     @property
     def names(self) -> set[str]:
@@ -35,19 +37,23 @@ class DimensionSteering:
             {name: target for name, target in self.targets.items() if name not in names},
             self.bound,
             self.condition,
+            self.scope,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """As ``PUT /v1/steering/default`` takes it."""
         when = None if self.condition is None else {"probe_below": self.condition.probe_below}
-        return {"strengths": dict(self.strengths), "targets": dict(self.targets), "bound": self.bound, "when": when}
+        apply = None if self.scope is None else asdict(self.scope)
+        amounts = {"strengths": dict(self.strengths), "targets": dict(self.targets)}
+        return {**amounts, "bound": self.bound, "when": when, "apply": apply}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DimensionSteering":
         """The inverse of ``to_dict``; a field that is missing says nothing."""
-        when = values.get("when")
+        when, apply = values.get("when"), values.get("apply")
         condition = None if when is None else ProbeCondition(when["probe_below"])
-        return cls(values.get("strengths") or {}, values.get("targets") or {}, values.get("bound"), condition)
+        scope = None if apply is None else TokenScope(**apply)
+        return cls(values.get("strengths") or {}, values.get("targets") or {}, values.get("bound"), condition, scope)
 
 
 @dataclass(frozen=True)

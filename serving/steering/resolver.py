@@ -1,9 +1,9 @@
 """Steering resolver: a request's steering made into a plan on the live bank, within the limits of its vectors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import get_args
 
 from registry.embedded import model_argument
 from registry.errors import InvalidInput, UnknownName, unknown_name
@@ -17,70 +17,11 @@ from serving.steering.errors import (
     VectorNotServed,
     VectorRefused,
 )
-from serving.steering.limits import Limits, amount_name, clamp_layer_sums, clamp_to_joint_limit, clamp_to_range
+from serving.steering.limits import Limits, clamp_layer_sums, clamp_to_joint_limit, clamp_to_range
 from serving.steering.monitor import Monitor
-from serving.steering.plan import Add, Intervention, Operation, ProbeCondition, Project, SteeringPlan
+from serving.steering.plan import Add, Intervention, Operation, ProbeCondition, Project, SteeringPlan, TokenScope
 from serving.steering.request import DimensionSteering, SteeringRequest, VectorSteering
-
-
-@dataclass(frozen=True)
-class AppliedVector:
-    """One vector that steers an answer: what was asked of it, and what is done."""
-
-    intervention: Intervention
-    requested: float
-    """The strength or target that the request named; differs from what is done where it was clamped."""
-    relative_norm: float
-    """Length of the longest offset, as a share of the median length of the layer's hidden states."""
-    is_challenger: bool = False
-    """Whether it stands in its champion's place."""
-
-    @property
-    def dimension(self) -> str:
-        return self.intervention.vector.dimension
-
-    def to_dict(self) -> dict[str, Any]:
-        """As answers, logs and traces have it."""
-        intervention, vector = self.intervention, self.intervention.vector
-        registered, condition = vector.registered, intervention.condition
-        applied = {
-            "dimension": registered.dimension,
-            "vector": registered.name,
-            "version": registered.version,
-            "run_id": registered.run_id,
-            "checkpoint": registered.checkpoint_uri.removeprefix("models:/"),
-            "step": registered.checkpoint_step,
-            "layers": [registered.layer],
-            "op": "add" if isinstance(intervention, Add) else "project",
-            amount_name(intervention): intervention.amount,
-        }
-        if self.is_challenger:
-            applied["alias"] = CHALLENGER
-        if intervention.amount != self.requested:
-            applied["requested"] = self.requested
-        if isinstance(intervention, Project):
-            applied |= {"bound": intervention.bound, "limit": [round(shift, 6) for shift in intervention.shifts]}
-        if condition is not None:
-            probe_layer = vector.require_probe().layer
-            applied["when"] = {"probe_below": condition.probe_below, "probe_layer": probe_layer}
-        scope = {"prompt": intervention.scope.prompt, "generation": intervention.scope.generation}
-        return {**applied, "relative_dose": round(self.relative_norm, 6), "apply": scope}
-
-
-@dataclass(frozen=True)
-class SteeringResolution:
-    """A request's steering: its plan, what the answer says of it, and the probes that read the answer."""
-
-    plan: SteeringPlan
-    applied: tuple[AppliedVector, ...] = ()
-    warnings: tuple[str, ...] = ()
-    monitor: Monitor | None = None
-    variants: Mapping[str, str] = field(default_factory=dict)
-    """Of dimensions that have a challenger: whether it or the champion steers, by their aliases."""
-
-    @property
-    def monitored_dimensions(self) -> tuple[str, ...]:
-        return () if self.monitor is None else self.monitor.dimensions
+from serving.steering.resolution import AppliedVector, SteeringResolution
 
 
 @dataclass(frozen=True)
@@ -176,6 +117,7 @@ class SteeringResolver:
             default.without(given.names),
             bound=given.bound or default.bound,
             condition=given.condition or default.condition,
+            scope=given.scope or default.scope,
         )
         for name in given.strengths.keys() & given.targets.keys():
             message = f"{name} has both a strength and a target; give one of them"
@@ -191,23 +133,30 @@ class SteeringResolver:
                 "each entry of `vectors`",
                 param=f"{param}.when",
             )
+        if given.scope is not None and not (inherited.names or given.names):
+            raise InvalidSteering(
+                "`apply` applies to `strengths` and `targets`, but this request has none: add one, or put `apply` into "
+                "each entry of `vectors`",
+                param=f"{param}.apply",
+            )
         for steering in (inherited, given):
             yield from self._of_dimensions(steering, param)
         for index, choice in enumerate(request.vectors):
             yield self._of_vector(choice, f"{param}.vectors.{index}")
 
     def _of_dimensions(self, steering: DimensionSteering, param: str) -> Iterator[tuple[str, Intervention]]:
+        scope = steering.scope or TokenScope()
         for dimension, strength in steering.strengths.items():
             place = f"{param}.strengths.{dimension}"
             vector = self.champion(dimension, place)
             condition = self._usable(steering.condition, vector, f"{param}.when")
-            yield place, Add(vector, strength, condition=condition)
+            yield place, Add(vector, strength, scope, condition)
         for dimension, target in steering.targets.items():
             place = f"{param}.targets.{dimension}"
             self._require_able("project", place)
             vector = self.champion(dimension, place)
             condition = self._usable(steering.condition, vector, f"{param}.when")
-            yield place, Project(vector, target, steering.bound or "exactly", condition=condition)
+            yield place, Project(vector, target, steering.bound or "exactly", scope=scope, condition=condition)
 
     def _of_vector(self, choice: VectorSteering, place: str) -> tuple[str, Intervention]:
         vector = self._referenced(choice.reference.removeprefix("models:/"), f"{place}.ref")

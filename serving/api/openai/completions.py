@@ -21,7 +21,7 @@ from serving.engine.base import Generation, GenerationOutcome, GenerationRequest
 from serving.engine.calls import Calls
 from serving.engine.grammar import SchemaRefused
 from serving.served_model import LoadedModel, ServedModel
-from serving.steering.resolver import SteeringResolution
+from serving.steering.resolution import SteeringResolution
 
 DONE = b"data: [DONE]\n\n"
 SILENCE = b": still generating\n\n"

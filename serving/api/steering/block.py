@@ -19,6 +19,9 @@ class Apply(RequestBody):
     prompt: PromptScope = "last"
     generation: GenerationScope = "all"
 
+    def as_scope(self) -> TokenScope:
+        return TokenScope(self.prompt, self.generation)
+
 
 class SteeringCondition(RequestBody):
     """Steer a token only where the vector's registered probe finds P(trustworthy) below a threshold."""
@@ -55,7 +58,7 @@ class VectorChoice(RequestBody):
             self.bound,
             None if self.when is None else self.when.as_condition(),
             None if self.layers is None else tuple(self.layers),
-            TokenScope(self.apply.prompt, self.apply.generation),
+            self.apply.as_scope(),
         )
 
 
@@ -69,10 +72,13 @@ class ByDimension(RequestBody):
     """Of every target; ``exactly`` unless said otherwise."""
     when: SteeringCondition | None = None
     """Of every strength and target here."""
+    apply: Apply | None = None
+    """Of every strength and target here; the prompt's last token and the whole answer unless said otherwise."""
 
     def as_dimensions(self) -> DimensionSteering:
         condition = None if self.when is None else self.when.as_condition()
-        return DimensionSteering(self.strengths, self.targets, self.bound, condition)
+        scope = None if self.apply is None else self.apply.as_scope()
+        return DimensionSteering(self.strengths, self.targets, self.bound, condition, scope)
 
 
 class StopWhen(RequestBody):

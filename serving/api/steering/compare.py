@@ -19,7 +19,7 @@ from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
 from serving.engine.base import Generation, GenerationRequest
 from serving.model.language_model import LanguageModel
-from serving.steering.resolver import SteeringResolution
+from serving.steering.resolution import SteeringResolution
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from serving.api.errors import ServiceUnavailable
 from serving.api.steering.block import SteeringChoice, steering_request
 from serving.served_model import LoadedModel, ServedModel
 from serving.steering.request import SteeringRequest
-from serving.steering.resolver import SteeringResolution, SteeringResolver
+from serving.steering.resolution import SteeringResolution
+from serving.steering.resolver import SteeringResolver
 
 
 def resolve_steering(

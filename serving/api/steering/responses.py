@@ -22,7 +22,8 @@ from serving.steering.catalog import ServedVectors
 from serving.steering.limits import Range
 from serving.steering.monitor import Monitor
 from serving.steering.plan import Bound
-from serving.steering.resolver import SteeringResolution, SteeringResolver
+from serving.steering.resolution import SteeringResolution
+from serving.steering.resolver import SteeringResolver
 
 UNIT = "standard deviations of the fitting activations' projections on the vector"
 SIGN = "positive is more trustworthy"
@@ -47,6 +48,7 @@ def dimension_info(name: str, resolver: SteeringResolver) -> dict[str, Any]:
         "calibrated": allowed.calibrated,
         "probe_layer": None if probe is None else probe.layer,
         "vector": None if champion is None else vector_info(champion.registered, served),
+        "challenger": served.challengers.get(name),
         "problem": None if problem is None else str(problem),
     }
 
@@ -236,6 +238,8 @@ class DimensionInfo(BaseModel):
     probe_layer: int | None
     """Where the probe reads that a condition asks; a vector without one cannot be steered conditionally."""
     vector: VectorInfo | None
+    challenger: str | None
+    """The version that steers a share of the requests in the live vector's place."""
     problem: str | None
     """Why the dimension has no live vector, where it should have one."""
 
@@ -255,3 +259,4 @@ class DefaultsResponse(BaseModel):
     targets: dict[str, float]
     bound: Bound | None
     when: dict[str, float] | None
+    apply: dict[str, str] | None

@@ -1,14 +1,19 @@
 """Steering shorthand: strengths as one short text, for clients that can send no field of their own.
 
 ``toxicity=1.5,privacy=1`` in the header ``X-Steering`` or behind a model's name, ``smollm2@toxicity=1.5``; or ``off``.
+Which tokens are steered may follow, as in ``toxicity=1.5;prompt=all``: so evaluations score a text that is steered.
 """
 
 import math
+from typing import Any, get_args
 
 from serving.api.errors import ApiError
 from serving.api.steering.block import Steering, SteeringChoice
+from serving.steering.plan import GenerationScope, PromptScope
 
 HEADER = "x-steering"
+SCOPES = {"prompt": get_args(PromptScope), "generation": get_args(GenerationScope)}
+"""What may follow the strengths, and its values."""
 
 
 def parse_strengths(text: str, param: str) -> SteeringChoice:
@@ -16,7 +21,8 @@ def parse_strengths(text: str, param: str) -> SteeringChoice:
     if text.strip() == "off":
         return "off"
     strengths: dict[str, float] = {}
-    for part in text.split(","):
+    amounts, separator, scopes = text.partition(";")
+    for part in amounts.split(","):
         name, _, number = (piece.strip() for piece in part.partition("="))
         strength = _number(number)
         if not name or strength is None or name in strengths:
@@ -27,7 +33,23 @@ def parse_strengths(text: str, param: str) -> SteeringChoice:
                 code="invalid_steering",
             )
         strengths[name] = strength
-    return Steering(strengths=strengths)
+    apply: dict[str, Any] = {"apply": _scope(scopes, param)} if separator else {}
+    return Steering.model_validate({"strengths": strengths, **apply})
+
+
+def _scope(text: str, param: str) -> dict[str, str]:
+    scope: dict[str, str] = {}
+    for part in text.split(";"):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if value not in SCOPES.get(name, ()) or name in scope:
+            known = ", ".join(f"{name}={value}" for name, values in SCOPES.items() for value in values)
+            raise ApiError(
+                f"`{param}` holds {part.strip()!r} behind a semicolon, where one of these may stand: {known}",
+                param=param,
+                code="invalid_steering",
+            )
+        scope[name] = value
+    return scope
 
 
 def format_strengths(strengths: dict[str, float]) -> str:

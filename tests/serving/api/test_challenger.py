@@ -27,9 +27,17 @@ def test_a_share_of_requests_is_steered_by_the_challenger(deployment, tmp_path):
             drawn = {seed: variant(http, seed) for seed in SEEDS}
             expected = {seed: random.Random(seed).random() < 0.5 for seed in SEEDS}
             assert drawn == {seed: (newer.version, "challenger") if expected[seed] else ("1", None) for seed in SEEDS}
+            dimensions = http.get("/v1/steering/dimensions").json()["data"]
+            (named,) = {info["challenger"] for info in dimensions} - {None}
             lines = dict(line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines() if line[:1] != "#")
     finally:
         running.stop()
+    assert named == f"{newer.name}/{newer.version}"
+    for variant, n in (("challenger", sum(expected.values())), ("champion", len(SEEDS) - sum(expected.values()))):
+        labels = f'dimension="toxicity",variant="{variant}"'
+        ended = f'trusttrace_variant_answers_total{{dimension="toxicity",finish_reason="length",variant="{variant}"}}'
+        assert float(lines[ended]) == n
+        assert float(lines[f"trusttrace_variant_generated_tokens_total{{{labels}}}"]) == 2 * n
     counted = 'trusttrace_variant_requests_total{dimension="toxicity",variant="%s"}'
     assert float(lines[counted % "challenger"]) == sum(expected.values())
     assert float(lines[counted % "champion"]) == len(SEEDS) - sum(expected.values())

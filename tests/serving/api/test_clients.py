@@ -230,10 +230,33 @@ def test_a_header_steers_as_the_body_does(client):
         ("toxicity=nan", 400, "invalid_steering"),
         ("toxicity=1,toxicity=2", 400, "invalid_steering"),
         ("toxicty=1", 400, "invalid_steering"),
+        ("toxicity=1;prompt=some", 400, "invalid_steering"),
+        ("toxicity=1;prompt=all;prompt=all", 400, "invalid_steering"),
+        ("toxicity=1;", 400, "invalid_steering"),
         ("toxicity=1e6", 422, "dose_exceeded"),
     ):
         reply = client.post("/v1/completions", json=body, headers={"X-Steering": wrong})
         assert error_of(reply, status)["code"] == code
+
+
+def test_header_and_alias_say_which_tokens_are_steered(client):
+    body = {"prompt": PROMPT, "max_tokens": 4, "temperature": 0, "logprobs": 0, "echo": True}
+    everywhere = {"strengths": {"toxicity": 1.5}, "apply": {"prompt": "all", "generation": "all"}}
+    by_body = client.post("/v1/completions", json={**body, "steering": everywhere}).json()
+    assert by_body["steering"]["tokens_steered"] == {"prompt": len(PROMPT), "generation": 4}
+    (by_vector,) = by_body["steering"]["applied"]
+    reference = f"{by_vector['vector']}/{by_vector['version']}"
+    vectors = {"vectors": [{"ref": reference, "strength": 1.5, "apply": everywhere["apply"]}]}
+    for steered in (
+        client.post("/v1/completions", json={**body, "steering": vectors}),
+        client.post("/v1/completions", json=body, headers={"X-Steering": "toxicity=1.5;prompt=all"}),
+        client.post("/v1/completions", json={**body, "model": "mini@toxicity=1.5; prompt=all; generation=all"}),
+    ):
+        assert steered.json()["choices"] == by_body["choices"]
+    plain = client.post("/v1/completions", json={**body, "steering": {"strengths": {"toxicity": 1.5}}}).json()
+    assert plain["choices"] != by_body["choices"]
+    nothing = client.post("/v1/completions", json={**body, "steering": {"apply": {"prompt": "all"}}})
+    assert error_of(nothing)["param"] == "steering.apply"
 
 
 def test_a_model_alias_steers_and_is_listed(client):

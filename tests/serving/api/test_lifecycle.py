@@ -143,7 +143,7 @@ def test_default_strengths_hold_until_a_request_overrides_or_clears_them(registr
     with serving(registry) as (_, client):
         refused = client.put("/v1/steering/default", json={"strengths": {"toxicity": 1e5}})
         assert (refused.status_code, refused.json()["error"]["param"]) == (422, "strengths.toxicity")
-        none = {"strengths": {}, "targets": {}, "bound": None, "when": None}
+        none = {"strengths": {}, "targets": {}, "bound": None, "when": None, "apply": None}
         assert client.get("/v1/steering/default").json() == none
         client.put("/v1/steering/default", json={"strengths": {"toxicity": 1.0, "privacy": 0.5}})
 

@@ -189,3 +189,28 @@ def test_probes_of_later_layers_cannot_gate_an_earlier_vector():
     request = SteeringRequest(DimensionSteering({"privacy": 1.0}, condition=ProbeCondition(0.5)))
     with pytest.raises(InvalidSteering, match="reads layer 1 and the vector steers layer 0"):
         replace(RESOLVER, served=served).resolve(request)
+
+
+def test_a_scope_beside_strengths_holds_for_all_of_them():
+    everywhere = TokenScope("all", "none")
+    request = SteeringRequest(DimensionSteering({"toxicity": 1.0}, {"privacy": 0.5}, scope=everywhere))
+    scopes = [vector.intervention.scope for vector in RESOLVER.resolve(request).applied]
+    assert scopes == [everywhere, everywhere]
+    default = DimensionSteering({"toxicity": 1.0}, scope=everywhere)
+    resolver = replace(RESOLVER, default=default)
+    (inherited,) = resolver.resolve(SteeringRequest()).applied
+    assert inherited.intervention.scope == everywhere
+    given = SteeringRequest(DimensionSteering({"privacy": 1.0}, scope=TokenScope("none")))
+    assert {vector.dimension: vector.intervention.scope for vector in resolver.resolve(given).applied} == {
+        "toxicity": TokenScope("none"),
+        "privacy": TokenScope("none"),
+    }
+    (plain,) = RESOLVER.resolve(strengths(privacy=1.0)).applied
+    assert plain.intervention.scope == TokenScope("last", "all")
+    with pytest.raises(InvalidSteering, match="`apply` applies to `strengths` and `targets`"):
+        RESOLVER.resolve(SteeringRequest(DimensionSteering(scope=everywhere)))
+
+
+def test_a_default_with_a_scope_is_read_back():
+    default = DimensionSteering({"toxicity": 1.0}, scope=TokenScope("all", "none"))
+    assert DimensionSteering.from_dict(default.to_dict()) == default
