@@ -13,6 +13,8 @@ from tests import servers
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# `make test` is no `make demo`: what is printed is as for who gives the command.
+os.environ.pop("MAKELEVEL", None)
 
 WORDS = ("the", "city", "of", "is", "in", "you", "are", "kind", "cruel", "Paris", "France", "Peru", "a", "letter", ".")
 

@@ -1,5 +1,8 @@
 """Conclusion of a command: its answer as the description of its run, and on the terminal the links to follow."""
 
+import os
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,8 +83,15 @@ def ending(run: Run, conclusion: Conclusion) -> str:
     width = max(len(name) for name, _ in links)
     lines = ["", *(f"{name:<{width}}  {page(path)}" for name, path in links)]
     lines += ["The links open while this runs in another terminal: make ui"] if needs_ui() else []
-    lines += [f"next: {conclusion.next}"] if conclusion.next else []
+    lines += [f"next: {_to_paste(conclusion.next)}"] if conclusion.next else []
     return "\n".join(lines)
+
+
+def _to_paste(command: str) -> str:
+    """Below `make` the environment is active here, and not in the shell that the command is pasted into."""
+    if "MAKELEVEL" not in os.environ or sys.prefix == sys.base_prefix or not command.startswith("mlflow "):
+        return command
+    return f". {shlex.quote(os.path.relpath(sys.prefix))}/bin/activate && {command}"
 
 
 def enumerated(names: Sequence[str]) -> str:

@@ -55,6 +55,18 @@ def test_the_ending_links_to_this_run(tracking, capsys):
     assert printed.rstrip().endswith("next: make serve")
 
 
+@pytest.mark.parametrize(("level", "activated"), [(None, ""), ("1", ". .venv/bin/activate && ")])
+def test_the_next_command_works_after_make(tracking, capsys, monkeypatch, level, activated):
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("MAKELEVEL", level)
+    monkeypatch.setattr(sys, "prefix", os.path.join(os.getcwd(), ".venv"))
+    concluded(replace(CONCLUSION, next="mlflow run . -e calibrate --env-manager local"))
+    assert capsys.readouterr().out.endswith(f"next: {activated}mlflow run . -e calibrate --env-manager local\n")
+    concluded()
+    assert capsys.readouterr().out.endswith("next: make serve\n")
+
+
 def test_links_to_a_server_hold_no_password(monkeypatch):
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://anna:secret@mlflow.example/")
     assert page(run_path("1", "a")).endswith("@mlflow.example/#/experiments/1/runs/a?workflowType=machine_learning")
