@@ -13,11 +13,11 @@ from pipelines.probe.learnt import learnt_table
 from pipelines.probe.notes import coinciding, saturated, without_saturation
 from pipelines.probe.onsets import Onset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
-from pipelines.probe.other_source import NONE, other_source
+from pipelines.probe.other_source import OtherSource, other_sources
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
-from pipelines.probe.rungs import read_rungs
+from pipelines.probe.rungs import RungResult, read_rungs
 from pipelines.probe.selection import Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
@@ -48,6 +48,7 @@ def run_probing(options: ProbeOptions) -> None:
         # Validate cheap inputs before training or downloading a series.
         known = known_series(model)
         statements = inspected_statements(options.statements, as_released=options.protocol.is_paper)
+        others = other_sources(options.statements.chosen, statements, options.further)
         series = known or resolve_series(model)
         plan = SweepPlan(
             after_random_init(series, options.series.checkpoints),
@@ -63,7 +64,7 @@ def run_probing(options: ProbeOptions) -> None:
         initial = {unit.result.dimension: unit.result for unit in found if unit.result.checkpoint.is_random_init}
         selection = Selection.of([each.result for each in found], statements, options.protocol)
         preferences = _preferences(plan, found, options, executor) if options.needs_preferences else []
-        ladders = _ladders(plan, selection, options, executor)
+        ladders = _ladders(plan, selection, others, options, executor)
         # Under protocol=paper accuracies are of layers chosen on the rows tested.
         onsets = () if options.protocol.is_paper else onsets_of(options.onsets, selection, floors, preferences)
         log_curves(run.info.run_id, selection.layers, floors)
@@ -125,20 +126,20 @@ def _preferences(
     return run_logged(after, store, lambda unit: unit, "steering", executor=executor, delete_after_use=discarding)
 
 
-def _ladders(plan: SweepPlan, selection: Selection, options: ProbeOptions, executor: Executor) -> list[Ladder]:
+def _ladders(
+    plan: SweepPlan,
+    selection: Selection,
+    others: Mapping[str, OtherSource],
+    options: ProbeOptions,
+    executor: Executor,
+) -> list[Ladder]:
     """The ladder of each dimension's choice; the checkpoints that were chosen are read once more."""
-    dimensions = {dimension.name: dimension for dimension in options.statements.chosen}
-    # Under protocol=paper a layer is chosen on the rows that another rung would test.
-    reads = options.ladder != NONE and not options.protocol.is_paper
-    found = {
-        name: other_source(dimensions[name], statements, options.ladder if reads else NONE)
-        for name, statements in plan.statements.items()
-    }
-    others = {name: other.statements for name, other in found.items() if other.statements is not None}
-    discarding = options.scale.delete_after_use
-    read = read_rungs(plan, selection.best, others, executor=executor, delete_after_use=discarding) if reads else {}
+    read: Mapping[str, Sequence[RungResult]] = {}
+    if options.reads_further:
+        discarding = options.scale.delete_after_use
+        read = read_rungs(plan, selection.best, others, executor=executor, delete_after_use=discarding)
     return [
-        lexical_ladder(selection.best[name], statements, options.protocol, read.get(name, ()), found[name])
+        lexical_ladder(selection.best[name], statements, options.protocol, read.get(name, ()), others[name])
         for name, statements in plan.statements.items()
     ]
 

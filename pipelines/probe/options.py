@@ -48,5 +48,15 @@ class ProbeOptions(Options):
             )
 
     @property
+    def reads_further(self) -> bool:
+        """Whether the ladder reads checkpoints again; under protocol=paper a layer is chosen on what it would test."""
+        return self.ladder != "none" and not self.protocol.is_paper
+
+    @property
+    def further(self) -> str:
+        """The other source of a ladder's last rung."""
+        return self.ladder if self.reads_further else "none"
+
+    @property
     def needs_preferences(self) -> bool:
         return bool({USED, STEERABLE} & set(self.onsets))

