@@ -26,7 +26,7 @@ class Requests(list):
         super().append(line)
 
 
-def test_154_revisions_are_probed_within_bounds(hub, word_tokenizer, tmp_path, tracking, say):
+def test_154_revisions_are_probed_within_bounds(hub, word_tokenizer, tmp_path, tracking, say, caplog):
     for step in STEPS:
         directory = tmp_path / "long" / f"step{step}"
         tiny_llama(step).save_pretrained(directory)
@@ -38,7 +38,9 @@ def test_154_revisions_are_probed_within_bounds(hub, word_tokenizer, tmp_path, t
     assert run_command(probe, [*given, "--seeds", "1", "--register", "none", "--delete-after-use", "true"]) == 0
     assert hub.counted("/refs") == 1
     assert hub.counted("/tree/") == len(STEPS)
-    assert hub.counted("GET .*safetensors$") == len(STEPS)
+    # A machine that is busy for ten seconds makes a download stall, which is taken up again where it was cut.
+    resumed = caplog.text.count("Trying to resume download")
+    assert hub.counted("GET .*safetensors$") == len(STEPS) + resumed
     assert max(hub.requests.held) <= HELD
     assert not [path for path in (tmp_path / "hub-cache").rglob("blobs/*") if path.stat().st_size > 10_000]
     before = len(hub.requests)
