@@ -1,9 +1,10 @@
 """Search for a direction and the strengths at which it steers well: chosen on validation, reported on test.
 
 Held-out statements and held-out prose are each cut in two. Candidates, directions by some method at some layer, contend
-at equal cost: each at the strength that takes perplexity just up to ``CHEAP``. Of the one that moves most the whole
-curve is measured, from which the safe range and the recommended strength follow. Only then is the other half looked at,
-once, beside the best of every other method, the running champion and random directions of equal cost.
+at equal cost: each at the strength that takes perplexity just up to ``CHEAP``, or at a weaker one where only then its
+answers keep their form. Of the one that moves most the whole curve is measured, from which the safe range and the
+recommended strength follow. Only then is the other half looked at, once, beside the best of every other method, the
+running champion and random directions of equal cost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,8 @@ TRIES = 4
 """Strengths of a candidate whose costs are measured, at most, to find the one that costs ``CHEAP``."""
 SPENT = 0.8
 """Of what a strength may cost, in logarithms of perplexity: one that costs more need not be sought further."""
+WEAKER = (0.75, 0.5)
+"""Shares of that strength at which a candidate is tried too whose answers lost their form."""
 CURVE = (-8.0, -4.0, -2.0, -1.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 RANDOM_DIRECTIONS = 6
 
@@ -52,7 +55,7 @@ class Calibrated:
 
     candidate: Candidate
     searched: tuple[Effect, ...]
-    """Every candidate at the strength that it was compared at."""
+    """Every candidate at each strength that it was tried at."""
     curve: tuple[Effect, ...]
     """Of the chosen one, in order of strength, zero included: up to the first beyond the cap on either side."""
     low: float
@@ -107,7 +110,7 @@ class Calibrated:
 def steps_of(candidates: Sequence[Candidate]) -> int:
     """How many steps ``calibrate`` takes at most: the costs and effects that it measures."""
     labels = {candidate.label for candidate in candidates}
-    return len(candidates) * (TRIES + 1) + 2 * (len(CURVE) + len(labels) + RANDOM_DIRECTIONS + 1)
+    return len(candidates) * (TRIES + 1 + 2 * len(WEAKER)) + 2 * (len(CURVE) + len(labels) + RANDOM_DIRECTIONS + 1)
 
 
 def calibrate(
@@ -129,9 +132,7 @@ def calibrate(
     def measure(texts: Texts, settings: Iterable[CostedStrength]) -> tuple[Effect, ...]:
         return measure_effects(model, texts, list(settings), on_step)
 
-    tried = [strongest_cheap(partial(cost, validation, candidate)) for candidate in candidates]
-    effects = measure(validation, tried)
-    trials = [Trial(setting.candidate, effect) for setting, effect in zip(tried, effects, strict=True)]
+    trials = contend(candidates, partial(cost, validation), partial(measure, validation))
     best = _best_of_each_label(trials)
     winner = _best(best)
     candidate = winner.candidate
@@ -153,11 +154,32 @@ def calibrate(
     drawn = [cost(test, *each) for each in _at_equal_cost(model, test, settings[0], seed)]
     tested, *rest = measure(test, [*settings, *drawn])
     return Calibrated(
-        *(candidate, effects, curve, low, high, chosen, tested),
+        *(candidate, tuple(trial.effect for trial in trials), curve, low, high, chosen, tested),
         others=tuple(rest[: len(others)]),
         random=tuple(rest[-RANDOM_DIRECTIONS:]),
         champion=None if running is None else rest[len(others)],
     )
+
+
+def contend(
+    candidates: Sequence[Candidate],
+    cost: Callable[[Candidate, float], CostedStrength],
+    measure: Callable[[Sequence[CostedStrength]], Sequence[Effect]],
+) -> list[Trial]:
+    """Every candidate at its strongest cheap strength; one whose answers lose their form there at weaker ones too."""
+
+    def trials_of(settings: Sequence[CostedStrength]) -> list[Trial]:
+        return [Trial(setting.candidate, effect) for setting, effect in zip(settings, measure(settings), strict=True)]
+
+    trials = trials_of([strongest_cheap(partial(cost, candidate)) for candidate in candidates])
+    formless = [trial for trial in trials if not trial.effect.keeps_form]
+    for share in WEAKER:
+        weaker = [(trial.candidate, round(share * trial.effect.strength, 2)) for trial in formless]
+        again = trials_of([cost(*each) for each in weaker])
+        trials += again
+        kept = [trial.candidate for trial in again if trial.effect.keeps_form]
+        formless = [trial for trial in formless if trial.candidate not in kept]
+    return trials
 
 
 def _at_equal_cost(

@@ -170,6 +170,47 @@ def test_the_running_champion_is_tested_at_its_own_strength(model):
     assert kept.champion is None
 
 
+FORMS = {
+    # The strongest strength at which the form is kept, of 8 at which it is cheap: the strengths that are tried.
+    "kept at once": (8.0, [8.0]),
+    "kept at three quarters": (6.0, [8.0, 6.0]),
+    "kept at half": (4.0, [8.0, 6.0, 4.0]),
+    "never kept": (0.0, [8.0, 6.0, 4.0]),
+}
+
+
+def check_forms(module=search):
+    for name, (strongest, tried) in FORMS.items():
+
+        def measure(settings, strongest=strongest):
+            forms = [KEPT if setting.strength <= strongest else REPEATED for setting in settings]
+            return [effect(strength=each.strength, form=form) for each, form in zip(settings, forms, strict=True)]
+
+        cost = cost_of(lambda strength: 0.0013 * strength**2)[0]
+        candidate = Candidate("mass-mean", 1, np.ones(1), 1.0)
+        trials = module.contend(
+            [candidate], lambda given, strength, cost=cost: replace(cost(strength), candidate=given), measure
+        )
+        assert [trial.effect.strength for trial in trials] == tried, name
+
+
+def test_what_loses_the_form_contends_at_a_weaker_strength():
+    check_forms()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("if not trial.effect.keeps_form]\n    for", "if trial.effect.keeps_form]\n    for"),
+        ("WEAKER = (0.75, 0.5)", "WEAKER = (0.75,)"),
+        ("if trial.candidate not in kept]", "]"),
+    ],
+)
+def test_a_mutant_tries_other_strengths(change):
+    with mutant(search, *change) as changed, pytest.raises(AssertionError):
+        check_forms(changed)
+
+
 def check_costs_of_random(model, module=search):
     """Beside a direction that costs much on the model's own prose."""
     model.network.base_model.norm.weight.data *= 20  # to a flat network no text is likelier than another
