@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
-from pipelines.estimators.logistic import fit_logistic
+from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Candidates for C, scikit-learn's inverse regularisation strength, on standardised activations."""
@@ -51,20 +51,23 @@ def probe_layer(
     tested: Sequence[int] | None = None,
     penalties: Sequence[float] = PENALTIES,
     device: torch.device | str = "cpu",
+    standardised: StandardisedFeatures | None = None,
 ) -> list[ProbePredictions]:
     """Held-out predictions of one layer's probes, one ``ProbePredictions`` for each row of ``folds``.
 
     ``tested`` names the folds to predict, all of them by default. For each, C is the candidate with the least
     cross-entropy on the next fold when fitted on the others; the probe is then fitted again on all but the tested one.
+    ``standardised`` are these features on ``device``, where they are there already.
     """
     matrix = torch.tensor(features, device=device)
+    shared = StandardisedFeatures.of(matrix) if standardised is None else standardised
     wanted = range(int(folds.max()) + 1) if tested is None else tested
     plans = [(seed, fold) for seed in range(len(folds)) for fold in wanted]
-    chosen, accuracies = _choose_penalties(matrix, labels, folds, plans, penalties)
+    chosen, accuracies = _choose_penalties(matrix, shared, labels, folds, plans, penalties)
     masks = np.stack([folds[seed] != fold for seed, fold in plans], axis=1)
     shuffled = np.stack([_shuffled(labels, masks[:, k], k) for k in range(len(plans))], axis=1)
     fits = fit_logistic(
-        matrix,
+        shared,
         np.concatenate([np.repeat(labels[:, None], len(plans), axis=1), shuffled], axis=1),
         np.concatenate([masks, masks], axis=1),
         np.concatenate([chosen, chosen]),
@@ -105,7 +108,8 @@ def plane_distances(
     logits: Float[np.ndarray, "n k"], weights: Float[np.ndarray, "d k"], features: Float[np.ndarray, "m d"]
 ) -> Float[np.ndarray, "n k"]:
     """Signed distances to the planes that ``k`` probes divide by, in root mean squares of ``features``."""
-    scale = np.linalg.norm(weights.astype(np.float64), axis=0) * np.sqrt(np.square(features, dtype=np.float64).mean())
+    root_mean_square = np.sqrt(np.einsum("nd,nd->", features, features, dtype=np.float64) / features.size)
+    scale = np.linalg.norm(weights.astype(np.float64), axis=0) * root_mean_square
     distances: Float[np.ndarray, "n k"] = np.zeros(logits.shape)
     np.divide(logits, scale, out=distances, where=scale > 0)
     return distances
@@ -113,6 +117,7 @@ def plane_distances(
 
 def _choose_penalties(
     matrix: torch.Tensor,
+    shared: StandardisedFeatures,
     labels: Bool[np.ndarray, " n"],
     folds: Int64[np.ndarray, "seeds n"],
     plans: Sequence[tuple[int, int]],
@@ -131,7 +136,7 @@ def _choose_penalties(
     falling = np.arange(len(plans))
     for penalty in sorted(penalties):
         targets = np.repeat(labels[:, None], len(falling), axis=1)
-        fits = fit_logistic(matrix, targets, train[:, falling], np.full(len(falling), penalty))
+        fits = fit_logistic(shared, targets, train[:, falling], np.full(len(falling), penalty))
         margins = signs * fits.logits(matrix).cpu().numpy().astype(np.float64)
         found = np.average(np.logaddexp(0, -margins), axis=0, weights=validation[:, falling])
         better = found < losses[falling]

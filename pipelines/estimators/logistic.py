@@ -17,6 +17,7 @@ Where there are more features than rows the same inverse comes from the smaller 
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,8 +41,41 @@ class LogisticFits:
         return features @ self.weights + self.biases
 
 
+@dataclass(frozen=True, eq=False)
+class StandardisedFeatures:
+    """Features with mean 0 and standard deviation 1 over all rows, and what all regressions on them share.
+
+    Where several calls fit the same features it is half of the work: make it once.
+    """
+
+    scaled: Float[Tensor, "n d"]
+    """A constant feature is 0."""
+    centre: Float[Tensor, " d"]
+    spread: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "n d"]) -> "StandardisedFeatures":
+        centre = features.mean(dim=0)
+        spread = features.std(dim=0, correction=0)
+        spread = torch.where(spread > 1e-6 * centre.abs().clamp_min(1e-6), spread, torch.inf)
+        return cls((features - centre).div_(spread), centre, spread)
+
+    @property
+    def is_wide(self) -> bool:
+        return self.scaled.shape[1] > self.scaled.shape[0]
+
+    @cached_property
+    def squares(self) -> Float[Tensor, "n d"]:
+        return self.scaled.square()
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """``[n, n]`` where there are more features than rows, else ``[d, d]`` over the number of rows."""
+        return self.scaled @ self.scaled.T if self.is_wide else self.scaled.T @ self.scaled / len(self.scaled)
+
+
 def fit_logistic(
-    features: Float[Tensor, "n d"],
+    features: Float[Tensor, "n d"] | StandardisedFeatures,
     labels: Bool[np.ndarray, "n k"],
     masks: Bool[np.ndarray, "n k"],
     penalties: Float[np.ndarray, " k"],
@@ -53,8 +87,9 @@ def fit_logistic(
 
     ``tolerance`` bounds the gradient's norm relative to its norm at zero weights. A constant feature gets weight zero.
     """
-    problems = _Problems.of(features, labels, masks, penalties)
-    parameters = torch.zeros(problems.d + 1, problems.k, dtype=features.dtype, device=features.device)
+    shared = features if isinstance(features, StandardisedFeatures) else StandardisedFeatures.of(features)
+    problems = _Problems.of(shared, labels, masks, penalties)
+    parameters = shared.scaled.new_zeros(problems.d + 1, problems.k)
     margins = torch.zeros_like(problems.targets)
     gradient = problems.gradient(parameters, torch.full_like(margins, 0.5))
     threshold = tolerance * gradient.norm(dim=0)
@@ -108,9 +143,9 @@ class _Problems:
     """``[n, k]``, +1 or -1."""
     weights: Tensor
     """``[n, k]``, C where the row belongs to the problem, 0 elsewhere."""
-    factors: dict[float, tuple[Tensor, Tensor]]
-    """For each distinct C: its problems, and the Cholesky factor of the Hessian's bound ``a ZᵀZ + I``; where ``n < d``
-    that of ``ZZᵀ + I / a``, ``[n, n]``."""
+    factors: dict[float, tuple[Tensor | slice, Tensor]]
+    """For each distinct C its problems, a slice where that is all of them; and the Cholesky factor of the Hessian's
+    bound ``a ZᵀZ + I``, where ``n < d`` that of ``ZZᵀ + I / a``, ``[n, n]``."""
 
     @property
     def d(self) -> int:
@@ -123,32 +158,29 @@ class _Problems:
     @classmethod
     def of(
         cls,
-        features: Tensor,
+        shared: StandardisedFeatures,
         labels: Bool[np.ndarray, "n k"],
         masks: Bool[np.ndarray, "n k"],
         penalties: Float[np.ndarray, " k"],
     ) -> "_Problems":
-        centre = features.mean(dim=0)
-        spread = features.std(dim=0, correction=0)
-        spread = torch.where(spread > 1e-6 * centre.abs().clamp_min(1e-6), spread, torch.inf)
-        scaled = (features - centre) / spread
-        mask = torch.tensor(masks, dtype=features.dtype, device=features.device)
+        scaled = shared.scaled
+        mask = torch.tensor(masks, dtype=scaled.dtype, device=scaled.device)
         counts = mask.sum(dim=0)
         means = scaled.T @ mask / counts
-        variances = (scaled.square().T @ mask / counts - means.square()).clamp_min(0)
+        variances = (shared.squares.T @ mask / counts - means.square()).clamp_min(0)
         inverse_stds = torch.where(variances > 1e-8, variances.rsqrt(), 0.0)
-        rates = torch.tensor(penalties, dtype=features.dtype, device=features.device)
-        factors = {}
-        wide = scaled.shape[1] > len(scaled)
-        gram = scaled @ scaled.T if wide else scaled.T @ scaled / len(scaled)
-        identity = torch.eye(len(gram), dtype=features.dtype, device=features.device)
-        for penalty in np.unique(penalties):
-            members = torch.as_tensor(np.flatnonzero(penalties == penalty), device=features.device)
+        rates = torch.tensor(penalties, dtype=scaled.dtype, device=scaled.device)
+        factors: dict[float, tuple[Tensor | slice, Tensor]] = {}
+        gram = shared.gram
+        identity = torch.eye(len(gram), dtype=scaled.dtype, device=scaled.device)
+        distinct = np.unique(penalties)
+        for penalty in distinct:
+            members = torch.as_tensor(np.flatnonzero(penalties == penalty), device=scaled.device)
             bend = 0.25 * float(penalty) * float(counts[members].max())
-            bound = gram + (len(scaled) / bend) * identity if wide else bend * gram + identity
-            factors[float(penalty)] = members, torch.linalg.cholesky(bound)
-        targets = torch.tensor(labels, dtype=features.dtype, device=features.device) * 2 - 1
-        return cls(scaled, centre, spread, means, inverse_stds, targets, mask * rates, factors)
+            bound = gram + (len(scaled) / bend) * identity if shared.is_wide else bend * gram + identity
+            factors[float(penalty)] = members if len(distinct) > 1 else slice(None), torch.linalg.cholesky(bound)
+        targets = torch.tensor(labels, dtype=scaled.dtype, device=scaled.device) * 2 - 1
+        return cls(scaled, shared.centre, shared.spread, means, inverse_stds, targets, mask * rates, factors)
 
     def logits(self, parameters: Tensor) -> Tensor:
         slopes = parameters[:-1] * self.inverse_stds

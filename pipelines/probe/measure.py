@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int64
 
 from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.linear_probe import ProbePredictions, probe_layer
-from pipelines.estimators.logistic import fit_logistic
+from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.paper_protocol import paper_probe
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY
@@ -49,15 +49,23 @@ def measure(
     probabilities, validation, distances = [], [], []
     for layer in activations.layers:
         features = activations.layer(layer)
+        standardised = StandardisedFeatures.of(torch.tensor(features, device=device))
         if protocol.is_paper:
             predictions = [paper_probe(features, statements.labels, PAPER_TRAIN_RATIO)]
         else:
-            predictions = probe_layer(features, statements.labels, splits.folds, tested=splits.tested, device=device)
+            predictions = probe_layer(
+                features,
+                statements.labels,
+                splits.folds,
+                tested=splits.tested,
+                device=device,
+                standardised=standardised,
+            )
         scores += [
             _score(layer, seed, [prediction], statements, bootstrap) for seed, prediction in enumerate(predictions)
         ]
         scores.append(_score(layer, None, predictions, statements, bootstrap))
-        directions += _directions(layer, features, statements, splits.folds[0], device)
+        directions += _directions(layer, features, standardised, statements, splits.folds[0])
         probabilities.append([prediction.probabilities for prediction in predictions])
         validation.append([prediction.validation_accuracies for prediction in predictions])
         distances.append([prediction.distances for prediction in predictions])
@@ -101,9 +109,9 @@ def _score(
 def _directions(
     layer: int,
     features: Float32[np.ndarray, "n d_model"],
+    standardised: StandardisedFeatures,
     statements: LabelledStatements,
     folds: Int64[np.ndarray, " n"],
-    device: torch.device | str,
 ) -> list[LayerDirection]:
     """The direction and the probe to register, both fitted without the first fold; none where the means coincide."""
     train = folds != 0
@@ -111,8 +119,7 @@ def _directions(
         mass_mean = fit_mass_mean(features[train], statements.labels[train])
     except MeansCoincide:
         return []
-    matrix = torch.tensor(features, device=device)
-    fit = fit_logistic(matrix, statements.labels[:, None], train[:, None], np.array([DIRECTION_PENALTY]))
+    fit = fit_logistic(standardised, statements.labels[:, None], train[:, None], np.array([DIRECTION_PENALTY]))
     projections = mass_mean.projections(features[~train]).astype(np.float64)
     return [
         LayerDirection(

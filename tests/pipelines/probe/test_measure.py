@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipelines.estimators.logistic import StandardisedFeatures
 from pipelines.model_io.activations import Activations
 from pipelines.probe.measure import measure
 from pipelines.statements.labelled import LabelledStatements
@@ -52,6 +53,15 @@ def test_accuracy_of_one_has_an_interval_and_what_still_differs():
     assert all(score.saturation is not None for score in measured.scores)
     assert measured.distances.shape == measured.probabilities.shape
     assert ((measured.distances > 0) == (measured.probabilities > 0.5)).all()
+
+
+def test_a_layer_is_standardised_once(monkeypatch):
+    made = []
+    of = StandardisedFeatures.of
+    monkeypatch.setattr(StandardisedFeatures, "of", lambda features: made.append(features) or of(features))
+    statements, features = separable()
+    measure(Activations((0, 1), np.stack([features, 2 * features])), statements, FittingProtocol(seeds=2))
+    assert len(made) == 2
 
 
 def test_the_papers_probe_has_the_distances_of_its_plane():
