@@ -96,9 +96,10 @@ def predict_further(
     Probes are fitted as by ``probe_layer``, so they have no part in what is predicted if ``further`` has none.
     """
     matrix = torch.tensor(features, device=device)
-    chosen, _ = _choose_penalties(matrix, labels, folds, plans, penalties)
+    shared = StandardisedFeatures.of(matrix)
+    chosen, _ = _choose_penalties(matrix, shared, labels, folds, plans, penalties)
     masks = np.stack([folds[seed] != fold for seed, fold in plans], axis=1)
-    fits = fit_logistic(matrix, np.repeat(labels[:, None], len(plans), axis=1), masks, chosen)
+    fits = fit_logistic(shared, np.repeat(labels[:, None], len(plans), axis=1), masks, chosen)
     logits = fits.logits(torch.tensor(further, device=device))
     probabilities: Float64[np.ndarray, "m plans"] = torch.sigmoid(logits).cpu().numpy().astype(np.float64)
     return probabilities

@@ -129,19 +129,54 @@ def _read(
 ) -> Activations:
     shape = (len(chosen), len(sequences), model.d_model)
     hidden_states = np.empty(shape, np.float32) if file is None else _mapped(file, shape)
-    slots = {layer: slot for slot, layer in enumerate(chosen)}
+    running: _BatchStates | None = None
+
+    def write(states: _BatchStates | None) -> None:
+        if states is not None:
+            states.write(hidden_states, chosen, model)
+            on_progress(len(states.rows))
+
     for rows in batches([len(sequence) for sequence in sequences], tokens_per_batch):
         tokens, lengths = padded([sequences[row] for row in rows], model.device)
-        pool = pool_of(lengths, rows)
+        pool, pooled = pool_of(lengths, rows), dict[int, Tensor]()
 
-        def read(layer: int, states: Tensor, rows: Int64[np.ndarray, " batch"] = rows, pool: _Pool = pool) -> None:
-            hidden_states[slots[layer], rows] = pool(states).float().cpu().numpy()
+        def read(layer: int, states: Tensor, pool: _Pool = pool, pooled: dict[int, Tensor] = pooled) -> None:
+            pooled[layer] = pool(states).float()
 
         with torch.inference_mode(), recording(model.network, chosen, read):
             model.trunk(input_ids=tokens, use_cache=False)
-        _require_finite(hidden_states[:, rows], chosen, rows, model)
-        on_progress(len(rows))
+        states = _BatchStates(rows, [pooled[layer] for layer in chosen], model.device)
+        # On a GPU a batch is copied and written while the next one runs.
+        write(running)
+        running = states
+    write(running)
     return Activations(chosen, hidden_states)
+
+
+class _BatchStates:
+    """What was read of one batch at every layer, on its way from the device."""
+
+    def __init__(self, rows: Int64[np.ndarray, " batch"], pooled: Sequence[Tensor], device: torch.device) -> None:
+        self.rows = rows
+        with torch.inference_mode():
+            together = torch.stack([states.to(device) for states in pooled])
+            self._finite = torch.isfinite(together).all().to("cpu", non_blocking=True)
+            self._states = together.to("cpu", non_blocking=True)
+        self._copied = torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
+
+    def write(
+        self,
+        hidden_states: Float32[np.ndarray, "layers n d_model"],
+        layers: Sequence[int],
+        model: LanguageModel,
+    ) -> None:
+        """Wait for the states and put them in their rows. Raises ``Mismatch`` for NaN or infinity."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        states = self._states.numpy()
+        if not bool(self._finite):
+            _refuse(states, layers, self.rows, model)
+        hidden_states[:, self.rows] = states
 
 
 @contextmanager
@@ -196,27 +231,37 @@ PoolOfBatch = Callable[[Tensor, Int64[np.ndarray, " batch"]], _Pool]
 
 def _pool(pooling: Pooling, lengths: Tensor, _rows: Int64[np.ndarray, " batch"]) -> _Pool:
     """A function from ``[batch, seq, d_model]`` to ``[batch, d_model]``, on whichever device a block lies."""
-    places = torch.arange(len(lengths))
     if pooling == "last":
-        return lambda states: states[places.to(states.device), (lengths - 1).to(states.device)]
+        on = _moved_once(torch.arange(len(lengths)), lengths - 1)
+        return lambda states: states[on(states.device)]
     return _mean_between(torch.zeros_like(lengths), lengths)
 
 
 def _mean_between(starts: Tensor, stops: Tensor) -> _Pool:
     places = torch.arange(int(stops.max()))
     real = (places >= starts[:, None]) & (places < stops[:, None])
-    weights = (real / (stops - starts)[:, None])[:, :, None]
-    return lambda states: (states.float() * weights.to(states.device)).sum(dim=1)
+    on = _moved_once((real / (stops - starts)[:, None])[:, :, None])
+    return lambda states: (states.float() * on(states.device)[0]).sum(dim=1)
 
 
-def _require_finite(
+def _moved_once(*tensors: Tensor) -> Callable[[torch.device], tuple[Tensor, ...]]:
+    """Tensors on each device that asks, without waiting for what runs there."""
+    moved: dict[torch.device, tuple[Tensor, ...]] = {}
+
+    def on(device: torch.device) -> tuple[Tensor, ...]:
+        if device not in moved:
+            moved[device] = tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
+        return moved[device]
+
+    return on
+
+
+def _refuse(
     states: Float32[np.ndarray, "layers batch d_model"],
     layers: Sequence[int],
     rows: Int64[np.ndarray, " batch"],
     model: LanguageModel,
 ) -> None:
-    if np.isfinite(states).all():
-        return
     slot, row, _ = np.argwhere(~np.isfinite(states))[0]
     raise Mismatch(
         f"{model.checkpoint.model} at {model.checkpoint.label} yields NaN or infinity at layer {layers[slot]} for "

@@ -45,4 +45,4 @@ def padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     tokens = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
     for row, sequence in enumerate(sequences):
         tokens[row, : len(sequence)] = torch.tensor(sequence)
-    return tokens.to(device), lengths
+    return tokens.to(device, non_blocking=True), lengths

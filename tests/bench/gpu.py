@@ -53,7 +53,7 @@ class Sizes:
 
 
 SIZES = {
-    "large": Sizes("exact", ("1b", "7b"), (1, 16, 64), 68, 10.0, 1200, 4096, 2.0),
+    "large": Sizes("exact", ("1b", "7b"), (1, 16, 64), 36, 10.0, 1200, 4096, 2.0),
     "small": Sizes("small", ("small", "small"), (1, 4), 8, 0.1, 60, 16, 60.0, patience=20),
 }
 

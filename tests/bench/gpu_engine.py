@@ -125,11 +125,13 @@ def compare_rates(shape: str, device: str, counts: Sequence[int], tokens: int, w
             with SlotEngine(model, slots=max(counts), queue_limit=SETTINGS, window=512, cuda_graphs=graphs) as engine:
                 run = partial(answers, engine, prompts, steered=none)
                 whole, step = _times(run, tokens)
-                with Samples(engine._thread) as samples:
-                    run(tokens)
-                where[f"{shape}, {count} requests, {how}"] = samples.shares()
-                where[f"{shape}, {count} requests, {how}: recordings"] = recordings_of(engine)
-                where[f"{shape}, {count} requests, {how}: ms on the GPU"] = kernel_times(lambda run=run: run(tokens))  # type: ignore[misc]
+                if graphs or device == "cpu":
+                    with Samples(engine._thread) as samples:
+                        run(tokens)
+                    name = f"{shape}, {count} requests, {how}"
+                    where[name] = samples.shares()
+                    where[f"{name}: recordings"] = recordings_of(engine)
+                    where[f"{name}: ms on the GPU"] = kernel_times(lambda run=run: run(tokens))  # type: ignore[misc]
             what = f"{count} request{'s' if count > 1 else ''} of {tokens} tokens, {shape} {_dtype(model)}, {how}"
             here = _rate(count * tokens / whole, step)
             yield Comparison(f"{shape}/generate_{count}_{key}", what, here, against, theirs / whole, "x")
@@ -218,14 +220,14 @@ def compare_steering(shape: str, device: str, count: int, tokens: int, seconds: 
     cases = (("five", "steering five dimensions", 1), ("distinct", f"{SETTINGS} distinct settings", SETTINGS))
     with SlotEngine(model, slots=count, queue_limit=SETTINGS, window=512, cuda_graphs=True) as engine:
         run = partial(answers, engine, prompts, tokens)
-        for _ in range(4):  # until the steps are recorded
+        for _ in range(3):  # until the steps are recorded
             run(none)
         took = _seconds(lambda: run(none))
         pairs = int(min(80, max(4, seconds / (2 * took))))
         for key, what, settings in cases:
             steered = plans(bank, settings, len(bank.vectors))
             windows = cycle([steered[start : start + count] for start in range(0, settings, count)])
-            for _ in range(4):
+            for _ in range(3):
                 run(next(windows))
             ours, theirs, *ratios = paired_ratio(lambda windows=windows: run(next(windows)), lambda: run(none), pairs)  # type: ignore[misc]
             percent, low, high = (100 * (ratio - 1) for ratio in ratios)
@@ -253,7 +255,7 @@ def reading_seconds(model: LanguageModel) -> float:
 
 def _times(run: Callable[[int], object], tokens: int) -> tuple[float, float]:
     """Seconds of a run of ``tokens`` steps, and of one of its steps: the best of two after others to warm up."""
-    for _ in range(3):
+    for _ in range(2):
         run(SHORT)
     run(tokens)
     short, whole = (min(_seconds(lambda n=n: run(n)) for _ in range(2)) for n in (SHORT, tokens))  # type: ignore[misc]

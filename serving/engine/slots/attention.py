@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from serving.engine.slots.token_batch import DecodeGroup, Span, TokenBatch, prompt_mask
+from serving.engine.slots.token_batch import DecodeGroup, Span, TokenBatch
 
 SLOTS = "slots"
 DECODING_KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -37,9 +37,10 @@ def attend(
         own = query[0, :, begin : begin + group.count]
         parts.append(_of_group(own, group, batch.layer, sliding_window, scaling, softcap))
         begin += group.count
-    for span in batch.spans:
+    for number, span in enumerate(batch.spans):
         own = query[:, :, begin : begin + span.count]
-        parts.append(_of_span(own, span, batch.layer, sliding_window, scaling, softcap))
+        mask = batch.prompt_mask(number, sliding_window)
+        parts.append(_of_span(own, span, batch.layer, mask, scaling, softcap))
         begin += span.count
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
 
@@ -67,11 +68,10 @@ def _of_group(
 
 
 def _of_span(
-    query: Tensor, span: Span, layer: int, window: int | None, scaling: float | None, softcap: float | None
+    query: Tensor, span: Span, layer: int, mask: Tensor, scaling: float | None, softcap: float | None
 ) -> Tensor:
     pool, row = span.slot.pool, span.slot.row
     keys, values = (held[layer][row : row + 1, : span.end].transpose(1, 2) for held in (pool.keys, pool.values))
-    mask = prompt_mask(span, window, query.device)
     return _by_kernel(query, keys, values, mask, scaling, softcap).transpose(1, 2)
 
 

@@ -6,8 +6,8 @@ a prompt that begins as an earlier one gets a copy (``prefix_cache``).
 
 Slots lie in pools by capacity, 256 positions and doubled from there, so that memory follows the tokens held: a long
 sequence has a row in a pool of long ones, and an empty pool has no memory. The pool of the smallest slots alone keeps
-its memory, so that no burst of short requests has to zero it anew. A pool is one tensor
-over all layers, which the allocator gives back to the system when it is freed.
+its rows until nothing runs, and on a GPU for good, where a recorded step reads them. A pool is one tensor over all
+layers; on a CPU the pages of it that hold no token take no memory.
 """
 
 from collections.abc import Sequence
@@ -102,6 +102,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         for ours, theirs in ((larger.pool.keys, slot.pool.keys), (larger.pool.values, slot.pool.values)):
             for target, source in zip(ours, theirs, strict=True):
                 target[larger.row, :used] = source[slot.row, :used]
+        larger.holds(used)
         self.release(slot)
         return larger
 
@@ -109,3 +110,6 @@ class SlotCache(Cache):  # type: ignore[misc]
         slot.pool.remove(slot)
         if not slot.pool.slots and slot.pool.capacity > SMALLEST:
             del self._pools[slot.pool.capacity]
+        *_, device = self._make
+        if device.type == "cpu" and not any(pool.slots for pool in self._pools.values()):
+            self._pools.clear()

@@ -1,5 +1,6 @@
 """KV pools: memory for keys and values of sequences of about one length, one slot each."""
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ class KVPool:
         last = self.slots.pop()
         if last is not slot:
             for held in (*self.keys, *self.values):
-                held[slot.row] = held[last.row]
+                held[slot.row, : last.used] = held[last.row, : last.used]
             last.row = slot.row
             self.slots[slot.row] = last
         if 4 * len(self.slots) <= self._rows and self.capacity > SMALLEST:
@@ -84,7 +85,7 @@ class KVPool:
     def clear(self, slot: "Slot") -> None:
         """Forget a slot that may hold NaN."""
         for held in (*self.keys, *self.values):
-            held[slot.row].zero_()
+            held[slot.row, : slot.used].zero_()
 
     def read(self, slot: "Slot", start: int, end: int) -> Tensor:
         """The keys and values of consecutive positions of a slot, flat."""
@@ -99,22 +100,33 @@ class KVPool:
         for held, part in zip((*self.keys, *self.values), parts, strict=True):
             states = part.reshape(-1, *held.shape[2:])
             held[slot.row, start : start + len(states)] = states
+        slot.holds(start + length * len(blocks))
 
     def _resize(self, rows: int) -> None:
-        """Zeros rather than empty memory: a NaN would reach the sum even where attention gives it no weight."""
         sizes = [heads * width for heads, *widths in self._shapes for width in widths]
-        flat = torch.zeros(rows * self.capacity * sum(sizes), dtype=self._dtype, device=self._device)
+        flat = _zeros(rows * self.capacity * sum(sizes), self._dtype, self._device)
         parts = iter(torch.split(flat, [rows * self.capacity * size for size in sizes]))
         keys: list[Tensor] = []
         values: list[Tensor] = []
-        kept = len(self.slots)
         for layer, (heads, key_width, value_width) in enumerate(self._shapes):
             for held, before, width in ((keys, self.keys, key_width), (values, self.values, value_width)):
                 tensor = next(parts).view(rows, self.capacity, heads, width)
-                if kept:
-                    tensor[:kept] = before[layer][:kept]
+                for slot in self.slots:
+                    tensor[slot.row, : slot.used] = before[layer][slot.row, : slot.used]
                 held.append(tensor)
         self.keys, self.values, self._rows = keys, values, rows
+
+
+def _zeros(numbers: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros rather than empty memory: a NaN would reach the sum even where attention gives it no weight.
+
+    On a CPU the system gives a page of zeros when it is first written to, so that only tokens that are there take
+    memory and time; what frees the tensor gives all of it back.
+    """
+    if device.type != "cpu" or not numbers:
+        return torch.zeros(numbers, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, numbers * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype)
 
 
 @dataclass(eq=False)
@@ -123,3 +135,9 @@ class Slot:
 
     pool: KVPool
     row: int
+    used: int = 0
+    """Positions up to the last one written: all that is copied when the row moves."""
+
+    def holds(self, end: int) -> None:
+        """Positions before ``end`` have been written, or are about to be."""
+        self.used = max(self.used, end)

@@ -86,12 +86,16 @@ class TokenBatch:
     device: torch.device
     layer: int = field(default=0, compare=False)
     """The layer whose keys and values were stored last: attention follows at once."""
+    _prompt_masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, decoding: Sequence[tuple[Slot, int]], spans: Sequence[Span], device: torch.device) -> "TokenBatch":
         """``decoding`` are slots with the position of their token, those of one pool together."""
         by_pool: dict[int, list[tuple[Slot, int]]] = {}
+        for span in spans:
+            span.slot.holds(span.end)
         for slot, position in decoding:
+            slot.holds(position + 1)
             by_pool.setdefault(id(slot.pool), []).append((slot, position))
         groups = tuple(
             DecodeGroup(
@@ -109,11 +113,14 @@ class TokenBatch:
             positions += range(span.start, span.end)
         return torch.tensor(positions, device=self.device)
 
-
-def prompt_mask(span: Span, window: int | None, device: torch.device) -> Tensor:
-    """``[count, end]``: the positions that each token of a span attends to."""
-    own = torch.arange(span.start, span.end, device=device)[:, None]
-    return positions_seen(torch.arange(span.end, device=device), own, window)
+    def prompt_mask(self, number: int, window: int | None) -> Tensor:
+        """``[count, end]``: the positions that each token of a span attends to, the same at every layer."""
+        if (number, window) not in self._prompt_masks:
+            span = self.spans[number]
+            own = torch.arange(span.start, span.end, device=self.device)[:, None]
+            others = torch.arange(span.end, device=self.device)
+            self._prompt_masks[number, window] = positions_seen(others, own, window)
+        return self._prompt_masks[number, window]
 
 
 def positions_seen(others: Tensor, own: Tensor, window: int | None) -> Tensor:

@@ -84,6 +84,22 @@ def test_nan_is_refused_and_its_place_is_named(series_directory):
         extract(broken, TEXTS)
 
 
+def test_nan_in_the_last_batch_is_refused_by_its_row(series_directory):
+    """A batch is written when the next one has run, and the last one at the end."""
+    broken = load(find_series(str(series_directory)).checkpoints[0])
+    embedding = broken.network.get_input_embeddings().weight
+    embedding.data[broken.tokenizer("you")["input_ids"][-1]] = float("nan")
+    seen = []
+    with pytest.raises(Mismatch, match="NaN or infinity at layer 0 for statement 4 "):
+        extract(
+            broken,
+            ["a letter", "the letter", "the city", "Peru is in", "you"],
+            tokens_per_batch=1,
+            on_progress=seen.append,
+        )
+    assert len(seen) == 4
+
+
 def test_a_disk_too_small_is_refused_before_work_begins(model, cache):
     seen = []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
