@@ -79,9 +79,9 @@ def run_evaluation(options: EvaluateOptions) -> None:
         conditions = [condition for subject in subjects for condition in _conditions(subject, further, options)]
         design = _design(subjects, seen, options)
         print(design.cost_sentence(tasks), end="")  # noqa: T201
-        rows = _measured(checkpoint, conditions, finetuned, tasks, options.placement, design)
+        rows, costs = _measured(checkpoint, conditions, finetuned, tasks, options.placement, design)
         verdicts = verdicts_of(rows)
-        texts = text_results(rows, verdicts, design.names)
+        texts = text_results(rows, costs)
         _log(run, checkpoint, rows, verdicts, texts, options.figures)
         log_sheets(checkpoint, subjects, tasks, options)
         print(summary(verdicts, rows))  # noqa: T201
@@ -197,7 +197,8 @@ def _measured(
     tasks: Sequence[Task],
     placement: Placement,
     design: TextDesign,
-) -> list[Row]:
+) -> tuple[list[Row], dict[str, float]]:
+    """Every row, and what the vector of each dimension that is judged by text costs."""
     with progress_bar(1 + len(conditions) + len(finetuned) + design.total, "evaluating", "condition") as bar:
         with loaded(checkpoint, placement) as model:
             require_writing(model)
@@ -209,6 +210,7 @@ def _measured(
                 rows += rows_of(condition, base, measure_condition(model, condition, tasks))
                 bar.update()
             bar.set_postfix_str("random directions of equal cost", refresh=False)
+            costs = design.perplexity_ratios(model)
             rows += design.control_rows(model, tasks, rows, bar.update)
             bar.set_postfix_str("silenced directions", refresh=False)
             rows += design.silenced_rows(model, tasks, rows, bar.update)
@@ -217,7 +219,7 @@ def _measured(
             with loaded(tuned, placement) as model:
                 rows += rows_of(Condition("fine-tuned", source=tuned.model), base, measure_tasks(model, tasks))
             bar.update()
-    return rows
+    return rows, costs
 
 
 def measure_condition(model: LanguageModel, condition: Condition, tasks: Sequence[Task]) -> tuple[Measurement, ...]:

@@ -5,7 +5,8 @@ order is exact: beyond all of ``n`` it has p = 1 / (n + 1). Directions are drawn
 (Besag and Clifford 1991): no later one could make it work, and the p-value, 1 over the draws, stays exact.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -16,7 +17,7 @@ from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition, Subject
 from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions
 from pipelines.evaluate.measurement import Measurement
-from pipelines.evaluate.results import ALPHA, Row, Verdict, rows_of
+from pipelines.evaluate.results import ALPHA, Row, rows_of
 from pipelines.evaluate.significance import holm, sequential_p
 from pipelines.evaluate.silencing import (
     SILENCED_DIRECTIONS,
@@ -49,7 +50,7 @@ class TextDesign:
 
     subjects: tuple[Subject, ...]
     prose: tuple[str, ...]
-    """On which costs are made equal."""
+    """On which costs are told and made equal: as much of it however few ``items`` are asked for."""
     directions: int
     seed: int
 
@@ -77,6 +78,17 @@ class TextDesign:
             f"{sum(prompts) * (self.directions + self.silenced_directions + OTHER_CONDITIONS):,} answers, fewer where "
             "a random direction does as much as the vector.\n"
         )
+
+    def perplexity_ratios(self, model: LanguageModel) -> dict[str, float]:
+        """By dimension, the perplexity of prose under the vector that is judged over that of the unsteered model."""
+        if not self.subjects:
+            return {}
+        cost = ProseCost.on(model, self.prose)
+        vectors = {subject.dimension.name: (subject.champion.vector, subject.strength) for subject in self.subjects}
+        return {
+            name: math.exp(cost.of(vector.layer, vector.offset(strength)))
+            for name, (vector, strength) in vectors.items()
+        }
 
     def control_rows(
         self, model: LanguageModel, tasks: Sequence[Task], rows: Sequence[Row], on_direction: Callable[[], object]
@@ -233,11 +245,11 @@ class TextResult:
         )
 
 
-def text_results(rows: Sequence[Row], verdicts: Sequence[Verdict], names: Sequence[str]) -> list[TextResult]:
-    """One for each of ``names``; of ``verdicts`` the cost is taken."""
+def text_results(rows: Sequence[Row], costs: Mapping[str, float]) -> list[TextResult]:
+    """One for each dimension of ``costs``: what its vector's perplexity is times the unsteered model's."""
+    names = list(costs)
     vectors = [_headline(rows, "vector", name) for name in names]
     adjusted = holm([vector.comparison.p for vector in vectors])
-    costs = {verdict.dimension: verdict.perplexity_ratio for verdict in verdicts}
     silencings = _silencings(rows, names)
     return [
         TextResult(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.behaviours.form import FormChange
 from pipelines.estimators.estimate import Estimate
@@ -15,6 +16,7 @@ from pipelines.evaluate.significance import Comparison
 from pipelines.evaluate.suite import measure_tasks
 from pipelines.evaluate.tasks.behaviour import ANSWERS, LENGTH, REPETITION, behaviour_task
 from pipelines.evaluate.text import TextDesign, TextResult
+from pipelines.model_io.likelihoods import likelihoods
 from registry.dimensions import TOXICITY
 from tests.mutants import mutant
 from tests.pipelines.evaluate.test_experiment import words_model
@@ -143,8 +145,9 @@ def test_p_values_are_adjusted_for_the_number_of_dimensions():
     for dimension in ("toxicity", "privacy", "reliability"):
         rows += [row("base", 0.0, dimension=dimension), row("vector", -0.2, p=0.02, dimension=dimension)]
         rows += [*form_rows("base", 10.0, dimension), *form_rows("vector", 7.0, dimension)]
-    costs = [type("Cost", (), {"dimension": each.condition.dimension, "perplexity_ratio": 1.0}) for each in rows]
-    results = text.text_results(rows, costs, ("toxicity", "privacy", "reliability"))
+    costs = {"toxicity": 1.0, "privacy": 1.2, "reliability": 1.0}
+    results = text.text_results(rows, costs)
+    assert [each.is_cheap for each in results] == [True, False, True]
     assert [each.p for each in results] == pytest.approx([0.06] * 3)
     assert results[1].vector is rows[7]
     assert [each.form.length.value for each in results] == pytest.approx([7.5 / 10.5] * 3)
@@ -170,6 +173,16 @@ def design(wanted, directions):
     done = []
     given = TextDesign((Subject(TOXICITY, vector, 2.0),), PROSE, directions, 0)
     return list(given.control_rows(model, [task], rows, lambda: done.append(1))), rows, done, given, task
+
+
+def test_the_cost_is_told_of_the_prose_of_the_design():
+    model, vector = words_model(), served_vector(scale=3.0)
+    offsets = {vector.layer: torch.from_numpy(vector.vector.offset(2.0))}
+    wanted = likelihoods(model, PROSE, offsets).perplexity / likelihoods(model, PROSE).perplexity
+    given = TextDesign((Subject(TOXICITY, vector, 2.0),), PROSE, 0, 0)
+    assert given.perplexity_ratios(model) == {"toxicity": pytest.approx(wanted)}
+    assert wanted != pytest.approx(1.0)
+    assert TextDesign((), PROSE, 0, 0).perplexity_ratios(model) == {}
 
 
 def test_directions_are_drawn_until_one_does_as_much(monkeypatch):
