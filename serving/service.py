@@ -14,12 +14,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-import asyncio
 import atexit
 import re
 import shutil
 import socket
-import threading
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -39,26 +37,17 @@ if STATE not in os.environ:
 # BentoML keeps metrics in a folder that services share, and empties it when one starts. prometheus_client reads this.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
-from registry.traces import TraceLog
-from serving.api import metrics
-from serving.api.app import create_app, route_templates
-from serving.api.bento_client import GenerateRequest, answer_prompt
-from serving.api.bodies import RequestBodies
-from serving.api.dependencies import RequestContext
-from serving.api.middleware import ServiceMiddleware
-from serving.api.request_record import RequestRecord
-from serving.api.shutdown import on_termination
-from serving.api.tracing import trace_of
 from serving.logs import configure_logs
-from serving.served_model import ServedModel
 from serving.settings import read_settings
-from serving.steering.shared_state import SharedState
-
-ARRIVING = 1.0
-"""Seconds after SIGTERM in which requests that have arrived are still admitted."""
 
 CONDA = Path(__file__).parents[1] / "conda.yaml"
 """The one list of requirements; a bento carries it."""
+
+
+def starts_workers() -> bool:
+    """Whether this process is `bentoml serve` itself, which starts the workers and answers nothing."""
+    command = click.get_current_context(silent=True)
+    return command is not None and command.info_name == "serve"
 
 
 def require_free_port() -> None:
@@ -81,10 +70,6 @@ def require_free_port() -> None:
 configure_logs()
 require_free_port()
 SETTINGS = read_settings()
-served = ServedModel(SETTINGS, shared=SharedState(Path(os.environ[STATE]) / "changes.json"))
-traces = TraceLog() if SETTINGS.trace else None
-app = create_app(served, traces)
-bodies = RequestBodies(SETTINGS.body_limit, SETTINGS.body_timeout)
 
 
 class NoTimeLimit:
@@ -113,27 +98,18 @@ traffic.TimeoutMiddleware = NoTimeLimit  # type: ignore[misc, assignment]
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
 )
-@bentoml.asgi_app(app, path="/")
 class SteeringService:
     """Steered text generation over HTTP."""
 
     def __init__(self) -> None:
-        served.start()
-        metrics.follow(served)
-        loop = asyncio.get_running_loop()
-
-        def leave() -> None:
-            loop.call_soon_threadsafe(bodies.close)
-            threading.Timer(ARRIVING, served.drain).start()
-
-        on_termination(leave, SETTINGS.drain + 5)
+        hosting.start()
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:
-        served.drain()
+        hosting.drain()
 
     async def __is_ready__(self) -> bool:
-        return served.status == "ready"
+        return hosting.is_ready
 
     @bentoml.api(route="/generate")
     async def generate(
@@ -146,7 +122,7 @@ class SteeringService:
         chat: bool = False,
     ) -> dict[str, Any]:
         """Text for a prompt, steered: the signature that BentoML's client reads. Over HTTP the application answers."""
-        body = GenerateRequest(
+        return await hosting.generate(
             prompt=prompt,
             strengths=strengths,
             max_tokens=max_tokens,
@@ -154,19 +130,13 @@ class SteeringService:
             seed=seed,
             chat=chat,
         )
-        return await answer_prompt(
-            body, RequestContext(served, app.state.shares, RequestRecord("", "POST", "/generate"))
-        )
 
 
-def on_end(record: RequestRecord) -> None:
-    """Count a request that has ended, and trace it where that was asked for."""
-    metrics.observe(record)
-    trace = trace_of(record) if traces else None
-    if traces and trace:
-        traces.add(trace)
+# The imports take seconds and half a gigabyte, so only the processes that answer have them.
+if not starts_workers():
+    from serving.api.hosting import Hosting
+    from serving.api.middleware import ServiceMiddleware
 
-
-SteeringService.add_asgi_middleware(  # type: ignore[attr-defined]
-    ServiceMiddleware, own=app, settings=SETTINGS, on_end=on_end, routes=route_templates(app), bodies=bodies
-)
+    hosting = Hosting(SETTINGS, Path(os.environ[STATE]))
+    SteeringService.mount_asgi_app(hosting.app, path="/")  # type: ignore[attr-defined]
+    SteeringService.add_asgi_middleware(ServiceMiddleware, **hosting.middleware_options)  # type: ignore[attr-defined]

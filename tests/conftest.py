@@ -1,9 +1,13 @@
 """Shared by every test: a cache and a tracking store of its own, and models small enough to build in milliseconds."""
 
+import base64
+import gc
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,87 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.pop("MAKELEVEL", None)
 
 WORDS = ("the", "city", "of", "is", "in", "you", "are", "kind", "cruel", "Paris", "France", "Peru", "a", "letter", ".")
+
+
+UNDRAWN = {
+    ".pdf": b"%PDF-1.4",
+    ".png": base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    ),
+    ".svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+}
+"""Files that stand for figures where a test is not about how they look."""
+
+
+ROOT = Path(__file__).parents[1]
+SERVICE = "the service that files share"
+LONG = (
+    SERVICE,
+    "tests/pipelines/probe/test_experiment.py",
+    "tests/pipelines/information/test_experiment.py",
+    "tests/serving/api/test_lifecycle.py",
+    "tests/pipelines/calibrate/test_experiment.py",
+    "tests/test_on_postgresql.py",
+    "tests/serving/engine/slots/test_engine.py",
+    "tests/pipelines/vectors/test_experiment.py",
+    "tests/pipelines/compare/test_experiment.py",
+    "tests/pipelines/evaluate/test_experiment.py",
+    "tests/test_notebooks.py",
+    "tests/serving/api/test_workers.py",
+    "tests/pipelines/information/test_measure.py",
+    "tests/registry/test_store_on_server.py",
+    "tests/registry/test_loading_elsewhere.py",
+    "tests/serving/playground/test_first_screen.py",
+)
+"""Groups that take longest: they begin first, so that no process ends alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file run in one process, and those of all files that ask the shared service in one."""
+    sharing = {item.path for item in items if "service" in getattr(item, "fixturenames", ())}
+    groups = {path: SERVICE if path in sharing else str(path.relative_to(ROOT)) for path in {i.path for i in items}}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    items.sort(key=lambda item: LONG.index(groups[item.path]) if groups[item.path] in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays. A collection that passes over it takes milliseconds; every model released makes one."""
+    gc.collect()
+    gc.freeze()
+
+
+class FigureFiles:
+    """``Figure.savefig`` while tests run: drawing takes half of a small run's time."""
+
+    def __init__(self, draw: Any) -> None:
+        self._draw = draw
+        self.drawn = False
+
+    def save(self, figure: Any, target: Any, **options: Any) -> None:
+        if self.drawn or not isinstance(target, Path):
+            self._draw(figure, target, **options)
+        else:
+            target.write_bytes(UNDRAWN[target.suffix])
+
+
+@pytest.fixture(scope="session")
+def figure_files() -> Iterator[FigureFiles]:
+    if find_spec("matplotlib") is None:  # as where the engine vllm is tested
+        yield FigureFiles(None)
+        return
+    from matplotlib.figure import Figure
+
+    files = FigureFiles(Figure.savefig)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, target, **options: files.save(figure, target, **options))
+        yield files
+
+
+@pytest.fixture(autouse=True)
+def draws_where_marked(figure_files: FigureFiles, request: pytest.FixtureRequest) -> None:
+    """Every figure is made, and written in full by tests that are marked ``draws``."""
+    figure_files.drawn = request.node.get_closest_marker("draws") is not None
 
 
 @pytest.fixture
@@ -44,21 +129,36 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def use_store(root: Path, patch: pytest.MonkeyPatch) -> str:
+    """Point MLflow and the working directory to the tracking store in ``root``; returns its URI."""
+    import mlflow
+
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    patch.setenv("MLFLOW_TRACKING_URI", uri)
+    patch.delenv("MLFLOW_RUN_ID", raising=False)
+    patch.chdir(root)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return uri
+
+
+def new_store(database: Path, root: Path, patch: pytest.MonkeyPatch) -> str:
+    """A tracking store in ``root`` with an experiment of its own, in use; returns its URI."""
+    import mlflow
+
+    shutil.copy(database, root / "mlflow.db")
+    uri = use_store(root, patch)
+    mlflow.create_experiment("trusttrace", artifact_location=(root / "artifacts").as_uri())
+    mlflow.set_experiment("trusttrace")
+    return uri
+
+
 @pytest.fixture
 def tracking(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An SQLite tracking store and registry of the test's own; yields its URI."""
     import mlflow
 
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    mlflow.create_experiment("trusttrace", artifact_location=(tmp_path / "artifacts").as_uri())
-    mlflow.set_experiment("trusttrace")
-    yield uri
+    yield new_store(empty_database, tmp_path, monkeypatch)
     while mlflow.active_run():
         mlflow.end_run()
 

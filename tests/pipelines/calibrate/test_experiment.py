@@ -32,6 +32,7 @@ def short_prose(monkeypatch):
     monkeypatch.setattr("pipelines.calibrate.candidates.background_prose", lambda: tuple(sentences * 50))
 
 
+@pytest.mark.draws
 def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     assert run_command(main, [*arguments, "--layers", "1,2"]) == 0
     champion = VectorStore().resolve("steer.mini.toxicity@champion")

@@ -18,7 +18,7 @@ from pipelines.compare.series import probe_command, read_curves
 from pipelines.estimators.estimate import Estimate
 from pipelines.probe.__main__ import main as probe
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS
-from tests.conftest import tiny_llama
+from tests.conftest import new_store, tiny_llama
 from tests.small_statements import write_statements
 
 
@@ -26,22 +26,15 @@ from tests.small_statements import write_statements
 def store(empty_database, series_directory, tmp_path_factory):
     """A tracking store with finished probing runs of two series; yields what a further probing run is given."""
     root = tmp_path_factory.mktemp("compare")
-    shutil.copy(empty_database, root / "mlflow.db")
     other = shutil.copytree(series_directory, root / "other")
     for seed, step in ((3, 0), (4, 10), (5, 100)):
         tiny_llama(seed).save_pretrained(other / f"step_{step:06d}")
     shutil.copytree(other, root / "third")
     for seed, step in ((6, 0), (7, 10), (8, 100)):
         tiny_llama(seed).save_pretrained(root / "third" / f"step_{step:06d}")
-    uri = f"sqlite:///{root / 'mlflow.db'}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        new_store(empty_database, root, patch)
         patch.setenv("TRUSTTRACE_CACHE", str(root / "cache"))
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.chdir(root)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        mlflow.create_experiment("trusttrace", artifact_location=(root / "artifacts").as_uri())
         shutil.copytree(series_directory, root / "mini")
         write_statements(root / "data", openings=20)
         write_statements(root / "fewer", openings=14)
@@ -86,6 +79,7 @@ def pasted(sentence):
     return [part for name, value in pairs for part in (f"--{name.replace('_', '-')}", value)]
 
 
+@pytest.mark.draws
 def test_two_series_become_tables_and_a_figure(store, capsys):
     assert run_command(main, ["--models", "mini,other"]) == 0
     printed = capsys.readouterr().out

@@ -81,6 +81,7 @@ def evaluate(arguments, *more):
     return run_command(main, [*arguments, "--items", "4", "--prompts", "3", "--random", "2", *more])
 
 
+@pytest.mark.draws
 def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     shutil.copytree(series / "step_000010", series / "step_000011")  # of equal weights, so traced once
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0

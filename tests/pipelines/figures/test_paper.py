@@ -51,6 +51,7 @@ def test_long_labels_are_broken_and_numbers_stay_with_their_n():
     assert axes.get_ylabel() == "accuracy"
 
 
+@pytest.mark.draws
 def test_pdf_has_its_fonts_and_svg_its_size(tmp_path):
     save_for_paper(drawn(6.4), tmp_path, "curve")
     pdf, svg = (tmp_path / "curve.pdf").read_bytes(), (tmp_path / "curve.svg").read_text()

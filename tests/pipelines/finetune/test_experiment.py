@@ -23,6 +23,7 @@ def arguments(series_directory, tmp_path, tracking, cache):
     return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--learning-rate", "0.01"]
 
 
+@pytest.mark.draws
 def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments, capsys):
     assert run_command(main, [*arguments, "--method", "lora"]) == 0
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -45,6 +45,7 @@ def table(run, name="information.csv"):
     return pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, name))
 
 
+@pytest.mark.draws
 def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
     assert run_command(main, [*arguments, "--dimensions", "toxicity,privacy", "--warmup-steps", "50"]) == 0
     (parent,) = parents()
@@ -78,7 +79,7 @@ def test_equal_weights_are_hollow_in_the_figures(arguments, series_directory, tm
     shutil.copytree(series / "step_000000", series / "step_000001")
     figures = {}
     monkeypatch.setattr(experiment, "log_figures", lambda drawn, *_: figures.update(drawn))
-    assert run_command(main, [*arguments, "--model", str(series)]) == 0
+    assert run_command(main, [*arguments, "--model", str(series), "--calibrate", "false"]) == 0
     for axes in figures["toxicity_curves"].axes:
         lines = {line.get_label(): line for line in axes.get_lines()}
         hollow = lines["hollow: weights of an earlier checkpoint"]
@@ -99,7 +100,8 @@ def test_the_papers_estimator_runs_from_end_to_end(arguments):
 
 
 def test_a_single_checkpoint_is_measured_by_mean_and_exactly(arguments):
-    assert run_command(main, [*arguments, "--checkpoints", "last", "--pooling", "mean", "--landmarks", "0"]) == 0
+    given = [*arguments, "--checkpoints", "last", "--pooling", "mean", "--landmarks", "0", "--calibrate", "false"]
+    assert run_command(main, given) == 0
     (parent,) = parents()
     found = table(parent)
     assert set(found["step"]) == {-1, 100}
@@ -109,7 +111,8 @@ def test_a_single_checkpoint_is_measured_by_mean_and_exactly(arguments):
 
 
 def test_interrupted_it_resumes_to_the_same_table(arguments, tmp_path, monkeypatch, capsys):
-    real, logged, arguments = experiment.InformationLog.add, [], [*arguments, "--checkpoints", "0,100"]
+    real, logged = experiment.InformationLog.add, []
+    arguments = [*arguments, "--checkpoints", "0,100", "--calibrate", "false"]
 
     def interrupt_at_the_second(*given):
         logged.append(real(*given))

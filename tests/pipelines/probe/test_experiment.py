@@ -4,6 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import mlflow
@@ -24,7 +27,7 @@ from registry.checkpoint_store import CheckpointStore
 from registry.dimensions import TOXICITY
 from registry.errors import Mismatch, NotFound
 from registry.store import VectorStore
-from tests.conftest import tiny_llama
+from tests.conftest import new_store, tiny_llama, use_store
 from tests.small_statements import write_two_dimensions
 
 ROOT = Path(__file__).parents[3]
@@ -33,6 +36,39 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def data(tmp_path):
     return write_two_dimensions(tmp_path / "data")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run over all checkpoints, in a store of its own that several tests read."""
+
+    root: Path
+    arguments: list[str]
+    printed: str
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+
+@pytest.fixture(scope="module")
+def finished_run(series_directory, empty_database, tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished")
+    data = write_two_dimensions(root / "data")
+    given = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy", "--seeds", "2"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        new_store(empty_database, root, patch)
+        patch.setenv("TRUSTTRACE_CACHE", str(root / "cache"))
+        assert run_command(main, given) == 0
+    return FinishedRun(root, given, printed.getvalue())
+
+
+@pytest.fixture
+def finished(finished_run, monkeypatch):
+    """The finished run, in whose store the test is."""
+    use_store(finished_run.root, monkeypatch)
+    monkeypatch.setenv("TRUSTTRACE_CACHE", str(finished_run.root / "cache"))
+    return finished_run
 
 
 @pytest.fixture
@@ -49,6 +85,7 @@ def parents():
     return [run for run in runs() if "mlflow.parentRunId" not in run.data.tags]
 
 
+@pytest.mark.draws
 def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, capsys):
     assert run_command(main, [*arguments, "--figures", "paper"]) == 0
     (parent,) = parents()
@@ -85,8 +122,7 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, 
     assert "make ui" in printed
 
 
-def test_lineage_leads_to_checkpoint_run_and_statements(arguments, data):
-    run_command(main, arguments)
+def test_lineage_leads_to_checkpoint_run_and_statements(finished):
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert "highest validation accuracy" in champion.tags["champion_because"]
     client = mlflow.MlflowClient()
@@ -97,17 +133,17 @@ def test_lineage_leads_to_checkpoint_run_and_statements(arguments, data):
     run = client.get_run(champion.run_id)
     assert run.data.tags["unit_digest"] == champion.tags["unit_digest"]
     assert run.inputs.dataset_inputs[0].dataset.digest == champion.tags["statements_digest"][:32]
-    assert champion.tags["statements_digest"] == load_statements(TOXICITY, str(data)).digest
+    assert champion.tags["statements_digest"] == load_statements(TOXICITY, str(finished.data)).digest
     vector = VectorStore().load(champion, d_model=16)
     assert vector.layer >= 1  # of three layers, the deeper half
     assert vector.lineage.model == "mini"
 
 
-def test_a_second_run_computes_and_registers_nothing_anew(arguments):
-    run_command(main, arguments)
+def test_a_second_run_computes_and_registers_nothing_anew(finished, monkeypatch):
+    monkeypatch.setattr("pipelines.probe.plan.measure", None)
     before = [vector.uri for vector in VectorStore().list("mini")]
     assert len(before) == 6  # two dimensions at three checkpoints; nothing from random weights
-    assert run_command(main, arguments) == 0
+    assert run_command(main, finished.arguments) == 0
     assert [vector.uri for vector in VectorStore().list("mini")] == before
     assert [run.info.status for run in parents()] == ["FINISHED", "FINISHED"]
 
@@ -139,15 +175,16 @@ def test_equal_weights_are_champion_once(series_directory, data, tracking, cache
 
 def test_vectors_of_the_papers_protocol_are_never_judged(arguments, capsys):
     assert run_command(main, [*arguments, "--protocol", "paper", "--checkpoints", "last"]) == 0
-    assert "no champion: protocol=paper chooses layers on the rows it tests" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound" in printed
+    assert "chosen on the test rows, as in arXiv 2402.19465" in printed
     (vector,) = VectorStore().list("mini", "toxicity")
     assert (vector.tags["protocol"], vector.aliases) == ("paper", ())
     with pytest.raises(Mismatch, match=r"fitted under protocol=paper on the first 80%"):
         named_vectors([vector.uri])
 
 
-def test_the_fitting_split_is_part_of_a_lineage(arguments):
-    run_command(main, [*arguments, "--checkpoints", "last"])
+def test_the_fitting_split_is_part_of_a_lineage(finished):
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert champion.tags["protocol"] == "sound"
     assert champion.tags["split"] == "all but fold 0 of 5 folds of whole groups, seed 0"
@@ -263,29 +300,18 @@ def test_equal_states_are_at_chance_and_the_sweep_goes_on(series_directory, data
     assert set(table[table["step"] == 0]["accuracy"]) == {0.5}
     steps = {vector.checkpoint_step for vector in VectorStore().list("mini", "toxicity")}
     assert steps == {10, 100}
-    assert run_command(information, [*given, "--landmarks", "0"]) == 0
+    assert run_command(information, [*given, "--landmarks", "0", "--calibrate", "false"]) == 0
 
 
-def test_the_champions_reason_says_what_the_choice_is_worth(arguments, capsys):
-    run_command(main, arguments)
+def test_the_champions_reason_says_what_the_choice_is_worth(finished):
     parent = parents()[0]
     table = pd.read_csv(mlflow.MlflowClient().download_artifacts(parent.info.run_id, "probe.csv"))
     chosen = table[table["selected"].fillna("").str.startswith("checkpoint and layer chosen on an inner fold")]
     worth = chosen.set_index("dimension")["accuracy"]["toxicity"]
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert f"without part in the choice {worth:.3f} [" in champion.tags["champion_because"]
-    printed = capsys.readouterr().out
-    assert "accuracy: checkpoint and layer chosen on an inner fold of each outer fold" in printed
-    assert f"{worth:.3f} [" in printed
-
-
-def test_the_papers_protocol_promotes_nothing(arguments, capsys):
-    assert run_command(main, [*arguments, "--protocol", "paper"]) == 0
-    printed = capsys.readouterr().out
-    assert "no champion: protocol=paper chooses layers on the rows it tests; use protocol=sound" in printed
-    assert "chosen on the test rows, as in arXiv 2402.19465" in printed
-    with pytest.raises(NotFound):
-        VectorStore().resolve("steer.mini.toxicity@champion")
+    assert "accuracy: checkpoint and layer chosen on an inner fold of each outer fold" in finished.printed
+    assert f"{worth:.3f} [" in finished.printed
 
 
 def test_two_series_of_one_name_do_not_share_entries(series_directory, data, tracking, cache, tmp_path, capsys):
@@ -326,7 +352,7 @@ def test_a_line_of_repositories_is_probed_as_one_series(
     assert len(set(places)) == 3
     (latest,) = [each for each in CheckpointStore().list("line") if each.checkpoint.label == "sft"]
     assert latest.checkpoint == resolve_series("@line.toml").select("sft")[0]
-    assert run_command(information, [*given, "--landmarks", "0"]) == 0
+    assert run_command(information, [*given, "--landmarks", "0", "--calibrate", "false"]) == 0
     (tmp_path / "line.toml").unlink()
     assert run_command(main, given) == 2
     assert "there is no file 'line.toml'" in capsys.readouterr().err

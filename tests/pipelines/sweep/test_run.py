@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from pipelines.model_io.activations import extract
 from pipelines.probe.controls import measure_floors
 from pipelines.probe.plan import SweepPlan
-from pipelines.probe.result import ResultStore
+from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.selection import Selection
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
 from pipelines.statements.labelled import LabelledStatements
@@ -33,14 +34,37 @@ def statements(dimension, good, bad, seed):
     )
 
 
-@pytest.fixture
-def plan(series_directory, cache):
+@pytest.fixture(scope="module")
+def whole_plan(series_directory):
     series = find_series(str(series_directory))
     return SweepPlan(
         (series.random_init, *series),
         {"toxicity": statements("toxicity", "kind", "cruel", 0), "privacy": statements("privacy", "Paris", "Peru", 1)},
         FittingProtocol(seeds=2),
     )
+
+
+@pytest.fixture
+def plan(whole_plan, cache):
+    return whole_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeSweep:
+    """All units of the plan, measured once in a cache of their own."""
+
+    cache: Path
+    store: ResultStore
+    results: tuple[UnitResult, ...]
+
+
+@pytest.fixture(scope="module")
+def whole(whole_plan, tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUSTTRACE_CACHE", str(root))
+        store = ResultStore()
+        return WholeSweep(root, store, tuple(run_sweep(whole_plan, store)))
 
 
 def same(one, other):
@@ -56,14 +80,12 @@ def same(one, other):
     )
 
 
-def test_every_unit_is_measured_in_order_and_stored_whole(plan):
-    store = ResultStore()
-    results = list(run_sweep(plan, store))
-    assert [(unit.checkpoint.step, unit.dimension) for unit in results] == [
+def test_every_unit_is_measured_in_order_and_stored_whole(whole):
+    assert [(unit.checkpoint.step, unit.dimension) for unit in whole.results] == [
         (step, dimension) for step in (-1, 0, 10, 100) for dimension in ("toxicity", "privacy")
     ]
-    for result in results:
-        stored = store.find(result.digest)
+    for result in whole.results:
+        stored = whole.store.find(result.digest)
         assert stored is not None
         assert same(stored, result)
         assert [score.layer for score in result.pooled] == [0, 1, 2]
@@ -131,15 +153,15 @@ def test_results_named_by_weights_alone_are_counted_once(plan, cache):
 
 
 def test_progress_reaches_the_announced_work_fresh_and_resumed(plan):
+    plan = dataclasses.replace(plan, checkpoints=plan.checkpoints[:2])
     for _ in range(2):
         seen = []
         list(run_sweep(plan, ResultStore(), on_progress=seen.append))
         assert sum(seen) == plan.work
 
 
-def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit(plan, monkeypatch):
-    whole = list(run_sweep(plan, ResultStore()))
-    store = ResultStore(ResultStore().directory.parent / "again")
+def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit(plan, whole, monkeypatch):
+    store = ResultStore()
     interrupted = run_sweep(plan, store)
     for _ in range(3):
         next(interrupted)
@@ -148,7 +170,7 @@ def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit(plan, monkeypatch):
     monkeypatch.setattr("pipelines.sweep.run.load", lambda one, **how: loaded.append(one.step) or load(one, **how))
     resumed = list(run_sweep(plan, store))
     assert loaded == [0, 10, 100]  # the random initialisation was finished
-    assert all(same(unit, other) for unit, other in zip(resumed, whole, strict=True))
+    assert all(same(unit, other) for unit, other in zip(resumed, whole.results, strict=True))
 
 
 def test_a_damaged_result_is_measured_again(plan):
@@ -187,8 +209,8 @@ def test_the_papers_protocol_agrees_with_scikit_learn(plan):
     assert measure_floors(one, protocol).ngram[None].n == 16
 
 
-def test_tables_have_every_column_layer_and_split(plan):
-    results = list(run_sweep(plan, ResultStore()))
+def test_tables_have_every_column_layer_and_split(plan, whole):
+    results = list(whole.results)
     initial = {unit.dimension: unit for unit in results[:2]}
     floors = {name: measure_floors(given, plan.protocol) for name, given in plan.statements.items()}
     selection = Selection.of(results, plan.statements, plan.protocol)
@@ -211,10 +233,11 @@ def test_tables_have_every_column_layer_and_split(plan):
     assert set(controls["control"]) == {"ngram_floor", "surface_floor", "random_init"}
 
 
-def test_units_alone_or_together_agree(plan, cache):
-    together = list(run_sweep(plan, ResultStore()))
-    assert not list((cache / "scratch").iterdir())
-    assert not (cache / "activations").exists()
+def test_units_alone_or_together_agree(plan, whole, cache):
+    assert not list((whole.cache / "scratch").iterdir())
+    assert not (whole.cache / "activations").exists()
+    plan = dataclasses.replace(plan, checkpoints=plan.checkpoints[:2])
+    together = whole.results[:4]
     for name, given in plan.statements.items():
         alone = dataclasses.replace(plan, statements={name: given}, keep_activations=True)
         found = list(run_sweep(alone, ResultStore(cache / "alone")))

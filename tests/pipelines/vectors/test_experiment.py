@@ -48,6 +48,7 @@ def by_method():
     return {version.tags["method"]: version for version in VectorStore().list("mini", "toxicity")}
 
 
+@pytest.mark.draws
 def test_every_method_and_control_is_registered_with_its_lineage(arguments, series_directory, capsys):
     assert run_command(main, [*arguments, "--layers", "2"]) == 0
     found, store = by_method(), VectorStore()

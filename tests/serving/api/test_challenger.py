@@ -1,46 +1,47 @@
-"""A share of the requests to the real service is steered by challengers, and says so."""
+"""A share of the requests is steered by challengers, and says so in the answer and in the metrics."""
 
 import random
-import shutil
 
-import httpx
 import mlflow
 
-from tests.serving.conftest import Deployment, Service, promoted, tracked_at
+from serving.api import metrics
+from tests.serving.api.test_lifecycle import registry, serving, until
 
+__all__ = ["registry"]
 SEEDS = range(12)
 
 
-def test_a_share_of_requests_is_steered_by_the_challenger(deployment, tmp_path):
-    database = tmp_path / "mlflow.db"
-    shutil.copy(deployment.tracking_uri.removeprefix("sqlite:///"), database)
-    copied = Deployment(deployment.model, f"sqlite:///{database}")
-    with tracked_at(copied.tracking_uri):
-        newer = promoted(copied, "toxicity", seed=77)
-        client = mlflow.MlflowClient()
-        client.set_registered_model_alias(newer.name, "champion", "1")
-        client.set_registered_model_alias(newer.name, "challenger", newer.version)
-    running = Service(copied, tmp_path / "log", TRUSTTRACE_CHALLENGER="0.5")
-    try:
-        running.await_ready()
-        with httpx.Client(base_url=running.url, timeout=60) as http:
-            drawn = {seed: variant(http, seed) for seed in SEEDS}
-            expected = {seed: random.Random(seed).random() < 0.5 for seed in SEEDS}
-            assert drawn == {seed: (newer.version, "challenger") if expected[seed] else ("1", None) for seed in SEEDS}
-            dimensions = http.get("/v1/steering/dimensions").json()["data"]
-            (named,) = {info["challenger"] for info in dimensions} - {None}
-            lines = dict(line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines() if line[:1] != "#")
-    finally:
-        running.stop()
-    assert named == f"{newer.name}/{newer.version}"
-    for variant, n in (("challenger", sum(expected.values())), ("champion", len(SEEDS) - sum(expected.values()))):
-        labels = f'dimension="toxicity",variant="{variant}"'
-        ended = f'trusttrace_variant_answers_total{{dimension="toxicity",finish_reason="length",variant="{variant}"}}'
-        assert float(lines[ended]) == n
-        assert float(lines[f"trusttrace_variant_generated_tokens_total{{{labels}}}"]) == 2 * n
-    counted = 'trusttrace_variant_requests_total{dimension="toxicity",variant="%s"}'
-    assert float(lines[counted % "challenger"]) == sum(expected.values())
-    assert float(lines[counted % "champion"]) == len(SEEDS) - sum(expected.values())
+EACH = {
+    'requests_total{dimension="toxicity",variant="%s"}': 1,
+    'answers_total{dimension="toxicity",finish_reason="length",variant="%s"}': 1,
+    'generated_tokens_total{dimension="toxicity",variant="%s"}': 2,
+}
+"""By how much an answer raises each counter of its variant."""
+
+
+def test_a_share_of_requests_is_steered_by_the_challenger(registry, promote, monkeypatch):
+    monkeypatch.setenv("TRUSTTRACE_CHALLENGER", "0.5")
+    newer = promote(registry, "toxicity", seed=77)
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias(newer.name, "champion", "1")
+    client.set_registered_model_alias(newer.name, "challenger", newer.version)
+    with serving(registry, on_end=metrics.observe) as (_, http):
+        before = counted(http)
+        drawn = {seed: variant(http, seed) for seed in SEEDS}
+        expected = {seed: random.Random(seed).random() < 0.5 for seed in SEEDS}
+        assert drawn == {seed: (newer.version, "challenger") if expected[seed] else ("1", None) for seed in SEEDS}
+        (named,) = {info["challenger"] for info in http.get("/v1/steering/dimensions").json()["data"]} - {None}
+        assert named == f"{newer.name}/{newer.version}"
+        answers = {"challenger": sum(expected.values()), "champion": len(SEEDS) - sum(expected.values())}
+        assert set(answers.values()) != {0, len(SEEDS)}
+        after = {(name, of): before[name, of] + EACH[name] * answers[of] for name, of in before}
+        until(lambda: counted(http) == after)
+
+
+def counted(http):
+    lines = dict(line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines() if line[:1] != "#")
+    variants = ("champion", "challenger")
+    return {(name, of): float(lines.get(f"trusttrace_variant_{name % of}", 0)) for name in EACH for of in variants}
 
 
 def variant(http, seed):

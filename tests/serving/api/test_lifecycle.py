@@ -37,7 +37,7 @@ def registry(deployment, tmp_path, monkeypatch):
 
 
 @contextmanager
-def serving(registry, connect=VectorStore, wait=True, **settings):
+def serving(registry, connect=VectorStore, wait=True, on_end=lambda _: None, **settings):
     """The application over the model, in this process, as a client on this machine sees it."""
     served = ServedModel(read_settings().model_copy(update=settings), connect)
     served.start()
@@ -45,7 +45,7 @@ def serving(registry, connect=VectorStore, wait=True, **settings):
         until(lambda: served.status in ("ready", "failed", "waiting for the registry"))
     app = create_app(served)
     client = TestClient(
-        ServiceMiddleware(app, app, served.settings),
+        ServiceMiddleware(app, app, served.settings, on_end),
         base_url="http://localhost",
         client=("127.0.0.1", 1),
         raise_server_exceptions=False,

@@ -1,0 +1,76 @@
+"""Hosting: one served model with its application, metrics and traces, as each worker of the service has it."""
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+from registry.traces import TraceLog
+from serving.api import metrics
+from serving.api.app import create_app, route_templates
+from serving.api.bento_client import GenerateRequest, answer_prompt
+from serving.api.bodies import RequestBodies
+from serving.api.dependencies import RequestContext
+from serving.api.request_record import RequestRecord
+from serving.api.shutdown import on_termination
+from serving.api.tracing import trace_of
+from serving.served_model import ServedModel
+from serving.settings import Settings
+from serving.steering.shared_state import SharedState
+
+ARRIVING = 1.0
+"""Seconds after SIGTERM in which requests that have arrived are still admitted."""
+
+
+class Hosting:
+    """The application and all that it answers with. ``state`` is the folder that the workers of a service share."""
+
+    def __init__(self, settings: Settings, state: Path) -> None:
+        self._settings = settings
+        self._served = ServedModel(settings, shared=SharedState(state / "changes.json"))
+        self._traces = TraceLog() if settings.trace else None
+        self._bodies = RequestBodies(settings.body_limit, settings.body_timeout)
+        self.app = create_app(self._served, self._traces)
+
+    @property
+    def middleware_options(self) -> dict[str, Any]:
+        """What ``ServiceMiddleware`` is given besides the application that it stands before."""
+        return {
+            "own": self.app,
+            "settings": self._settings,
+            "on_end": self._count,
+            "routes": route_templates(self.app),
+            "bodies": self._bodies,
+        }
+
+    @property
+    def is_ready(self) -> bool:
+        return self._served.status == "ready"
+
+    def start(self) -> None:
+        """Load the model, and leave in good order when asked to; from the main thread, on the server's event loop."""
+        self._served.start()
+        metrics.follow(self._served)
+        loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            loop.call_soon_threadsafe(self._bodies.close)
+            threading.Timer(ARRIVING, self._served.drain).start()
+
+        on_termination(leave, self._settings.drain + 5)
+
+    def drain(self) -> None:
+        self._served.drain()
+
+    async def generate(self, **fields: Any) -> dict[str, Any]:
+        """The answer to a call that came by BentoML's client and not by HTTP."""
+        record = RequestRecord("", "POST", "/generate")
+        context = RequestContext(self._served, self.app.state.shares, record)
+        return await answer_prompt(GenerateRequest(**fields), context)
+
+    def _count(self, record: RequestRecord) -> None:
+        """Count a request that has ended, and trace it where that was asked for."""
+        metrics.observe(record)
+        trace = trace_of(record) if self._traces else None
+        if self._traces and trace:
+            self._traces.add(trace)
