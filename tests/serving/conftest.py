@@ -39,7 +39,7 @@ class Deployment:
             "TRUSTTRACE_MODEL": str(self.model),
             "TRUSTTRACE_MODEL_NAME": self.name,
             "TRUSTTRACE_PRECISION": "float32",
-            "TRUSTTRACE_POLL": "0.2",
+            "TRUSTTRACE_POLL": "1",
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "MLFLOW_REGISTRY_URI": self.tracking_uri,
         }
@@ -182,10 +182,11 @@ class Service:
                 start_new_session=True,
             )
 
-    def await_ready(self, seconds: float = 120) -> "Service":
+    def await_ready(self, seconds: float = 300) -> "Service":
         deadline = time.monotonic() + seconds
         while self.readiness() != 200:
             if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 pytest.fail(f"the service did not come up: {self.log.read_text()[-3000:]}")
             time.sleep(0.2)
         return self
