@@ -348,7 +348,7 @@ def test_what_was_read_before_is_counted_as_cached(client):
     asked, cached = (bodies[1]["usage"][name] for name in ("prompt_tokens", "prompt_tokens_details"))
     assert 0 < cached["cached_tokens"] < asked and cached["cached_tokens"] % 16 == 0
     slots = client.get("/readyz").json()["slots"]
-    assert 0 < slots["held"] <= slots["full"]
+    assert 0 <= slots["held"] <= slots["full"]  # given back once nothing runs
     memory = client.get("/readyz").json()["prefix_cache"]
     assert 0 < memory["held"] < memory["limit"] == 268_435_456
     deadline = time.monotonic() + 5
