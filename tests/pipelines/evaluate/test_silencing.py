@@ -144,8 +144,7 @@ def test_silenced_p_values_are_adjusted_and_the_verdict_holds_them():
         rows += [*form_rows("base", 10.0, name), *form_rows("vector", 10.0, name)]
         rows += [row("silenced", 0.2, p=0.02, dimension=name)]
         rows += [row("silenced random", 0.1, dimension=name)] * 20
-    costs = [type("Cost", (), {"dimension": name, "perplexity_ratio": 1.0}) for name in names]
-    results = text.text_results(rows, costs, names)
+    results = text.text_results(rows, dict.fromkeys(names, 1.0))
     assert [each.silencing.p for each in results] == pytest.approx([0.04] * 2)
     assert [each.role for each in results] == ["necessary"] * 2  # no random direction of equal cost: it does not work
     verdict = results[0].to_verdict("run")
