@@ -17,8 +17,8 @@ from tests.pipelines.behaviours.small_behaviour import cruel_answers
 
 def test_the_direction_is_the_mean_difference_over_answers(series_directory, cache, monkeypatch):
     model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
-    monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers())
-    contrast = contrast_set(model, cruel_answers())
+    monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers(tokens=1))
+    contrast = contrast_set(model, cruel_answers(tokens=1))
     assert {(pair.trustworthy, pair.untrustworthy) for pair in contrast.pairs} == {(" kind", " cruel")}
     for layer, fitted in response_directions(model, "toxicity", [0, 2], ["response-mean"]):
         # An answer of one word is read at its last token.

@@ -11,10 +11,16 @@ def test_strengths_are_read_as_they_are_written():
     assert parse_strengths("off", "x") == "off"
 
 
-@pytest.mark.parametrize("text", ["", "toxicity", "toxicity=", "=1", "toxicity=inf", "a=1,a=2", "a=1,", "a=1;b=2"])
+@pytest.mark.parametrize("text", ["", "toxicity", "toxicity=", "=1", "toxicity=inf", "a=1,a=2", "a=1,"])
 def test_other_texts_are_refused_by_field(text):
     with pytest.raises(ApiError, match="toxicity=1.5") as refused:
         parse_strengths(text, "model")
+    assert (refused.value.param, refused.value.code) == ("model", "invalid_steering")
+
+
+def test_a_second_strength_behind_a_semicolon_is_refused():
+    with pytest.raises(ApiError, match="'b=2' behind a semicolon") as refused:
+        parse_strengths("a=1;b=2", "model")
     assert (refused.value.param, refused.value.code) == ("model", "invalid_steering")
 
 
