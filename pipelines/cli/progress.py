@@ -33,10 +33,16 @@ def progress_bar(total: int, description: str, unit: str, *, delay: float = 0) -
     every ten seconds and one at the end. A postfix is set with ``refresh=False``, or it would be written at once.
     """
     bar: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "delay": delay}
-    stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    stream = sys.stdout if is_notebook() else sys.stderr
     if stream.isatty():
         return tqdm(**bar, file=stream)
     return tqdm(**bar, file=_Lines(stream), bar_format=LINE, mininterval=SECONDS_BETWEEN_LINES)
+
+
+def is_notebook() -> bool:
+    """Whether this process is a notebook's kernel; that its package was imported alone says nothing."""
+    kernels = sys.modules.get("ipykernel.kernelapp")
+    return kernels is not None and bool(kernels.IPKernelApp.initialized())
 
 
 def with_progress(items: Collection[Item], description: str, unit: str) -> Iterator[Item]:

@@ -1,6 +1,9 @@
 import io
 import sys
 import time
+from types import SimpleNamespace
+
+import pytest
 
 from pipelines.cli.progress import progress_bar
 
@@ -51,7 +54,17 @@ def test_a_notebook_has_it_where_no_error_is_shown(monkeypatch):
     out, log = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    kernel = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)
     with progress_bar(1, "probing", "statement") as bar:
         bar.update(1)
     assert log.getvalue() == "" and "probing: 100% 1/1" in out.getvalue()
+
+
+def test_the_package_of_notebooks_alone_makes_none(monkeypatch):
+    pytest.importorskip("ipykernel.kernelapp")
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress_bar(1, "probing", "statement") as bar:
+        bar.update(1)
+    assert "probing: 100% 1/1" in log.getvalue()

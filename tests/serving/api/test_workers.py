@@ -80,6 +80,7 @@ def test_what_is_changed_by_one_worker_holds_in_both(two_workers):
 
 def test_metrics_count_what_both_did(two_workers):
     _, service = two_workers
+    until_all(lambda reply: reply.status_code == 200 and len(workers_of(service)) == 2, service)
 
     def counted():
         lines = httpx.get(f"{service.url}/metrics").text.splitlines()
