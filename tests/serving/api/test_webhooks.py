@@ -129,6 +129,7 @@ def test_old_deliveries_are_forgotten_first(monkeypatch):
 
 def test_a_promotion_on_a_real_server_is_live_at_once(chat_model, tmp_path):
     settings = {
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
