@@ -30,15 +30,18 @@ def random_like(
 
     ``states`` are of the candidate's layer.
     """
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        unit = drawn_direction(states, kind_of(number), rng)
+    for _, unit in drawn_directions(states, count, seed):
         yield replace(candidate, label="random", unit=unit, fitted=None, registered=None)
 
 
-def kind_of(number: int) -> DirectionKind:
-    """Of the direction drawn after ``number`` others."""
-    return "covariance-matched" if number % 2 else "isotropic"
+def drawn_directions(
+    states: Float32[np.ndarray, "n d_model"], count: int, seed: int
+) -> Iterator[tuple[DirectionKind, Float32[np.ndarray, " d_model"]]]:
+    """``count`` unit vectors, isotropic and covariance-matched by turns, each with its kind."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        kind: DirectionKind = "covariance-matched" if number % 2 else "isotropic"
+        yield kind, drawn_direction(states, kind, rng)
 
 
 def drawn_direction(

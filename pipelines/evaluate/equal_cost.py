@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
-from pipelines.calibrate.equal_cost import LEAST_COST, drawn_direction, kind_of, strength_at_cost
+from pipelines.calibrate.equal_cost import LEAST_COST, drawn_directions, strength_at_cost
 from pipelines.evaluate.conditions import Condition, Subject, live
 from pipelines.model_io.activations import extract
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
@@ -22,12 +23,12 @@ class ProseCost:
 
     model: LanguageModel
     prose: tuple[str, ...]
-    plain: Likelihoods
     below: Below = field(default_factory=Below)
 
-    @classmethod
-    def on(cls, model: LanguageModel, prose: Sequence[str]) -> "ProseCost":
-        return cls(model, tuple(prose), likelihoods(model, prose))
+    @cached_property
+    def plain(self) -> Likelihoods:
+        """Read when a cost is first asked for."""
+        return likelihoods(self.model, self.prose)
 
     def of(self, layer: int, offset: Float32[np.ndarray, " d_model"]) -> float:
         """The logarithm of the ratio of perplexities."""
@@ -42,12 +43,18 @@ class EqualCostCondition(Condition):
     perplexity_ratio: float = 1.0
 
 
+def vector_cost(subject: Subject, cost: ProseCost) -> float:
+    """What the vector that is judged costs at its strength."""
+    vector = subject.champion.vector
+    return cost.of(vector.layer, vector.offset(subject.strength))
+
+
 def equal_cost_conditions(
     subject: Subject, cost: ProseCost, prose: Sequence[str], count: int, seed: int
 ) -> Iterator[EqualCostCondition]:
     """``count`` random directions, isotropic and covariance-matched by turns; ``prose`` gives the covariance."""
     vector, strength = subject.champion.vector, subject.strength
-    target = max(cost.of(vector.layer, vector.offset(strength)), LEAST_COST)
+    target = max(vector_cost(subject, cost), LEAST_COST)
     states = extract(cost.model, prose, layers=[vector.layer], pooling="mean").layer(vector.layer)
     for number, (source, drawn) in enumerate(drawn_vectors(vector, states, count, seed)):
         found, reached = strength_at_cost(
@@ -67,8 +74,6 @@ def drawn_vectors(
     vector: SteeringVector, states: Float32[np.ndarray, "n d_model"], count: int, seed: int
 ) -> Iterator[tuple[str, SteeringVector]]:
     """``count`` random directions in the place of ``vector``, isotropic and covariance-matched by turns, each named."""
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        kind = kind_of(number)
+    for number, (kind, unit) in enumerate(drawn_directions(states, count, seed)):
         lineage = replace(vector.lineage, method=f"{kind} random direction {number} of seed {seed}")
-        yield f"{kind} {number}", replace(vector, direction=drawn_direction(states, kind, rng), lineage=lineage)
+        yield f"{kind} {number}", replace(vector, direction=unit, lineage=lineage)

@@ -10,6 +10,7 @@ from pipelines.calibrate.splits import PROSE_SENTENCES
 from pipelines.cli.options import Look
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
+from pipelines.evaluate.equal_cost import ProseCost
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, text_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
@@ -210,8 +211,9 @@ def _measured(
                 rows += rows_of(condition, base, measure_condition(model, condition, tasks))
                 bar.update()
             bar.set_postfix_str("random directions of equal cost", refresh=False)
-            costs = design.perplexity_ratios(model)
-            rows += design.control_rows(model, tasks, rows, bar.update)
+            cost = ProseCost(model, design.prose)
+            costs = design.perplexity_ratios(cost)
+            rows += design.control_rows(cost, tasks, rows, bar.update)
             bar.set_postfix_str("silenced directions", refresh=False)
             rows += design.silenced_rows(model, tasks, rows, bar.update)
         for tuned in finetuned:

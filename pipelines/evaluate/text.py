@@ -15,7 +15,7 @@ import numpy as np
 from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition, Subject
-from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions
+from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions, vector_cost
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, Row, rows_of
 from pipelines.evaluate.significance import holm, sequential_p
@@ -79,30 +79,21 @@ class TextDesign:
             "a random direction does as much as the vector.\n"
         )
 
-    def perplexity_ratios(self, model: LanguageModel) -> dict[str, float]:
+    def perplexity_ratios(self, cost: ProseCost) -> dict[str, float]:
         """By dimension, the perplexity of prose under the vector that is judged over that of the unsteered model."""
-        if not self.subjects:
-            return {}
-        cost = ProseCost.on(model, self.prose)
-        vectors = {subject.dimension.name: (subject.champion.vector, subject.strength) for subject in self.subjects}
-        return {
-            name: math.exp(cost.of(vector.layer, vector.offset(strength)))
-            for name, (vector, strength) in vectors.items()
-        }
+        return {subject.dimension.name: math.exp(vector_cost(subject, cost)) for subject in self.subjects}
 
     def control_rows(
-        self, model: LanguageModel, tasks: Sequence[Task], rows: Sequence[Row], on_direction: Callable[[], object]
+        self, cost: ProseCost, tasks: Sequence[Task], rows: Sequence[Row], on_direction: Callable[[], object]
     ) -> Iterator[Row]:
         """The behaviour under random directions of equal cost, for every dimension that is judged by text."""
-        cost = ProseCost.on(model, self.prose) if self.subjects else None
         for subject in self.subjects:
-            assert cost is not None
             name = subject.dimension.name
             task = _behaviour(tasks, name)
             base, vector = (_headline(rows, kind, name) for kind in ("base", "vector"))
             conditions = equal_cost_conditions(subject, cost, background_prose(), self.directions, self.seed)
             while lot := list(islice(conditions, DRAWN_AT_ONCE)):
-                controls = list(_control_rows(model, task, lot, base.measurement, on_direction))
+                controls = list(_control_rows(cost.model, task, lot, base.measurement, on_direction))
                 yield from controls
                 if any(is_as_good(control, vector) for control in controls):
                     break

@@ -54,6 +54,33 @@ class SweepPlan:
         return _result(digest, model, statements, self.protocol, measured, time.perf_counter() - began + seconds)
 
 
+@dataclass(frozen=True)
+class PlanAfterProbing:
+    """What every sweep shares that follows one of probing: it reads and places the models as that did."""
+
+    probing: SweepPlan
+
+    @property
+    def reading(self) -> Reading:
+        return self.probing.reading
+
+    @property
+    def placement(self) -> Placement:
+        return self.probing.placement
+
+    @property
+    def keep_activations(self) -> bool:
+        return False
+
+    def identity(self) -> dict[str, str | int]:
+        """Of what decides a result, that which probing decided."""
+        return {
+            "pooling": self.reading.pooling,
+            **self.probing.protocol.identity(),
+            **self.placement.identity(),
+        }
+
+
 def _result(
     digest: str,
     model: LanguageModel,

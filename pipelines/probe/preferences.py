@@ -18,8 +18,8 @@ from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.preference import has_counterparts, preference_shift, preferred_share
 from pipelines.model_io.activations import Activations
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
-from pipelines.model_io.reading import Reading, deep_layers
-from pipelines.probe.plan import SweepPlan
+from pipelines.model_io.reading import deep_layers
+from pipelines.probe.plan import PlanAfterProbing, SweepPlan
 from pipelines.probe.result import UnitResult
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.signals import bootstrap_auroc
@@ -30,7 +30,6 @@ from pipelines.sweep.unit import Unit, unit_digest, unit_fields
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel
-from serving.model.placement import Placement
 
 STRENGTH = 2.0
 """Standard deviations of projections: where calibration begins its search. What it costs is not asked here."""
@@ -70,10 +69,9 @@ class PreferenceStore(UnitStore[PreferenceResult]):
 
 
 @dataclass(frozen=True)
-class PreferencePlan:
+class PreferencePlan(PlanAfterProbing):
     """The units of a probing sweep, after it: at which layer each is steered follows from what probing found."""
 
-    probing: SweepPlan
     layers: Mapping[str, int]
     """By the digest of the probed unit."""
 
@@ -90,18 +88,6 @@ class PreferencePlan:
         return self.probing.statements
 
     @property
-    def reading(self) -> Reading:
-        return self.probing.reading
-
-    @property
-    def placement(self) -> Placement:
-        return self.probing.placement
-
-    @property
-    def keep_activations(self) -> bool:
-        return False
-
-    @property
     def work(self) -> int:
         return self.probing.work
 
@@ -111,9 +97,7 @@ class PreferencePlan:
             "layer": self.layer(checkpoint, dimension),
             "strength": str(STRENGTH),
             "random": RANDOM_DIRECTIONS,
-            "pooling": self.reading.pooling,
-            **self.probing.protocol.identity(),
-            **self.placement.identity(),
+            **self.identity(),
         }
         return unit_digest(weights_identity(checkpoint), self.statements[dimension].digest, settings)
 

@@ -16,9 +16,8 @@ from jaxtyping import Bool, Float32, Int64
 
 from pipelines.estimators.linear_probe import predict_further
 from pipelines.model_io.activations import Activations, extract
-from pipelines.model_io.reading import Reading
 from pipelines.probe.other_source import OtherSource
-from pipelines.probe.plan import SweepPlan
+from pipelines.probe.plan import PlanAfterProbing, SweepPlan
 from pipelines.probe.selection import FoldChoice, SelectedProbe
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.executors import Executor
@@ -31,7 +30,6 @@ from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
-from serving.model.placement import Placement
 
 CHANCE = 0.5
 SCHEMA_VERSION = 1
@@ -62,10 +60,9 @@ class RungStore(UnitStore[RungResult]):
 
 
 @dataclass(frozen=True)
-class RungPlan:
+class RungPlan(PlanAfterProbing):
     """The outer folds that chose one checkpoint, of the dimensions in which any did."""
 
-    probing: SweepPlan
     checkpoint: Checkpoint
     choices: Mapping[str, tuple[FoldChoice, ...]]
     """By dimension."""
@@ -81,18 +78,6 @@ class RungPlan:
         return {name: self.probing.statements[name] for name in self.choices}
 
     @property
-    def reading(self) -> Reading:
-        return self.probing.reading
-
-    @property
-    def placement(self) -> Placement:
-        return self.probing.placement
-
-    @property
-    def keep_activations(self) -> bool:
-        return False
-
-    @property
     def work(self) -> int:
         return 2 * sum(statements.n for statements in self.statements.values())
 
@@ -105,9 +90,7 @@ class RungPlan:
             "chosen": chosen,
             "frames": hashlib.sha256(frames).hexdigest(),
             "other": other.digest if other else "",
-            "pooling": self.reading.pooling,
-            **self.probing.protocol.identity(),
-            **self.placement.identity(),
+            **self.identity(),
         }
         return unit_digest(weights_identity(checkpoint), statements.digest, settings)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.calibrate import equal_cost as calibrate_equal_cost
 from pipelines.calibrate.equal_cost import LEAST_COST
 from pipelines.evaluate import equal_cost
 from pipelines.evaluate.conditions import Subject
@@ -42,7 +43,7 @@ def subject_of(model, strength):
 
 def conditions(model, prose, module=equal_cost, strength=0.3, count=4):
     subject = subject_of(model, strength)
-    return list(module.equal_cost_conditions(subject, module.ProseCost.on(model, prose), prose, count, 0))
+    return list(module.equal_cost_conditions(subject, module.ProseCost(model, prose), prose, count, 0))
 
 
 def cost(model, prose, offsets):
@@ -71,8 +72,7 @@ def test_beside_a_vector_that_costs_nothing_they_cost_a_percent(model, prose):
 
 MUTANTS = {
     "as long as the vector": ("version, found)", "version, strength)"),
-    "no least cost": ("vector.offset(strength)), LEAST_COST)", "vector.offset(strength)), 0.0)"),
-    "all isotropic": ("kind_of(number)", '"isotropic"'),
+    "no least cost": ("vector_cost(subject, cost), LEAST_COST)", "vector_cost(subject, cost), 0.0)"),
 }
 
 
@@ -83,3 +83,11 @@ def test_a_mutant_draws_other_conditions(model, prose, name):
     with mutant(equal_cost, *MUTANTS[name]) as changed:
         drawn = conditions(model, prose, changed, strength=strength, count=2)
         assert [(each.strength, each.source) for each in drawn] != kept
+
+
+def test_directions_of_one_kind_alone_are_other_conditions(model, prose, monkeypatch):
+    kept = [(each.strength, each.source) for each in conditions(model, prose, count=2)]
+    one_kind = ('"covariance-matched" if number % 2 else', '"isotropic" if number % 2 else')
+    with mutant(calibrate_equal_cost, *one_kind) as changed:
+        monkeypatch.setattr(equal_cost, "drawn_directions", changed.drawn_directions)
+        assert [(each.strength, each.source) for each in conditions(model, prose, count=2)] != kept

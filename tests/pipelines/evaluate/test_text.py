@@ -10,6 +10,7 @@ from pipelines.behaviours.form import FormChange
 from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate import text
 from pipelines.evaluate.conditions import Condition, Subject
+from pipelines.evaluate.equal_cost import ProseCost
 from pipelines.evaluate.measurement import mean_of
 from pipelines.evaluate.results import Row, rows_of
 from pipelines.evaluate.significance import Comparison
@@ -172,7 +173,13 @@ def design(wanted, directions):
     ]
     done = []
     given = TextDesign((Subject(TOXICITY, vector, 2.0),), PROSE, directions, 0)
-    return list(given.control_rows(model, [task], rows, lambda: done.append(1))), rows, done, given, task
+    return (
+        list(given.control_rows(ProseCost(model, PROSE), [task], rows, lambda: done.append(1))),
+        rows,
+        done,
+        given,
+        task,
+    )
 
 
 def test_the_cost_is_told_of_the_prose_of_the_design():
@@ -180,9 +187,9 @@ def test_the_cost_is_told_of_the_prose_of_the_design():
     offsets = {vector.layer: torch.from_numpy(vector.vector.offset(2.0))}
     wanted = likelihoods(model, PROSE, offsets).perplexity / likelihoods(model, PROSE).perplexity
     given = TextDesign((Subject(TOXICITY, vector, 2.0),), PROSE, 0, 0)
-    assert given.perplexity_ratios(model) == {"toxicity": pytest.approx(wanted)}
+    assert given.perplexity_ratios(ProseCost(model, PROSE)) == {"toxicity": pytest.approx(wanted)}
     assert wanted != pytest.approx(1.0)
-    assert TextDesign((), PROSE, 0, 0).perplexity_ratios(model) == {}
+    assert TextDesign((), PROSE, 0, 0).perplexity_ratios(ProseCost(model, PROSE)) == {}
 
 
 def test_directions_are_drawn_until_one_does_as_much(monkeypatch):
