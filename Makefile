@@ -7,9 +7,6 @@ PORT ?= 3000
 RUN := . $(VENV)/bin/activate &&
 INSTALL := pip install --quiet --disable-pip-version-check
 DEVELOPING := --group dev --group server
-# Idle OpenMP threads that spin cost up to 10x on a busy machine.
-export OMP_WAIT_POLICY = PASSIVE
-export GOMP_SPINCOUNT = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
 help: ## list the commands

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from pipelines.cli.waiting import spins
 from registry.errors import TrustTraceError
 
-# Idle OpenMP threads that spin cost up to 10x on a busy machine; both must be set before torch is imported.
+# Both must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("GOMP_SPINCOUNT", str(spins()))
 
 USAGE_ERROR = 2
 INTERRUPTED = 130

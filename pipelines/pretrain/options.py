@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.cli.parameters import Options, group, parameter
 from registry.errors import InvalidInput
 
-RECIPE = 2
+RECIPE = 3
 """Raised when the code changes what a configuration means, so that older series are made anew."""
 
 
