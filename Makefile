@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures ready test test-ray test-vllm test-clients test-extras check lock bench bench-gpu simulate endurance ui clean
+.PHONY: help setup demo serve pictures ready test test-ray test-vllm test-clients test-extras check lock bench bench-gpu bench-llama simulate endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -116,6 +116,16 @@ bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an
 bench-gpu: setup ## the same of models of 1B and 7B on a GPU, in three minutes
 	$(RUN) python -m tests.bench.gpu
 
+# npm checks the package's hash; of the builds in it, the one for this machine's CPU is loaded.
+$(VENV)-llama/installed: Makefile
+	npm install --prefix $(VENV)-llama --no-save --no-audit --no-fund --ignore-scripts --silent \
+	  @node-llama-cpp/linux-x64@3.22.1
+	touch $@
+
+bench-llama: setup $(VENV)-llama/installed ## llama.cpp beside the slot engine, on the same file and threads, in ten minutes
+	$(RUN) TRUSTTRACE_LLAMA=$(VENV)-llama/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64 \
+	  OMP_NUM_THREADS=1 python -m tests.bench.llama
+
 pictures: $(VENV)/developing $(VENV)/programs ## draw the README's pictures from the newest runs and the real page, after make demo
 	$(RUN) python -m tests.pictures
 
@@ -126,4 +136,4 @@ endurance: $(VENV)/developing $(VENV)/fetched $(VENV)/programs ## loads, kills, 
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm $(VENV)-clients .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm $(VENV)-clients $(VENV)-llama .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
