@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait for one another: by spinning on an idle machine, asleep on a busy one."""
+"""Waiting of OpenMP's threads for one another: by spinning on an idle machine, asleep on a busy one."""
 
 import re
 from pathlib import Path

@@ -29,7 +29,7 @@ def test_a_process_that_computes_keeps_them_from_spinning():
         busy.communicate()
 
 
-def test_a_command_decides_before_torch_is_imported_and_obeys_the_environment():
+def test_the_environment_decides_and_torch_is_not_yet_imported():
     decide = "import pipelines.cli.command, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     for given, expected in ({"GOMP_SPINCOUNT": "77"}, "77 False"), ({}, None):
         said = subprocess.run([sys.executable, "-c", decide], env=given, capture_output=True, text=True, check=True)
