@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.compare.series import Curve, ProbedSeries
-from pipelines.estimators.dynamics import MedianOnset, median_onset
 from pipelines.estimators.estimate import Estimate, mean_of_few
+from pipelines.estimators.onsets import MedianOnset, median_onset
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def compare(dimension: str, series: Sequence[ProbedSeries]) -> SeriesComparison:
         curves=curves,
         run_ids={each.name: each.run_id for each in series},
         bands=tuple(_band(step, [curve.at(step) for curve in curves.values()]) for step in sorted(shared)),
-        onset=median_onset([curve.onset for curve in curves.values()]),
+        onset=median_onset([curve.onset.step for curve in curves.values()]),
     )
 
 

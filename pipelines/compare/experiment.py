@@ -8,6 +8,7 @@ from pipelines.compare.options import CompareOptions
 from pipelines.compare.series import ProbedSeries, require_comparable, shared_dimensions
 from pipelines.compare.tables import compare_table, onset_table
 from pipelines.compare.tracking import probed_series
+from pipelines.estimators.onsets import step_text
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
@@ -50,11 +51,10 @@ def left_out(series: Sequence[ProbedSeries]) -> list[str]:
 
 
 def _row(comparison: SeriesComparison) -> tuple[str, ...]:
-    onsets = ", ".join(_step(curve.onset) for curve in comparison.curves.values())
+    onsets = "; ".join(str(curve.onset) for curve in comparison.curves.values())
     median = comparison.onset
-    interval = (
-        f"{_step(median.step)} [{_step(median.low)}, {_step(median.high)}], {median.confidence:.0%}, n = {median.n}"
-    )
+    step, low, high = map(step_text, (median.step, median.low, median.high))
+    interval = f"{step} [{low}, {high}], {median.confidence:.0%}, n = {median.n}"
     if not comparison.bands:
         return comparison.dimension, "none", "", "", onsets, interval
     last = comparison.bands[-1]
@@ -66,10 +66,6 @@ def _row(comparison: SeriesComparison) -> tuple[str, ...]:
         onsets,
         interval,
     )
-
-
-def _step(step: int | None) -> str:
-    return "none" if step is None else f"{step:,}"
 
 
 def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:

@@ -1,6 +1,7 @@
 """Figure of a comparison: the curves of all series with both bands, and below them the onsets."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -65,11 +66,15 @@ def _bands(axes: Axes, comparison: SeriesComparison, places: Mapping[int, int]) 
 def _onsets(
     axes: Axes, comparison: SeriesComparison, colours: Mapping[str, np.ndarray], places: Mapping[int, int]
 ) -> None:
-    """A dot a series at its onset, hollow at the last step where it has none; the median with its interval."""
+    """A dot a series at its onset: half where that is lost later, hollow at the last step where it has none.
+
+    Below them the median with its interval.
+    """
     last, median = comparison.steps[-1], comparison.onset
     for height, (name, curve) in enumerate(comparison.curves.items(), 1):
-        style = "full" if curve.onset is not None else "none"
-        place = places[last if curve.onset is None else curve.onset]
+        step, lost = curve.onset.step, curve.onset.lost
+        style: Literal["full", "left", "none"] = "none" if step is None else "full" if lost is None else "left"
+        place = places[last if step is None else step]
         axes.plot(place, height, "o", color=colours[name], markersize=5, fillstyle=style)
     low, high = (places[last if step is None else step] for step in (median.low, median.high))
     axes.plot([low, high], [0, 0], color=ACCENT, linewidth=2)
@@ -77,4 +82,4 @@ def _onsets(
         axes.plot(places[median.step], 0, "D", color=ACCENT, markersize=5)
     axes.set_yticks([0, len(comparison.curves)], [f"median, {median.confidence:.0%}", "series"], fontsize=7)
     axes.set_ylim(-1, len(comparison.curves) + 1)
-    axes.set_ylabel("onset\n(hollow: none)", fontsize=8)
+    axes.set_ylabel("onset (half: lost,\nhollow: never)", fontsize=8)

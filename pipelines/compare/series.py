@@ -7,8 +7,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from pipelines.estimators.dynamics import onset
 from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.onsets import Onset, onset_above
 from pipelines.probe.options import ProbeOptions
 from pipelines.tracking.checkpoints import checkpoint_names
 from registry.checkpoints import MAIN
@@ -33,9 +33,9 @@ class Curve:
     """Seen at each step, where the names of checkpoints tell them; empty for runs of older versions."""
 
     @property
-    def onset(self) -> int | None:
-        """The first step surely above the random initialisation, wrongly in at most 5 % over all steps."""
-        return onset(self.steps, self.accuracies, self.random_init)
+    def onset(self) -> Onset:
+        """Where it comes surely above the random initialisation, wrongly in at most 5 % over all steps."""
+        return onset_above(self.steps, self.accuracies, self.random_init)
 
     def at(self, step: int) -> Estimate:
         return self.accuracies[self.steps.index(step)]

@@ -13,7 +13,7 @@ COMPARE_COLUMNS = (
 """``interval_over`` is ``statements`` in a series' own row. The mean of all series has two rows: one with the interval
 over ``series``, one with the mean of the intervals over ``statements``."""
 ONSET_COLUMNS = (
-    "dimension", "model", "run_id", "onset_step", "onset_low", "onset_high", "n", "confidence",
+    "dimension", "model", "run_id", "onset_step", "onset_low", "onset_high", "lasts", "lost_step", "n", "confidence",
 )  # fmt: skip
 """A row a series, its ``n`` the checkpoints looked at; then their median, its ``n`` the series. Empty is never."""
 MEAN, MEDIAN = "mean of series", "median of series"
@@ -44,10 +44,10 @@ def onset_table(comparisons: Sequence[SeriesComparison]) -> pd.DataFrame:
     rows: list[tuple[object, ...]] = []
     for comparison in comparisons:
         for name, curve in comparison.curves.items():
-            run_id = comparison.run_ids[name]
-            rows.append((comparison.dimension, name, run_id, curve.onset, None, None, len(curve.steps), None))
+            begun = (curve.onset.step, None, None, curve.onset.lasts, curve.onset.lost, len(curve.steps), None)
+            rows.append((comparison.dimension, name, comparison.run_ids[name], *begun))
         median = comparison.onset
-        interval = (median.step, median.low, median.high, median.n, median.confidence)
+        interval = (median.step, median.low, median.high, None, None, median.n, median.confidence)
         rows.append((comparison.dimension, MEDIAN, None, *interval))
     table = pd.DataFrame(rows, columns=list(ONSET_COLUMNS))
-    return table.astype({name: "Int64" for name in ("onset_step", "onset_low", "onset_high")})
+    return table.astype({name: "Int64" for name in ("onset_step", "onset_low", "onset_high", "lost_step")})

@@ -1,11 +1,11 @@
-"""Dynamics of a concept over checkpoints: when it becomes readable, and whether it is the same one from then on."""
+"""Dynamics of a concept over checkpoints: what changes with it, how it rises, and whether it is the same one later."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from pipelines.estimators.estimate import CONFIDENCE, Estimate, GroupBootstrap
 
@@ -55,74 +55,6 @@ def change_correlation(first: Float[np.ndarray, " steps"], second: Float[np.ndar
     centre = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
     half = norm.ppf((1 + CONFIDENCE) / 2) / np.sqrt(independent - 2)
     return Correlation(value, float(np.tanh(centre - half)), float(np.tanh(centre + half)), n)
-
-
-def onset(
-    steps: Sequence[int], estimates: Sequence[Estimate], control: Estimate, comparisons: int | None = None
-) -> int | None:
-    """The first step that lies above the control, wrongly in at most 5 % of ``comparisons`` taken together.
-
-    ``comparisons`` are the steps times the layers that are looked at; the steps alone by default (Bonferroni).
-    """
-    looked_at = comparisons or len(steps)
-    return next(
-        (step for step, estimate in zip(steps, estimates, strict=True) if surely_above(estimate, control, looked_at)),
-        None,
-    )
-
-
-def lost_after(estimates: Sequence[Estimate | None], holds: Sequence[bool]) -> int | None:
-    """The place of the first checkpoint that has lost what begins where ``holds`` first says so; ``None`` for none.
-
-    It is lost where it no longer holds and the estimate is surely below that of the onset. An onset is where an
-    estimate happens to be high, so the level is that of all pairs of checkpoints: wrong in at most 5 % of curves that
-    never fall, however the onset was chosen.
-    """
-    if not any(holds):
-        return None
-    began, pairs = list(holds).index(True), len(holds) * (len(holds) - 1) // 2
-    first = estimates[began]
-    for place in range(began + 1, len(holds)):
-        here = estimates[place]
-        if not holds[place] and first and here and surely_above(first, here, pairs):
-            return place
-    return None
-
-
-def surely_above(estimate: Estimate, control: Estimate, comparisons: int) -> bool:
-    """Whether ``estimate`` lies above ``control``, wrongly in at most 5 % of ``comparisons`` taken together."""
-    quantile = norm.isf((1 - CONFIDENCE) / comparisons)
-    half = np.hypot(estimate.value - estimate.low, control.high - control.value)
-    return bool(estimate.value - control.value > half * quantile / norm.ppf((1 + CONFIDENCE) / 2))
-
-
-@dataclass(frozen=True)
-class MedianOnset:
-    """The median of the onsets of ``n`` series; ``None`` is never."""
-
-    step: int | None
-    low: int | None
-    high: int | None
-    n: int
-    confidence: float
-    """Of the interval: 95 % or more, or less where so few series allow no more."""
-
-
-def median_onset(onsets: Sequence[int | None]) -> MedianOnset:
-    """The lower median of onsets with its interval by order statistics, which assumes nothing of their distribution.
-
-    The interval is the narrowest of 95 % or more, or else from the first to the last.
-    """
-    n = len(onsets)
-    ordered = sorted(onsets, key=lambda step: np.inf if step is None else step)
-    ranks = [rank for rank in range(1, n // 2 + 1) if _coverage(rank, n) >= CONFIDENCE]
-    rank = max(ranks, default=1)
-    return MedianOnset(ordered[(n - 1) // 2], ordered[rank - 1], ordered[n - rank], n, _coverage(rank, n))
-
-
-def _coverage(rank: int, n: int) -> float:
-    """How often the median lies between the values of this rank from below and from above."""
-    return float(1 - 2 * binom.cdf(rank - 1, n, 0.5))
 
 
 def step_of_rise(steps: Sequence[int], values: Float[np.ndarray, " steps"], share: float = 0.95) -> int | None:

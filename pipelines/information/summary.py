@@ -4,6 +4,7 @@ how far its direction stays one."""
 from collections.abc import Sequence
 
 from pipelines.estimators.likeness import CANNOT_BE_TOLD
+from pipelines.estimators.onsets import step_text
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.result import FIXED, OWN, PAPER
 from pipelines.information.tables import inside_warmup
@@ -28,9 +29,9 @@ def conclusion(trajectories: Sequence[Trajectory]) -> Conclusion:
         when, last = trajectory.layer_dynamics(trajectory.layer), trajectory.trained[-1].point(trajectory.layer)
         phases = [trajectory.phase(estimator) for estimator in first.initial.points[0].xt]
         falls = any(phase is not None and phase.shape.compresses for phase in phases)
-        readable += [trajectory.dimension] if when.onset is not None else []
+        readable += [trajectory.dimension] if when.onset.step is not None else []
         falling += [trajectory.dimension] if falls else []
-        onsets = (_step(when.onset), _step(when.onset_beyond_ngrams))
+        onsets = (str(when.onset), str(when.onset_beyond_ngrams))
         bits = f"{last.bits} (n = {last.bits.n:,})"
         rows.append((trajectory.dimension, *onsets, bits, "yes" if falls else "not shown"))
     return Conclusion(
@@ -102,21 +103,27 @@ def _bandwidths(trajectory: Trajectory, estimator: str) -> str:
 
 
 def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
+    layer = trajectories[0].layer
+    whens = [trajectory.layer_dynamics(layer) for trajectory in trajectories]
+    width = max(6, *(len(str(onset)) for when in whens for onset in (when.onset, when.onset_beyond_ngrams)))
     lines = [
-        f"Bits that a linear probe tells of the label at layer {trajectories[0].layer}, held out; onset: first step",
+        f"Bits that a linear probe tells of the label at layer {layer}, held out; onset: first step",
         "above random initialisation, at 5 % over steps and layers; beyond: the same of what an n-gram model lacks;",
-        "95 %: that share of the rise is done",
-        f"{'dimension':<12} {'n':>6} {'onset':>6} {'beyond':>6} {'95 %':>6}  {'bits at the last step':<23} "
+        "lost: from where they are surely fewer again; 95 %: that share of the rise is done",
+        f"{'dimension':<12} {'n':>6} {'onset':>{width}} {'beyond':>{width}} {'95 %':>6}  {'bits at the last step':<23} "
         f"{'beyond n-grams':<23} {'nHSIC(T; Y)':>11} {'its null':>8}",
     ]
-    for trajectory in trajectories:
-        when, last = trajectory.layer_dynamics(trajectory.layer), trajectory.trained[-1].point(trajectory.layer)
+    unsure = []
+    for trajectory, when in zip(trajectories, whens, strict=True):
+        last = trajectory.trained[-1].point(layer)
         lines.append(
-            f"{trajectory.dimension:<12} {last.bits.n:>6,} {_step(when.onset):>6} {_step(when.onset_beyond_ngrams):>6} "
-            f"{_step(when.rise_95):>6}  {last.bits!s:<23} {last.conditional_bits!s:<23} {last.ty.nhsic:>11.3f} "
-            f"{last.ty.null:>8.3f}"
+            f"{trajectory.dimension:<12} {last.bits.n:>6,} {when.onset!s:>{width}} "
+            f"{when.onset_beyond_ngrams!s:>{width}} {step_text(when.rise_95):>6}  {last.bits!s:<23} "
+            f"{last.conditional_bits!s:<23} {last.ty.nhsic:>11.3f} {last.ty.null:>8.3f}"
         )
-    return lines
+        named = (("onset", when.onset), ("beyond", when.onset_beyond_ngrams))
+        unsure += [f"{trajectory.dimension} ({name})" for name, onset in named if onset.lasts == "not shown"]
+    return lines + ([f"not shown to last: {', '.join(unsure)}"] if unsure else [])
 
 
 def _directions(trajectories: Sequence[Trajectory]) -> list[str]:
@@ -136,7 +143,3 @@ def _directions(trajectories: Sequence[Trajectory]) -> list[str]:
             f"{counts[2]:>14}  {', '.join(steps) or 'none'}"
         )
     return lines
-
-
-def _step(step: int | None) -> str:
-    return "never" if step is None else f"{step:,}"

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from pipelines.estimators.onsets import Onset
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.calibration import InformationCalibration
 from pipelines.information.options import InformationSettings
@@ -34,9 +35,14 @@ PHASE_COLUMNS = (
 )  # fmt: skip
 
 DYNAMICS_COLUMNS = (
-    "model", "dimension", "layer", "onset_step", "onset_beyond_ngrams", "rise_95_step", "fitting_p", "init_bits",
-    "init_low", "init_high", "last_bits", "last_low", "last_high", "last_conditional_bits", "last_conditional_low",
-    "last_conditional_high", "n_test", "seed",
+    "model", "dimension", "layer", "onset_step", "onset_lasts", "onset_lost_step", "onset_beyond_ngrams",
+    "beyond_ngrams_lasts", "beyond_ngrams_lost_step", "rise_95_step", "fitting_p", "init_bits", "init_low", "init_high",
+    "last_bits", "last_low", "last_high", "last_conditional_bits", "last_conditional_low", "last_conditional_high",
+    "n_test", "seed",
+)  # fmt: skip
+
+DYNAMICS_STEPS = (
+    "onset_step", "onset_lost_step", "onset_beyond_ngrams", "beyond_ngrams_lost_step", "rise_95_step",
 )  # fmt: skip
 
 CALIBRATION_COLUMNS = checkpoint_columns(
@@ -142,14 +148,20 @@ def dynamics_table(trajectories: Iterable[Trajectory]) -> pd.DataFrame:
             rows.append(
                 (
                     *(trajectory.initial.checkpoint.model, trajectory.dimension, dynamics.layer),
-                    *(dynamics.onset, dynamics.onset_beyond_ngrams, dynamics.rise_95, dynamics.fitting_p),
+                    *_onset_cells(dynamics.onset),
+                    *_onset_cells(dynamics.onset_beyond_ngrams),
+                    *(dynamics.rise_95, dynamics.fitting_p),
                     *(initial.bits.value, initial.bits.low, initial.bits.high),
                     *(last.bits.value, last.bits.low, last.bits.high),
                     *(beyond.value, beyond.low, beyond.high, last.bits.n, trajectory.initial.seed),
                 )
             )
     table = pd.DataFrame(rows, columns=list(DYNAMICS_COLUMNS))
-    return table.astype({name: "Int64" for name in ("onset_step", "onset_beyond_ngrams", "rise_95_step")})
+    return table.astype({name: "Int64" for name in DYNAMICS_STEPS})
+
+
+def _onset_cells(onset: Onset) -> tuple[object, ...]:
+    return onset.step, onset.lasts, onset.lost
 
 
 def calibration_table(calibrations: Iterable[InformationCalibration]) -> pd.DataFrame:

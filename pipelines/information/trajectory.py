@@ -7,13 +7,9 @@ from itertools import accumulate
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipelines.estimators.dynamics import (
-    Correlation,
-    change_correlation,
-    onset,
-    step_of_rise,
-)
+from pipelines.estimators.dynamics import Correlation, change_correlation, step_of_rise
 from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.onsets import Onset, onset_above
 from pipelines.estimators.phases import TwoPhases, adjusted, fitting_p_value, two_phases
 from pipelines.information.result import PAPER, InformationResult
 from pipelines.information.store import InformationStore
@@ -54,15 +50,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class LayerDynamics:
-    """When one layer can be read. Steps are ``None`` where it never comes to that."""
+    """When one layer can be read, and whether it can from then on."""
 
     layer: int
-    onset: int | None
-    """The first step whose usable bits lie above those of the random initialisation, at 5 % over steps and layers."""
-    onset_beyond_ngrams: int | None
+    onset: Onset
+    """Where usable bits come above those of the random initialisation, at 5 % over steps and layers."""
+    onset_beyond_ngrams: Onset
     """The same of bits beyond an n-gram model of the text, which must lie above zero too."""
     rise_95: int | None
-    """The step at which 95 % of the rise of usable bits is done."""
+    """The step at which 95 % of the rise of usable bits is done; ``None`` where there is none."""
     fitting_p: float
     """How often bits that wander as these do rise as steadily."""
 
@@ -196,17 +192,17 @@ def _dynamics(
     control, points = initial.point(layer), [result.point(layer) for result in trained]
     values = np.array([point.bits.value for point in points])
     comparisons = len(steps) * len(initial.layers)
-    began = onset(steps, [point.bits for point in points], control.bits, comparisons)
+    began = onset_above(steps, [point.bits for point in points], control.bits, comparisons)
     return LayerDynamics(
         layer=layer,
         onset=began,
-        onset_beyond_ngrams=onset(
+        onset_beyond_ngrams=onset_above(
             steps,
             [point.conditional_bits for point in points],
             _not_below_zero(control.conditional_bits),
             comparisons,
         ),
-        rise_95=None if began is None else step_of_rise(steps, values),
+        rise_95=None if began.step is None else step_of_rise(steps, values),
         fitting_p=fitting_p_value(values, seed=seed),
     )
 

@@ -11,7 +11,7 @@ from pipelines.probe.figures import curve, heat_map, panel, profile
 from pipelines.probe.ladder import Ladder, ladder_lines, ladder_table, ladder_verdict, lexical_ladder
 from pipelines.probe.learnt import learnt_table
 from pipelines.probe.notes import coinciding, saturated, without_saturation
-from pipelines.probe.onsets import Onset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
+from pipelines.probe.onsets import DimensionOnset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
 from pipelines.probe.other_source import OtherSource, other_sources
 from pipelines.probe.plan import SweepPlan
@@ -248,7 +248,7 @@ def conclusion(
     floors: Mapping[str, Floors],
     selection: Selection,
     champions: Mapping[str, Found],
-    onsets: Sequence[Onset] = (),
+    onsets: Sequence[DimensionOnset] = (),
     ladders: Sequence[Ladder] = (),
 ) -> Conclusion:
     """How many dimensions can be read beyond both controls, and where each is read best."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipelines.estimators.dynamics import lost_after, surely_above
 from pipelines.estimators.estimate import CONFIDENCE, Estimate, prediction_bound
+from pipelines.estimators.onsets import Onset, onset_of, surely_above
 from pipelines.probe.controls import Floors
 from pipelines.probe.options import READABLE, STEERABLE, USED
 from pipelines.probe.preferences import STRENGTH, PreferenceResult, SteeredPreference
@@ -26,7 +26,6 @@ RULES = {
     STEERABLE: f"shift by its own vector, strength {STRENGTH:g}, above zero and one more random direction of its norm",
 }
 
-LASTING, LOST, NOT_SHOWN = "yes", "no", "not shown"
 ONSET_COLUMNS = ("model", "dimension", "onset", "step", "lasts", "lost_step", "checkpoints", "error_rate", "rule")
 PREFERENCE_COLUMNS = checkpoint_columns(
     "dimension", "preference", "preference_low", "preference_high", "n_preference",
@@ -35,33 +34,14 @@ PREFERENCE_COLUMNS = checkpoint_columns(
 
 
 @dataclass(frozen=True)
-class Onset:
-    """The first step of one dimension that a rule holds at."""
+class DimensionOnset:
+    """The onset of one kind of one dimension."""
 
     dimension: str
     kind: str
-    step: int | None
-    """``None`` for none of those measured."""
+    onset: Onset
     checkpoints: int
     """Steps looked at: each set of weights once, of the first stage."""
-    lost: int | None = None
-    """The first later step at which it has surely fallen back."""
-    later: tuple[bool, ...] = ()
-    """Whether the rule holds at each later step."""
-
-    @property
-    def lasts(self) -> str:
-        """Whether the rule holds at every later step; where it surely falls back, it does not."""
-        if self.step is None or not self.later:
-            return ""
-        if self.lost is not None:
-            return LOST
-        return LASTING if all(self.later) else NOT_SHOWN
-
-    def __str__(self) -> str:
-        if self.step is None:
-            return "never"
-        return f"{self.step:,}" + ("" if self.lost is None else f", lost at {self.lost:,}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +58,7 @@ def onsets_of(
     selection: Selection,
     floors: Mapping[str, Floors],
     preferences: Sequence[PreferenceResult],
-) -> tuple[Onset, ...]:
+) -> tuple[DimensionOnset, ...]:
     """The onsets asked for, of every dimension in turn."""
     onsets = []
     for dimension, floor in floors.items():
@@ -88,24 +68,16 @@ def onsets_of(
             else:
                 own = [result for result in preferences if result.dimension == dimension]
                 judged = _used(own) if kind == USED else _steerable(own)
-            onsets.append(onset_of(dimension, kind, judged))
+            onsets.append(judged_onset(dimension, kind, judged))
     return tuple(onsets)
 
 
-def onset_of(dimension: str, kind: str, judged: Sequence[Judged]) -> Onset:
+def judged_onset(dimension: str, kind: str, judged: Sequence[Judged]) -> DimensionOnset:
     """The first step at which the rule holds, and whether it does from then on."""
-    holds = [each.holds for each in judged]
-    if not any(holds):
-        return Onset(dimension, kind, None, len(judged))
-    began, lost = holds.index(True), lost_after([each.estimate for each in judged], holds)
-    return Onset(
-        dimension,
-        kind,
-        judged[began].step,
-        len(judged),
-        None if lost is None else judged[lost].step,
-        tuple(holds[began + 1 :]),
+    onset = onset_of(
+        [each.step for each in judged], [each.estimate for each in judged], [each.holds for each in judged]
     )
+    return DimensionOnset(dimension, kind, onset, len(judged))
 
 
 def _readable(selection: Selection, dimension: str, floor: Estimate) -> list[Judged]:
@@ -152,14 +124,14 @@ def is_steerable(steered: SteeredPreference, comparisons: int) -> bool:
     return all(surely_above(steered.shift, control, comparisons) for control in controls)
 
 
-def onset_table(model: str, onsets: Sequence[Onset]) -> pd.DataFrame:
+def onset_table(model: str, onsets: Sequence[DimensionOnset]) -> pd.DataFrame:
     """``onsets.csv``: ``step`` is empty where there is none."""
     rows = [
         (
-            *(model, onset.dimension, onset.kind, onset.step, onset.lasts, onset.lost),
-            *(onset.checkpoints, round(1 - CONFIDENCE, 2), RULES[onset.kind]),
+            *(model, found.dimension, found.kind, found.onset.step, found.onset.lasts, found.onset.lost),
+            *(found.checkpoints, round(1 - CONFIDENCE, 2), RULES[found.kind]),
         )
-        for onset in onsets
+        for found in onsets
     ]
     return pd.DataFrame(rows, columns=list(ONSET_COLUMNS)).astype({"step": "Int64", "lost_step": "Int64"})
 
@@ -181,19 +153,19 @@ def _preference_cells(result: PreferenceResult) -> tuple[object, ...]:
     )
 
 
-def onset_lines(onsets: Sequence[Onset]) -> str:
+def onset_lines(onsets: Sequence[DimensionOnset]) -> str:
     """One line per dimension, to be printed."""
-    kinds = tuple(dict.fromkeys(onset.kind for onset in onsets))
-    lines = [f"Onsets, each wrong in at most 5 % over {max(onset.checkpoints for onset in onsets)} steps:"]
+    kinds = tuple(dict.fromkeys(found.kind for found in onsets))
+    lines = [f"Onsets, each wrong in at most 5 % over {max(found.checkpoints for found in onsets)} steps:"]
     lines += [f"  {kind}: {RULES[kind]}" for kind in kinds]
-    width = max(10, *(len(str(onset)) for onset in onsets))
+    width = max(10, *(len(str(found.onset)) for found in onsets))
     lines.append(f"{'dimension':<12}" + "".join(f" {kind:>{width}}" for kind in kinds))
-    for dimension in dict.fromkeys(onset.dimension for onset in onsets):
+    for dimension in dict.fromkeys(found.dimension for found in onsets):
         lines.append(f"{dimension:<12}" + "".join(f" {cell:>{width}}" for cell in onset_cells(onsets, dimension)))
-    unsure = [f"{onset.dimension} ({onset.kind})" for onset in onsets if onset.lasts == NOT_SHOWN]
+    unsure = [f"{found.dimension} ({found.kind})" for found in onsets if found.onset.lasts == "not shown"]
     lines += [f"not shown to last: {', '.join(unsure)}"] if unsure else []
     return "\n".join(["", *lines])
 
 
-def onset_cells(onsets: Sequence[Onset], dimension: str) -> tuple[str, ...]:
-    return tuple(str(onset) for onset in onsets if onset.dimension == dimension)
+def onset_cells(onsets: Sequence[DimensionOnset], dimension: str) -> tuple[str, ...]:
+    return tuple(str(found.onset) for found in onsets if found.dimension == dimension)

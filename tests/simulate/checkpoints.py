@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pipelines.estimators.dynamics import change_correlation, lost_after, onset
+from pipelines.estimators.dynamics import change_correlation
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
+from pipelines.estimators.onsets import lost_after, onset_above
 from pipelines.estimators.preference import preference_shift
 from pipelines.probe.onsets import is_steerable, is_used
 from pipelines.probe.preferences import RANDOM_DIRECTIONS, SteeredPreference
@@ -70,7 +71,7 @@ def _has_onset(rng: np.random.Generator, bootstrap: GroupBootstrap, steps: int, 
     pairs = 0.5 * rng.normal(size=(steps + 1, 120))
     noise = np.repeat(pairs, 2, axis=1) - rng.gamma(0.5, 1.0, size=(steps + 1, 240)) + 0.5
     estimates = [bootstrap.mean(values) for values in noise + bits * (np.arange(steps + 1) > 0)[:, None]]
-    return onset(range(steps), estimates[1:], estimates[0], steps * layers) is not None
+    return onset_above(range(steps), estimates[1:], estimates[0], steps * layers).step is not None
 
 
 def used_onsets(steps: int, pairs: int, share: float, trials: int) -> float:

@@ -101,6 +101,8 @@ def test_two_series_become_tables_and_a_figure(store, capsys):
     assert over_statements["n"] == at_last["n"].iloc[0] > 2
     assert list(onsets["model"]) == ["mini", "other", "median of series"]
     assert onsets["confidence"].iloc[-1] == 0.5
+    assert set(onsets["lasts"].dropna()) <= {"yes", "no", "not shown"}
+    assert onsets["lost_step"].notna().tolist() == (onsets["lasts"] == "no").tolist()
     assert "toxicity" in printed
 
 

@@ -1,30 +1,14 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from pipelines.estimators.dynamics import (
-    MedianOnset,
     change_correlation,
-    median_onset,
-    onset,
     step_of_rise,
     transfer_accuracy,
 )
-from pipelines.estimators.estimate import Estimate
 from tests.simulate.checkpoints import CORRELATED_STEPS, UNRELATED, correlation_error, onset_error
 
 STEPS = (0, 8, 32, 64)
-
-
-def test_onset_is_the_first_step_surely_above_the_control():
-    control = Estimate(0.1, 0.0, 0.2, 100)
-    estimates = [Estimate(value, value - 0.1, value + 0.1, 100) for value in (0.0, 0.25, 0.4, 0.3)]
-    assert onset(STEPS, estimates, control) == 32
-    assert onset(STEPS[:2], estimates[:2], control, comparisons=4) is None
-    # .3 is 4.16 standard errors: beyond 1 in 20 of a thousand comparisons, not of a million.
-    assert onset(STEPS, estimates, control, comparisons=1000) == 32
-    assert onset(STEPS, estimates, control, comparisons=1_000_000) is None
 
 
 def test_the_step_of_a_rise_is_at_a_share():
@@ -81,19 +65,3 @@ def test_onset_on_noise_is_rare_over_all_steps_and_layers():
 
 def test_onset_still_comes_where_bits_come():
     assert onset_error(steps=15, layers=8, trials=20, bits=0.35) == 1
-
-
-@pytest.mark.parametrize(
-    ("onsets", "median"),
-    [
-        ([8, 64], MedianOnset(8, 8, 64, 2, 0.5)),
-        ([32, 8, 64, None, 16], MedianOnset(32, 8, None, 5, 1 - 2 / 32)),
-        ([1, 2, 3, 4, 5, 6], MedianOnset(3, 1, 6, 6, 1 - 2 / 64)),
-        (list(range(10)), MedianOnset(4, 1, 8, 10, 1 - 2 * 11 / 1024)),
-        ([None, None], MedianOnset(None, None, None, 2, 0.5)),
-    ],
-)
-def test_a_median_onset_has_an_interval_by_order_statistics(onsets, median):
-    measured = median_onset(onsets)
-    assert measured.confidence == pytest.approx(median.confidence)
-    assert dataclasses.replace(measured, confidence=median.confidence) == median

@@ -164,8 +164,9 @@ def test_a_unit_is_stored_whole(trajectory, tmp_path):
 def test_a_trajectory_tells_onset_and_transfer(trajectory):
     found, _, _ = trajectory
     when = found.layer_dynamics(1)
-    assert (when.onset, when.onset_beyond_ngrams, when.rise_95) == (20, 20, 20)
-    assert found.layer_dynamics(0).onset is None  # X never holds it
+    assert (when.onset.step, when.onset_beyond_ngrams.step, when.rise_95) == (20, 20, 20)
+    assert (when.onset.lasts, when.onset.lost) == ("yes", None)
+    assert found.layer_dynamics(0).onset.step is None  # X never holds it
     accuracy = found.transfer.accuracy
     assert found.transfer.n == N
     assert accuracy[2:, 2:].min() > 0.9
@@ -229,6 +230,8 @@ def test_tables_have_the_promised_columns_and_a_row_for_everything(trajectory):
     dynamics = dynamics_table([found])
     assert dynamics["onset_step"].tolist()[1:] == [20, 20]
     assert dynamics["onset_step"].isna().tolist()[0]
+    assert dynamics["onset_lasts"].tolist() == ["", "yes", "yes"]
+    assert dynamics["onset_lost_step"].isna().all()
     transfers = transfer_table([found])
     assert tuple(transfers.columns) == TRANSFER_COLUMNS
     assert len(transfers) == 5 * 5

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from pipelines.cli.command import run_command
-from pipelines.estimators import dynamics
 from pipelines.estimators.estimate import Estimate, prediction_bound
+from pipelines.estimators.onsets import Onset
 from pipelines.model_io.likelihoods import Likelihoods
 from pipelines.probe import onsets
 from pipelines.probe.__main__ import main
-from pipelines.probe.onsets import Judged, Onset, onset_cells, onset_lines, onset_of, onset_table
+from pipelines.probe.onsets import DimensionOnset, Judged, judged_onset, onset_cells, onset_lines, onset_table
 from pipelines.probe.options import ProbeOptions
 from pipelines.probe.preferences import SteeredPreference, steered_layer, steered_preference, unsteered_preference
 from pipelines.statements.labelled import LabelledStatements
@@ -135,7 +135,9 @@ def test_a_shift_stands_beside_random_ones_of_its_norm(model, tmp_path):
 
 
 def test_a_dimension_without_onset_says_never():
-    found = (Onset("toxicity", "readable", 1024, 12), Onset("toxicity", "used", None, 12))
+    found = tuple(
+        DimensionOnset("toxicity", kind, Onset(step), 12) for kind, step in (("readable", 1024), ("used", None))
+    )
     assert onset_cells(found, "toxicity") == ("1,024", "never")
     assert "toxicity          1,024      never" in onset_lines(found)
     table = onset_table("mini", found)
@@ -143,59 +145,19 @@ def test_a_dimension_without_onset_says_never():
     assert table["error_rate"].tolist() == [0.05, 0.05]
 
 
-COURSES = {
-    "falls back to chance": ((0.5, 0.8, 0.9, 0.5, 0.5), (False, True, True, False, False), 3),
-    "falls back and comes again": ((0.5, 0.8, 0.5, 0.9), (False, True, False, True), 2),
-    "stays above its controls, below its peak": ((0.5, 0.9, 0.7, 0.7), (False, True, True, True), None),
-    # .09 is 2.5 standard errors of a difference: less than one of ten pairs must have (2.6).
-    "no longer surely above, and not surely below": (
-        (0.5, 0.62, 0.53, 0.62, 0.62),
-        (False, True, False, True, True),
-        None,
-    ),
-    "never began": ((0.5, 0.5, 0.4), (False, False, False), None),
-    "no estimate": ((0.5, 0.8, None), (False, True, False), None),
-    "ends there": ((0.5, 0.5, 0.9), (False, False, True), None),
-}
-
-
-def check_courses(module=dynamics):
-    for name, (values, holds, lost) in COURSES.items():
-        assert module.lost_after([value and near(value) for value in values], holds) == lost, name
-
-
-def test_an_onset_that_falls_back_is_told():
-    check_courses()
-
-
-LOST_MUTANTS = {
-    "below the onset is enough": ("if not holds[place] and first", "if first"),
-    "not above is enough": (" and surely_above(first, here, pairs)", ""),
-    "at the level of later steps": ("len(holds) * (len(holds) - 1) // 2", "len(holds) - 1"),
-    "before the onset": ("range(began + 1, len(holds))", "range(len(holds))"),
-}
-
-
-@pytest.mark.parametrize("name", LOST_MUTANTS)
-def test_the_courses_tell_a_mutant(name):
-    with mutant(dynamics, *LOST_MUTANTS[name]) as changed, pytest.raises(AssertionError):
-        check_courses(changed)
-
-
 def test_lasting_is_said_with_the_onset():
     def judged(*course):
         return [Judged(2**place, near(value), holds) for place, (value, holds) in enumerate(course)]
 
     high, low, between = (0.9, True), (0.5, False), (0.85, False)
-    lost = onset_of("privacy", "used", judged(low, high, high, low))
-    assert (lost.step, lost.lost, lost.lasts, str(lost)) == (2, 8, "no", "2, lost at 8")
-    assert onset_of("privacy", "used", judged(low, high, high)).lasts == "yes"
-    unsure = onset_of("privacy", "used", judged(low, high, between))
-    assert (unsure.lasts, str(unsure)) == ("not shown", "2")
+    lost, unsure, never = (
+        judged_onset("privacy", "used", judged(*course))
+        for course in ((low, high, high, low), (low, high, between), (low,))
+    )
+    assert (lost.onset, lost.checkpoints) == (Onset(2, 8, (True, False)), 4)
+    assert onset_cells((lost,), "privacy") == ("2, lost at 8",)
     assert "not shown to last: privacy (used)" in onset_lines((lost, unsure))
-    last = onset_of("privacy", "used", judged(low, high))
-    assert (last.lasts, last.lost) == ("", None)
-    table = onset_table("mini", (lost, unsure, onset_of("privacy", "used", judged(low))))
+    table = onset_table("mini", (lost, unsure, never))
     assert table["lost_step"].tolist()[0] == 8
     assert table["lasts"].tolist() == ["no", "not shown", ""]
 

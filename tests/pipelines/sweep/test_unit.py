@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.estimators.dynamics import onset
 from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.onsets import onset_above
 from pipelines.sweep import unit as sweep_unit
 from pipelines.sweep.unit import points_along, twins, without_place
 from registry import equal_weights
@@ -102,7 +102,8 @@ def onset_of(weights, module=sweep_unit):
     units, accuracies = planted(weights)
     along = module.points_along(units)
     steps = [each.checkpoint.step for each in along]
-    return onset(steps, [accuracies[each.checkpoint] for each in along], Estimate(0.5, 0.45, 0.55, 200))
+    control = Estimate(0.5, 0.45, 0.55, 200)
+    return onset_above(steps, [accuracies[each.checkpoint] for each in along], control).step
 
 
 def test_a_branch_that_holds_the_final_weights_sets_no_onset():
