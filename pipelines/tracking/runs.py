@@ -18,7 +18,7 @@ from mlflow.entities import Metric
 from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
-from pipelines.tracking.links import PARENTS
+from pipelines.tracking.links import PARENTS, run_path
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 from registry.records import EXPERIMENT
@@ -30,6 +30,8 @@ A run's description has its verdict and its table, its artifacts the figures. St
 `steer.<model>.<dimension>`; services follow the alias `champion`."""
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment."""
+MOVED_TO = "trusttrace.moved_to"
+"""On a run that `mlflow run` opened in ``Default``: the id of the command's run."""
 METRICS_PER_BATCH = 1000
 NAMING_OPTIONS = frozenset({"--experiment-name", "--experiment-id"})
 """Of `mlflow run`."""
@@ -44,7 +46,8 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
 
     `mlflow run` has already opened a run and recorded its declared parameters; otherwise a run is opened in the
     experiment ``MLFLOW_EXPERIMENT_NAME``, or ``trusttrace``. A run that `mlflow run` opened in ``Default``, because no
-    experiment was named, moves to ``trusttrace``. Raises ``Unavailable`` when the store does not answer.
+    experiment was named, has its place taken by one in ``trusttrace``. Raises ``Unavailable`` when the store does not
+    answer.
     """
     try:
         with reachable():
@@ -84,11 +87,24 @@ def _start_run(name: str) -> Run:
     if moved is not None:
         mlflow.set_tags({key: value for key, value in moved.data.tags.items() if key != "mlflow.runName"})
         mlflow.log_params(moved.data.params)
-        client = MlflowClient()
-        client.set_terminated(moved.info.run_id)
-        client.delete_run(moved.info.run_id)
-        run = client.get_run(run.info.run_id)
+        _leave(moved, run)
+        run = MlflowClient().get_run(run.info.run_id)
     return run
+
+
+def _leave(moved: Run, run: Run) -> None:
+    """Let ``moved`` lead to ``run``. `mlflow run` ends it after the command, so the next command deletes it."""
+    client = MlflowClient()
+    for ended in client.search_runs([DEFAULT_EXPERIMENT_ID], f"tags.`{MOVED_TO}` != '' and status != 'RUNNING'"):
+        with suppress(MlflowException):  # a command that starts at the same time has deleted it
+            client.delete_run(ended.info.run_id)
+    link = f"This command's run is in [{EXPERIMENT}]({run_path(run.info.experiment_id, run.info.run_id)})."
+    for key, value in (
+        (MOVED_TO, run.info.run_id),
+        (DESCRIPTION, link),
+        ("mlflow.runName", f"{run.info.run_name}, in {EXPERIMENT}"),
+    ):
+        client.set_tag(moved.info.run_id, key, value)
 
 
 def _in_default(run_id: str) -> Run | None:

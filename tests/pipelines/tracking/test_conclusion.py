@@ -109,8 +109,31 @@ def test_a_run_opened_in_default_moves_to_trusttrace(tracking, monkeypatch):
     assert run.data.params == {"seeds": "3", "model": "tiny"}
     assert run.data.tags["mlflow.project.entryPoint"] == "probe"
     assert run.data.tags["mlflow.runName"] == "probe tiny"
-    assert mlflow.search_runs(["0"]).empty
-    assert mlflow.get_run(opened).info.status == "FINISHED"
+    left = mlflow.get_run(opened)
+    assert left.info.status == "RUNNING"  # `mlflow run` ends it
+    assert f"/runs/{run.info.run_id}?workflowType=" in left.data.tags["mlflow.note.content"]
+
+
+def test_mlflow_run_ends_well_and_the_next_clears_default(tmp_path):
+    """The real `mlflow run`, twice, of a command that logs as all of ours do."""
+    (tmp_path / "MLproject").write_text(f"entry_points:\n  main:\n    command: {sys.executable} command.py\n")
+    (tmp_path / "command.py").write_text(
+        "from pipelines.tracking.runs import entry_point_run\nwith entry_point_run('probe tiny', {}):\n    pass\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_EXPERIMENT")}
+    environment |= {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+    for _ in range(2):
+        command = [Path(sys.executable).with_name("mlflow"), "run", ".", "--env-manager", "local"]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+    client = mlflow.MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    (left,) = client.search_runs(["0"])
+    assert left.info.status == "FINISHED"
+    assert len(client.search_runs(["1"], f"run_id = '{left.data.tags['trusttrace.moved_to']}'")) == 1
+    assert {run.info.status for run in client.search_runs(["1"])} == {"FINISHED"}
 
 
 @pytest.mark.parametrize(
