@@ -46,8 +46,7 @@ serve: setup ## serve steered generation and the playground on http://127.0.0.1:
 	  --timeout-keep-alive 75
 
 ui: setup ## look at the runs, figures and vectors in MLflow
-	$(RUN) python -c 'from pipelines.tracking.links import print_runs_link; print_runs_link()'
-	$(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui
+	$(RUN) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false python -c 'from pipelines.tracking.links import open_ui; open_ui()'
 
 check: $(VENV)/developing ## lint, types and import contracts
 	$(RUN) ruff check . && ruff format --check . && mypy && lint-imports

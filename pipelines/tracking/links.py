@@ -1,5 +1,6 @@
 """Links to MLflow's pages: a run, the runs of all commands, a version."""
 
+import os
 from urllib.parse import quote
 
 import mlflow
@@ -41,8 +42,19 @@ def needs_ui() -> bool:
     return not str(mlflow.get_tracking_uri()).startswith(("http://", "https://"))
 
 
+def open_ui() -> None:
+    """Say where the runs are and, for a database, become the server that shows it: what `make ui` does.
+
+    `mlflow ui` itself reads no ``MLFLOW_TRACKING_URI``.
+    """
+    print_runs_link()
+    if needs_ui():
+        stores = ("--backend-store-uri", mlflow.get_tracking_uri(), "--registry-store-uri", mlflow.get_registry_uri())
+        os.execvp("mlflow", ("mlflow", "ui", *stores))
+
+
 def print_runs_link() -> None:
-    """Say where `make ui` shows the runs."""
+    """Say where the runs are shown."""
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     where = page(runs_path(experiment.experiment_id)) if experiment else f"{address()} (no runs yet: make demo)"
     print(f"The runs of all commands: {where}", flush=True)  # noqa: T201

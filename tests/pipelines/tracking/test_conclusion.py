@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from pipelines.tracking import links
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.links import page, print_runs_link, run_path
 from pipelines.tracking.runs import entry_point_run
@@ -78,6 +79,18 @@ def test_make_ui_says_where_the_runs_are(tracking, capsys):
     capsys.readouterr()
     print_runs_link()
     assert f"/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///./elsewhere.db", "http://mlflow.example"])
+def test_make_ui_shows_the_database_that_commands_log_to(monkeypatch, uri):
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(links, "print_runs_link", lambda: None)
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
+    monkeypatch.setattr(mlflow, "get_registry_uri", lambda: "sqlite:///./vectors.db")
+    monkeypatch.setattr(os, "execvp", lambda _, command: started.append(command))
+    links.open_ui()
+    stores = ("--backend-store-uri", uri, "--registry-store-uri", "sqlite:///./vectors.db")
+    assert started == ([("mlflow", "ui", *stores)] if uri.startswith("sqlite") else [])
 
 
 def test_the_experiment_explains_how_to_hide_child_runs(tracking):
