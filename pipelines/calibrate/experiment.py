@@ -25,6 +25,7 @@ from pipelines.calibrate.search import Calibrated, Champion, calibrate, steps_of
 from pipelines.calibrate.splits import measured_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, summary
 from pipelines.calibrate.tracking import CalibrationLog
+from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
 from pipelines.model_io.continuations import require_writing
@@ -104,7 +105,8 @@ def run_calibration(options: CalibrateOptions) -> None:
         if joint is not None:
             log.limit(joint)
             print(f"\n{joint.describe()}")  # noqa: T201
-        conclude(run, conclusion(options.checkpoint.model, calibrated))
+        given = options.checkpoint.model
+        conclude(run, conclusion(given, calibrated, mlflow_run("evaluate", options.statements, model=given)))
 
 
 def _say_what_is_left(model: LanguageModel, by: By) -> None:

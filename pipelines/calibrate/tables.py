@@ -81,12 +81,11 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     return "\n".join(lines)
 
 
-def conclusion(model: str, calibrated: Sequence[CalibratedDimension]) -> Conclusion:
-    """Which dimensions steering moves, with effect, control and cost."""
+def conclusion(model: str, calibrated: Sequence[CalibratedDimension], evaluate: str) -> Conclusion:
+    """Which dimensions steering moves, with effect, control and cost; ``evaluate`` is the next command if none does."""
     works = [dimension.dimension for dimension in calibrated if dimension.result.works]
     promoted = any(dimension.result.is_promoted for dimension in calibrated)
     serve = "make serve" if model == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={model}')} make serve"
-    evaluate = f"mlflow run . -e evaluate --env-manager local {shlex.join(['-P', f'model={model}'])}"
     return Conclusion(
         verdict=(f"Steering works in {len(works)} of {len(calibrated)} dimensions of {model}{enumerated(works)}."),
         header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),

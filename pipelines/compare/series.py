@@ -1,12 +1,12 @@
 """Probed series: what a finished probing run says of one series, and which runs can be compared."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import pandas as pd
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.onsets import Onset, onset_above
 from pipelines.probe.options import ProbeOptions
@@ -68,8 +68,7 @@ def probe_command(model: str, like: Mapping[str, str]) -> str:
         "model": model,
         **{name: like[name] for name in DECIDING if like.get(name, "") not in ("", defaults[name])},
     }
-    parameters = " ".join(f"-P {shlex.quote(f'{name}={value}')}" for name, value in given.items())
-    return f"mlflow run . -e probe --env-manager local {parameters}"
+    return mlflow_run("probe", **given)
 
 
 def read_curves(

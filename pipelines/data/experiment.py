@@ -1,7 +1,6 @@
 """The inspection of statements, from a user's options to a quality report for each dimension."""
 
-import shlex
-
+from pipelines.cli.pasting import mlflow_run
 from pipelines.data.options import DataOptions
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.sources import load_statements
@@ -27,12 +26,11 @@ def run_inspection(options: DataOptions) -> None:
                 for dimension in options.statements.chosen
             ]
         )
-        chosen = shlex.join(["-P", f"data={data}", "-P", f"dimensions={options.statements.dimensions}"])
         names = ", ".join(dimension.name for dimension in options.statements.chosen)
         conclude(
             run,
             Conclusion(
                 verdict=f"The statements of {names} can be probed; quality.md says what they give away.",
-                next=f"mlflow run . -e probe --env-manager local {chosen}",
+                next=mlflow_run("probe", options.statements),
             ),
         )

@@ -8,6 +8,7 @@ from pipelines.behaviours.toxicity_classifier import Judges, held_out_auroc, pac
 from pipelines.calibrate.options import By
 from pipelines.calibrate.splits import PROSE_SENTENCES
 from pipelines.cli.options import Look
+from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
 from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
 from pipelines.evaluate.equal_cost import ProseCost
@@ -181,7 +182,8 @@ def _further(options: EvaluateOptions) -> list[ServedVector]:
 
 
 def _subject(dimension: Dimension, checkpoint: Checkpoint, options: EvaluateOptions) -> Subject:
-    champion = vector_to_judge(checkpoint.model, dimension.name, given=options.checkpoint.model)
+    calibrate = mlflow_run("calibrate", options.statements, model=options.checkpoint.model)
+    champion = vector_to_judge(checkpoint.model, dimension.name, calibrate=calibrate)
     return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
 
 

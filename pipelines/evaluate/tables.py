@@ -1,10 +1,10 @@
 """Tables of an evaluation: ``evaluate.csv``, ``verdicts.csv``, ``entanglement.csv``, and the lines that are printed."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, HEADLINE, Row, Verdict
 from pipelines.evaluate.side_effects import SideEffect, unharmed_cell
@@ -118,7 +118,7 @@ def conclusion(
 
     ``judged`` are the versions that carry a verdict of text.
     """
-    report = f"mlflow run . -e report --env-manager local {shlex.join(['-P', f'model={model}'])}"
+    report = mlflow_run("report", model=model)
     if texts:
         works = [result.dimension for result in texts if result.works]
         return Conclusion(

@@ -1,12 +1,12 @@
 """Export experiment: from a user's options to a pack of vectors, and to a checkpoint that is steered by itself."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import one_checkpoint
 from pipelines.export.baking import bake
 from pipelines.export.examples import example_of
@@ -62,10 +62,7 @@ def versions_to_pack(model: str, references: Sequence[str], *, given: str) -> li
     store = VectorStore()
     versions = [store.resolve(reference) for reference in references] or champion_versions(model)
     if not versions:
-        raise NotFound(
-            f"{model} has no champion to export: make some first: mlflow run . -e calibrate --env-manager local "
-            f"{shlex.join(['-P', f'model={given}'])}"
-        )
+        raise NotFound(f"{model} has no champion to export: make some first: {mlflow_run('calibrate', model=given)}")
     dimensions = [version.dimension for version in versions]
     twice = sorted({name for name in dimensions if dimensions.count(name) > 1})
     if twice:
@@ -170,5 +167,5 @@ def conclusion(stored: StoredPack, versions: Sequence[RegisteredVector]) -> Conc
             for vector in packed
         ),
         vectors=tuple(versions),
-        next=f"mlflow run . -e import --env-manager local {shlex.join(['-P', f'pack={stored.directory}'])}",
+        next=mlflow_run("import", pack=str(stored.directory)),
     )

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
 from pipelines.finetune.figures import loss_figure
@@ -57,7 +57,6 @@ def run_finetuning(options: FinetuneOptions) -> None:
             f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "
             f"{first.validation:.3f} -> {last.validation:.3f} nats per token\n{directory}"
         )
-        arguments = shlex.join(["-P", f"model={options.checkpoint.model}", "-P", f"finetuned={directory}"])
         conclude(
             run,
             Conclusion(
@@ -66,7 +65,9 @@ def run_finetuning(options: FinetuneOptions) -> None:
                     f"{last.validation:.3f} nats per token in {last.epoch} epochs."
                 ),
                 figure="loss",
-                next=f"mlflow run . -e evaluate --env-manager local {arguments}",
+                next=mlflow_run(
+                    "evaluate", options.statements, model=options.checkpoint.model, finetuned=str(directory)
+                ),
             ),
         )
 

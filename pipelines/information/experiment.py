@@ -1,12 +1,12 @@
 """The information experiment, from a user's options to runs, tables and figures."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipelines.cli.options import Look
+from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar, with_progress
 from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
 from pipelines.information.calibration import calibrate_information, calibration_lines
@@ -147,5 +147,4 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None, look: Lo
 
 
 def _next(options: InformationOptions) -> str:
-    chosen = shlex.join(["-P", f"model={options.series.model}", "-P", f"data={options.statements.data}"])
-    return f"mlflow run . -e probe --env-manager local {chosen}"
+    return mlflow_run("probe", options.statements, model=options.series.model)

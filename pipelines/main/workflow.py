@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from types import MappingProxyType
 
 from pipelines.calibrate.options import CalibrateOptions
 from pipelines.cli.parameters import Options, parameters_of
+from pipelines.cli.pasting import mlflow_run
 from pipelines.evaluate.options import EvaluateOptions
 from pipelines.information.options import InformationOptions
 from pipelines.main.options import MainOptions
@@ -97,7 +97,7 @@ def run_chain(options: MainOptions) -> None:
                 verdict=f"{len(rows)} stages of {model} are finished.",
                 header=("stage", "", "run"),
                 rows=tuple(rows),
-                next=f"mlflow run . -e report --env-manager local {shlex.join(['-P', f'model={model}'])}",
+                next=mlflow_run("report", model=model),
             ),
         )
 

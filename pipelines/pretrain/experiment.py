@@ -1,7 +1,6 @@
 """The pre-training experiment, from a user's options to a checkpoint series with its loss curve."""
 
-import shlex
-
+from pipelines.cli.pasting import mlflow_run
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
 from pipelines.pretrain.tracking import log_series
@@ -23,6 +22,6 @@ def run_pretraining(config: SeriesConfig) -> None:
             run,
             Conclusion(
                 verdict=f"{len(steps)} checkpoints of {name} are trained: steps {steps[0]:,} to {steps[-1]:,}.",
-                next=f"mlflow run . -e probe --env-manager local {shlex.join(['-P', f'model={model}'])}",
+                next=mlflow_run("probe", model=model),
             ),
         )

@@ -1,9 +1,9 @@
 """The probing experiment, from a user's options to runs, tables, figures and registered vectors."""
 
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
@@ -87,7 +87,7 @@ def run_probing(options: ProbeOptions) -> None:
             print(onset_lines(onsets))  # noqa: T201
         concluded = conclusion(model, trained, floors, selection, champions, onsets, ladders)
         log_text_table("probe", concluded.header, concluded.rows)
-        conclude(run, concluded)
+        conclude(run, replace(concluded, next=mlflow_run("calibrate", options.statements, model=model)))
 
 
 def _say_where_none(floors: Mapping[str, Floors], options: ProbeOptions) -> None:
@@ -280,7 +280,6 @@ def conclusion(
         rows=tuple(rows),
         figure="all_dimensions",
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
-        next=f"mlflow run . -e calibrate --env-manager local {shlex.join(['-P', f'model={model}'])}",
     )
 
 

@@ -1,6 +1,5 @@
 """Champions: vectors of the registry by reference or by alias."""
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -18,10 +17,10 @@ def running_champion(model: str, dimension: str) -> ServedVector | None:
     return None
 
 
-def vector_to_judge(model: str, dimension: str, *, given: str) -> ServedVector:
+def vector_to_judge(model: str, dimension: str, *, calibrate: str) -> ServedVector:
     """The champion; where there is none, the newest calibrated vector, to show what it does all the same.
 
-    Raises ``NotFound`` where nothing is calibrated, with the command for the model as it was ``given``.
+    Raises ``NotFound`` where nothing is calibrated, with the command ``calibrate`` that mends it.
     """
     champion = running_champion(model, dimension)
     if champion is not None:
@@ -30,10 +29,7 @@ def vector_to_judge(model: str, dimension: str, *, given: str) -> ServedVector:
     for version in store.list(model, dimension):
         if version.calibration is not None:
             return ServedVector(version, store.load(version))
-    raise NotFound(
-        f"no vector of {model} for {dimension} is calibrated; calibrate first: mlflow run . -e calibrate --env-manager "
-        f"local {shlex.join(['-P', f'model={given}'])}"
-    )
+    raise NotFound(f"no vector of {model} for {dimension} is calibrated; calibrate first: {calibrate}")
 
 
 def named_vectors(references: Sequence[str]) -> list[ServedVector]:

@@ -1,6 +1,5 @@
 """Vectors experiment: from a user's options to registered versions and their table."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.behaviours.answers import files_by_dimension
+from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import with_progress
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.jackknife import jackknife_halves
@@ -243,7 +243,6 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclu
     model = options.target or options.series.model
     candidates = [vector.vector for vector in extracted if not vector.fitted.is_control]
     references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates)
-    arguments = shlex.join(["-P", f"model={model}", "-P", "methods=none", "-P", f"vectors={references}"])
     return Conclusion(
         verdict=(
             f"{len(candidates)} vectors and {len(extracted) - len(candidates)} controls of {model}; none is served "
@@ -259,5 +258,5 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclu
             for vector in extracted
         ),
         vectors=tuple(candidates),
-        next=f"mlflow run . -e calibrate --env-manager local {arguments}",
+        next=mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references),
     )

@@ -75,7 +75,9 @@ def test_one_command_makes_a_champion_of_its_own(example, model, capsys):
     assert command.strip() == "mlflow run . -e probe --env-manager local -P model=tiny -P data=humility.csv"
     assert "models:/steer.tiny.humility/12" in output
     assert run_command(probe, ["--model", str(model), "--data", "humility.csv", "--seeds", "1"]) == 0
-    assert "models:/steer.own-model.humility/1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "models:/steer.own-model.humility/1" in printed
+    assert printed.rstrip().endswith(f"-P data=humility.csv -P model={model}")
     champion = VectorStore().resolve("steer.own-model.humility@champion")
     vector = VectorStore().load(champion)
     assert vector.dimension == "humility"
