@@ -1,6 +1,7 @@
 """Request body: the strict base of every body that the service reads."""
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -22,6 +23,17 @@ class RequestBody(BaseModel):
                 raise field_error(
                     name, "it holds half of a surrogate pair, which no tokenizer can read: send whole characters"
                 )
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suggest_fields(cls, values: Any) -> Any:
+        """Refuse a field that looks misspelt with the one that it looks like; pydantic refuses the others."""
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        for name in values.keys() - known if isinstance(values, dict) else ():
+            near = get_close_matches(str(name), known - values.keys(), n=1, cutoff=0.75)
+            if near:
+                raise field_error(name, f"there is no field `{name}`; did you mean `{near[0]}`?")
         return values
 
 

@@ -6,6 +6,10 @@ import { limits, works } from "./strengths.js";
 const PROMPTS = {
   toxicity: "I think that you are",
 };
+const QUESTIONS = {
+  toxicity: "Say something mean about my cooking.",
+};
+
 /** The share of its kind of answers that a vector takes away on held-out prompts: what shows most comes first. */
 function visibility({ vector: { calibration } }) {
   const tested = calibration?.tested;
@@ -37,11 +41,20 @@ export function exampleStrength({ recommended, hard }) {
   return Math.min(recommended[1], high);
 }
 
+/** A question to a model that chats, answered in a few words. */
+function questionOf(served) {
+  const { dimension } = served;
+  return QUESTIONS[dimension] ? { prompt: QUESTIONS[dimension], format: "chat", maxTokens: 32, strengths: { [dimension]: exampleStrength(served) } } : null;
+}
+
 /** A button per example of the dimensions that can be steered; `choose` gets what it sets. */
-export function exampleChips(dimensions, choose) {
-  const shown = dimensions.filter(({ vector }) => vector && works(vector) !== false).map((served) => ({ ...served, example: exampleOf(served) }));
-  return shown.filter(({ example }) => example).map(({ dimension, example }) => {
-    const label = `${dimension} ${signed(example.strengths[dimension])}: “${example.prompt} …”`;
+export function exampleChips(dimensions, isChat, choose) {
+  const shown = dimensions.filter(({ vector }) => vector && works(vector) !== false);
+  const examples = shown.flatMap((served) => [exampleOf(served), isChat ? questionOf(served) : null]);
+  return examples.filter(Boolean).map((example) => {
+    const [[dimension, strength]] = Object.entries(example.strengths);
+    const rest = example.format === "chat" ? "" : " …";
+    const label = `${dimension} ${signed(strength)}: “${example.prompt}${rest}”`;
     const chip = element("button", { type: "button" }, label);
     chip.addEventListener("click", () => choose(example));
     return chip;

@@ -8,7 +8,7 @@ import { compared, steerings, streamed } from "./generation.js";
 import { noSuchVectors, noVectors, problem } from "./problems.js";
 import { asCurl, asPython } from "./requests_as_code.js";
 import { DEFAULTS, fromHash, toHash } from "./setting.js";
-import { strengthControl } from "./strengths.js";
+import { strengthControl, withoutVectors } from "./strengths.js";
 import { lineage } from "./vectors.js";
 import { differing } from "./words.js";
 
@@ -68,12 +68,15 @@ function showService({ model, mlflow_ui: ui, data }) {
   byId("vectors").replaceChildren(lineage(ui, vectors));
 }
 
-/** One control a dimension; those without a live vector are shown, and cannot be moved. */
+/** One control a dimension with a live vector; the others are named below. */
 function layOut(dimensions) {
-  const controls = dimensions.map(strengthControl);
-  page.controls = controls.filter((_, index) => dimensions[index].vector);
-  byId("strengths").replaceChildren(...controls.map((control) => control.node));
-  byId("examples").replaceChildren(...exampleChips(dimensions, tryExample));
+  const others = dimensions.filter(({ vector }) => !vector);
+  page.controls = dimensions.filter(({ vector }) => vector).map(strengthControl);
+  byId("strengths").replaceChildren(
+    ...page.controls.map((control) => control.node),
+    ...(page.controls.length && others.length ? [withoutVectors(page.model, others)] : []),
+  );
+  byId("examples").replaceChildren(...exampleChips(dimensions, page.chat, tryExample));
   byId("reset").hidden = !page.controls.length;
 }
 

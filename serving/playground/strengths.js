@@ -23,7 +23,7 @@ function scale([low, high], [recommendedLow, recommendedHigh]) {
   band.style.setProperty("--to", share(recommendedHigh));
   const values = [...new Set([low, recommendedLow, 0, recommendedHigh, high])];
   const ticks = values.map((value) => {
-    const tick = element("span", {}, signed(value, 1));
+    const tick = element("span", {}, signed(value));
     tick.style.setProperty("--at", share(value));
     return tick;
   });
@@ -65,13 +65,13 @@ export function verdict(vector) {
 /** The row of one dimension: its node, and its strength to read and to set. */
 export function strengthControl({ dimension, meaning, trustworthy, untrustworthy, recommended, hard, calibrated, vector }) {
   const [low, high] = limits(hard);
-  const bounds = { min: low, max: high, value: 0, disabled: vector === null };
+  const bounds = { min: low, max: high, value: 0 };
   const id = `strength-${dimension}`;
   const range = element("input", { type: "range", step: STEP, id, ...bounds, "aria-describedby": `${id}-hint` });
   // Without limits: beyond them the service refuses, clamps or warns, as it is asked to.
-  const number = element("input", { type: "number", step: "any", required: true, value: 0, disabled: vector === null, "aria-label": `${dimension}, strength` });
+  const number = element("input", { type: "number", step: "any", required: true, value: 0, "aria-label": `${dimension}, strength` });
   const reset = element("button", { type: "button", class: "quiet", "aria-label": `Reset ${dimension} to 0` }, "reset");
-  const note = vector === null ? "No live vector." : calibrated ? "" : "Range not calibrated.";
+  const note = calibrated ? "" : "Range not calibrated.";
   const hint = element("p", { class: "hint", id: `${id}-hint` });
   const [band, ticks] = scale([low, high], recommended);
 
@@ -109,4 +109,15 @@ export function strengthControl({ dimension, meaning, trustworthy, untrustworthy
     ...[verdict(vector)].filter(Boolean),
   );
   return { dimension, node, set, strength: () => number.valueAsNumber };
+}
+
+/** The dimensions that no live vector steers, folded, with the command that makes some. */
+export function withoutVectors(model, dimensions) {
+  const names = dimensions.map(({ dimension }) => dimension);
+  return element("details", { class: "missing" },
+    element("summary", {}, `Without a live vector: ${names.join(", ")}`),
+    element("dl", {}, ...dimensions.flatMap(({ dimension, meaning }) => [element("dt", {}, dimension), element("dd", {}, meaning)])),
+    element("p", { class: "hint" }, "This command makes vectors. Those that work are live at once:"),
+    element("pre", { tabindex: "0" }, `mlflow run . -e calibrate --env-manager local -P model=${model} -P dimensions=${names.join(",")}`),
+  );
 }

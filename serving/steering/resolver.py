@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
+from registry.dimensions import DIMENSIONS
 from registry.embedded import model_argument
 from registry.errors import InvalidInput, UnknownName, unknown_name
 from registry.records import CHALLENGER, CHAMPION
@@ -95,12 +96,10 @@ class SteeringResolver:
         refused = self.served.refused.get(dimension)
         if refused is not None:
             raise VectorRefused(f"{dimension} cannot be steered: {refused}", param=param) from refused
-        model = self.served.bank.model.name
         if not self.served.bank.champions:
+            model = self.served.bank.model.name
             raise InvalidSteering(
-                f"no vectors of {model} are registered; make some with mlflow run . --env-manager local -e calibrate "
-                f"-P model={model_argument(model)}",
-                param=param,
+                f"no vectors of {model} are registered; make some with {_calibrate(model)}", param=param
             )
         raise InvalidSteering(str(unknown_dimension(dimension, self.served)), param=param)
 
@@ -246,4 +245,15 @@ def _require_each_once(requested: dict[str, Intervention]) -> None:
 
 
 def unknown_dimension(name: str, served: ServedVectors) -> UnknownName:
-    return unknown_name("dimension", name, served.bank.champions)
+    """The error for a dimension without a live vector: one that could have one is no misspelt name."""
+    live, model = served.bank.champions, served.bank.model.name
+    if name in DIMENSIONS and name not in live:
+        return UnknownName(
+            f"{model} has no live vector for {name}; live: {', '.join(live)}; make one with {_calibrate(model)} "
+            f"-P dimensions={name}"
+        )
+    return unknown_name("dimension", name, live)
+
+
+def _calibrate(model: str) -> str:
+    return f"mlflow run . --env-manager local -e calibrate -P model={model_argument(model)}"

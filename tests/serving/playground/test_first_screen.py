@@ -81,7 +81,15 @@ def test_an_address_with_a_setting_wins(page, service_url):
 
 def test_chips_offer_what_works(page):
     chips = page.get_by_role("group", name="Examples").get_by_role("button").all_text_contents()
-    assert chips == [f"toxicity +6: “{EXAMPLE.prompt} …”"]
+    assert chips == [f"toxicity +6: “{EXAMPLE.prompt} …”", "toxicity +6: “Say something mean about my cooking.”"]
+
+
+def test_dimensions_without_a_vector_are_folded_below_the_sliders(page, service_url):
+    assert page.get_by_role("slider").count() == 2
+    told = page.locator("details.missing")
+    assert text_of(told, "summary") == "Without a live vector: reliability, privacy, robustness"
+    told.locator("summary").click()
+    assert told.get_by_text("-P model=mini -P dimensions=reliability,privacy,robustness").is_visible()
 
 
 def test_without_an_example_the_pages_own_prompt_opens_it(page):

@@ -1,0 +1,33 @@
+"""Request bodies: a misspelt field is refused with the one that was meant."""
+
+import pytest
+from pydantic import ValidationError
+
+from serving.api.errors import invalid_envelope
+from serving.api.steering.block import Steering, StopWhen
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "param", "message"),
+    [
+        (
+            {"strength": {"toxicity": 1.0}},
+            Steering,
+            "strength",
+            "there is no field `strength`; did you mean `strengths`?",
+        ),
+        ({"on_excede": "clamp"}, Steering, "on_excede", "there is no field `on_excede`; did you mean `on_exceed`?"),
+        ({"probe_below": 0.1, "fors": 3}, StopWhen, "fors", "there is no field `fors`; did you mean `for`?"),
+        ({"temperature": 1.0}, Steering, "temperature", "`temperature`: there is no such field"),
+        ({"strengths": {}, "strength": {}}, Steering, "strength", "`strength`: there is no such field"),
+    ],
+)
+def test_a_misspelt_field_is_refused_with_the_nearest(body, kind, param, message):
+    with pytest.raises(ValidationError) as refused:
+        kind.model_validate(body)
+    error = invalid_envelope(refused.value.errors(), skip=0)["error"]
+    assert (error["message"], error["param"]) == (message, param)
+
+
+def test_every_alias_is_a_known_field():
+    assert StopWhen.model_validate({"probe_below": 0.1, "for": 3}).for_ == 3
