@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from pipelines.behaviours.answers import PromptedAnswer, answers_in_file
+from pipelines.behaviours.behaviour import Behaviour
 from pipelines.behaviours.contrast import ContrastSet, contrast_set
 from pipelines.behaviours.names import has_behaviour, require_behaviour
 from pipelines.behaviours.packaged import behaviour_of
@@ -68,7 +69,7 @@ def response_directions(
         yield from directions_of(model, PERSONA, *answers, (persona.source, persona.digest), layers)
     if OPTIMISED in methods and layers:
         layer = sorted(layers)[len(layers) // 2]
-        yield layer, optimised_direction(model, contrast_set(model, behaviour_of(dimension)), layer)
+        yield layer, optimised_direction(model, behaviour_of(dimension), layer)
 
 
 def directions_of(
@@ -88,13 +89,19 @@ def directions_of(
         yield layer, FittedDirection(method, 0, mean.direction, mean.scale, mean.projection_mean, texts)
 
 
-def optimised_direction(model: LanguageModel, contrast: ContrastSet, layer: int) -> FittedDirection:
-    """The direction of a vector that is trained on ``contrast``; its length is not kept, for strengths are tried."""
+def optimised_direction(model: LanguageModel, behaviour: Behaviour, layer: int) -> FittedDirection:
+    """The direction of a vector that is trained on answers to the prompts of ``behaviour``.
+
+    Its length is not kept, for strengths are tried. Where an answer ends by itself, the cost is of the trustworthy ones
+    too, and of what follows them: else a vector has the model go on after it has answered.
+    """
+    contrast = contrast_set(model, behaviour)
+    ending = [f"{pair.prompt}{pair.trustworthy}" for pair in contrast.pairs] if behaviour.ends else []
     states = [_read(model, answers, [layer]).layer(layer) for answers in _prompted(contrast)]
     features = np.concatenate(states)
     mean = fit_mass_mean(features, np.repeat([True, False], len(contrast.pairs)))
     start = (mean.mean_difference_norm * mean.direction).astype(np.float32)
-    vector = trained_vector(model, contrast, background_prose(), start, layer)
+    vector = trained_vector(model, contrast, (*background_prose(), *ending), start, layer)
     unit = vector / np.linalg.norm(vector)
     projections = features @ unit
     texts = FittedTexts(contrast.source, contrast.digest, len(features), mean.mean_difference_norm)

@@ -140,6 +140,25 @@ def test_the_method_has_the_lineage_of_its_answers(model, contrast, monkeypatch)
     assert responses.response_methods("toxicity", ("optimised",)) == ("optimised",)
 
 
+@pytest.mark.parametrize("ends", ["", ".\n"])
+def test_where_answers_end_the_cost_is_of_them_too(model, contrast, monkeypatch, ends):
+    costs = []
+
+    def trained(_model, _contrast, prose, start, _layer):
+        costs.append(prose)
+        return start
+
+    for name, stand_in in (
+        ("contrast_set", lambda *_: contrast),
+        ("background_prose", lambda: PROSE),
+        ("trained_vector", trained),
+    ):
+        monkeypatch.setattr(responses, name, stand_in)
+    responses.optimised_direction(model, replace(cruel_answers(), ends=ends), 1)
+    answers = tuple(f"{pair.prompt} kind" for pair in contrast.pairs) if ends else ()
+    assert costs == [PROSE + answers]
+
+
 def test_another_training_is_another_version():
     texts = FittedTexts("answers:cruel-answers", "ab", 80, 1.0)
     unit, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
