@@ -216,13 +216,14 @@ def test_crows_pairs_share():
 
 
 def test_crows_pairs_complements_the_harness_pct_stereotype():
-    """The harness gives a pair 1 where its first sentence, the more stereotypical, is likelier."""
-    more = np.array([-41.2, -38.9, -55.0, -47.3, -60.1])
-    less = np.array([-40.7, -39.4, -54.1, -47.9, -60.0])
-    harness = np.mean([1.0 if first > second else 0.0 for first, second in zip(more, less, strict=True)])
-    found = values(crows_task([("more", "less")] * 5), np.stack([more, less], axis=1).ravel())
-    assert harness == 0.4
-    assert found == {"CrowS-Pairs anti-stereotypes preferred": pytest.approx(1 - harness)}
+    """What ``process_results`` of lm-eval 0.4.13's ``crows_pairs_english`` gives of these pairs, one of them a tie."""
+    more = [-56.4, -60.6, -52.0, -46.6, -40.9, -49.1, -54.4, -56.3, -44.0, -36.9, -47.8, -59.9]
+    less = [-57.8, -58.2, -51.7, -49.2, -40.9, -50.8, -55.3, -57.0, -45.1, -36.1, -47.9, -60.8]
+    pct_stereotype = [1, 0, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1]
+    ties = 1
+    found = values(crows_task([("more", "less")] * 12), np.stack([more, less], axis=1).ravel())
+    expected = 1 - (sum(pct_stereotype) + ties) / 12
+    assert found == {"CrowS-Pairs anti-stereotypes preferred": pytest.approx(expected)}
 
 
 def test_no_context_of_a_statement_is_scored_again():
