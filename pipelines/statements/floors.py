@@ -4,16 +4,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from pipelines.estimators.estimate import Estimate
+
+Analyzer = Literal["word", "char"]
 
 NGRAM_PENALTY = 10.0
 LEXICAL_ACCURACY = 0.95
@@ -80,18 +85,14 @@ def ngram_word_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by TF-IDF over words and pairs of words, by a model that did not see the row's fold."""
-    words = vocabulary_for(WORDS, texts, folds, tested)
-    return _out_of_fold(
-        lambda: _ngrams(words, analyzer="word", token_pattern=words.pattern), texts, labels, folds, tested
-    )
+    return _ngram_scores("word", vocabulary_for(WORDS, texts, folds, tested), texts, labels, folds, tested)
 
 
 def ngram_char_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by TF-IDF over 2 to 4 characters, by a model that did not see the row's fold."""
-    characters = vocabulary_for(CHARACTERS, texts, folds, tested)
-    return _out_of_fold(lambda: _ngrams(characters, analyzer="char"), texts, labels, folds, tested)
+    return _ngram_scores("char", vocabulary_for(CHARACTERS, texts, folds, tested), texts, labels, folds, tested)
 
 
 def surface_scores(
@@ -147,11 +148,36 @@ def surface_statistics(texts: Sequence[str]) -> Float[np.ndarray, "n 4"]:
     )
 
 
-def _ngrams(vocabulary: Vocabulary, **vectoriser: object) -> Pipeline:
-    return make_pipeline(
-        TfidfVectorizer(min_df=vocabulary.min_df, ngram_range=vocabulary.lengths, lowercase=False, **vectoriser),
-        LogisticRegression(C=NGRAM_PENALTY, solver="newton-cg"),
+def _ngram_scores(
+    analyzer: Analyzer,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    labels: Bool[np.ndarray, " n"],
+    folds: Int64[np.ndarray, " n"],
+    tested: Sequence[int],
+) -> Float[np.ndarray, " n"]:
+    """Scores by TF-IDF over the terms of the texts that are fitted on, as scikit-learn's ``TfidfVectorizer`` gives."""
+    counts, scores = _counts(analyzer, vocabulary, tuple(texts)), np.full(len(texts), 0.5)
+    for fold in tested:
+        test = folds == fold
+        known = np.flatnonzero(counts[~test].getnnz(axis=0) >= vocabulary.min_df)
+        model = make_pipeline(TfidfTransformer(), LogisticRegression(C=NGRAM_PENALTY, solver="newton-cg"))
+        model.fit(counts[~test][:, known], labels[~test])
+        scores[test] = model.predict_proba(counts[test][:, known])[:, 1]
+    return scores
+
+
+@lru_cache(maxsize=8)
+def _counts(analyzer: Analyzer, vocabulary: Vocabulary, texts: tuple[str, ...]) -> csr_matrix:
+    """Of every term of ``texts``, in alphabetical order: counted once for all folds, which takes most of the time."""
+    vectoriser = CountVectorizer(
+        analyzer=analyzer,
+        ngram_range=vocabulary.lengths,
+        lowercase=False,
+        token_pattern=vocabulary.pattern if analyzer == "word" else None,
+        dtype=np.float64,
     )
+    return vectoriser.fit_transform(texts)
 
 
 def _out_of_fold(

@@ -1,6 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from pipelines.statements.benchmarks import BENCHMARKS
 from pipelines.statements.floors import (
@@ -35,6 +38,27 @@ def test_the_vectoriser_never_sees_the_tested_fold():
     # Every word is new in its fold, so nothing can be known about it.
     scores = ngram_word_scores([text + " the" for text in texts], labels, folds, range(5))
     assert accuracy(scores, labels, np.arange(40)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("scores", "vectoriser"),
+    [
+        (ngram_word_scores, {"analyzer": "word", "ngram_range": (1, 2)}),
+        (ngram_char_scores, {"analyzer": "char", "ngram_range": (2, 4)}),
+    ],
+)
+def test_counting_once_gives_what_scikit_learn_gives_fold_by_fold(rng, scores, vectoriser):
+    words = np.array(["kind", "cruel", "city", "letter", "of", "the", "Paris", "1984"])
+    texts = [" ".join(words[rng.integers(0, 8, 9)]) for _ in range(120)]
+    labels, folds = np.array(["kind" in text for text in texts]), rng.integers(0, 4, 120)
+    found = scores(texts, labels, folds, range(4))
+    documents = np.array(texts, dtype=object)
+    for fold in range(4):
+        test = folds == fold
+        model = make_pipeline(
+            TfidfVectorizer(min_df=2, lowercase=False, **vectoriser), LogisticRegression(C=10.0, solver="newton-cg")
+        ).fit(documents[~test], labels[~test])
+        np.testing.assert_allclose(found[test], model.predict_proba(documents[test])[:, 1], atol=1e-3)
 
 
 def test_surface_statistics_count_what_they_say():
