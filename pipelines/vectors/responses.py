@@ -26,6 +26,7 @@ from pipelines.vectors.methods import (
 from pipelines.vectors.optimised import trained_vector
 from serving.model.language_model import LanguageModel
 
+MOST_TRAINED = 3
 NO_FILES: Mapping[str, Path] = MappingProxyType({})
 
 
@@ -52,8 +53,8 @@ def response_directions(
 
     A direction is read at the mean over an answer's tokens (Chen et al. 2025, persona vectors), and added at each.
     ``response-mean`` reads the user's answers where there are any, else answers of ``model`` to the same prompts;
-    ``persona`` its answers under instructions of opposite sense. ``optimised`` is trained, at the middle one of
-    ``layers`` alone, for it takes minutes.
+    ``persona`` its answers under instructions of opposite sense. ``optimised`` is trained, at each of up to three
+    ``layers``, of more at the middle one alone, for it takes minutes.
     """
     if RESPONSE_MEAN in methods and dimension in files:
         given = answers_in_file(files[dimension], dimension)
@@ -67,9 +68,15 @@ def response_directions(
         persona = persona_set(model, behaviour_of(dimension))
         answers = persona.trustworthy, persona.untrustworthy
         yield from directions_of(model, PERSONA, *answers, (persona.source, persona.digest), layers)
-    if OPTIMISED in methods and layers:
-        layer = sorted(layers)[len(layers) // 2]
-        yield layer, optimised_direction(model, behaviour_of(dimension), layer)
+    if OPTIMISED in methods:
+        for layer in trained_at(layers):
+            yield layer, optimised_direction(model, behaviour_of(dimension), layer)
+
+
+def trained_at(layers: Sequence[int]) -> tuple[int, ...]:
+    """The layers of ``layers`` at which a vector is trained: each of a few, else the middle one."""
+    ordered = tuple(sorted(layers))
+    return ordered if len(ordered) <= MOST_TRAINED else (ordered[len(ordered) // 2],)
 
 
 def directions_of(

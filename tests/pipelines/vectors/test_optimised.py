@@ -131,13 +131,19 @@ def test_the_method_has_the_lineage_of_its_answers(model, contrast, monkeypatch)
         "trained_vector",
         lambda *given: asked.append(given[3:]) or np.arange(model.d_model, dtype=np.float32),
     )
-    ((layer, fitted),) = responses.response_directions(model, "toxicity", [0, 1, 2], ["optimised"])
+    ((layer, fitted),) = responses.response_directions(model, "toxicity", [1], ["optimised"])
     ((given, at),) = asked
     assert (layer, at, fitted.method) == (1, 1, "optimised")
     assert (fitted.texts.source, fitted.texts.digest, fitted.texts.n) == ("answers:cruel-answers", contrast.digest, 80)
     assert np.linalg.norm(given) == pytest.approx(fitted.texts.mean_difference_norm, rel=1e-4)
     assert np.linalg.norm(fitted.unit) == pytest.approx(1) and fitted.scale > 0
     assert responses.response_methods("toxicity", ("optimised",)) == ("optimised",)
+
+
+def test_a_vector_is_trained_at_each_of_few_layers():
+    assert responses.trained_at([14, 10, 12]) == (10, 12, 14)
+    assert responses.trained_at([3, 9, 1, 7]) == (7,)
+    assert responses.trained_at([]) == ()
 
 
 @pytest.mark.parametrize("ends", ["", ".\n"])
