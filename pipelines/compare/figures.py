@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from pipelines.compare.comparison import SeriesComparison
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, Figure, draw_training_axis
+from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, Figure, draw_training_axis, legend_below
 from pipelines.figures.training_axis import TrainingAxis
 
 
@@ -42,7 +42,7 @@ def comparison_figure(comparison: SeriesComparison) -> Figure:
     n = next(iter(comparison.curves.values())).accuracies[0].n
     top.set_ylabel(f"held-out accuracy (n = {n} statements)")
     top.set_title(f"{comparison.dimension}, {len(comparison.curves)} series", loc="left", fontsize=10)
-    top.legend(fontsize=7, frameon=False, ncols=2)
+    legend_below(figure, columns=2)
     _onsets(below, comparison, colours, places)
     draw_training_axis(below, axis)
     for axes in (top, below):

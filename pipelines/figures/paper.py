@@ -8,6 +8,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from pipelines.figures.style import Figure as Screen
+
 COLUMN, PAGE = 3.35, 6.9
 """Inches: 85 mm and 175 mm, as most journals set one and two columns."""
 WIDE = 7.0
@@ -35,14 +37,24 @@ def set_for_paper(figure: Figure) -> None:
             titled[0].set_title("", loc=place)
     width, height = figure.get_size_inches()
     column = PAGE if width > WIDE else COLUMN
-    figure.set_size_inches(column, max(height * column / width, column / 2))
+    scaled, legend = max(height * column / width, column / 2), _legend_height(figure) * column / width
+    figure.set_size_inches(column, scaled)
     for axes in figure.axes:  # whose ticks, and so their labels, are made anew for the size
         for axis in (axes.xaxis, axes.yaxis):
             sizes = [label.get_fontsize() for label in axis.get_ticklabels()]
             axis.set_tick_params(labelsize=min((LETTERS, *sizes)))
     for text in figure.findobj(Text):
         text.set_fontsize(min(text.get_fontsize(), LETTERS))
+    if isinstance(figure, Screen):
+        figure.refit_legend()
+        # In a column a legend has more rows, which would be taken from the data.
+        figure.set_size_inches(column, scaled + max(0.0, _legend_height(figure) - legend))
     _wrap_labels(figure)
+
+
+def _legend_height(figure: Figure) -> float:
+    """Inches of the legends under all panels."""
+    return sum(float(legend.get_window_extent().height) for legend in figure.legends) / figure.dpi
 
 
 def _wrap_labels(figure: Figure) -> None:

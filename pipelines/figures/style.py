@@ -1,7 +1,7 @@
 """Style: colours, resolution and the axis of pre-training that all figures share, and fonts for any script."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,6 +20,8 @@ GOLD = "#c9a227"
 MARGIN = 0.03
 """Of the width of an axis of training, left free on either side."""
 MOST_TICKS = 10
+LEGEND = 7.0
+"""Points."""
 REPEATED = "weights of an earlier checkpoint"
 Places = Sequence[float] | Float[np.ndarray, " checkpoints"]
 WIDEST = 12.0
@@ -47,16 +49,43 @@ class Figure(_Figure):
         self.savefig(written, format="png", dpi=100)
         return written.getvalue()
 
+    def name_below(self, named: Mapping[str, Artist], columns: int) -> None:
+        """A legend under all panels, in at most ``columns`` and in as many as the figure has room for."""
+        self._named = (named, columns)
+        for legend in list(self.legends):
+            legend.remove()
+        handles, labels = list(named.values()), list(named)
+        for count in range(columns, 0, -1):
+            legend = self.legend(
+                handles, labels, ncols=count, loc="outside lower center", fontsize=LEGEND, frameon=False
+            )
+            if count == 1 or legend.get_window_extent().width <= self.bbox.width:
+                return
+            legend.remove()
 
-def legend_below(figure: _Figure, *, columns: int) -> None:
-    """One legend for all panels under them, where it covers no data; what several panels name stands once."""
+    def refit_legend(self) -> None:
+        """Place the legend anew after the figure has another width."""
+        if self._named is not None:
+            self.name_below(*self._named)
+
+    _named: tuple[Mapping[str, Artist], int] | None = None
+
+
+def legend_below(figure: Figure, *, columns: int, short: bool = False) -> None:
+    """One legend for all panels under them, where it covers no data; what several panels name stands once.
+
+    ``short`` names go without what stands in brackets, which may differ between panels.
+    """
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
-    figure.legend(
-        list(named.values()), list(named), loc="outside lower center", ncols=columns, fontsize=7, frameon=False
-    )
+            named.setdefault(label.partition(" (")[0] if short else label, handle)
+    figure.name_below(named, columns)
+
+
+def legend_beside(axes: Axes) -> None:
+    """The legend of one of several rows on its right, where it covers no data."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=LEGEND, frameon=False)
 
 
 def spread(count: int, most: int = MOST_TICKS) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.figures.style import ACCENT, FLOOR, Figure
+from pipelines.figures.style import ACCENT, FLOOR, Figure, legend_below
 from pipelines.finetune.training import EpochLoss
 
 
@@ -19,6 +19,6 @@ def loss_figure(title: str, losses: Sequence[EpochLoss]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per token")
     axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(fontsize=7, frameon=False)
+    legend_below(figure, columns=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -16,6 +16,8 @@ from pipelines.figures.style import (
     draw_curve,
     hatch_repeated,
     label_checkpoints,
+    legend_below,
+    legend_beside,
     spread,
     width,
 )
@@ -80,7 +82,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
             axes.axvspan(-0.4, _position(trajectory.steps, warmup_steps), color=WARMUP, zorder=0, linewidth=0)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, frameon=False)
+            legend_beside(axes)
     axis = _axis(trajectory)
     label_checkpoints(rows[-1], axis)
     rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
@@ -199,7 +201,7 @@ def information_calibration(calibrations: Sequence[InformationCalibration]) -> F
         axes.spines[["top", "right"]].set_visible(False)
     _show_at_least(panels[0], -LEAST / 2, LEAST)
     panels[0].set_ylabel("bits, held out\n95 % interval")
-    panels[-1].legend(fontsize=7, frameon=False)
+    legend_below(figure, columns=4)
     first = calibrations[0]
     figure.suptitle(
         f"{first.result.checkpoint.model}, {first.result.checkpoint.label}, layer {first.layer}", fontsize=9

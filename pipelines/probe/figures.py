@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -22,6 +21,7 @@ from pipelines.figures.style import (
     draw_training_axis,
     hatch_repeated,
     label_checkpoints,
+    legend_below,
     spread,
     width,
 )
@@ -48,16 +48,10 @@ def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     axes.set_xlabel(f"{axis.name}{hatch_repeated(axes, _distinct(results))}")
     axes.set_ylabel("layer")
     axes.set_title(_title(results[0]), loc="left", fontsize=10)
-    bar = figure.colorbar(image, ax=axes, label=f"accuracy (n = {results[0].pooled[0].accuracy.n})")
-    bar.ax.axhline(floors.ngram[None].value, color=FLOOR, linewidth=2)
-    bar.ax.annotate(
-        "n-gram floor",
-        (0, floors.ngram[None].value),
-        xytext=(2, 2),
-        textcoords="offset points",
-        fontsize=6,
-        color="white",
-    )
+    name = f"accuracy (n = {results[0].pooled[0].accuracy.n})\nred line: n-gram floor"
+    bar = figure.colorbar(image, ax=axes)
+    bar.set_label(name, fontsize=8)
+    bar.ax.axhline(floors.ngram[None].value, color=FLOOR, linewidth=3)
     return figure
 
 
@@ -68,7 +62,7 @@ def curve(selected: Sequence[SelectedProbe], floors: Floors, random_init: Select
     _draw_curve(axes, selected, floors, random_init)
     axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {selected[0].accuracy.n})")
     axes.set_title(f"{_title(selected[0].result)}, deep layer chosen in nested folds", loc="left", fontsize=10)
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -84,11 +78,7 @@ def panel(selection: Selection, floors: Mapping[str, Floors]) -> Figure:
         axes.set_title(f"{dimension} (n = {selected[0].accuracy.n})", loc="left", fontsize=9)
     for axes in panels[len(floors) :]:
         axes.set_visible(False)
-    named: dict[str, Artist] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(label.partition(" (")[0], handle)
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    legend_below(figure, columns=3, short=True)
     figure.supylabel("held-out accuracy, 95 % interval", fontsize=9)
     figure.suptitle(selected[0].result.checkpoint.model, fontsize=10, x=0.02, ha="left")
     return figure
@@ -161,7 +151,7 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     axes.set_xlabel("layer")
     axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {result.pooled[0].accuracy.n})")
     axes.set_title(f"{_title(result)}, {result.checkpoint.label}", loc="left", fontsize=10)
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    legend_below(figure, columns=3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -5,7 +5,9 @@ from itertools import pairwise
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.figures.style import MOST_TICKS, WIDEST, draw_training_axis, label_checkpoints, width
+from pipelines.figures.paper import set_for_paper
+from pipelines.figures.style import MOST_TICKS, WIDEST, draw_training_axis, label_checkpoints, legend_below, width
+from pipelines.figures.style import Figure as Drawn
 from pipelines.figures.text_tables import latex_table, markdown_table
 from pipelines.figures.training_axis import TrainingAxis
 
@@ -48,6 +50,25 @@ def test_labels_of_a_step_axis_do_not_meet():
     axes.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert all(after.x1 - before.x1 > 10 for before, after in pairwise(boxes))
+
+
+def test_a_legend_stands_below_the_data_and_fits_any_width():
+    figure = Drawn(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for number in range(7):
+        axes.plot([0, 1], [number, number], label=f"noise that leaves .75, curve {number} (right)")
+    legend_below(figure, columns=3)
+    columns = []
+    for narrow in (False, True):
+        if narrow:
+            set_for_paper(figure)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width and box.y1 <= axes.get_tightbbox().y0
+        columns.append(round(box.height))
+        assert axes.get_window_extent().height > 0.35 * figure.bbox.height
+    assert columns[1] > columns[0]
 
 
 def test_heat_maps_of_many_checkpoints_are_bounded():
