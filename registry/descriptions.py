@@ -1,14 +1,20 @@
 """Descriptions of the registry's entries, in Markdown, for whoever decides on MLflow's pages what is served."""
 
+import shlex
 from collections.abc import Mapping
 
 from registry.dimensions import DIMENSIONS
+from registry.embedded import model_argument
 from registry.records import CHAMPION, vector_name
 from registry.vectors import SteeringVector
 from registry.verdicts import TextVerdict
 
+_VERSION = "VERSION"
+"""Stands for a version's number until it is known."""
 _ORIGIN = "\n\n**Origin**: "
 _NOT_CALIBRATED = "**Not calibrated**"
+_FILE = "file:"
+"""Begins the source of statements that were read from a file."""
 _MEASURED_BY = "\n\nCurves and tables of this calibration: "
 _BELOW_VERDICT = "\n\n**Before that**: "
 
@@ -26,7 +32,7 @@ def describe_promotion(name: str) -> str:
     """The action that changes what is served, and the button beside it that does not."""
     return (
         f"Services follow the alias `{CHAMPION}`: to serve a version, give it that alias on its page or by "
-        f'`mlflow.MlflowClient().set_registered_model_alias("{name}", "{CHAMPION}", VERSION)`. MLflow\'s '
+        f'`mlflow.MlflowClient().set_registered_model_alias("{name}", "{CHAMPION}", {_VERSION})`. MLflow\'s '
         "*Promote model* copies a version to another name and changes nothing that is served."
     )
 
@@ -47,12 +53,19 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
 
 def describe_uncalibrated(origin: str, vector: SteeringVector) -> str:
     """The origin of a version below what is not known of it: a probe's accuracy says nothing of what steering does."""
-    name = vector_name(vector.lineage.steers, vector.dimension)
+    name, source = vector_name(vector.lineage.steers, vector.dimension), vector.lineage.statements_source
+    data = f" -P data='<path of {source.removeprefix(_FILE)}>'" if source.startswith(_FILE) else ""
     return (
-        f"{_NOT_CALIBRATED}: nothing is known of what steering by it does, or of how far it may go. "
-        f"`-e calibrate` measures it with `-P methods=none -P vectors={name}/VERSION`."
+        f"{_NOT_CALIBRATED}: nothing is known of what steering by it does, or of how far it may go. Measure it by "
+        f"`mlflow run . -e calibrate --env-manager local -P model={shlex.quote(model_argument(vector.lineage.steers))} "
+        f"-P dimensions={vector.dimension}{data} -P methods=none -P vectors={name}/{_VERSION}`."
         f"{_ORIGIN}{origin}"
     )
+
+
+def of_version(description: str, version: str) -> str:
+    """The description once the number of its version is known: its commands name it."""
+    return description.replace(f"/{_VERSION}`", f"/{version}`").replace(f", {_VERSION})`", f', "{version}")`')
 
 
 def describe_calibrated(description: str, summary: str, run: str = "") -> str:

@@ -13,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from registry.descriptions import of_version
 from registry.errors import InvalidInput, Unavailable, redacted
 from registry.version_tags import named_tags, stored_key
 
@@ -63,6 +64,8 @@ def create_version(
     )
     first = find_version(client, name, identity)
     if first is None or int(first.version) >= int(created.version):
+        number = str(created.version)
+        client.update_model_version(name, number, of_version(description, number))
         _link(client, model_id, created)
         return created
     client.delete_model_version(name, str(created.version))

@@ -243,9 +243,11 @@ class StoreBehaviour:
         version = client.get_model_version(registered.name, registered.version)
         for word in ("models:/ckpt.tiny/1", "step 64", registered.run_id, "packaged:remarks", "toxicity/auroc`: 0.9"):
             assert word in version.description
-        for description in (version.description, client.get_registered_model(registered.name).description):
-            assert 'set_registered_model_alias("steer.tiny.toxicity", "champion", VERSION)' in description
+        model = client.get_registered_model(registered.name).description
+        for description, number in ((version.description, f'"{registered.version}"'), (model, "VERSION")):
+            assert f'set_registered_model_alias("steer.tiny.toxicity", "champion", {number})' in description
             assert "*Promote model* copies a version" in description
+        assert f"-P methods=none -P vectors={registered.name}/{registered.version}`" in version.description
         assert version.run_id == registered.run_id
         assert "benign" in client.get_registered_model(registered.name).description
         assert "org/tiny" in client.get_model_version("ckpt.tiny", "1").description

@@ -11,6 +11,7 @@ from registry.descriptions import (
     describe_judged,
     describe_uncalibrated,
     describe_vector,
+    of_version,
     summary_of,
 )
 from registry.errors import CorruptFile
@@ -79,6 +80,15 @@ def test_a_version_says_when_it_is_not_calibrated():
     vector = make_vector("models:/ckpt.tiny/1", "r")
     fresh = describe_uncalibrated(describe_vector(vector, {"toxicity/probe_accuracy": 1.0}), vector)
     assert fresh.startswith("**Not calibrated**") and "vectors=steer.tiny.toxicity/VERSION" in fresh
+    command = (
+        "mlflow run . -e calibrate --env-manager local -P model=tiny -P dimensions=toxicity -P methods=none -P vectors="
+    )
+    assert f"`{command}steer.tiny.toxicity/7`" in of_version(fresh, "7") and "VERSION" not in of_version(fresh, "7")
+    own = dataclasses.replace(
+        vector,
+        lineage=dataclasses.replace(vector.lineage, statements_source="file:my humility.csv"),
+    )
+    assert "-P data='<path of my humility.csv>' -P methods=none" in describe_uncalibrated("", own)
     assert summary_of(fresh) == ""
     calibrated = describe_calibrated(fresh, "**Works** here", "#/experiments/1/runs/a")
     assert "Not calibrated" not in calibrated and "[run](#/experiments/1/runs/a)" in calibrated
