@@ -23,7 +23,7 @@ from pipelines.calibrate.joint import JointMember, measure_joint
 from pipelines.calibrate.options import By, CalibrateOptions
 from pipelines.calibrate.search import Calibrated, Champion, calibrate, steps_of
 from pipelines.calibrate.splits import measured_halves
-from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, summary
+from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, outcome_table, summary
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
@@ -89,7 +89,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         log = CalibrationLog(run)
         measured = list(_calibrated(model, subjects, options.protocol, log))
         calibrated = [dimension for dimension, _ in measured]
-        log_tables({"calibration.csv": calibration_table(calibrated)})
+        log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
         log_figures(
             {
                 f"{dimension.dimension}_calibration": calibration_curve(

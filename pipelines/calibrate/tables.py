@@ -42,6 +42,20 @@ def calibration_table(calibrated: Sequence[CalibratedDimension]) -> pd.DataFrame
     return checkpoint_table(rows, COLUMNS)
 
 
+def outcome_table(calibrated: Sequence[CalibratedDimension]) -> pd.DataFrame:
+    """``calibrated.csv``: a row per dimension, what the chosen vector does on the test half and whether it works."""
+    columns = ("dimension", "vector", "works", "strength", "measure", "unsteered", "shift", "low", "high", "n")
+    rows = [
+        (
+            *(dimension.dimension, dimension.vector.uri, dimension.result.works, dimension.result.tested.strength),
+            *(dimension.result.tested.measure, dimension.result.tested.unsteered, dimension.result.tested.shift.value),
+            *(dimension.result.tested.shift.low, dimension.result.tested.shift.high, dimension.result.tested.shift.n),
+        )
+        for dimension in calibrated
+    ]
+    return pd.DataFrame(rows, columns=list(columns))
+
+
 def _rows(calibrated: CalibratedDimension) -> list[tuple[object, ...]]:
     result, chosen = calibrated.result, calibrated.result.candidate
     elsewhere = [effect for effect in result.searched if (effect.label, effect.layer) != (chosen.label, chosen.layer)]

@@ -12,13 +12,14 @@ function paint(cell, accuracy, floor) {
   cell.classList.toggle("below", accuracy <= floor);
 }
 
-function describe(place, { counts, shown }, position) {
+function describe(place, { counts, new: added, shown }, position) {
   const items = shown[position].map((statement) => {
     const item = document.createElement("li");
     item.textContent = statement;
     return item;
   });
   place.querySelector("b").textContent = counts[position];
+  place.querySelector(".new").textContent = added[position];
   place.querySelector("ul").replaceChildren(...items);
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ class StatementLists:
     layer: int
     right_at_random_init: int
     learnt_at: tuple[int, ...]
-    """How many at each checkpoint."""
+    """How many at each checkpoint and not before."""
     shown_at: tuple[tuple[str, ...], ...]
     """Some of them."""
     first: tuple[tuple[str, str], ...]
@@ -35,6 +36,11 @@ class StatementLists:
     last: tuple[tuple[str, str], ...]
     never: tuple[str, ...]
     n_never: int
+
+    @property
+    def learnt_by(self) -> tuple[int, ...]:
+        """How many are right from each checkpoint on."""
+        return tuple(accumulate(self.learnt_at))
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class Explorer:
                     "accuracy": dimension.accuracy,
                     "chosen": dimension.chosen,
                     "above": dimension.above,
-                    "counts": dimension.statements.learnt_at if dimension.statements else (),
+                    "counts": dimension.statements.learnt_by if dimension.statements else (),
+                    "new": dimension.statements.learnt_at if dimension.statements else (),
                     "shown": dimension.statements.shown_at if dimension.statements else (),
                 }
                 for dimension in self.dimensions

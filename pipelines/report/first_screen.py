@@ -1,7 +1,8 @@
 """First screen of a report: what was found in each dimension, one row a dimension."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
@@ -58,13 +59,13 @@ def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
 
 
 def _steered(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
-    """As evaluated on texts without part in anything; an older table may lack a column.
+    """As evaluated on texts without part in anything, else as calibrated; an older table may lack a column.
 
     What is written decides where that was judged.
     """
-    written = {str(row["dimension"]): row for row in _table(runs, "evaluate", "text.csv").to_dict("records")}
-    cells: dict[str, tuple[str, ...]] = {}
-    for row in _table(runs, "evaluate", "verdicts.csv").to_dict("records"):
+    cells = {str(row["dimension"]): _calibrated(row) for row in _rows(runs, "calibrate", "calibrated.csv")}
+    written = {str(row["dimension"]): row for row in _rows(runs, "evaluate", "text.csv")}
+    for row in _rows(runs, "evaluate", "verdicts.csv"):
         measured = [row[name] for name in ("preference", "low", "high") if name in row]
         effect = _interval(*measured) if len(measured) == 3 else ""
         strength = f"{row['strength']:g}" if "strength" in row else ""
@@ -73,6 +74,20 @@ def _steered(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
         works = (text or row).get("works")
         cells[str(row["dimension"])] = (effect, answers, "yes" if works else "no", strength)
     return cells
+
+
+def _calibrated(row: Mapping[Hashable, Any]) -> tuple[str, ...]:
+    """What the chosen vector did on calibration's test half: to preferences, or to the share of answers."""
+    works, strength = "yes" if row["works"] else "no", f"{row['strength']:g}"
+    if pd.isna(row["unsteered"]):
+        return (_interval(row["shift"], row["low"], row["high"]), "", works, strength)
+    steered = row["unsteered"] - row["shift"]
+    return ("", f"{row['unsteered']:.1%} → {steered:.1%} (n = {row['n']})", works, strength)
+
+
+def _rows(runs: Mapping[str, ReportedRun], kind: str, name: str) -> list[dict[Hashable, Any]]:
+    rows: list[dict[Hashable, Any]] = _table(runs, kind, name).to_dict("records")
+    return rows
 
 
 def _table(runs: Mapping[str, ReportedRun], kind: str, name: str) -> pd.DataFrame:

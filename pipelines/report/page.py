@@ -12,10 +12,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.report.explorer import explorer
 from pipelines.report.first_screen import answers, verdicts
 from pipelines.report.options import ReportOptions
-from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs
+from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs, reported_models
+from pipelines.tracking.champions import short_name
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import code_commit, entry_point_run
 from registry.errors import NotFound
@@ -137,10 +139,10 @@ def run_reporting(options: ReportOptions) -> None:
     with entry_point_run(f"report {model}", options.params()) as run:
         runs = newest_runs(model, tuple(SECTIONS))
         if not runs:
-            raise NotFound(
-                f"MLflow has no finished run of {model}; start with "
-                f"mlflow run . -e probe --env-manager local -P model={model}"
-            )
+            reported = ", ".join(reported_models())
+            others = f"it has runs of {reported}; " if reported else ""
+            start = mlflow_run("probe", model=model)
+            raise NotFound(f"MLflow has no finished run of {model}; {others}start with {start}")
         content = report_page(model, runs, champions(model))
         place = log_page(content)
         if output is not None:
@@ -161,6 +163,7 @@ def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[C
         .get_template("template.html")
         .render(
             model=model,
+            name=short_name(model),
             commit=code_commit(),
             verdicts=verdicts(runs),
             panel=_panel(runs),

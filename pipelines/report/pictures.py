@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-COLOURS = 32
+COLOURS = 64
 """A figure has few colours; beyond these a colour bar shows no steps either."""
 WIDEST = 1000
 """Pixels; what the column of a page has."""
@@ -15,5 +15,6 @@ def smaller_png(png: bytes) -> bytes:
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.thumbnail((WIDEST, 4 * WIDEST))
     written = io.BytesIO()
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    # The median cut, which is the default, mixes the colours of thin lines with others.
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return min(png, written.getvalue(), key=len)

@@ -63,6 +63,18 @@ def newest_runs(model: str, entry_points: Sequence[str]) -> dict[str, ReportedRu
     return newest
 
 
+def reported_models(most: int = 5) -> tuple[str, ...]:
+    """The models that the newest finished commands were given."""
+    runs = mlflow.search_runs(
+        search_all_experiments=True,
+        filter_string="attributes.status = 'FINISHED' and tags.`trusttrace.entry_point` != ''",
+        order_by=["attributes.start_time DESC"],
+        max_results=200,
+        output_format="list",
+    )
+    return tuple(dict.fromkeys(run.data.params["model"] for run in runs if "model" in run.data.params))[:most]
+
+
 def champions(model: str) -> tuple[ChampionCard, ...]:
     """The champions of ``model`` with their calibrations."""
     return tuple(_card(vector) for vector in champion_versions(model))

@@ -53,11 +53,15 @@ def require_held_out(vector: ServedVector) -> None:
         )
 
 
+def short_name(model: str) -> str:
+    """What the registry calls a ``model``, as it was given to commands."""
+    given, source = named_model(registry_name(model))
+    return given or model_short_name(source.partition("@")[0].removesuffix(".gguf"))
+
+
 def champion_versions(model: str) -> list[RegisteredVector]:
     """The champions of a model's dimensions; ``model`` as it was given to other commands."""
-    store = VectorStore()
-    given, source = named_model(registry_name(model))
-    short = given or model_short_name(source.partition("@")[0].removesuffix(".gguf"))
+    store, short = VectorStore(), short_name(model)
     versions = []
     for dimension in store.dimensions(short):
         with suppress(NotFound):

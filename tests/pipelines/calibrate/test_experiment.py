@@ -50,6 +50,9 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "calibration.csv"))
     assert set(table["layer"]) == {1, 2}
     assert set(table[table["split"] == "test"]["direction"]) == {"mass-mean", "random"}
+    outcome = pd.read_csv(client.download_artifacts(run.info.run_id, "calibrated.csv")).to_dict("records")
+    assert [(row["dimension"], row["vector"], row["works"]) for row in outcome] == [("toxicity", champion.uri, True)]
+    assert outcome[0]["strength"] == calibration.recommended and outcome[0]["low"] > 0
     figures = [Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")]
     assert figures == ["toxicity_calibration.png", "toxicity_calibration.svg"]
     printed = capsys.readouterr().out

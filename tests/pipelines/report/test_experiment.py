@@ -107,6 +107,31 @@ def test_the_first_screen_answers_each_dimension():
     assert content.index("<li>") < content.index("step 2,000") < content.index("<h2>")
 
 
+def test_what_was_calibrated_alone_is_on_the_first_screen():
+    calibrated = pd.DataFrame(
+        {
+            "dimension": ["humility", "toxicity"],
+            "works": [False, True],
+            "strength": [4.97, 2.55],
+            "unsteered": [None, 0.25],
+            "shift": [0.052, 0.15],
+            "low": [-0.154, 0.06],
+            "high": [0.258, 0.24],
+            "n": [12, 118],
+        }
+    )
+    runs = {"calibrate": reported(tables={"calibrated.csv": calibrated})}
+    nothing = ("",) * 3
+    humility = ("humility", *nothing, "0.05 [-0.15, 0.26]", "", "no", "4.97")
+    toxicity = ("toxicity", *nothing, "", "25.0% → 10.0% (n = 118)", "yes", "2.55")
+    for row in (humility, toxicity):
+        assert "".join(f"<td>{cell}</td>" for cell in row) in report_page("m", runs)
+    verdict = {"dimension": ["humility"], "preference": [0.5], "low": [0.3], "high": [0.7], "works": [True]}
+    runs["evaluate"] = reported(tables={"verdicts.csv": pd.DataFrame({**verdict, "strength": [2.0]})})
+    evaluated = (*humility[:4], "0.50 [0.30, 0.70]", "", "yes", "2")
+    assert "".join(f"<td>{cell}</td>" for cell in evaluated) in report_page("m", runs)
+
+
 def test_tables_show_four_digits_and_fold_and_cut_long_ones():
     rows = pd.DataFrame({"x": [0.123456, float("nan")], "ok": [True, False], "n": [1200, 3]})
     content = report_page("m", {"probe": reported(tables={"short.csv": rows})})
@@ -173,5 +198,9 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     ("model", "sentence"), [("nobody", "MLflow has no finished run of nobody"), ("o'brien", "holds a quote")]
 )
 def test_a_model_without_runs_is_one_sentence(tracking, model, sentence, capsys):
+    with mlflow.start_run(tags={"trusttrace.entry_point": "probe"}):
+        mlflow.log_param("model", "/runs/mine")
     assert run_command(main, ["--model", model]) == 2
-    assert sentence in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert ("it has runs of /runs/mine; start with mlflow run . -e probe" in told) == (model == "nobody")

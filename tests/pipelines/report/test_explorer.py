@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
+from pipelines.figures.style import ACCENT, CONTROL, FLOOR, GOLD
 from pipelines.report.explorer import explorer
 from pipelines.report.page import report_page
 from pipelines.report.pictures import smaller_png
@@ -144,6 +146,20 @@ def test_the_page_of_24_checkpoints_is_at_most_2_mb():
     assert len(report_page("m", {"probe": probe, **others}).encode()) <= 2_000_000
 
 
+def test_thin_lines_keep_their_colours_on_the_page():
+    curves = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = curves.subplots()
+    axes.fill_between([0, 9], 0, [1, 5], color=ACCENT, alpha=0.2)
+    for height, colour in enumerate((ACCENT, FLOOR, CONTROL, GOLD)):
+        axes.axhline(height, color=colour, linewidth=1)
+    png = io.BytesIO()
+    curves.savefig(png, dpi=200)
+    shown = np.array(Image.open(io.BytesIO(smaller_png(png.getvalue()))).convert("RGB"), int).reshape(-1, 3)
+    for colour in (ACCENT, FLOOR, CONTROL, GOLD):
+        wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
+        assert np.abs(shown - wanted).sum(1).min() < 60, colour
+
+
 @pytest.fixture(scope="module")
 def browser():
     with chromium() as running:
@@ -153,7 +169,9 @@ def browser():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(report_page("m", {"probe": reported(tables(6, 4))}, (CHAMPION,)))
+    verdict = {"dimension": ["toxicity"], "preference": [0.5], "low": [0.3], "high": [0.7], "works": [True]}
+    runs = {"probe": reported(tables(6, 4)), "evaluate": reported({"verdicts.csv": pd.DataFrame(verdict)})}
+    file.write_text(report_page("m", runs, (CHAMPION,)))
     return file.as_uri()
 
 
@@ -194,11 +212,14 @@ def test_the_arrow_keys_move_through_training(page):
 def test_statements_follow_the_slider(page):
     now = page.locator(".learnt-now").first
     slider = page.get_by_role("slider", name="Checkpoint")
-    assert re.match(r"reliability: 1 of 7 are right", now.text_content())
+    assert re.match(r"reliability: 6 of 7 are right from this checkpoint on, 1 of them not before", now.text_content())
     slider.press("Home")
     assert re.match(r"reliability: 0 of 7 ", now.text_content()) and now.locator("li").count() == 0
     slider.press("ArrowRight")
-    assert re.match(r"reliability: 2 of 7 ", now.text_content())
+    assert re.match(r"reliability: 2 of 7 .*, 2 of them", now.text_content())
+    slider.press("ArrowRight")
+    assert re.match(r"reliability: 3 of 7 .*, 1 of them", now.text_content())
+    slider.press("ArrowLeft")
     assert now.locator("li").first.text_content().startswith("reliability statement 0 </script>")
     details = page.locator("details", has_text="reliability: first, last and never learnt")
     details.locator("summary").click()
@@ -210,6 +231,10 @@ def test_a_phone_does_not_scroll_sideways(page):
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.get_by_role("slider", name="Checkpoint").bounding_box()["width"] > 300
+    effect = page.locator(".answers td:nth-child(5)")
+    assert effect.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"effect, nats [95 %]: "'
+    assert 0 <= effect.bounding_box()["x"] < 390 and effect.bounding_box()["width"] <= 390
+    assert page.locator(".answers td:nth-child(2)").is_hidden()  # which holds nothing
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
