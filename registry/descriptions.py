@@ -31,7 +31,8 @@ def describe_vectors(model: str, dimension: str) -> str:
 def describe_promotion(name: str) -> str:
     """The action that changes what is served, and the button beside it that does not."""
     return (
-        f"Services follow the alias `{CHAMPION}`: to serve a version, give it that alias on its page or by "
+        f"Services follow the alias `{CHAMPION}`: to serve a version, give it that alias (*Aliases*, at the top of its "
+        "page) or run "
         f'`mlflow.MlflowClient().set_registered_model_alias("{name}", "{CHAMPION}", {_VERSION})`. MLflow\'s '
         "*Promote model* copies a version to another name and changes nothing that is served."
     )
