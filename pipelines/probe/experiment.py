@@ -278,10 +278,7 @@ def conclusion(
             *(f"{kind} from step" for kind in dict.fromkeys(onset.kind for onset in onsets)),
         ),
         rows=tuple(rows),
-        note=(
-            "Best at: what cross-validation chooses over all folds. A vector is of the checkpoint and layer with the "
-            "highest accuracy on the validation fold of the statements that it was fitted on."
-        ),
+        note="Best at: by cross-validation over all folds. Vector: by the validation fold of what it was fitted on.",
         figure="all_dimensions",
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
     )
