@@ -15,8 +15,6 @@ FIGURES = {
     "tracing_a_series": 2,
 }
 SHORT_PROSE = """
-import sys
-sys.path.insert(0, "..")
 import pipelines.calibrate.splits
 pipelines.calibrate.splits.prose_for = lambda *_: ("the city of Paris is in France",) * 120
 """
@@ -32,6 +30,14 @@ def test_text_and_code_alternate_and_no_output_is_kept(path):
     assert [cell["cell_type"] for cell in cells(path)] == ["markdown", "code"] * (len(cells(path)) // 2)
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(path)[1::2])
     assert cells(path)[0]["source"][0].startswith("# ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_mlflow_is_silent_before_it_is_imported(path):
+    """On a machine without a database MLflow tells of its tables on stderr; the tests' database is made before."""
+    first = "".join(cells(path)[1]["source"])
+    silence = 'os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")'
+    assert silence in first and "mlflow" not in first.partition(silence)[0]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
