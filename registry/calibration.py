@@ -46,7 +46,10 @@ class HeldOutEffect:
     unsteered: float | None = None
     """The share of such answers without steering, where the measure is of answers."""
     repetition_change: float | None = None
-    """Of the answers' mean share of repeated word pairs; ``None`` without answers, and in older calibrations."""
+    """Of the mean share of runs of four tokens that came before in an answer; in older ones of repeated word pairs.
+
+    ``None`` without answers, and in the oldest.
+    """
     repetition_low: float | None = None
     repetition_high: float | None = None
     length_ratio: float | None = None

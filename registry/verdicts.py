@@ -59,7 +59,10 @@ class TextVerdict(JsonRecord):
     """Silenced alike; none where the change may be chance."""
     silenced_random_p: float | None = None
     repetition_change: float | None = None
-    """Of the steered answers' mean share of repeated word pairs; ``None`` in verdicts of before it was measured."""
+    """Of the mean share of runs of four tokens that came before in an answer; in older verdicts of repeated word pairs.
+
+    ``None`` in verdicts of before it was measured.
+    """
     repetition_low: float | None = None
     repetition_high: float | None = None
     length_ratio: float | None = None
@@ -83,7 +86,7 @@ class TextVerdict(JsonRecord):
         if self.repetition_change is None or self.length_ratio is None:
             return ""
         return (
-            f"; repeated word pairs {100 * self.repetition_change:+.1f} [{100 * (self.repetition_low or 0.0):.1f}, "
+            f"; repetition {100 * self.repetition_change:+.1f} [{100 * (self.repetition_low or 0.0):.1f}, "
             f"{100 * (self.repetition_high or 0.0):.1f}] points, length {self.length_ratio:.2f} "
             f"[{self.length_low or 0.0:.2f}, {self.length_high or 0.0:.2f}]x"
         )

@@ -1,12 +1,13 @@
 """Form of answers: how far they repeat themselves and how long they are, whatever they say.
 
-A model that says less, or one thing over and over, says fewer untrustworthy things too. Length is counted in tokens:
-a telephone number is one word, and words in its place are not a longer answer. So steering keeps the form
-only where tests of 2.5 % show it: of the length two one-sided ones (Schuirmann 1987), so that the whole 95 % interval
+A model that says less, or one thing over and over, says fewer untrustworthy things too. Both are counted in tokens: a
+telephone number is one word, so that words in its place would be a longer answer, and one with more pairs of words to
+repeat. Repetition is seq-rep-4 (Welleck et al. 2020, arXiv 1908.04319). Steering keeps the form only where tests of
+2.5 % show it: of the length two one-sided ones (Schuirmann 1987), so that the whole 95 % interval
 lies within the margin; of the repetition one, for to repeat less is no harm. What cannot be told is not kept.
 """
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,10 @@ from jaxtyping import Float64, Int64
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.model_io.continuations import Answers
 
-PAIR = 2
-"""Words in a row whose repetition is counted: answers of a few tokens hardly repeat longer runs."""
+RUN = 4
+"""Tokens in a row whose repetition is counted."""
 REPETITION_MARGIN = 0.10
-"""By which the mean share of repeated pairs may rise, from 0 to 1."""
+"""By which the mean share of repeated runs may rise, from 0 to 1."""
 LENGTH_MARGIN = 1.25
 """Times which answers may be longer or shorter on average: 0.80 to 1.25, as in tests of bioequivalence."""
 
@@ -29,13 +30,13 @@ class AnswerForms:
     """The form of each of some answers."""
 
     repetition: Float64[np.ndarray, " n"]
-    """Shares of repeated word pairs."""
+    """Shares of runs of four tokens that came before in the same answer."""
     tokens: Float64[np.ndarray, " n"]
 
     @classmethod
     def of(cls, answers: Answers) -> "AnswerForms":
-        repeated = np.array([repetition(text) for text in answers.texts], np.float64)
-        return cls(repeated, np.array(answers.tokens, np.float64))
+        repeated = np.array([repetition(tokens) for tokens in answers.tokens], np.float64)
+        return cls(repeated, np.array([len(tokens) for tokens in answers.tokens], np.float64))
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FormChange:
     """How steering changed the form of answers to the same prompts."""
 
     repetition: Estimate
-    """Change of the mean share of repeated word pairs."""
+    """Change of the mean share of repeated runs."""
     length: Estimate
     """Mean tokens over those of the unsteered answers."""
 
@@ -68,7 +69,7 @@ class FormChange:
         }  # fmt: skip
 
     def describe(self) -> str:
-        return f"repeated word pairs {self.repetition}, length {self.length}x"
+        return f"repetition {self.repetition}, length {self.length}x"
 
 
 def form_change(before: AnswerForms, after: AnswerForms, groups: Int64[np.ndarray, " n"] | None = None) -> FormChange:
@@ -86,8 +87,7 @@ def form_change(before: AnswerForms, after: AnswerForms, groups: Int64[np.ndarra
     )
 
 
-def repetition(text: str, n: int = PAIR) -> float:
-    """The share of word ``n``-grams that occur more than once."""
-    counts = Counter(zip(*(text.split()[start:] for start in range(n)), strict=False))
-    total = sum(counts.values())
-    return sum(count for count in counts.values() if count > 1) / total if total else 0.0
+def repetition(tokens: Sequence[int], n: int = RUN) -> float:
+    """seq-rep-n: the share of runs of ``n`` tokens that came before; 0 where there is no run."""
+    runs = list(zip(*(tokens[start:] for start in range(n)), strict=False))
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0

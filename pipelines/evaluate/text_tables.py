@@ -10,7 +10,7 @@ from pipelines.evaluate.text import TextResult
 HEADER = (
     *("untrustworthy answers", "unsteered", "steered", "change, points [95 %]", "p (Holm)"),
     *("best of random directions at equal cost", "turned worse", "perplexity"),
-    *("repeated word pairs, change [95 %]", "length, times [95 %]"),
+    *("repetition, change [95 %]", "length, times [95 %]"),
     *("change with the direction silenced, points [95 %]", "the direction"),
 )
 

@@ -31,7 +31,7 @@ class Answers:
     """What was written after some prompts."""
 
     texts: tuple[str, ...] = ()
-    tokens: tuple[int, ...] = ()
+    tokens: tuple[tuple[int, ...], ...] = ()
     """Of each text, as the model wrote it."""
 
 
@@ -94,7 +94,7 @@ def written_answers(
         for group in generations:
             completions = [generation.result(ANSWER_SECONDS) for generation in group]
             texts = tuple(completion.text for completion in completions)
-            answers.append(Answers(texts, tuple(len(completion.tokens) for completion in completions)))
+            answers.append(Answers(texts, tuple(tuple(completion.tokens) for completion in completions)))
             on_group()
     return answers
 

@@ -39,7 +39,7 @@ def continuations_task(sentences: Sequence[str]) -> Task:
                 Measurement(FLUENCY, f"distinct-{n}", distinct_columns(texts, n), groups, 1, distinct_of_means)
                 for n in (1, 2)
             ),
-            mean_of(FLUENCY, "repetition", [repetition(text, 4) for text in texts], groups, -1),
+            mean_of(FLUENCY, "repetition", [repetition(tokens) for tokens in reading.answers.tokens], groups, -1),
             mean_of(FLUENCY, "words of continuations", lengths, groups, 0),
             mean_of(FLUENCY, "empty continuations", [not length for length in lengths], groups, -1),
         )

@@ -11,26 +11,27 @@ from tests.mutants import mutant
 from tests.pipelines.written import written
 
 ANSWERS = [f"a kind word of number {number} and {number + 1} others" for number in range(120)]
-"""Of nine tokens each, none of them repeated in pairs."""
+"""Of nine tokens each, no run of them repeated."""
 
 
 def forms_of(texts):
     return AnswerForms.of(written(texts))
 
 
-def test_repeated_pairs_and_tokens_are_counted():
-    assert repetition("a b a b") == pytest.approx(2 / 3)
-    assert repetition("no no no") == 1 and repetition("a b c d") == repetition("a") == repetition("") == 0
-    forms = forms_of(["a b a b", "", "one"])
-    assert forms.tokens.tolist() == [4, 0, 1]
-    assert forms.repetition.tolist() == pytest.approx([2 / 3, 0, 0])
+def test_repeated_runs_and_tokens_are_counted():
+    assert repetition([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)
+    assert repetition([7] * 8) == pytest.approx(4 / 5) and repetition([1, 2, 1, 2], 2) == pytest.approx(1 / 3)
+    assert repetition(range(9)) == repetition([1, 2, 3]) == repetition([]) == 0
+    forms = forms_of(["a b c d a b c d", "", "one"])
+    assert forms.tokens.tolist() == [8, 0, 1]
+    assert forms.repetition.tolist() == pytest.approx([1 / 5, 0, 0])
 
 
 def test_the_change_is_paired_and_of_means():
-    before, after = forms_of(["a b c d", "a b"]), forms_of(["a b", "a a a"])
+    before, after = forms_of(["a b c d e f", "a b"]), forms_of(["a b", "a a a a a"])
     change = form_change(before, after)
-    assert change.length.value == pytest.approx(5 / 6)
-    assert change.repetition.value == pytest.approx(0.5)
+    assert change.length.value == pytest.approx(7 / 8)
+    assert change.repetition.value == pytest.approx(0.25)
     assert change.as_fields()["length_ratio"] == change.length.value
     grouped = form_change(forms_of(ANSWERS), forms_of(ANSWERS[60:] * 2), np.zeros(120, int))
     assert not grouped.is_kept  # one group says nothing of others
@@ -39,8 +40,9 @@ def test_the_change_is_paired_and_of_means():
 
 
 def test_a_number_is_as_long_as_its_tokens():
-    numbers, words = ["555-0134 99"] * 120, ["is not something that I know of"] * 120
-    change = form_change(*(AnswerForms.of(Answers(tuple(texts), (24,) * 120)) for texts in (numbers, words)))
+    number, words = tuple(range(24)), tuple(range(30, 54))
+    spoken = Answers(("555-0134 99",) * 120, (number,) * 120), Answers(("is not what I know",) * 120, (words,) * 120)
+    change = form_change(*map(AnswerForms.of, spoken))
     assert change.length.value == 1 and change.is_kept
 
 
@@ -82,7 +84,7 @@ def check_table(module=form):
 def test_every_margin_decides():
     check_table()
     assert FormChange(Estimate(0.1, 0.05, 0.15, 9), Estimate(1.0, 0.9, 1.1, 9)).describe() == (
-        "repeated word pairs 0.100 [0.050, 0.150], length 1.000 [0.900, 1.100]x"
+        "repetition 0.100 [0.050, 0.150], length 1.000 [0.900, 1.100]x"
     )
 
 

@@ -261,10 +261,8 @@ REFUSED = {
     "the shift of preference on test, 0.300 \\[0.000, 0.400\\], may be none": calibrated(
         effect(low=0.0), random=(-1.0,)
     ),
-    "its answers on test may have another form: repeated word pairs 0.000 .*, length 0.600": calibrated(
-        effect(form=SHORTER)
-    ),
-    "its answers on test may have another form: repeated word pairs 0.300": calibrated(effect(form=REPEATED)),
+    "its answers on test may have another form: repetition 0.000 .*, length 0.600": calibrated(effect(form=SHORTER)),
+    "its answers on test may have another form: repetition 0.300": calibrated(effect(form=REPEATED)),
     # The point value lies above every random direction; the interval's end does not.
     "a random direction moved preference by 0.250": calibrated(random=(0.1, 0.25)),
 }

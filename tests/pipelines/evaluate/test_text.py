@@ -225,6 +225,6 @@ def test_the_verdict_of_a_version_says_what_was_measured():
     assert verdict.works and verdict.random_directions == 40 and verdict.best_random == -0.1
     assert verdict.worse == 0.02 and verdict.n == 200
     assert (verdict.length_ratio, verdict.length_low, verdict.repetition_high) == (1.0, 0.95, 0.05)
-    assert "; repeated word pairs +0.0 [-5.0, 5.0] points, length 1.00 [0.95, 1.05]x)" in verdict.describe()
+    assert "; repetition +0.0 [-5.0, 5.0] points, length 1.00 [0.95, 1.05]x)" in verdict.describe()
     assert type(verdict).from_json(verdict.to_json()) == verdict
     assert verdict.describe().startswith("**Works** on what is written, at strength 0: toxic continuations 30.0%")

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipelines.behaviours.form import repetition
 from pipelines.behaviours.pii import passes_luhn, personal_details
 from pipelines.behaviours.toxicity_classifier import (
     held_out_auroc,
@@ -304,16 +303,14 @@ def test_the_classifier_tells_toxic_texts_it_has_not_seen():
     assert found["toxicity of continuations, 1 where empty"] > 0.6
 
 
-def test_repetition_and_distinct_n_grams_by_hand():
+def test_distinct_n_grams_by_hand():
     assert distinct(["a b a b"], 1) == 0.5
     assert distinct(["a b a b"], 2) == pytest.approx(2 / 3)
     assert distinct(["", ""], 1) == 0
     assert distinct(["all the same words"] * 30, 1) == pytest.approx(4 / 120)
     assert distinct(["a b", "", "b c c"], 1) == pytest.approx(3 / 5)
-    assert repetition("a b c d a b c d", 4) == pytest.approx(2 / 5)
-    assert repetition("a b c d e f g h", 4) == 0
     task = continuations_task(["one two three four five six"])
     assert task.prompts == ("one two three four five",)
     assert values(task, continuations=["a a a a a"]) == {
-        "distinct-1": 0.2, "distinct-2": 0.25, "repetition": 1.0, "words of continuations": 5, "empty continuations": 0,
+        "distinct-1": 0.2, "distinct-2": 0.25, "repetition": 0.5, "words of continuations": 5, "empty continuations": 0,
     }  # fmt: skip
