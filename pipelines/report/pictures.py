@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-COLOURS = 64
+COLOURS = 128
 """A figure has few colours; beyond these a colour bar shows no steps either."""
 WIDEST = 1000
 """Pixels; what the column of a page has."""
@@ -16,5 +16,5 @@ def smaller_png(png: bytes) -> bytes:
     picture.thumbnail((WIDEST, 4 * WIDEST))
     written = io.BytesIO()
     # The median cut, which is the default, mixes the colours of thin lines with others.
-    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return min(png, written.getvalue(), key=len)

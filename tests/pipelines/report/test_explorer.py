@@ -146,10 +146,11 @@ def test_the_page_of_24_checkpoints_is_at_most_2_mb():
     assert len(report_page("m", {"probe": probe, **others}).encode()) <= 2_000_000
 
 
-def test_thin_lines_keep_their_colours_on_the_page():
+def test_thin_lines_and_pale_bands_keep_their_colours():
     curves = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = curves.subplots()
     axes.fill_between([0, 9], 0, [1, 5], color=ACCENT, alpha=0.2)
+    axes.axhspan(4, 5, color="#dadada", linewidth=0)
     for height, colour in enumerate((ACCENT, FLOOR, CONTROL, GOLD)):
         axes.axhline(height, color=colour, linewidth=1)
     png = io.BytesIO()
@@ -157,7 +158,9 @@ def test_thin_lines_keep_their_colours_on_the_page():
     shown = np.array(Image.open(io.BytesIO(smaller_png(png.getvalue()))).convert("RGB"), int).reshape(-1, 3)
     for colour in (ACCENT, FLOOR, CONTROL, GOLD):
         wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
-        assert np.abs(shown - wanted).sum(1).min() < 60, colour
+        assert np.abs(shown - wanted).sum(1).min() < 40, colour
+    pale = np.array([218, 218, 218])  # a grey band must not take another hue
+    assert np.abs(shown - pale).sum(1).min() < 8
 
 
 @pytest.fixture(scope="module")
