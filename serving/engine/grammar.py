@@ -57,13 +57,11 @@ class GrammarCompiler:
 
     def compile(self, sampling: Sampling) -> Grammar | None:
         """The grammar that an answer must follow, if there is one. Raises ``SchemaRefused``."""
-        if sampling.calls is not None:
-            return self._compiled(_calls_grammar(sampling.calls))
-        if sampling.schema is not None:
-            from llguidance import LLMatcher
-
-            return self._compiled(LLMatcher.grammar_from_json_schema(json.dumps(sampling.schema), overrides=COMPACT))
-        return None
+        try:
+            text = _grammar_of(sampling)
+        except (ValueError, RecursionError) as error:  # of a schema that is nested too deep
+            raise SchemaRefused(f"the JSON schema cannot be followed: {error}") from error
+        return None if text is None else self._compiled(text)
 
     def _compiled(self, text: str) -> Grammar:
         from llguidance import LLMatcher
@@ -87,6 +85,17 @@ class GrammarCompiler:
                 f"this model's tokenizer cannot be held to a JSON schema ({error}); leave `response_format` and "
                 "`tools` out"
             ) from error
+
+
+def _grammar_of(sampling: Sampling) -> str | None:
+    """What an answer must follow, in a notation that llguidance reads."""
+    if sampling.calls is not None:
+        return _calls_grammar(sampling.calls)
+    if sampling.schema is None:
+        return None
+    from llguidance import LLMatcher
+
+    return LLMatcher.grammar_from_json_schema(json.dumps(sampling.schema), overrides=COMPACT)
 
 
 def _calls_grammar(calls: Calls) -> str:

@@ -203,7 +203,11 @@ class SteeringResolver:
     def _require_able(self, operation: Operation, param: str) -> None:
         if operation not in self.operations:
             able = ", ".join(sorted(self.operations))
-            raise InvalidSteering(f"the engine of this service cannot do {operation}; it can do {able}", param=param)
+            raise InvalidSteering(
+                f"the engine of this service cannot do {operation}; it can do {able}: leave {operation} out, or serve "
+                "with TRUSTTRACE_ENGINE=slots",
+                param=param,
+            )
 
     def _referenced(self, reference: str, param: str) -> ServedVector:
         name, _, alias = reference.partition("@")

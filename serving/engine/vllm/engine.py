@@ -26,7 +26,13 @@ from serving.engine.base import (
     GenerationRequest,
     HiddenStates,
 )
-from serving.engine.requirements import require_bank_of, require_operations, require_room, require_tokens
+from serving.engine.requirements import (
+    require_bank_of,
+    require_free_text,
+    require_operations,
+    require_room,
+    require_tokens,
+)
 from serving.engine.sequence import Sequence as RunningSequence
 from serving.engine.stats import EngineStats
 from serving.engine.vllm.generation import VllmGeneration
@@ -100,10 +106,7 @@ class VllmEngine:
         return stopped if self.process.failed else ""
 
     def submit(self, request: GenerationRequest) -> Generation:
-        if request.sampling.prompt_logprobs:
-            raise InvalidInput("this engine cannot tell a prompt's log-probabilities; use TRUSTTRACE_ENGINE=slots")
-        if request.sampling.schema is not None or request.sampling.calls is not None:
-            raise InvalidInput("this engine follows no JSON schema and calls no tools; use TRUSTTRACE_ENGINE=slots")
+        require_free_text(request.sampling)
         require_operations(request.operations, self.operations)
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)
