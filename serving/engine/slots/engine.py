@@ -27,6 +27,7 @@ from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.reading import StateReading
 from serving.engine.slots.scheduler import Scheduler
+from serving.engine.slots.slot_sequence import SlotSequence
 from serving.engine.stats import EngineStats
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
@@ -93,6 +94,8 @@ class SlotEngine:
         self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
         self._queue: deque[SlotGeneration] = deque()
         self._readings: deque[StateReading] = deque()
+        self._turns: dict[str, int] = {}
+        """When a client that waits last had a turn, in turns."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
         self._thread.start()
@@ -137,7 +140,7 @@ class SlotEngine:
         scheduler, admission = self._scheduler, self._admission
         return EngineStats(
             active=scheduler.active,
-            queued=len(self._queue),
+            queued=len(self._queue) + len(scheduler.aside),
             capacity=admission.slots,
             queue_limit=admission.queue_limit,
             prompt_tokens_total=scheduler.prompt_tokens,
@@ -145,8 +148,19 @@ class SlotEngine:
             steps_total=scheduler.steps,
             mean_batch=scheduler.generated_tokens / max(1, scheduler.steps),
             prefix_cache=(self._prefixes.held, self._prefixes.limit),
-            slots=(self._runner.cache.held, self._runner.cache.held_when_full(admission.slots, self.window)),
+            slots=(self._runner.cache.held + self._held_aside(), self._held_when_full()),
         )
+
+    def _held_aside(self) -> int:
+        """Bytes."""
+        kept = [sequence.aside for sequence in self._scheduler.aside]
+        return sum(tensor.nbytes for tensor in kept if tensor is not None)
+
+    def _held_when_full(self) -> int:
+        """Bytes, when every slot is filled to the window, and as many sequences as may be are set aside."""
+        cache = self._runner.cache
+        full = cache.held_when_full(self._admission.slots, self.window)
+        return full + self._scheduler.most_aside * self.window * cache.bytes_per_token
 
     def drain(self, seconds: float) -> bool:
         return self._admission.drain(seconds)
@@ -170,25 +184,45 @@ class SlotEngine:
                 "started again"
             )
         finally:
-            self._end()
+            with torch.inference_mode():  # what leaves a slot moves others' keys and values
+                self._end()
 
     def _await_work(self) -> bool:
         """Wait for something to do and admit what fits; whether to go on."""
         with self._admission.changed:
             self._admission.changed.wait_for(
-                lambda: self._closing or self._queue or self._readings or self._scheduler.active
+                lambda: (
+                    self._closing or self._queue or self._readings or self._scheduler.active or self._scheduler.aside
+                )
             )
-            full = False
-            for generation in tuple(self._queue):
-                if generation.cancelled:
-                    self._queue.remove(generation)
-                    self._drop(generation, "cancelled")
-                elif not full and self._scheduler.has_room():
-                    self._queue.remove(generation)
-                    self._admit(generation)
-                else:
-                    full = True
+            for generation in [generation for generation in self._queue if generation.cancelled]:
+                self._queue.remove(generation)
+                self._drop(generation, "cancelled")
+            while self._begin_next():
+                pass
             return not self._closing
+
+    def _begin_next(self) -> bool:
+        """Begin the first request of those whose client has the fewest slots, or go on with it; whether there was one.
+
+        So a client with many requests has its next one begin after the first of every other client. Of clients that
+        hold as many, the one whose turn is longest ago goes first.
+        """
+        held = self._scheduler.held
+        waiting: list[SlotGeneration | SlotSequence] = [*self._scheduler.aside, *self._queue]
+        clients = {each.request.client for each in waiting}
+        self._turns = {client: turn for client, turn in self._turns.items() if client in clients}
+        turns = [(held[each.request.client], self._turns.get(each.request.client, 0)) for each in waiting]
+        chosen = waiting[turns.index(min(turns))] if waiting else None
+        if chosen is None or not self._scheduler.has_room(chosen.request.client):
+            return False
+        self._turns[chosen.request.client] = max(self._turns.values(), default=0) + 1
+        if isinstance(chosen, SlotSequence):
+            self._scheduler.resume(chosen)
+        else:
+            self._queue.remove(chosen)
+            self._admit(chosen)
+        return True
 
     def _admit(self, generation: SlotGeneration) -> None:
         """What beginning a request raises, such as a lack of memory, ends that request alone."""

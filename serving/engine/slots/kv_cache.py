@@ -76,10 +76,14 @@ class SlotCache(Cache):  # type: ignore[misc]
         return sum(pool.positions for pool in list(self._pools.values()))  # another thread may ask
 
     @property
+    def bytes_per_token(self) -> int:
+        shapes, dtype, _ = self._make
+        return bytes_per_token(shapes, dtype)
+
+    @property
     def held(self) -> int:
         """Bytes."""
-        shapes, dtype, _ = self._make
-        return self.positions * bytes_per_token(shapes, dtype)
+        return self.positions * self.bytes_per_token
 
     def held_when_full(self, slots: int, length: int) -> int:
         """Bytes, when so many slots have all grown to ``length`` positions."""

@@ -1,6 +1,7 @@
 """Scheduler: which requests have a slot, and what each step runs of them: ``schedule``, then ``postprocess``."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
@@ -8,10 +9,11 @@ from torch import Tensor
 from serving.engine.base import FinishReason, Generation
 from serving.engine.grammar import Grammar
 from serving.engine.slots.batch import Batch
+from serving.engine.slots.drawing import draw_tokens
 from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.prefix_reuse import PrefixReuse
-from serving.engine.slots.sampling import draw, likeliest, log_probabilities, log_probabilities_of_rows
+from serving.engine.slots.sampling import log_probabilities, log_probabilities_of_rows
 from serving.engine.slots.slot_sequence import (
     SlotSequence,
     count_moved,
@@ -57,6 +59,7 @@ class Scheduler:
         self._ends = end_tokens(model)
         self._nothing = no_offset(model)
         self._running: list[SlotSequence] = []
+        self._aside: list[SlotSequence] = []
         self._steered: list[tuple[SlotSequence, Phase]] = []
         self._offsets: dict[int, Tensor] = {}
         self._vectors: dict[tuple[str, int], LayerVectors] = {}
@@ -66,11 +69,41 @@ class Scheduler:
     def active(self) -> int:
         return len(self._running)
 
-    def has_room(self) -> bool:
-        """Whether a slot is free, and the next step can begin on one more prompt."""
-        return self.active < self._slots and sum(running.unread for running in self._running) < self._prefill_chunk
+    @property
+    def aside(self) -> tuple[SlotSequence, ...]:
+        """Sequences that have given their slots to clients that had none, and wait for one again."""
+        return tuple(self._aside)
+
+    @property
+    def most_aside(self) -> int:
+        """How many may be set aside at once, which bounds their memory."""
+        return self._slots // 4
+
+    @property
+    def held(self) -> Counter[str]:
+        """Slots by client."""
+        return Counter(running.request.client for running in self._running)
+
+    def has_room(self, client: str) -> bool:
+        """Whether the next step can begin on one more prompt, and a slot is free or is given up for this client."""
+        if sum(running.unread for running in self._running) >= self._prefill_chunk:
+            return False
+        return self.active < self._slots or self._giving_way(client) is not None
+
+    def resume(self, sequence: SlotSequence) -> None:
+        """Go on with a sequence that was set aside; without memory it ends."""
+        self._make_room(sequence.request.client)
+        self._aside.remove(sequence)
+        try:
+            sequence.take_slot(self._cache.reserve(max(len(sequence.prompt), sequence.cached) + 1))
+        except Exception as error:
+            logger.error("a request could not be resumed", exc_info=error)
+            self._end(sequence, "error", f"the request could not go on ({type(error).__name__}); try again")
+        else:
+            self._running.append(sequence)
 
     def admit(self, generation: Generation, grammar: Grammar | None = None) -> None:
+        self._make_room(generation.request.client)
         plan = generation.request.plan
         offsets = offsets_of(plan, self._model.device, self._model.dtype)
         interventions = interventions_of(plan, self._layer_vectors(plan)) if plan.state_dependent else {}
@@ -89,6 +122,9 @@ class Scheduler:
         """The next step: one token for every answer, and a piece of the prompts; ``None`` where nothing runs."""
         for running in [running for running in self._running if running.generation.cancelled]:
             self._retire(running, "cancelled")
+        for sequence in [sequence for sequence in self._aside if sequence.generation.cancelled]:
+            self._aside.remove(sequence)
+            self._end(sequence, "cancelled")
         answering, reading = [], []
         budget = self._prefill_chunk
         self._prefixes.begin_step()
@@ -120,7 +156,7 @@ class Scheduler:
                 self._prefixes.store(running, span.count)
         if not batch.drawing:
             return
-        tokens = self._drawn(logits[: len(batch.drawing)], batch.drawing)
+        tokens = draw_tokens(logits[: len(batch.drawing)], batch.drawing)
         self.steps += 1
         readings = {row: values for reading in batch.readings for row, values in reading.probabilities()}
         for row, (running, token) in enumerate(zip(batch.drawing, tokens, strict=True)):
@@ -158,6 +194,28 @@ class Scheduler:
     def end_all(self, reason: FinishReason, error: str = "") -> None:
         for running in tuple(self._running):
             self._retire(running, reason, error)
+        for sequence in self._aside:
+            self._end(sequence, reason, error)
+        self._aside.clear()
+
+    def _giving_way(self, client: str) -> SlotSequence | None:
+        """Whose slot ``client`` may have: the last begun of the client with most, unless each has one at most."""
+        held = self.held
+        if held[client] or len(self._aside) >= self.most_aside:
+            return None
+        ((other, most),) = held.most_common(1)
+        return (
+            next(running for running in reversed(self._running) if running.request.client == other)
+            if most > 1
+            else None
+        )
+
+    def _make_room(self, client: str) -> None:
+        giving_way = self._giving_way(client) if self.active >= self._slots else None
+        if giving_way is not None:
+            self._running.remove(giving_way)
+            self._cache.release(giving_way.give_slot())
+            self._aside.append(giving_way)
 
     def _batch(self, answering: Parts, reading: Parts) -> Batch:
         parts = [*answering, *reading]
@@ -230,60 +288,11 @@ class Scheduler:
             if reason is not None:
                 self._retire(running, reason)
 
-    def _drawn(self, logits: Tensor, drawing: Sequence[SlotSequence]) -> list[int | Exception | None]:
-        """One token per row; ``None`` for logits that are no numbers, an error where drawing fails."""
-        constrained = [(row, running.grammar) for row, running in enumerate(drawing) if running.grammar is not None]
-        if constrained:
-            logits = logits.clone()  # log-probabilities are the model's own
-        refused: dict[int, Exception] = {}
-        for row, grammar in constrained:
-            try:
-                grammar.mask(logits[row])
-            except Exception as error:
-                refused[row] = error
-        greedy, sound = likeliest(logits)
-        tokens: list[int | Exception | None] = [
-            refused.get(row, token if is_sound else None)
-            for row, (token, is_sound) in enumerate(zip(greedy, sound, strict=True))
-        ]
-        rows = [
-            row
-            for row, running in enumerate(drawing)
-            if sound[row] and row not in refused and not running.sampling.is_greedy
-        ]
-        if rows:
-            numbers = [drawing[row].next_number() for row in rows]
-            try:
-                sampled: Sequence[int | Exception] = _sample(logits, drawing, rows, numbers)
-            except Exception:
-                sampled = [
-                    _sample_alone(logits, drawing, row, number) for row, number in zip(rows, numbers, strict=True)
-                ]
-            for row, token in zip(rows, sampled, strict=True):
-                tokens[row] = token
-        return tokens
-
     def _retire(self, running: SlotSequence, reason: FinishReason, error: str = "") -> None:
         self._running.remove(running)
         self._cache.release(running.slot)
-        running.finish(reason, error)
-        self._ended(running)
+        self._end(running, reason, error)
 
-
-def _sample(
-    logits: Tensor, drawing: Sequence[SlotSequence], rows: Sequence[int], numbers: Sequence[float]
-) -> Sequence[int]:
-    sampling = [drawing[row].sampling for row in rows]
-    return draw(
-        logits if len(rows) == len(logits) else logits[list(rows)],
-        [given.temperature for given in sampling],
-        [given.top_p for given in sampling],
-        numbers,
-    )
-
-
-def _sample_alone(logits: Tensor, drawing: Sequence[SlotSequence], row: int, number: float) -> int | Exception:
-    try:
-        return _sample(logits, drawing, [row], [number])[0]
-    except Exception as error:
-        return error
+    def _end(self, sequence: SlotSequence, reason: FinishReason, error: str = "") -> None:
+        sequence.finish(reason, error)
+        self._ended(sequence)

@@ -45,6 +45,8 @@ class SlotSequence(sequence.Sequence):
         self.slot, self.offsets, self.interventions = slot, offsets, interventions
         self.reused = 0
         """Tokens of the prompt whose keys and values were copied from the prefix cache."""
+        self.aside: Tensor | None = None
+        """Keys and values of a sequence that has given its slot away."""
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
         self._moved_alone = [0, 0]
         """Tokens of prompt and answer that only interventions on hidden states moved."""
@@ -53,6 +55,17 @@ class SlotSequence(sequence.Sequence):
     def _blocks(self) -> BlockKeys:
         """Made when the prefix cache first asks: never where it is off."""
         return BlockKeys(steering_keys(self.request.plan), len(self.prompt), self.request.client)
+
+    def give_slot(self) -> Slot:
+        """The slot, which somebody else may have; what it holds of this sequence is kept."""
+        self.aside = self.slot.pool.read(self.slot, 0, self.cached)
+        return self.slot
+
+    def take_slot(self, slot: Slot) -> None:
+        """Go on in a slot that holds nothing."""
+        if self.aside is not None and self.cached:
+            slot.pool.write(slot, 0, self.aside[None])
+        self.slot, self.aside = slot, None
 
     @property
     def prefilling(self) -> bool:

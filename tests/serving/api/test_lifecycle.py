@@ -243,7 +243,7 @@ def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
         assert client.get("/readyz").status_code == 200
         engine = served.require_loaded().engine
 
-        def broken():
+        def broken(_):
             raise RuntimeError
 
         monkeypatch.setattr(engine._scheduler, "has_room", broken)

@@ -311,7 +311,7 @@ def test_an_engine_that_stops_leaves_nobody_waiting(model, engine, monkeypatch, 
     while not engine.stats().active:
         time.sleep(0.01)
 
-    def broken():
+    def broken(_):
         raise RuntimeError
 
     monkeypatch.setattr(engine._scheduler, "has_room", broken)
@@ -422,16 +422,16 @@ def failing_for(marked, original):
     return replacement
 
 
-SAMPLING = "serving.engine.slots.scheduler."
+SLOTS = "serving.engine.slots."
 
 
 @pytest.mark.parametrize(
     ("target", "marked", "given"),
     [
-        (SAMPLING + "draw", lambda value: isinstance(value, list) and 0.25 in value, {"temperature": 0.25}),
-        (SAMPLING + "log_probabilities", lambda value: value == 17, {"top_logprobs": 17}),
+        (SLOTS + "drawing.draw", lambda value: isinstance(value, list) and 0.25 in value, {"temperature": 0.25}),
+        (SLOTS + "scheduler.log_probabilities", lambda value: value == 17, {"top_logprobs": 17}),
         (
-            SAMPLING + "SlotSequence.accept",
+            SLOTS + "scheduler.SlotSequence.accept",
             lambda value: hasattr(value, "sampling") and value.sampling.stop,
             {"stop": "x"},
         ),

@@ -1,0 +1,137 @@
+"""Turns of clients: one that asks for much keeps nobody waiting, and loses nothing of its own."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from serving.engine.base import EngineStopped
+from serving.engine.slots.engine import SlotEngine
+from tests.serving.engine.small_models import naive_tokens, prompts, request, small_llama
+
+
+@pytest.fixture
+def model():
+    return small_llama()
+
+
+def of(client, *arguments, **sampling):
+    return replace(request(*arguments, **sampling), client=client)
+
+
+def submit_a_hoard(engine, asked):
+    """Submits them all, and waits until every slot has been given to them and each answer has begun."""
+    generations = [engine.submit(wanted) for wanted in asked]
+    slots = engine.stats().capacity
+    while not all(generation._events for generation in generations[:slots]):
+        time.sleep(0.001)
+    return generations
+
+
+def test_who_holds_no_slot_waits_for_no_hoard(model):
+    hoard = [of("hoarder", prompt, (0.5 * n,), max_tokens=80) for n, prompt in enumerate(prompts(8))]
+    guests = [of(f"guest {n}", [n + 1], max_tokens=3) for n in range(3)]
+    with SlotEngine(model, slots=4, prefill_chunk=16) as engine:
+        generations = submit_a_hoard(engine, hoard)
+        short = [engine.submit(guest).result(60).tokens for guest in guests]
+        assert not any(generation.outcome for generation in generations)
+        long = [generation.result(60).tokens for generation in generations]
+        assert engine.stats().queued == engine.stats().active == 0
+    assert short + long == [naive_tokens(model, wanted) for wanted in (*guests, *hoard)]
+
+
+def test_a_sequence_set_aside_goes_on_unchanged(model):
+    """Sampled, with log-probabilities, and one of them amid its prompt."""
+    sampled = {"max_tokens": 60, "temperature": 1.0, "top_logprobs": 2}
+    hoard = [of("hoarder", [n + 1, 2], (1.0,), seed=n, **sampled) for n in range(7)]
+    hoard.append(of("hoarder", list(range(90)), (2.0,), seed=9, prompt_logprobs=True, **sampled))
+    with SlotEngine(model, slots=8, prefill_chunk=4, prefix_cache=0) as engine:
+        alone = [engine.submit(wanted).result(60) for wanted in hoard]
+        generations = [engine.submit(wanted) for wanted in hoard]
+        while len(generations[0]._events) < 20:
+            time.sleep(0.001)
+        guests = [engine.submit(of(f"guest {n}", [n + 1], max_tokens=30)) for n in range(2)]
+        most = 0
+        while any(guest.outcome is None for guest in guests):
+            most = max(most, len(engine._scheduler.aside))
+        together = [generation.result(60) for generation in generations]
+    assert most == 2
+    assert [answer.tokens for answer in together] == [answer.tokens for answer in alone]
+    assert [event.logprob for event in together[-1].prompt or ()] == pytest.approx(
+        [event.logprob for event in alone[-1].prompt or ()], abs=1e-4
+    )
+
+
+def test_clients_that_wait_take_turns(model):
+    with SlotEngine(model, slots=1) as engine:
+        ended: list[str] = []
+        names = ["a", "a", "a", "b"]
+        generations = [engine.submit(of(name, [n + 1], max_tokens=60)) for n, name in enumerate(names)]
+        threads = [
+            threading.Thread(target=lambda given=generation, name=name: (given.result(60), ended.append(name)))
+            for generation, name in zip(generations, names, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert ended[0] == "a" and ended[1:3].count("b") == 1, ended
+
+
+def test_who_holds_one_slot_keeps_it(model):
+    with SlotEngine(model, slots=4) as engine:
+        running = submit_a_hoard(engine, [of(f"client {n}", [n + 1], max_tokens=60) for n in range(4)])
+        late = engine.submit(of("late", [9], max_tokens=2))
+        late.result(60)
+        assert any(generation.outcome for generation in running)
+
+
+def test_what_is_set_aside_is_bounded_and_counted(model):
+    with SlotEngine(model, slots=8, prefix_cache=0) as engine:
+        submit_a_hoard(engine, [of("hoarder", [n + 1], max_tokens=90) for n in range(8)])
+        held, full = engine.stats().slots
+        guests = [engine.submit(of(f"guest {n}", [n + 1], max_tokens=40)) for n in range(4)]
+        while not guests[0]._events or not guests[1]._events:
+            time.sleep(0.001)
+        assert len(engine._scheduler.aside) <= 2
+        assert held <= engine.stats().slots[0] <= full
+        assert engine.stats().queued >= 2
+        for guest in guests:
+            guest.result(60)
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "closed"])
+def test_a_sequence_set_aside_can_be_ended(model, ends):
+    with SlotEngine(model, slots=4) as engine:
+        hoard = submit_a_hoard(engine, [of("hoarder", [n + 1], max_tokens=100) for n in range(4)])
+        guest = engine.submit(of("guest", [1], max_tokens=100))
+        while not guest._events:
+            time.sleep(0.001)
+        if ends == "cancelled":
+            hoard[-1].cancel()
+            assert hoard[-1].result(60).outcome.reason == "cancelled"
+            assert guest.result(60).outcome.generated_tokens == 100
+            assert engine.drain(60)
+    assert hoard[-1].result(60).outcome.reason == "cancelled"
+    assert len(hoard[-1].result(60).tokens) < 100
+
+
+def test_one_that_cannot_go_on_ends_alone(model, monkeypatch, caplog):
+    with SlotEngine(model, slots=4) as engine:
+        hoard = submit_a_hoard(engine, [of("hoarder", [n + 1], max_tokens=60) for n in range(4)])
+        guest = engine.submit(of("guest", [1], max_tokens=20))
+        while not guest._events:
+            time.sleep(0.001)
+        reserve = engine._runner.cache.reserve
+
+        def without_memory(length):
+            monkeypatch.setattr(engine._runner.cache, "reserve", reserve)
+            raise MemoryError
+
+        monkeypatch.setattr(engine._runner.cache, "reserve", without_memory)
+        for generation in (*hoard[:3], guest):
+            assert generation.result(60).outcome.reason == "length"
+        with pytest.raises(EngineStopped, match="could not go on .MemoryError.; try again"):
+            hoard[3].result(60)
+    assert "could not be resumed" in caplog.text
