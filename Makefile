@@ -96,6 +96,7 @@ $(VENV)-clients/installed: pyproject.toml conda.yaml
 	$(PYTHON) -m venv $(VENV)-clients
 	$(VENV)-clients/bin/$(INSTALL) --upgrade $$(grep -o 'pip==[0-9.]*' conda.yaml)
 	$(VENV)-clients/bin/$(INSTALL) --group clients
+	$(VENV)-clients/bin/$(INSTALL) --no-deps --group instructor
 	touch $@
 
 test-clients: $(VENV)/developing $(VENV)-clients/installed ## real clients (litellm, LangChain, instructor, …) against the real service

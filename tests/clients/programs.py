@@ -14,7 +14,13 @@ from typing import Any
 STRENGTH = float(sys.argv[3])
 STEERING = {"steering": {"strengths": {"privacy": STRENGTH}}}
 STEERED = f"mini@privacy={STRENGTH:g}"
+SCORED = f"{STEERED};prompt=all"
 MESSAGES = [{"role": "user", "content": "you"}]
+QUESTIONS = [
+    {"question": "The city of Lyon is in", "choices": [" France", " Peru", " the sea"], "answer": 0},
+    {"question": "Is it true that bats", "choices": [" see?", " are blind?"], "answer": 0},
+    {"question": "you are", "choices": [" kind", " unkind", " it", " here"], "answer": 0},
+]
 SCHEMA = {
     "title": "Verdict",
     "description": "A verdict.",
@@ -108,6 +114,89 @@ def run_llm(url: str) -> dict[str, Any]:
             check=True,
         )
     return {"text": finished.stdout.removesuffix("\n")}
+
+
+def run_inspect(url: str) -> dict[str, Any]:
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import GenerateConfig, get_model
+    from inspect_ai.solver import generate
+
+    settings = GenerateConfig(temperature=0, max_tokens=8)
+    texts = {}
+    for name, by_responses in (("text", False), ("responses", True)):
+        place: Any = {"base_url": f"{url}/v1", "api_key": "none", "responses_api": by_responses}
+        model = get_model(f"openai-api/trusttrace/{STEERED}", config=settings, **place)
+        with tempfile.TemporaryDirectory() as folder:
+            task = Task(dataset=[Sample(input="you")], solver=generate())
+            (log,) = eval(task, model=model, log_dir=folder, display="none")
+            texts[name] = log.samples[0].output.completion
+    return texts
+
+
+def run_lm_eval(url: str) -> dict[str, Any]:
+    """Log-likelihoods and texts over HTTP, and those of the harness's own model in this process, unsteered and steered.
+
+    The fourth argument is the checkpoint. The harness steers by its own hook on the layer, by the exported vector.
+    """
+    import httpx
+    import torch
+    from safetensors import safe_open
+
+    version = f"{url}/v1/steering/vectors/steer.mini.privacy/versions/1"
+    hard = {"device": "cpu", "dtype": "float32", "pretrained": sys.argv[4]}
+    with tempfile.TemporaryDirectory() as folder:
+        exported, steering = Path(folder) / "vector.safetensors", Path(folder) / "steering.pt"
+        exported.write_bytes(httpx.get(f"{version}/export").content)
+        with safe_open(str(exported), "pt") as file:
+            header, direction = file.metadata(), file.get_tensor("direction")
+        add = {"action": "add", "steering_vector": direction.float(), "head_index": None}
+        add["steering_coefficient"] = STRENGTH * float(header["scale"])
+        torch.save({f"layers.{header['layer']}": add}, steering)
+        over_http = {"base_url": f"{url}/v1/completions", "tokenizer": sys.argv[4], "max_length": 512, "batch_size": 4}
+        return {
+            "unsteered": _evaluated(folder, "local-completions", {**over_http, "model": "mini"}),
+            "unsteered here": _evaluated(folder, "hf", hard),
+            "steered": _evaluated(folder, "local-completions", {**over_http, "model": SCORED}),
+            "steered here": _evaluated(folder, "steered", {**hard, "steer_path": str(steering)}),
+        }
+
+
+def _evaluated(folder: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the harness got of one model: log-likelihoods and whether greedy, and generated texts."""
+    import lm_eval
+
+    rows = Path(folder) / "questions.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
+    shared: dict[str, Any] = {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(rows)}},
+        "test_split": "test",
+        "doc_to_text": "{{question}}",
+        "metadata": {"version": 1},
+    }
+    chosen = {
+        "task": "chosen",
+        "output_type": "multiple_choice",
+        "doc_to_choice": "choices",
+        "doc_to_target": "answer",
+        "metric_list": [{"metric": "acc"}],
+    }
+    written = {
+        "task": "written",
+        "output_type": "generate_until",
+        "doc_to_target": "{{choices[0]}}",
+        "generation_kwargs": {"until": ["}", "\n\n"], "max_gen_toks": 16, "do_sample": False},
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    tasks = [{**shared, **chosen}, {**shared, **written}]
+    done = lm_eval.simple_evaluate(model, arguments, tasks, log_samples=True, bootstrap_iters=0)
+    samples = done["samples"]
+    return {
+        "accuracy": done["results"]["chosen"]["acc,none"],
+        "chosen": [response for sample in samples["chosen"] for (response,) in sample["resps"]],
+        "written": [text for sample in samples["written"] for ((text,),) in [sample["resps"]]],
+    }
 
 
 if __name__ == "__main__":

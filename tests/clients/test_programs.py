@@ -39,13 +39,14 @@ def expected(service_url, strength):
 
 
 @pytest.fixture
-def run(service_url, strength):
+def run(service_url, strength, tmp_path):
     """Runs a client's program; what it printed."""
 
     def program(client, *arguments):
         environment = {**os.environ, "NO_PROXY": "127.0.0.1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path), "OPENAI_API_KEY": "none"}
         command = [str(PYTHON), str(PROGRAMS), client, service_url, str(strength), *arguments]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=environment)
         assert finished.returncode == 0, finished.stderr[-3000:]
         return json.loads(finished.stdout.splitlines()[-1])
 
@@ -72,6 +73,24 @@ def test_instructor(run):
 def test_openai_agents(run, expected):
     text = expected.partition(expected[4:6])[0]
     assert run("agents", expected[4:6]) == {"responses": text, "text": text}
+
+
+def test_inspect_ai(run, expected):
+    assert run("inspect") == {"text": expected, "responses": expected}
+
+
+def test_lm_eval_gets_its_own_numbers_over_http(run, deployment):
+    (checkpoint,) = deployment.model.iterdir()
+    got = run("lm_eval", str(checkpoint))
+    for steering in ("unsteered", "steered"):
+        over_http, here = got[steering], got[f"{steering} here"]
+        assert len(here["chosen"]) == 9 and len(here["written"]) == 3
+        for (log_likelihood, is_greedy), (own, own_is_greedy) in zip(over_http["chosen"], here["chosen"], strict=True):
+            assert log_likelihood == pytest.approx(own, abs=1e-4) and is_greedy == own_is_greedy
+        assert (over_http["written"], over_http["accuracy"]) == (here["written"], here["accuracy"])
+    apart = [abs(a[0] - b[0]) for a, b in zip(got["steered"]["chosen"], got["unsteered"]["chosen"], strict=True)]
+    assert min(apart) > 0.01
+    assert got["steered"]["written"] != got["unsteered"]["written"]
 
 
 def test_llm(run, expected):

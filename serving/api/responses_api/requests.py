@@ -67,8 +67,9 @@ class ResponsesRequest(SampledRequest):
     """POST /v1/responses."""
 
     unsupported: ClassVar[Unsupported] = {
-        **NEUTRAL, "background": (False,), "include": ([],), "previous_response_id": (), "conversation": (),
-        "prompt": (), "truncation": ("disabled",), "reasoning": ({}, {"effort": "none"}), "top_logprobs": (0,),
+        **NEUTRAL, "background": (False,), "include": ([], ["reasoning.encrypted_content"]),
+        "previous_response_id": (), "conversation": (), "prompt": (), "truncation": ("disabled",),
+        "reasoning": ({}, {"effort": "none"}, {"summary": "auto"}), "top_logprobs": (0,),
         "max_tool_calls": (), "context_management": ([],), "moderation": (), "image": (), "background_options": (),
         "access_programs": (), "prompt_cache_options": (None, {}),
     }  # fmt: skip

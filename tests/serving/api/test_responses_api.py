@@ -121,4 +121,6 @@ def test_what_it_cannot_do_is_refused_by_name(client, fields, param):
 def test_fields_that_change_nothing_are_accepted(client):
     neutral = {"store": False, "metadata": {"a": "b"}, "reasoning": {}, "include": [], "truncation": "disabled"}
     body = {"input": "you", "max_output_tokens": 2, "parallel_tool_calls": True, "tools": [], "tool_choice": "auto"}
-    assert client.post("/v1/responses", json={**body, **neutral}).status_code == 200
+    of_inspect = {"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}
+    for given in (neutral, {**neutral, **of_inspect}):
+        assert client.post("/v1/responses", json={**body, **given}).status_code == 200
