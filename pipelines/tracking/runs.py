@@ -49,6 +49,7 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
     experiment was named, has its place taken by one in ``trusttrace``. Raises ``Unavailable`` when the store does not
     answer.
     """
+    name = _shown(name)
     try:
         with reachable():
             run = _start_run(name)
@@ -71,6 +72,12 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
             mlflow.set_tag("trusttrace.error", _sentence(error))
             mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+
+
+def _shown(name: str) -> str:
+    """``probe /runs/a/checkpoints`` → ``probe checkpoints``: MLflow's list of runs cuts names after 20 letters."""
+    command, _, model = name.partition(" ")
+    return f"{command} {Path(model).name}" if os.sep in model and Path(model).expanduser().exists() else name
 
 
 def _start_run(name: str) -> Run:

@@ -29,6 +29,15 @@ def concluded(conclusion=CONCLUSION):
     return mlflow.MlflowClient().get_run(run.info.run_id)
 
 
+def test_a_run_is_named_by_its_models_last_part(tracking, tmp_path):
+    (tmp_path / "my-checkpoints").mkdir()
+    for given, shown in ((str(tmp_path / "my-checkpoints"), "my-checkpoints"), ("org/model", "org/model")):
+        with entry_point_run(f"probe {given}", {"model": given}) as run:
+            pass
+        told = mlflow.get_run(run.info.run_id)
+        assert (told.info.run_name, told.data.params["model"]) == (f"probe {shown}", given)
+
+
 def test_a_run_is_described_by_its_verdict_and_table(tracking):
     description = concluded().data.tags["mlflow.note.content"]
     assert description.startswith("**1 of 1 dimensions is readable.**")
