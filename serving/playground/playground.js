@@ -14,7 +14,7 @@ import { differing } from "./words.js";
 
 const form = byId("setting");
 const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
-const page = { model: "", chat: true, operations: ["add", "project", "when"], controls: [], turns: [], answered: null, running: null };
+const page = { model: "", chat: true, operations: ["add", "project", "when"], hasProbe: true, controls: [], turns: [], answered: null, running: null };
 
 const access = (signal) => ({ key: byId("key").value, signal });
 const fetched = async (path) => (await call(path, access())).json();
@@ -45,7 +45,7 @@ function showSetting() {
   form.elements.format.querySelector("[value=chat]").disabled = !page.chat;
   if (!page.chat) form.elements.format.value = "text";
   form.elements.op.querySelector("[value=project]").disabled = !page.operations.includes("project");
-  form.elements.whereProbe.disabled = !page.operations.includes("when");
+  form.elements.whereProbe.disabled = !page.operations.includes("when") || !page.hasProbe;
   for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
   if (page.model) showNotices(Object.keys(strengths));
 }
@@ -87,6 +87,7 @@ async function load() {
     page.model = models.data[0].id;
     page.chat = models.data[0].chat;
     page.operations = models.data[0].steering.operations;
+    page.hasProbe = dimensions.data.some(({ probe_layer: layer }) => layer !== null);
     layOut(dimensions.data);
     openWith(opening(dimensions.data));
     showService(dimensions);

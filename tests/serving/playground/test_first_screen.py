@@ -73,6 +73,19 @@ WORDS = {
 }
 
 
+@pytest.mark.parametrize("has_probe", [True, False])
+def test_a_condition_is_offered_where_probes_are(page, service_url, has_probe):
+    def without_probes(route):
+        told = route.fetch().json()
+        for served in told["data"]:
+            served["probe_layer"] = served["probe_layer"] if has_probe else None
+        route.fulfill(json=told)
+
+    page.route("**/v1/steering/dimensions", without_probes)
+    visit(page, f"{service_url}/")
+    assert page.get_by_label("Only where the probe fires").is_enabled() == has_probe
+
+
 def test_an_address_with_a_setting_wins(page, service_url):
     visit(page, f"{service_url}/#prompt=Hello")
     assert page.locator("#prompt").input_value() == "Hello"
