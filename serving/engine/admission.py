@@ -19,14 +19,17 @@ class Admission:
         self._typical_seconds = 1.0
         """How long a request has its slot; later ones count more."""
 
-    def admit(self) -> None:
-        """Count one more request. Raises ``EngineStopped`` or ``QueueFull``."""
+    def admit(self, beyond: int = 0) -> None:
+        """Count one more request, which may wait where so many more than the limit do.
+
+        Raises ``EngineStopped`` or ``QueueFull``.
+        """
         with self.changed:
             if self.problem:
                 raise EngineStopped(self.problem)
             if not self.admits:
                 raise EngineStopped("the engine is shutting down and admits no more requests")
-            if self._unended >= self.slots + self.queue_limit:
+            if self._unended >= self.slots + self.queue_limit + beyond:
                 turns = 1 + self.waiting / self.slots
                 raise QueueFull(self.queue_limit, max(1.0, turns * self._typical_seconds))
             self._unended += 1

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.serving.conftest import DIMENSIONS, Deployment, chat_model, promoted, tracked_at
+from tests.serving.conftest import DIMENSIONS, Deployment, chat_model, deployment, promoted, tracked_at
 
-__all__ = ["chat_model"]
+__all__ = ["chat_model", "deployment"]
 
 WATCH = """
 import os, sys
@@ -21,6 +21,10 @@ def told(event, arguments):
 sys.addaudithook(told)
 """
 """Run by every Python process of a service: each address that a socket is connected to, on a line."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seconds", type=float, default=600.0, help="of load among hostile clients [%(default)s]")
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Prompts: the tokens that the model reads for a request's text, texts or conversation."""
 
 import json
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from registry.errors import InvalidInput
@@ -14,13 +16,22 @@ from serving.model.language_model import LanguageModel
 
 Tokens = tuple[int, ...]
 
+LONG = 32_768
+"""Characters of a text whose tokens are made while no other long text's are: each takes some 200 bytes meanwhile."""
+_long_texts = threading.Lock()
+
 
 def text_tokens(model: LanguageModel, text: str, param: str = "prompt") -> Tokens:
     """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any."""
-    tokens = tuple(model.tokenizer(text)["input_ids"]) if text else ()
+    tokens = _tokenise(model, text) if text else ()
     if not tokens:
         raise ApiError(f"`{param}` is empty; give at least one character", param=param)
     return tokens
+
+
+def _tokenise(model: LanguageModel, text: str, *, add_special_tokens: bool = True) -> Tokens:
+    with _long_texts if len(text) > LONG else nullcontext():
+        return tuple(model.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
 
 def n_prompts(prompt: Prompt) -> int:
@@ -70,7 +81,7 @@ def chat_tokens(
         conversation = with_instructions(conversation, instructions(tools))
     offered = [tool.function.to_dict() for tool in tools] if knows_tools and tools else None
     text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
-    return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return _tokenise(model, text, add_special_tokens=False)
 
 
 def as_rendered(message: Message) -> dict[str, Any]:

@@ -120,9 +120,18 @@ class SlotEngine:
         require_room(request.prompt_tokens, self.window)
         generation = SlotGeneration(request, self._grammars.compile(request.sampling))
         with self._admission.changed:
-            self._admission.admit()
+            self._admission.admit(self._beyond_limit(request.client))
             self._queue.append(generation)
         return generation
+
+    def _beyond_limit(self, client: str) -> int:
+        """How many more than the queue's limit may wait, that nobody who holds little is refused for others' sake."""
+        slots, waiting = self._admission.slots, [each.request.client for each in self._waiting()]
+        places = waiting.count(client) + self._scheduler.held[client]
+        return slots if client and places < max(1, slots // 4) else 0
+
+    def _waiting(self) -> list[SlotGeneration | SlotSequence]:
+        return [*self._scheduler.aside, *self._queue]
 
     def hidden_states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> "Future[HiddenStates]":
         for layer in layers:
@@ -191,9 +200,7 @@ class SlotEngine:
         """Wait for something to do and admit what fits; whether to go on."""
         with self._admission.changed:
             self._admission.changed.wait_for(
-                lambda: (
-                    self._closing or self._queue or self._readings or self._scheduler.active or self._scheduler.aside
-                )
+                lambda: self._closing or self._waiting() or self._readings or self._scheduler.active
             )
             for generation in [generation for generation in self._queue if generation.cancelled]:
                 self._queue.remove(generation)
@@ -209,7 +216,7 @@ class SlotEngine:
         hold as many, the one whose turn is longest ago goes first.
         """
         held = self._scheduler.held
-        waiting: list[SlotGeneration | SlotSequence] = [*self._scheduler.aside, *self._queue]
+        waiting = self._waiting()
         clients = {each.request.client for each in waiting}
         self._turns = {client: turn for client, turn in self._turns.items() if client in clients}
         turns = [(held[each.request.client], self._turns.get(each.request.client, 0)) for each in waiting]

@@ -82,7 +82,7 @@ class Scheduler:
     @property
     def held(self) -> Counter[str]:
         """Slots by client."""
-        return Counter(running.request.client for running in self._running)
+        return Counter(running.request.client for running in tuple(self._running))
 
     def has_room(self, client: str) -> bool:
         """Whether the next step can begin on one more prompt, and a slot is free or is given up for this client."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from serving.engine.base import EngineStopped
+from serving.engine.base import EngineStopped, QueueFull
 from serving.engine.slots.engine import SlotEngine
 from tests.serving.engine.small_models import naive_tokens, prompts, request, small_llama
 
@@ -135,3 +135,18 @@ def test_one_that_cannot_go_on_ends_alone(model, monkeypatch, caplog):
         with pytest.raises(EngineStopped, match="could not go on .MemoryError.; try again"):
             hoard[3].result(60)
     assert "could not be resumed" in caplog.text
+
+
+def test_who_holds_little_is_not_refused_for_a_hoard(model):
+    with SlotEngine(model, slots=4, queue_limit=4) as engine:
+        hoard = submit_a_hoard(engine, [of("hoarder", [n + 1], max_tokens=100) for n in range(8)])
+        with pytest.raises(QueueFull):
+            engine.submit(of("hoarder", [1]))
+        guest = engine.submit(of("guest", [1], max_tokens=100))
+        with pytest.raises(QueueFull):
+            engine.submit(of("guest", [1]))
+        others = [engine.submit(of(f"other {n}", [1], max_tokens=100)) for n in range(3)]
+        with pytest.raises(QueueFull):
+            engine.submit(of("one too many", [1]))
+        for generation in (*hoard, guest, *others):
+            generation.cancel()
