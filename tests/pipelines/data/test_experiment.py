@@ -21,7 +21,7 @@ def test_each_dimension_is_reported_before_the_next_command(tmp_path, capsys):
     assert "## toxicity · file:toxicity.csv" in printed
     assert "60 statements, 30 trustworthy (50.0%), in 60 groups" in printed
     assert "! warning: the text alone decides the label: the last word alone has accuracy 1.000 [" in printed
-    assert f"-e probe --env-manager local -P data={tmp_path} -P dimensions=toxicity" in printed
+    assert f"-e probe --env-manager local -P dimensions=toxicity -P data={tmp_path}" in printed
 
 
 def test_a_directory_is_read_and_the_rest_named(tmp_path, capsys):
