@@ -37,6 +37,7 @@ from serving.steering.plan import Add, SteeringPlan, TokenScope
 from serving.steering.shipped_packs import SHIPPED
 from tests.bench.bank import random_bank, tenths
 from tests.bench.engine import CONCURRENT, plans, prompts_of, submit_all
+from tests.bench.llama_worker import CLOCKS
 from tests.bench.table import Comparison, as_markdown, machine
 from tests.bench.timing import paired_ratio
 from tests.bench.wide_gguf import widened
@@ -79,10 +80,13 @@ def llama_cpp(threads: int) -> Iterator[LlamaCpp]:
             process.kill()
 
 
-def compare_rates(llama: LlamaCpp, model: LanguageModel, quantised: Path, pairs: int, tokens: int) -> list[Comparison]:
+def compare_rates(
+    llama: LlamaCpp, model: LanguageModel, quantised: Path, pairs: int, tokens: int, clock: str
+) -> list[Comparison]:
     files = {"as the file has them": quantised, "bfloat16": widened(quantised, "bfloat16")}
     label = f"llama.cpp {llama.ask('version')['version']}"
     none = plans(random_bank(model, tenths(model)), 1, 0)
+    per = "/s" if clock == "wall" else " per second of processor time"
     rows = []
     with SlotEngine(model, slots=CONCURRENT, queue_limit=CONCURRENT) as engine:
         for name, file in files.items():
@@ -90,16 +94,17 @@ def compare_rates(llama: LlamaCpp, model: LanguageModel, quantised: Path, pairs:
                 work = {"file": str(file), "prompts": prompts_of(model, count), "n_tokens": tokens}
                 llama.ask("generate", **work)
                 theirs, ours, ratio, low, high = paired_ratio(
-                    lambda work=work: llama.ask("generate", **work),  # type: ignore[misc]
-                    lambda count=count: submit_all(engine, count, tokens, none, count),  # type: ignore[misc]
+                    lambda work=work: llama.ask("generate", **work)[clock],  # type: ignore[misc]
+                    lambda count=count: seconds_of(engine, count, tokens, none, clock),  # type: ignore[misc]
                     pairs,
+                    lambda measured: float(measured()),
                 )
                 requests = "one request" if count == 1 else f"{count} requests at once"
                 rows.append(
                     Comparison(
                         f"llama/{file.stem.rsplit('-', 1)[-1]}_{count}",
                         f"{requests} of {tokens} tokens, {pairs} pairs, `{model.checkpoint.model}` bfloat16",
-                        f"{count * tokens / ours:.0f} tokens/s",
+                        f"{count * tokens / ours:.0f} tokens{per}",
                         f"{count * tokens / theirs:.0f} by {label}, weights {name}",
                         ratio,
                         "x",
@@ -108,6 +113,12 @@ def compare_rates(llama: LlamaCpp, model: LanguageModel, quantised: Path, pairs:
                     )
                 )
     return rows
+
+
+def seconds_of(engine: SlotEngine, count: int, tokens: int, steered: Sequence[SteeringPlan], clock: str) -> float:
+    began = CLOCKS[clock]()
+    submit_all(engine, count, tokens, steered, count)
+    return CLOCKS[clock]() - began
 
 
 def compare_control_vector(llama: LlamaCpp, model: LanguageModel, quantised: Path) -> list[Comparison]:
@@ -188,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="smollm2", help="one whose weights are a GGUF file [%(default)s]")
     parser.add_argument("--threads", type=int, default=1, help="of either [%(default)s]")
     parser.add_argument("--pairs", type=int, default=8, help="of either's answers, in turn [%(default)s]")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="processor: on one thread, for a machine not idle [%(default)s]"
+    )
     parser.add_argument("--tokens", type=int, default=32, help="of an answer [%(default)s]")
     given = parser.parse_args(arguments)
     checkpoint = find_series(given.model).checkpoints[-1]
@@ -198,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with llama_cpp(given.threads) as llama:
         print(json.dumps({**machine(), **llama.ask("version")}), flush=True)
         rows = compare_control_vector(llama, load(checkpoint, precision="float32"), quantised)
-        rows += compare_rates(llama, load(checkpoint, precision="bfloat16"), quantised, given.pairs, given.tokens)
+        model = load(checkpoint, precision="bfloat16")
+        rows += compare_rates(llama, model, quantised, given.pairs, given.tokens, given.clock)
     print(as_markdown(rows))
 
 
