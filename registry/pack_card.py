@@ -87,10 +87,10 @@ def _measured(packed: PackedVector) -> tuple[str, ...]:
 
 
 def _written(verdict: TextVerdict) -> tuple[str, str, str]:
-    interval = f"[{verdict.unsteered + verdict.change_low:.3f}, {verdict.unsteered + verdict.change_high:.3f}]"
+    fall = f"{verdict.unsteered - verdict.steered:.3f} [{-verdict.change_high:.3f}, {-verdict.change_low:.3f}]"
     effect = (
-        f"{verdict.behaviour}, written: {verdict.unsteered:.3f} to {verdict.steered:.3f} {interval} (n = {verdict.n}, "
-        f"p = {verdict.p:.4f})"
+        f"{verdict.behaviour}, written: {verdict.unsteered:.3f} to {verdict.steered:.3f}, a fall of {fall} "
+        f"(n = {verdict.n}, p = {verdict.p:.4f})"
     )
     return effect, f"{-verdict.best_random:.3f}", f"{verdict.perplexity_ratio:.3f}x"
 

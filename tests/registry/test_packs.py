@@ -128,7 +128,8 @@ def test_a_verdict_of_what_is_written_decides_and_travels(pack, stored, elsewher
     toxicity = dataclasses.replace(toxicity, tags={**toxicity.tags, **text_verdict_tags(judged)})
     files = pack_files(Pack(pack.model, (privacy, toxicity)))
     assert "gguf/toxicity.gguf" not in files
-    row = "| toxicity | no | 0 | toxic continuations, written: 0.300 to 0.290 [0.250, 0.330] (n = 200, p = 0.4000) |"
+    effect = "toxic continuations, written: 0.300 to 0.290, a fall of 0.010 [-0.030, 0.050] (n = 200, p = 0.4000)"
+    row = f"| toxicity | no | 0 | {effect} |"
     assert row in files["README.md"].decode()
     imported(write_pack(Pack(pack.model, (privacy, toxicity)), tmp_path / "judged"))
     champion = VectorStore().resolve("steer.tiny.toxicity@champion")
