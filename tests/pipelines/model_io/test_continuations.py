@@ -50,7 +50,7 @@ def test_settings_share_an_engine_and_answer_as_alone(model):
     together = continuations_of_settings(model, PROMPTS, sampling, [{}, offsets, {}], lambda: done.append(1))
     alone = [continuations(model, PROMPTS, sampling, given) for given in ({}, offsets)]
     assert [answers.texts for answers in together] == [*alone, alone[0]]
-    assert [set(answers.tokens) for answers in together] == [{5}] * 3
+    assert [set(map(len, answers.tokens)) for answers in together] == [{5}] * 3
     assert alone[0] != alone[1]
     assert len(done) == 3
 
