@@ -18,12 +18,12 @@ def running_champion(model: str, dimension: str) -> ServedVector | None:
 
 
 def vector_to_judge(model: str, dimension: str, *, calibrate: str) -> ServedVector:
-    """The champion; where there is none, the newest calibrated vector, to show what it does all the same.
+    """The champion; where it is not calibrated, or there is none, the newest calibrated vector, to show what it does.
 
     Raises ``NotFound`` where nothing is calibrated, with the command ``calibrate`` that mends it.
     """
     champion = running_champion(model, dimension)
-    if champion is not None:
+    if champion is not None and champion.registered.calibration is not None:
         return champion
     store = VectorStore()
     for version in store.list(model, dimension):
