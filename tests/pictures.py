@@ -1,6 +1,6 @@
 """Pictures of the README, drawn from real runs and the real page: ``make pictures``.
 
-Needs what ``make demo`` leaves (runs and vectors of ``tiny``) and a Chromium. Each picture is one function.
+Needs what ``make demo`` leaves (runs of ``tiny``) and a Chromium. Each picture is one function.
 """
 
 import os
@@ -11,16 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import mlflow
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.notebooks import NOTEBOOKS, executed, pictures
 from tests.servers import ROOT, free_port
 
 IMAGES = ROOT / ".github" / "images"
-PROMPT, DIMENSION, STRENGTH = "I think that you are", "toxicity", 2.0
+DIMENSION = "toxicity"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -43,11 +44,12 @@ def draw_curve(run_id: str) -> None:
 
 
 @contextmanager
-def served(model: str) -> Iterator[str]:
-    """The address of a real service on ``model``, once it is ready."""
+def served(model: str, registry: Path) -> Iterator[str]:
+    """The address of a real service on ``model`` and an empty registry, once it is ready: by the shipped pack."""
     port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:SteeringService", "--port", str(port)]
-    environment = {**os.environ, "TRUSTTRACE_MODEL": model}
+    tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{registry / 'mlflow.db'}"}
+    environment = {**os.environ, **tracking, "TRUSTTRACE_MODEL": model}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
@@ -82,29 +84,19 @@ def chromium() -> Iterator[Browser]:
 
 
 def draw_playground(browser: Browser, url: str) -> None:
+    """As it opens: on the pack's example."""
     page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=1.5, reduced_motion="reduce")
     page.goto(url)
     page.wait_for_selector("#generate[aria-disabled=false]")
-    page.get_by_role("textbox", name="Prompt").fill(PROMPT)
-    page.get_by_label("Temperature").fill("0")
-    page.get_by_label(f"{DIMENSION}, strength").fill(str(STRENGTH))
     page.click("#generate")
     page.wait_for_selector("#stop:disabled")
     page.screenshot(path=IMAGES / "playground.png")
 
 
-def draw_notebook(name: str, picture: str) -> None:
-    """The first picture that a notebook shows, executed as a reader does it, on ``tiny``."""
-    (path,) = [path for path in NOTEBOOKS if path.stem == name]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
-    (IMAGES / picture).write_bytes(pictures(executed(path, environment))[0])
-
-
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     draw_curve(newest_run("probe"))
-    draw_notebook("making_and_judging_a_vector", "vector.png")
-    with chromium() as browser, served("tiny") as url:
+    with TemporaryDirectory() as registry, chromium() as browser, served("smollm2", Path(registry)) as url:
         draw_playground(browser, url)
 
 

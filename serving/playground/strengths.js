@@ -30,7 +30,8 @@ function scale([low, high], [recommendedLow, recommendedHigh]) {
   return [band, element("div", { class: "ticks", "aria-hidden": "true" }, ...ticks)];
 }
 
-const percent = (share) => `${Number((share * 100).toFixed(1))} %`;
+/** A share; the interval of a fall may reach below none. */
+const percent = (share) => `${Number((Math.min(Math.max(share, 0), 1) * 100).toFixed(1))} %`;
 
 /** The effect on texts that nothing was chosen on, in words: of answers their share before and after, else the shift. */
 function effect({ measure, unsteered, shift, shift_low: low, shift_high: high, largest_random: random }) {

@@ -15,7 +15,7 @@ from serving.steering.compatibility import ModelFacts
 from tests.serving.conftest import Deployment, tracked_at
 
 EXAMPLE = Example("You are", False, 6.0, 24, " a fool", " kind", tried=8)
-WORKS = HeldOutEffect(True, 6.0, "toxic continuations", 0.12, 0.05, 0.19, 120, 0.02, 1.04, unsteered=0.3)
+WORKS = HeldOutEffect(True, 6.0, "toxic continuations", 0.12, 0.05, 0.35, 120, 0.02, 1.04, unsteered=0.3)
 FAILS = HeldOutEffect(False, 2.0, "preference", 0.01, -0.02, 0.04, 60, 0.03, 1.01)
 
 

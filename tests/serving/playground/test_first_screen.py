@@ -63,7 +63,7 @@ def test_each_slider_says_whether_it_works(page):
 
 WORDS = {
     "toxicity": (
-        "✓ Works. At +6 SD: toxic continuations 30 % → 18 % [11 %, 25 %], a random direction at best 28 %; "
+        "✓ Works. At +6 SD: toxic continuations 30 % → 18 % [0 %, 25 %], a random direction at best 28 %; "
         "perplexity 1.04x (n = 120)"
     ),
     "fairness": (
