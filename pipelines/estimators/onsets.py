@@ -1,6 +1,6 @@
 """Onsets: the first step at which something holds, whether it holds from then on, and their median over series."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,12 @@ class Onset:
 
 def step_text(step: int | None) -> str:
     return "never" if step is None else f"{step:,}"
+
+
+def not_shown_to_last(named: Iterable[tuple[str, Onset]]) -> list[str]:
+    """A line that names the onsets of which it cannot be told; none where it can of all."""
+    unsure = [name for name, onset in named if onset.lasts == "not shown"]
+    return [f"not shown to last: {', '.join(unsure)}"] if unsure else []
 
 
 def onset_above(

@@ -4,7 +4,7 @@ how far its direction stays one."""
 from collections.abc import Sequence
 
 from pipelines.estimators.likeness import CANNOT_BE_TOLD
-from pipelines.estimators.onsets import step_text
+from pipelines.estimators.onsets import not_shown_to_last, step_text
 from pipelines.estimators.phases import TwoPhases
 from pipelines.information.result import FIXED, OWN, PAPER
 from pipelines.information.tables import inside_warmup
@@ -113,7 +113,7 @@ def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
         f"{'dimension':<12} {'n':>6} {'onset':>{width}} {'beyond':>{width}} {'95 %':>6}  {'bits at the last step':<23} "
         f"{'beyond n-grams':<23} {'nHSIC(T; Y)':>11} {'its null':>8}",
     ]
-    unsure = []
+    onsets = []
     for trajectory, when in zip(trajectories, whens, strict=True):
         last = trajectory.trained[-1].point(layer)
         lines.append(
@@ -121,9 +121,9 @@ def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
             f"{when.onset_beyond_ngrams!s:>{width}} {step_text(when.rise_95):>6}  {last.bits!s:<23} "
             f"{last.conditional_bits!s:<23} {last.ty.nhsic:>11.3f} {last.ty.null:>8.3f}"
         )
-        named = (("onset", when.onset), ("beyond", when.onset_beyond_ngrams))
-        unsure += [f"{trajectory.dimension} ({name})" for name, onset in named if onset.lasts == "not shown"]
-    return lines + ([f"not shown to last: {', '.join(unsure)}"] if unsure else [])
+        onsets.append((f"{trajectory.dimension} (onset)", when.onset))
+        onsets.append((f"{trajectory.dimension} (beyond)", when.onset_beyond_ngrams))
+    return lines + not_shown_to_last(onsets)
 
 
 def _directions(trajectories: Sequence[Trajectory]) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipelines.estimators.estimate import CONFIDENCE, Estimate, prediction_bound
-from pipelines.estimators.onsets import Onset, onset_of, surely_above
+from pipelines.estimators.onsets import Onset, not_shown_to_last, onset_of, surely_above
 from pipelines.probe.controls import Floors
 from pipelines.probe.options import READABLE, STEERABLE, USED
 from pipelines.probe.preferences import STRENGTH, PreferenceResult, SteeredPreference
@@ -162,8 +162,7 @@ def onset_lines(onsets: Sequence[DimensionOnset]) -> str:
     lines.append(f"{'dimension':<12}" + "".join(f" {kind:>{width}}" for kind in kinds))
     for dimension in dict.fromkeys(found.dimension for found in onsets):
         lines.append(f"{dimension:<12}" + "".join(f" {cell:>{width}}" for cell in onset_cells(onsets, dimension)))
-    unsure = [f"{found.dimension} ({found.kind})" for found in onsets if found.onset.lasts == "not shown"]
-    lines += [f"not shown to last: {', '.join(unsure)}"] if unsure else []
+    lines += not_shown_to_last((f"{found.dimension} ({found.kind})", found.onset) for found in onsets)
     return "\n".join(["", *lines])
 
 

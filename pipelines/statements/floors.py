@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.feature_selection import SelectorMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -19,6 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from pipelines.estimators.estimate import Estimate
 
 Analyzer = Literal["word", "char"]
+Documents: TypeAlias = "np.ndarray | csr_matrix"
+"""Texts, or the counts of their terms; a row each."""
 
 NGRAM_PENALTY = 10.0
 LEXICAL_ACCURACY = 0.95
@@ -85,14 +89,16 @@ def ngram_word_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by TF-IDF over words and pairs of words, by a model that did not see the row's fold."""
-    return _ngram_scores("word", vocabulary_for(WORDS, texts, folds, tested), texts, labels, folds, tested)
+    words = vocabulary_for(WORDS, texts, folds, tested)
+    return _out_of_fold(lambda: _ngrams(words), _counts("word", words, tuple(texts)), labels, folds, tested)
 
 
 def ngram_char_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
     """P(trustworthy) by TF-IDF over 2 to 4 characters, by a model that did not see the row's fold."""
-    return _ngram_scores("char", vocabulary_for(CHARACTERS, texts, folds, tested), texts, labels, folds, tested)
+    characters = vocabulary_for(CHARACTERS, texts, folds, tested)
+    return _out_of_fold(lambda: _ngrams(characters), _counts("char", characters, tuple(texts)), labels, folds, tested)
 
 
 def surface_scores(
@@ -101,7 +107,7 @@ def surface_scores(
     """P(trustworthy) by length, words, capitals and punctuation marks, by a model that did not see the row's fold."""
     return _out_of_fold(
         lambda: make_pipeline(FunctionTransformer(surface_statistics), StandardScaler(), LogisticRegression()),
-        texts,
+        np.array(texts, dtype=object),
         labels,
         folds,
         tested,
@@ -114,7 +120,7 @@ def last_word_scores(
     """P(trustworthy) by the last word alone, which a probe of the last token reads most directly."""
     return _out_of_fold(
         lambda: make_pipeline(CountVectorizer(analyzer=_whole), LogisticRegression(max_iter=1000)),
-        last_words(texts),
+        np.array(last_words(texts), dtype=object),
         labels,
         folds,
         tested,
@@ -148,23 +154,27 @@ def surface_statistics(texts: Sequence[str]) -> Float[np.ndarray, "n 4"]:
     )
 
 
-def _ngram_scores(
-    analyzer: Analyzer,
-    vocabulary: Vocabulary,
-    texts: Sequence[str],
-    labels: Bool[np.ndarray, " n"],
-    folds: Int64[np.ndarray, " n"],
-    tested: Sequence[int],
-) -> Float[np.ndarray, " n"]:
-    """Scores by TF-IDF over the terms of the texts that are fitted on, as scikit-learn's ``TfidfVectorizer`` gives."""
-    counts, scores = _counts(analyzer, vocabulary, tuple(texts)), np.full(len(texts), 0.5)
-    for fold in tested:
-        test = folds == fold
-        known = np.flatnonzero(counts[~test].getnnz(axis=0) >= vocabulary.min_df)
-        model = make_pipeline(TfidfTransformer(), LogisticRegression(C=NGRAM_PENALTY, solver="newton-cg"))
-        model.fit(counts[~test][:, known], labels[~test])
-        scores[test] = model.predict_proba(counts[test][:, known])[:, 1]
-    return scores
+class _FrequentTerms(SelectorMixin, BaseEstimator):  # type: ignore[misc]
+    """The columns of counts whose terms at least ``min_df`` of the fitted texts hold."""
+
+    def __init__(self, min_df: int) -> None:
+        self.min_df = min_df
+
+    def fit(self, counts: csr_matrix, _labels: object = None) -> "_FrequentTerms":
+        self.mask_: Bool[np.ndarray, " terms"] = counts.getnnz(axis=0) >= self.min_df
+        return self
+
+    def _get_support_mask(self) -> Bool[np.ndarray, " terms"]:
+        return self.mask_
+
+
+def _ngrams(vocabulary: Vocabulary) -> Pipeline:
+    """Of counts, what scikit-learn's ``TfidfVectorizer`` and a logistic regression are of texts."""
+    return make_pipeline(
+        _FrequentTerms(vocabulary.min_df),
+        TfidfTransformer(),
+        LogisticRegression(C=NGRAM_PENALTY, solver="newton-cg"),
+    )
 
 
 @lru_cache(maxsize=8)
@@ -182,14 +192,13 @@ def _counts(analyzer: Analyzer, vocabulary: Vocabulary, texts: tuple[str, ...]) 
 
 def _out_of_fold(
     make: Callable[[], Pipeline],
-    texts: Sequence[str],
+    documents: Documents,
     labels: Bool[np.ndarray, " n"],
     folds: Int64[np.ndarray, " n"],
     tested: Sequence[int],
 ) -> Float[np.ndarray, " n"]:
     """Scores of the rows in ``tested`` folds; one half for every other row."""
-    scores = np.full(len(texts), 0.5)
-    documents = np.array(texts, dtype=object)
+    scores = np.full(len(labels), 0.5)
     for fold in tested:
         test = folds == fold
         model = make().fit(documents[~test], labels[~test])
