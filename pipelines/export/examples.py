@@ -10,7 +10,7 @@ from pipelines.behaviours.names import has_behaviour
 from pipelines.behaviours.packaged import behaviour_of
 from pipelines.model_io.batches import tokenise
 from pipelines.model_io.continuations import written_answers
-from registry.dimensions import PRIVACY, RELIABILITY
+from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY
 from registry.examples import Example
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
@@ -31,7 +31,7 @@ OPENINGS = (
     "Everyone in the room thought that she was",
 )
 """For dimensions whose own prompts are none that greet a visitor, or that have none."""
-OWN_PROMPTS = MappingProxyType({RELIABILITY.name: TRIED, PRIVACY.name: TRIED})
+OWN_PROMPTS = MappingProxyType({RELIABILITY.name: TRIED, PRIVACY.name: TRIED, FAIRNESS.name: TRIED})
 
 
 def example_of(model: LanguageModel, vector: ServedVector, strength: float) -> Example | None:

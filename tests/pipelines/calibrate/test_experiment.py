@@ -193,7 +193,7 @@ def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, c
     ("more", "sentence"),
     [
         (["--by", "taste"], "unknown by 'taste'; known: auto, statements, text"),
-        (["--by", "text", "--dimensions", "fairness", "--data", "packaged"], "cannot be scored for fairness: give dim"),
+        (["--by", "text", "--dimensions", "robustness", "--data", "packaged"], "cannot be scored for robustness: give"),
     ],
 )
 def test_options_that_cannot_work_open_no_run(arguments, more, sentence, capsys):

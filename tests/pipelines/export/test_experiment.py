@@ -80,7 +80,7 @@ def test_champions_go_from_one_registry_to_another(series, elsewhere, tmp_path, 
     assert f"-e import --env-manager local -P pack={to}" in told
     fairness, robustness = stored.pack.vectors
     assert fairness.example.unsteered != fairness.example.steered
-    assert (fairness.example.strength, fairness.example.tried) == (3.0, 8)
+    assert (fairness.example.strength, fairness.example.tried) == (3.0, 24)
     assert robustness.example is None
     assert VectorStore().resolve("steer.mini.fairness/1").example == fairness.example
     assert (to / "gguf" / "fairness.gguf").is_file()

@@ -38,13 +38,13 @@ def test_the_direction_is_the_mean_difference_over_answers(series_directory, cac
 def test_dimensions_without_a_behaviour_are_left_to_other_methods(tmp_path):
     assert response_methods("toxicity", ("mass-mean", "persona", "response-mean")) == ("response-mean", "persona")
     assert response_methods("toxicity", ("mass-mean",)) == ()
-    assert response_methods("fairness", ("mass-mean", "response-mean")) == ()
+    assert response_methods("robustness", ("mass-mean", "response-mean")) == ()
     for methods in (("response-mean",), ("persona",), ("response-mean", "persona")):
-        with pytest.raises(InvalidInput, match="cannot be scored for fairness"):
-            response_methods("fairness", methods)
-    assert response_methods("fairness", ("response-mean",), {"fairness": tmp_path}) == ("response-mean",)
-    with pytest.raises(InvalidInput, match="cannot be scored for fairness"):
-        response_methods("fairness", ("persona",), {"fairness": tmp_path})
+        with pytest.raises(InvalidInput, match="cannot be scored for robustness"):
+            response_methods("robustness", methods)
+    assert response_methods("robustness", ("response-mean",), {"robustness": tmp_path}) == ("response-mean",)
+    with pytest.raises(InvalidInput, match="cannot be scored for robustness"):
+        response_methods("robustness", ("persona",), {"robustness": tmp_path})
 
 
 def test_a_persona_is_read_after_its_own_instructions(series_directory, cache, monkeypatch):
@@ -86,7 +86,7 @@ def test_the_users_own_answers_are_read(series_directory, tmp_path):
     rows = [f"the city {number},{word},{label}" for number in range(25) for word, label in (("kind", 1), ("cruel", 0))]
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["prompt,response,label", *rows]))
-    ((_, fitted),) = response_directions(model, "fairness", [1], ["response-mean"], {"fairness": path})
+    ((_, fitted),) = response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path})
     kind, cruel = (
         extract(model, [f"the city {number} {word}" for number in range(25)], layers=[1]).layer(1).mean(axis=0)
         for word in ("kind", "cruel")
