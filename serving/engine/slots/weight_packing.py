@@ -77,6 +77,7 @@ class PackedProduct:
     _results: list[Tensor | None] = field(default_factory=list)
     """By layer, until it is asked for."""
 
+    @torch.inference_mode(False)
     def open(self) -> None:
         weights = [layer.weight.detach() for layer in self.layers]
         biases = [layer.bias.detach() for layer in self.layers if layer.bias is not None]
@@ -88,8 +89,9 @@ class PackedProduct:
             if alone:
                 layer.weight.data = layer.weight.new_empty(0)
 
+    @torch.inference_mode(False)
     def close(self) -> None:
-        """Give the weights back; nothing to do where packing failed."""
+        """Give the weights back, so that they can be trained on; nothing to do where packing failed."""
         if self._weight is None:
             return
         sizes = [layer.out_features for layer in self.layers]

@@ -77,3 +77,12 @@ def test_weights_come_back_after_an_error(network):
     with pytest.raises(RuntimeError), packed(network):
         raise RuntimeError
     assert network.model.layers[1].mlp.up_proj.weight.numel() > 0
+
+
+def test_weights_can_be_trained_through_after_inference(network):
+    with torch.inference_mode(), packed(network):
+        logits_of(network, 3)
+    offset = torch.zeros(1, 3, SIZES["hidden_size"], dtype=torch.bfloat16, requires_grad=True)
+    states = network.model.embed_tokens(torch.arange(3)[None]) + offset
+    network(inputs_embeds=states).logits.sum().backward()
+    assert offset.grad.isfinite().all() and offset.grad.any()
