@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
+from registry.comparisons import with_comparison
 from registry.dimensions import DIMENSIONS
 from registry.embedded import model_argument
 from registry.records import CHAMPION, vector_name
@@ -80,8 +81,8 @@ def describe_calibrated(description: str, summary: str, run: str = "") -> str:
 
 
 def summary_of(description: str) -> str:
-    """What ``describe_calibrated`` put above a version's origin, without the run, which other registries lack."""
-    summary, separator, _ = description.rpartition(_ORIGIN)
+    """What was measured, above a version's origin; without the run and the champion, which other registries lack."""
+    summary, separator, _ = with_comparison(description, "").rpartition(_ORIGIN)
     return summary.partition(_MEASURED_BY)[0] if separator and not summary.startswith(_NOT_CALIBRATED) else ""
 
 

@@ -144,7 +144,8 @@ def import_pack(stored: StoredPack, checkpoint: Checkpoint, weights_digest: str)
         elif champion.version != version.version:
             kept[packed.dimension] = champion
         registered += [packed.dimension] if is_new else []
-        vectors.append(store.get(version.name, version.version))
+        version = store.get(version.name, version.version)
+        vectors.append(store.compare(version) if is_new else version)
     return PackImport(tuple(vectors), tuple(registered), tuple(promoted), kept)
 
 

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from registry import flavor
 from registry.artifacts import fetch_files
 from registry.calibration import Calibration
+from registry.comparisons import against_champion, measured_versions, with_comparison, with_measured_versions
 from registry.descriptions import (
     describe_calibrated,
     describe_judged,
@@ -204,11 +205,25 @@ class VectorStore:
         ``summary``, in Markdown, opens the version's description, with a link to ``run_page``.
         """
         tags = calibration_tags(calibration)
-        return self.annotate(registered, tags, lambda text: describe_calibrated(text, summary, run_page))
+        measured = self.annotate(registered, tags, lambda text: describe_calibrated(text, summary, run_page))
+        return self.compare(measured)
 
     def judge(self, registered: RegisteredVector, verdict: TextVerdict) -> RegisteredVector:
         """Store the verdict of text with a version, and open its description by it; an earlier one is replaced."""
-        return self.annotate(registered, text_verdict_tags(verdict), lambda text: describe_judged(text, verdict))
+        tags = text_verdict_tags(verdict)
+        return self.compare(self.annotate(registered, tags, lambda text: describe_judged(text, verdict)))
+
+    def compare(self, registered: RegisteredVector) -> RegisteredVector:
+        """Tell on a version's page what it does beside the champion, and on its model's page what each version does."""
+        name = registered.name
+        with reachable():
+            versions = list(self._versions(name))
+            champion = next((version for version in versions if CHAMPION in version.aliases), None)
+            beside = against_champion(registered, champion)
+            model = self._client.get_registered_model(name)
+            listed = with_measured_versions(model.description or "", measured_versions(versions))
+            self._client.update_registered_model(name, listed)
+        return self.annotate(registered, {}, lambda text: with_comparison(text, beside))
 
     def annotate(
         self, registered: RegisteredVector, tags: Mapping[str, str], describe: Callable[[str], str] = str

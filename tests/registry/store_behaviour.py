@@ -16,7 +16,7 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from registry import mlflow_client
-from registry.calibration import Calibration, CalibrationPoint
+from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, series_of
 from registry.errors import InvalidInput, Mismatch, NotFound
@@ -236,6 +236,22 @@ class StoreBehaviour:
         description = mlflow.MlflowClient().get_model_version(registered.name, registered.version).description
         assert description.startswith("**Works**") and "Does not work" not in description
         assert description.count("models:/ckpt.tiny/1") == 1
+
+    def test_pages_set_versions_side_by_side(self, tracking):
+        store, client = VectorStore(), mlflow.MlflowClient()
+        tested = HeldOutEffect(True, 1.0, "preference", 0.4, 0.2, 0.6, 84, 0.1, 1.02)
+        first, second = register("u1"), register("u2")
+        store.promote(store.calibrate(first, dataclasses.replace(MEASURED, tested=tested)), reason="the first")
+        client.update_registered_model(first.name, client.get_registered_model(first.name).description + "\n\nAsk Ann.")
+        better = dataclasses.replace(tested, shift=0.9, shift_low=0.7, shift_high=1.1)
+        store.calibrate(second, dataclasses.replace(MEASURED, tested=better), summary="**Works**, it seems.")
+        description = client.get_model_version(second.name, second.version).description
+        assert description.startswith("**Works**, it seems.\n\n**Against the champion of then, [version 1]")
+        assert "preference +0.900 [0.700, 1.100] against +0.400 [0.200, 0.600] nats" in description
+        assert "Against" not in client.get_model_version(first.name, first.version).description
+        page = client.get_registered_model(first.name).description
+        assert "Ask Ann." in page and page.count("**Measured versions**, of 2.") == 1
+        assert [line[:4] for line in page.splitlines() if line.startswith("| [")] == ["| [2", "| [1"]
 
     def test_descriptions_name_checkpoint_run_and_promotion(self, tracking):
         registered = register()
