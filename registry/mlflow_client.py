@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.descriptions import of_version
 from registry.errors import InvalidInput, Unavailable, redacted
-from registry.version_tags import named_tags, stored_key
+from registry.version_tags import named_tags, retired_keys, stored_key
 
 
 def connect() -> MlflowClient:
@@ -174,9 +174,11 @@ def delete_alias(client: MlflowClient, name: str, alias: str, version: str) -> N
 
 
 def set_version_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:
-    """Set ``tags`` under the keys that MLflow keeps them by; those of earlier commits in sight go."""
+    """Set ``tags`` under the keys that MLflow keeps them by; those of earlier commits in sight and retired ones go."""
     name, number = version.name, str(version.version)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, stored_key(key), value)
         if key in version.tags and stored_key(key) != key:
             client.delete_model_version_tag(name, number, key)
+    for key in retired_keys(version.tags):
+        client.delete_model_version_tag(name, number, key)

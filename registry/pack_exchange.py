@@ -39,6 +39,7 @@ from registry.records import (
     vector_tags,
 )
 from registry.store import VectorStore
+from registry.version_tags import RETIRED_TAGS
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _packed(
     calibration = version.calibration
     unit_digest = version.tags.get("unit_digest", "")
     derived = {*vector_tags(vector, unit_digest), *(calibration_tags(calibration) if calibration else {})}
-    derived |= {EXAMPLE_TAG, IMPORTED_TAG, PACK_TAG, BECAUSE_TAG}
+    derived |= {EXAMPLE_TAG, IMPORTED_TAG, PACK_TAG, BECAUSE_TAG, *RETIRED_TAGS}
     kept = {name: value for name, value in version.tags.items() if name not in derived and "mlflow." not in name}
     return PackedVector(
         vector,

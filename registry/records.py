@@ -213,15 +213,12 @@ def calibration_tags(calibration: Calibration) -> dict[str, str]:
     """The curve for programs, and beside it what a person looks for in the UI."""
     return {
         CALIBRATION_TAG: calibration.to_json(),
-        "calibrated_range": f"{calibration.low:g} to {calibration.high:g}",
         "recommended_strength": f"{calibration.recommended:g}",
-        "calibration_run": calibration.run_id,
     }
 
 
-def joint_limit_tags(dimension: str, limit: JointLimit) -> dict[str, str]:
-    """The limit for programs, and beside it the strength of this dimension together with the others."""
-    return {JOINT_LIMIT_TAG: limit.to_json(), "joint_strength": f"{limit.scale * limit.strengths[dimension]:.3g}"}
+def joint_limit_tags(limit: JointLimit) -> dict[str, str]:
+    return {JOINT_LIMIT_TAG: limit.to_json()}
 
 
 def text_verdict_tags(verdict: TextVerdict) -> dict[str, str]:

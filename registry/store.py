@@ -23,7 +23,7 @@ from registry.descriptions import (
     describe_vector,
     describe_vectors,
 )
-from registry.errors import Mismatch, NotFound
+from registry.errors import CorruptFile, Mismatch, NotFound
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
     aliases_of,
@@ -249,7 +249,11 @@ def _identity(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
 
 
 def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector:
-    tags, number = named_tags(version.tags), str(version.version)
+    number = str(version.version)
+    try:
+        tags = named_tags(version.tags)
+    except CorruptFile as error:
+        raise CorruptFile(f"{version.name}/{number}: {error}") from error
     return RegisteredVector(version.name, number, tags.get("run_id", ""), model_id_of(version), tags, aliases)
 
 

@@ -108,5 +108,4 @@ class TextVerdict(JsonRecord):
         return {
             "works_on_text": "yes" if self.works else "no",
             "role_on_text": self.role or "not measured",
-            "text_verdict_run": self.run_id,
         }

@@ -51,7 +51,7 @@ class CalibrationLog:
             self._run_id, [("joint/scale", limit.scale, 0), ("joint/perplexity_ratio", limit.perplexity_ratio, 0)]
         )
         for member in joint.members:
-            self._vectors.annotate(member.registered, joint_limit_tags(member.registered.dimension, limit))
+            self._vectors.annotate(member.registered, joint_limit_tags(limit))
 
     def _register(self, candidate: Candidate, unit: UnitResult | None) -> RegisteredVector:
         if unit is None:

@@ -19,7 +19,7 @@ from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, series_of
-from registry.errors import InvalidInput, Mismatch, NotFound
+from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound
 from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 
@@ -199,34 +199,51 @@ class StoreBehaviour:
             assert VectorStore().calibrate(registered, measured).calibration == measured
         (listed,) = VectorStore().list("tiny")
         assert listed.calibration == measured
-        assert listed.tags["calibrated_range"] == "-1 to 3"
+        assert listed.tags["recommended_strength"] == "1"
 
     def test_a_page_shows_eight_tags_at_most(self, tracking):
         registered = VectorStore().calibrate(register(), MEASURED)
         VectorStore().promote(registered, reason="better")
-        VectorStore().annotate(registered, {"works_on_text": "yes", "joint_limit": "{}", "example": "{}"})
+        later = {"works_on_text": "yes", "role_on_text": "sufficient", "text_verdict": "{}"}
+        VectorStore().annotate(registered, {**later, "joint_limit": "{}", "example": "{}"})
         stored = mlflow.MlflowClient().get_model_version(registered.name, registered.version).tags
         shown = {key for key in stored if not key.startswith("mlflow.")}
         expected = {"dimension", "layer", "checkpoint", "checkpoint_step", "method", "recommended_strength"}
         assert shown == expected | {"works_on_text", "champion_because"}
-        hidden = "tags.`mlflow.trusttrace.unit_digest` = 'u1'"
+        assert {key.removeprefix("mlflow.trusttrace.") for key in stored.keys() - shown} == {
+            *("lineage", "calibration", "text_verdict", "role_on_text", "joint_limit", "example")
+        }
+        hidden = "tags.`mlflow.trusttrace.lineage` LIKE '%\"packaged:remarks\"%'"
         assert [str(found.version) for found in mlflow.MlflowClient().search_model_versions(hidden)] == [
             registered.version
         ]
 
-    def test_tags_of_earlier_commits_are_read(self, tracking):
+    @pytest.mark.parametrize("prefix", ["", "mlflow.trusttrace."])
+    def test_tags_of_earlier_commits_are_read(self, tracking, prefix):
+        """All in sight; later each in a hidden tag of its own."""
         registered = VectorStore().calibrate(register(), MEASURED)
         client, at = mlflow.MlflowClient(), (registered.name, registered.version)
-        for key, value in client.get_model_version(*at).tags.items():  # as earlier commits registered it
+        for key in client.get_model_version(*at).tags:
             client.delete_model_version_tag(*at, key)
-            client.set_model_version_tag(*at, key.removeprefix("mlflow.trusttrace."), value)
+        shown = {"dimension", "layer", "checkpoint", "checkpoint_step", "method", "recommended_strength"}
+        for name, value in {**registered.tags, "calibrated_range": "-1 to 2"}.items():
+            client.set_model_version_tag(*at, name if name in shown else f"{prefix}{name}", value)
         former = VectorStore().get(*at)
-        assert former == registered and former.calibration == MEASURED
+        assert former.tags == {**registered.tags, "calibrated_range": "-1 to 2"} and former.calibration == MEASURED
         assert VectorStore().load(former).layer == registered.layer
         assert register().version == registered.version
         anew = dataclasses.replace(MEASURED, high=3.0)
         assert VectorStore().calibrate(former, anew).calibration == anew
-        assert "calibration" not in client.get_model_version(*at).tags
+        stored = client.get_model_version(*at).tags
+        assert "calibration" not in stored and f"{prefix}calibrated_range" not in stored
+
+    @pytest.mark.parametrize("record", ["{", "[]", '{"model": 1}'])
+    def test_a_damaged_lineage_names_its_version(self, tracking, record):
+        registered = register()
+        at = (registered.name, registered.version)
+        mlflow.MlflowClient().set_model_version_tag(*at, "mlflow.trusttrace.lineage", record)
+        with pytest.raises(CorruptFile, match=r"steer\.tiny\.toxicity/1: the tag .* delete the version"):
+            VectorStore().get(*at)
 
     def test_a_calibrations_summary_opens_the_versions_description(self, tracking):
         registered = register()

@@ -156,7 +156,7 @@ def test_strengths_measured_together_are_baked_together(series):
     register(series, "toxicity", seed=3)
     limit = JointLimit({"fairness": 3.0, "toxicity": 3.0}, 0.5, 1.12, {"fairness": 0.8, "toxicity": 0.9}, "r9")
     versions = [VectorStore().resolve(f"steer.mini.{name}@champion") for name in limit.strengths]
-    annotated = [VectorStore().annotate(version, joint_limit_tags(version.dimension, limit)) for version in versions]
+    annotated = [VectorStore().annotate(version, joint_limit_tags(limit)) for version in versions]
     model = PackedModel("mini", "mini", "step_000100", 100, versions[0].tags["weights_digest"], 16, 3, "llama")
     pack = packed_vectors(model, annotated, {})
     assert strengths_to_bake("recommended", pack.vectors) == {"fairness": 1.5, "toxicity": 1.5}

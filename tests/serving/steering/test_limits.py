@@ -47,7 +47,7 @@ def members(limit=JOINT, **strengths):
     for dimension, strength in strengths.items():
         vector = served_vector(dimension)
         calibration = Calibration(-6.0, 6.0, JOINT.strengths[dimension], 1.34, (), 50, "digest", "run")
-        tags = {**vector.registered.tags, **calibration_tags(calibration), **joint_limit_tags(dimension, limit)}
+        tags = {**vector.registered.tags, **calibration_tags(calibration), **joint_limit_tags(limit)}
         vector = dataclasses.replace(vector, registered=dataclasses.replace(vector.registered, tags=tags))
         interventions[f"steering.strengths.{dimension}"] = Add(vector, strength)
     return interventions
