@@ -14,6 +14,7 @@ from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownN
 from registry.store import VectorStore
 from serving.engine.base import Engine
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.kernels import Kernels
 from serving.engine.vllm.engine import VllmEngine, norms_read
 from serving.engine.vllm.version import installed_release, require_tested
 from serving.model.chat_templates import CHAT_TEMPLATES
@@ -192,7 +193,8 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
     if settings.engine == "slots":
         model = load(checkpoint, precision=settings.precision, device=settings.device)
         norms = residual_norms(model)
-        return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache), norms
+        kernels = Kernels(four_bit=settings.four_bit)
+        return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache, kernels=kernels), norms
     if settings.device != "auto":
         raise InvalidInput(
             f"TRUSTTRACE_DEVICE is {settings.device} and TRUSTTRACE_ENGINE vllm, which takes the devices that "

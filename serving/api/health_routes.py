@@ -35,6 +35,8 @@ class HealthResponse(BaseModel):
     """Bytes of keys and values that are held, and that will be when every slot is filled to the window."""
     prefix_cache: dict[str, int] | None = None
     """Bytes that are held, and that may be, for prompts that begin alike."""
+    weights: dict[str, int] | None = None
+    """Bytes of weights in the precision of the model, and of those held in four bits too."""
     pack: dict[str, str] | None = None
     """What became of the pack that the settings name: `state`, its digest, and for clients that hold a key why."""
 
@@ -74,6 +76,8 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
             content["slots"] = dict(zip(("held", "full"), stats.slots, strict=True))
         if stats.prefix_cache is not None:
             content["prefix_cache"] = dict(zip(("held", "limit"), stats.prefix_cache, strict=True))
+        if stats.weights is not None:
+            content["weights"] = dict(zip(("loaded", "four_bit"), stats.weights, strict=True))
     if served.pack is not None:
         told = {"message": served.pack.message} if record.is_trusted else {}
         content["pack"] = {"state": served.pack.state, "digest": served.pack.digest, **told}

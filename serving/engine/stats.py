@@ -20,3 +20,5 @@ class EngineStats:
     """Bytes held and bytes at most, of an engine that tells."""
     slots: tuple[int, int] | None = None
     """Bytes of keys and values held, and when every slot is filled to the window."""
+    weights: tuple[int, int] | None = None
+    """Bytes of weights in the precision of the model, and of those that are held in four bits too."""

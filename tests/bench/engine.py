@@ -13,6 +13,8 @@ import torch
 
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.four_bit import FEW_ROWS
+from serving.engine.slots.kernels import Kernels
 from serving.model.language_model import LanguageModel, load
 from serving.model.sources import find_series
 from serving.steering.bank import SteeringBank
@@ -168,9 +170,30 @@ def compare_steering(engine: SlotEngine, bank: SteeringBank, pairs: int) -> list
     return rows
 
 
+def compare_four_bit(engine: SlotEngine, in_bfloat16: SlotEngine, bank: SteeringBank, pairs: int) -> list[Comparison]:
+    """Steps of few tokens by the weights as a quantised file has them, beside the same steps in bfloat16 alone."""
+    none, rows = plans(bank, 1, 0), []
+    for count in (1, FEW_ROWS):
+        ours, theirs, ratio, low, high = paired_ratio(
+            lambda count=count: submit_all(in_bfloat16, count, 24, none, count),  # type: ignore[misc]
+            lambda count=count: submit_all(engine, count, 24, none, count),  # type: ignore[misc]
+            pairs,
+        )
+        rates = [f"{count * 24 / taken:.0f} tokens/s" for taken in (theirs, ours)]
+        what = f"{count} request{'s at once' if count > 1 else ''} of 24 tokens, weights in four bits, {pairs} pairs"
+        rows.append(
+            Comparison(
+                f"engine/four_bit_{count}", what, rates[0], f"{rates[1]} in bfloat16", ratio, "x", interval=(low, high)
+            )
+        )
+    return rows
+
+
 def compare_engine(model_name: str, rounds: int, pairs: int) -> list[Comparison]:
     checkpoint = find_series(model_name).checkpoints[-1]
     plain, served = (load(checkpoint, precision="bfloat16") for _ in range(2))
     bank = random_bank(plain, tenths(plain))
-    with SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS) as engine:
-        return [*compare_concurrency(engine, plain, bank, rounds), *compare_steering(engine, bank, pairs)]
+    with SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS, kernels=Kernels(four_bit=True)) as engine:
+        rows = [*compare_concurrency(engine, plain, bank, rounds), *compare_steering(engine, bank, pairs)]
+        with SlotEngine(plain, slots=CONCURRENT, queue_limit=SETTINGS) as in_bfloat16:
+            return [*rows, *compare_four_bit(engine, in_bfloat16, bank, pairs // 4)]

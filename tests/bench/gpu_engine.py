@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from serving.engine.base import Completion, GenerationRequest, Sampling
 from serving.engine.slots.attention import _by_product
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.kernels import Kernels
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
 from serving.steering.plan import Add, SteeringPlan
@@ -92,7 +93,7 @@ def check_exactness(shape: str, device: str, tokens: int) -> Iterator[Comparison
     steered_truth = [steered_alone(model, *pair, 12) for pair in zip(prompts[:8], settings, strict=False)]
     distinct = len({token for tokens in truth for token in tokens})
     for key, how, graphs in VARIANTS:
-        with SlotEngine(model, slots=16, cuda_graphs=graphs) as engine:
+        with SlotEngine(model, slots=16, kernels=Kernels(cuda_graphs=graphs)) as engine:
             plain = [answer.tokens for answer in answers(engine, prompts, tokens, [none])]
             mixed = [answer.tokens for answer in answers(engine, prompts, 12, settings)]
             unsteered, zero = (
@@ -122,7 +123,9 @@ def compare_rates(shape: str, device: str, counts: Sequence[int], tokens: int, w
         theirs, their_step = _times(partial(generate, model, prompts), tokens)
         against = f"{_rate(count * tokens / theirs, their_step)} by `generate` on a static batch"
         for key, how, graphs in VARIANTS:
-            with SlotEngine(model, slots=max(counts), queue_limit=SETTINGS, window=512, cuda_graphs=graphs) as engine:
+            with SlotEngine(
+                model, slots=max(counts), queue_limit=SETTINGS, window=512, kernels=Kernels(cuda_graphs=graphs)
+            ) as engine:
                 run = partial(answers, engine, prompts, steered=none)
                 whole, step = _times(run, tokens)
                 if graphs or device == "cpu":
@@ -218,7 +221,7 @@ def compare_steering(shape: str, device: str, count: int, tokens: int, seconds: 
     bank = random_bank(model, tenths(model))
     prompts, none = random_prompts(model, count), [SteeringPlan(bank)]
     cases = (("five", "steering five dimensions", 1), ("distinct", f"{SETTINGS} distinct settings", SETTINGS))
-    with SlotEngine(model, slots=count, queue_limit=SETTINGS, window=512, cuda_graphs=True) as engine:
+    with SlotEngine(model, slots=count, queue_limit=SETTINGS, window=512, kernels=Kernels(cuda_graphs=True)) as engine:
         run = partial(answers, engine, prompts, tokens)
         for _ in range(3):  # until the steps are recorded
             run(none)

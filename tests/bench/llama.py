@@ -28,6 +28,7 @@ from registry.errors import InvalidInput, NotFound
 from registry.pack_folder import read_pack
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.kernels import Kernels
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import steering
 from serving.model.sources import find_series
@@ -88,7 +89,7 @@ def compare_rates(
     none = plans(random_bank(model, tenths(model)), 1, 0)
     per = "/s" if clock == "wall" else " per second of processor time"
     rows = []
-    with SlotEngine(model, slots=CONCURRENT, queue_limit=CONCURRENT) as engine:
+    with SlotEngine(model, slots=CONCURRENT, queue_limit=CONCURRENT, kernels=Kernels(four_bit=True)) as engine:
         for name, file in files.items():
             for count in (1, CONCURRENT):
                 work = {"file": str(file), "prompts": prompts_of(model, count), "n_tokens": tokens}

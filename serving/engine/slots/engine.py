@@ -22,7 +22,7 @@ from serving.engine.base import EngineStopped, FinishReason, Generation, Generat
 from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
-from serving.engine.slots.decode_graphs import recorder_for
+from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.reading import StateReading
@@ -50,8 +50,7 @@ class SlotEngine:
     ``slots`` requests run at once and ``queue_limit`` more may wait. ``window`` bounds prompt and answer together, by
     default the model's context length. A step takes at most ``prefill_chunk`` tokens of prompts, which bounds how long
     a long prompt holds up the answers that run. ``prefix_cache`` bytes of keys and values of earlier requests are
-    kept for prompts that begin with the same tokens; 0 keeps none. ``cuda_graphs`` records decode steps on CUDA and
-    replays them, which spares the CPU most of its work. Raises ``Mismatch`` for a model that slots cannot
+    kept for prompts that begin with the same tokens; 0 keeps none. Raises ``Mismatch`` for a model that slots cannot
     hold.
     """
 
@@ -64,7 +63,7 @@ class SlotEngine:
         window: int | None = None,
         prefill_chunk: int = 256,
         prefix_cache: int = 0,
-        cuda_graphs: bool = False,
+        kernels: Kernels = PLAIN,
     ) -> None:
         least = {
             "slots": (slots, 1),
@@ -80,7 +79,7 @@ class SlotEngine:
         self._vocabulary = int(model.network.get_input_embeddings().num_embeddings)
         self._chunk = prefill_chunk
         self._admission = Admission(slots, queue_limit)
-        self._runner = ModelRunner(model, slots, recorder_for(model) if cuda_graphs else None)
+        self._runner = ModelRunner(model, slots, kernels)
         self._prefixes = PrefixCache(prefix_cache)
         self._scheduler = Scheduler(
             model,
@@ -158,6 +157,7 @@ class SlotEngine:
             mean_batch=scheduler.generated_tokens / max(1, scheduler.steps),
             prefix_cache=(self._prefixes.held, self._prefixes.limit),
             slots=(self._runner.cache.held + self._held_aside(), self._held_when_full()),
+            weights=(self._runner.weight_bytes, self._runner.four_bit_bytes),
         )
 
     def _held_aside(self) -> int:

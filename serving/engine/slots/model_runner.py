@@ -16,7 +16,8 @@ from transformers import DynamicCache
 from registry.errors import Mismatch
 from serving.engine.slots.attention import SLOTS
 from serving.engine.slots.batch import Batch
-from serving.engine.slots.decode_graphs import DecodeGraphs, Recorder
+from serving.engine.slots.decode_graphs import DecodeGraphs, recorder_for
+from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.kv_pool import LayerShape
 from serving.engine.slots.slot_sequence import no_offset
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 MANY_TOKENS = 32
 """In a step of more tokens than this every thread has enough to do."""
+PROBED_TOKENS = 12
 TOLERANCES = {torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.1
 """Of the largest logit: what two ways to the same logits may differ by."""
@@ -43,17 +45,18 @@ class ModelRunner:
     Raises ``Mismatch`` for a network that cannot be run this way, found out by running it both ways.
     """
 
-    def __init__(self, model: LanguageModel, slots: int, record: Recorder | None = None) -> None:
-        """``record`` makes the replays of decode steps, where any are wanted."""
+    def __init__(self, model: LanguageModel, slots: int, kernels: Kernels = PLAIN) -> None:
         self.model, self.slots = model, slots
         _require_known_layers(model)
         self._own_attention = str(model.network.config._attn_implementation)
         self._own_threads = self._step_threads = torch.get_num_threads()
-        plain, shapes = self._plain_logits(probe := list(range(1, 13)))
+        plain, shapes = self._plain_logits(probe := _probe_tokens(model))
+        record = recorder_for(model) if kernels.cuda_graphs else None
+        self.weight_bytes = sum(parameter.nbytes for parameter in self._network.parameters())
         self.cache = SlotCache(shapes, model.dtype, model.device)
         self._graphs = None if record is None else DecodeGraphs(record, self._all_logits, slots, no_offset(model))
         self._borrowed = ExitStack()
-        self._borrowed.enter_context(packed(self._network))
+        self._products = self._borrowed.enter_context(packed(self._network, in_four_bits=kernels.four_bit))
         self._borrowed.enter_context(self._attention(SLOTS))
         head = self._network.get_output_embeddings()
         self._borrowed.callback(head.register_forward_pre_hook(lambda *_: self._use_all_threads()).remove)
@@ -70,6 +73,11 @@ class ModelRunner:
     @property
     def _network(self) -> Any:
         return self.model.network
+
+    @property
+    def four_bit_bytes(self) -> int:
+        """Of weights that are held in four bits too."""
+        return sum(product.four_bit.nbytes for product in self._products if product.four_bit is not None)
 
     def run(self, batch: Batch) -> Float[Tensor, "rows vocabulary"]:
         """The logits of the tokens after which one is drawn; keys and values of all are stored."""
@@ -226,6 +234,12 @@ def require_runnable(model: LanguageModel) -> None:
 
 def _kind(model: LanguageModel) -> str:
     return str(model.network.config.model_type)
+
+
+def _probe_tokens(model: LanguageModel) -> list[int]:
+    """From all of the vocabulary: at its ends lie special tokens, and a text of those alone is ill-conditioned."""
+    size = int(model.network.get_input_embeddings().num_embeddings)
+    return [size * number // (PROBED_TOKENS + 1) for number in range(1, PROBED_TOKENS + 1)]
 
 
 def _require_known_layers(model: LanguageModel) -> None:

@@ -351,6 +351,8 @@ def test_what_was_read_before_is_counted_as_cached(client):
     assert 0 <= slots["held"] <= slots["full"]  # given back once nothing runs
     memory = client.get("/readyz").json()["prefix_cache"]
     assert 0 < memory["held"] < memory["limit"] == 268_435_456
+    weights = client.get("/readyz").json()["weights"]
+    assert weights["loaded"] > weights["four_bit"] == 0  # those of a random network lie on no grid
     deadline = time.monotonic() + 5
     metric = re.compile(r"^trusttrace_cached_prompt_tokens_total (\S+)", re.M)
     while not (counted := metric.search(client.get("/metrics").text)):

@@ -6,9 +6,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import Gemma2Config, GPT2Config, LlamaConfig, Olmo3Config
 
-from serving.engine.slots import decode_graphs, engine
+from serving.engine.slots import decode_graphs, model_runner
 from serving.engine.slots.decode_graphs import MOST_GRAPHS, _rounded_length
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.kernels import Kernels
 from tests.serving.engine.small_models import (
     SMALL,
     VOCABULARY,
@@ -67,12 +68,12 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(engine, "recorder_for", lambda _: recorder)
+    monkeypatch.setattr(model_runner, "recorder_for", lambda _: recorder)
     return recorder
 
 
 def answers(model, asked, slots=4):
-    with SlotEngine(model, slots=slots, cuda_graphs=True) as running:
+    with SlotEngine(model, slots=slots, kernels=Kernels(cuda_graphs=True)) as running:
         generations = [running.submit(each) for each in asked]
         return [generation.result(timeout=120).tokens for generation in generations]
 
@@ -115,7 +116,7 @@ def test_pools_of_several_lengths_are_recorded(recorder):
 
 def test_strength_zero_is_bit_identical(recorder):
     model = small_llama()
-    with SlotEngine(model, slots=2, cuda_graphs=True) as running:
+    with SlotEngine(model, slots=2, kernels=Kernels(cuda_graphs=True)) as running:
         ask = lambda strengths: running.submit(request([5, 6, 7], strengths, top_logprobs=5)).result(60)  # noqa: E731
         before = ask(()).events
         ask((3.0, 3.0))
@@ -127,7 +128,7 @@ def test_steps_that_cannot_be_recorded_are_run_as_they_are(monkeypatch, caplog):
     def fails(work):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(engine, "recorder_for", lambda _: fails)
+    monkeypatch.setattr(model_runner, "recorder_for", lambda _: fails)
     model, asked = small_llama(), [request(prompt, (3.0,)) for prompt in prompts(3)]
     assert answers(model, asked) == [naive_tokens(model, each) for each in asked]
     assert caplog.text.count("decode steps cannot be recorded and are run as they are") == 1
@@ -138,7 +139,7 @@ def test_recordings_that_give_other_logits_are_not_used(monkeypatch, caplog):
         logits = work().clone()  # of the first step for good
         return lambda: logits
 
-    monkeypatch.setattr(engine, "recorder_for", lambda _: wrong)
+    monkeypatch.setattr(model_runner, "recorder_for", lambda _: wrong)
     model, asked = small_llama(), [request(prompt) for prompt in prompts(3)]
     assert answers(model, asked) == [naive_tokens(model, each) for each in asked]
     assert "replayed decode steps differ from the model's own and are not used" in caplog.text
