@@ -36,13 +36,14 @@ class EvaluateOptions(Options):
     random: int = parameter(5, "random directions beside each vector")
     items: int = parameter(60, "items of each benchmark")
     prompts: int = parameter(30, "texts of each kind to have continued")
+    beside: int = parameter(0, "items of ability and requests that may be refused, if more than items and prompts")
     seed: int = parameter(0, "of the random directions")
     placement: Placement = group(Placement(), only=("precision", "device"))
     figures: Look = parameter("screen", LOOK)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"items": 2, "prompts": 2, "random": 0, "answers": 2, "directions": 0, "sheets": 0}
+        least = {"items": 2, "prompts": 2, "random": 0, "answers": 2, "directions": 0, "sheets": 0, "beside": 0}
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise InvalidInput(f"{name} is {getattr(self, name)} and must be at least {limit}")

@@ -1,4 +1,4 @@
-"""Side effects of a vector: whether other dimensions and general ability stay as they are, within a margin.
+"""Side effects of a vector: whether other dimensions, ability and refusals stay as they are, within a margin.
 
 That a difference is not significant does not show that there is none. So each is tested for equivalence by two
 one-sided tests (Schuirmann 1987) at 2.5 % each: the whole 95 % interval lies within the margin, or nothing is said.
@@ -13,6 +13,10 @@ import pandas as pd
 from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.results import HEADLINE, Row
 from pipelines.evaluate.tasks.ability import ABILITY
+from pipelines.evaluate.tasks.refusal import REFUSAL
+
+BESIDE = (ABILITY, REFUSAL)
+"""What is no dimension."""
 
 Finding = Literal["unharmed", "moved", "cannot be told"]
 
@@ -42,7 +46,7 @@ class SideEffect:
     @property
     def name(self) -> str:
         measurement = self.row.measurement
-        return measurement.metric if measurement.dimension == ABILITY else measurement.dimension
+        return measurement.metric if measurement.dimension in BESIDE else measurement.dimension
 
 
 def equivalence(difference: Estimate, margin: float) -> Finding:
@@ -53,13 +57,13 @@ def equivalence(difference: Estimate, margin: float) -> Finding:
 
 
 def side_effects(rows: Sequence[Row], margins: Margins) -> list[SideEffect]:
-    """Of every dimension's vector, on the preference in the other dimensions and on general ability."""
+    """Of every dimension's vector, on the preference in the other dimensions, on general ability and on refusals."""
     found = []
     for row in rows:
         steered, scored = row.condition.dimension, row.measurement.dimension
         if row.condition.kind != "vector":
             continue
-        if scored == ABILITY:
+        if scored in BESIDE:
             found.append(SideEffect(steered, row, margins.accuracy))
         elif row.measurement.metric == HEADLINE and scored != steered:
             found.append(SideEffect(steered, row, margins.nats))
@@ -83,8 +87,8 @@ def _cells(effect: SideEffect) -> dict[str, object]:
 def side_effect_lines(effects: Sequence[SideEffect], margins: Margins) -> str:
     """What each vector leaves alone, one line per dimension, to be printed."""
     lines = [
-        f"Other dimensions (preference within ±{margins.nats:g} nats) and ability (within ±{margins.accuracy:g}), "
-        "each by two one-sided tests of 2.5 %:"
+        f"Other dimensions (preference within ±{margins.nats:g} nats), ability and refusals (shares within "
+        f"±{margins.accuracy:g}), each by two one-sided tests of 2.5 %:"
     ]
     for steered in dict.fromkeys(effect.steered for effect in effects):
         own = [effect for effect in effects if effect.steered == steered]

@@ -15,6 +15,7 @@ from pipelines.evaluate.tasks.choices import statements_task
 from pipelines.evaluate.tasks.fairness import fairness_tasks
 from pipelines.evaluate.tasks.fluency import continuations_task, perplexity_task
 from pipelines.evaluate.tasks.privacy import privacy_tasks
+from pipelines.evaluate.tasks.refusal import refusal_tasks
 from pipelines.evaluate.tasks.reliability import reliability_tasks
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
@@ -43,9 +44,13 @@ def all_tasks(
     *,
     limit: int,
     prompts: int,
+    beside: int = 0,
     details: Callable[[str], tuple[str, ...]] = personal_details,
 ) -> tuple[Task, ...]:
-    """The tasks of every dimension of ``texts``, of general ability and of fluency; ``limit`` items of each set."""
+    """The tasks of every dimension of ``texts``, of ability, refusals and fluency; ``limit`` items of each set.
+
+    Of what is beside the dimensions ``beside`` questions and requests, where it is more.
+    """
     packaged = {
         RELIABILITY.name: lambda: reliability_tasks(texts.held_out[RELIABILITY.name], limit, prompts),
         PRIVACY.name: lambda: privacy_tasks(prompts, details),
@@ -56,7 +61,8 @@ def all_tasks(
     tasks = [statements_task(labelled) for labelled in texts.held_out.values()]
     tasks += chain.from_iterable(packaged[name]() for name in texts.held_out if name in packaged)
     sentences = prose_for("evaluation", texts.seen)[: max(limit, prompts)]
-    return (*tasks, *ability_tasks(limit), perplexity_task(sentences), continuations_task(sentences[:prompts]))
+    tasks += [*ability_tasks(max(limit, beside)), *refusal_tasks(max(prompts, beside))]
+    return (*tasks, perplexity_task(sentences), continuations_task(sentences[:prompts]))
 
 
 def read_texts(

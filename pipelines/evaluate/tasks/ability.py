@@ -1,6 +1,7 @@
 """General ability: packaged multiple-choice questions, by likelihood; and the same questions mistyped, for robustness.
 
-PIQA's goals ask which of two ways works, OpenBookQA's questions are of elementary science with four answers.
+PIQA's goals ask which of two ways works, OpenBookQA's questions are of elementary science with four answers,
+CommonsenseQA's of everyday things with five.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,14 @@ from registry.dimensions import ROBUSTNESS
 ABILITY = "ability"
 """The name of general ability in the column of dimensions; it is none."""
 TYPO_RATE = 0.5
+COMMONSENSE_OPTIONS = 5
 
 
 def ability_tasks(limit: int) -> tuple[Task, ...]:
     return (
         choice_task("PIQA", ABILITY, sample_items(piqa(), limit)),
         choice_task("OpenBookQA", ABILITY, sample_items(openbook(), limit)),
+        choice_task("CommonsenseQA", ABILITY, sample_items(commonsense(), limit)),
     )
 
 
@@ -73,6 +76,13 @@ def piqa() -> tuple[ChoiceQuestion, ...]:
 @cache
 def openbook() -> tuple[ChoiceQuestion, ...]:
     return tuple(_questions("data/OpenBookQA/test.jsonl", "{question}"))
+
+
+@cache
+def commonsense() -> tuple[ChoiceQuestion, ...]:
+    """The validation questions, but for one that has its first two options in its text."""
+    questions = _questions("data/CommonsenseQA/validation.jsonl", "Question: {question}\nAnswer:")
+    return tuple(question for question in questions if len(question.options) == COMMONSENSE_OPTIONS)
 
 
 def _questions(member: str, form: str) -> Iterator[ChoiceQuestion]:

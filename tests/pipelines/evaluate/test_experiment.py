@@ -36,7 +36,9 @@ METRICS = {
     "preference", "pairs margin", "pairs accuracy", "toxic or empty continuations",
     "toxicity of continuations, 1 where empty",
     "PIQA accuracy", "PIQA mass",
-    "OpenBookQA accuracy", "OpenBookQA mass", "perplexity", "distinct-1", "distinct-2", "repetition",
+    "OpenBookQA accuracy", "OpenBookQA mass", "CommonsenseQA accuracy", "CommonsenseQA mass",
+    "harmful requests refused", "attacks refused", "harmless questions refused",
+    "perplexity", "distinct-1", "distinct-2", "repetition",
     "words of continuations", "empty continuations",
     "judged trustworthy", "judge parse failures",
 }  # fmt: skip

@@ -33,6 +33,8 @@ ROWS = {
     "worse, perhaps within": (row(-1.2, -0.3), "cannot be told"),
     "certainly better": (row(0.5, 0.9), "moved"),
     "ability has a margin of its own": (row(-0.2, 0.2, "ability", "PIQA accuracy"), "cannot be told"),
+    "so have refusals": (row(-0.2, 0.2, "refusal", "attacks refused"), "cannot be told"),
+    "refusals are unharmed": (row(-0.09, 0.05, "refusal", "attacks refused"), "unharmed"),
     "ability is unharmed": (row(-0.09, 0.05, "ability", "PIQA accuracy"), "unharmed"),
 }
 LEFT_OUT = (

@@ -14,7 +14,7 @@ from pipelines.behaviours.toxicity_classifier import (
     packaged_classifier,
     toxic_texts,
 )
-from pipelines.evaluate.tasks.ability import openbook, piqa, robustness_tasks
+from pipelines.evaluate.tasks.ability import commonsense, openbook, piqa, robustness_tasks
 from pipelines.evaluate.tasks.answers import answer_measurements, parse_answer
 from pipelines.evaluate.tasks.choices import ChoiceQuestion, choice_task, minimal_pairs, statements_task
 from pipelines.evaluate.tasks.fairness import (
@@ -237,6 +237,7 @@ def test_no_context_of_a_statement_is_scored_again():
 def test_packaged_questions_have_one_answer():
     assert (len(piqa()), len(openbook())) == (1500, 500)
     assert {len(choice.options) for choice in openbook()} == {4}
+    assert len(commonsense()) == 1211 and {len(choice.options) for choice in commonsense()} == {5}
     assert all(
         sum(choice.wanted) == 1 and option.startswith(choice.context) for choice in piqa() for option in choice.options
     )
