@@ -30,6 +30,14 @@ def resolve_series(model: str) -> CheckpointSeries:
     return find_series(model) if seed is None else _embedded_series(seed)
 
 
+def known_selection(model: str, spec: str) -> CheckpointSeries | None:
+    """As ``known_series``; raises for a ``spec`` that selects none of its checkpoints too."""
+    series = known_series(model)
+    if series is not None:
+        trained_checkpoints(series, spec)
+    return series
+
+
 def known_series(model: str) -> CheckpointSeries | None:
     """As ``resolve_series`` for what need not be trained first, else ``None``; raises for a name of no series."""
     given, source = named_model(model)

@@ -59,7 +59,13 @@ def log_text_verdicts(
         values = {
             "untrustworthy_unsteered": verdict.unsteered,
             "untrustworthy_steered": verdict.steered,
+            "change_on_text": verdict.change,
+            "change_on_text_low": verdict.change_low,
+            "change_on_text_high": verdict.change_high,
             "best_random_change": verdict.best_random,
+            "p_on_text": verdict.p,
+            "n_on_text": float(verdict.n),
+            "perplexity_ratio_on_text": verdict.perplexity_ratio,
             "works_on_text": float(verdict.works),
         }
         points += [(f"{result.dimension}/{name}", value, 0) for name, value in values.items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.cli.options import Look
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar, with_progress
-from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
+from pipelines.experiment import after_random_init, inspected_statements, known_selection, resolve_series
 from pipelines.information.calibration import calibrate_information, calibration_lines
 from pipelines.information.figures import (
     curves,
@@ -47,7 +47,7 @@ def run_information(options: InformationOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"information {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        known = known_series(model)
+        known = known_selection(model, options.series.checkpoints)
         statements = inspected_statements(options.statements, as_released=options.settings.is_paper)
         checkpoints = after_random_init(known or resolve_series(model), options.series.checkpoints)
         warmup = known_warmup(checkpoints[0]) if options.warmup_steps is None else options.warmup_steps

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.cli.pasting import mlflow_run
-from pipelines.experiment import after_random_init, inspected_statements, known_series, resolve_series
+from pipelines.experiment import after_random_init, inspected_statements, known_selection, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import curve, heat_map, panel, profile
@@ -46,7 +46,7 @@ def run_probing(options: ProbeOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"probe {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        known = known_series(model)
+        known = known_selection(model, options.series.checkpoints)
         statements = inspected_statements(options.statements, as_released=options.protocol.is_paper)
         others = other_sources(options.statements.chosen, statements, options.further)
         series = known or resolve_series(model)

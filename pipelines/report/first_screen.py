@@ -11,7 +11,7 @@ from pipelines.report.tracking import ReportedRun
 from pipelines.tracking.checkpoints import checkpoint_names
 
 COLUMNS = (
-    *("dimension", "readable at", "accuracy [95 %]", "above controls", "effect, nats [95 %]", "untrustworthy answers"),
+    *("dimension", "best at", "accuracy [95 %]", "above controls", "effect, nats [95 %]", "untrustworthy answers"),
     *("works", "strength"),
 )
 VERDICT_ORDER = ("probe", "information", "calibrate", "evaluate", "vectors")

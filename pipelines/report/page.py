@@ -147,10 +147,20 @@ def run_reporting(options: ReportOptions) -> None:
         place = log_page(content)
         if output is not None:
             Path(output).write_text(content, encoding="utf-8")
-        print(f"\n{len(runs)} runs of {model}, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
+        kinds = ", ".join(runs)
+        print(f"\n{model}: {kinds} on one page, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
         if output is not None:
             print(Path(output).resolve())  # noqa: T201
-        conclude(run, Conclusion(verdict=f"One page of {len(runs)} runs of {model}: report.html."))
+        missing = "" if "calibrate" in runs else _calibrating(model, next(iter(runs.values())))
+        verdict = f"One page of {model}, of its newest runs of {kinds}: report.html."
+        conclude(run, Conclusion(verdict=verdict, next=missing))
+
+
+def _calibrating(model: str, run: ReportedRun) -> str:
+    """The command that calibrates vectors of the statements that ``run`` was given."""
+    defaults = {"dimensions": "all", "data": "packaged"}
+    given = {name: run.params[name] for name in defaults if run.params.get(name, defaults[name]) != defaults[name]}
+    return mlflow_run("calibrate", model=model, **given)
 
 
 def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:

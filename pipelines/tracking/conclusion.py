@@ -14,6 +14,10 @@ from pipelines.tracking.links import needs_ui, page, run_path, runs_path, versio
 from pipelines.tracking.runs import DESCRIPTION, Run
 from registry.records import RegisteredVector
 
+VECTORS = "trusttrace.vectors"
+"""The tag that names a run's versions where MLflow compares it with another."""
+MOST_NAMED = 20
+
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -34,7 +38,10 @@ class Conclusion:
 
 def conclude(run: Run, conclusion: Conclusion) -> None:
     """Describe ``run`` on its page and print where to look and what to run next."""
-    mlflow.MlflowClient().set_tag(run.info.run_id, DESCRIPTION, description(run.info.run_id, conclusion))
+    client, run_id = mlflow.MlflowClient(), run.info.run_id
+    client.set_tag(run_id, DESCRIPTION, description(run_id, conclusion))
+    if conclusion.vectors:
+        client.set_tag(run_id, VECTORS, ", ".join(map(_name, conclusion.vectors[:MOST_NAMED])))
     print(ending(run, conclusion), flush=True)  # noqa: T201
 
 

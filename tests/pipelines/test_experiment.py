@@ -9,7 +9,7 @@ from pipelines import experiment
 from pipelines.pretrain.options import SeriesConfig, TrainingConfig
 from pipelines.tracking.series import require_own_name
 from registry.checkpoint_store import CheckpointStore
-from registry.errors import Mismatch, UnknownName
+from registry.errors import InvalidInput, Mismatch, UnknownName
 from serving.model.sources import find_series
 from serving.model.weights import weights_digest
 from tests.pipelines.pretrain.test_series import TEXT
@@ -38,6 +38,13 @@ def test_a_name_of_no_series_is_refused_before_training():
     assert experiment.known_series("tiny:1") is None
     with pytest.raises(UnknownName, match="tiny:x"):
         experiment.known_series("tiny:x")
+
+
+def test_a_selection_of_none_is_refused_before_statements_are_read(series_directory):
+    assert experiment.known_selection("tiny", "7") is None
+    assert experiment.known_selection(str(series_directory), "10").model == "mini"
+    with pytest.raises(InvalidInput, match="unknown checkpoint of mini '7'"):
+        experiment.known_selection(str(series_directory), "7")
 
 
 def test_an_embedded_name_is_shared_with_no_directory(small, tracking, series_directory, tmp_path):

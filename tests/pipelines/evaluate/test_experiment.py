@@ -147,6 +147,9 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     verdict = version.text_verdict
     assert verdict is not None and verdict.run_id == run.info.run_id
     assert text["steered"].tolist() == [verdict.steered]
+    told = {"change_on_text": verdict.change, "n_on_text": 12, "perplexity_ratio_on_text": verdict.perplexity_ratio}
+    assert told.items() <= {name.removeprefix("toxicity/"): v for name, v in run.data.metrics.items()}.items()
+    assert run.data.tags["trusttrace.vectors"] == f"steer.mini.toxicity/{version.version}"
     assert version.tags["works_on_text"] == "no" and "champion" in version.aliases  # twelve prompts show nothing
     description = client.get_model_version(version.name, version.version).description
     assert description.startswith("**Does not work** on what is written")

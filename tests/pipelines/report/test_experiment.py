@@ -181,7 +181,10 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     mlflow.MlflowClient().set_terminated(failed.info.run_id, "FAILED")
     output = tmp_path / "page.html"
     assert run_command(main, ["--model", model, "--output", str(output)]) == 0
-    content = output.read_text()
+    content, printed = output.read_text(), capsys.readouterr().out
+    assert f"{model}: probe on one page, " in printed
+    following = f"calibrate --env-manager local -P model={model} -P dimensions=toxicity -P data={data}"
+    assert printed.endswith(f"next: mlflow run . -e {following}\n")
     checked = Checker(content)
     assert all(source.startswith("data:image/png;base64,") for source in checked.loads)
     assert len(checked.loads) == 4
