@@ -21,12 +21,14 @@ from serving.steering.bank import SteeringBank
 from serving.steering.plan import Add, SteeringPlan
 from tests.bench.bank import random_bank, tenths
 from tests.bench.table import Comparison
-from tests.bench.timing import best_rates, paired_ratio
+from tests.bench.timing import best_rates, median_ratio, paired_ratio
 
 CONCURRENT = 16
 SETTINGS = 256
 BURST = 32
 """Requests at once where what steering costs is measured: the slots twice over."""
+FIRST_TURN, MORE = 1000, 30
+"""Tokens of a chat's first question, and of the answer and the question that follow."""
 TEXTS = (
     "The city of",
     "Is it true that bats are blind?",
@@ -189,6 +191,35 @@ def compare_four_bit(engine: SlotEngine, in_bfloat16: SlotEngine, bank: Steering
     return rows
 
 
+def compare_second_turn(model: LanguageModel, bank: SteeringBank, chats: int) -> Comparison:
+    """Seconds to the first token of a chat's second answer, beside those of its first, which nothing was read for."""
+    generator, none = np.random.default_rng(0), plans(bank, 1, 0)[0]
+    vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+    times = np.empty((chats, 2))
+    with SlotEngine(model, prefix_cache=2**28, kernels=Kernels(four_bit=True)) as engine:
+
+        def answer(prompt: tuple[int, ...], tokens: int) -> tuple[int, ...]:
+            sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
+            return engine.submit(GenerationRequest(prompt, sampling, none)).result().tokens
+
+        for chat in range(chats):
+            prompt, more = (tuple(generator.integers(vocabulary, size=size).tolist()) for size in (FIRST_TURN, MORE))
+            times[chat, 1] = _seconds(lambda prompt=prompt: answer(prompt, 1))  # type: ignore[misc]
+            second = (*prompt, *answer(prompt, MORE), *more)
+            times[chat, 0] = _seconds(lambda second=second: answer(second, 1))  # type: ignore[misc]
+    ours, theirs, ratio, low, high = median_ratio(times)
+    return Comparison(
+        "engine/second_turn",
+        f"first token of a second turn, {MORE} tokens answered and {MORE} more asked, {chats} chats",
+        f"{1e3 * ours:.0f} ms",
+        f"{1e3 * theirs:.0f} ms of the first turn of {FIRST_TURN} tokens",
+        ratio,
+        "x",
+        at_most=0.15,
+        interval=(low, high),
+    )
+
+
 def compare_engine(model_name: str, rounds: int, pairs: int) -> list[Comparison]:
     checkpoint = find_series(model_name).checkpoints[-1]
     plain, served = (load(checkpoint, precision="bfloat16") for _ in range(2))
@@ -196,4 +227,5 @@ def compare_engine(model_name: str, rounds: int, pairs: int) -> list[Comparison]
     with SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS, kernels=Kernels(four_bit=True)) as engine:
         rows = [*compare_concurrency(engine, plain, bank, rounds), *compare_steering(engine, bank, pairs)]
         with SlotEngine(plain, slots=CONCURRENT, queue_limit=SETTINGS) as in_bfloat16:
-            return [*rows, *compare_four_bit(engine, in_bfloat16, bank, pairs // 4)]
+            rows += compare_four_bit(engine, in_bfloat16, bank, pairs // 4)
+    return [*rows, compare_second_turn(served, bank, pairs // 8)]

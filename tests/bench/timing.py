@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -39,8 +40,13 @@ def paired_ratio(
     for pair in range(pairs):
         for which in (0, 1) if pair % 2 else (1, 0):
             times[pair, which] = once((work, against)[which])
+    return median_ratio(times)
+
+
+def median_ratio(times: Float[np.ndarray, "pairs 2"]) -> tuple[float, float, float, float, float]:
+    """Medians of both columns, and the median of their ratios with a 95 % bootstrap interval."""
     ratios = times[:, 0] / times[:, 1]
-    resampled = np.random.default_rng(0).choice(ratios, (2000, pairs))
+    resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
     low, high = np.quantile(np.median(resampled, axis=1), (0.025, 0.975))
     first, second = np.median(times, axis=0)
     return float(first), float(second), float(np.median(ratios)), float(low), float(high)

@@ -1,6 +1,7 @@
 """Attention over slots, registered with transformers as the implementation ``slots``."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -39,7 +40,12 @@ def attend(
         begin += group.count
     for number, span in enumerate(batch.spans):
         own = query[:, :, begin : begin + span.count]
-        mask = batch.prompt_mask(number, sliding_window)
+        biased = softcap is None
+        mask = (
+            batch.prompt_bias(number, sliding_window, own.dtype)
+            if biased
+            else batch.prompt_mask(number, sliding_window)
+        )
         parts.append(_of_span(own, span, batch.layer, mask, scaling, softcap))
         begin += span.count
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
@@ -57,8 +63,8 @@ def _of_group(
     if group.rows is not None:
         tokens = tokens.new_zeros(group.n_rows, *tokens.shape[1:]).index_copy_(0, group.rows, tokens)
     grouped = tokens.reshape(group.n_rows, groups, heads // groups, -1)
-    if softcap is None and query.is_cuda:
-        with sdpa_kernel(DECODING_KERNELS):
+    if softcap is None:
+        with sdpa_kernel(DECODING_KERNELS) if query.is_cuda else nullcontext():
             bias = group.bias(window, query.dtype)
             weighted = scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=scaling)
     else:
@@ -92,8 +98,7 @@ def _by_product(
 ) -> Tensor:
     """``softmax(query keyᵀ · scaling) value``, with the scores squashed to ±``softcap`` where there is one.
 
-    For few query tokens this is faster than the kernel on a CPU, above all with keys on the left: they are many, and
-    read in the order in which they lie in memory.
+    Keys stand on the left: they are many, and read in the order in which they lie in memory.
     """
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = (key @ query.transpose(2, 3)).transpose(2, 3).float()

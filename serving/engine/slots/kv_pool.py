@@ -91,16 +91,16 @@ class KVPool:
         """The keys and values of consecutive positions of a slot, flat."""
         return torch.cat([held[slot.row, start:end].reshape(-1) for held in (*self.keys, *self.values)])
 
-    def write(self, slot: "Slot", start: int, blocks: Tensor) -> None:
-        """Put what was read in blocks of equal length, ``[blocks, values]``, in a row from position ``start`` on."""
+    def write(self, slot: "Slot", start: int, blocks: Sequence[Tensor]) -> None:
+        """Put what was read in blocks of equal length in a row from position ``start`` on, each copied once."""
         widths = [heads * width for heads, *of_layer in self._shapes for width in of_layer[:1]]
         widths += [heads * width for heads, *of_layer in self._shapes for width in of_layer[1:]]
-        length = blocks.shape[1] // sum(widths)
-        parts = torch.split(blocks, [length * width for width in widths], dim=1)
-        for held, part in zip((*self.keys, *self.values), parts, strict=True):
-            states = part.reshape(-1, *held.shape[2:])
-            held[slot.row, start : start + len(states)] = states
-        slot.holds(start + length * len(blocks))
+        length = blocks[0].numel() // sum(widths)
+        end = start + length * len(blocks)
+        parts = zip(*(torch.split(block, [length * width for width in widths]) for block in blocks), strict=True)
+        for held, states in zip((*self.keys, *self.values), parts, strict=True):
+            torch.cat(states, out=held[slot.row, start:end].view(-1))
+        slot.holds(end)
 
     def _resize(self, rows: int) -> None:
         sizes = [heads * width for heads, *widths in self._shapes for width in widths]

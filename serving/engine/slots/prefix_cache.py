@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 16
 """Tokens that are kept and reused together."""
-AT_ONCE = 8
-"""Blocks that are copied together: few enough to stay in the processor's cache on their way."""
 UNSTEERED = bytes(16)
 
 SteeringKeys = Mapping[Phase, bytes | None]
@@ -92,9 +90,8 @@ class PrefixCache:
         end = n_blocks
         while end < len(keys) and keys[end] in self._blocks:
             end += 1
-        for start in range(n_blocks, end, AT_ONCE):
-            blocks = [self._blocks[key] for key in keys[start : min(start + AT_ONCE, end)]]
-            slot.pool.write(slot, BLOCK * start, torch.stack(blocks))
+        if end > n_blocks:
+            slot.pool.write(slot, BLOCK * n_blocks, [self._blocks[key] for key in keys[n_blocks:end]])
         self._touch(keys[:end])
         return end
 

@@ -64,7 +64,7 @@ class SlotSequence(sequence.Sequence):
     def take_slot(self, slot: Slot) -> None:
         """Go on in a slot that holds nothing."""
         if self.aside is not None and self.cached:
-            slot.pool.write(slot, 0, self.aside[None])
+            slot.pool.write(slot, 0, [self.aside])
         self.slot, self.aside = slot, None
 
     @property

@@ -70,10 +70,8 @@ class DecodeGroup:
     def bias(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
         """``mask`` as what is added to scores: 0, or -∞ where a position is not seen."""
         if window not in self._biases:
-            mask, bias = self.mask(window), None
-            if mask is not None:
-                bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
-            self._biases[window] = bias
+            mask = self.mask(window)
+            self._biases[window] = None if mask is None else as_bias(mask, dtype)
         return self._biases[window]
 
 
@@ -87,6 +85,7 @@ class TokenBatch:
     layer: int = field(default=0, compare=False)
     """The layer whose keys and values were stored last: attention follows at once."""
     _prompt_masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict, compare=False)
+    _prompt_biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, decoding: Sequence[tuple[Slot, int]], spans: Sequence[Span], device: torch.device) -> "TokenBatch":
@@ -121,6 +120,17 @@ class TokenBatch:
             others = torch.arange(span.end, device=self.device)
             self._prompt_masks[number, window] = positions_seen(others, own, window)
         return self._prompt_masks[number, window]
+
+    def prompt_bias(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """``prompt_mask`` as what is added to scores; the kernel would make one of a mask at every layer."""
+        if (number, window) not in self._prompt_biases:
+            self._prompt_biases[number, window] = as_bias(self.prompt_mask(number, window), dtype)
+        return self._prompt_biases[number, window]
+
+
+def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where a position is seen, and -∞ where it is not."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
 
 
 def positions_seen(others: Tensor, own: Tensor, window: int | None) -> Tensor:
