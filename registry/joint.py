@@ -1,7 +1,7 @@
 """Joint limit: how strong the champions of several dimensions may be at once, as `-e calibrate` measured it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from registry.errors import InvalidInput
@@ -10,10 +10,10 @@ from registry.json_record import JsonRecord
 
 @dataclass(frozen=True)
 class JointLimit(JsonRecord):
-    """All members were measured together at ``scale`` times the strength that is recommended for each alone.
+    """All members were measured together, each at a share of the strength that is recommended for it alone.
 
     Versions of one calibration carry the same limit. Raises ``InvalidInput`` for fewer than two members, a strength
-    that is not positive, and a scale that is not within 0 and 1.
+    that is not positive, a scale that is not within 0 and 1, and scales of others than the members.
     """
 
     KIND: ClassVar[str] = "joint limit"
@@ -22,20 +22,34 @@ class JointLimit(JsonRecord):
     strengths: Mapping[str, float]
     """Recommended alone, by dimension."""
     scale: float
+    """The mean of the members' scales."""
     perplexity_ratio: float
-    """Of all together at ``scale``, on test prose."""
+    """Of all together, on test prose."""
     kept: Mapping[str, float]
     """The share of its own effect that each dimension keeps there, on its test half."""
     run_id: str
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """By dimension; empty in limits of before, when all had one ``scale``."""
 
     def __post_init__(self) -> None:
-        if len(self.strengths) < 2 or min(self.strengths.values()) <= 0 or not 0 < self.scale <= 1:
-            raise InvalidInput(f"no joint limit has strengths {dict(self.strengths)} and scale {self.scale}")
+        scales = [self.scale, *self.scales.values()]
+        if len(self.strengths) < 2 or min(self.strengths.values()) <= 0 or not all(0 < scale <= 1 for scale in scales):
+            raise InvalidInput(f"no joint limit has strengths {dict(self.strengths)} and scales {scales}")
+        if self.scales and set(self.scales) != set(self.strengths):
+            raise InvalidInput(f"scales are of {', '.join(self.scales)} and strengths of {', '.join(self.strengths)}")
 
     @property
     def budget(self) -> float:
         """What the shares of the recommended strengths may add up to."""
-        return self.scale * len(self.strengths)
+        return sum(map(self.scale_of, self.strengths))
+
+    def scale_of(self, dimension: str) -> float:
+        return self.scales.get(dimension, self.scale)
+
+    @property
+    def together(self) -> dict[str, float]:
+        """The strengths at which all were measured, by dimension."""
+        return {name: self.scale_of(name) * strength for name, strength in self.strengths.items()}
 
     def share(self, dimension: str, strength: float) -> float:
         """``strength`` over that recommended alone, without its sign."""

@@ -63,11 +63,8 @@ def _together(pack: Pack) -> str:
     limits = [limit for packed in pack.vectors if (limit := packed.registered.joint_limit) is not None]
     if not limits:
         return "Each strength was measured alone; together they cost more."
-    together = {name: f"{limits[0].scale * strength:.3g}" for name, strength in limits[0].strengths.items()}
-    return (
-        f"Together: {', '.join(f'{name} {strength}' for name, strength in together.items())}, at "
-        f"{limits[0].perplexity_ratio:.3f}x the perplexity."
-    )
+    together = ", ".join(f"{name} {strength:.3g}" for name, strength in limits[0].together.items())
+    return f"Together: {together}, at {limits[0].perplexity_ratio:.3f}x the perplexity."
 
 
 def _measured(packed: PackedVector) -> tuple[str, ...]:

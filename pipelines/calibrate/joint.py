@@ -1,7 +1,8 @@
 """Joint calibration: the champions of all calibrated dimensions at once, as strong as prose stays cheap.
 
-Each strength was chosen alone, and their costs add up. All are scaled by one factor, the largest at which validation
-prose stays within ``JOINT_CHEAP``. What they do together is then measured once on the test halves.
+Each strength was chosen alone, and their costs add up. While prose costs too much, the champion that keeps most of its
+effect beside the others gives way by a step, both on the validation halves. What they do together is then measured once
+on the test halves.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from registry.joint import JointLimit
 from registry.records import RegisteredVector
 from serving.model.language_model import LanguageModel
 
-SCALES = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
+SCALES = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)
 JOINT_CHEAP = 1.15
-"""Perplexity of all champions together, over that of the unsteered model, at most."""
+"""Perplexity of all champions together, over that of the unsteered model, at most: on validation the upper end of the
+ratio's interval, as for a champion alone."""
 LEAST_KEPT = 0.7
 """The share of its own effect that each dimension keeps."""
 
@@ -39,10 +41,10 @@ class JointMember:
 
 @dataclass(frozen=True, eq=False)
 class JointEffect:
-    """All members together on their test halves, at the scale that validation prose allows."""
+    """All members together on their test halves, at the scales that validation prose allows."""
 
     members: tuple[JointMember, ...]
-    scale: float
+    scales: tuple[float, ...]
     perplexity: Estimate
     kept: tuple[float, ...]
     """By member: its dimension's effect under all of them, over that under it alone at its full strength."""
@@ -54,17 +56,20 @@ class JointEffect:
 
     def to_limit(self, run_id: str) -> JointLimit:
         names = [member.registered.dimension for member in self.members]
-        strengths = [member.strength for member in self.members]
-        return JointLimit(
-            *(dict(zip(names, strengths, strict=True)), self.scale, self.perplexity.value),
-            *(dict(zip(names, self.kept, strict=True)), run_id),
-        )
+        by_name = [dict(zip(names, values, strict=True)) for values in (self._strengths, self.kept, self.scales)]
+        strengths, kept, scales = by_name
+        mean = sum(self.scales) / len(self.scales)
+        return JointLimit(strengths, mean, self.perplexity.value, kept, run_id, scales)
+
+    @property
+    def _strengths(self) -> list[float]:
+        return [member.strength for member in self.members]
 
     def describe(self) -> str:
         """One line: strengths, cost, and what is kept."""
         together = ", ".join(
-            f"{member.registered.dimension} {self.scale * member.strength:.3g} (keeps {kept:.0%} of its effect)"
-            for member, kept in zip(self.members, self.kept, strict=True)
+            f"{member.registered.dimension} {scale * member.strength:.3g} (keeps {kept:.0%} of its effect)"
+            for member, scale, kept in zip(self.members, self.scales, self.kept, strict=True)
         )
         verdict = "" if self.holds else f"; asked for were {LEAST_KEPT:.0%} of each at {JOINT_CHEAP:g} times at most"
         return f"Together: {together} at {self.perplexity} times the perplexity{verdict}"
@@ -74,28 +79,48 @@ def measure_joint(model: LanguageModel, members: Sequence[JointMember]) -> Joint
     """What ``members`` do together; ``None`` for fewer than two."""
     if len(members) < 2:
         return None
-    texts = members[0].validation
-    scale = next((scale for scale in SCALES if _cost(model, texts, members, scale).value <= JOINT_CHEAP), SCALES[-1])
-    kept = tuple(_kept(model, members, member, scale) for member in members)
-    return JointEffect(tuple(members), scale, _cost(model, members[0].test, members, scale), kept)
+    scales = _allowed_scales(model, members)
+    kept = tuple(_kept(model, members, scales, _alone(model, member, member.test), member.test) for member in members)
+    return JointEffect(tuple(members), scales, _cost(model, members[0].test, members, scales), kept)
 
 
-def joint_offsets(members: Sequence[JointMember], scale: float) -> dict[int, Tensor]:
-    """What all ``members`` add to every position at ``scale`` times their strengths, by layer."""
+def _allowed_scales(model: LanguageModel, members: Sequence[JointMember]) -> tuple[float, ...]:
+    """By member, how far its strength has to give way until validation prose is cheap, or no further step is left."""
+    texts, steps = members[0].validation, [0] * len(members)
+    alone = [_alone(model, member, member.validation) for member in members]
+    while _cost(model, texts, members, scales := [SCALES[step] for step in steps]).high > JOINT_CHEAP:
+        able = [place for place, step in enumerate(steps) if step + 1 < len(SCALES)]
+        if not able:
+            break
+        kept = {place: _kept(model, members, scales, alone[place], members[place].validation) for place in able}
+        steps[max(able, key=kept.__getitem__)] += 1
+    return tuple(scales)
+
+
+def joint_offsets(members: Sequence[JointMember], scales: Sequence[float]) -> dict[int, Tensor]:
+    """What all ``members`` add to every position at ``scales`` times their strengths, by layer."""
     offsets: dict[int, Tensor] = {}
-    for member in members:
+    for member, scale in zip(members, scales, strict=True):
         candidate = member.candidate
         offset = scale * member.strength * torch.tensor(candidate.scale * candidate.unit)
         offsets[candidate.layer] = offset + offsets.get(candidate.layer, torch.zeros_like(offset))
     return offsets
 
 
-def _cost(model: LanguageModel, texts: Texts, members: Sequence[JointMember], scale: float) -> Estimate:
-    return perplexity_ratio(texts.plain_prose, likelihoods(model, texts.prose, joint_offsets(members, scale)))
+def _cost(model: LanguageModel, texts: Texts, members: Sequence[JointMember], scales: Sequence[float]) -> Estimate:
+    return perplexity_ratio(texts.plain_prose, likelihoods(model, texts.prose, joint_offsets(members, scales)))
 
 
-def _kept(model: LanguageModel, members: Sequence[JointMember], member: JointMember, scale: float) -> float:
-    alone, together = shifts(model, member.test, [joint_offsets([member], 1.0), joint_offsets(members, scale)])
+def _alone(model: LanguageModel, member: JointMember, texts: Texts) -> float:
+    """The effect of ``member`` alone at its full strength, on its dimension's ``texts``."""
+    return shifts(model, texts, [joint_offsets([member], [1.0])])[0]
+
+
+def _kept(
+    model: LanguageModel, members: Sequence[JointMember], scales: Sequence[float], alone: float, texts: Texts
+) -> float:
+    """The effect of all ``members`` on the ``texts`` of one of them, over its effect ``alone``."""
+    (together,) = shifts(model, texts, [joint_offsets(members, scales)])
     return together / alone if alone > 0 else 0.0
 
 

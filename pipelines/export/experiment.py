@@ -116,7 +116,8 @@ def recommended_together(packed: Sequence[PackedVector]) -> dict[str, float]:
     working = [vector for vector in packed if vector.recommended > 0]
     limits = {vector.dimension: vector.registered.joint_limit for vector in working}
     runs = [limit.run_id for limit in limits.values() if limit]
-    scales = {name: limit.scale for name, limit in limits.items() if limit and runs.count(limit.run_id) > 1}
+    joint = {name: limit for name, limit in limits.items() if limit and runs.count(limit.run_id) > 1}
+    scales = {name: limit.scale_of(name) for name, limit in joint.items()}
     return {vector.dimension: vector.recommended * scales.get(vector.dimension, 1.0) for vector in working}
 
 

@@ -8,6 +8,8 @@ import pytest
 from pipelines.calibrate import joint
 from pipelines.calibrate.joint import JointEffect, JointMember, joint_offsets, measure_joint
 from pipelines.estimators.estimate import Estimate
+from registry.errors import InvalidInput
+from registry.joint import JointLimit
 from tests.mutants import mutant
 from tests.pipelines.calibrate.test_search import model as model
 from tests.pipelines.calibrate.test_search import texts, towards
@@ -20,24 +22,90 @@ def member(model, dimension, strength, word="kind", other="cruel", layer=2):
     return JointMember(registered, towards(model, word, other, 0.02, layer=layer), strength, given, given)
 
 
-def test_the_largest_scale_that_is_cheap_is_chosen(model, monkeypatch):
+class Made:
+    """Two members whose costs and effects are known: the first keeps much of its effect, the second little."""
+
+    def __init__(self, kind, *, most, value=0.0):
+        self.members = [kind(None, None, strength, part, part) for strength, part in ((2.0, "first"), (1.0, "second"))]
+        self.most, self.value = most, value
+
+    def cost(self, _model, _texts, _members, scales):
+        high = sum(scales)
+        return Estimate(high - self.value, 1.0, high / self.most * joint.JOINT_CHEAP, 9)
+
+    def kept(self, _model, _members, scales, _alone, texts):
+        return scales[0] * 1.2 if texts == "first" else scales[1] * 0.8
+
+    def scales(self, changed, monkeypatch):
+        for name, made in (("_cost", self.cost), ("_kept", self.kept), ("_alone", lambda *_: 1.0)):
+            monkeypatch.setattr(changed, name, made)
+        return changed._allowed_scales(None, self.members)
+
+
+@dataclasses.dataclass
+class Texted:
+    """A member's halves, which are all that a choice of scales asks for."""
+
+    registered: object
+    candidate: object
+    strength: float
+    validation: str
+    test: str
+
+
+GIVEN_WAY = {
+    2.0: (1.0, 1.0),
+    1.9: (0.85, 1.0),
+    1.7: (0.7, 1.0),
+    1.69: (0.6, 1.0),
+    1.55: (0.6, 0.85),
+    0.5: (0.25, 0.25),
+    0.1: (0.25, 0.25),
+}
+"""By what the scales may add up to: who keeps most of its effect gives way, until nobody can."""
+
+
+@pytest.mark.parametrize("most", GIVEN_WAY)
+def test_who_keeps_most_gives_way_first(most, monkeypatch):
+    assert Made(Texted, most=most).scales(joint, monkeypatch) == GIVEN_WAY[most]
+
+
+GIVING_MUTANTS = {
+    "who keeps least": ("max(able,", "min(able,"),
+    "by the value": (".high > JOINT_CHEAP", ".value > JOINT_CHEAP"),
+    "at the limit": (".high > JOINT_CHEAP", ".high >= JOINT_CHEAP"),
+}
+
+
+@pytest.mark.parametrize("name", GIVING_MUTANTS)
+def test_the_scales_tell_a_mutant_from_the_rule(name, monkeypatch):
+    with mutant(joint, *GIVING_MUTANTS[name]) as changed:
+        found = {most: Made(Texted, most=most, value=5.0).scales(changed, monkeypatch) for most in GIVEN_WAY}
+    assert found != GIVEN_WAY
+
+
+def test_the_limit_holds_the_strengths_of_all_together(model):
     members = [member(model, "toxicity", 2.0), member(model, "privacy", 1.0, layer=1)]
-    costs = {1.0: 1.30, 0.85: 1.16, 0.7: 1.15, 0.5: 1.01}
-    asked = []
-
-    def cost(_model, _texts, _members, scale):
-        asked.append(scale)
-        return Estimate(costs[scale], 1.0, 2.0, 9)
-
-    monkeypatch.setattr(joint, "_cost", cost)
-    effect = measure_joint(model, members)
-    assert effect.scale == 0.7
-    assert asked == [1.0, 0.85, 0.7, 0.7]
-    limit = effect.to_limit("run")
+    limit = JointEffect(tuple(members), (0.6, 0.85), Estimate(1.12, 1.0, 1.2, 9), (0.9, 0.8)).to_limit("run")
     assert limit.strengths == {"toxicity": 2.0, "privacy": 1.0}
-    assert limit.budget == pytest.approx(1.4)
-    assert limit.perplexity_ratio == 1.15
+    assert limit.together == {"toxicity": pytest.approx(1.2), "privacy": 0.85}
+    assert limit.budget == pytest.approx(1.45) and limit.scale == pytest.approx(0.725)
+    assert limit.perplexity_ratio == 1.12
     assert type(limit).from_json(limit.to_json()) == limit
+
+
+def test_a_limit_of_before_has_one_scale_for_all():
+    limit = JointLimit.from_json(
+        '{"strengths":{"toxicity":2.0,"privacy":1.0},"scale":0.7,"perplexity_ratio":1.1,"kept":{},"run_id":"r"}'
+    )
+    assert limit.together == {"toxicity": pytest.approx(1.4), "privacy": 0.7}
+    assert limit.budget == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("scales", [{"toxicity": 1.0}, {"toxicity": 1.2, "privacy": 1.0}, {"toxicity": 1.0, "x": 1.0}])
+def test_scales_of_others_or_beyond_one_are_refused(scales):
+    with pytest.raises(InvalidInput, match="scales"):
+        JointLimit({"toxicity": 2.0, "privacy": 1.0}, 0.7, 1.1, {}, "r", scales)
 
 
 def test_one_champion_has_no_joint_limit(model):
@@ -51,12 +119,12 @@ def test_offsets_of_one_layer_add_up(model):
         member(model, "privacy", 1.0, "Paris", "you"),
         member(model, "x", 3.0, layer=1),
     ]
-    offsets = joint_offsets(members, 0.5)
+    offsets = joint_offsets(members, (0.5, 0.25, 1.0))
     assert set(offsets) == {1, 2}
     first, second, third = (each.candidate for each in members)
-    expected = 0.5 * 0.02 * (2.0 * first.unit + 1.0 * second.unit)
+    expected = 0.02 * (0.5 * 2.0 * first.unit + 0.25 * 1.0 * second.unit)
     assert np.allclose(offsets[2].numpy(), expected, atol=1e-7)
-    assert np.allclose(offsets[1].numpy(), 0.5 * 0.02 * 3.0 * third.unit, atol=1e-7)
+    assert np.allclose(offsets[1].numpy(), 0.02 * 3.0 * third.unit, atol=1e-7)
 
 
 def test_an_opposite_champion_takes_the_effect_away(model):
@@ -66,12 +134,12 @@ def test_an_opposite_champion_takes_the_effect_away(model):
     assert not effect.holds
     assert "asked for were 70% of each at 1.15 times at most" in effect.describe()
     twice = measure_joint(model, [good, dataclasses.replace(good, registered=served_vector("privacy").registered)])
-    assert twice.scale == 1
+    assert twice.scales == (1, 1)
     assert min(twice.kept) > 1.3
 
 
 def holds(kind, kept, ratio):
-    return kind((), 1.0, Estimate(ratio, ratio, ratio, 9), kept).holds
+    return kind((), (), Estimate(ratio, ratio, ratio, 9), kept).holds
 
 
 TABLE = {
