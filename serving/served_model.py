@@ -193,8 +193,13 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
     if settings.engine == "slots":
         model = load(checkpoint, precision=settings.precision, device=settings.device)
         norms = residual_norms(model)
-        kernels = Kernels(four_bit=settings.four_bit)
+        kernels = Kernels(four_bit=settings.four_bit, batch_invariant=settings.batch_invariant)
         return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache, kernels=kernels), norms
+    if settings.batch_invariant:
+        raise InvalidInput(
+            "TRUSTTRACE_BATCH_INVARIANT is true and TRUSTTRACE_ENGINE vllm, which has a setting of its own; "
+            "unset it, and set VLLM_BATCH_INVARIANT=1 where vLLM supports that"
+        )
     if settings.device != "auto":
         raise InvalidInput(
             f"TRUSTTRACE_DEVICE is {settings.device} and TRUSTTRACE_ENGINE vllm, which takes the devices that "

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_WINDOW` | the model's | tokens that a prompt and its answer may have together |
     | `TRUSTTRACE_PREFIX_CACHE` | `268435456` | bytes of keys and values that the engine `slots` keeps for prompts that begin alike, in each worker; 0 keeps none |
     | `TRUSTTRACE_FOUR_BIT` | `true` | whether the engine `slots` in bfloat16 on a CPU multiplies up to four tokens by the four-bit weights that a quantised file has |
+    | `TRUSTTRACE_BATCH_INVARIANT` | `false` | whether the engine `slots` gives an answer in bfloat16 on a CPU the same bits whatever runs beside it; not in four bits then |
     | `TRUSTTRACE_MAX_TOKENS` | `256` | length of an answer whose request names none |
     | `TRUSTTRACE_MAX_CHOICES` | `64` | answers of one request: `n` times its prompts |
     | `TRUSTTRACE_BODY_LIMIT` | `1048576` | bytes of a request body; beyond them 413 |
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     window: Annotated[int, Field(ge=2)] | None = None
     prefix_cache: Annotated[int, Field(ge=0)] = 268_435_456
     four_bit: bool = True
+    batch_invariant: bool = False
     max_tokens: Positive = 256
     max_choices: Positive = 64
     body_limit: Annotated[int, Field(ge=1024)] = 1_048_576

@@ -2,6 +2,10 @@
 
 import logging
 
+import pytest
+
+from registry.errors import InvalidInput
+from serving import served_model
 from serving.served_model import find_checkpoint
 from serving.settings import Settings
 from tests.hub_server import REPO
@@ -17,3 +21,17 @@ def test_the_log_says_what_was_chosen_and_left_out(hub, caplog):
     assert "step 100 of the 5 checkpoints of mini was chosen" in caplog.text
     assert "left out of mini: pull-7: its name tells no step" in caplog.text
     assert "org/mini has no tokenizer at step100: that of main is used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"batch_invariant": True}, "TRUSTTRACE_BATCH_INVARIANT is true.*VLLM_BATCH_INVARIANT=1"),
+        ({"device": "cpu"}, "TRUSTTRACE_DEVICE is cpu.*leave the device at auto"),
+        ({"workers": 2}, "TRUSTTRACE_WORKERS is 2.*leave the workers at 1"),
+    ],
+)
+def test_vllm_refuses_settings_of_the_slot_engine(monkeypatch, given, refused):
+    monkeypatch.setattr(served_model, "find_checkpoint", lambda _: None)
+    with pytest.raises(InvalidInput, match=refused):
+        served_model.started(Settings(engine="vllm", **given))

@@ -77,7 +77,7 @@ def _of_span(
     query: Tensor, span: Span, layer: int, mask: Tensor, scaling: float | None, softcap: float | None
 ) -> Tensor:
     pool, row = span.slot.pool, span.slot.row
-    keys, values = (held[layer][row : row + 1, : span.end].transpose(1, 2) for held in (pool.keys, pool.values))
+    keys, values = (held[layer][row : row + 1, : span.n_keys].transpose(1, 2) for held in (pool.keys, pool.values))
     return _by_kernel(query, keys, values, mask, scaling, softcap).transpose(1, 2)
 
 

@@ -3,8 +3,8 @@
 Requests enter in the order they came, as soon as a slot is free; each leaves when it is done. Steering is per token, so
 any mixture of strengths, and of banks, shares a step. In float32 every request gets the tokens that it gets alone; in
 bfloat16 the rounding of a step depends on how many tokens it has, and near-ties can fall either way, as in any engine
-that batches. It stands beside vLLM, which needs an environment of its own, since 16 requests at once are 1.6 times as
-fast as ``generate`` on a static batch that shares one setting (``make bench``).
+that batches, unless its ``kernels`` are batch invariant. It stands beside vLLM, which needs an environment of its own,
+since 16 requests at once are 1.6 times as fast as ``generate`` on a static batch that shares one setting.
 """
 
 import logging

@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from registry.errors import Mismatch
 from serving.engine.slots.attention import SLOTS
 from serving.engine.slots.batch import Batch
+from serving.engine.slots.batch_invariance import StepRows, require_supported
 from serving.engine.slots.decode_graphs import DecodeGraphs, recorder_for
 from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.kv_cache import SlotCache
@@ -48,6 +49,8 @@ class ModelRunner:
     def __init__(self, model: LanguageModel, slots: int, kernels: Kernels = PLAIN) -> None:
         self.model, self.slots = model, slots
         _require_known_layers(model)
+        if kernels.batch_invariant:
+            require_supported(model.dtype, model.device)
         self._own_attention = str(model.network.config._attn_implementation)
         self._own_threads = self._step_threads = torch.get_num_threads()
         plain, shapes = self._plain_logits(probe := _probe_tokens(model))
@@ -56,13 +59,16 @@ class ModelRunner:
         self.cache = SlotCache(shapes, model.dtype, model.device)
         self._graphs = None if record is None else DecodeGraphs(record, self._all_logits, slots, no_offset(model))
         self._borrowed = ExitStack()
-        self._products = self._borrowed.enter_context(packed(self._network, in_four_bits=kernels.four_bit))
+        self._step_rows = StepRows() if kernels.batch_invariant else None
+        products = packed(self._network, in_four_bits=kernels.four_bit, step=self._step_rows)
+        self._products = self._borrowed.enter_context(products)
         self._borrowed.enter_context(self._attention(SLOTS))
         head = self._network.get_output_embeddings()
         self._borrowed.callback(head.register_forward_pre_hook(lambda *_: self._use_all_threads()).remove)
         try:
             self._require_alike(plain, probe)
-            self._step_threads = self._fastest_threads()
+            if not kernels.batch_invariant:  # a step's threads would change with its tokens
+                self._step_threads = self._fastest_threads()
         except Mismatch:
             self.close()
             raise
@@ -116,6 +122,7 @@ class ModelRunner:
     def _logits(self, tokens: Tensor, batch: TokenBatch, rows: Tensor | int) -> Tensor:
         """The logits of ``rows`` of the tokens, 0 for all."""
         self.cache.batch = batch
+        self._begin_step(sum(group.count for group in batch.groups), len(tokens))
         output = self._network(
             input_ids=tokens[None],
             position_ids=batch.positions[None],
@@ -140,6 +147,7 @@ class ModelRunner:
             hidden_states[layer] = states[0].float().cpu().numpy()
 
         self._use_all_threads()
+        self._begin_step(0, len(tokens))
         given = torch.tensor([tokens], device=self.model.device)
         with torch.inference_mode(), self._attention(self._own_attention), recording(self._network, layers, keep):
             self.model.trunk(input_ids=given, past_key_values=cache, use_cache=cache is not None)
@@ -162,6 +170,10 @@ class ModelRunner:
             yield
         finally:
             self._network.set_attn_implementation(before)
+
+    def _begin_step(self, n_generated: int, n_tokens: int) -> None:
+        if self._step_rows is not None:
+            self._step_rows.n_generated, self._step_rows.n_tokens = n_generated, n_tokens
 
     def _use_all_threads(self) -> None:
         """For prompts, and for the head and what follows it, which are as wide as the vocabulary."""

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from serving.engine.slots.kv_pool import KVPool, Slot
 
+KEY_BLOCK = 64
+"""Keys are read by so many: kernels add up the rest of a row of any other length in another order."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -23,6 +26,11 @@ class Span:
     def end(self) -> int:
         return self.start + self.count
 
+    @property
+    def n_keys(self) -> int:
+        """Positions that attention reads, so that no sum depends on where a prompt was cut."""
+        return whole_blocks(self.end, self.slot.pool)
+
 
 class DecodeGroup:
     """One token of each of some slots of a pool, that attend together."""
@@ -33,7 +41,8 @@ class DecodeGroup:
         """The row of each token, and its position there."""
         self.n_rows = max(rows) + 1
         """Rows that attention reads; where a slot in between does not decode, its row counts for nothing."""
-        self.longest = max(positions) + 1
+        self.longest = whole_blocks(max(positions) + 1, pool)
+        """Positions that attention reads, so that no sum depends on how long the others are."""
         self._device = device
         self._masks: dict[int | None, Tensor | None] = {}
         self._biases: dict[int | None, Tensor | None] = {}
@@ -113,11 +122,11 @@ class TokenBatch:
         return torch.tensor(positions, device=self.device)
 
     def prompt_mask(self, number: int, window: int | None) -> Tensor:
-        """``[count, end]``: the positions that each token of a span attends to, the same at every layer."""
+        """``[count, n_keys]``: the positions that each token of a span attends to, the same at every layer."""
         if (number, window) not in self._prompt_masks:
             span = self.spans[number]
             own = torch.arange(span.start, span.end, device=self.device)[:, None]
-            others = torch.arange(span.end, device=self.device)
+            others = torch.arange(span.n_keys, device=self.device)
             self._prompt_masks[number, window] = positions_seen(others, own, window)
         return self._prompt_masks[number, window]
 
@@ -131,6 +140,11 @@ class TokenBatch:
 def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where a position is seen, and -∞ where it is not."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
+
+
+def whole_blocks(length: int, pool: KVPool) -> int:
+    """``length`` positions and those that fill up the last ``KEY_BLOCK``, as far as the pool's slots reach."""
+    return min(pool.capacity, -(-length // KEY_BLOCK) * KEY_BLOCK)
 
 
 def positions_seen(others: Tensor, own: Tensor, window: int | None) -> Tensor:

@@ -14,7 +14,9 @@ from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from serving.engine.slots.batch_invariance import StepRows, require_invariant
 from serving.engine.slots.four_bit import FEW_ROWS, FourBitWeights
 
 ROWS = 16
@@ -24,20 +26,27 @@ SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 @contextmanager
-def packed(network: nn.Module, *, in_four_bits: bool = False) -> Iterator[Sequence["PackedProduct"]]:
+def packed(
+    network: nn.Module, *, in_four_bits: bool = False, step: StepRows | None = None
+) -> Iterator[Sequence["PackedProduct"]]:
     """While open, the bfloat16 linear layers of ``network`` on the CPU compute with packed weights.
 
     No bfloat16 weight is in memory twice: the plain one is empty meanwhile, unless it is tied to another module, and
     comes back on leaving. Layers on other devices or in other types, and machines without oneDNN, are left alone.
-    ``in_four_bits`` multiplies few tokens by ``FourBitWeights`` where the weights allow it.
+    ``in_four_bits`` multiplies few tokens by ``FourBitWeights`` where the weights allow it. With ``step`` the results
+    are batch invariant instead. Raises ``Mismatch`` where they cannot be.
     """
     owners = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
+    head = network.get_output_embeddings() if isinstance(network, PreTrainedModel) else None
     products: list[PackedProduct] = []
     try:
         for layers in _products(network):
-            product = PackedProduct(layers, [owners[id(layer.weight)] == 1 for layer in layers])
+            lone = [owners[id(layer.weight)] == 1 for layer in layers]
+            product = PackedProduct(layers, lone, step, is_head=head in layers)
             products.append(product)
-            product.open(in_four_bits)
+            product.open(in_four_bits and step is None)
+        if step is not None:
+            _require_invariant(products)
         yield products
     finally:
         for product in products:
@@ -58,6 +67,13 @@ def _products(network: nn.Module) -> Iterator[tuple[nn.Linear, ...]]:
             yield (layer,)
 
 
+def _require_invariant(products: Sequence["PackedProduct"]) -> None:
+    """One product of each shape is tried."""
+    for product in {(product.width, product.sizes): product for product in products}.values():
+        columns = f"{product.width} to {sum(product.sizes)} columns"
+        require_invariant(product.compute, product.width, columns, is_head=product.is_head)
+
+
 def _can_be_packed(layer: nn.Module | None) -> TypeGuard[nn.Linear]:
     if type(layer) is not nn.Linear:
         return False
@@ -74,6 +90,9 @@ class PackedProduct:
     layers: Sequence[nn.Linear]
     lone: Sequence[bool]
     """Whether no other module holds the layer's weight."""
+    step: StepRows | None = None
+    """For batch-invariant results."""
+    is_head: bool = False
     four_bit: FourBitWeights | None = None
     """For few tokens."""
     _weight: Tensor | None = None
@@ -101,22 +120,34 @@ class PackedProduct:
         """Give the weights back, so that they can be trained on; nothing to do where packing failed."""
         if self._weight is None:
             return
-        sizes = [layer.out_features for layer in self.layers]
-        weights = torch.split(self._weight.to_dense(), sizes)
+        weights = torch.split(self._weight.to_dense(), list(self.sizes))
         for layer, alone, weight in zip(self.layers, self.lone, weights, strict=True):
             if alone:
-                layer.weight.data = weight.clone() if len(sizes) > 1 else weight
+                layer.weight.data = weight.clone() if len(self.sizes) > 1 else weight
             del layer.forward
         self._weight, self._states, self._results, self.four_bit = None, None, [], None
+
+    @property
+    def width(self) -> int:
+        return self.layers[0].in_features
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(layer.out_features for layer in self.layers)
 
     def _multiply(self, states: Tensor) -> Tensor:
         if self.four_bit is not None and states.shape[:-1].numel() <= FEW_ROWS:
             return self.four_bit.multiply(states, self._bias)
+        if self.step is not None:
+            return self.step.multiply(self.compute, states, is_head=self.is_head)
+        return self.compute(states)
+
+    def compute(self, states: Tensor) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "")
         return result
 
     def _forward_of(self, number: int) -> Callable[[Tensor], Tensor]:
-        sizes = [layer.out_features for layer in self.layers]
+        sizes = list(self.sizes)
 
         def forward(states: Tensor) -> Tensor:
             if states is not self._states or self._results[number] is None:
