@@ -39,6 +39,8 @@ class Lineage:
     """The protocol it was fitted under, ``sound`` or ``paper``; empty in versions of before it was recorded."""
     split: str = ""
     """Which of the statements it was fitted on, in words."""
+    template: str = ""
+    """Of answers: ``chat`` where they were read in the model's chat template, ``none`` where as plain text."""
 
     @property
     def steers(self) -> str:
@@ -52,7 +54,7 @@ class Lineage:
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> "Lineage":
         """The inverse of ``to_strings``. Raises ``InvalidInput`` when a field is missing or no number."""
-        optional = ("target", "target_digest", "protocol", "split")
+        optional = ("target", "target_digest", "protocol", "split", "template")
         names = [field.name for field in fields(cls) if field.name not in optional or field.name in values]
         missing = [name for name in names if name not in values]
         if missing:

@@ -1,15 +1,18 @@
 """Answers of both kinds to prompts, and files of them that a user brings.
 
-A file is CSV, JSON lines or Parquet with ``prompt``, ``response`` and ``label``; label 1 is a trustworthy answer.
-Whatever is not as it should be is refused with its row.
+A file is CSV, JSON lines or Parquet with ``prompt``, ``response`` and ``label``; label 1 is a trustworthy answer. A
+prompt is a text, or a chat: the list of its messages, which are put into the model's chat template. Whatever is not as
+it should be is refused with its row.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pipelines.statements.tables import read_table
 from registry.errors import InvalidInput, NotFound
@@ -17,7 +20,17 @@ from registry.errors import InvalidInput, NotFound
 FEWEST_ANSWERS = 20
 """Of either kind."""
 COLUMNS = ("prompt", "response", "label")
+Template = Literal["none", "chat"]
+ROLES = ("system", "user", "assistant")
 _LABELS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
+
+
+@dataclass(frozen=True)
+class ChatTurn:
+    """A turn of a chat."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,14 @@ class PromptedAnswer:
     """A text, and the prompt that it was written after."""
 
     prompt: str
+    """Of a chat empty."""
     text: str
+    messages: tuple[ChatTurn, ...] = ()
+    """Of a chat, in their order; the last one is the user's."""
+
+    def to_dict(self) -> dict[str, object]:
+        """``messages`` only where there are some."""
+        return {key: value for key, value in asdict(self).items() if key != "messages" or value}
 
 
 @dataclass(frozen=True)
@@ -46,10 +66,14 @@ class AnswerSet:
                     "needed: give more, or leave the method out"
                 )
 
+    @property
+    def template(self) -> Template:
+        return "chat" if self.trustworthy[0].messages else "none"
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the answers in their order."""
-        content = [[asdict(answer) for answer in answers] for answers in (self.trustworthy, self.untrustworthy)]
+        content = [[answer.to_dict() for answer in answers] for answers in (self.trustworthy, self.untrustworthy)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -58,6 +82,10 @@ def answers_in_file(path: Path, dimension: str) -> AnswerSet:
     if not path.is_file():
         raise NotFound(f"there is no file {path}; give answers={dimension}=<a file with {', '.join(COLUMNS)}>")
     labelled = list(_rows(path))
+    if len({bool(answer.messages) for answer, _ in labelled}) > 1:
+        raise InvalidInput(
+            f"{path.name} has chats and plain texts as prompts, which are read differently; make two files"
+        )
     of_kind = {kind: tuple(answer for answer, label in labelled if label == kind) for kind in (True, False)}
     return AnswerSet(dimension, f"file:{path.name}", of_kind[True], of_kind[False])
 
@@ -72,7 +100,9 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
     seen: dict[PromptedAnswer, tuple[bool, str]] = {}
     columns = (table.columns[name] for name in COLUMNS)
     for prompt, response, written, place in zip(*columns, table.places, strict=True):
-        for name, value in (("prompt", prompt), ("response", response)):
+        messages = _messages(prompt, f"{path.name} has a chat as the prompt of {place}")
+        texts = (("prompt", prompt), ("response", response)) if not messages else (("response", response),)
+        for name, value in texts:
             if not isinstance(value, str) or not value.strip():
                 raise InvalidInput(f"{path.name} has no text as the {name} of {place}; write it out, or leave it out")
         label = _LABELS.get(str(written).strip().lower())
@@ -80,12 +110,37 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
             raise InvalidInput(
                 f"{path.name} has the label {written!r} in {place}; 1 is a trustworthy answer, 0 an untrustworthy one"
             )
-        answer = PromptedAnswer(str(prompt), _spaced(str(prompt), str(response)))
+        answer = (
+            PromptedAnswer("", str(response), messages)
+            if messages
+            else PromptedAnswer(str(prompt), _spaced(str(prompt), str(response)))
+        )
         if answer in seen and seen[answer][0] != label:
             raise InvalidInput(f"{path.name} has one answer with both labels, in {seen[answer][1]} and {place}")
         if answer not in seen:
             seen[answer] = label, place
             yield answer, label
+
+
+def _messages(prompt: object, where: str) -> tuple[ChatTurn, ...]:
+    """The messages of a chat, which a CSV file has as JSON; none where ``prompt`` is a text."""
+    if isinstance(prompt, str) and re.match(r"\s*\[\s*\{", prompt):
+        try:
+            prompt = json.loads(prompt)
+        except json.JSONDecodeError:
+            return ()  # a text that begins like one
+    if not isinstance(prompt, list | tuple) or not prompt:
+        return ()
+    for message in prompt:
+        is_message = isinstance(message, Mapping) and set(message) == {"role", "content"}
+        if not is_message or message["role"] not in ROLES or not isinstance(message["content"], str):
+            raise InvalidInput(
+                f'{where} whose message {message!r} is none; a message is {{"role": "user", "content": "…"}}, and '
+                f"roles are {', '.join(ROLES)}"
+            )
+    if prompt[-1]["role"] != "user":
+        raise InvalidInput(f"{where} that ends with the {prompt[-1]['role']}; its last message has to be the user's")
+    return tuple(ChatTurn(message["role"], message["content"]) for message in prompt)
 
 
 def _spaced(prompt: str, response: str) -> str:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from pipelines.behaviours.answers import Template
 from pipelines.estimators.control_directions import random_direction, shuffled_direction
 from pipelines.estimators.lda import lda_direction
 from pipelines.estimators.likeness import FittedHalves, fit_halves
@@ -64,6 +65,7 @@ class FittedTexts:
     digest: str
     n: int
     mean_difference_norm: float
+    template: Template = "none"
 
 
 @dataclass(frozen=True)

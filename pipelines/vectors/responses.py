@@ -1,12 +1,14 @@
 """Directions read where text is made: on the tokens of answers, most of which the model wrote itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from jinja2 import TemplateError
 
-from pipelines.behaviours.answers import PromptedAnswer, answers_in_file
+from pipelines.behaviours.answers import ChatTurn, PromptedAnswer, Template, answers_in_file
 from pipelines.behaviours.behaviour import Behaviour
 from pipelines.behaviours.contrast import ContrastSet, contrast_set
 from pipelines.behaviours.names import has_behaviour, require_behaviour
@@ -24,6 +26,7 @@ from pipelines.vectors.methods import (
     FittedTexts,
 )
 from pipelines.vectors.optimised import trained_vector
+from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
 
 MOST_TRAINED = 3
@@ -58,8 +61,8 @@ def response_directions(
     """
     if RESPONSE_MEAN in methods and dimension in files:
         given = answers_in_file(files[dimension], dimension)
-        answers = given.trustworthy, given.untrustworthy
-        yield from directions_of(model, RESPONSE_MEAN, *answers, (given.source, given.digest), layers)
+        answers, identity = (given.trustworthy, given.untrustworthy), (given.source, given.digest)
+        yield from directions_of(model, RESPONSE_MEAN, *answers, identity, layers, given.template)
     elif RESPONSE_MEAN in methods:
         contrast = contrast_set(model, behaviour_of(dimension))
         identity = contrast.source, contrast.digest
@@ -86,13 +89,14 @@ def directions_of(
     untrustworthy: Sequence[PromptedAnswer],
     identity: tuple[str, str],
     layers: Sequence[int],
+    template: Template = "none",
 ) -> Iterator[tuple[int, FittedDirection]]:
     """``identity`` is the source of the answers and their digest."""
     read = [_read(model, answers, layers) for answers in (trustworthy, untrustworthy)]
     labels = np.repeat([True, False], [len(trustworthy), len(untrustworthy)])
     for layer in layers:
         mean = fit_mass_mean(np.concatenate([states.layer(layer) for states in read]), labels)
-        texts = FittedTexts(*identity, len(labels), mean.mean_difference_norm)
+        texts = FittedTexts(*identity, len(labels), mean.mean_difference_norm, template)
         yield layer, FittedDirection(method, 0, mean.direction, mean.scale, mean.projection_mean, texts)
 
 
@@ -121,5 +125,24 @@ def _prompted(contrast: ContrastSet) -> tuple[list[PromptedAnswer], list[Prompte
 
 
 def _read(model: LanguageModel, answers: Sequence[PromptedAnswer], layers: Sequence[int]) -> Activations:
-    prompts, texts = [answer.prompt for answer in answers], [answer.text for answer in answers]
-    return extract_answers(model, prompts, texts, layers=layers)
+    prompts = [_in_template(model, answer.messages) if answer.messages else answer.prompt for answer in answers]
+    return extract_answers(model, prompts, [answer.text for answer in answers], layers=layers)
+
+
+def _in_template(model: LanguageModel, messages: Sequence[ChatTurn]) -> str:
+    """A chat as the model reads it before its answer, without the special token that its tokenizer puts first.
+
+    Raises ``InvalidInput`` where there is no template, or where it refuses the chat.
+    """
+    tokenizer = model.tokenizer
+    if not getattr(tokenizer, "chat_template", None):
+        raise InvalidInput(f"{model.checkpoint.model} has no chat template; give its prompts as texts, not as chats")
+    try:
+        text = tokenizer.apply_chat_template(
+            [asdict(message) for message in messages], add_generation_prompt=True, tokenize=False
+        )
+    except TemplateError as error:
+        raise InvalidInput(f"the chat template of {model.checkpoint.model} refuses a chat: {error}") from error
+    first = tokenizer.bos_token
+    is_put = first is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return str(text).removeprefix(first) if is_put else str(text)

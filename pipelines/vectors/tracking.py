@@ -70,6 +70,7 @@ def register_fitted(
     if fitted.texts is not None:
         texts = fitted.texts
         lineage = replace(lineage, statements_source=texts.source, statements_digest=texts.digest, n_train=texts.n)
+        lineage = replace(lineage, template=texts.template)
     if target is not None:
         lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
     vector = SteeringVector(

@@ -1,13 +1,16 @@
 """Steering resolution: what a request's steering has become, and what its answer says of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from registry.records import CHALLENGER
 from serving.steering.limits import amount_name
 from serving.steering.monitor import Monitor
 from serving.steering.plan import Add, Intervention, Project, SteeringPlan
+
+_FORMS = {"none": "to plain text", "chat": "in the chat template"}
+_PROMPTS = {"none": "plain text", "chat": "a chat"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,20 @@ class SteeringResolution:
     monitor: Monitor | None = None
     variants: Mapping[str, str] = field(default_factory=dict)
     """Of dimensions that have a challenger: whether it or the champion steers, by their aliases."""
+
+    def after(self, template: Literal["none", "chat"]) -> "SteeringResolution":
+        """With a warning for each vector of answers that were read in another form than this prompt has."""
+        read = (
+            (applied.intervention.vector, applied.intervention.vector.vector.lineage.template)
+            for applied in self.applied
+        )
+        others = tuple(
+            f"{vector.reference} was read on answers {_FORMS[form]}, and this prompt is {_PROMPTS[template]}: what "
+            "it does here was not measured"
+            for vector, form in read
+            if form in _FORMS and form != template
+        )
+        return replace(self, warnings=(*self.warnings, *others))
 
     @property
     def monitored_dimensions(self) -> tuple[str, ...]:

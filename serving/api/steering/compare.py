@@ -64,7 +64,9 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     loaded = served.require_loaded()
     require_model(body.model, loaded.name)
     settings = [
-        resolve_steering(served, loaded, setting.steering, f"settings.{index}.steering")
+        resolve_steering(served, loaded, setting.steering, f"settings.{index}.steering").after(
+            "chat" if body.messages else "none"
+        )
         for index, setting in enumerate(body.settings)
     ]
     if body.messages:

@@ -1,5 +1,7 @@
 """Files of a user's own answers: what is read, and what is refused with its row."""
 
+import json
+
 import pytest
 
 from pipelines.behaviours import answers
@@ -49,6 +51,53 @@ def test_other_refusals_name_what_is_wrong(tmp_path):
     for entries, message in ((("own.csv",), "has to be a dimension and a file"), (("a=x", "a=y"), "names a twice")):
         with pytest.raises(InvalidInput, match=message):
             files_by_dimension(entries)
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How are you?"}]
+USER = CHAT[-1:]
+
+
+def chats(tmp_path, prompts, name="own.jsonl"):
+    path = tmp_path / name
+    rows = [
+        {"prompt": prompt, "response": f"{word} {number}", "label": label}
+        for number, prompt in enumerate(prompts)
+        for word, label in (("a", 1), ("b", 0))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("written_as", [list, json.dumps])
+def test_a_prompt_may_be_a_chat(tmp_path, written_as):
+    given = answers_in_file(chats(tmp_path, [written_as(CHAT)] * 20), "toxicity")
+    messages = (answers.ChatTurn("system", "Be brief."), answers.ChatTurn("user", "How are you?"))
+    assert given.template == "chat" and given.trustworthy[0] == answers.PromptedAnswer("", "a 0", messages)
+    shorter = answers_in_file(chats(tmp_path, [written_as(USER)] * 20), "toxicity")
+    assert shorter.digest != given.digest
+    assert answers_in_file(written(tmp_path), "toxicity").template == "none"
+
+
+def test_a_text_in_brackets_is_no_chat(tmp_path):
+    given = answers_in_file(chats(tmp_path, ["[{sic} he said"] * 20), "toxicity")
+    assert given.template == "none" and given.trustworthy[0].prompt == "[{sic} he said"
+
+
+BAD_CHATS = {
+    "a chat as the prompt of .* whose message .*'agent'": [{"role": "agent", "content": "x"}],
+    "a chat as the prompt of .* whose message .*'name'": [{"role": "user", "content": "x", "name": "y"}],
+    "a chat as the prompt of .* whose message .*None": [{"role": "user", "content": None}],
+    "a chat as the prompt of .* whose message 'x'": ["x"],
+    "a chat as the prompt of .* that ends with the assistant": [*USER, {"role": "assistant", "content": "Well."}],
+    "has chats and plain texts as prompts": USER,
+}
+
+
+@pytest.mark.parametrize("message", BAD_CHATS)
+def test_chats_that_are_none_are_refused(tmp_path, message):
+    others = ["plain"] * 20 if "plain" in message else [USER] * 20
+    with pytest.raises(InvalidInput, match=message):
+        answers_in_file(chats(tmp_path, [*others, BAD_CHATS[message]]), "toxicity")
 
 
 MUTANTS = {

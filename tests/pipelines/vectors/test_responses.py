@@ -1,5 +1,7 @@
 """Directions read on answers, of a tiny model."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,29 @@ def test_the_users_own_answers_are_read(series_directory, tmp_path):
     difference = kind - cruel
     np.testing.assert_allclose(fitted.unit, difference / np.linalg.norm(difference), atol=1e-5)
     assert (fitted.texts.source, fitted.texts.n) == ("file:own.csv", 50)
+
+
+def test_chats_are_read_in_the_models_template(series_directory, tmp_path):
+    model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
+    rows = [
+        {"prompt": [{"role": "user", "content": f"the city {number}"}], "response": f" {word}", "label": label}
+        for number in range(25)
+        for word, label in (("kind", 1), ("cruel", 0))
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    model.tokenizer.chat_template = ""
+    with pytest.raises(InvalidInput, match=r"has no chat template; give its prompts as texts, not as chats"):
+        list(response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path}))
+    model.tokenizer.chat_template = "{% for turn in messages %}of {{ turn.content }} is{% endfor %}"
+    ((_, fitted),) = response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path})
+    kind, cruel = (
+        extract(model, [f"of the city {number} is {word}" for number in range(25)], layers=[1]).layer(1).mean(axis=0)
+        for word in ("kind", "cruel")
+    )
+    difference = kind - cruel
+    np.testing.assert_allclose(fitted.unit, difference / np.linalg.norm(difference), atol=1e-5)
+    assert fitted.texts.template == "chat"
+    model.tokenizer.chat_template = "{{ raise_exception('one turn only') }}"
+    with pytest.raises(InvalidInput, match=r"the chat template of .* refuses a chat: one turn only"):
+        list(response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path}))

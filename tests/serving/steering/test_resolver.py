@@ -220,3 +220,23 @@ def test_a_scope_beside_strengths_holds_for_all_of_them():
 def test_a_default_with_a_scope_is_read_back():
     default = DimensionSteering({"toxicity": 1.0}, scope=TokenScope("all", "none"))
     assert DimensionSteering.from_dict(default.to_dict()) == default
+
+
+READ = {"": (), "none": ("chat",), "chat": ("none",)}
+"""By the form that a vector's answers were read in, the forms of prompts that are another one."""
+
+
+@pytest.mark.parametrize("prompt", ["none", "chat"])
+@pytest.mark.parametrize("template", READ)
+def test_a_vector_read_in_another_form_is_told(template, prompt):
+    served = served_vector("toxicity")
+    served = replace(served, vector=replace(served.vector, lineage=replace(served.vector.lineage, template=template)))
+    bank = SteeringBank(facts(), (served,), {"toxicity": served.reference})
+    resolver = SteeringResolver(ServedVectors(bank), RegistryHealth(reached=True), Limits(NORMS, 1.0))
+    warnings = resolver.resolve(strengths(toxicity=1.0)).after(prompt).warnings
+    assert len(warnings) == (prompt in READ[template])
+    if warnings:
+        forms = {"none": "plain text", "chat": "a chat"}
+        assert warnings[0].startswith("steer.small.toxicity/1 was read on answers ")
+        assert f"this prompt is {forms[prompt]}" in warnings[0]
+    assert resolver.resolve(strengths(toxicity=0.0)).after(prompt).warnings == ()
