@@ -1,8 +1,7 @@
 """Activations of statements: the residual stream of every layer at one position, in one forward pass.
 
-Batches are filled with statements of like length, padded on the right and run through the trunk alone: a causal
-decoder's states at a real token do not depend on what follows it, so neither an attention mask nor the
-language-model head is needed.
+Batches are run through the trunk alone: a causal decoder's states at a real token do not depend on what follows it, so
+the language-model head is not needed, and no attention mask but where beginnings are shared.
 """
 
 import errno
@@ -21,8 +20,10 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from pipelines.model_io.batches import batches, padded, tokenise
+from pipelines.model_io.batches import tokenise
+from pipelines.model_io.prefix_trees import shared_tokens
 from pipelines.model_io.reading import Pooling
+from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from registry.cache import cache_root, writable
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import LanguageModel
@@ -106,16 +107,10 @@ def extract_answers(
             raise InvalidInput(f"the answer {answer!r} has no tokens of its own after its prompt; leave the pair out")
     begins = torch.tensor(starts)
 
-    def pool(lengths: Tensor, rows: Int64[np.ndarray, " batch"]) -> _Pool:
-        return _mean_between(begins[torch.from_numpy(rows)], lengths)
+    def pool(batch: ReadingBatch) -> _Pool:
+        return _mean_between(batch, begins[torch.from_numpy(batch.rows)])
 
     return _read(model, sequences, tuple(layers), pool, None, tokens_per_batch, lambda _: None)
-
-
-def shared_tokens(prompt: Sequence[int], whole: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = enumerate(zip(prompt, whole, strict=False))
-    return next((place for place, (left, right) in pairs if left != right), min(len(prompt), len(whole)))
 
 
 def _read(
@@ -136,16 +131,15 @@ def _read(
             states.write(hidden_states, chosen, model)
             on_progress(len(states.rows))
 
-    for rows in batches([len(sequence) for sequence in sequences], tokens_per_batch):
-        tokens, lengths = padded([sequences[row] for row in rows], model.device)
-        pool, pooled = pool_of(lengths, rows), dict[int, Tensor]()
+    for batch in reading_batches(model, sequences, tokens_per_batch):
+        pool, pooled = pool_of(batch), dict[int, Tensor]()
 
         def read(layer: int, states: Tensor, pool: _Pool = pool, pooled: dict[int, Tensor] = pooled) -> None:
             pooled[layer] = pool(states).float()
 
         with torch.inference_mode(), recording(model.network, chosen, read):
-            model.trunk(input_ids=tokens, use_cache=False)
-        states = _BatchStates(rows, [pooled[layer] for layer in chosen], model.device)
+            model.trunk(**batch.inputs, use_cache=False)
+        states = _BatchStates(batch.rows, [pooled[layer] for layer in chosen], model.device)
         # On a GPU a batch is copied and written while the next one runs.
         write(running)
         running = states
@@ -225,23 +219,29 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 
 _Pool = Callable[[Tensor], Tensor]
-PoolOfBatch = Callable[[Tensor, Int64[np.ndarray, " batch"]], _Pool]
-"""From the lengths and rows of a batch to what is kept of its states."""
+PoolOfBatch = Callable[[ReadingBatch], _Pool]
+"""From a batch to what is kept of its states."""
 
 
-def _pool(pooling: Pooling, lengths: Tensor, _rows: Int64[np.ndarray, " batch"]) -> _Pool:
-    """A function from ``[batch, seq, d_model]`` to ``[batch, d_model]``, on whichever device a block lies."""
+def _pool(pooling: Pooling, batch: ReadingBatch) -> _Pool:
+    """A function from ``[batch, seq, d_model]`` to ``[n, d_model]``, on whichever device a block lies."""
     if pooling == "last":
-        on = _moved_once(torch.arange(len(lengths)), lengths - 1)
-        return lambda states: states[on(states.device)]
-    return _mean_between(torch.zeros_like(lengths), lengths)
+        on = _moved_once(batch.last_places)
+        return lambda states: batch.at(on(states.device)[0], states)
+    return _mean_between(batch, torch.zeros_like(batch.lengths))
 
 
-def _mean_between(starts: Tensor, stops: Tensor) -> _Pool:
-    places = torch.arange(int(stops.max()))
-    real = (places >= starts[:, None]) & (places < stops[:, None])
-    on = _moved_once((real / (stops - starts)[:, None])[:, :, None])
-    return lambda states: (states.float() * on(states.device)[0]).sum(dim=1)
+def _mean_between(batch: ReadingBatch, starts: Tensor) -> _Pool:
+    """The mean over each text's tokens from its start on."""
+    order = torch.arange(batch.places.shape[1])
+    real = (order >= starts[:, None]) & (order < batch.lengths[:, None])
+    on = _moved_once(batch.places, (real / (batch.lengths - starts)[:, None])[:, :, None])
+
+    def mean(states: Tensor) -> Tensor:
+        places, weights = on(states.device)
+        return (batch.at(places, states).float() * weights).sum(dim=1)
+
+    return mean
 
 
 def _moved_once(*tensors: Tensor) -> Callable[[torch.device], tuple[Tensor, ...]]:

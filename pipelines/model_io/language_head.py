@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 LOGITS_AT_ONCE = 1 << 22
@@ -49,10 +49,9 @@ def has_separable_head(network: Any) -> bool:
 
 
 def log_probabilities(
-    network: Any, output: Any, read: Bool[Tensor, "batch seq"], followers: Int64[Tensor, " tokens"]
+    network: Any, output: Any, states: Float[Tensor, "tokens d_model"], followers: Int64[Tensor, " tokens"]
 ) -> Float32[Tensor, " tokens"]:
-    """In nats, that each of ``followers`` comes after the position of a trunk's ``output`` that is ``read`` for it."""
-    states: Tensor = output.last_hidden_state[read.to(output.last_hidden_state.device)]
+    """In nats, that each of ``followers`` comes next by its row of ``states``, which are of a trunk's ``output``."""
     if not len(states):
         return states.new_zeros(0, dtype=torch.float32)
     rows = max(1, LOGITS_AT_ONCE // int(network.get_output_embeddings().weight.shape[0]))

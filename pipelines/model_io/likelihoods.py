@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
 
-from pipelines.model_io.batches import batches, padded, tokenise
+from pipelines.model_io.batches import tokenise
 from pipelines.model_io.language_head import (
     follower_log_probabilities,
     forward_replaced,
     has_separable_head,
     log_probabilities,
 )
+from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import decoder_blocks, steering
 
@@ -85,31 +86,29 @@ def likelihoods(
     sequences = tokenise(model, texts)
     totals = np.zeros(len(texts))
     lowest = min(offsets or {}, default=0)
-    for batch, rows in enumerate(batches([len(sequence) for sequence in sequences], tokens_per_batch)):
-        tokens, lengths = padded([sequences[row] for row in rows], model.device)
-        followed = torch.arange(1, tokens.shape[1] + 1) < lengths[:, None]
-        reused = below.reused(model.network, lowest, batch) if below and offsets else nullcontext()
+    for number, batch in enumerate(reading_batches(model, sequences, tokens_per_batch)):
+        reused = below.reused(model.network, lowest, number) if below and offsets else nullcontext()
         with torch.inference_mode():
-            found = _log_probabilities(model.network, tokens, followed, offsets or {}, reused)
-        by_position = torch.zeros(followed.shape, dtype=torch.float64).masked_scatter_(followed, found.cpu().double())
-        totals[rows] = by_position.sum(dim=1).numpy()
+            found = _log_probabilities(model.network, batch, offsets or {}, reused)
+        by_place = torch.zeros(batch.inputs["input_ids"].numel(), dtype=torch.float64)
+        by_place[batch.followers] = found.cpu().double()
+        counted = torch.arange(1, batch.places.shape[1]) < batch.lengths[:, None]
+        totals[batch.rows] = (by_place[batch.places[:, 1:]] * counted).sum(dim=1).numpy()
     return Likelihoods(totals, np.array([len(sequence) - 1 for sequence in sequences]))
 
 
 def _log_probabilities(
     network: Any,
-    tokens: Int64[Tensor, "batch seq"],
-    followed: Bool[Tensor, "batch seq"],
+    batch: ReadingBatch,
     offsets: Mapping[int, Tensor],
     reused: AbstractContextManager[None],
 ) -> Float32[Tensor, " followers"]:
-    """Of the tokens that follow those which have a follower, text by text; by all logits at once where the head cannot
-    be run by itself.
-    """
+    """Of the tokens that follow another one; by all logits at once where the head cannot be run by itself."""
     separable = has_separable_head(network)
     with reused, steering(network, offsets):
-        output = (network.base_model if separable else network)(input_ids=tokens, use_cache=False)
-    followers = tokens[:, 1:][followed[:, :-1].to(tokens.device)]
+        output = (network.base_model if separable else network)(**batch.inputs, use_cache=False)
+    tokens = batch.inputs["input_ids"]
+    followers = tokens.flatten()[batch.followers.to(tokens.device)]
     if separable:
-        return log_probabilities(network, output, followed, followers)
-    return follower_log_probabilities(output.logits[followed.to(output.logits.device)], followers)
+        return log_probabilities(network, output, batch.at(batch.parents, output.last_hidden_state), followers)
+    return follower_log_probabilities(batch.at(batch.parents, output.logits), followers)

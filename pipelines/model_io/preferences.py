@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from pipelines.model_io.activations import shared_tokens
 from pipelines.model_io.batches import padded, tokenise
+from pipelines.model_io.prefix_trees import shared_tokens
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
 
