@@ -18,6 +18,7 @@ from serving.engine.slots.attention import SLOTS
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.batch_invariance import StepRows, require_supported
 from serving.engine.slots.decode_graphs import DecodeGraphs, recorder_for
+from serving.engine.slots.fused_blocks import fused
 from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.kv_pool import LayerShape
@@ -62,6 +63,7 @@ class ModelRunner:
         self._step_rows = StepRows() if kernels.batch_invariant else None
         products = packed(self._network, in_four_bits=kernels.four_bit, step=self._step_rows)
         self._products = self._borrowed.enter_context(products)
+        self._borrowed.enter_context(fused(self._network, self._products))
         self._borrowed.enter_context(self._attention(SLOTS))
         head = self._network.get_output_embeddings()
         self._borrowed.callback(head.register_forward_pre_hook(lambda *_: self._use_all_threads()).remove)

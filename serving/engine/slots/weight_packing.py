@@ -111,7 +111,7 @@ class PackedProduct:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(whole, ROWS)
         self._bias = (biases[0] if len(biases) == 1 else torch.cat(biases)) if biases else None
         for number, (layer, alone) in enumerate(zip(self.layers, self.lone, strict=True)):
-            layer.forward = self._multiply if len(weights) == 1 else self._forward_of(number)  # type: ignore[method-assign, assignment]
+            layer.forward = self.multiply if len(weights) == 1 else self._forward_of(number)  # type: ignore[method-assign, assignment]
             if alone:
                 layer.weight.data = layer.weight.new_empty(0)
 
@@ -135,7 +135,7 @@ class PackedProduct:
     def sizes(self) -> tuple[int, ...]:
         return tuple(layer.out_features for layer in self.layers)
 
-    def _multiply(self, states: Tensor) -> Tensor:
+    def multiply(self, states: Tensor) -> Tensor:
         if self.four_bit is not None and states.shape[:-1].numel() <= FEW_ROWS:
             return self.four_bit.multiply(states, self._bias)
         if self.step is not None:
@@ -151,7 +151,7 @@ class PackedProduct:
 
         def forward(states: Tensor) -> Tensor:
             if states is not self._states or self._results[number] is None:
-                self._states, self._results = states, list(torch.split(self._multiply(states), sizes, -1))
+                self._states, self._results = states, list(torch.split(self.multiply(states), sizes, -1))
             result, self._results[number] = self._results[number], None
             if not any(part is not None for part in self._results):
                 self._states = None
