@@ -42,7 +42,7 @@ def comparison_figure(comparison: SeriesComparison) -> Figure:
     n = next(iter(comparison.curves.values())).accuracies[0].n
     top.set_ylabel(f"held-out accuracy (n = {n} statements)")
     top.set_title(f"{comparison.dimension}, {len(comparison.curves)} series", loc="left", fontsize=10)
-    legend_below(figure, columns=2)
+    legend_below(figure, columns=3)
     _onsets(below, comparison, colours, places)
     draw_training_axis(below, axis)
     for axes in (top, below):
@@ -54,13 +54,13 @@ def _bands(axes: Axes, comparison: SeriesComparison, places: Mapping[int, int]) 
     x = [places[band.step] for band in comparison.bands]
     series = [band.between_series for band in comparison.bands]
     statements = [band.between_statements for band in comparison.bands]
+    axes.plot(x, [estimate.value for estimate in series], color=ACCENT, linewidth=2.5, label="mean of series")
     for estimates, colour, name in (
-        (statements, CONTROL, "mean, mean 95 % interval over statements"),
-        (series, ACCENT, f"mean, 95 % interval over {len(comparison.curves)} series"),
+        (statements, CONTROL, "its mean 95 % interval over statements"),
+        (series, ACCENT, f"its 95 % interval over {len(comparison.curves)} series"),
     ):
         low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
         axes.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0, label=name)
-    axes.plot(x, [estimate.value for estimate in series], color=ACCENT, linewidth=2.5)
 
 
 def _onsets(

@@ -29,12 +29,12 @@ from pipelines.information.trajectory import Trajectory
 NAMES = {"sound": "X of the same checkpoint", "sound-fixed": "X of the last checkpoint", "paper": "the paper's code"}
 WARMUP = "#f8f2df"
 LEAST = 0.1
-"""The least height of an axis of I(T;Y) or bits, so that noise around nothing does not fill it."""
+"""The least height of an axis of nHSIC(T; Y) or bits, so that noise around nothing does not fill it."""
 COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
 def information_plane(trajectory: Trajectory) -> Figure:
-    """I(T;Y) over I(T;X): a line per layer, a point per checkpoint, darker to lighter as pre-training goes on.
+    """nHSIC(T; Y) over nHSIC(T; X): a line per layer, a point per checkpoint, darker to lighter as pre-training goes on.
 
     A checkpoint with the weights of an earlier one lies on that one's point, and is not drawn again.
     """
@@ -56,7 +56,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
     _show_at_least(panels[0], 0, LEAST)
     panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n})")
     panels[0].set_title(
-        f"{_title(trajectory)}\na line per layer (its number at the last step), dotted: 95 % null of I(T;Y)",
+        f"{_title(trajectory)}\na line per layer (its number at the last step), dotted: 95 % null of nHSIC(T; Y) at the last layer and step",
         loc="left",
         fontsize=9,
     )
@@ -67,7 +67,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
 
 
 def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
-    """I(T;X), the spectrum, I(T;Y) and usable bits over pre-training at one layer, with intervals and nulls."""
+    """nHSIC(T; X), the spectrum, nHSIC(T; Y) and usable bits over pre-training at one layer, with intervals and nulls."""
     figure = Figure(figsize=(7.6, 9.6), layout="constrained")
     rows = figure.subplots(4, sharex=True)
     points = [result.point(trajectory.layer) for result in trajectory.trained]
@@ -151,7 +151,7 @@ def _position(steps: Sequence[int], step: int) -> float:
 
 
 def heat_maps(trajectory: Trajectory) -> Figure:
-    """Layer by checkpoint: I(T;X), I(T;Y), usable bits and effective rank."""
+    """Layer by checkpoint: nHSIC(T; X), nHSIC(T; Y), usable bits and effective rank."""
     first = next(iter(trajectory.initial.points[0].xt))
     quantities: tuple[tuple[str, Callable[[LayerInformation], float]], ...] = (
         (f"nHSIC(T; X), {NAMES[first]}", lambda point: point.xt[first].nhsic),
@@ -190,10 +190,10 @@ def information_calibration(calibrations: Sequence[InformationCalibration]) -> F
         points = calibration.points
         shares, bits = [point.share for point in points], [point.bits for point in points]
         below, above = [each.value - each.low for each in bits], [each.high - each.value for each in bits]
-        axes.plot(shares, [point.passed_bits for point in points], ":", color=CONTROL, linewidth=1, label="1 − H(p)")
-        axes.plot(shares, [point.expected_bits for point in points], "-", color=FLOOR, linewidth=1, label="must be")
+        axes.plot(shares, [point.passed_bits for point in points], ":", color=CONTROL, linewidth=1, label="a perfect probe: 1 − H(p)")
+        axes.plot(shares, [point.expected_bits for point in points], "-", color=FLOOR, linewidth=1, label="expected of this probe")
         axes.errorbar(
-            shares, [each.value for each in bits], (below, above), fmt="o", color=ACCENT, markersize=4, label="bits"
+            shares, [each.value for each in bits], (below, above), fmt="o", color=ACCENT, markersize=4, label="this probe"
         )
         axes.plot(shares, [point.neighbour_bits for point in points], "x", color=CONTROL, label="nearest neighbours")
         axes.set_title(f"{calibration.result.dimension} (n = {bits[0].n:,})", loc="left", fontsize=9)
