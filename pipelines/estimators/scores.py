@@ -3,7 +3,6 @@
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
-from sklearn.metrics import roc_auc_score
 
 CALIBRATION_BINS = 10
 SMALLEST_PROBABILITY = 1e-6
@@ -11,8 +10,16 @@ SMALLEST_PROBABILITY = 1e-6
 
 
 def auroc(labels: Bool[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"]) -> float:
-    """The chance that a trustworthy statement scores above an untrustworthy one."""
-    return float(roc_auc_score(labels, probabilities))
+    """The chance that a trustworthy statement scores above an untrustworthy one, ties counted half; NaN without both.
+
+    By ranks (Hanley and McNeil 1982): what scikit-learn's ``roc_auc_score`` says, without its checks of every argument.
+    """
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return float("nan")
+    ranks = rankdata(probabilities)[labels].sum()
+    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def cross_entropy_bits(labels: Bool[np.ndarray, " n"], probabilities: Float[np.ndarray, " n"]) -> float:

@@ -34,7 +34,7 @@ COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
 def information_plane(trajectory: Trajectory) -> Figure:
-    """nHSIC(T; Y) over nHSIC(T; X): a line per layer, a point per checkpoint, darker to lighter as pre-training goes on.
+    """nHSIC(T; Y) over nHSIC(T; X): a line per layer, a point per checkpoint, lighter the later it is.
 
     A checkpoint with the weights of an earlier one lies on that one's point, and is not drawn again.
     """
@@ -56,7 +56,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
     _show_at_least(panels[0], 0, LEAST)
     panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n})")
     panels[0].set_title(
-        f"{_title(trajectory)}\na line per layer (its number at the last step), dotted: 95 % null of nHSIC(T; Y) at the last layer and step",
+        f"{_title(trajectory)}\na line per layer (its number at the last step), dotted: 95 % null of nHSIC(T; Y)",
         loc="left",
         fontsize=9,
     )
@@ -67,7 +67,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
 
 
 def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
-    """nHSIC(T; X), the spectrum, nHSIC(T; Y) and usable bits over pre-training at one layer, with intervals and nulls."""
+    """nHSIC with X and Y, the spectrum and usable bits over pre-training at one layer, with intervals and nulls."""
     figure = Figure(figsize=(7.6, 9.6), layout="constrained")
     rows = figure.subplots(4, sharex=True)
     points = [result.point(trajectory.layer) for result in trajectory.trained]
@@ -190,10 +190,30 @@ def information_calibration(calibrations: Sequence[InformationCalibration]) -> F
         points = calibration.points
         shares, bits = [point.share for point in points], [point.bits for point in points]
         below, above = [each.value - each.low for each in bits], [each.high - each.value for each in bits]
-        axes.plot(shares, [point.passed_bits for point in points], ":", color=CONTROL, linewidth=1, label="a perfect probe: 1 − H(p)")
-        axes.plot(shares, [point.expected_bits for point in points], "-", color=FLOOR, linewidth=1, label="expected of this probe")
+        axes.plot(
+            shares,
+            [point.passed_bits for point in points],
+            ":",
+            color=CONTROL,
+            linewidth=1,
+            label="a perfect probe: 1 − H(p)",
+        )
+        axes.plot(
+            shares,
+            [point.expected_bits for point in points],
+            "-",
+            color=FLOOR,
+            linewidth=1,
+            label="expected of this probe",
+        )
         axes.errorbar(
-            shares, [each.value for each in bits], (below, above), fmt="o", color=ACCENT, markersize=4, label="this probe"
+            shares,
+            [each.value for each in bits],
+            (below, above),
+            fmt="o",
+            color=ACCENT,
+            markersize=4,
+            label="this probe",
         )
         axes.plot(shares, [point.neighbour_bits for point in points], "x", color=CONTROL, label="nearest neighbours")
         axes.set_title(f"{calibration.result.dimension} (n = {bits[0].n:,})", loc="left", fontsize=9)

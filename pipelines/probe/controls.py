@@ -1,13 +1,12 @@
 """Floors: what a classifier that never saw the model scores on the same statements and the same folds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
-from pipelines.statements.floors import is_lexical, ngram_char_scores, ngram_word_scores, surface_scores
+from pipelines.statements.floors import Scores, is_lexical, ngram_char_scores, ngram_word_scores, surface_scores
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import Splits, split_statements
 from pipelines.sweep.protocol import FittingProtocol
@@ -30,9 +29,6 @@ class Floors:
         return is_lexical((self.ngram[None], self.surface[None]))
 
 
-_Scores = Callable[[tuple[str, ...], np.ndarray, np.ndarray, tuple[int, ...]], Float[np.ndarray, " n"]]
-
-
 def measure_floors(statements: LabelledStatements, protocol: FittingProtocol) -> Floors:
     """The floors under ``statements``, on the same splits as the probes; the higher n-gram model is the floor."""
     splits = split_statements(statements, protocol)
@@ -43,7 +39,7 @@ def measure_floors(statements: LabelledStatements, protocol: FittingProtocol) ->
     return Floors(ngram=ngram, ngram_kind=kind, surface=surface)
 
 
-def _accuracies(scores: _Scores, statements: LabelledStatements, splits: Splits) -> dict[int | None, Estimate]:
+def _accuracies(scores: Scores, statements: LabelledStatements, splits: Splits) -> dict[int | None, Estimate]:
     rows = splits.test_rows
     labels = statements.labels[rows]
     predicted = (scores(statements.texts, statements.labels, folds, splits.tested) for folds in splits.folds)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from itertools import chain
 from typing import Literal, TypeAlias
 
@@ -23,6 +23,9 @@ from pipelines.estimators.estimate import Estimate
 Analyzer = Literal["word", "char"]
 Documents: TypeAlias = "np.ndarray | csr_matrix"
 """Texts, or the counts of their terms; a row each."""
+
+Predicted: TypeAlias = Float[np.ndarray, " n"]
+Scores: TypeAlias = Callable[[Sequence[str], np.ndarray, np.ndarray, Sequence[int]], Predicted]
 
 NGRAM_PENALTY = 10.0
 LEXICAL_ACCURACY = 0.95
@@ -85,6 +88,25 @@ def is_lexical(floors: Iterable[Estimate]) -> bool:
     return any(floor.value > LEXICAL_ACCURACY for floor in floors)
 
 
+def _remembered(scores: Scores) -> Scores:
+    """``scores`` computed once in a process for the same texts, labels and folds: reports of statements and floors of
+    experiments ask for the same. The array is read-only."""
+
+    @lru_cache(maxsize=64)
+    def computed(texts: tuple[str, ...], labels: bytes, folds: bytes, tested: tuple[int, ...]) -> Predicted:
+        predicted = scores(texts, np.frombuffer(labels, np.bool_), np.frombuffer(folds, np.int64), tested)
+        predicted.setflags(write=False)
+        return predicted
+
+    @wraps(scores)
+    def remembered(texts: Sequence[str], labels: np.ndarray, folds: np.ndarray, tested: Sequence[int]) -> Predicted:
+        arrays = labels.astype(np.bool_).tobytes(), folds.astype(np.int64).tobytes()
+        return computed(tuple(texts), *arrays, tuple(tested))
+
+    return remembered
+
+
+@_remembered
 def ngram_word_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
@@ -93,6 +115,7 @@ def ngram_word_scores(
     return _out_of_fold(lambda: _ngrams(words), _counts("word", words, tuple(texts)), labels, folds, tested)
 
 
+@_remembered
 def ngram_char_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
@@ -101,6 +124,7 @@ def ngram_char_scores(
     return _out_of_fold(lambda: _ngrams(characters), _counts("char", characters, tuple(texts)), labels, folds, tested)
 
 
+@_remembered
 def surface_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:
@@ -114,6 +138,7 @@ def surface_scores(
     )
 
 
+@_remembered
 def last_word_scores(
     texts: Sequence[str], labels: Bool[np.ndarray, " n"], folds: Int64[np.ndarray, " n"], tested: Sequence[int]
 ) -> Float[np.ndarray, " n"]:

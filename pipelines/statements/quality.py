@@ -1,17 +1,18 @@
 """Quality report: what a set of statements asks, what is wrong with it and what it gives away, before any probe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.statements.benchmarks import DatasetCard
 from pipelines.statements.floors import (
     CHARACTERS,
     WORDS,
+    Scores,
     has_spaces,
     is_lexical,
     last_word_scores,
@@ -30,9 +31,7 @@ ARTEFACT = "_x000D_"
 TRAIN_RATIO = 0.8
 N_FOLDS = 5
 
-_Scores = Callable[[Sequence[str], np.ndarray, np.ndarray, Sequence[int]], Float[np.ndarray, " n"]]
-
-FLOORS: Mapping[str, _Scores] = {
+FLOORS: Mapping[str, Scores] = {
     "last_word": last_word_scores,
     "surface": surface_scores,
     "ngram_word": ngram_word_scores,

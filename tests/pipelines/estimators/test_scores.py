@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
 
@@ -15,6 +16,14 @@ def test_one_confident_mistake_costs_at_most_twenty_bits():
 def test_auroc_is_the_share_of_pairs_in_order():
     labels = np.array([True, True, False, False])
     assert auroc(labels, np.array([0.9, 0.4, 0.5, 0.1])) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_auroc_is_what_scikit_learn_says_with_ties_too(rng, decimals):
+    labels, probabilities = rng.random(200) < 0.3, rng.random(200).round(decimals)
+    assert auroc(labels, probabilities) == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
+    assert np.isnan(auroc(np.ones(3, np.bool_), probabilities[:3]))
+    assert np.isnan(auroc(~labels[:3], np.full(3, np.nan)))
 
 
 def test_true_frequencies_are_calibrated(rng):

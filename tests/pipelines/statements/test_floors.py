@@ -5,6 +5,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from pipelines.statements import floors
 from pipelines.statements.benchmarks import BENCHMARKS
 from pipelines.statements.floors import (
     last_word_scores,
@@ -59,6 +60,29 @@ def test_counting_once_gives_what_scikit_learn_gives_fold_by_fold(rng, scores, v
             TfidfVectorizer(min_df=2, lowercase=False, **vectoriser), LogisticRegression(C=10.0, solver="newton-cg")
         ).fit(documents[~test], labels[~test])
         np.testing.assert_allclose(found[test], model.predict_proba(documents[test])[:, 1], atol=1e-3)
+
+
+def test_scores_are_computed_once_for_texts_labels_and_folds(rng, monkeypatch):
+    fitted = []
+    computed = floors._out_of_fold
+    monkeypatch.setattr(floors, "_out_of_fold", lambda *given: fitted.append(given) or computed(*given))
+    texts, labels = [f"once {rng.integers(9)} of {rng.integers(9)} here" for _ in range(40)], np.tile([True, False], 20)
+    folds = np.arange(40) // 2 % 5
+    first = surface_scores(texts, labels, folds, range(5))
+    assert surface_scores(list(texts), labels.copy(), folds.astype(np.int32), (0, 1, 2, 3, 4)) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 1
+    others = (
+        ([*texts[1:], "a"], labels, folds, range(5)),
+        (texts, ~labels, folds, range(5)),
+        (texts, labels, (folds + 1) % 5, range(5)),
+        (texts, labels, folds, range(4)),
+    )
+    for given in others:
+        np.testing.assert_array_equal(surface_scores(*given), surface_scores.__wrapped__(*given))
+    assert len(fitted) == 1 + 2 * len(others)
+    ngram_char_scores(texts, labels, folds, range(5))
+    assert len(fitted) == 2 + 2 * len(others)
 
 
 def test_surface_statistics_count_what_they_say():
