@@ -47,7 +47,19 @@ function showSetting() {
   form.elements.op.querySelector("[value=project]").disabled = !page.operations.includes("project");
   form.elements.whereProbe.disabled = !page.operations.includes("when") || !page.hasProbe;
   for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
+  showFormat();
   if (page.model) showNotices(Object.keys(strengths));
+}
+
+/** Only conversations have turns: a text is gone on with, and answered once. */
+function showFormat() {
+  byId("next").hidden = readOption("format") !== "chat";
+}
+
+/** Bring the answers into sight where the prompt leaves them none, as on a phone. */
+function showAnswers() {
+  const answers = byId("unsteered");
+  if (answers.getBoundingClientRect().top > 0.8 * innerHeight) byId("answers-title").scrollIntoView({ block: "start" });
 }
 
 /** Say what the page was asked for and the service lacks. */
@@ -206,6 +218,7 @@ async function run() {
   byId("next").disabled = true;
   byId("difference").textContent = "";
   announce("Generating both answers.");
+  showAnswers();
   await generate(setting, page.running.signal);
   setRunning(null);
   compareAnswers();
@@ -239,6 +252,7 @@ form.addEventListener("submit", (event) => {
   run();
 });
 form.addEventListener("change", keepInAddress);
+form.elements.format.addEventListener("change", showFormat);
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });

@@ -357,6 +357,21 @@ def test_on_a_phone_the_prompt_comes_before_the_sliders(page):
     assert prompt.bounding_box()["y"] < slider.bounding_box()["y"]
 
 
+def test_on_a_phone_generating_brings_the_answers_into_sight(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.locator("#unsteered").bounding_box()["y"] > 800
+    generate(page)
+    assert 0 <= page.locator("#answers-title").bounding_box()["y"] < 400
+    assert page.locator("#unsteered").bounding_box()["y"] < 400
+
+
+def test_turns_are_offered_for_conversations_alone(page):
+    following = page.get_by_role("button", name="Ask the next turn")
+    for form, offered in (("chat", True), ("text", False), ("chat", True)):
+        page.get_by_label("Send as").select_option(form)
+        assert following.is_visible() == offered
+
+
 def test_a_narrow_screen_does_not_scroll_sideways(page):
     page.set_viewport_size({"width": 400, "height": 800})
     generate(page)
