@@ -76,6 +76,12 @@ def arguments(series_directory, data, tracking, cache):
     return ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy", "--seeds", "2"]
 
 
+@pytest.fixture
+def measured(finished_run, cache):
+    """The units of the finished run, in the test's own cache: a test of what is made of them measures none."""
+    shutil.copytree(finished_run.root / "cache", cache, dirs_exist_ok=True)
+
+
 def runs(condition=""):
     (experiment,) = [experiment for experiment in mlflow.search_experiments() if experiment.name == "trusttrace"]
     return mlflow.MlflowClient().search_runs([experiment.experiment_id], condition)
@@ -86,7 +92,7 @@ def parents():
 
 
 @pytest.mark.draws
-def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(arguments, data, capsys):
+def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(measured, arguments, capsys):
     assert run_command(main, [*arguments, "--figures", "paper"]) == 0
     (parent,) = parents()
     assert parent.info.status == "FINISHED"
@@ -148,7 +154,7 @@ def test_a_second_run_computes_and_registers_nothing_anew(finished, monkeypatch)
     assert [run.info.status for run in parents()] == ["FINISHED", "FINISHED"]
 
 
-def test_statements_that_words_alone_decide_leave_no_champion(arguments, data, capsys):
+def test_statements_that_words_alone_decide_leave_no_champion(measured, arguments, data, capsys):
     rows = [
         f"{city} is {word},{label}" for city in "abcdefghijklmnopqrst" for word, label in (("kind", 1), ("cruel", 0))
     ]
@@ -161,10 +167,10 @@ def test_statements_that_words_alone_decide_leave_no_champion(arguments, data, c
     assert VectorStore().resolve("steer.mini.privacy@champion")
 
 
-def test_equal_weights_are_champion_once(series_directory, data, tracking, cache, tmp_path, capsys):
+def test_equal_weights_are_champion_once(measured, series_directory, data, tracking, tmp_path, capsys):
     series = shutil.copytree(series_directory, tmp_path / "twins" / "mini")
     shutil.copytree(series / "step_000100", series / "step_000200")
-    given = ["--model", str(series), "--data", str(data), "--dimensions", "toxicity", "--seeds", "1"]
+    given = ["--model", str(series), "--data", str(data), "--dimensions", "toxicity", "--seeds", "2"]
     assert run_command(main, [*given, "--checkpoints", "100,200"]) == 0
     assert {vector.checkpoint_step for vector in VectorStore().list("mini")} == {100, 200}
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
@@ -191,7 +197,7 @@ def test_the_fitting_split_is_part_of_a_lineage(finished):
     assert VectorStore().load(champion).lineage.protocol == "sound"
 
 
-def test_all_layers_or_none_can_be_registered(arguments):
+def test_all_layers_or_none_can_be_registered(measured, arguments):
     run_command(main, [*arguments, "--checkpoints", "last", "--register", "none"])
     assert VectorStore().list("mini") == []
     run_command(main, [*arguments, "--checkpoints", "last", "--register", "all"])
@@ -314,12 +320,12 @@ def test_the_champions_reason_says_what_the_choice_is_worth(finished):
     assert f"{worth:.3f} [" in finished.printed
 
 
-def test_two_series_of_one_name_do_not_share_entries(series_directory, data, tracking, cache, tmp_path, capsys):
+def test_two_series_of_one_name_do_not_share_entries(measured, series_directory, data, tracking, tmp_path, capsys):
     other = tmp_path / "other" / "mini"
     for seed, step in ((7, 0), (8, 10)):
         shutil.copytree(series_directory / "step_000000", other / f"step_{step:06d}")
         tiny_llama(seed).save_pretrained(other / f"step_{step:06d}")
-    given = ["--data", str(data), "--dimensions", "toxicity", "--seeds", "1", "--checkpoints", "last"]
+    given = ["--data", str(data), "--dimensions", "toxicity", "--seeds", "2", "--checkpoints", "last"]
     assert run_command(main, ["--model", str(series_directory), *given]) == 0
     assert run_command(main, ["--model", str(other), *given]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
@@ -369,7 +375,7 @@ def without_saturation(path):
     save_arrays(tensors, path, metadata={"result": json.dumps(result)})
 
 
-def test_results_of_former_versions_are_read_with_empty_cells(arguments, capsys):
+def test_results_of_former_versions_are_read_with_empty_cells(measured, arguments, capsys):
     given = [*arguments, "--checkpoints", "last"]
     run_command(main, given)
     assert "stored without margin" not in capsys.readouterr().out
