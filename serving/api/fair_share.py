@@ -1,9 +1,10 @@
 """Fair share: no client may take the queue from the others."""
 
+import concurrent.futures
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from anyio import CapacityLimiter, to_thread
 
@@ -15,10 +16,13 @@ THREADS = 8
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
+Place = Generation | concurrent.futures.Future[Any]
+"""What holds a place until it has ended: an answer, or texts that are read."""
+Held = TypeVar("Held", Generation, concurrent.futures.Future[Any])
 
 
 class FairShare:
-    """Generations in progress by client, in one worker.
+    """Answers and readings in progress by client, in one worker.
 
     A client that holds more places than are free is refused until some of its answers have ended. So a lone client may
     use a little over half of the places, and whoever comes next still finds room. Slots are exempt: a client may always
@@ -26,7 +30,7 @@ class FairShare:
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, list[Generation]] = {}
+        self._held: dict[str, list[Place]] = {}
         self._beginning: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._threads: dict[str, CapacityLimiter] = {}
@@ -40,8 +44,8 @@ class FairShare:
             if not limiter.borrowed_tokens and not limiter.statistics().tasks_waiting:
                 self._threads.pop(client, None)
 
-    def submit(self, client: str, engine: Engine, submit: Callable[[], Sequence[Generation]]) -> Sequence[Generation]:
-        """The generations that ``submit`` begins for ``client``. Raises ``ShareExceeded``, and what ``submit`` does.
+    def submit(self, client: str, engine: Engine, submit: Callable[[], Sequence[Held]]) -> Sequence[Held]:
+        """What ``submit`` begins for ``client``. Raises ``ShareExceeded``, and what ``submit`` does.
 
         Other clients do not wait for ``submit``, which may compile a schema.
         """
@@ -49,7 +53,7 @@ class FairShare:
             self._held = {name: held for name, each in self._held.items() if (held := _running(each))}
             self._require_room(len(self._held.get(client, [])) + self._beginning[client], engine)
             self._beginning[client] += 1
-        begun: Sequence[Generation] = ()
+        begun: Sequence[Held] = ()
         try:
             begun = submit()
         finally:
@@ -68,5 +72,9 @@ class FairShare:
             )
 
 
-def _running(generations: Sequence[Generation]) -> list[Generation]:
-    return [generation for generation in generations if generation.outcome is None]
+def _running(places: Sequence[Place]) -> list[Place]:
+    return [place for place in places if not _has_ended(place)]
+
+
+def _has_ended(place: Place) -> bool:
+    return place.done() if isinstance(place, concurrent.futures.Future) else place.outcome is not None

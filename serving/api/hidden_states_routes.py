@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from concurrent.futures import Future
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -11,12 +12,13 @@ from jaxtyping import Float32
 from pydantic import BaseModel, Field, model_validator
 
 from registry.errors import Mismatch
-from serving.api.dependencies import Context, Loaded
+from serving.api.dependencies import Context, Loaded, RequestContext
 from serving.api.errors import ApiError, documented, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
 from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.streaming import result_for
 from serving.api.request_body import RequestBody, field_error
+from serving.engine.base import HiddenStates
 from serving.model.language_model import LanguageModel
 from serving.served_model import LoadedModel
 
@@ -75,12 +77,21 @@ async def hidden_states(body: HiddenStatesRequest, context: Context, loaded: Loa
     """The unsteered residual stream after one decoder block (admin key). At most 64 prompts and 4,194,304 numbers."""
     require_model(body.model, loaded.name)
     _require_layer(loaded, body.layer)
-    sequences = await context.run(_sequences, loaded.model, body, context.record.client)
-    _require_bounded(sequences, body, loaded.model.d_model)
-    reading = loaded.engine.hidden_states(sequences, [body.layer])
+    sequences, reading = await context.run(_begin, context, loaded, body)
     states = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
     content = await context.run(_content, loaded, body, sequences, [of_prompt[body.layer] for of_prompt in states])
     return JSONResponse(content)
+
+
+def _begin(
+    context: RequestContext, loaded: LoadedModel, body: HiddenStatesRequest
+) -> tuple[list[Tokens], Future[HiddenStates]]:
+    client = context.record.client
+    sequences = _sequences(loaded.model, body, client)
+    _require_bounded(sequences, body, loaded.model.d_model)
+    read = loaded.engine.hidden_states
+    (reading,) = context.shares.submit(client, loaded.engine, lambda: [read(sequences, [body.layer], client)])
+    return sequences, reading
 
 
 def _require_layer(loaded: LoadedModel, layer: int) -> None:

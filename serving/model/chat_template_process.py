@@ -19,7 +19,7 @@ CHARACTERS = 2**22
 """The longest text that a template may give."""
 
 LONGEST = 60
-"""Seconds after which a rendering ends itself, for when nobody is left to end it."""
+"""Seconds of processor time after which a rendering ends itself, for when nobody is left to end it."""
 
 Render = Callable[[dict[str, Any]], dict[str, str]]
 
@@ -48,9 +48,9 @@ def _answer(connection: socket.socket, render: Render) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     connection.sendall(b"%d\n" % os.getpid())
     for line in connection.makefile("rb"):
-        signal.alarm(LONGEST)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST)
         reply = json.dumps(render(json.loads(line))).encode()
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         connection.sendall(reply + b"\n")
 
 

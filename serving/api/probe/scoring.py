@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,12 @@ from serving.steering.catalog import ServedVectors
 from serving.steering.resolver import unknown_dimension
 
 MOST_TEXTS = 64
+MOST_TOKENS = 16_384
+"""Of one request that asks for the scores of every token: each is an object of the answer."""
 
-HiddenStates = Mapping[int, Float32[np.ndarray, "tokens d_model"]]
+States = Float32[np.ndarray, "tokens d_model"]
+Probabilities = Float32[np.ndarray, " tokens"]
+"""P(trustworthy) of each token, by one probe."""
 
 
 def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> dict[str, ServedVector]:
@@ -61,36 +66,59 @@ async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest
     require_model(body.model, loaded.name)
     served = loaded.catalog.served
     probes = require_probes(served, body.dimensions)
-    sequences = await context.run(input_tokens, loaded.model, body, context.record.client)
-    layers = sorted({vector.probe.layer for vector in probes.values() if vector.probe is not None})
-    reading = loaded.engine.hidden_states(sequences, layers)
-    states = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
-    data = await context.run(_text_scores, loaded.model, sequences, states, probes, body.per_token)
+    sequences, reading = await context.run(_begin, context, loaded, body, list(probes.values()))
+    read = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
+    data = await context.run(_text_scores, loaded.model, sequences, read, list(probes), body.per_token)
     lineage = {name: vector_info(vector.registered, served) for name, vector in probes.items()}
     return {"object": "list", "model": loaded.name, "data": data, "probes": lineage}
+
+
+def _begin(
+    context: RequestContext, loaded: LoadedModel, body: ProbeRequest, vectors: Sequence[ServedVector]
+) -> tuple[list[Tokens], Future[Any]]:
+    """Tokenise and submit; the probes read each piece as it comes, so that no hidden states are kept."""
+    sequences = input_tokens(loaded.model, body, context.record.client)
+    _require_bounded(sequences, body)
+    probes = [vector.probe for vector in vectors if vector.probe is not None]
+
+    def probabilities(states: dict[int, States]) -> dict[int, Probabilities]:
+        return {number: probe.probability(states[probe.layer]) for number, probe in enumerate(probes)}
+
+    layers = sorted({probe.layer for probe in probes})
+    (reading,) = context.shares.submit(
+        context.record.client,
+        loaded.engine,
+        lambda: [loaded.engine.hidden_states(sequences, layers, context.record.client, probabilities)],
+    )
+    return sequences, reading
+
+
+def _require_bounded(sequences: Sequence[Tokens], body: ProbeRequest) -> None:
+    tokens = sum(map(len, sequences))
+    if body.per_token and tokens > MOST_TOKENS:
+        raise ApiError(
+            f"the texts have {tokens} tokens, and `per_token` scores at most {MOST_TOKENS} in one request; send fewer "
+            "texts at once, or leave `per_token` out",
+            param="per_token",
+        )
 
 
 def _text_scores(
     model: LanguageModel,
     sequences: Sequence[Tokens],
-    states: Sequence[HiddenStates],
-    probes: Mapping[str, ServedVector],
+    read: Sequence[Mapping[int, Probabilities]],
+    names: Sequence[str],
     per_token: bool,
 ) -> list[dict[str, Any]]:
     return [
-        {"index": index, **_text_score(model, tokens, of_text, probes, per_token)}
-        for index, (tokens, of_text) in enumerate(zip(sequences, states, strict=True))
+        {"index": index, **_text_score(model, tokens, dict(zip(names, of_text.values(), strict=True)), per_token)}
+        for index, (tokens, of_text) in enumerate(zip(sequences, read, strict=True))
     ]
 
 
 def _text_score(
-    model: LanguageModel,
-    tokens: Tokens,
-    states: HiddenStates,
-    probes: Mapping[str, ServedVector],
-    per_token: bool,
+    model: LanguageModel, tokens: Tokens, scores: Mapping[str, Probabilities], per_token: bool
 ) -> dict[str, Any]:
-    scores = {name: _probabilities(vector, states, per_token) for name, vector in probes.items()}
     score: dict[str, Any] = {"scores": _rounded(scores, -1), "n_tokens": len(tokens)}
     if per_token:
         special = set(model.tokenizer.all_special_ids)
@@ -102,15 +130,8 @@ def _text_score(
     return score
 
 
-def _rounded(scores: Mapping[str, Float32[np.ndarray, " tokens"]], position: int) -> dict[str, float]:
+def _rounded(scores: Mapping[str, Probabilities], position: int) -> dict[str, float]:
     return {name: round(float(of_tokens[position]), 6) for name, of_tokens in scores.items()}
-
-
-def _probabilities(vector: ServedVector, states: HiddenStates, per_token: bool) -> Float32[np.ndarray, " tokens"]:
-    assert vector.probe is not None
-    of_layer = states[vector.probe.layer]
-    rows = of_layer if per_token else of_layer[-1:]
-    return vector.probe.probability(rows)
 
 
 def pieces(model: LanguageModel, tokens: Tokens) -> list[str]:

@@ -18,14 +18,14 @@ import torch
 
 from registry.errors import InvalidInput
 from serving.engine.admission import Admission
-from serving.engine.base import EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates
+from serving.engine.base import EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates, KeepStates
 from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.prefix_cache import PrefixCache
-from serving.engine.slots.reading import StateReading
+from serving.engine.slots.reading import Readings, StateReading
 from serving.engine.slots.scheduler import Scheduler
 from serving.engine.slots.slot_sequence import SlotSequence
 from serving.engine.stats import EngineStats
@@ -77,7 +77,6 @@ class SlotEngine:
         self.model, self.window = model, window_of(model, window)
         self._facts = model.facts
         self._vocabulary = int(model.network.get_input_embeddings().num_embeddings)
-        self._chunk = prefill_chunk
         self._admission = Admission(slots, queue_limit)
         self._runner = ModelRunner(model, slots, kernels)
         self._prefixes = PrefixCache(prefix_cache)
@@ -92,7 +91,7 @@ class SlotEngine:
         )
         self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
         self._queue: deque[SlotGeneration] = deque()
-        self._readings: deque[StateReading] = deque()
+        self._readings = Readings(self._runner, self._admission, prefill_chunk, max(1, slots // 4))
         self._turns: dict[str, int] = {}
         """When a client that waits last had a turn, in turns."""
         self._closing = False
@@ -126,29 +125,35 @@ class SlotEngine:
     def _beyond_limit(self, client: str) -> int:
         """How many more than the queue's limit may wait, that nobody who holds little is refused for others' sake."""
         slots, waiting = self._admission.slots, [each.request.client for each in self._waiting()]
-        places = waiting.count(client) + self._scheduler.held[client]
+        places = waiting.count(client) + self._scheduler.held[client] + self._readings.held(client)
         return slots if client and places < max(1, slots // 4) else 0
 
     def _waiting(self) -> list[SlotGeneration | SlotSequence]:
         return [*self._scheduler.aside, *self._queue]
 
-    def hidden_states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> "Future[HiddenStates]":
+    def hidden_states(
+        self,
+        sequences: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        client: str = "",
+        keep: KeepStates | None = None,
+    ) -> "Future[HiddenStates]":
         for layer in layers:
             require_layer(self.model, layer)
         for tokens in sequences:
             require_tokens(tokens, self._vocabulary)
             require_room(tokens, self.window + 1)
-        reading = StateReading(sequences, layers)
+        reading = StateReading(sequences, layers, client, keep)
         with self._admission.changed:
-            self._admission.admit()
-            self._readings.append(reading)
+            self._admission.admit(self._beyond_limit(client))
+            self._readings.add(reading)
         return reading.future
 
     def stats(self) -> EngineStats:
         scheduler, admission = self._scheduler, self._admission
         return EngineStats(
             active=scheduler.active,
-            queued=len(self._queue) + len(scheduler.aside),
+            queued=len(self._queue) + len(scheduler.aside) + len(self._readings),
             capacity=admission.slots,
             queue_limit=admission.queue_limit,
             prompt_tokens_total=scheduler.prompt_tokens,
@@ -163,13 +168,14 @@ class SlotEngine:
     def _held_aside(self) -> int:
         """Bytes."""
         kept = [sequence.aside for sequence in self._scheduler.aside]
-        return sum(tensor.nbytes for tensor in kept if tensor is not None)
+        return sum(tensor.nbytes for tensor in kept if tensor is not None) + self._readings.nbytes
 
     def _held_when_full(self) -> int:
-        """Bytes, when every slot is filled to the window, and as many sequences as may be are set aside."""
+        """Bytes, when every slot is filled to the window, and what may stand beside the slots is as long."""
         cache = self._runner.cache
         full = cache.held_when_full(self._admission.slots, self.window)
-        return full + self._scheduler.most_aside * self.window * cache.bytes_per_token
+        beside = self._scheduler.most_aside + self._readings.most_amid
+        return full + beside * self.window * cache.bytes_per_token
 
     def drain(self, seconds: float) -> bool:
         return self._admission.drain(seconds)
@@ -184,7 +190,7 @@ class SlotEngine:
         try:
             with torch.inference_mode():
                 while self._await_work():
-                    self._read_piece()
+                    self._readings.advance()
                     self._step()
         except BaseException as error:
             logger.exception("the engine has stopped")
@@ -263,27 +269,6 @@ class SlotEngine:
             return
         self._scheduler.postprocess(batch, logits)
 
-    def _read_piece(self) -> None:
-        """Read one piece of one sequence, so that long texts do not hold up the answers that run."""
-        for reading in [reading for reading in self._readings if reading.future.cancelled()]:
-            self._finish_reading(reading)
-        if not self._readings:
-            return
-        reading = self._readings[0]
-        try:
-            reading.advance(self._runner, self._chunk)
-        except Exception as error:
-            self._finish_reading(reading, error)
-            return
-        if reading.is_complete:
-            self._finish_reading(reading)
-
-    def _finish_reading(self, reading: StateReading, error: Exception | None = None) -> None:
-        with self._admission.changed:
-            self._readings.remove(reading)
-        reading.finish(error)
-        self._admission.ended()
-
     def _end(self) -> None:
         problem = self._admission.problem
         reason: FinishReason = "error" if problem else "cancelled"
@@ -295,5 +280,4 @@ class SlotEngine:
             for generation in tuple(self._queue):
                 self._drop(generation, reason, problem)
             self._queue.clear()
-            for reading in tuple(self._readings):
-                self._finish_reading(reading, EngineStopped("the engine stopped before it could answer"))
+        self._readings.end_all(EngineStopped("the engine stopped before it could answer"))

@@ -1,4 +1,4 @@
-"""StateReading: a request for hidden states, read piece by piece between the steps of the answers that run."""
+"""Readings: requests for hidden states, read piece by piece between the steps of the answers that run."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -7,24 +7,45 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from serving.engine.base import HiddenStates
+from serving.engine.admission import Admission
+from serving.engine.base import HiddenStates, KeepStates
 from serving.engine.slots.model_runner import ModelRunner
 
 
 class StateReading:
-    """Sequences of tokens and the layers to read them at. Belongs to the engine's thread, but for the future."""
+    """Sequences of tokens, the layers to read them at, and what to keep. Belongs to the engine's thread, but for the
+    future.
+    """
 
-    def __init__(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> None:
+    def __init__(
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], client: str, keep: KeepStates | None
+    ) -> None:
         self.future: Future[HiddenStates] = Future()
-        self._sequences, self._layers = sequences, layers
+        self.client = client
+        self._sequences, self._layers, self._keep = sequences, layers, keep
         self._read: HiddenStates = []
-        self._pieces: list[dict[int, Float32[np.ndarray, "tokens d_model"]]] = []
+        self._pieces: list[dict[int, Float32[np.ndarray, "tokens ..."]]] = []
         self._position = 0
         self._cache: Any = None
 
     @property
     def is_complete(self) -> bool:
         return len(self._read) == len(self._sequences)
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether it holds the keys and values of a sequence that is read in part."""
+        return self._cache is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Of those keys and values."""
+        layers = () if self._cache is None else self._cache.layers
+        return sum(held.nbytes for layer in layers for held in (layer.keys, layer.values) if held is not None)
+
+    def is_next_long(self, chunk: int) -> bool:
+        """Whether its next sequence takes more than one piece."""
+        return not self.is_complete and len(self._sequences[len(self._read)]) > chunk
 
     def advance(self, runner: ModelRunner, chunk: int) -> None:
         """Read at most ``chunk`` further tokens of one sequence."""
@@ -34,11 +55,12 @@ class StateReading:
         if self._cache is None and len(tokens) > chunk:
             self._cache = runner.new_cache()
         piece = tokens[self._position : self._position + chunk]
-        self._pieces.append(runner.read(piece, self._layers, self._cache))
+        states = runner.read(piece, self._layers, self._cache)
+        self._pieces.append(states if self._keep is None else self._keep(states))
         self._position += len(piece)
         if self._position == len(tokens):
             pieces = self._pieces
-            self._read.append({layer: np.concatenate([piece[layer] for piece in pieces]) for layer in self._layers})
+            self._read.append({key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]})
             self._pieces, self._position, self._cache = [], 0, None
 
     def finish(self, error: Exception | None = None) -> None:
@@ -47,3 +69,74 @@ class StateReading:
                 self.future.set_result(self._read)
             else:
                 self.future.set_exception(error)
+
+
+class Readings:
+    """The readings that have not ended. Clients take turns piece by piece, so that a long text holds up nobody's short
+    one; at most ``most_amid`` sequences are read in part at once, which bounds their memory.
+    """
+
+    def __init__(self, runner: ModelRunner, admission: Admission, chunk: int, most_amid: int) -> None:
+        self.most_amid = most_amid
+        self._runner, self._admission, self._chunk = runner, admission, chunk
+        self._readings: list[StateReading] = []
+        """In the order in which they came; changed under the admission's lock alone."""
+        self._turns: dict[str, int] = {}
+        """When a client last had a turn, in turns."""
+
+    def __len__(self) -> int:
+        return len(self._readings)
+
+    def held(self, client: str) -> int:
+        return sum(reading.client == client for reading in tuple(self._readings))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the keys and values of sequences that are read in part."""
+        return sum(reading.nbytes for reading in tuple(self._readings))
+
+    def add(self, reading: StateReading) -> None:
+        """From any thread, under the admission's lock."""
+        self._readings.append(reading)
+
+    def advance(self) -> None:
+        """Read one piece of the client's whose turn it is; what that raises ends its reading alone."""
+        for left in [reading for reading in tuple(self._readings) if reading.future.cancelled()]:
+            self._finish(left)
+        reading = self._next()
+        if reading is None:
+            return
+        try:
+            reading.advance(self._runner, self._chunk)
+        except Exception as error:
+            self._finish(reading, error)
+        else:
+            if reading.is_complete:
+                self._finish(reading)
+
+    def end_all(self, error: Exception) -> None:
+        for reading in tuple(self._readings):
+            self._finish(reading, error)
+
+    def _next(self) -> StateReading | None:
+        first: dict[str, StateReading] = {}
+        for reading in tuple(self._readings):
+            first.setdefault(reading.client, reading)
+        has_room = sum(reading.is_amid for reading in first.values()) < self.most_amid
+        able = [
+            reading
+            for reading in first.values()
+            if has_room or reading.is_amid or not reading.is_next_long(self._chunk)
+        ]
+        if not able:
+            return None
+        turns = {client: turn for client, turn in self._turns.items() if client in first}
+        chosen = min(able, key=lambda reading: turns.get(reading.client, 0))
+        self._turns = turns | {chosen.client: 1 + max(turns.values(), default=0)}
+        return chosen
+
+    def _finish(self, reading: StateReading, error: Exception | None = None) -> None:
+        with self._admission.changed:
+            self._readings.remove(reading)
+        reading.finish(error)
+        self._admission.ended()

@@ -25,6 +25,7 @@ from serving.engine.base import (
     Generation,
     GenerationRequest,
     HiddenStates,
+    KeepStates,
 )
 from serving.engine.requirements import (
     require_bank_of,
@@ -117,14 +118,20 @@ class VllmEngine:
         self._on_loop(self._begin(generation))
         return generation
 
-    def hidden_states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> "Future[HiddenStates]":
+    def hidden_states(
+        self,
+        sequences: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        client: str = "",  # noqa: ARG002
+        keep: KeepStates | None = None,
+    ) -> "Future[HiddenStates]":
         for layer in layers:
             require_layer(self.model, layer)
         for tokens in sequences:
             require_tokens(tokens, self.vocabulary)
             require_room(tokens, self.window + 1)
         self._admit()
-        return self._on_loop(self._read_all(sequences, layers))
+        return self._on_loop(self._read_all(sequences, layers, keep))
 
     def stats(self) -> EngineStats:
         admission, counts = self._admission, self.process.counts
@@ -242,15 +249,18 @@ class VllmEngine:
         self._rows.give_back(rows)
         self._freed.set()
 
-    async def _read_all(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> HiddenStates:
+    async def _read_all(
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], keep: KeepStates | None
+    ) -> HiddenStates:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
-            return [
-                await self.process.hidden_states(tokens, layers, self.model.d_model, str(uuid.uuid4()))
-                for tokens in sequences
-            ]
+            read: HiddenStates = []
+            for tokens in sequences:
+                states = await self.process.hidden_states(tokens, layers, self.model.d_model, str(uuid.uuid4()))
+                read.append(states if keep is None else keep(states))
+            return read
         except asyncio.CancelledError:
             raise EngineStopped("the engine stopped before it could answer") from None
         finally:

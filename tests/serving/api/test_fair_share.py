@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -63,6 +64,19 @@ def test_as_many_places_as_slots_are_never_refused():
     shares, engine = FairShare(), Places(capacity=8, queue_limit=0)
     for _ in range(8):
         assert shares.submit("only", engine, lambda: engine.begin(1))
+
+
+def test_a_reading_holds_a_place_until_it_has_ended():
+    shares, engine = FairShare(), Places(capacity=1, queue_limit=0)
+    engine.begin(1)
+    reading: Future = Future()
+    assert shares.submit("only", engine, lambda: [reading]) == [reading]
+    shares.submit("only", engine, lambda: engine.begin(1))
+    with pytest.raises(ShareExceeded):
+        shares.submit("only", engine, lambda: engine.begin(1))
+    assert shares.submit("other", engine, lambda: engine.begin(1))
+    reading.set_result(())
+    assert shares.submit("only", engine, lambda: engine.begin(1))
 
 
 def test_a_refused_request_holds_nothing():

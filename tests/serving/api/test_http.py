@@ -261,6 +261,14 @@ def test_probes_score_the_last_token_and_every_token(client):
     assert client.post("/v1/probe", json={"input": []}).status_code == 400
 
 
+def test_the_scores_of_too_many_tokens_are_refused(client):
+    texts = ["a" * 500] * 33
+    refused = client.post("/v1/probe", json={"input": texts, "per_token": True}).json()["error"]
+    assert refused["param"] == "per_token" and "have 16500 tokens, and `per_token` scores at most 16384" in str(refused)
+    scored = client.post("/v1/probe", json={"input": texts, "dimensions": ["privacy"]}).json()
+    assert len({score["scores"]["privacy"] for score in scored["data"]}) == 1
+
+
 def test_vectors_are_listed_with_their_lineage_and_exported(client):
     listed = client.get("/v1/steering/vectors", params={"dimension": "toxicity"}).json()["data"]
     (one,) = listed
