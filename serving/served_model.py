@@ -143,13 +143,13 @@ class ServedModel:
         self._running.catalog.follow_workers()
         return self._running
 
-    def drain(self) -> bool:
-        """Admit nothing more and wait for what runs, as long as the settings allow. Whether all of it ended in time."""
+    def drain(self, seconds: float | None = None) -> bool:
+        """Admit nothing more and wait for what runs, by default as long as the settings allow; whether it all ended."""
         self._draining = True
         if self._running is None:
             return True
         self._running.catalog.stop()
-        ended = self._running.engine.drain(self.settings.drain)
+        ended = self._running.engine.drain(self.settings.drain if seconds is None else seconds)
         self._running.engine.close()
         CHAT_TEMPLATES.close()
         return ended

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_BODY_TIMEOUT` | `20` | seconds in which a request body must arrive; beyond them 408 |
     | `TRUSTTRACE_TIMEOUT` | `300` | seconds that an answer may take; beyond them 504 |
     | `TRUSTTRACE_HEARTBEAT` | `10` | seconds of silence in a stream before a comment is sent to keep it open |
-    | `TRUSTTRACE_DRAIN` | `30` | seconds that running requests have to end after SIGTERM |
+    | `TRUSTTRACE_DRAIN` | `30` | seconds after SIGTERM in which the service ends; running answers have all but the last two of them |
     | `TRUSTTRACE_POLL` | `2` | seconds between two looks at the registry's aliases |
     | `TRUSTTRACE_DOSE_LIMIT` | `1.0` | largest relative norm of an uncalibrated vector's offset: its length over its layer's median hidden state |
     | `TRUSTTRACE_PACK` | `shipped` | vectors for a registry that has none of the model: the pack that is shipped for it, `none`, or a pack's folder |

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from serving.api import docs_page, metrics
 from serving.api.dependencies import Record, Served
+from serving.model.text_tokens import BYTES_PER_CHARACTER
 from serving.served_model import Part, Status
 
 router = APIRouter(tags=["health"])
@@ -35,6 +36,8 @@ class HealthResponse(BaseModel):
     """Bytes of keys and values that are held, and that will be when every slot is filled to the window."""
     prefix_cache: dict[str, int] | None = None
     """Bytes that are held, and that may be, for prompts that begin alike."""
+    texts: dict[str, int] | None = None
+    """Bytes that the longest text of a request takes, at most, while it is made tokens."""
     weights: dict[str, int] | None = None
     """Bytes of weights in the precision of the model, and of those held in four bits too."""
     pack: dict[str, str] | None = None
@@ -71,6 +74,7 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
         health = loaded.catalog.health
         content["registry"] = {"reached": health.reached, "answers": health.answers, "last_answer": health.last_answer}
         content["dimensions"] = list(loaded.catalog.served.bank.champions)
+        content["texts"] = {"full": BYTES_PER_CHARACTER * served.settings.body_limit}
         stats = loaded.engine.stats()
         if stats.slots is not None:
             content["slots"] = dict(zip(("held", "full"), stats.slots, strict=True))

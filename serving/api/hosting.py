@@ -1,7 +1,6 @@
 """Hosting: one served model with its application, metrics and traces, as each worker of the service has it."""
 
 import asyncio
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,11 @@ from serving.api.bento_client import GenerateRequest, answer_prompt
 from serving.api.bodies import RequestBodies
 from serving.api.dependencies import RequestContext
 from serving.api.request_record import RequestRecord
-from serving.api.shutdown import on_termination
+from serving.api.shutdown import Deadlines, after, on_termination
 from serving.api.tracing import trace_of
 from serving.served_model import ServedModel
 from serving.settings import Settings
 from serving.steering.shared_state import SharedState
-
-ARRIVING = 1.0
-"""Seconds after SIGTERM in which requests that have arrived are still admitted."""
 
 
 class Hosting:
@@ -55,9 +51,10 @@ class Hosting:
 
         def leave() -> None:
             loop.call_soon_threadsafe(self._bodies.close)
-            threading.Timer(ARRIVING, self._served.drain).start()
+            after(deadlines.arriving, lambda: self._served.drain(deadlines.answers - deadlines.arriving))
 
-        on_termination(leave, self._settings.drain + 5)
+        deadlines = Deadlines.of_drain(self._settings.drain)
+        on_termination(leave, deadlines)
 
     def drain(self) -> None:
         self._served.drain()

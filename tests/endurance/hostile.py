@@ -215,10 +215,10 @@ def allocated(worker: psutil.Process) -> int:
 
 
 def held_and_most(service: Service) -> tuple[int, int]:
-    """Bytes of keys and values that ``/readyz`` says are held, in slots and for prompts, and that may be at most."""
+    """Bytes of keys and values that ``/readyz`` says are held, and that these and texts on their way hold at most."""
     told = httpx.get(f"{service.url}/readyz", timeout=60).json()
     slots, prefixes = told["slots"], told["prefix_cache"]
-    return slots["held"] + prefixes["held"], slots["full"] + prefixes["limit"]
+    return slots["held"] + prefixes["held"], slots["full"] + prefixes["limit"] + told["texts"]["full"]
 
 
 def test_good_clients_do_not_notice_hostile_ones(deployment, tmp_path, say, pytestconfig):
@@ -276,11 +276,12 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     say("at most {} MiB in the worker, where {} and the {} of /readyz are predicted{}".format(*sizes, missed))
     ratio = p99["among hostile ones"] / p99["alone"]
     say(f"p99 is {ratio:.2f}x that without them, of at most 1.5x{'' if ratio <= 1.5 else ': missed'}")
-    say(f"SIGTERM: ended with {ended} after {to_the_end:.1f} s, of {DRAIN:g} s to drain")
+    missed = "" if to_the_end <= DRAIN else ": missed"
+    say(f"SIGTERM: ended with {ended} after {to_the_end:.1f} s, of {DRAIN:g} s to drain{missed}")
     broken = [text for client in hostile for text in client.broken]
     assert not broken, broken[:3]
     assert not wrong, (Counter(answer[3] for answer in wrong), wrong[:3])
-    assert ended == 0 and to_the_end < DRAIN + 8
+    assert ended == 0 and to_the_end < DRAIN + 2  # of a busy machine
     assert {"half", "slow", "huge", "loops", "strays", "leaves", "hoards", "nonsense"} <= {
         kind.partition(",")[0] for kind in done
     } or seconds < 120

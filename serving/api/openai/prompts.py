@@ -1,9 +1,7 @@
 """Prompts: the tokens that the model reads for a request's text, texts or conversation."""
 
 import json
-import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from registry.errors import InvalidInput
@@ -13,25 +11,17 @@ from serving.api.openai.tool_calls import instructions, renders_tools
 from serving.api.openai.tools import Tool
 from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.language_model import LanguageModel
+from serving.model.text_tokens import text_tokens
 
 Tokens = tuple[int, ...]
 
-LONG = 32_768
-"""Characters of a text whose tokens are made while no other long text's are: each takes some 200 bytes meanwhile."""
-_long_texts = threading.Lock()
 
-
-def text_tokens(model: LanguageModel, text: str, param: str = "prompt") -> Tokens:
+def tokens_of(model: LanguageModel, text: str, param: str = "prompt") -> Tokens:
     """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any."""
-    tokens = _tokenise(model, text) if text else ()
+    tokens = text_tokens(model.tokenizer, text) if text else ()
     if not tokens:
         raise ApiError(f"`{param}` is empty; give at least one character", param=param)
     return tokens
-
-
-def _tokenise(model: LanguageModel, text: str, *, add_special_tokens: bool = True) -> Tokens:
-    with _long_texts if len(text) > LONG else nullcontext():
-        return tuple(model.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
 
 def n_prompts(prompt: Prompt) -> int:
@@ -42,7 +32,7 @@ def n_prompts(prompt: Prompt) -> int:
 def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -> list[Tokens]:
     """The prompts of a request's ``field``, each as tokens: one text, several, or either as tokens already."""
     if isinstance(prompt, str):
-        return [text_tokens(model, prompt, field)]
+        return [tokens_of(model, prompt, field)]
     if not prompt:
         raise ApiError(f"`{field}` is empty; give a text, or a list of them", param=field)
     if isinstance(prompt[0], int):
@@ -51,7 +41,7 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -
     for index, part in enumerate(prompt):
         param = f"{field}.{index}"
         if isinstance(part, str):
-            sequences.append(text_tokens(model, part, param))
+            sequences.append(tokens_of(model, part, param))
         elif isinstance(part, list) and part:
             sequences.append(tuple(part))
         else:
@@ -81,7 +71,7 @@ def chat_tokens(
         conversation = with_instructions(conversation, instructions(tools))
     offered = [tool.function.to_dict() for tool in tools] if knows_tools and tools else None
     text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
-    return _tokenise(model, text, add_special_tokens=False)
+    return text_tokens(model.tokenizer, text, add_special_tokens=False)
 
 
 def as_rendered(message: Message) -> dict[str, Any]:

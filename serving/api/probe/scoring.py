@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from registry.embedded import model_argument
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
-from serving.api.openai.prompts import Tokens, chat_tokens, text_tokens
+from serving.api.openai.prompts import Tokens, chat_tokens, tokens_of
 from serving.api.openai.streaming import result_for
 from serving.api.probe.requests import ProbeRequest
 from serving.api.steering.responses import vector_info
@@ -58,7 +58,7 @@ def input_tokens(model: LanguageModel, body: ProbeRequest, client: str) -> list[
     if not 0 < len(body.texts) <= MOST_TEXTS:
         raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
-    return [text_tokens(model, text, "input" if single else f"input.{index}") for index, text in enumerate(body.texts)]
+    return [tokens_of(model, text, "input" if single else f"input.{index}") for index, text in enumerate(body.texts)]
 
 
 async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest) -> dict[str, Any]:

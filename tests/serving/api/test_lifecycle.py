@@ -219,7 +219,7 @@ def test_an_answer_that_takes_too_long_is_broken_off(registry):
 
 def test_probes_of_one_client_leave_room_for_others(registry, monkeypatch):
     keys = {"hoarder": {"authorization": "Bearer hoarder"}, "guest": {"authorization": "Bearer guest"}}
-    with serving(registry, slots=1, queue_limit=8, api_keys=tuple(keys)) as (served, client):
+    with serving(registry, slots=1, queue_limit=4, api_keys=tuple(keys)) as (served, client):
         engine, go_on = served.require_loaded().engine, threading.Event()
         read = engine._runner.read
         monkeypatch.setattr(engine._runner, "read", lambda *given: go_on.wait(60) and read(*given))
@@ -229,14 +229,16 @@ def test_probes_of_one_client_leave_room_for_others(registry, monkeypatch):
             return reply.status_code, reply.json().get("error", {}).get("code")
 
         with ThreadPoolExecutor(12) as pool:
-            hoard = [pool.submit(probed, "hoarder") for _ in range(9)]
-            until(lambda: sum(reply.done() for reply in hoard) == 4)
-            guest = pool.submit(probed, "guest")
-            until(lambda: engine._readings.held("guest") == 1)
-            go_on.set()
+            hoard = [pool.submit(probed, "hoarder") for _ in range(5)]
+            try:
+                until(lambda: sum(reply.done() for reply in hoard) >= 2)
+                guest = pool.submit(probed, "guest")
+                until(lambda: len(engine._readings) == 4)
+            finally:
+                go_on.set()
             assert guest.result(60) == (200, None)
         codes = [reply.result() for reply in hoard]
-        assert (codes.count((200, None)), codes.count((429, "client_share_exceeded"))) == (5, 4)
+        assert (codes.count((200, None)), codes.count((429, "client_share_exceeded"))) == (3, 2), codes
 
 
 def test_draining_ends_what_runs_and_admits_nothing_more(registry):

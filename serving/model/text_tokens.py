@@ -1,0 +1,33 @@
+"""Text tokens: the tokens of a text, with bounded memory for a long one."""
+
+import ctypes
+import threading
+from contextlib import suppress
+
+from transformers import PreTrainedTokenizerBase
+
+LONG = 32_768
+"""Characters of a text whose tokens are made while no other long text's are."""
+BYTES_PER_CHARACTER = 256
+"""That making tokens of a long text takes meanwhile, at most: a character is a token where the vocabulary has bytes."""
+_long_texts = threading.Lock()
+
+
+def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
+    """The ids that calling the tokenizer gives; what a long text took goes back to the system at once."""
+    if len(text) <= LONG:
+        return tuple(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+    with _long_texts:
+        tokens = _ids_alone(tokenizer, text, add_special_tokens)
+        with suppress(AttributeError):  # a C library that keeps nothing has no such function
+            ctypes.CDLL(None).malloc_trim(0)
+    return tokens
+
+
+def _ids_alone(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool) -> tuple[int, ...]:
+    """Without the offsets that a call keeps of every token, where the tokenizer can do without."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.truncation is not None or backend.padding is not None:
+        return tuple(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+    (encoding,) = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+    return tuple(encoding.ids)

@@ -1,0 +1,64 @@
+"""Text tokens: those of a call, with little memory for long texts, one at a time."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from serving.model.text_tokens import LONG, text_tokens
+from tests.serving.model.tokenizers_of_each_kind import BYTES, SPECIAL, words
+
+
+class Tokenizer:
+    """Knows how many texts it has had at once."""
+
+    def __init__(self, wait):
+        self.at_once = self.most = 0
+        self.wait = wait
+
+    def __call__(self, text, add_special_tokens=True):
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        self.wait()
+        self.at_once -= 1
+        return {"input_ids": [1]}
+
+
+def at_once(length, wait):
+    tokenizer = Tokenizer(wait)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: text_tokens(tokenizer, "a" * length), range(4)))
+    return tokenizer.most
+
+
+def test_long_texts_are_made_tokens_one_at_a_time():
+    assert at_once(LONG + 1, lambda: time.sleep(0.05)) == 1
+
+
+def test_other_texts_wait_for_none():
+    all_there = threading.Barrier(4, timeout=60)
+    assert at_once(LONG, all_there.wait) == 4
+
+
+@pytest.mark.parametrize("kind", [*BYTES, "words"])
+@pytest.mark.parametrize("special", [True, False])
+def test_long_texts_have_the_tokens_of_a_call(kind, special):
+    tokenizer = words() if kind == "words" else BYTES[kind]()
+    text = f" the city is near 漢 🦀{SPECIAL}\n" * 1500
+    assert len(text) > LONG
+    assert text_tokens(tokenizer, text, add_special_tokens=special) == tuple(
+        tokenizer(text, add_special_tokens=special)["input_ids"]
+    )
+
+
+def test_a_tokenizer_that_truncates_by_itself_gives_all_tokens():
+    tokenizer = BYTES["byte-level"]()
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    assert len(text_tokens(tokenizer, "a" * (LONG + 1))) == LONG + 1
+
+
+def test_offsets_of_long_texts_are_not_kept(monkeypatch):
+    tokenizer = BYTES["byte-level"]()
+    monkeypatch.setattr(type(tokenizer), "__call__", lambda *_, **__: pytest.fail("it was called"))
+    assert len(text_tokens(tokenizer, "a" * (LONG + 1))) == LONG + 1
