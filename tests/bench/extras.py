@@ -1,0 +1,68 @@
+"""Extras of a request, each beside the same request without: a monitor, log-probabilities, a JSON schema."""
+
+from collections.abc import Callable
+from typing import Any
+
+from serving.engine.base import GenerationRequest, Sampling
+from serving.engine.slots.engine import SlotEngine
+from serving.model.language_model import load
+from serving.model.sources import find_series
+from serving.steering.bank import SteeringBank
+from serving.steering.monitor import Monitor
+from tests.bench.bank import random_bank, tenths
+from tests.bench.engine import BURST, CONCURRENT, plans, prompts_of
+from tests.bench.table import Comparison
+from tests.bench.timing import paired_ratio
+
+TOKENS = 8
+TOP = 5
+LONG_TEXT = {"type": "string", "minLength": 200}
+"""A schema by which no answer ends before its last token."""
+
+
+def ask(engine: SlotEngine, bank: SteeringBank, monitor: Monitor | None = None, **sampled: Any) -> None:
+    """A burst of greedy requests, unsteered, with ``sampled`` for further fields of how they are drawn."""
+    sampling = Sampling(TOKENS, temperature=0.0, ignore_eos=True, **sampled)
+    (none,) = plans(bank, 1, 0)
+    asked = [GenerationRequest(prompt, sampling, none, monitor) for prompt in prompts_of(engine.model, BURST)]
+    for generation in [engine.submit(request) for request in asked]:
+        generation.result()
+
+
+def compare_extras(
+    model_name: str, pairs: int, once: Callable[[Callable[[], Any]], float] | None = None
+) -> list[Comparison]:
+    """Many short pairs, as for what steering costs; ``once`` as for ``paired_ratio``."""
+    model = load(find_series(model_name).checkpoints[-1], precision="bfloat16")
+    bank = random_bank(model, tenths(model))
+    cases: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("monitor", f"reading every token by {len(bank.vectors)} probes", {"monitor": Monitor(bank.vectors)}),
+        ("logprobs", f"log-probabilities with {TOP} alternatives", {"top_logprobs": TOP}),
+        ("schema", "following a JSON schema", {"schema": LONG_TEXT}),
+    )
+    rows = []
+    with SlotEngine(model, slots=CONCURRENT, queue_limit=BURST) as engine:
+        for key, what, extra in cases:
+            ask(engine, bank, **extra)  # tables of the tokenizer are made once
+            ours, theirs, *ratios = paired_ratio(
+                lambda extra=extra: ask(engine, bank, **extra),  # type: ignore[misc]
+                lambda: ask(engine, bank),
+                pairs,
+                once,
+            )
+            rates = [f"{BURST * TOKENS / taken:.0f} tokens/s" for taken in (ours, theirs)]
+            percent, low, high = (100 * (ratio - 1) for ratio in ratios)
+            described = f"{what}, {pairs} pairs of {BURST} requests"
+            rows.append(
+                Comparison(
+                    f"engine/{key}",
+                    described,
+                    rates[0],
+                    f"{rates[1]} without",
+                    percent,
+                    "%",
+                    at_most=1.0,
+                    interval=(low, high),
+                )
+            )
+    return rows
