@@ -222,4 +222,4 @@ def test_shutting_down_waits_for_no_client(keyed):
         began = time.monotonic()
         keyed.process.terminate()
         keyed.process.wait(40)
-        assert time.monotonic() - began < 5  # of a drain of 3, and the process that starts the workers
+        assert time.monotonic() - began < 15  # a drain of 3, and the end of the process that starts the workers
