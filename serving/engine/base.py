@@ -20,7 +20,7 @@ from serving.steering.plan import Operation, SteeringPlan
 
 HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
 """Of each sequence, by layer."""
-KeepStates = Callable[[dict[int, Float32[np.ndarray, "tokens d_model"]]], dict[int, Float32[np.ndarray, "tokens ..."]]]
+Keep = Callable[[dict[int, Float32[np.ndarray, "tokens d_model"]]], dict[int, Float32[np.ndarray, "tokens ..."]]]
 """What is kept of the hidden states of some tokens, by layer or by any other number."""
 
 FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
@@ -284,16 +284,10 @@ class Engine(Protocol):
         """
 
     def hidden_states(
-        self,
-        sequences: Sequence[Sequence[int]],
-        layers: Sequence[int],
-        client: str = "",
-        keep: KeepStates | None = None,
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], client: str = "", keep: Keep | None = None
     ) -> Future[HiddenStates]:
-        """The unsteered hidden states of token sequences, read between two steps of the generations that run.
-
-        ``keep`` makes something smaller of the states of consecutive tokens as soon as they are read. Raises as
-        ``submit`` does.
+        """The unsteered hidden states of token sequences, read between two steps of the generations that run, or what
+        ``keep`` makes of those of each piece. Raises as ``submit`` does.
         """
 
     def stats(self) -> EngineStats: ...

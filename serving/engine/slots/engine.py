@@ -18,7 +18,7 @@ import torch
 
 from registry.errors import InvalidInput
 from serving.engine.admission import Admission
-from serving.engine.base import EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates, KeepStates
+from serving.engine.base import EngineStopped, FinishReason, Generation, GenerationRequest, HiddenStates, Keep
 from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
@@ -136,7 +136,7 @@ class SlotEngine:
         sequences: Sequence[Sequence[int]],
         layers: Sequence[int],
         client: str = "",
-        keep: KeepStates | None = None,
+        keep: Keep | None = None,
     ) -> "Future[HiddenStates]":
         for layer in layers:
             require_layer(self.model, layer)

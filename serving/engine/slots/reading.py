@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from serving.engine.admission import Admission
-from serving.engine.base import HiddenStates, KeepStates
+from serving.engine.base import HiddenStates, Keep
 from serving.engine.slots.model_runner import ModelRunner
 
 
@@ -18,7 +18,7 @@ class StateReading:
     """
 
     def __init__(
-        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], client: str, keep: KeepStates | None
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], client: str, keep: Keep | None
     ) -> None:
         self.future: Future[HiddenStates] = Future()
         self.client = client

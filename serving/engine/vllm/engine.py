@@ -25,7 +25,7 @@ from serving.engine.base import (
     Generation,
     GenerationRequest,
     HiddenStates,
-    KeepStates,
+    Keep,
 )
 from serving.engine.requirements import (
     require_bank_of,
@@ -123,7 +123,7 @@ class VllmEngine:
         sequences: Sequence[Sequence[int]],
         layers: Sequence[int],
         client: str = "",  # noqa: ARG002
-        keep: KeepStates | None = None,
+        keep: Keep | None = None,
     ) -> "Future[HiddenStates]":
         for layer in layers:
             require_layer(self.model, layer)
@@ -250,7 +250,7 @@ class VllmEngine:
         self._freed.set()
 
     async def _read_all(
-        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], keep: KeepStates | None
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int], keep: Keep | None
     ) -> HiddenStates:
         task = asyncio.current_task()
         assert task is not None
