@@ -3,7 +3,6 @@
 import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -215,30 +214,6 @@ def test_an_answer_that_takes_too_long_is_broken_off(registry):
             lines = [line for line in reply.iter_lines() if line]
         assert '"code":"timeout"' in lines[-1] and "[DONE]" not in lines[-1]
         until(lambda: served.require_loaded().engine.stats().active == 0)
-
-
-def test_probes_of_one_client_leave_room_for_others(registry, monkeypatch):
-    keys = {"hoarder": {"authorization": "Bearer hoarder"}, "guest": {"authorization": "Bearer guest"}}
-    with serving(registry, slots=1, queue_limit=4, api_keys=tuple(keys)) as (served, client):
-        engine, go_on = served.require_loaded().engine, threading.Event()
-        read = engine._runner.read
-        monkeypatch.setattr(engine._runner, "read", lambda *given: go_on.wait(60) and read(*given))
-
-        def probed(name):
-            reply = client.post("/v1/probe", json={"input": "you"}, headers=keys[name])
-            return reply.status_code, reply.json().get("error", {}).get("code")
-
-        with ThreadPoolExecutor(12) as pool:
-            hoard = [pool.submit(probed, "hoarder") for _ in range(5)]
-            try:
-                until(lambda: sum(reply.done() for reply in hoard) >= 2)
-                guest = pool.submit(probed, "guest")
-                until(lambda: len(engine._readings) == 4)
-            finally:
-                go_on.set()
-            assert guest.result(60) == (200, None)
-        codes = [reply.result() for reply in hoard]
-        assert (codes.count((200, None)), codes.count((429, "client_share_exceeded"))) == (3, 2), codes
 
 
 def test_draining_ends_what_runs_and_admits_nothing_more(registry):

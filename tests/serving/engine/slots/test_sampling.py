@@ -20,7 +20,7 @@ def test_the_likeliest_tokens_are_those_of_a_sort(vocabulary, top):
         assert [value for _, value in likeliest] == pytest.approx(values[:top].tolist(), abs=1e-4)
 
 
-def test_the_likeliest_may_lie_in_one_block_or_in_the_last():
+def test_the_likeliest_may_share_a_block_or_be_last():
     rows = torch.zeros(1, 1000)
     rows[0, [999, 998, 3, 4, 5]] = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0])
     ((_, likeliest),) = log_probabilities_of_rows(rows, [3], 3)
