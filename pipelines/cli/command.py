@@ -17,6 +17,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", str(spins()))
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+INTERRUPTION = (
+    "interrupted; run the same command again: checkpoints, units and trained vectors that are finished are found, and "
+    "the rest is done anew"
+)
 DISK_FULL = ("[Errno 28]", "(os error 28)", "database or disk is full")
 """How Python, safetensors and SQLite say so; the latter two raise errors of their own kinds."""
 
@@ -36,7 +40,7 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
     try:
         command(arguments)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on from here", file=sys.stderr)  # noqa: T201
+        print(INTERRUPTION, file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     except Exception as error:
         sentence = _disk_full(error) or (str(error) if isinstance(error, TrustTraceError) else "")
