@@ -105,7 +105,10 @@ def _examples(pack: Pack) -> list[str]:
         )
         for dimension, example in shown
     ]
-    note = "Greedy; each chosen of the number of prompts in brackets to show the effect, not typical."
+    note = (
+        'Greedy, every token steered (`"apply": {"prompt": "all"}`); each chosen of the number of prompts in brackets '
+        "to show the effect, not typical."
+    )
     return [f"## Examples\n\n{note}\n\n{_table(header, rows)}"]
 
 
@@ -128,7 +131,8 @@ def _use(pack: Pack) -> str:
         "## Use\n\nWith TrustTrace, from this folder into its registry, and served:\n\n"
         "    mlflow run . -e import --env-manager local -P pack=<this folder>\n"
         f"    TRUSTTRACE_MODEL={name} make serve\n\n"
-        f'A request then says `"steering": {{"strengths": {{"{first.dimension}": {strength}}}}}`{towards}. With '
+        f'A request then says `"steering": {{"strengths": {{"{first.dimension}": {strength}}}, "apply": {{"prompt": '
+        f'"all"}}}}`{towards}. With '
         "llama.cpp, whose control vectors lie in `gguf/` at the recommended strength where one is recommended:\n\n"
         f"    llama-cli -m model.gguf --control-vector-scaled gguf/{first.dimension}.gguf:1.0\n\n"
         "`vectors/<dimension>/vector.safetensors` has the unit vector `direction`, and in its header `scale` and "

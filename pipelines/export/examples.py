@@ -15,7 +15,7 @@ from registry.examples import Example
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector, SteeringBank
-from serving.steering.plan import Add, SteeringPlan
+from serving.steering.plan import Add, SteeringPlan, TokenScope
 
 TOKENS = 32
 TRIED = 24
@@ -55,9 +55,9 @@ def _prompts(dimension: str) -> tuple[Prompt, ...]:
 def _answers(
     model: LanguageModel, prompts: Sequence[Prompt], vector: ServedVector, strength: float
 ) -> list[tuple[str, ...]]:
-    """The answers of the service without steering, and with it."""
+    """The answers of the service without steering, and with every token steered, as effects are measured."""
     bank = SteeringBank(model.facts, (vector,))
-    plans = (SteeringPlan(bank), SteeringPlan(bank, (Add(vector, strength),)))
+    plans = (SteeringPlan(bank), SteeringPlan(bank, (Add(vector, strength, TokenScope(prompt="all")),)))
     sampling, sequences = Sampling(TOKENS, temperature=0.0), tokenise(model, [prompt.text for prompt in prompts])
     groups = [[GenerationRequest(tuple(tokens), sampling, plan) for tokens in sequences] for plan in plans]
     return [answers.texts for answers in written_answers(model, groups)]

@@ -2,7 +2,10 @@
 
 import { call, events } from "./api.js";
 
-/** What each answer is asked to be steered by. Zeros are sent too, as strengths: they hide a default of the server's. */
+/**
+ * What each answer is asked to be steered by. Zeros are sent too, as strengths: they hide a default of the server's.
+ * Every token is steered, as where the effects that stand beside the sliders were measured.
+ */
 export function steerings({ strengths, onExceed, op, whereProbe }) {
   const isTarget = ([, value]) => op === "project" && value !== 0;
   const all = Object.entries(strengths);
@@ -10,6 +13,7 @@ export function steerings({ strengths, onExceed, op, whereProbe }) {
     strengths: Object.fromEntries(all.filter((one) => !isTarget(one))),
     targets: Object.fromEntries(all.filter(isTarget)),
     on_exceed: onExceed,
+    ...(all.length && { apply: { prompt: "all" } }),
     ...(whereProbe && all.length && { when: {} }),
   };
   return { unsteered: "off", steered };
