@@ -40,8 +40,8 @@ class JointLimit(JsonRecord):
 
     @property
     def budget(self) -> float:
-        """What the shares of the recommended strengths may add up to."""
-        return sum(map(self.scale_of, self.strengths))
+        """What the members' shares may add up to: each at its measured strength has a share of 1."""
+        return float(len(self.strengths))
 
     def scale_of(self, dimension: str) -> float:
         return self.scales.get(dimension, self.scale)
@@ -52,5 +52,5 @@ class JointLimit(JsonRecord):
         return {name: self.scale_of(name) * strength for name, strength in self.strengths.items()}
 
     def share(self, dimension: str, strength: float) -> float:
-        """``strength`` over that recommended alone, without its sign."""
-        return abs(strength) / self.strengths[dimension]
+        """``strength`` over that at which all were measured together, without its sign."""
+        return abs(strength) / self.together[dimension]

@@ -129,8 +129,8 @@ def _require_together(vectors: Mapping[str, PackedVector], strengths: Mapping[st
         shares = [limit.share(name, strengths[name]) for name in members]
         if len(members) > 1 and sum(shares) > max(limit.budget, *shares) * (1 + 1e-6):
             raise InvalidInput(
-                f"the strengths of {', '.join(members)} add up to {sum(shares):.3g} times those recommended alone, "
-                f"over the {limit.budget:.3g} that were measured together; lower them, or give strengths=recommended"
+                f"the strengths of {', '.join(members)} add up to {sum(shares):.3g} times those measured together, "
+                f"over {limit.budget:.3g}; lower them, or give strengths=recommended"
             )
 
 

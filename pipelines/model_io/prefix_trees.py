@@ -5,6 +5,7 @@ the model computes of it what it computes of the text alone, up to rounding (as 
 drafts: Miao et al. 2024, arXiv 2305.09781). Of packaged statements a third to a half of the tokens are left.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ PROBE = ((3, 4, 5, 6), (3, 4, 7), (3, 5, 4))
 """Texts of a tree by which it is found out whether a model can read one."""
 TOLERANCES = {torch.float32: 1e-4}
 LOW_PRECISION_TOLERANCE = 0.05
-"""Of the largest state: what the same token may differ by in other company."""
+"""Of the length of a token's state: what it may differ by in other company."""
 
 _readable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -104,6 +105,13 @@ def ways(
         above = further
 
 
+def window_of(network: Any) -> float:
+    """How many tokens back the network's narrowest layer attends; a tree's mask knows of no window."""
+    config = network.config.get_text_config()
+    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((window for window in windows if window), default=math.inf)
+
+
 def reads_trees(network: Any) -> bool:
     """Whether ``network`` computes the same of a tree as of its texts alone; found out by running it both ways.
 
@@ -129,9 +137,9 @@ def _is_readable(network: Any) -> bool:
         found.append(together[list(path)])
         alone = torch.tensor([PROBE[number]], device=weight.device)
         expected.append(_last_states(network, {"input_ids": alone})[0])
-    difference, whole = torch.cat(found) - torch.cat(expected), torch.cat(expected)
-    limit = TOLERANCES.get(weight.dtype, LOW_PRECISION_TOLERANCE) * float(whole.abs().max())
-    return bool(difference.abs().max() <= limit)
+    whole = torch.cat(expected)
+    off = (torch.cat(found) - whole).norm(dim=-1) / whole.norm(dim=-1)
+    return bool(off.max() <= TOLERANCES.get(weight.dtype, LOW_PRECISION_TOLERANCE))
 
 
 def _last_states(network: Any, inputs: dict[str, Tensor]) -> Float[Tensor, "batch seq d_model"]:

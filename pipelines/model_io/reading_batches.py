@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from pipelines.model_io.batches import batches, padded
-from pipelines.model_io.prefix_trees import TOKENS_PER_ROW, WORTH, prefix_trees, reads_trees, tree_inputs
+from pipelines.model_io.prefix_trees import TOKENS_PER_ROW, WORTH, prefix_trees, reads_trees, tree_inputs, window_of
 from serving.model.language_model import LanguageModel
 
 
@@ -49,7 +49,8 @@ def reading_batches(
     """
     trees = prefix_trees(sequences, min(TOKENS_PER_ROW, tokens_per_batch))
     held = sum(len(tree.tokens) for tree in trees)
-    if held > WORTH * sum(map(len, sequences)) or not reads_trees(model.network):
+    is_windowed = max(map(len, sequences), default=0) > window_of(model.network)
+    if held > WORTH * sum(map(len, sequences)) or is_windowed or not reads_trees(model.network):
         yield from _padded_batches(model, sequences, tokens_per_batch)
         return
     for chosen in batches([len(tree.tokens) for tree in trees], tokens_per_batch):

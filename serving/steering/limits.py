@@ -143,8 +143,8 @@ def clamp_to_joint_limit(
 ) -> dict[str, Intervention]:
     """Strengths of champions that were calibrated together, within what was measured of them together.
 
-    The shares of their recommended strengths may not add up to more than the limit's budget, or the largest of them if
-    that is greater. Projections do not count: their ranges bound them. Raises ``StrengthOutOfRange``.
+    Their strengths, each over that at which all were measured, may not add up to more than there are of them, or than
+    the largest if that is greater. Projections do not count: their ranges bound them. Raises ``StrengthOutOfRange``.
     """
     within = dict(interventions)
     for limit in {limit.run_id: limit for limit in map(joint_limit_of, within.values()) if limit}.values():
@@ -161,8 +161,8 @@ def clamp_to_joint_limit(
             f"{given.vector.dimension}={given.amount * most / sum(shares):.3g}" for given in members.values()
         )
         message = (
-            f"these strengths add up to {sum(shares):.3g} times those recommended alone, over the {most:.3g} that were "
-            f"measured together (perplexity {limit.perplexity_ratio:.3g}x); {fits} would fit"
+            f"these strengths, each over that at which all were measured together (perplexity "
+            f"{limit.perplexity_ratio:.3g}x), add up to {sum(shares):.3g}, over {most:.3g}; {fits} would fit"
         )
         first = next(iter(members))
         _reject_or_warn(message, on_exceed, first.removesuffix(".strength"), warnings)

@@ -89,7 +89,8 @@ def test_the_limit_holds_the_strengths_of_all_together(model):
     limit = JointEffect(tuple(members), (0.6, 0.85), Estimate(1.12, 1.0, 1.2, 9), (0.9, 0.8)).to_limit("run")
     assert limit.strengths == {"toxicity": 2.0, "privacy": 1.0}
     assert limit.together == {"toxicity": pytest.approx(1.2), "privacy": 0.85}
-    assert limit.budget == pytest.approx(1.45) and limit.scale == pytest.approx(0.725)
+    assert limit.budget == 2 and limit.scale == pytest.approx(0.725)
+    assert sum(limit.share(*member) for member in limit.together.items()) == pytest.approx(limit.budget)
     assert limit.perplexity_ratio == 1.12
     assert type(limit).from_json(limit.to_json()) == limit
 
@@ -99,7 +100,7 @@ def test_a_limit_of_before_has_one_scale_for_all():
         '{"strengths":{"toxicity":2.0,"privacy":1.0},"scale":0.7,"perplexity_ratio":1.1,"kept":{},"run_id":"r"}'
     )
     assert limit.together == {"toxicity": pytest.approx(1.4), "privacy": 0.7}
-    assert limit.budget == pytest.approx(1.4)
+    assert sum(limit.share(*member) for member in limit.together.items()) == pytest.approx(limit.budget)
 
 
 @pytest.mark.parametrize("scales", [{"toxicity": 1.0}, {"toxicity": 1.2, "privacy": 1.0}, {"toxicity": 1.0, "x": 1.0}])

@@ -162,7 +162,7 @@ def test_strengths_measured_together_are_baked_together(series):
     assert strengths_to_bake("recommended", pack.vectors) == {"fairness": 1.5, "toxicity": 1.5}
     assert strengths_to_bake("fairness=2,toxicity=1", pack.vectors) == {"fairness": 2.0, "toxicity": 1.0}
     assert strengths_to_bake("fairness=5", pack.vectors) == {"fairness": 5.0}
-    with pytest.raises(InvalidInput, match="add up to 1.33 times those recommended alone, over the 1 that were"):
+    with pytest.raises(InvalidInput, match="add up to 2.67 times those measured together, over 2; lower"):
         strengths_to_bake("fairness=3,toxicity=1", pack.vectors)
     assert "Together: fairness 1.5, toxicity 1.5, at 1.120x the perplexity." in card(pack)
 

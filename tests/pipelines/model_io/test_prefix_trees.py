@@ -153,6 +153,14 @@ def test_shared_tokens_are_counted_from_the_start():
     ]
 
 
+def test_texts_beyond_a_window_are_read_alone():
+    model = model_of(MistralConfig(**SMALL, sliding_window=4))
+    long = [f"w9 w8 w7 w6 w5 w4 w3 w{number}" for number in range(30)]
+    together = likelihoods(model, long).log_probabilities
+    alone = [likelihoods(model, [text]).log_probabilities[0] for text in long]
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
 def test_opt_is_read_as_alone_whatever_it_can():
     config = OPTConfig(
         hidden_size=32, num_hidden_layers=3, num_attention_heads=4, ffn_dim=48, vocab_size=SMALL["vocab_size"],

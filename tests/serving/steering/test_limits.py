@@ -87,7 +87,9 @@ def test_champions_together_stay_within_what_was_measured():
     with pytest.raises(StrengthOutOfRange) as raised:
         limits.clamp_to_joint_limit(members(toxicity=2.0, privacy=1.0, fairness=1.0), "reject", [])
     assert raised.value.param == "steering.strengths.toxicity"
-    assert "add up to 3 times those recommended alone, over the 2.1 that were measured together" in str(raised.value)
+    assert "each over that at which all were measured together (perplexity 1.15x), add up to 4.29, over 3" in str(
+        raised.value
+    )
     assert "toxicity=1.4, privacy=0.7, fairness=0.7 would fit; lower it, or set `on_exceed`" in str(raised.value)
 
 
