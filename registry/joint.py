@@ -1,11 +1,13 @@
 """Joint limit: how strong the champions of several dimensions may be at once, as `-e calibrate` measured it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from registry.errors import InvalidInput
 from registry.json_record import JsonRecord
+
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class JointLimit(JsonRecord):
         if self.scales and set(self.scales) != set(self.strengths):
             raise InvalidInput(f"scales are of {', '.join(self.scales)} and strengths of {', '.join(self.strengths)}")
 
-    @property
-    def budget(self) -> float:
-        """What the members' shares may add up to: each at its measured strength has a share of 1."""
-        return float(len(self.strengths))
+    def most(self, shares: Sequence[float]) -> float:
+        """What the members' ``shares`` may add up to: 1 for each member, or the largest of them if that is greater."""
+        return max(float(len(self.strengths)), *shares)
+
+    def is_exceeded_by(self, shares: Sequence[float]) -> bool:
+        """Whether these are of several members, and more than they may be."""
+        return len(shares) > 1 and sum(shares) > self.most(shares) * (1 + ROUNDING)
 
     def scale_of(self, dimension: str) -> float:
         return self.scales.get(dimension, self.scale)

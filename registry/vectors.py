@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,6 +12,10 @@ from jaxtyping import Float32
 from .errors import InvalidInput, Mismatch
 
 UNIT_TOLERANCE = 1e-4
+
+
+Template = Literal["none", "chat"]
+"""The form of a prompt: plain text, or a chat in the model's template."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Lineage:
     """The protocol it was fitted under, ``sound`` or ``paper``; empty in versions of before it was recorded."""
     split: str = ""
     """Which of the statements it was fitted on, in words."""
-    template: str = ""
-    """Of answers: ``chat`` where they were read in the model's chat template, ``none`` where as plain text."""
+    template: Template | Literal[""] = ""
+    """The form that answers were read in; empty of statements, and in versions of before it was recorded."""
 
     @property
     def steers(self) -> str:

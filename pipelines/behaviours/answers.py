@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from pipelines.statements.tables import read_table
 from registry.errors import InvalidInput, NotFound
+from registry.vectors import Template
 
 FEWEST_ANSWERS = 20
 """Of either kind."""
 COLUMNS = ("prompt", "response", "label")
-Template = Literal["none", "chat"]
 ROLES = ("system", "user", "assistant")
 _LABELS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
 
@@ -101,8 +100,7 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
     columns = (table.columns[name] for name in COLUMNS)
     for prompt, response, written, place in zip(*columns, table.places, strict=True):
         messages = _messages(prompt, f"{path.name} has a chat as the prompt of {place}")
-        texts = (("prompt", prompt), ("response", response)) if not messages else (("response", response),)
-        for name, value in texts:
+        for name, value in (*([] if messages else [("prompt", prompt)]), ("response", response)):
             if not isinstance(value, str) or not value.strip():
                 raise InvalidInput(f"{path.name} has no text as the {name} of {place}; write it out, or leave it out")
         label = _LABELS.get(str(written).strip().lower())
@@ -110,11 +108,9 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
             raise InvalidInput(
                 f"{path.name} has the label {written!r} in {place}; 1 is a trustworthy answer, 0 an untrustworthy one"
             )
-        answer = (
-            PromptedAnswer("", str(response), messages)
-            if messages
-            else PromptedAnswer(str(prompt), _spaced(str(prompt), str(response)))
-        )
+        answer = PromptedAnswer("", str(response), messages)
+        if not messages:
+            answer = PromptedAnswer(str(prompt), _spaced(str(prompt), str(response)))
         if answer in seen and seen[answer][0] != label:
             raise InvalidInput(f"{path.name} has one answer with both labels, in {seen[answer][1]} and {place}")
         if answer not in seen:

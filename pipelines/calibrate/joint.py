@@ -56,14 +56,11 @@ class JointEffect:
 
     def to_limit(self, run_id: str) -> JointLimit:
         names = [member.registered.dimension for member in self.members]
-        by_name = [dict(zip(names, values, strict=True)) for values in (self._strengths, self.kept, self.scales)]
-        strengths, kept, scales = by_name
+        strengths = [member.strength for member in self.members]
+        by_name = (dict(zip(names, values, strict=True)) for values in (strengths, self.kept, self.scales))
+        alone, kept, scales = by_name
         mean = sum(self.scales) / len(self.scales)
-        return JointLimit(strengths, mean, self.perplexity.value, kept, run_id, scales)
-
-    @property
-    def _strengths(self) -> list[float]:
-        return [member.strength for member in self.members]
+        return JointLimit(alone, mean, self.perplexity.value, kept, run_id, scales)
 
     def describe(self) -> str:
         """One line: strengths, cost, and what is kept."""

@@ -155,8 +155,14 @@ def _tasks(
 ) -> tuple[Task, ...]:
     texts = SuiteTexts(held_out, seen)
     details = presidio_details() if options.pii == "presidio" else personal_details
-    counts = {"limit": options.items, "prompts": options.prompts, "beside": options.beside}
-    tasks = all_tasks(texts, classifier, **counts, details=details)
+    tasks = all_tasks(
+        texts,
+        classifier,
+        limit=options.items,
+        prompts=options.prompts,
+        beside=options.beside,
+        details=details,
+    )
     tasks = (*tasks, *harness_tasks(options.harness, options.items))
     written = [subject.dimension.name for subject in subjects if is_judged_by_text(options.by, subject)]
     tasks = (*tasks, *behaviour_tasks(written, classifier, details, options.answers))

@@ -127,10 +127,10 @@ def _require_together(vectors: Mapping[str, PackedVector], strengths: Mapping[st
     for limit in {limit.run_id: limit for limit in limits.values() if limit}.values():
         members = [name for name, own in limits.items() if own and own.run_id == limit.run_id]
         shares = [limit.share(name, strengths[name]) for name in members]
-        if len(members) > 1 and sum(shares) > max(limit.budget, *shares) * (1 + 1e-6):
+        if limit.is_exceeded_by(shares):
             raise InvalidInput(
                 f"the strengths of {', '.join(members)} add up to {sum(shares):.3g} times those measured together, "
-                f"over {limit.budget:.3g}; lower them, or give strengths=recommended"
+                f"over {limit.most(shares):.3g}; lower them, or give strengths=recommended"
             )
 
 

@@ -190,22 +190,11 @@ def information_calibration(calibrations: Sequence[InformationCalibration]) -> F
         points = calibration.points
         shares, bits = [point.share for point in points], [point.bits for point in points]
         below, above = [each.value - each.low for each in bits], [each.high - each.value for each in bits]
-        axes.plot(
-            shares,
-            [point.passed_bits for point in points],
-            ":",
-            color=CONTROL,
-            linewidth=1,
-            label="a perfect probe: 1 − H(p)",
-        )
-        axes.plot(
-            shares,
-            [point.expected_bits for point in points],
-            "-",
-            color=FLOOR,
-            linewidth=1,
-            label="expected of this probe",
-        )
+        for values, line, colour, name in (
+            ([point.passed_bits for point in points], ":", CONTROL, "a perfect probe: 1 − H(p)"),
+            ([point.expected_bits for point in points], "-", FLOOR, "expected of this probe"),
+        ):
+            axes.plot(shares, values, line, color=colour, linewidth=1, label=name)
         axes.errorbar(
             shares,
             [each.value for each in bits],

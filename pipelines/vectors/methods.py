@@ -8,7 +8,6 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from pipelines.behaviours.answers import Template
 from pipelines.estimators.control_directions import random_direction, shuffled_direction
 from pipelines.estimators.lda import lda_direction
 from pipelines.estimators.likeness import FittedHalves, fit_halves
@@ -20,6 +19,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from registry.errors import unknown_name
+from registry.vectors import Template
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from jinja2 import TemplateError
 
-from pipelines.behaviours.answers import ChatTurn, PromptedAnswer, Template, answers_in_file
+from pipelines.behaviours.answers import ChatTurn, PromptedAnswer, answers_in_file
 from pipelines.behaviours.behaviour import Behaviour
 from pipelines.behaviours.contrast import ContrastSet, contrast_set
 from pipelines.behaviours.names import has_behaviour, require_behaviour
@@ -27,6 +27,7 @@ from pipelines.vectors.methods import (
 )
 from pipelines.vectors.optimised import trained_vector
 from registry.errors import InvalidInput
+from registry.vectors import Template
 from serving.model.language_model import LanguageModel
 
 MOST_TRAINED = 3

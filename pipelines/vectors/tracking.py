@@ -69,8 +69,13 @@ def register_fitted(
     lineage = unit_lineage(result, checkpoint, run_id, method=fitted.method, n_train=direction.n_train)
     if fitted.texts is not None:
         texts = fitted.texts
-        lineage = replace(lineage, statements_source=texts.source, statements_digest=texts.digest, n_train=texts.n)
-        lineage = replace(lineage, template=texts.template)
+        lineage = replace(
+            lineage,
+            statements_source=texts.source,
+            statements_digest=texts.digest,
+            n_train=texts.n,
+            template=texts.template,
+        )
     if target is not None:
         lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
     vector = SteeringVector(

@@ -154,9 +154,9 @@ def clamp_to_joint_limit(
             if (own := joint_limit_of(given)) and own.run_id == limit.run_id
         }
         shares = [limit.share(given.vector.dimension, given.amount) for given in members.values()]
-        most = max(limit.budget, *shares)
-        if len(members) < 2 or sum(shares) <= most * (1 + 1e-6):
+        if not limit.is_exceeded_by(shares):
             continue
+        most = limit.most(shares)
         fits = ", ".join(
             f"{given.vector.dimension}={given.amount * most / sum(shares):.3g}" for given in members.values()
         )

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from registry.records import CHALLENGER
+from registry.vectors import Template
 from serving.steering.limits import amount_name
 from serving.steering.monitor import Monitor
 from serving.steering.plan import Add, Intervention, Project, SteeringPlan
@@ -68,7 +69,7 @@ class SteeringResolution:
     variants: Mapping[str, str] = field(default_factory=dict)
     """Of dimensions that have a challenger: whether it or the champion steers, by their aliases."""
 
-    def after(self, template: Literal["none", "chat"]) -> "SteeringResolution":
+    def after(self, template: Template) -> "SteeringResolution":
         """With a warning for each vector of answers that were read in another form than this prompt has."""
         read = (
             (applied.intervention.vector, applied.intervention.vector.vector.lineage.template)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
@@ -50,8 +50,9 @@ def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
     require_model(model, loaded.name)
     choice = steering_of(body.steering, context.x_steering, alias)
     is_challenged = random.Random(body.seed).random() < served.settings.challenger  # a seed draws the same again
-    form: Literal["none", "chat"] = "chat" if isinstance(body, ChatRequest) else "none"
-    steering = resolve_steering(served, loaded, choice, is_challenged=is_challenged).after(form)
+    steering = resolve_steering(served, loaded, choice, is_challenged=is_challenged).after(
+        "chat" if isinstance(body, ChatRequest) else "none"
+    )
     _require_choices(body, served.settings.max_choices)
     calls = _calls(loaded, body)
     prompts, format = _prompts(loaded, body, calls, record.client)

@@ -83,18 +83,22 @@ def test_every_behaviour_has_instructions():
     assert set(persona.INSTRUCTIONS) == set(SCORED)
 
 
+def kind_less_cruel(model, form):
+    """The direction between 25 texts with either word at layer 1, each read at its last token."""
+    kind, cruel = (
+        extract(model, [form.format(number, word) for number in range(25)], layers=[1]).layer(1).mean(axis=0)
+        for word in ("kind", "cruel")
+    )
+    return (kind - cruel) / np.linalg.norm(kind - cruel)
+
+
 def test_the_users_own_answers_are_read(series_directory, tmp_path):
     model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
     rows = [f"the city {number},{word},{label}" for number in range(25) for word, label in (("kind", 1), ("cruel", 0))]
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["prompt,response,label", *rows]))
     ((_, fitted),) = response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path})
-    kind, cruel = (
-        extract(model, [f"the city {number} {word}" for number in range(25)], layers=[1]).layer(1).mean(axis=0)
-        for word in ("kind", "cruel")
-    )
-    difference = kind - cruel
-    np.testing.assert_allclose(fitted.unit, difference / np.linalg.norm(difference), atol=1e-5)
+    np.testing.assert_allclose(fitted.unit, kind_less_cruel(model, "the city {} {}"), atol=1e-5)
     assert (fitted.texts.source, fitted.texts.n) == ("file:own.csv", 50)
 
 
@@ -112,12 +116,7 @@ def test_chats_are_read_in_the_models_template(series_directory, tmp_path):
         list(response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path}))
     model.tokenizer.chat_template = "{% for turn in messages %}of {{ turn.content }} is{% endfor %}"
     ((_, fitted),) = response_directions(model, "robustness", [1], ["response-mean"], {"robustness": path})
-    kind, cruel = (
-        extract(model, [f"of the city {number} is {word}" for number in range(25)], layers=[1]).layer(1).mean(axis=0)
-        for word in ("kind", "cruel")
-    )
-    difference = kind - cruel
-    np.testing.assert_allclose(fitted.unit, difference / np.linalg.norm(difference), atol=1e-5)
+    np.testing.assert_allclose(fitted.unit, kind_less_cruel(model, "of the city {} is {}"), atol=1e-5)
     assert fitted.texts.template == "chat"
     model.tokenizer.chat_template = "{{ raise_exception('one turn only') }}"
     with pytest.raises(InvalidInput, match=r"the chat template of .* refuses a chat: one turn only"):

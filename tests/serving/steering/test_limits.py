@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from registry import joint, records
 from registry.calibration import Calibration
 from registry.joint import JointLimit
 from registry.records import calibration_tags, joint_limit_tags, text_verdict_tags
@@ -104,8 +105,10 @@ def test_a_limit_of_other_strengths_or_damaged_does_not_hold():
 
 MUTANTS = {
     "never clamped": ("given.shrunk(most / sum(shares))", "given"),
-    "the largest is no exception": ("most = max(limit.budget, *shares)", "most = limit.budget"),
-    "each alone": ("sum(shares) <= most * (1 + 1e-6)", "max(shares) <= most * (1 + 1e-6)"),
+}
+MUTANTS_OF_THE_LIMIT = {
+    "the largest is no exception": ("max(float(len(self.strengths)), *shares)", "float(len(self.strengths))"),
+    "each alone": ("sum(shares) > self.most(shares)", "max(shares) > self.most(shares)"),
 }
 
 
@@ -113,3 +116,11 @@ MUTANTS = {
 def test_the_table_tells_a_mutant_from_the_limit(name):
     with mutant(limits, *MUTANTS[name]) as changed, pytest.raises((AssertionError, TypeError)):
         check_jointly(changed)
+
+
+@pytest.mark.parametrize("name", MUTANTS_OF_THE_LIMIT)
+def test_the_table_tells_a_limit_from_a_mutant(name, monkeypatch):
+    with mutant(joint, *MUTANTS_OF_THE_LIMIT[name]) as changed:
+        monkeypatch.setattr(records, "JointLimit", changed.JointLimit)
+        with pytest.raises((AssertionError, TypeError)):
+            check_jointly(limits)
