@@ -1,6 +1,6 @@
 """Calibration experiment: from a user's options to calibrated vectors, champions, curves and figures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,7 +87,8 @@ def run_calibration(options: CalibrateOptions) -> None:
             subjects.append(_subject(model, labelled, units.get(name), offered, options.by))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
         log = CalibrationLog(run)
-        measured = list(_calibrated(model, subjects, options.protocol, log))
+        seen = {text for subject in subjects for text in subject.statements.texts}
+        measured = list(_calibrated(model, subjects, seen, options.protocol, log))
         calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
         log_figures(
@@ -101,7 +102,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         )
         notes = [subject.note for subject in subjects if subject.note]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
-        joint = measure_joint(model, [member for _, member in measured if member is not None])
+        joint = measure_joint(model, [member for _, member in measured if member is not None], seen)
         if joint is not None:
             log.limit(joint)
             print(f"\n{joint.describe()}")  # noqa: T201
@@ -158,10 +159,13 @@ def _subject(
 
 
 def _calibrated(
-    model: LanguageModel, subjects: Sequence[CalibrationSubject], protocol: FittingProtocol, log: CalibrationLog
+    model: LanguageModel,
+    subjects: Sequence[CalibrationSubject],
+    seen: Collection[str],
+    protocol: FittingProtocol,
+    log: CalibrationLog,
 ) -> Iterator[tuple[CalibratedDimension, JointMember | None]]:
     """Each dimension, and what it puts into the joint calibration: its champion, where that has a strength."""
-    seen = {text for subject in subjects for text in subject.statements.texts}
     total = sum(steps_of(subject.candidates) for subject in subjects)
     with progress_bar(total, "steering", "step") as bar:
         for subject in subjects:

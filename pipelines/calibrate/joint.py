@@ -1,11 +1,12 @@
 """Joint calibration: the champions of all calibrated dimensions at once, as strong as prose stays cheap.
 
 Each strength was chosen alone, and their costs add up. While prose costs too much, the champion that keeps most of its
-effect beside the others gives way by a step, both on the validation halves. What they do together is then measured once
-on the test halves.
+effect beside the others gives way by a step; then those that keep least take back what prose still allows. Both are
+decided on the validation halves. What all do together is then measured once on the test halves. Costs that add up are
+less certain than one, so that prose is all that is kept for each half.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import Texts, perplexity_ratio
+from pipelines.calibrate.splits import HALVES
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.preference import preference_shift
-from pipelines.model_io.likelihoods import likelihoods
+from pipelines.model_io.likelihoods import Likelihoods, likelihoods
+from pipelines.statements.prose import prose_for
 from registry.joint import JointLimit
 from registry.records import RegisteredVector
 from serving.model.language_model import LanguageModel
@@ -37,6 +40,28 @@ class JointMember:
     strength: float
     validation: Texts
     test: Texts
+
+
+@dataclass(frozen=True, eq=False)
+class JointProse:
+    """Ordinary sentences, as the unsteered model has them."""
+
+    sentences: tuple[str, ...]
+    plain: Likelihoods
+
+    @classmethod
+    def measured(cls, model: LanguageModel, sentences: Sequence[str]) -> "JointProse":
+        return cls(tuple(sentences), likelihoods(model, sentences))
+
+    def cost(self, model: LanguageModel, offsets: Mapping[int, Tensor]) -> Estimate:
+        """Their perplexity under ``offsets``, over that of the unsteered model."""
+        return perplexity_ratio(self.plain, likelihoods(model, self.sentences, offsets))
+
+
+def joint_prose(model: LanguageModel, seen: Collection[str]) -> tuple[JointProse, JointProse]:
+    """All prose for the validation half and all for the test half, none of it among the ``seen`` texts."""
+    validation, test = (JointProse.measured(model, prose_for(use, seen)) for use in HALVES)
+    return validation, test
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,26 +97,45 @@ class JointEffect:
         return f"Together: {together} at {self.perplexity} times the perplexity{verdict}"
 
 
-def measure_joint(model: LanguageModel, members: Sequence[JointMember]) -> JointEffect | None:
-    """What ``members`` do together; ``None`` for fewer than two."""
+def measure_joint(model: LanguageModel, members: Sequence[JointMember], seen: Collection[str]) -> JointEffect | None:
+    """What ``members`` do together, on prose that is not among the ``seen`` texts; ``None`` for fewer than two."""
     if len(members) < 2:
         return None
-    scales = _allowed_scales(model, members)
+    validation, test = joint_prose(model, seen)
+    scales = _allowed_scales(model, members, validation)
     kept = tuple(_kept(model, members, scales, _alone(model, member, member.test), member.test) for member in members)
-    return JointEffect(tuple(members), scales, _cost(model, members[0].test, members, scales), kept)
+    return JointEffect(tuple(members), scales, test.cost(model, joint_offsets(members, scales)), kept)
 
 
-def _allowed_scales(model: LanguageModel, members: Sequence[JointMember]) -> tuple[float, ...]:
+def _allowed_scales(model: LanguageModel, members: Sequence[JointMember], prose: JointProse) -> tuple[float, ...]:
     """By member, how far its strength has to give way until validation prose is cheap, or no further step is left."""
-    texts, steps = members[0].validation, [0] * len(members)
+    steps, kept = [0] * len(members), [1.0] * len(members)
     alone = [_alone(model, member, member.validation) for member in members]
-    while _cost(model, texts, members, scales := [SCALES[step] for step in steps]).high > JOINT_CHEAP:
+    while not _is_cheap(model, members, prose, steps):
         able = [place for place, step in enumerate(steps) if step + 1 < len(SCALES)]
         if not able:
-            break
-        kept = {place: _kept(model, members, scales, alone[place], members[place].validation) for place in able}
+            return _scales(steps)
+        kept = [
+            _kept(model, members, _scales(steps), own, member.validation)
+            for member, own in zip(members, alone, strict=True)
+        ]
         steps[max(able, key=kept.__getitem__)] += 1
-    return tuple(scales)
+    for place in sorted(range(len(members)), key=kept.__getitem__):
+        while steps[place] and _is_cheap(model, members, prose, _raised(steps, place)):
+            steps = _raised(steps, place)
+    return _scales(steps)
+
+
+def _is_cheap(model: LanguageModel, members: Sequence[JointMember], prose: JointProse, steps: Sequence[int]) -> bool:
+    return prose.cost(model, joint_offsets(members, _scales(steps))).high <= JOINT_CHEAP
+
+
+def _scales(steps: Sequence[int]) -> tuple[float, ...]:
+    return tuple(SCALES[step] for step in steps)
+
+
+def _raised(steps: Sequence[int], place: int) -> list[int]:
+    return [step - (at == place) for at, step in enumerate(steps)]
 
 
 def joint_offsets(members: Sequence[JointMember], scales: Sequence[float]) -> dict[int, Tensor]:
@@ -102,10 +146,6 @@ def joint_offsets(members: Sequence[JointMember], scales: Sequence[float]) -> di
         offset = scale * member.strength * torch.tensor(candidate.scale * candidate.unit)
         offsets[candidate.layer] = offset + offsets.get(candidate.layer, torch.zeros_like(offset))
     return offsets
-
-
-def _cost(model: LanguageModel, texts: Texts, members: Sequence[JointMember], scales: Sequence[float]) -> Estimate:
-    return perplexity_ratio(texts.plain_prose, likelihoods(model, texts.prose, joint_offsets(members, scales)))
 
 
 def _alone(model: LanguageModel, member: JointMember, texts: Texts) -> float:

@@ -23,23 +23,24 @@ def member(model, dimension, strength, word="kind", other="cruel", layer=2):
 
 
 class Made:
-    """Two members whose costs and effects are known: the first keeps much of its effect, the second little."""
+    """Three members whose costs and effects are known: the first keeps most of its effect, and costs most."""
 
-    def __init__(self, kind, *, most, value=0.0):
-        self.members = [kind(None, None, strength, part, part) for strength, part in ((2.0, "first"), (1.0, "second"))]
+    def __init__(self, *, most, value=0.0):
+        self.members = [Texted(None, None, 1.0, str(place), str(place)) for place in range(3)]
         self.most, self.value = most, value
 
-    def cost(self, _model, _texts, _members, scales):
-        high = sum(scales)
+    def cost(self, _model, offsets):
+        high = 3 * offsets[0] + offsets[1] + offsets[2]
         return Estimate(high - self.value, 1.0, high / self.most * joint.JOINT_CHEAP, 9)
 
     def kept(self, _model, _members, scales, _alone, texts):
-        return scales[0] * 1.2 if texts == "first" else scales[1] * 0.8
+        return scales[int(texts)] * (1.2, 0.8, 0.9)[int(texts)]
 
     def scales(self, changed, monkeypatch):
-        for name, made in (("_cost", self.cost), ("_kept", self.kept), ("_alone", lambda *_: 1.0)):
+        given = ("_kept", self.kept), ("_alone", lambda *_: 1.0), ("joint_offsets", lambda _members, scales: scales)
+        for name, made in given:
             monkeypatch.setattr(changed, name, made)
-        return changed._allowed_scales(None, self.members)
+        return changed._allowed_scales(None, self.members, self)
 
 
 @dataclasses.dataclass
@@ -54,33 +55,39 @@ class Texted:
 
 
 GIVEN_WAY = {
-    2.0: (1.0, 1.0),
-    1.9: (0.85, 1.0),
-    1.7: (0.7, 1.0),
-    1.69: (0.6, 1.0),
-    1.55: (0.6, 0.85),
-    0.5: (0.25, 0.25),
-    0.1: (0.25, 0.25),
+    5.0: (1.0, 1.0, 1.0),
+    4.6: (0.85, 1.0, 1.0),
+    4.0: (0.7, 1.0, 0.85),
+    3.8: (0.6, 1.0, 1.0),
+    3.2: (0.5, 0.85, 0.85),
+    2.75: (0.4, 0.7, 0.85),
+    1.25: (0.25, 0.25, 0.25),
+    0.5: (0.25, 0.25, 0.25),
 }
-"""By what the scales may add up to: who keeps most of its effect gives way, until nobody can."""
+"""By what they may cost together: who keeps most of its effect gives way, who keeps least takes back what is left."""
 
 
 @pytest.mark.parametrize("most", GIVEN_WAY)
 def test_who_keeps_most_gives_way_first(most, monkeypatch):
-    assert Made(Texted, most=most).scales(joint, monkeypatch) == GIVEN_WAY[most]
+    assert Made(most=most).scales(joint, monkeypatch) == GIVEN_WAY[most]
 
 
 GIVING_MUTANTS = {
     "who keeps least": ("max(able,", "min(able,"),
-    "by the value": (".high > JOINT_CHEAP", ".value > JOINT_CHEAP"),
-    "at the limit": (".high > JOINT_CHEAP", ".high >= JOINT_CHEAP"),
+    "by the value": (".high <= JOINT_CHEAP", ".value <= JOINT_CHEAP"),
+    "at the limit": (".high <= JOINT_CHEAP", ".high < JOINT_CHEAP"),
+    "nothing is taken back": ("while steps[place] and", "while False and"),
+    "who keeps most takes back": (
+        "range(len(members)), key=kept.__getitem__",
+        "range(len(members)), key=lambda at: -kept[at]",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", GIVING_MUTANTS)
 def test_the_scales_tell_a_mutant_from_the_rule(name, monkeypatch):
     with mutant(joint, *GIVING_MUTANTS[name]) as changed:
-        found = {most: Made(Texted, most=most, value=5.0).scales(changed, monkeypatch) for most in GIVEN_WAY}
+        found = {most: Made(most=most, value=5.0).scales(changed, monkeypatch) for most in GIVEN_WAY}
     assert found != GIVEN_WAY
 
 
@@ -112,8 +119,8 @@ def test_scales_of_others_or_beyond_one_are_refused(scales):
 
 
 def test_one_champion_has_no_joint_limit(model):
-    assert measure_joint(model, [member(model, "toxicity", 2.0)]) is None
-    assert measure_joint(model, []) is None
+    assert measure_joint(model, [member(model, "toxicity", 2.0)], ()) is None
+    assert measure_joint(model, [], ()) is None
 
 
 def test_offsets_of_one_layer_add_up(model):
@@ -132,11 +139,11 @@ def test_offsets_of_one_layer_add_up(model):
 
 def test_an_opposite_champion_takes_the_effect_away(model):
     good, bad = member(model, "toxicity", 2.0), member(model, "privacy", 1.9, "cruel", "kind")
-    effect = measure_joint(model, [good, bad])
+    effect = measure_joint(model, [good, bad], ())
     assert effect.kept[0] < 0.2
     assert not effect.holds
     assert "asked for were 70% of each at 1.15 times at most" in effect.describe()
-    twice = measure_joint(model, [good, dataclasses.replace(good, registered=served_vector("privacy").registered)])
+    twice = measure_joint(model, [good, dataclasses.replace(good, registered=served_vector("privacy").registered)], ())
     assert twice.scales == (1, 1)
     assert min(twice.kept) > 1.3
 
