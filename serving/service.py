@@ -38,6 +38,7 @@ if STATE not in os.environ:
 # BentoML keeps metrics in a folder that services share, and empties it when one starts. prometheus_client reads this.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
+from serving.imports import importing
 from serving.logs import configure_logs
 from serving.settings import read_settings
 
@@ -135,8 +136,9 @@ class SteeringService:
 
 # The imports take seconds and half a gigabyte, so only the processes that answer have them.
 if not starts_workers():
-    from serving.api.hosting import Hosting
-    from serving.api.middleware import ServiceMiddleware
+    with importing():
+        from serving.api.hosting import Hosting
+        from serving.api.middleware import ServiceMiddleware
 
     hosting = Hosting(SETTINGS, Path(os.environ[STATE]))
     SteeringService.mount_asgi_app(hosting.app, path="/")  # type: ignore[attr-defined]

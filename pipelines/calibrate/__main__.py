@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pipelines.calibrate.options import CalibrateOptions
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(CalibrateOptions, "calibrate", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.calibrate.experiment import run_calibration
+    with importing():
+        from pipelines.calibrate.experiment import run_calibration
 
     run_calibration(options)
 

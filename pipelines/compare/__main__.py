@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.compare.options import CompareOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(CompareOptions, "compare", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.compare.experiment import run_comparing
+    with importing():
+        from pipelines.compare.experiment import run_comparing
 
     run_comparing(options)
 

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.data.options import DataOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(DataOptions, "data", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.data.experiment import run_inspection
+    with importing():
+        from pipelines.data.experiment import run_inspection
 
     run_inspection(options)
 

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.evaluate.options import EvaluateOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(EvaluateOptions, "evaluate", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.evaluate.experiment import run_evaluation
+    with importing():
+        from pipelines.evaluate.experiment import run_evaluation
 
     run_evaluation(options)
 

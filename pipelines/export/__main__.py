@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.export.options import ExportOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(ExportOptions, "export", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.export.experiment import run_export
+    with importing():
+        from pipelines.export.experiment import run_export
 
     run_export(options)
 

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.finetune.options import FinetuneOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(FinetuneOptions, "finetune", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.finetune.experiment import run_finetuning
+    with importing():
+        from pipelines.finetune.experiment import run_finetuning
 
     run_finetuning(options)
 

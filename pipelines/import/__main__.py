@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
+from serving.imports import importing
 
 from .options import ImportOptions
 
@@ -20,7 +21,8 @@ from .options import ImportOptions
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(ImportOptions, "import", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from .experiment import run_import
+    with importing():
+        from .experiment import run_import
 
     run_import(options)
 

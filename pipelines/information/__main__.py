@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.information.options import InformationOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(InformationOptions, "information", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.information.experiment import run_information
+    with importing():
+        from pipelines.information.experiment import run_information
 
     run_information(options)
 

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.pretrain.options import SeriesConfig
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(SeriesConfig, "pretrain", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.pretrain.experiment import run_pretraining
+    with importing():
+        from pipelines.pretrain.experiment import run_pretraining
 
     run_pretraining(options)
 

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.probe.options import ProbeOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(ProbeOptions, "probe", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.probe.experiment import run_probing
+    with importing():
+        from pipelines.probe.experiment import run_probing
 
     run_probing(options)
 

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pipelines.cli.command import run_command
 from pipelines.cli.parameters import parse
 from pipelines.vectors.options import VectorOptions
+from serving.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(VectorOptions, "vectors", __doc__, arguments)
     # Heavy imports come after the arguments are known to be good, so that --help and typos answer at once.
-    from pipelines.vectors.experiment import run_extraction
+    with importing():
+        from pipelines.vectors.experiment import run_extraction
 
     run_extraction(options)
 

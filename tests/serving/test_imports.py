@@ -1,0 +1,37 @@
+"""Imports without collections."""
+
+import gc
+
+import pytest
+
+from serving.imports import importing
+
+
+@pytest.fixture
+def thawed():
+    """Nothing frozen here stays so for other tests."""
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_and_the_setting_returns(collects, thawed):
+    (gc.enable if collects else gc.disable)()
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled() is collects
+
+
+def test_what_was_imported_is_in_no_later_collection(thawed):
+    before = gc.get_freeze_count()
+    with importing():
+        made = [[] for _ in range(10_000)]
+    assert gc.get_freeze_count() - before >= len(made)
+    assert not any(each is made for each in gc.get_objects(generation=2))
+
+
+def test_a_failed_import_collects_again(thawed):
+    with pytest.raises(ImportError), importing():
+        raise ImportError
+    assert gc.isenabled()
