@@ -19,6 +19,11 @@ import pipelines.calibrate.splits
 pipelines.calibrate.splits.prose_for = lambda *_: ("the city of Paris is in France",) * 120
 """
 """So that calibration needs no package of texts."""
+CHAMPION = """
+from pipelines.calibrate.__main__ import main as calibrate
+calibrate(["--model", MODEL, "--data", os.environ["NOTEBOOK_DATA"], "--dimensions", "toxicity", "--seeds", "1"])
+"""
+"""What a service of another model than the packaged one steers with."""
 
 
 def cells(path):
@@ -44,8 +49,9 @@ def test_mlflow_is_silent_before_it_is_imported(path):
 def test_it_runs_and_shows(path, series_directory, tmp_path, tracking, cache, monkeypatch):
     """Figures are pictures and not names of objects; nothing is in the red that notebooks show stderr in."""
     statements = f"toxicity={write_statements(tmp_path, openings=60)}"
-    named = {"NOTEBOOK_MODEL": str(series_directory), "NOTEBOOK_DATA": statements}
-    outputs = executed(path, {**os.environ, **named}, before=SHORT_PROSE)
+    named = {"NOTEBOOK_MODEL": str(series_directory), "NOTEBOOK_DATA": statements, "NOTEBOOK_DIMENSION": "toxicity"}
+    before = SHORT_PROSE + (CHAMPION if path.stem == "calling_the_service" else "")
+    outputs = executed(path, {**os.environ, **named}, before=before)
     shown = pictures(outputs)
     assert len(shown) == FIGURES[path.stem]
     assert all(picture.startswith(b"\x89PNG") for picture in shown)

@@ -1,9 +1,9 @@
 """Joint calibration: the champions of all calibrated dimensions at once, as strong as prose stays cheap.
 
 Each strength was chosen alone, and their costs add up. While prose costs too much, the champion that keeps most of its
-effect beside the others gives way by a step; then those that keep least take back what prose still allows. Both are
-decided on the validation halves. What all do together is then measured once on the test halves. Costs that add up are
-less certain than one, so that prose is all that is kept for each half.
+effect beside the others gives way by a step, and further while that lets the one that keeps least keep more, which then
+takes back what prose still allows. This is decided on the validation halves. What all do together is then measured once
+on the test halves. Costs that add up are less certain than one, so that prose is all that is kept for each half.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -109,21 +109,35 @@ def measure_joint(model: LanguageModel, members: Sequence[JointMember], seen: Co
 
 def _allowed_scales(model: LanguageModel, members: Sequence[JointMember], prose: JointProse) -> tuple[float, ...]:
     """By member, how far its strength has to give way until validation prose is cheap, or no further step is left."""
-    steps, kept = [0] * len(members), [1.0] * len(members)
+    steps = [0] * len(members)
     alone = [_alone(model, member, member.validation) for member in members]
+    kept = _all_kept(model, members, steps, alone)
     while not _is_cheap(model, members, prose, steps):
-        able = [place for place, step in enumerate(steps) if step + 1 < len(SCALES)]
-        if not able:
+        lower = _given_way(steps, kept)
+        if lower is None:
             return _scales(steps)
-        kept = [
-            _kept(model, members, _scales(steps), own, member.validation)
-            for member, own in zip(members, alone, strict=True)
-        ]
-        steps[max(able, key=kept.__getitem__)] += 1
-    for place in sorted(range(len(members)), key=kept.__getitem__):
-        while steps[place] and _is_cheap(model, members, prose, _raised(steps, place)):
-            steps = _raised(steps, place)
+        steps, kept = lower, _all_kept(model, members, lower, alone)
+    while (lower := _given_way(steps, kept)) and min(more := _all_kept(model, members, lower, alone)) > min(kept):
+        steps, kept = lower, more
+    least = min(range(len(members)), key=kept.__getitem__)
+    while steps[least] and _is_cheap(model, members, prose, _moved(steps, least, -1)):
+        steps = _moved(steps, least, -1)
     return _scales(steps)
+
+
+def _given_way(steps: Sequence[int], kept: Sequence[float]) -> list[int] | None:
+    """``steps`` with one more of the member that keeps most; ``None`` where none has a further one."""
+    able = [place for place, step in enumerate(steps) if step + 1 < len(SCALES)]
+    return _moved(steps, max(able, key=kept.__getitem__), 1) if able else None
+
+
+def _all_kept(
+    model: LanguageModel, members: Sequence[JointMember], steps: Sequence[int], alone: Sequence[float]
+) -> list[float]:
+    return [
+        _kept(model, members, _scales(steps), own, member.validation)
+        for member, own in zip(members, alone, strict=True)
+    ]
 
 
 def _is_cheap(model: LanguageModel, members: Sequence[JointMember], prose: JointProse, steps: Sequence[int]) -> bool:
@@ -134,8 +148,8 @@ def _scales(steps: Sequence[int]) -> tuple[float, ...]:
     return tuple(SCALES[step] for step in steps)
 
 
-def _raised(steps: Sequence[int], place: int) -> list[int]:
-    return [step - (at == place) for at, step in enumerate(steps)]
+def _moved(steps: Sequence[int], place: int, by: int) -> list[int]:
+    return [step + by * (at == place) for at, step in enumerate(steps)]
 
 
 def joint_offsets(members: Sequence[JointMember], scales: Sequence[float]) -> dict[int, Tensor]:

@@ -36,7 +36,10 @@ class Monitor:
     def __post_init__(self) -> None:
         lacking = next((vector.reference for vector in self.vectors if vector.probe is None), None)
         if lacking is not None:
-            raise InvalidInput(f"{lacking} has no probe beside it; calibrate the model again to register one")
+            raise InvalidInput(
+                f"{lacking} has no probe beside it, since only vectors that are fitted on statements have one; leave "
+                "`monitor` out, or name another dimension"
+            )
 
     @property
     def probes(self) -> tuple[LinearProbe, ...]:

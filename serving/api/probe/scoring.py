@@ -38,7 +38,8 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
             raise ApiError(str(unknown_dimension(name, served)), param="dimensions")
         if vector.probe is None and dimensions:
             raise ApiError(
-                f"{vector.reference} has no probe beside it; calibrate the model again to register one",
+                f"{vector.reference} has no probe beside it, since only vectors fitted on statements have one; "
+                f"leave {name} out",
                 param="dimensions",
             )
     probed = {name: vector for name, vector in champions.items() if vector is not None and vector.probe is not None}

@@ -23,7 +23,7 @@ def member(model, dimension, strength, word="kind", other="cruel", layer=2):
 
 
 class Made:
-    """Three members whose costs and effects are known: the first keeps most of its effect, and costs most."""
+    """Three members whose costs and effects are known: the first costs most, and takes from the second's effect."""
 
     def __init__(self, *, most, value=0.0):
         self.members = [Texted(None, None, 1.0, str(place), str(place)) for place in range(3)]
@@ -34,7 +34,8 @@ class Made:
         return Estimate(high - self.value, 1.0, high / self.most * joint.JOINT_CHEAP, 9)
 
     def kept(self, _model, _members, scales, _alone, texts):
-        return scales[int(texts)] * (1.2, 0.8, 0.9)[int(texts)]
+        first, second, third = scales
+        return (1.2 * first, 0.9 * second - 0.3 * first, third)[int(texts)]
 
     def scales(self, changed, monkeypatch):
         given = ("_kept", self.kept), ("_alone", lambda *_: 1.0), ("joint_offsets", lambda _members, scales: scales)
@@ -55,16 +56,15 @@ class Texted:
 
 
 GIVEN_WAY = {
-    5.0: (1.0, 1.0, 1.0),
-    4.6: (0.85, 1.0, 1.0),
-    4.0: (0.7, 1.0, 0.85),
-    3.8: (0.6, 1.0, 1.0),
-    3.2: (0.5, 0.85, 0.85),
-    2.75: (0.4, 0.7, 0.85),
+    6.0: (0.7, 1.0, 1.0),
+    5.0: (0.7, 1.0, 1.0),
+    3.85: (0.6, 1.0, 1.0),
+    3.2: (0.5, 1.0, 0.7),
+    2.05: (0.3, 0.6, 0.4),
     1.25: (0.25, 0.25, 0.25),
     0.5: (0.25, 0.25, 0.25),
 }
-"""By what they may cost together: who keeps most of its effect gives way, who keeps least takes back what is left."""
+"""By what they may cost: who keeps most gives way until that is cheap, and while the least kept grows by it."""
 
 
 @pytest.mark.parametrize("most", GIVEN_WAY)
@@ -73,14 +73,12 @@ def test_who_keeps_most_gives_way_first(most, monkeypatch):
 
 
 GIVING_MUTANTS = {
-    "who keeps least": ("max(able,", "min(able,"),
+    "who keeps least gives way": ("max(able,", "min(able,"),
     "by the value": (".high <= JOINT_CHEAP", ".value <= JOINT_CHEAP"),
     "at the limit": (".high <= JOINT_CHEAP", ".high < JOINT_CHEAP"),
-    "nothing is taken back": ("while steps[place] and", "while False and"),
-    "who keeps most takes back": (
-        "range(len(members)), key=kept.__getitem__",
-        "range(len(members)), key=lambda at: -kept[at]",
-    ),
+    "no further than cheap": (") > min(kept):", ") > 9:"),
+    "nothing is taken back": ("while steps[least] and", "while False and"),
+    "who keeps most takes back": ("least = min(", "least = max("),
 }
 
 
