@@ -40,13 +40,15 @@ class JointLimit(JsonRecord):
         if self.scales and set(self.scales) != set(self.strengths):
             raise InvalidInput(f"scales are of {', '.join(self.scales)} and strengths of {', '.join(self.strengths)}")
 
-    def most(self, shares: Sequence[float]) -> float:
-        """What the members' ``shares`` may add up to: 1 for each member, or the largest of them if that is greater."""
-        return max(float(len(self.strengths)), *shares)
+    @property
+    def most(self) -> float:
+        """What the shares of several members may add up to: 1 for each that was measured."""
+        return float(len(self.strengths))
 
     def is_exceeded_by(self, shares: Sequence[float]) -> bool:
-        """Whether these are of several members, and more than they may be."""
-        return len(shares) > 1 and sum(shares) > self.most(shares) * (1 + ROUNDING)
+        """Whether these are of several members, and more than they may be; one alone is bounded by its range."""
+        several = sum(share > 0 for share in shares) > 1
+        return several and sum(shares) > self.most * (1 + ROUNDING)
 
     def scale_of(self, dimension: str) -> float:
         return self.scales.get(dimension, self.scale)

@@ -130,7 +130,7 @@ def _require_together(vectors: Mapping[str, PackedVector], strengths: Mapping[st
         if limit.is_exceeded_by(shares):
             raise InvalidInput(
                 f"the strengths of {', '.join(members)} add up to {sum(shares):.3g} times those measured together, "
-                f"over {limit.most(shares):.3g}; lower them, or give strengths=recommended"
+                f"over {limit.most:.3g}; lower them, or give strengths=recommended"
             )
 
 

@@ -5,6 +5,7 @@ import { call } from "./api.js";
 import { announce, byId } from "./dom.js";
 import { exampleChips, opening } from "./examples.js";
 import { compared, steerings, streamed } from "./generation.js";
+import { jointLimit, jointNote } from "./joint.js";
 import { noSuchVectors, noVectors, problem } from "./problems.js";
 import { asCurl, asPython } from "./requests_as_code.js";
 import { DEFAULTS, fromHash, toHash } from "./setting.js";
@@ -14,7 +15,7 @@ import { differing } from "./words.js";
 
 const form = byId("setting");
 const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
-const page = { model: "", chat: true, operations: ["add", "project", "when"], hasProbe: true, controls: [], turns: [], answered: null, running: null };
+const page = { model: "", chat: true, operations: ["add", "project", "when"], hasProbe: true, controls: [], joint: null, turns: [], answered: null, running: null };
 
 const access = (signal) => ({ key: byId("key").value, signal });
 const fetched = async (path) => (await call(path, access())).json();
@@ -47,6 +48,7 @@ function showSetting() {
   form.elements.op.querySelector("[value=project]").disabled = !page.operations.includes("project");
   form.elements.whereProbe.disabled = !page.operations.includes("when") || !page.hasProbe;
   for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
+  showJoint();
   showFormat();
   if (page.model) showNotices(Object.keys(strengths));
 }
@@ -54,6 +56,11 @@ function showSetting() {
 /** Only conversations have turns: a text is gone on with, and answered once. */
 function showFormat() {
   byId("next").hidden = readOption("format") !== "chat";
+}
+
+/** Projections do not count towards the joint limit: their ranges bound them. */
+function showJoint() {
+  page.joint?.show(readOption("op") === "add" ? readStrengths() : {});
 }
 
 /** Bring the answers into sight where the prompt leaves them none, as on a phone. */
@@ -84,12 +91,21 @@ function showService({ model, mlflow_ui: ui, data }) {
 function layOut(dimensions) {
   const others = dimensions.filter(({ vector }) => !vector);
   page.controls = dimensions.filter(({ vector }) => vector).map(strengthControl);
+  const limit = jointLimit(dimensions.map(({ vector }) => vector).filter(Boolean));
+  page.joint = limit && jointNote(limit, setStrengths);
   byId("strengths").replaceChildren(
     ...page.controls.map((control) => control.node),
+    ...(page.joint ? [page.joint.node] : []),
     ...(page.controls.length && others.length ? [withoutVectors(page.model, others)] : []),
   );
   byId("examples").replaceChildren(...exampleChips(dimensions, page.chat, tryExample));
   byId("reset").hidden = !page.controls.length;
+}
+
+function setStrengths(strengths) {
+  for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
+  keepInAddress();
+  showJoint();
 }
 
 /** Ask what is served and lay out the page for it; again and again while the model loads. */
@@ -252,6 +268,7 @@ form.addEventListener("submit", (event) => {
   run();
 });
 form.addEventListener("change", keepInAddress);
+for (const kind of ["input", "change"]) form.addEventListener(kind, showJoint);
 form.elements.format.addEventListener("change", showFormat);
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -265,10 +282,7 @@ byId("restart").addEventListener("click", restart);
 byId("as-curl").addEventListener("click", () => copyAs(asCurl));
 byId("as-python").addEventListener("click", () => copyAs(asPython));
 byId("stop").addEventListener("click", () => page.running?.abort());
-byId("reset").addEventListener("click", () => {
-  for (const control of page.controls) control.set(0);
-  keepInAddress();
-});
+byId("reset").addEventListener("click", () => setStrengths({}));
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("prompt").focus();

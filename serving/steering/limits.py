@@ -143,8 +143,8 @@ def clamp_to_joint_limit(
 ) -> dict[str, Intervention]:
     """Strengths of champions that were calibrated together, within what was measured of them together.
 
-    Their strengths, each over that at which all were measured, may not add up to more than there are of them, or than
-    the largest if that is greater. Projections do not count: their ranges bound them. Raises ``StrengthOutOfRange``.
+    Strengths of several, each over that at which all were measured, may not add up to more than were measured.
+    Projections do not count: their ranges bound them. Raises ``StrengthOutOfRange``.
     """
     within = dict(interventions)
     for limit in {limit.run_id: limit for limit in map(joint_limit_of, within.values()) if limit}.values():
@@ -156,18 +156,16 @@ def clamp_to_joint_limit(
         shares = [limit.share(given.vector.dimension, given.amount) for given in members.values()]
         if not limit.is_exceeded_by(shares):
             continue
-        most = limit.most(shares)
-        fits = ", ".join(
-            f"{given.vector.dimension}={given.amount * most / sum(shares):.3g}" for given in members.values()
-        )
+        factor = limit.most / sum(shares)
+        fits = ", ".join(f"{given.vector.dimension}={given.amount * factor:.3g}" for given in members.values())
         message = (
             f"these strengths, each over that at which all were measured together (perplexity "
-            f"{limit.perplexity_ratio:.3g}x), add up to {sum(shares):.3g}, over {most:.3g}; {fits} would fit"
+            f"{limit.perplexity_ratio:.3g}x), add up to {sum(shares):.3g}, over {limit.most:.3g}; {fits} would fit"
         )
         first = next(iter(members))
         _reject_or_warn(message, on_exceed, first.removesuffix(".strength"), warnings)
         if on_exceed == "clamp":
-            within |= {param: given.shrunk(most / sum(shares)) for param, given in members.items()}
+            within |= {param: given.shrunk(factor) for param, given in members.items()}
     return within
 
 

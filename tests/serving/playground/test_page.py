@@ -321,6 +321,66 @@ def test_beyond_the_hard_range_the_service_decides(page, service_url, choice):
     assert page.locator("#steered .applied").get_by_role("row").count() == 2
 
 
+JOINT = {
+    "strengths": {"toxicity": 2.0, "privacy": 1.0, "fairness": 1.0},
+    "scale": 0.7,
+    "scales": {"toxicity": 0.5, "privacy": 0.8},
+    "kept": {"toxicity": 1.2, "privacy": 0.634, "fairness": 1.0},
+    "perplexity_ratio": 1.114,
+    "run_id": "r",
+}
+
+
+def measured_together(page, service_url, *dimensions):
+    """The page, as if the live vectors of ``dimensions`` had been calibrated together."""
+
+    def answer(route):
+        served = route.fetch().json()
+        for entry in served["data"]:
+            if entry["dimension"] in dimensions:
+                entry["vector"]["joint_limit"] = JOINT
+        route.fulfill(json=served)
+
+    page.route("**/steering/dimensions", answer)
+    visit(page, service_url)
+
+
+def set_strength(page, dimension, strength):
+    page.get_by_label(f"{dimension}, strength").fill(str(strength))
+
+
+def test_the_joint_limit_is_shown_and_can_be_set(page, service_url):
+    measured_together(page, service_url, "toxicity", "privacy", "fairness")
+    assert text_of(page, ".joint .hint >> nth=0").startswith(
+        "Together measured at toxicity +1, privacy +0.8, fairness +0.7: perplexity 1.11x, and each keeps at least 63 %"
+    )
+    warning = page.locator(".joint .warning")
+    for toxicity, privacy, warned in ((2, 0, ""), (2, 0.8, ""), (2.2, 0.8, "1.1"), (1, 2, "1.2"), (1, 0, "")):
+        set_strength(page, "toxicity", toxicity)
+        set_strength(page, "privacy", privacy)
+        assert warning.is_visible() == bool(warned)
+        assert f"{warned} times what was measured" in warning.text_content() if warned else True
+    page.click("text=Set these strengths")
+    numbers = {name: page.get_by_label(f"{name}, strength").input_value() for name in JOINT["strengths"]}
+    assert {name: float(value) for name, value in numbers.items()} == {"toxicity": 1.0, "privacy": 0.8, "fairness": 0.7}
+    assert "strength.privacy=0.8" in page.url and not warning.is_visible()
+
+
+def test_projections_do_not_count_towards_the_joint_limit(page, service_url):
+    measured_together(page, service_url, "toxicity", "privacy")
+    for dimension in JOINT["strengths"]:
+        set_strength(page, dimension, 3)
+    warning = page.locator(".joint .warning")
+    assert warning.is_visible()
+    page.select_option("[name=op]", "project")
+    assert not warning.is_visible()
+
+
+def test_one_vector_has_no_joint_limit_on_the_page(page, service_url):
+    measured_together(page, service_url, "toxicity")
+    assert page.locator(".joint").count() == 0
+
+
 def test_an_example_generates_with_its_strength(page):
     chip = page.get_by_role("group", name="Examples").get_by_role("button").first
     dimension, _, strength = chip.text_content().partition(":")[0].partition(" ")

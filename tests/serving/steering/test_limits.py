@@ -70,7 +70,8 @@ JOINTLY = {
     "three at full strength": (dict(toxicity=2.0, privacy=1.0, fairness=1.0), ([1.4, 0.7, 0.7], True), True),
     "backwards counts too": (dict(toxicity=-2.0, privacy=1.0, fairness=1.0), ([-1.4, 0.7, 0.7], True), True),
     "alone as far as its range": (dict(toxicity=6.0), ([6.0], False), False),
-    "another beside the largest": (dict(toxicity=6.0, privacy=1.0), ([4.5, 0.75], True), True),
+    "alone beside others at 0": (dict(toxicity=6.0, privacy=0.0), ([6.0, 0.0], False), False),
+    "another beside the largest": (dict(toxicity=6.0, privacy=1.0), ([3.15, 0.525], True), True),
 }
 
 
@@ -78,6 +79,7 @@ def check_jointly(module=limits):
     for name, (strengths, clamped, refused) in JOINTLY.items():
         given = members(**strengths)
         assert amounts("clamp", given, module) == clamped, name
+        assert amounts("reject", members(**dict(zip(strengths, clamped[0], strict=True))), module), name
         assert (amounts("reject", given, module) is None) == refused, name
         kept, warned = amounts("warn", given, module)
         assert kept == list(strengths.values()) and warned == refused, name
@@ -104,11 +106,12 @@ def test_a_limit_of_other_strengths_or_damaged_does_not_hold():
 
 
 MUTANTS = {
-    "never clamped": ("given.shrunk(most / sum(shares))", "given"),
+    "never clamped": ("given.shrunk(factor)", "given"),
 }
 MUTANTS_OF_THE_LIMIT = {
-    "the largest is no exception": ("max(float(len(self.strengths)), *shares)", "float(len(self.strengths))"),
-    "each alone": ("sum(shares) > self.most(shares)", "max(shares) > self.most(shares)"),
+    "one alone is no exception": ("several and sum", "sum"),
+    "each alone": ("several and sum(shares) >", "several and max(shares) >"),
+    "a strength of 0 counts": ("share > 0 for", "share >= 0 for"),
 }
 
 

@@ -1,0 +1,42 @@
+/** Champions that were calibrated together: how strong they may be at once, in words, as a warning and as a setting. */
+
+import { element, signed } from "./dom.js";
+
+/** The limit that two or more of these vectors share; `null` where there is none. */
+export function jointLimit(vectors) {
+  const limits = vectors.map((vector) => vector.joint_limit).filter(Boolean);
+  return limits.find(({ run_id: run }, place) => limits.slice(place + 1).some((other) => other.run_id === run)) ?? null;
+}
+
+/** The strengths at which all were measured, by dimension. */
+export function measuredTogether({ strengths, scales, scale }) {
+  return Object.fromEntries(Object.entries(strengths).map(([dimension, strength]) => [dimension, strength * (scales[dimension] ?? scale)]));
+}
+
+/** How often these strengths are what was measured together; one alone is bounded by its range, and is 0 times that. */
+export function timesMeasured(strengths, together) {
+  const shares = Object.entries(together).map(([dimension, most]) => Math.abs(strengths[dimension] ?? 0) / most).filter(Boolean);
+  return shares.length > 1 ? shares.reduce((sum, share) => sum + share, 0) / Object.keys(together).length : 0;
+}
+
+/** What the limit says, and whether given strengths are beyond it; `use` is called with those measured together. */
+export function jointNote(limit, use) {
+  const together = measuredTogether(limit);
+  const words = Object.entries(together).map(([dimension, strength]) => `${dimension} ${signed(strength)}`).join(", ");
+  const least = Math.round(100 * Math.min(...Object.values(limit.kept)));
+  const warning = element("p", { class: "hint warning", hidden: true });
+  const button = element("button", { type: "button", class: "quiet" }, "Set these strengths");
+  button.addEventListener("click", () => use(together));
+  const node = element("div", { class: "joint" },
+    element("p", { class: "hint" },
+      element("strong", {}, "Together"), ` measured at ${words}: perplexity ${limit.perplexity_ratio.toFixed(2)}x, and each keeps at least ${least} % of its effect. `, button,
+    ),
+    warning,
+  );
+  const show = (strengths) => {
+    const times = timesMeasured(strengths, together);
+    warning.hidden = times <= 1 + 1e-6;
+    warning.textContent = warning.hidden ? "" : `▲ Together ${times.toFixed(1)} times what was measured: see “If too strong”`;
+  };
+  return { node, show };
+}
