@@ -1,8 +1,9 @@
 """Experiment start: the series, the statements and the checkpoint that an experiment works on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipelines.cli.options import CheckpointOptions
+from pipelines.model_io.reading import Pooling
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
 from pipelines.statements.inspection import inspect_statements, refuse, render
@@ -60,8 +61,13 @@ def _embedded_series(seed: int) -> CheckpointSeries:
     return find_series(str(ensure_series_with_bar(SeriesConfig().with_seed(seed))), name=embedded_name(seed))
 
 
-def inspected_statements(options: StatementsOptions, *, as_released: bool = False) -> dict[str, LabelledStatements]:
-    """Every dimension's statements, once their quality report is shown, logged, and no reason to refuse them."""
+def inspected_statements(
+    options: StatementsOptions, *, as_released: bool = False, pooling: Pooling = "last"
+) -> dict[str, LabelledStatements]:
+    """Every dimension's statements, once their quality report is shown, logged, and no reason to refuse them.
+
+    Raises ``InvalidInput`` for those that ``pooling`` cannot read.
+    """
     reports = inspect_statements(options.chosen, options.data, limit=options.limit)
     print("\n\n".join(render(report) for report in reports), end="\n\n")  # noqa: T201
     log_quality(reports)
@@ -70,8 +76,19 @@ def inspected_statements(options: StatementsOptions, *, as_released: bool = Fals
         dimension.name: load_statements(dimension, options.data, limit=options.limit, as_released=as_released)
         for dimension in options.chosen
     }
+    require_readable(statements.values(), pooling)
     log_statements(statements.values())
     return statements
+
+
+def require_readable(statements: Iterable[LabelledStatements], pooling: Pooling) -> None:
+    """Raise ``InvalidInput`` for statements without answers, where the tokens of answers are to be read."""
+    for labelled in statements if pooling == "response" else ():
+        if labelled.prompts is None:
+            raise InvalidInput(
+                f"`pooling` is response, which reads answers, and the statements of {labelled.source} have none: give "
+                f"data={labelled.dimension}=<a file with prompt, response, label>, or pooling=last"
+            )
 
 
 def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:

@@ -20,15 +20,23 @@ class TextScorer:
     """A probe on its model in memory. Raises ``Unavailable``, ``NotFound`` or ``Mismatch`` when that cannot be had."""
 
     def __init__(self, probe: LinearProbe, language_model: str = "") -> None:
-        """``language_model`` is a directory, a GGUF file or a hub id; without one, what the registry knows."""
+        """``language_model`` is a directory, a GGUF file or a hub id; without one, what the registry knows.
+
+        Raises ``InvalidInput`` for a probe of answers: a text does not say where its answer begins.
+        """
+        if probe.lineage.pooling == "response":
+            raise InvalidInput(
+                "the probe reads the tokens of answers after their prompts, which a text does not tell apart: average "
+                "the hidden states of an answer and give them to `LinearProbe.probability`"
+            )
         self._probe = probe
         self._network, self._tokenizer = _load(probe.lineage, language_model)
 
     def probability(self, texts: Sequence[str]) -> Float32[np.ndarray, " n"]:
-        """P(trustworthy) of each text, read at its last token."""
-        return self._probe.probability(np.stack([self._last_state(text) for text in texts]))
+        """P(trustworthy) of each text, read as the probe was fitted: at its last token, or over all of them."""
+        return self._probe.probability(np.stack([self._state(text) for text in texts]))
 
-    def _last_state(self, text: str) -> Float32[np.ndarray, " d_model"]:
+    def _state(self, text: str) -> Float32[np.ndarray, " d_model"]:
         import torch
 
         tokens = self._tokenizer(text, return_tensors="pt")["input_ids"]
@@ -41,7 +49,9 @@ class TextScorer:
                 self._network.base_model(input_ids=tokens, use_cache=False)
         finally:
             hook.remove()
-        state: Float32[np.ndarray, " d_model"] = states[0][0, -1].numpy()
+        of_tokens = states[0][0]
+        pooled = of_tokens.mean(dim=0) if self._probe.lineage.pooling == "mean" else of_tokens[-1]
+        state: Float32[np.ndarray, " d_model"] = pooled.numpy()
         return state
 
     def _block(self) -> Any:

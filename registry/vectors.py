@@ -45,6 +45,9 @@ class Lineage:
     """Which of the statements it was fitted on, in words."""
     template: Template | Literal[""] = ""
     """The form that answers were read in; empty of statements, and in versions of before it was recorded."""
+    pooling: str = ""
+    """Which tokens were read: the ``last`` one, the ``mean`` over all, or over those of the ``response`` to a prompt;
+    empty in versions of before it was recorded."""
 
     @property
     def steers(self) -> str:
@@ -58,7 +61,7 @@ class Lineage:
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> "Lineage":
         """The inverse of ``to_strings``. Raises ``InvalidInput`` when a field is missing or no number."""
-        optional = ("target", "target_digest", "protocol", "split", "template")
+        optional = ("target", "target_digest", "protocol", "split", "template", "pooling")
         names = [field.name for field in fields(cls) if field.name not in optional or field.name in values]
         missing = [name for name in names if name not in values]
         if missing:

@@ -16,7 +16,7 @@ LINEAGE_TAGS = frozenset(
     {
         *("model", "checkpoint_revision", "weights_digest", "statements_digest", "statements_source", "run_id"),
         *("code_commit", "n_train", "target", "target_digest", "protocol", "split", "d_model", "unit_digest"),
-        *("imported_from", "pack_digest"),
+        *("template", "pooling", "imported_from", "pack_digest"),
     }
 )
 """Known when a version is registered, and never changed."""

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pipelines.statements.answer_form import spaced
 from pipelines.statements.tables import read_table
 from registry.errors import InvalidInput, NotFound
 from registry.vectors import Template
@@ -110,7 +111,7 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
             )
         answer = PromptedAnswer("", str(response), messages)
         if not messages:
-            answer = PromptedAnswer(str(prompt), _spaced(str(prompt), str(response)))
+            answer = PromptedAnswer(str(prompt), spaced(str(prompt), str(response)))
         if answer in seen and seen[answer][0] != label:
             raise InvalidInput(f"{path.name} has one answer with both labels, in {seen[answer][1]} and {place}")
         if answer not in seen:
@@ -137,11 +138,6 @@ def _messages(prompt: object, where: str) -> tuple[ChatTurn, ...]:
     if prompt[-1]["role"] != "user":
         raise InvalidInput(f"{where} that ends with the {prompt[-1]['role']}; its last message has to be the user's")
     return tuple(ChatTurn(message["role"], message["content"]) for message in prompt)
-
-
-def _spaced(prompt: str, response: str) -> str:
-    """A response as it follows its prompt: with a space between, unless there is one."""
-    return response if prompt[-1].isspace() or response[0].isspace() else f" {response}"
 
 
 def files_by_dimension(entries: tuple[str, ...]) -> dict[str, Path]:

@@ -48,7 +48,9 @@ def run_information(options: InformationOptions) -> None:
     with entry_point_run(f"information {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
         known = known_selection(model, options.series.checkpoints)
-        statements = inspected_statements(options.statements, as_released=options.settings.is_paper)
+        statements = inspected_statements(
+            options.statements, as_released=options.settings.is_paper, pooling=options.reading.pooling
+        )
         checkpoints = after_random_init(known or resolve_series(model), options.series.checkpoints)
         warmup = known_warmup(checkpoints[0]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()

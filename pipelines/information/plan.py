@@ -75,7 +75,8 @@ class InformationPlan:
         with loaded(self.checkpoints[-1], self.placement) as model:
             for name, statements in unfinished.items():
                 on_dimension(name)
-                reference = extract(model, statements.texts, layers=(0,), pooling=self.reading.pooling).layer(0)
+                pooling, prompts = self.reading.pooling, statements.prompts
+                reference = extract(model, statements.texts, prompts=prompts, layers=(0,), pooling=pooling).layer(0)
                 splits = cross_validation(statements, (self.settings.seed,))
                 shared[name] = Shared(reference, splits, ngram_baseline(statements, splits))
         return replace(self, shared=shared)

@@ -68,6 +68,7 @@ def extract(
     texts: Sequence[str],
     *,
     layers: Sequence[int] | None = None,
+    prompts: Sequence[str] | None = None,
     pooling: Pooling = "last",
     file: BinaryIO | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
@@ -75,16 +76,19 @@ def extract(
 ) -> Activations:
     """Read the residual stream of ``model`` for every text.
 
-    ``pooling`` is ``last`` (the last real token, as in arXiv 2402.19465 section 2.2) or ``mean`` (over real tokens).
-    Statements are tokenised alone, with the tokenizer's own special tokens and no template. With ``file`` the result
-    is that file mapped into memory, so that memory does not grow with the number of statements.
-    Raises ``InvalidInput`` for a text longer than the model's context, ``Mismatch`` for a model that yields NaN.
+    ``pooling`` is ``last`` (the last real token, as in arXiv 2402.19465 section 2.2), ``mean`` (over real tokens), or
+    ``response``: the mean over what follows the prompt that each text begins with. Statements are tokenised alone, with
+    the tokenizer's own special tokens and no template. With ``file`` the result is that file mapped into memory, so
+    that memory does not grow with the number of statements.
+    Raises ``InvalidInput`` for a text longer than the model's context, and for ``response`` without prompts or after
+    one that leaves no token; ``Mismatch`` for a model that yields NaN.
     """
     if pooling not in get_args(Pooling):
         raise InvalidInput(f"pooling {pooling!r} is not one of {', '.join(get_args(Pooling))}")
     sequences = tokenise(model, texts)
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
-    return _read(model, sequences, chosen, partial(_pool, pooling), file, tokens_per_batch, on_progress)
+    pool = partial(_pool, pooling) if pooling != "response" else _pool_answers(model, sequences, texts, prompts)
+    return _read(model, sequences, chosen, pool, file, tokens_per_batch, on_progress)
 
 
 def extract_answers(
@@ -95,22 +99,31 @@ def extract_answers(
     layers: Sequence[int],
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Activations:
-    """The residual stream averaged over the tokens of each answer, read after its prompt.
+    """The residual stream averaged over the tokens of each answer, read after its prompt."""
+    texts = [f"{prompt}{answer}" for prompt, answer in zip(prompts, answers, strict=True)]
+    return extract(model, texts, prompts=prompts, layers=layers, pooling="response", tokens_per_batch=tokens_per_batch)
 
-    A token that holds the end of a prompt and the beginning of its answer counts to the answer. Raises ``InvalidInput``
-    for an answer without tokens of its own.
+
+def _pool_answers(
+    model: LanguageModel, sequences: Sequence[Sequence[int]], texts: Sequence[str], prompts: Sequence[str] | None
+) -> "PoolOfBatch":
+    """The mean over each text's tokens after its prompt.
+
+    A token that holds the end of a prompt and the beginning of its answer counts to the answer.
     """
-    sequences = tokenise(model, [f"{prompt}{answer}" for prompt, answer in zip(prompts, answers, strict=True)])
+    if prompts is None:
+        raise InvalidInput("pooling response reads answers, and these statements have none; give pooling=last or mean")
     starts = [shared_tokens(*both) for both in zip(tokenise(model, prompts), sequences, strict=True)]
-    for start, sequence, answer in zip(starts, sequences, answers, strict=True):
+    for start, sequence, text, prompt in zip(starts, sequences, texts, prompts, strict=True):
         if start == len(sequence):
+            answer = text.removeprefix(prompt)
             raise InvalidInput(f"the answer {answer!r} has no tokens of its own after its prompt; leave the pair out")
     begins = torch.tensor(starts)
 
     def pool(batch: ReadingBatch) -> _Pool:
         return _mean_between(batch, begins[torch.from_numpy(batch.rows)])
 
-    return _read(model, sequences, tuple(layers), pool, None, tokens_per_batch, lambda _: None)
+    return pool
 
 
 def _read(

@@ -6,7 +6,8 @@ from typing import Literal
 from pipelines.cli.parameters import Options, parameter
 from registry.errors import InvalidInput, Mismatch
 
-Pooling = Literal["last", "mean"]
+Pooling = Literal["last", "mean", "response"]
+"""The last token, the mean over all tokens, or that over the tokens of an answer after its prompt."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Reading(Options):
     """How activations are read."""
 
     layers: str = parameter("all", "all, or numbers separated by commas")
-    pooling: Pooling = parameter("last", "last or mean: which tokens' activations")
+    pooling: Pooling = parameter("last", "last, mean or response (after the prompt): which tokens' activations")
 
     def __post_init__(self) -> None:
         super().__post_init__()

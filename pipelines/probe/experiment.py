@@ -47,7 +47,8 @@ def run_probing(options: ProbeOptions) -> None:
     with entry_point_run(f"probe {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
         known = known_selection(model, options.series.checkpoints)
-        statements = inspected_statements(options.statements, as_released=options.protocol.is_paper)
+        pooling = options.reading.pooling
+        statements = inspected_statements(options.statements, as_released=options.protocol.is_paper, pooling=pooling)
         others = other_sources(options.statements.chosen, statements, options.further)
         series = known or resolve_series(model)
         plan = SweepPlan(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.model_io.activations import Activations
 from pipelines.model_io.reading import Reading
@@ -51,7 +51,8 @@ class SweepPlan:
         began, statements = time.perf_counter(), self.statements[dimension]
         measured = measure(activations, statements, self.protocol, device=model.device)
         digest = self.digest(model.checkpoint, dimension)
-        return _result(digest, model, statements, self.protocol, measured, time.perf_counter() - began + seconds)
+        result = _result(digest, model, statements, self.protocol, measured, time.perf_counter() - began + seconds)
+        return replace(result, pooling=self.reading.pooling)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class UnitResult(Unit):
     """Reading and measuring took, without loading the checkpoint."""
     distances: Float32[np.ndarray, "seeds layers n_test"] | None = None
     """Of held-out statements to the planes of their probes; ``None`` in results of versions that did not keep them."""
+    pooling: str = ""
+    """Which tokens were read; empty in results of versions that did not keep it."""
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -123,8 +123,9 @@ class RungPlan(PlanAfterProbing):
         if dimension not in self.others:
             return None, ""
         layers = sorted({choice.layer for choice in self.choices[dimension]})
+        other, pooling = self.others[dimension], self.reading.pooling
         try:
-            return extract(model, self.others[dimension].texts, layers=layers, pooling=self.reading.pooling), ""
+            return extract(model, other.texts, prompts=other.prompts, layers=layers, pooling=pooling), ""
         except InvalidInput as error:
             return None, str(error)
 

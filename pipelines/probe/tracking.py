@@ -116,6 +116,7 @@ def unit_lineage(
         n_train=n_train,
         protocol=result.protocol,
         split=result.split,
+        pooling=result.pooling,
     )
 
 

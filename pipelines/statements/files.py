@@ -1,15 +1,16 @@
-"""Files of statements: CSV, JSON lines or Parquet with ``statement`` and ``label``.
+"""Files of statements: CSV, JSON lines or Parquet with ``statement`` and ``label``, or ``prompt,response,label``.
 
 Optional columns: ``group`` and ``pair`` (rows that must not be parted), ``split`` (``train`` or ``test``), ``frame``
 (the wording around the contrast, by any name).
 """
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from pipelines.statements.answer_form import COLUMNS, has_answer_form, is_chat, with_statements
 from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, DatasetCard, normalised
 from pipelines.statements.declared import Declaration, declaration_for
 from pipelines.statements.directory import stem_of
@@ -24,7 +25,6 @@ TYING = ("group", "pair")
 OPTIONAL = (*TYING, "split", "frame")
 SPLITS = ("train", "test")
 _LABELS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
-_CHAT = re.compile(r"""\s*\[?\s*\{\s*["']role["']\s*:""")
 
 
 def rows_in_file(path: Path, dimension: Dimension) -> StatementRows:
@@ -40,10 +40,14 @@ def rows_in_file(path: Path, dimension: Dimension) -> StatementRows:
             f"{benchmark.dimension}={path}, or rename the file if it is your own"
         )
     table = read_table(path)
+    is_of_answers = has_answer_form(table)
+    if is_of_answers:
+        table = with_statements(table, path)
     _require_columns(table, path)
     if benchmark:
         return benchmark_rows(_texts(table, path), _labels(table, path), benchmark)
-    return _own_rows(table, path, declaration_for(path, dimension))
+    rows = _own_rows(table, path, declaration_for(path, dimension), COLUMNS if is_of_answers else ())
+    return replace(rows, prompts=tuple(map(str, table.columns["prompt"]))) if is_of_answers else rows
 
 
 def benchmark_rows(texts: tuple[str, ...], labels: Bool[np.ndarray, " n"], benchmark: Benchmark) -> StatementRows:
@@ -59,13 +63,15 @@ def benchmark_rows(texts: tuple[str, ...], labels: Bool[np.ndarray, " n"], bench
     )
 
 
-def _own_rows(table: Table, path: Path, declared: Declaration) -> StatementRows:
+def _own_rows(table: Table, path: Path, declared: Declaration, answer_form: tuple[str, ...]) -> StatementRows:
+    """``answer_form`` has the columns that statements were made of, the prompt first: its answers stay together."""
     dimension, texts = declared.dimension, _texts(table, path)
-    tying = [name for name in TYING if name in table.columns]
+    tying = [name for name in (*TYING, *answer_form[:1]) if name in table.columns]
     # Rows that share a group, a pair or a text (but for case and spaces) belong together; blank cells tie nothing.
     groups: Int64[np.ndarray, " n"] = connected_groups(
         [normalised(text) for text in texts], *(_ids(table, name, path) for name in tying)
     )
+    read = (*REQUIRED, *OPTIONAL, *answer_form)
     return StatementRows(
         texts=texts,
         labels=_labels(table, path) == bool(declared.trustworthy_label),
@@ -82,7 +88,7 @@ def _own_rows(table: Table, path: Path, declared: Declaration) -> StatementRows:
         ),
         split=_split(table, path) if "split" in table.columns else None,
         frames=_frames(table, path) if "frame" in table.columns else None,
-        unread_columns=tuple(name for name in table.columns if name and name not in (*REQUIRED, *OPTIONAL)),
+        unread_columns=tuple(name for name in table.columns if name and name not in read),
     )
 
 
@@ -94,7 +100,8 @@ def _require_columns(table: Table, path: Path) -> None:
         only = next(iter(table.columns)) if len(table.columns) == 1 else ""
         raise InvalidInput(
             f"{path.name} has no column {' and no column '.join(missing)}; it has {', '.join(table.columns)}, and "
-            f"{', '.join(REQUIRED)} are needed ({', '.join(OPTIONAL)} are optional)"
+            f"{', '.join(REQUIRED)} are needed, or {', '.join(COLUMNS)} in place of {REQUIRED[0]} "
+            f"({', '.join(OPTIONAL)} are optional)"
             + ("; separate columns by commas" if any(mark in only for mark in ";\t|") else "")
         )
 
@@ -107,7 +114,7 @@ def _texts(table: Table, path: Path) -> tuple[str, ...]:
             f"{path.name} has {len(blank)} rows without a statement, the first in {table.places[blank[0]]}"
         )
     for text, place in zip(statements, table.places, strict=True):
-        if not isinstance(text, str) or _CHAT.match(text):
+        if not isinstance(text, str) or is_chat(text):
             kind = "a chat" if isinstance(text, str | list | dict) else f"the {type(text).__name__} {text!r}"
             raise InvalidInput(
                 f"{path.name} has {kind} as the statement of {place}; a statement is one text, so write it out as the "

@@ -1,6 +1,7 @@
 """Labelled statements of one dimension: the only form in which data reaches a probe."""
 
 import hashlib
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,11 +40,14 @@ class LabelledStatements:
     frames: Int64[np.ndarray, " n"] | None = None
     """The wording around each statement's contrast, where the source tells it; what is measured does not depend on it,
     but for probes that are read in other frames than they were fitted on."""
+    prompts: tuple[str, ...] | None = None
+    """Of statements that are answers: how each text begins, up to the answer. ``pooling=response`` reads the rest."""
 
     def __post_init__(self) -> None:
         finest = self.groups if self.subgroups is None else self.subgroups
         lengths = {len(self.texts), len(self.labels), len(self.groups), len(self.split or self.texts), len(finest)}
         lengths.add(len(self.texts if self.frames is None else self.frames))
+        lengths.add(len(self.texts if self.prompts is None else self.prompts))
         if len(lengths) > 1:
             raise InvalidInput(
                 f"{self.source} has {len(self.texts)} texts, {len(self.labels)} labels and {len(self.groups)} groups"
@@ -53,6 +57,8 @@ class LabelledStatements:
         empty = [row for row, text in enumerate(self.texts) if not text.strip()]
         if empty:
             raise InvalidInput(f"{self.source} has {len(empty)} empty statements, the first in row {empty[0]}")
+        if not all(map(str.startswith, self.texts, self.prompts or ("",) * self.n)):
+            raise InvalidInput(f"{self.source} has texts that do not begin with their prompts")
         self._require_both_classes()
         if not self.as_released:
             self._refuse_conflicts()
@@ -99,6 +105,8 @@ class LabelledStatements:
         content = hashlib.sha256(f"{self.dimension}\x1f{self.source}\x1e{self.content_digest}".encode())
         if self.subgroups is not None:
             content.update(self.subgroups.astype("<i8").tobytes())
+        if self.prompts is not None:
+            content.update(json.dumps(self.prompts).encode())
         return content.hexdigest()
 
     @cached_property
@@ -132,6 +140,7 @@ class LabelledStatements:
             as_released=self.as_released,
             subgroups=None if self.subgroups is None else self.subgroups[rows],
             frames=None if self.frames is None else self.frames[rows],
+            prompts=None if self.prompts is None else tuple(self.prompts[row] for row in rows),
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -37,6 +37,8 @@ class StatementRows:
     """See ``LabelledStatements``."""
     frames: Int64[np.ndarray, " n"] | None = None
     """See ``LabelledStatements``."""
+    prompts: tuple[str, ...] | None = None
+    """See ``LabelledStatements``."""
     unread_columns: tuple[str, ...] = ()
     """Columns of the user's file that mean nothing here."""
     unread_files: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class StatementRows:
             as_released=released,
             subgroups=rows.subgroups,
             frames=rows.frames,
+            prompts=rows.prompts,
         )
 
     def subset(self, limit: int, seed: int) -> "StatementRows":
@@ -76,6 +79,7 @@ class StatementRows:
             split=tuple(self.split[row] for row in rows) if self.split else None,
             subgroups=None if self.subgroups is None else self.subgroups[rows],
             frames=None if self.frames is None else self.frames[rows],
+            prompts=None if self.prompts is None else tuple(self.prompts[row] for row in rows),
         )
 
 

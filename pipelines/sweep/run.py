@@ -121,9 +121,11 @@ def measure_unit(
     """
     began, reading = time.perf_counter(), plan.reading
     with unit_file(plan.digest(model.checkpoint, dimension), keep=plan.keep_activations) as file:
+        statements = plan.statements[dimension]
         activations = extract(
             model,
-            plan.statements[dimension].texts,
+            statements.texts,
+            prompts=statements.prompts,
             layers=reading.chosen_layers(model.n_layers, model.checkpoint.model),
             pooling=reading.pooling,
             file=file,

@@ -75,6 +75,7 @@ def register_fitted(
             statements_digest=texts.digest,
             n_train=texts.n,
             template=texts.template,
+            pooling="response",
         )
     if target is not None:
         lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
