@@ -86,5 +86,5 @@ def _row(version: RegisteredVector, outcome: Outcome) -> tuple[str, ...]:
         *("yes" if outcome.works else "no", f"{outcome.strength:g}"),
         f"{outcome.measure}, {outcome.judged_by}, n = {outcome.n}",
         *(unsteered, f"{outcome.interval} {outcome.unit}", outcome.random, f"{outcome.perplexity_ratio:.3f}x"),
-        *(version.tags.get("method", "–"), str(version.layer), str(version.checkpoint_step)),
+        *(version.tags.get("method", "–"), version.tags["layer"], str(version.checkpoint_step)),
     )

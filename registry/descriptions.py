@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from registry.comparisons import with_comparison
 from registry.dimensions import DIMENSIONS
 from registry.embedded import model_argument
+from registry.layers import place_text
 from registry.records import CHAMPION, vector_name
 from registry.vectors import SteeringVector
 from registry.verdicts import TextVerdict
@@ -25,7 +26,7 @@ def describe_vectors(model: str, dimension: str) -> str:
     meaning = f" ({known.meaning}): positive strength moves towards {known.trustworthy}" if known else ""
     return (
         f"Steering vectors of `{model}` for **{dimension}**{meaning}. Strength counts standard deviations. Each "
-        f"version was fitted on one pre-training checkpoint and one layer. {describe_promotion(name)}"
+        f"version was fitted on one pre-training checkpoint, at one layer or several. {describe_promotion(name)}"
     )
 
 
@@ -44,13 +45,18 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
     transferred = f" Made for `{lineage.target}`: one unit of strength was measured there." if lineage.target else ""
     measured = "".join(f"- `{name}`: {value:.4g}\n" for name, value in metrics.items())
     return (
-        f"{lineage.method} direction for **{vector.dimension}** at layer {vector.layer}, fitted on {lineage.n_train} "
+        f"{lineage.method} direction for **{vector.dimension}** at {_place(vector)}, fitted on {lineage.n_train} "
         f"statements of `{lineage.statements_source}`.\n\n"
         f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
         f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
         f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}\n"
         f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
     )
+
+
+def _place(vector: SteeringVector) -> str:
+    where = place_text(vector.layers)
+    return where if len(vector.layers) == 1 else f"{where}, with a direction of its own at each"
 
 
 def describe_uncalibrated(origin: str, vector: SteeringVector) -> str:

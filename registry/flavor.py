@@ -25,6 +25,7 @@ from mlflow.models.utils import _save_example
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from .errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError
+from .layers import layer_or_range, place_text
 from .serialization import (
     LARGEST_FILE_BYTES,
     SCHEMA_VERSION,
@@ -34,7 +35,7 @@ from .serialization import (
     vector_to_bytes,
 )
 from .text_scoring import TextScorer
-from .vectors import LinearProbe, SteeringVector
+from .vectors import Direction, LinearProbe, SteeringVector
 
 FLAVOR = "steering_vector"
 VECTOR_FILE = "vector.safetensors"
@@ -43,7 +44,10 @@ INPUT = "hidden_states"
 REQUIREMENTS = ("jaxtyping", "mlflow", "numpy", "safetensors")
 """What the carried code needs; scoring texts needs transformers and torch besides."""
 
-CODE = ("__init__", "digests", "errors", "flavor", "serialization", "text_scoring", "vectors")
+NO_LAYER = -1
+"""Of hidden states whose layer is not named."""
+
+CODE = ("__init__", "digests", "errors", "flavor", "layers", "serialization", "text_scoring", "vectors")
 """The modules that a directory carries; they import each other relatively."""
 CODE_PACKAGE = f"{FLAVOR}_{SCHEMA_VERSION}"
 
@@ -65,10 +69,14 @@ def save_model(
         (directory / PROBE_FILE).write_bytes(probe_to_bytes(probe))
     _write_environment(directory)
     model = mlflow_model or Model()
-    model.signature = _signature(vector.d_model)
+    model.signature = _signature(vector)
     _save_example(model, {INPUT: np.zeros((1, vector.d_model), np.float32)}, str(directory))
     model.add_flavor(
-        FLAVOR, vector=VECTOR_FILE, probe=PROBE_FILE if probe else None, dimension=vector.dimension, layer=vector.layer
+        FLAVOR,
+        vector=VECTOR_FILE,
+        probe=PROBE_FILE if probe else None,
+        dimension=vector.dimension,
+        layer=layer_or_range(vector.layers),
     )
     model.add_flavor(
         "python_function",
@@ -104,11 +112,11 @@ class SteeringFunction:
     def predict(self, data: Any, params: Mapping[str, float] | None = None) -> np.ndarray:
         """Raises MLflow's own exception, whose text reaches the clients of `mlflow models serve`."""
         try:
-            return self._answer(_values(data), (params or {}).get("strength", 1.0), type(data).__name__)
+            return self._answer(_values(data), params or {}, type(data).__name__)
         except TrustTraceError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
-    def _answer(self, values: np.ndarray, strength: float, kind: str) -> np.ndarray:
+    def _answer(self, values: np.ndarray, params: Mapping[str, float], kind: str) -> np.ndarray:
         if values.dtype.kind == "U" and values.shape[1:] in ((), (1,)):
             return self._scorer.probability([str(text) for text in values.ravel()])
         if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != self.vector.d_model:
@@ -116,8 +124,19 @@ class SteeringFunction:
                 f"the input is {kind} of {values.dtype} {list(values.shape)}; give `{INPUT}`, float32 "
                 f"[n, {self.vector.d_model}], or texts to score"
             )
-        steered: np.ndarray = values.astype(np.float32) + self.vector.offset(float(strength))
+        offset = self._direction(int(params.get("layer", NO_LAYER))).offset(float(params.get("strength", 1.0)))
+        steered: np.ndarray = values.astype(np.float32) + offset
         return steered
+
+    def _direction(self, layer: int) -> Direction:
+        """Of a vector of several layers the one at the layer of the hidden states, which has to be named."""
+        layers = self.vector.layers
+        if len(layers) > 1 and layer not in layers:
+            raise InvalidInput(
+                f"the vector steers {place_text(layers)}: name the layer of the hidden states, such as "
+                f"params={{'layer': {layers[0]}}}"
+            )
+        return self.vector.single if len(layers) == 1 else self.vector.at(layer)
 
     @cached_property
     def _scorer(self) -> TextScorer:
@@ -185,7 +204,7 @@ def _content(directory: Path, name: str) -> bytes:
 
 def _require_pair(vector: SteeringVector, probe: LinearProbe) -> None:
     of_probe = f"{probe.dimension}, layer {probe.layer}, width {len(probe.weights)}"
-    of_vector = f"{vector.dimension}, layer {vector.layer}, width {vector.d_model}"
+    of_vector = f"{vector.dimension}, layer {vector.layers[0]}, width {vector.d_model}"
     if of_probe != of_vector:
         raise Mismatch(f"the probe is of {of_probe} and the vector of {of_vector}; register them apart")
 
@@ -202,10 +221,13 @@ def _write_environment(directory: Path) -> None:
     )
 
 
-def _signature(d_model: int) -> ModelSignature:
-    hidden = Schema([TensorSpec(np.dtype(np.float32), (-1, d_model), INPUT)])
-    steered = Schema([TensorSpec(np.dtype(np.float32), (-1, d_model))])
-    signature = ModelSignature(hidden, steered, ParamSchema([ParamSpec("strength", DataType.double, 1.0)]))
+def _signature(vector: SteeringVector) -> ModelSignature:
+    hidden = Schema([TensorSpec(np.dtype(np.float32), (-1, vector.d_model), INPUT)])
+    steered = Schema([TensorSpec(np.dtype(np.float32), (-1, vector.d_model))])
+    params = [ParamSpec("strength", DataType.double, 1.0)]
+    if len(vector.layers) > 1:
+        params.append(ParamSpec("layer", DataType.long, NO_LAYER))
+    signature = ModelSignature(hidden, steered, ParamSchema(params))
     # MLflow would refuse texts and frames before `predict` sees them; with this mark the model checks its own input.
     signature._is_signature_from_type_hint = True
     return signature

@@ -3,8 +3,8 @@
 A file has tensors ``direction.<layer>`` that llama.cpp adds to the output of decoder block ``layer``, at every position
 of prompt and answer. It counts blocks from 0, as we do, and refuses ``direction.0``: a vector of layer 0 cannot be
 exported. A control vector has no scale of its own, so it is exported at a strength; ``--control-vector-scaled``
-multiplies the file. repeng's own ``ControlModel`` reads no such file of one layer: it asks for a direction at each of
-its layers. The lineage travels as metadata under ``trusttrace.``, which other readers ignore.
+multiplies the file. repeng's own ``ControlModel`` asks for a direction at each of its layers, so it reads a vector over
+those layers and none of fewer. The lineage travels as metadata under ``trusttrace.``, which other readers ignore.
 """
 
 import re
@@ -20,7 +20,7 @@ from jaxtyping import Float32
 from registry.errors import CorruptFile, InvalidInput
 from registry.gguf_reader import Value, read_gguf
 from registry.serialization import LARGEST_FILE_BYTES
-from registry.vectors import Lineage, SteeringVector
+from registry.vectors import Direction, Lineage, SteeringVector
 
 ARCHITECTURE = "controlvector"
 IMPORT_METHOD = "gguf import"
@@ -34,21 +34,22 @@ def vector_to_gguf(vector: SteeringVector, strength: float = 1.0, *, model_hint:
     ``model_hint`` is the architecture, such as ``llama``; without one the name of the model. Raises ``InvalidInput``
     for layer 0, and for a strength that is not positive: a file always points to the trustworthy side.
     """
-    if vector.layer == 0:
+    if vector.layers[0] == 0:
         raise InvalidInput("a vector of layer 0 cannot be a control vector: llama.cpp steers layers from 1")
-    if not 0 < strength * vector.scale < float(np.finfo(np.float32).max):
+    if not 0 < strength * vector.length < float(np.finfo(np.float32).max):
         raise InvalidInput(f"strength is {strength} and must be a positive number; llama.cpp negates with FILE:-1")
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "vector.gguf"
         writer = GGUFWriter(path, ARCHITECTURE)
         writer.add_string(f"{ARCHITECTURE}.model_hint", model_hint or vector.lineage.model)
-        writer.add_uint32(f"{ARCHITECTURE}.layer_count", 1)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vector.directions))
         writer.add_name(f"{vector.lineage.model} {vector.dimension}")
         writer.add_string(f"{_PREFIX}dimension", vector.dimension)
         writer.add_float64(f"{_PREFIX}strength", strength)
         for name, value in vector.lineage.to_strings().items():
             writer.add_string(f"{_PREFIX}{name}", value)
-        writer.add_tensor(f"direction.{vector.layer}", vector.offset(strength))
+        for layer, offset in vector.offsets(strength).items():
+            writer.add_tensor(f"direction.{layer}", offset)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -56,10 +57,8 @@ def vector_to_gguf(vector: SteeringVector, strength: float = 1.0, *, model_hint:
         return path.read_bytes()
 
 
-def vectors_from_gguf(
-    content: bytes, *, dimension: str | None = None, lineage: Lineage | None = None
-) -> tuple[SteeringVector, ...]:
-    """The steering vectors of a control vector, one a layer: unit direction, its length as the scale.
+def vector_from_gguf(content: bytes, *, dimension: str | None = None, lineage: Lineage | None = None) -> SteeringVector:
+    """The steering vector of a control vector: at each of its layers the unit direction, its length as the scale.
 
     So strength 1 is the file at scale 1. ``dimension`` and ``lineage`` say what the vector steers and which model it
     belongs to; a file that this project wrote says so itself. All-zero layers are left out. Raises ``CorruptFile``, and
@@ -75,14 +74,13 @@ def vectors_from_gguf(
     dimension = dimension or _dimension(provenance)
     lineage = replace(lineage or _lineage(provenance), method=IMPORT_METHOD)
     offsets = {_layer(name): tensor for name, tensor in file.tensors.items()}
-    vectors = tuple(
-        _vector(dimension, layer, offsets[layer], lineage) for layer in sorted(offsets) if offsets[layer].any()
-    )
-    if not vectors:
+    directions = tuple(_direction(layer, offsets[layer]) for layer in sorted(offsets) if offsets[layer].any())
+    if not directions:
         raise CorruptFile(f"the control vector steers nothing: {len(offsets)} tensors, and none other than zero")
-    if len({vector.d_model for vector in vectors}) > 1:
-        raise CorruptFile(f"the layers differ in width: {sorted({vector.d_model for vector in vectors})}")
-    return vectors
+    widths = {len(direction.unit) for direction in directions}
+    if len(widths) > 1:
+        raise CorruptFile(f"the layers differ in width: {sorted(widths)}")
+    return SteeringVector(dimension, directions, lineage)
 
 
 def _layer(name: str) -> int:
@@ -92,12 +90,11 @@ def _layer(name: str) -> int:
     return int(match.group(1))
 
 
-def _vector(dimension: str, layer: int, offset: Float32[np.ndarray, "..."], lineage: Lineage) -> SteeringVector:
+def _direction(layer: int, offset: Float32[np.ndarray, "..."]) -> Direction:
     if offset.ndim != 1 or not np.isfinite(offset).all():
         raise CorruptFile(f"direction.{layer} has shape {offset.shape}; it must be one axis of finite numbers")
     length = float(np.linalg.norm(offset.astype(np.float64)))
-    direction = (offset.astype(np.float64) / length).astype(np.float32)
-    return SteeringVector(dimension, direction, length, layer, lineage, length, 0.0)
+    return Direction(layer, (offset.astype(np.float64) / length).astype(np.float32), length, length, 0.0)
 
 
 def _dimension(provenance: Mapping[str, Value]) -> str:

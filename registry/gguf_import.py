@@ -1,4 +1,4 @@
-"""GGUF import: a control vector that another program trained, registered as versions that a service can serve."""
+"""GGUF import: a control vector that another program trained, registered as a version that a service can serve."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from registry.errors import InvalidInput
-from registry.gguf import IMPORT_METHOD, vectors_from_gguf
+from registry.gguf import IMPORT_METHOD, vector_from_gguf
 from registry.records import RegisteredCheckpoint, RegisteredVector, checkpoint_name
 from registry.store import VectorStore
 from registry.vectors import Lineage
@@ -14,8 +14,8 @@ from registry.vectors import Lineage
 
 def import_gguf(
     content: bytes, dimension: str, checkpoint: RegisteredCheckpoint, store: VectorStore | None = None
-) -> tuple[RegisteredVector, ...]:
-    """Register the layers of a GGUF control vector under the active run, one version a layer, each once.
+) -> RegisteredVector:
+    """Register a GGUF control vector under the active run, once, with its direction at each of its layers.
 
     ``checkpoint`` is the registered model that it was trained on, whatever the file says; the digest of the file stands
     for the statements that nobody knows. Strength 1 is the file at scale 1. Raises ``CorruptFile``, and
@@ -39,5 +39,5 @@ def import_gguf(
         n_train=0,
     )
     store = store or VectorStore()
-    vectors = vectors_from_gguf(content, dimension=dimension, lineage=lineage)
-    return tuple(store.register(vector, None, {}, unit_digest=digest) for vector in vectors)
+    vector = vector_from_gguf(content, dimension=dimension, lineage=lineage)
+    return store.register(vector, None, {}, unit_digest=digest)

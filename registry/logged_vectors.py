@@ -17,7 +17,7 @@ def log_vector(
     step = vector.lineage.checkpoint_step
     tags = vector_tags(vector, unit_digest)
     logged = flavor.log_model(
-        logged_name(f"{name} step {step} layer {vector.layer}"),
+        logged_name(f"{name} step {step} layer {tags['layer']}"),
         vector,
         probe,
         params={key: tags[key] for key in ("checkpoint", "statements_source", "layer", "method")},

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from registry.dimensions import DIMENSIONS
+from registry.layers import layers_text
 from registry.packs import Pack, PackedVector
 from registry.verdicts import TextVerdict
 
@@ -136,8 +137,14 @@ def _use(pack: Pack) -> str:
         "llama.cpp, whose control vectors lie in `gguf/` at the recommended strength where one is recommended:\n\n"
         f"    llama-cli -m model.gguf --control-vector-scaled gguf/{first.dimension}.gguf:1.0\n\n"
         "`vectors/<dimension>/vector.safetensors` has the unit vector `direction`, and in its header `scale` and "
-        "`layer`: add `strength * scale * direction` to the output of decoder block `layer`, counted from 0."
+        "`layer`: add `strength * scale * direction` to the output of decoder block `layer`, counted from 0"
+        f"{_of_several(pack)}."
     )
+
+
+def _of_several(pack: Pack) -> str:
+    several = any(len(packed.vector.layers) > 1 for packed in pack.vectors)
+    return "; a vector over several layers has `direction.<layer>` and `scale.<layer>` of each" if several else ""
 
 
 def _lineage(pack: Pack) -> str:
@@ -149,7 +156,12 @@ def _lineage(pack: Pack) -> str:
         where = f"{lineage.model} step {lineage.checkpoint_step}"
         rows.append(
             (
-                *(packed.dimension, f"`{packed.origin.removeprefix('models:/')}`", lineage.method, str(vector.layer)),
+                *(
+                    packed.dimension,
+                    f"`{packed.origin.removeprefix('models:/')}`",
+                    lineage.method,
+                    layers_text(vector.layers),
+                ),
                 *(where, f"{lineage.statements_source} `{lineage.statements_digest[:12]}`", str(lineage.n_train)),
                 *(f"`{lineage.run_id[:12]}`", f"`{lineage.code_commit[:12]}`"),
             )

@@ -129,7 +129,7 @@ def _vector_files(packed: PackedVector, architecture: str) -> dict[str, bytes]:
     if packed.probe is not None:
         files[f"{folder}/probe.safetensors"] = probe_to_bytes(packed.probe)
     # llama.cpp steers no layer 0, and a vector that does not work has no strength to be exported at.
-    if packed.recommended > 0 and packed.vector.layer > 0:
+    if packed.recommended > 0 and packed.vector.layers[0] > 0:
         files[f"gguf/{packed.dimension}.gguf"] = vector_to_gguf(
             packed.vector, packed.recommended, model_hint=architecture
         )

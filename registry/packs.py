@@ -116,9 +116,9 @@ class Pack:
             raise InvalidInput(f"{packed.dimension!r} is no name of a dimension")
         if lineage.steers != model.name:
             raise Mismatch(f"{where} steers {lineage.steers} and the pack is for {model.name}")
-        if (vector.d_model, vector.layer < model.n_layers) != (model.d_model, True):
+        if (vector.d_model, vector.layers[-1] < model.n_layers) != (model.d_model, True):
             raise Mismatch(
-                f"{where} has width {vector.d_model} at layer {vector.layer} and {model.name} has width "
+                f"{where} has width {vector.d_model} at layer {vector.layers[-1]} and {model.name} has width "
                 f"{model.d_model} and {model.n_layers} layers"
             )
         if probe and (probe.dimension, len(probe.weights), probe.lineage) != (

@@ -1,7 +1,7 @@
 """Records of the registry: the names of its entries, and their lineage as tags."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.calibration import Calibration
@@ -9,7 +9,8 @@ from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch, NotFound
 from registry.examples import Example
 from registry.joint import JointLimit
-from registry.vectors import Lineage, SteeringVector
+from registry.layers import layers_text, read_layers
+from registry.vectors import Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 
 CHAMPION = "champion"
@@ -97,8 +98,16 @@ class RegisteredVector:
         return self.tags["dimension"]
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that it steers, in order. Raises ``InvalidInput`` for a tag that names none."""
+        return read_layers(self.tags["layer"])
+
+    @property
     def layer(self) -> int:
-        return int(self.tags["layer"])
+        """The layer of a version of one. Raises ``InvalidInput`` for one of several."""
+        if len(self.layers) > 1:
+            raise InvalidInput(f"{self.uri} steers layers {self.tags['layer']}; read its `layers`")
+        return self.layers[0]
 
     @property
     def checkpoint_uri(self) -> str:
@@ -150,9 +159,18 @@ class RegisteredVector:
             return None
         return limit
 
-    def require_agrees(self, dimension: str, layer: int, lineage: Lineage) -> None:
-        """Raise ``Mismatch`` when a file from this version says something else than its tags."""
-        for tag, said in lineage_tags(dimension, layer, lineage).items():
+    def require_agrees(self, vector: SteeringVector, probe: LinearProbe | None = None) -> None:
+        """Raise ``Mismatch`` when a file from this version says something else than its tags.
+
+        The probe beside a vector reads the lowest layer that it steers.
+        """
+        self._require_said(lineage_tags(vector.dimension, vector.layers, vector.lineage))
+        if probe is not None:
+            said = lineage_tags(probe.dimension, (probe.layer, *vector.layers[1:]), probe.lineage)
+            self._require_said(said)
+
+    def _require_said(self, tags: Mapping[str, str]) -> None:
+        for tag, said in tags.items():
             if self.tags.get(tag, said) != said:
                 raise Mismatch(f"{self.uri} is tagged {tag}={self.tags[tag]} and its file says {said}")
 
@@ -196,14 +214,14 @@ def checkpoint_alias(checkpoint: Checkpoint) -> str:
     return checkpoint.label.replace(" ", "-")
 
 
-def lineage_tags(dimension: str, layer: int, lineage: Lineage) -> dict[str, str]:
+def lineage_tags(dimension: str, layers: Sequence[int], lineage: Lineage) -> dict[str, str]:
     values = lineage.to_strings()
-    return {"dimension": dimension, "layer": str(layer), "checkpoint": values.pop("checkpoint_uri"), **values}
+    return {"dimension": dimension, "layer": layers_text(layers), "checkpoint": values.pop("checkpoint_uri"), **values}
 
 
 def vector_tags(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
     return {
-        **lineage_tags(vector.dimension, vector.layer, vector.lineage),
+        **lineage_tags(vector.dimension, vector.layers, vector.lineage),
         "d_model": str(vector.d_model),
         "unit_digest": unit_digest,
     }

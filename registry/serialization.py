@@ -1,12 +1,14 @@
-"""Steering vectors and probes as safetensors: a tensor, a header of strings, and nothing that can run.
+"""Steering vectors and probes as safetensors: tensors, a header of strings, and nothing that can run.
 
 Schema version 2. A vector's file has the tensor ``direction``, a probe's ``weights``, float32 of one axis; the header
 has ``schema_version``, ``kind``, the numbers as ``repr`` of a Python float, every field of the lineage, and the
-``digest`` of all this, so that a bit that changed anywhere is noticed. Version 1, without a digest, is still read.
+``digest`` of all this, so that a bit that changed anywhere is noticed. Version 1, without a digest, is still read. A
+vector of several layers is of version 3: tensors ``direction.<layer>``, and a number of each kind by layer.
 """
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -17,75 +19,104 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from .errors import CorruptFile, InvalidInput, Mismatch
-from .vectors import Lineage, LinearProbe, SteeringVector
+from .vectors import Direction, Lineage, LinearProbe, SteeringVector
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
+"""Of what this program can read; files that an earlier one can read are written as before."""
+SINGLE_VERSION = "2"
 UNSEALED_VERSION = "1"
 LARGEST_FILE_BYTES = 64 << 20
-_TENSORS = {"steering-vector": "direction", "linear-probe": "weights"}
+_TENSORS = {
+    ("steering-vector", False): re.compile("direction"),
+    ("steering-vector", True): re.compile(r"direction\.(?:0|[1-9][0-9]{0,5})"),
+    ("linear-probe", False): re.compile("weights"),
+    ("linear-probe", True): re.compile("(?!)"),
+}
+"""The tensors of a file of one layer, and of several."""
 
 
 def vector_to_bytes(vector: SteeringVector) -> bytes:
+    if len(vector.directions) == 1:
+        single = vector.single
+        header = _header("steering-vector", vector.dimension, vector.lineage, _numbers(single))
+        return _sealed({**header, "layer": str(single.layer)}, {"direction": single.unit})
     numbers = {
-        "scale": vector.scale,
-        "mean_difference_norm": vector.mean_difference_norm,
-        "projection_mean": vector.projection_mean,
+        f"{name}.{direction.layer}": value
+        for direction in vector.directions
+        for name, value in _numbers(direction).items()
     }
-    header = _header("steering-vector", vector.dimension, vector.layer, vector.lineage, numbers)
-    return _sealed(header, "direction", vector.direction)
+    header = _header("steering-vector", vector.dimension, vector.lineage, numbers)
+    units = {f"direction.{direction.layer}": direction.unit for direction in vector.directions}
+    return _sealed({**header, "schema_version": SCHEMA_VERSION}, units)
 
 
 def vector_from_bytes(content: bytes, *, d_model: int | None = None) -> SteeringVector:
     """Read a vector back. Raises ``CorruptFile``, or ``Mismatch`` for a width other than ``d_model``."""
-    header, direction = _read(content, "steering-vector", d_model)
+    header, tensors = _read(content, "steering-vector", d_model)
     try:
-        return SteeringVector(
-            dimension=header["dimension"],
-            direction=direction,
-            scale=float(header["scale"]),
-            layer=int(header["layer"]),
-            lineage=Lineage.from_strings(header),
-            mean_difference_norm=float(header["mean_difference_norm"]),
-            projection_mean=float(header["projection_mean"]),
-        )
+        if header["schema_version"] == SCHEMA_VERSION:
+            by_layer = {int(name.removeprefix("direction.")): unit for name, unit in tensors.items()}
+            directions = [_direction(header, layer, by_layer[layer], f".{layer}") for layer in sorted(by_layer)]
+        else:
+            directions = [_direction(header, int(header["layer"]), tensors["direction"])]
+        return SteeringVector(header["dimension"], tuple(directions), Lineage.from_strings(header))
     except KeyError as error:
         raise CorruptFile(f"the file is no steering vector: its header lacks {error}") from error
     except (ValueError, InvalidInput) as error:
         raise CorruptFile(f"the file is no steering vector: {error}") from error
 
 
+def _numbers(direction: Direction) -> dict[str, float]:
+    return {
+        "scale": direction.scale,
+        "mean_difference_norm": direction.mean_difference_norm,
+        "projection_mean": direction.projection_mean,
+    }
+
+
+def _direction(
+    header: Mapping[str, str], layer: int, unit: Float32[np.ndarray, " d_model"], of_layer: str = ""
+) -> Direction:
+    numbers = (float(header[f"{name}{of_layer}"]) for name in ("scale", "mean_difference_norm", "projection_mean"))
+    return Direction(layer, unit, *numbers)
+
+
 def probe_to_bytes(probe: LinearProbe) -> bytes:
-    header = _header("linear-probe", probe.dimension, probe.layer, probe.lineage, {"bias": probe.bias})
-    return _sealed(header, "weights", probe.weights)
+    header = _header("linear-probe", probe.dimension, probe.lineage, {"bias": probe.bias})
+    return _sealed({**header, "layer": str(probe.layer)}, {"weights": probe.weights})
 
 
 def probe_from_bytes(content: bytes, *, d_model: int | None = None) -> LinearProbe:
     """Read a probe back. Raises as ``vector_from_bytes`` does."""
-    header, weights = _read(content, "linear-probe", d_model)
+    header, tensors = _read(content, "linear-probe", d_model)
     try:
-        return LinearProbe(
-            header["dimension"], int(header["layer"]), weights, float(header["bias"]), Lineage.from_strings(header)
-        )
+        place, bias = int(header["layer"]), float(header["bias"])
+        return LinearProbe(header["dimension"], place, tensors["weights"], bias, Lineage.from_strings(header))
     except KeyError as error:
         raise CorruptFile(f"the file is no linear probe: its header lacks {error}") from error
     except (ValueError, InvalidInput) as error:
         raise CorruptFile(f"the file is no linear probe: {error}") from error
 
 
-def _header(kind: str, dimension: str, layer: int, lineage: Lineage, numbers: Mapping[str, float]) -> dict[str, str]:
+def _header(kind: str, dimension: str, lineage: Lineage, numbers: Mapping[str, float]) -> dict[str, str]:
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SINGLE_VERSION,
         "kind": kind,
         "dimension": dimension,
-        "layer": str(layer),
         **{name: repr(float(value)) for name, value in numbers.items()},
         **lineage.to_strings(),
     }
 
 
-def _sealed(header: Mapping[str, str], name: str, values: Float32[np.ndarray, " d_model"]) -> bytes:
-    tensor = np.ascontiguousarray(values, "<f4")
-    return _canonical(save({name: tensor}, metadata={**header, "digest": content_digest(header, tensor.tobytes())}))
+def _sealed(header: Mapping[str, str], tensors: Mapping[str, Float32[np.ndarray, " d_model"]]) -> bytes:
+    written = {name: np.ascontiguousarray(values, "<f4") for name, values in tensors.items()}
+    digest = content_digest(header, _joined({name: values.tobytes() for name, values in written.items()}))
+    return _canonical(save(written, metadata={**header, "digest": digest}))
+
+
+def _joined(tensors: Mapping[str, bytes]) -> bytes:
+    """In order of name."""
+    return b"".join(tensors[name] for name in sorted(tensors))
 
 
 def _canonical(content: bytes) -> bytes:
@@ -96,13 +127,15 @@ def _canonical(content: bytes) -> bytes:
     return struct.pack("<Q", len(padded)) + padded + content[8 + length :]
 
 
-def content_digest(header: Mapping[str, str], tensor: bytes) -> str:
-    """SHA-256 of the header's other fields, in order of name, and of the tensor's bytes."""
+def content_digest(header: Mapping[str, str], tensors: bytes) -> str:
+    """SHA-256 of the header's other fields, and of the tensors' bytes, both in order of name."""
     fields = sorted((name, value) for name, value in header.items() if name != "digest")
-    return hashlib.sha256(json.dumps(fields).encode() + tensor).hexdigest()
+    return hashlib.sha256(json.dumps(fields).encode() + tensors).hexdigest()
 
 
-def _read(content: bytes, kind: str, d_model: int | None) -> tuple[Mapping[str, str], Float32[np.ndarray, " d_model"]]:
+def _read(
+    content: bytes, kind: str, d_model: int | None
+) -> tuple[Mapping[str, str], Mapping[str, Float32[np.ndarray, " d_model"]]]:
     if len(content) > LARGEST_FILE_BYTES:
         raise CorruptFile(f"the file has {len(content)} bytes; no {kind} has more than {LARGEST_FILE_BYTES}")
     try:
@@ -111,20 +144,26 @@ def _read(content: bytes, kind: str, d_model: int | None) -> tuple[Mapping[str, 
         raise CorruptFile(f"the file is not safetensors, or it is damaged: {error}") from error
     header = _header_of(content)
     version = header.get("schema_version")
-    if version not in (SCHEMA_VERSION, UNSEALED_VERSION):
-        readable = f"{UNSEALED_VERSION!r} and {SCHEMA_VERSION!r}"
+    known = (UNSEALED_VERSION, SINGLE_VERSION, SCHEMA_VERSION)
+    if version not in known:
+        readable = f"{', '.join(map(repr, known[:-1]))} and {known[-1]!r}"
         raise CorruptFile(f"the file has schema version {version!r} and this program reads {readable}")
-    name = _TENSORS[kind]
-    if header.get("kind") != kind or set(tensors) != {name}:
+    expected = _TENSORS[kind, version == SCHEMA_VERSION]
+    if header.get("kind") != kind or not tensors or not all(map(expected.fullmatch, tensors)):
         raise CorruptFile(f"the file holds a {header.get('kind')} with tensors {sorted(tensors)}, not a {kind}")
-    element_type, shape = tensors[name]["dtype"], tuple(tensors[name]["shape"])
-    if element_type != "F32" or len(shape) != 1:
-        raise CorruptFile(f"{name} has type {element_type} and shape {shape}; it must have type F32 and one axis")
-    if version != UNSEALED_VERSION and header.get("digest") != content_digest(header, bytes(tensors[name]["data"])):
+    for name, tensor in tensors.items():
+        if tensor["dtype"] != "F32" or len(tensor["shape"]) != 1:
+            shape = tuple(tensor["shape"])
+            raise CorruptFile(
+                f"{name} has type {tensor['dtype']} and shape {shape}; it must have type F32 and one axis"
+            )
+    joined = _joined({name: bytes(tensor["data"]) for name, tensor in tensors.items()})
+    if version != UNSEALED_VERSION and header.get("digest") != content_digest(header, joined):
         raise CorruptFile(f"the {kind} is damaged: its file is not the one that was written; register it again")
+    shape = next(tuple(tensor["shape"]) for tensor in tensors.values())
     if d_model is not None and shape != (d_model,):
         raise Mismatch(f"the {kind} has shape {shape} and the model has d_model {d_model}")
-    return header, np.frombuffer(tensors[name]["data"], np.dtype("<f4"))
+    return header, {name: np.frombuffer(tensor["data"], np.dtype("<f4")) for name, tensor in tensors.items()}
 
 
 def _header_of(content: bytes) -> Mapping[str, str]:

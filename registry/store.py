@@ -24,6 +24,7 @@ from registry.descriptions import (
     describe_vectors,
 )
 from registry.errors import CorruptFile, Mismatch, NotFound
+from registry.layers import layers_text
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
     aliases_of,
@@ -172,9 +173,7 @@ class VectorStore:
         with reachable(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             fetch_files(self._client, registered.uri, registered.model_id, names, Path(scratch))
             vector, probe = flavor.load_model(scratch, d_model=d_model), flavor.load_probe(scratch, d_model=d_model)
-        registered.require_agrees(vector.dimension, vector.layer, vector.lineage)
-        if probe is not None:
-            registered.require_agrees(probe.dimension, probe.layer, probe.lineage)
+        registered.require_agrees(vector, probe)
         width = registered.tags.get("d_model", str(vector.d_model))
         if width != str(vector.d_model):
             raise Mismatch(f"{registered.uri} is tagged d_model={width} and its file has {vector.d_model}")
@@ -245,7 +244,8 @@ class VectorStore:
 
 def _identity(vector: SteeringVector, unit_digest: str) -> dict[str, str]:
     """Checkpoints of equal weights share a measurement, and each keeps a version of its own."""
-    return {"checkpoint": vector.lineage.checkpoint_uri, "layer": str(vector.layer), "unit_digest": unit_digest}
+    lineage = vector.lineage
+    return {"checkpoint": lineage.checkpoint_uri, "layer": layers_text(vector.layers), "unit_digest": unit_digest}
 
 
 def _vector(version: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVector:

@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from .errors import InvalidInput, Mismatch
+from .layers import place_text
 
 UNIT_TOLERANCE = 1e-4
 
@@ -75,47 +76,135 @@ class Lineage:
 
 
 @dataclass(frozen=True, eq=False)
-class SteeringVector:
+class Direction:
     """A direction in one layer's residual stream, and how far one unit of strength moves along it.
 
-    At strength ``s`` the offset added to the hidden states is ``s * scale * direction``: ``s`` counts standard
-    deviations, and positive is more trustworthy. Raises ``InvalidInput`` when the direction is no finite unit vector.
+    At strength ``s`` the offset added to the hidden states is ``s * scale * unit``: ``s`` counts standard deviations,
+    and positive is more trustworthy. Raises ``InvalidInput`` when ``unit`` is no finite unit vector.
     """
 
-    dimension: str
-    direction: Float32[np.ndarray, " d_model"]
+    layer: int
+    """Output of decoder block ``layer``, from 0."""
+    unit: Float32[np.ndarray, " d_model"]
     """Unit vector from untrustworthy to trustworthy."""
     scale: float
     """Standard deviation (ddof 1) of the fitting activations' projections on the direction; of a control vector, of the
     mass-mean vector beside it, so that both move activations equally far; of a transferred vector, of the target's."""
-    layer: int
-    """Output of decoder block ``layer``, from 0."""
-    lineage: Lineage
     mean_difference_norm: float
-    """Length of the difference of class means. Of a mass-mean vector, ``direction * mean_difference_norm`` is that
+    """Length of the difference of class means. Of a mass-mean vector, ``unit * mean_difference_norm`` is that
     difference, equation 1 of arXiv 2402.19465."""
     projection_mean: float
     """Mean projection of the fitting activations."""
 
     def __post_init__(self) -> None:
-        _require_vector("direction", self.direction)
-        norm = float(np.linalg.norm(self.direction.astype(np.float64)))
+        _require_vector("direction", self.unit)
+        norm = float(np.linalg.norm(self.unit.astype(np.float64)))
         if abs(norm - 1) > UNIT_TOLERANCE:
             raise InvalidInput(f"the direction has length {norm:.6g} and must have length 1; put its length into scale")
         for name in ("scale", "mean_difference_norm"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InvalidInput(f"{name} is {value} and must be a positive number")
-        _require_place(self.dimension, self.layer, self.projection_mean)
+        _require_place(self.layer, self.projection_mean)
+
+    def offset(self, strength: float) -> Float32[np.ndarray, " d_model"]:
+        """What is added to the layer's hidden states at ``strength`` standard deviations."""
+        result: Float32[np.ndarray, " d_model"] = np.float32(strength * self.scale) * self.unit
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """A direction at one layer, or at each of several, which one strength scales together.
+
+    Raises ``InvalidInput`` for directions that are no such set.
+    """
+
+    dimension: str
+    directions: tuple[Direction, ...]
+    """In order of layer."""
+    lineage: Lineage
+
+    def __post_init__(self) -> None:
+        if not self.layers or self.layers != tuple(sorted(set(self.layers))):
+            raise InvalidInput(f"a vector has one direction a layer, in order, and these are at layers {self.layers}")
+        widths = sorted({len(direction.unit) for direction in self.directions})
+        if len(widths) > 1:
+            raise InvalidInput(f"the directions of a vector differ in width: {widths}")
+
+    @classmethod
+    def at_layer(
+        cls,
+        dimension: str,
+        direction: Float32[np.ndarray, " d_model"],
+        scale: float,
+        layer: int,
+        lineage: Lineage,
+        mean_difference_norm: float,
+        projection_mean: float,
+    ) -> "SteeringVector":
+        """A vector of one layer."""
+        only = Direction(layer, direction, scale, mean_difference_norm, projection_mean)
+        return cls(dimension, (only,), lineage)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(direction.layer for direction in self.directions)
 
     @property
     def d_model(self) -> int:
-        return len(self.direction)
+        return len(self.directions[0].unit)
+
+    @property
+    def length(self) -> float:
+        """Of what strength 1 adds, over all layers together."""
+        return math.hypot(*(direction.scale for direction in self.directions))
+
+    def at(self, layer: int) -> Direction:
+        """The direction at one of its layers. Raises ``InvalidInput`` for any other."""
+        for direction in self.directions:
+            if direction.layer == layer:
+                return direction
+        raise InvalidInput(f"the vector for {self.dimension} steers {place_text(self.layers)}, not layer {layer}")
+
+    def offsets(self, strength: float) -> dict[int, Float32[np.ndarray, " d_model"]]:
+        """What is added to the residual stream at ``strength`` standard deviations, by layer."""
+        return {direction.layer: direction.offset(strength) for direction in self.directions}
+
+    def with_units(self, units: Sequence[Float32[np.ndarray, " d_model"]]) -> "SteeringVector":
+        """The same with other directions, one a layer, that move as far."""
+        turned = zip(self.directions, units, strict=True)
+        return replace(self, directions=tuple(replace(direction, unit=unit) for direction, unit in turned))
+
+    @property
+    def single(self) -> Direction:
+        """The direction of a vector of one layer. Raises ``InvalidInput`` for one of several."""
+        if len(self.directions) > 1:
+            raise InvalidInput(
+                f"the vector for {self.dimension} has directions at {place_text(self.layers)}: read its `directions`, "
+                "and what it adds from `offsets`"
+            )
+        return self.directions[0]
+
+    @property
+    def layer(self) -> int:
+        return self.single.layer
+
+    @property
+    def direction(self) -> Float32[np.ndarray, " d_model"]:
+        return self.single.unit
+
+    @property
+    def scale(self) -> float:
+        return self.single.scale
+
+    @property
+    def projection_mean(self) -> float:
+        return self.single.projection_mean
 
     def offset(self, strength: float) -> Float32[np.ndarray, " d_model"]:
-        """What is added to the residual stream at ``strength`` standard deviations."""
-        result: Float32[np.ndarray, " d_model"] = np.float32(strength * self.scale) * self.direction
-        return result
+        """Of a vector of one layer: what is added to its hidden states at ``strength`` standard deviations."""
+        return self.single.offset(strength)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +220,7 @@ class LinearProbe:
 
     def __post_init__(self) -> None:
         _require_vector("weights", self.weights)
-        _require_place(self.dimension, self.layer, self.bias)
+        _require_place(self.layer, self.bias)
 
     def probability(self, hidden_states: Float32[np.ndarray, "n d_model"]) -> Float32[np.ndarray, " n"]:
         """P(trustworthy) of each row."""
@@ -149,8 +238,8 @@ def _require_vector(name: str, values: np.ndarray) -> None:
         raise InvalidInput(f"{name} holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite")
 
 
-def _require_place(dimension: str, layer: int, intercept: float) -> None:
+def _require_place(layer: int, intercept: float) -> None:
     if layer < 0:
         raise InvalidInput(f"layer is {layer}; layers count from 0")
     if not math.isfinite(intercept):
-        raise InvalidInput(f"the {dimension} vector's or probe's mean or bias is {intercept}; it must be finite")
+        raise InvalidInput(f"the mean or bias of layer {layer} is {intercept}; it must be finite")

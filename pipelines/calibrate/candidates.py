@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float32
+from torch import Tensor
 
 from pipelines.model_io.activations import extract
 from pipelines.probe.result import UnitResult
@@ -13,6 +15,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import background_prose
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.methods import RESPONSE_METHODS, FittedDirection, FittingSet, fit_directions, fitting_rows
+from pipelines.vectors.places import Fitted, Place, gathered, layers_of
 from pipelines.vectors.responses import response_directions, response_methods
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector, parse_reference, vector_name
@@ -25,21 +28,28 @@ SAME_DIRECTION = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A direction that might be calibrated, and its version or what a version is made of."""
+    """A vector that might be calibrated, and its version or what a version is made of."""
 
     label: str
     """The method, or the reference of a registered vector."""
-    layer: int
-    unit: Float32[np.ndarray, " d_model"]
-    scale: float
-    """Length of the offset at strength 1."""
-    fitted: FittedDirection | None = None
-    """By a method other than mass-mean, whose directions the unit's result holds."""
+    unit_offsets: Mapping[int, Float32[np.ndarray, " d_model"]]
+    """What strength 1 adds, by layer, the lowest first."""
+    fitted: Fitted | None = None
+    """What a version is made of, but for a mass-mean direction of one layer, which the unit's result holds."""
     registered: RegisteredVector | None = None
 
-    def is_same_direction(self, other: "Candidate") -> bool:
-        return self.layer == other.layer and bool(
-            np.allclose(self.scale * self.unit, other.scale * other.unit, atol=SAME_DIRECTION * self.scale)
+    @property
+    def layers(self) -> Place:
+        return tuple(self.unit_offsets)
+
+    def offsets(self, strength: float) -> dict[int, Tensor]:
+        """What is added to every position at ``strength``."""
+        return {layer: strength * torch.tensor(offset) for layer, offset in self.unit_offsets.items()}
+
+    def is_same_vector(self, other: "Candidate") -> bool:
+        return self.layers == other.layers and all(
+            np.allclose(offset, other.unit_offsets[layer], atol=SAME_DIRECTION * float(np.linalg.norm(offset)))
+            for layer, offset in self.unit_offsets.items()
         )
 
 
@@ -47,18 +57,32 @@ def fitted_candidates(
     model: LanguageModel,
     result: UnitResult,
     statements: LabelledStatements,
-    layers: Sequence[int],
+    places: Sequence[Place],
     methods: Sequence[str],
     protocol: FittingProtocol,
 ) -> Iterator[Candidate]:
-    """Directions of each layer by each method, fitted on the statements that probing fits on."""
+    """A vector of each place by each method, fitted on the statements that probing fits on."""
+    layers = layers_of(places)
+    for fitted in gathered(_directions(model, result, statements, layers, methods, protocol), places):
+        offsets = {layer: direction.scale * direction.unit for layer, direction in fitted.items()}
+        label = next(iter(fitted.values())).method
+        yield Candidate(label, offsets, None if label == "mass-mean" and len(fitted) == 1 else fitted)
+
+
+def _directions(
+    model: LanguageModel,
+    result: UnitResult,
+    statements: LabelledStatements,
+    layers: Sequence[int],
+    methods: Sequence[str],
+    protocol: FittingProtocol,
+) -> Iterator[tuple[int, FittedDirection]]:
     if "mass-mean" in methods:
         for layer in layers:
-            direction = result.direction(layer).mass_mean
-            yield Candidate("mass-mean", layer, direction.direction, direction.scale)
+            found = result.direction(layer).mass_mean
+            yield layer, FittedDirection("mass-mean", 0, found.direction, found.scale, found.projection_mean)
     on_answers = response_methods(statements.dimension, methods)
-    for layer, fitted in response_directions(model, statements.dimension, layers, on_answers):
-        yield Candidate(fitted.method, layer, fitted.unit, fitted.scale, fitted=fitted)
+    yield from response_directions(model, statements.dimension, layers, on_answers)
     others = [method for method in methods if method not in ("mass-mean", *RESPONSE_METHODS)]
     if not others:
         return
@@ -68,7 +92,7 @@ def fitted_candidates(
     for layer in layers:
         features, labels, groups = activations.layer(layer)[train], statements.labels[train], statements.groups[train]
         for fitted in fit_directions(FittingSet(features, labels, groups, background.layer(layer)), others, 0):
-            yield Candidate(fitted.method, layer, fitted.unit, fitted.scale, fitted=fitted)
+            yield layer, fitted
 
 
 def registered_candidates(
@@ -82,10 +106,8 @@ def registered_candidates(
 
 
 def registered_candidate(vector: ServedVector) -> Candidate:
-    direction = vector.vector
-    return Candidate(
-        vector.reference, direction.layer, direction.direction, direction.scale, registered=vector.registered
-    )
+    offsets = {direction.layer: direction.scale * direction.unit for direction in vector.vector.directions}
+    return Candidate(vector.reference, offsets, registered=vector.registered)
 
 
 def require_comparable(model: LanguageModel, vector: ServedVector, statements: LabelledStatements) -> None:
@@ -104,7 +126,7 @@ def with_champion(candidates: Sequence[Candidate], champion: Candidate) -> tuple
     """The candidates with the running champion among them, and which it is: it is not measured twice."""
     offered = list(candidates)
     for place, candidate in enumerate(offered):
-        if candidate.is_same_direction(champion):
+        if candidate.is_same_vector(champion):
             offered[place] = replace(candidate, registered=champion.registered)
             return offered, offered[place]
     return [*offered, champion], champion

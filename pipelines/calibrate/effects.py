@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
@@ -58,7 +57,7 @@ class Effect:
     """The effect of one candidate at one strength."""
 
     label: str
-    layer: int
+    layers: tuple[int, ...]
     strength: float
     perplexity: Estimate
     """Of prose, over that of the unsteered model; the interval resamples sentences."""
@@ -127,19 +126,15 @@ class CostedStrength:
     @property
     def offsets(self) -> dict[int, Tensor]:
         """What is added to every position."""
-        return offsets_of(self.candidate, self.strength)
+        return self.candidate.offsets(self.strength)
 
     def effect(self, shift: Estimate) -> Effect:
-        return Effect(self.candidate.label, self.candidate.layer, self.strength, self.perplexity, shift)
-
-
-def offsets_of(candidate: Candidate, strength: float) -> dict[int, Tensor]:
-    return {candidate.layer: strength * torch.tensor(candidate.scale * candidate.unit)}
+        return Effect(self.candidate.label, self.candidate.layers, self.strength, self.perplexity, shift)
 
 
 def measure_cost(model: LanguageModel, texts: Texts, candidate: Candidate, strength: float) -> CostedStrength:
     """``candidate`` added at ``strength`` to every position, with what that costs on prose."""
-    prose = likelihoods(model, texts.prose, offsets_of(candidate, strength), below=texts.below[1])
+    prose = likelihoods(model, texts.prose, candidate.offsets(strength), below=texts.below[1])
     return CostedStrength(candidate, strength, perplexity_ratio(texts.plain_prose, prose))
 
 
@@ -177,7 +172,7 @@ def no_effect(texts: Texts, candidate: Candidate) -> Effect:
     """Strength 0, which need not be measured."""
     ratio, writing = Estimate(1.0, 1.0, 1.0, len(texts.prose)), texts.writing
     n = len(texts.statements if writing is None else writing.prompts)
-    effect = Effect(candidate.label, candidate.layer, 0.0, ratio, Estimate(0.0, 0.0, 0.0, n))
+    effect = Effect(candidate.label, candidate.layers, 0.0, ratio, Estimate(0.0, 0.0, 0.0, n))
     if writing is None:
         return effect
     return replace(effect, behaviour=writing.behaviour.name, unsteered=writing.plain_share)

@@ -5,7 +5,7 @@ directions are drawn evenly from the sphere, half with the covariance of the lay
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -21,27 +21,32 @@ TOLERANCE = 0.1
 DOUBLINGS, STEPS = 10, 20
 
 DirectionKind = Literal["isotropic", "covariance-matched"]
+States = Mapping[int, Float32[np.ndarray, "n d_model"]]
+"""Activations by layer, the lowest first."""
+Units = Mapping[int, Float32[np.ndarray, " d_model"]]
+"""A unit vector by layer."""
 
 
-def random_like(
-    candidate: Candidate, states: Float32[np.ndarray, "n d_model"], count: int, seed: int
-) -> Iterator[Candidate]:
-    """``count`` random directions in the place of ``candidate``, isotropic and covariance-matched by turns.
+def random_like(candidate: Candidate, states: States, count: int, seed: int) -> Iterator[Candidate]:
+    """``count`` random vectors in the place of ``candidate``, isotropic and covariance-matched by turns.
 
-    ``states`` are of the candidate's layer.
+    At each of its layers they are as long as it is. ``states`` are of these layers.
     """
-    for _, unit in drawn_directions(states, count, seed):
-        yield replace(candidate, label="random", unit=unit, fitted=None, registered=None)
+    lengths = {layer: float(np.linalg.norm(offset)) for layer, offset in candidate.unit_offsets.items()}
+    for _, units in drawn_directions(states, count, seed):
+        offsets = {layer: lengths[layer] * unit for layer, unit in units.items()}
+        yield replace(candidate, label="random", unit_offsets=offsets, fitted=None, registered=None)
 
 
-def drawn_directions(
-    states: Float32[np.ndarray, "n d_model"], count: int, seed: int
-) -> Iterator[tuple[DirectionKind, Float32[np.ndarray, " d_model"]]]:
-    """``count`` unit vectors, isotropic and covariance-matched by turns, each with its kind."""
-    rng = np.random.default_rng(seed)
+def drawn_directions(states: States, count: int, seed: int) -> Iterator[tuple[DirectionKind, Units]]:
+    """``count`` times a unit vector for each layer, isotropic and covariance-matched by turns, with their kind.
+
+    Layers draw apart from each other, the first of them as if it were the only one.
+    """
+    rngs = {layer: np.random.default_rng((seed, rank) if rank else seed) for rank, layer in enumerate(states)}
     for number in range(count):
         kind: DirectionKind = "covariance-matched" if number % 2 else "isotropic"
-        yield kind, drawn_direction(states, kind, rng)
+        yield kind, {layer: drawn_direction(states[layer], kind, rng) for layer, rng in rngs.items()}
 
 
 def drawn_direction(

@@ -41,6 +41,7 @@ from pipelines.tracking.champions import named_vectors, running_champion
 from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.methods import choose_methods
+from pipelines.vectors.places import Place, layers_of, names_places, read_places, require_trainable
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector
@@ -74,16 +75,17 @@ def run_calibration(options: CalibrateOptions) -> None:
         require_of_model(options.vectors, checkpoint.model, chosen, given=options.checkpoint.model)
         vectors = named_vectors(options.vectors)
         statements = inspected_statements(options.statements)
-        layers = layers_to_try(options.layers, checkpoint)
+        places = places_to_try(options.layers, checkpoint)
+        require_trainable(places, methods)
         plan = SweepPlan((checkpoint,), statements, options.protocol, placement=options.placement)
-        units = _probed(plan, layers) if methods else {}
+        units = _probed(plan, layers_of(places)) if methods else {}
         model = load_at(checkpoint, options.placement)
         _say_what_is_left(model, options.by)
         subjects = []
         for name, labelled in statements.items():
             offered = [*registered_candidates(model, vectors, labelled)]
             if name in units:
-                offered += fitted_candidates(model, units[name], labelled, layers, methods, options.protocol)
+                offered += fitted_candidates(model, units[name], labelled, places, methods, options.protocol)
             subjects.append(_subject(model, labelled, units.get(name), offered, options.by))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
         log = CalibrationLog(run)
@@ -193,14 +195,18 @@ def _member(
     return JointMember(running.candidate.registered, running.candidate, running.strength, validation, test)
 
 
-def layers_to_try(spec: str, checkpoint: Checkpoint) -> tuple[int, ...]:
-    """The layers that ``spec`` names; ``auto`` spreads five over the middle half, where steering is known to work."""
+def places_to_try(spec: str, checkpoint: Checkpoint) -> tuple[Place, ...]:
+    """The places that ``spec`` names; ``auto`` spreads five layers over the middle half, where steering works."""
     n = int(read_config(locate(checkpoint).directory).get_text_config(decoder=True).num_hidden_layers)
     if spec == "auto":
-        return tuple(sorted({round(place) for place in np.linspace(n / 4, 3 * n / 4, 5)} & set(range(n))))
-    if not all(part.strip().isdigit() for part in spec.split(",")):
-        raise InvalidInput(f"layers {spec!r} is neither 'auto' nor numbers separated by commas, such as 8,12,16")
-    return Reading(layers=spec).chosen_layers(n, checkpoint.model)
+        layers = sorted({round(layer) for layer in np.linspace(n / 4, 3 * n / 4, 5)} & set(range(n)))
+        return tuple((layer,) for layer in layers)
+    if not names_places(spec):
+        raise InvalidInput(
+            f"layers {spec!r} is neither 'auto' nor numbers separated by commas, such as 8,12,16, or ranges such as "
+            "10-14"
+        )
+    return read_places(spec, n, checkpoint.model)
 
 
 def _probed(plan: SweepPlan, layers: tuple[int, ...]) -> dict[str, UnitResult]:

@@ -156,9 +156,8 @@ def joint_offsets(members: Sequence[JointMember], scales: Sequence[float]) -> di
     """What all ``members`` add to every position at ``scales`` times their strengths, by layer."""
     offsets: dict[int, Tensor] = {}
     for member, scale in zip(members, scales, strict=True):
-        candidate = member.candidate
-        offset = scale * member.strength * torch.tensor(candidate.scale * candidate.unit)
-        offsets[candidate.layer] = offset + offsets.get(candidate.layer, torch.zeros_like(offset))
+        for layer, offset in member.candidate.offsets(scale * member.strength).items():
+            offsets[layer] = offset + offsets.get(layer, torch.zeros_like(offset))
     return offsets
 
 

@@ -19,7 +19,7 @@ class CalibrateOptions(Options):
 
     checkpoint: CheckpointOptions = group(CheckpointOptions())
     statements: StatementsOptions = group(StatementsOptions)
-    layers: str = parameter("auto", "layers to try, separated by commas; auto spreads five")
+    layers: str = parameter("auto", "layers to try, a range such as 10-14 as one vector; auto spreads five")
     methods: str = parameter("mass-mean", "fitting methods to compare: all, none, or as for vectors")
     vectors: tuple[str, ...] = parameter((), "registered vectors to compare, such as steer.tiny.toxicity/3")
     by: By = parameter(

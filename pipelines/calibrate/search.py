@@ -71,8 +71,8 @@ class Calibrated:
     """The running champion on the same test statements, where it was not chosen."""
 
     @property
-    def layer(self) -> int:
-        return self.candidate.layer
+    def layers(self) -> tuple[int, ...]:
+        return self.candidate.layers
 
     @property
     def largest_random(self) -> float:
@@ -188,7 +188,8 @@ def _at_equal_cost(
     """Random directions, each at the strength that costs on ``texts`` what ``setting`` does."""
     chosen = setting.candidate
     target = max(log(setting.perplexity.value), LEAST_COST)
-    states = extract(model, background_prose(), layers=[chosen.layer], pooling="mean").layer(chosen.layer)
+    read = extract(model, background_prose(), layers=chosen.layers, pooling="mean")
+    states = {layer: read.layer(layer) for layer in chosen.layers}
     for direction in random_like(chosen, states, RANDOM_DIRECTIONS, seed):
 
         def cost(strength: float, direction: Candidate = direction) -> float:

@@ -12,6 +12,7 @@ from pipelines.figures.text_tables import markdown_table
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.checkpoints import Checkpoint
+from registry.layers import layer_or_range, layers_text, place_text
 from registry.records import RegisteredVector
 
 COLUMNS = checkpoint_columns(
@@ -58,7 +59,7 @@ def outcome_table(calibrated: Sequence[CalibratedDimension]) -> pd.DataFrame:
 
 def _rows(calibrated: CalibratedDimension) -> list[tuple[object, ...]]:
     result, chosen = calibrated.result, calibrated.result.candidate
-    elsewhere = [effect for effect in result.searched if (effect.label, effect.layer) != (chosen.label, chosen.layer)]
+    elsewhere = [effect for effect in result.searched if (effect.label, effect.layers) != (chosen.label, chosen.layers)]
     running = () if result.champion is None else (result.champion,)
     tested = (result.tested, *result.others, *running, *result.random)
     return [
@@ -69,7 +70,7 @@ def _rows(calibrated: CalibratedDimension) -> list[tuple[object, ...]]:
 
 def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[object, ...]:
     shift, perplexity = effect.shift, effect.perplexity
-    where = (calibrated.dimension, effect.layer, split, effect.label)
+    where = (calibrated.dimension, layer_or_range(effect.layers), split, effect.label)
     cost = (perplexity.value, perplexity.low, perplexity.high, perplexity.n)
     moved = (effect.measure, effect.unsteered, shift.value, shift.low, shift.high, shift.detectable, shift.n)
     form = tuple(effect.form.as_fields().values()) if effect.form else (None,) * 6
@@ -83,7 +84,7 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
         f"{'shift [95 %]':<24} {'n':>4} {'seen from':>9} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
     )
     others = [
-        f"  {dimension.dimension:<12} {effect.label}, layer {effect.layer}, strength {effect.strength:g}, "
+        f"  {dimension.dimension:<12} {effect.label}, {place_text(effect.layers)}, strength {effect.strength:g}, "
         f"{effect.describe()} at {effect.perplexity} times the perplexity"
         for dimension in calibrated
         for effect in dimension.result.others
@@ -119,7 +120,7 @@ def _conclusion_row(calibrated: CalibratedDimension) -> tuple[str, ...]:
     works = "yes" if result.works else "no"
     return (
         *(calibrated.dimension, works, f"{result.tested.strength:g}", *effect_cells(result)),
-        *(str(result.layer), result.candidate.label),
+        *(layers_text(result.layers), result.candidate.label),
     )
 
 
@@ -152,7 +153,7 @@ def _line(calibrated: CalibratedDimension) -> str:
     result, tested = calibrated.result, calibrated.result.tested
     safe = f"{result.low:g} to {result.high:g}"
     return (
-        f"{calibrated.dimension:<12} {result.layer:>5} {result.candidate.label:<12} {safe:>12} "
+        f"{calibrated.dimension:<12} {layers_text(result.layers):>5} {result.candidate.label:<12} {safe:>12} "
         f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {tested.shift.detectable:>9.3f} "
         f"{result.largest_random:>7.3f}  "
         f"{tested.perplexity!s:<22} {'yes' if result.works else 'no':<5} {calibrated.vector.uri}"

@@ -14,6 +14,7 @@ from pipelines.vectors.tracking import register_fitted
 from registry.calibration import PERPLEXITY_CAP, Calibration, HeldOutEffect
 from registry.checkpoint_store import CheckpointStore
 from registry.errors import InvalidInput
+from registry.layers import place_text
 from registry.records import joint_limit_tags
 from registry.store import RegisteredVector, VectorStore
 
@@ -58,8 +59,8 @@ class CalibrationLog:
             raise InvalidInput(f"the {candidate.label} direction has no unit that it was fitted in")
         checkpoint = self._checkpoints.register(unit.checkpoint, unit.weights_digest)
         if candidate.fitted is None:
-            return register_direction(self._vectors, unit, candidate.layer, checkpoint, self._run_id)
-        return register_fitted(self._vectors, unit, candidate.layer, candidate.fitted, checkpoint, self._run_id)
+            return register_direction(self._vectors, unit, candidate.layers[0], checkpoint, self._run_id)
+        return register_fitted(self._vectors, unit, candidate.fitted, checkpoint, self._run_id)
 
 
 def to_calibration(result: Calibrated, statements_digest: str, run_id: str) -> Calibration:
@@ -96,7 +97,7 @@ def held_out_effect(result: Calibrated) -> HeldOutEffect:
 
 def decision(result: Calibrated) -> str:
     """Why the chosen vector becomes champion, or does not."""
-    where, tested = f"{result.candidate.label} at layer {result.layer}", result.tested
+    where, tested = f"{result.candidate.label} at {place_text(result.layers)}", result.tested
     if result.is_promoted:
         chosen = next(effect for effect in result.curve if effect.strength == result.chosen)
         return (
@@ -128,7 +129,8 @@ def _in_form(effect: Effect) -> str:
 
 def _points(dimension: str, result: Calibrated) -> list[Point]:
     values = {
-        "layer": float(result.layer),
+        "layer": float(result.layers[0]),
+        "n_layers": float(len(result.layers)),
         "safe_low": result.low,
         "safe_high": result.high,
         "recommended_strength": result.recommended,

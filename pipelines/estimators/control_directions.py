@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float32
 from pipelines.estimators.mass_mean import fit_mass_mean
 
 
-def random_direction(d_model: int, *, seed: int) -> Float32[np.ndarray, " d_model"]:
+def random_direction(d_model: int, *, seed: int | tuple[int, ...]) -> Float32[np.ndarray, " d_model"]:
     """A unit vector drawn evenly from the sphere."""
     drawn = np.random.default_rng(seed).normal(size=d_model)
     return (drawn / np.linalg.norm(drawn)).astype(np.float32)

@@ -60,7 +60,8 @@ class Condition:
         """What is added to every position's residual stream, by layer."""
         if self.vector is None:
             return {}
-        return {self.vector.layer: torch.from_numpy(self.vector.vector.offset(self.strength))}
+        offsets = self.vector.vector.offsets(self.strength)
+        return {layer: torch.from_numpy(offset) for layer, offset in offsets.items()}
 
     def plan(self, model: LanguageModel) -> SteeringPlan | None:
         """The same for the engine: every token of prompt and answer is steered."""
@@ -119,22 +120,22 @@ def conditions_for(
 
 def matched_strength(vector: ServedVector, champion: ServedVector, strength: float) -> float:
     """The strength at which ``vector`` moves hidden states as far as ``champion`` does at ``strength``."""
-    return strength * champion.vector.scale / vector.vector.scale
+    return strength * champion.vector.length / vector.vector.length
 
 
 def random_vectors(champion: ServedVector, count: int, seed: int) -> Iterator[ServedVector]:
-    """Directions drawn evenly from the sphere, at the champion's layer and with its scale; they are not registered."""
+    """Directions drawn evenly from the sphere, at the champion's layers, with its scales; they are not registered."""
     rng = np.random.default_rng(seed)
     for number in range(count):
-        drawn = rng.normal(size=champion.vector.d_model)
-        unit = (drawn / np.linalg.norm(drawn)).astype(np.float32)
-        lineage = replace(champion.vector.lineage, method=f"random direction {number} of seed {seed}")
-        yield live(replace(champion.vector, direction=unit, lineage=lineage), champion.registered, f"random-{number}")
+        drawn = [rng.normal(size=champion.vector.d_model) for _ in champion.layers]
+        vector = champion.vector.with_units([(each / np.linalg.norm(each)).astype(np.float32) for each in drawn])
+        lineage = replace(vector.lineage, method=f"random direction {number} of seed {seed}")
+        yield live(replace(vector, lineage=lineage), champion.registered, f"random-{number}")
 
 
 def live(vector: SteeringVector, like: RegisteredVector, version: str) -> ServedVector:
     """A vector that is in no registry, beside the version it was made from."""
-    tags = {**like.tags, **lineage_tags(vector.dimension, vector.layer, vector.lineage)}
+    tags = {**like.tags, **lineage_tags(vector.dimension, vector.layers, vector.lineage)}
     return ServedVector(replace(like, version=f"{like.version}-{version}", tags=tags, aliases=()), vector)
 
 

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from jaxtyping import Float32
 
-from pipelines.calibrate.equal_cost import LEAST_COST, drawn_directions, strength_at_cost
+from pipelines.calibrate.equal_cost import LEAST_COST, States, drawn_directions, strength_at_cost
 from pipelines.evaluate.conditions import Condition, Subject, live
 from pipelines.model_io.activations import extract
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
@@ -30,9 +28,10 @@ class ProseCost:
         """Read when a cost is first asked for."""
         return likelihoods(self.model, self.prose)
 
-    def of(self, layer: int, offset: Float32[np.ndarray, " d_model"]) -> float:
+    def of(self, vector: SteeringVector, strength: float) -> float:
         """The logarithm of the ratio of perplexities."""
-        steered = likelihoods(self.model, self.prose, {layer: torch.from_numpy(offset)}, below=self.below)
+        offsets = {layer: torch.from_numpy(offset) for layer, offset in vector.offsets(strength).items()}
+        steered = likelihoods(self.model, self.prose, offsets, below=self.below)
         return math.log(steered.perplexity / self.plain.perplexity)
 
 
@@ -45,8 +44,7 @@ class EqualCostCondition(Condition):
 
 def vector_cost(subject: Subject, cost: ProseCost) -> float:
     """What the vector that is judged costs at its strength."""
-    vector = subject.champion.vector
-    return cost.of(vector.layer, vector.offset(subject.strength))
+    return cost.of(subject.champion.vector, subject.strength)
 
 
 def equal_cost_conditions(
@@ -55,10 +53,11 @@ def equal_cost_conditions(
     """``count`` random directions, isotropic and covariance-matched by turns; ``prose`` gives the covariance."""
     vector, strength = subject.champion.vector, subject.strength
     target = max(vector_cost(subject, cost), LEAST_COST)
-    states = extract(cost.model, prose, layers=[vector.layer], pooling="mean").layer(vector.layer)
+    read = extract(cost.model, prose, layers=vector.layers, pooling="mean")
+    states = {layer: read.layer(layer) for layer in vector.layers}
     for number, (source, drawn) in enumerate(drawn_vectors(vector, states, count, seed)):
         found, reached = strength_at_cost(
-            lambda amount, drawn=drawn: cost.of(drawn.layer, drawn.offset(amount)),  # type: ignore[misc]
+            lambda amount, drawn=drawn: cost.of(drawn, amount),  # type: ignore[misc]
             target,
             abs(strength),
         )
@@ -71,9 +70,13 @@ def equal_cost_conditions(
 
 
 def drawn_vectors(
-    vector: SteeringVector, states: Float32[np.ndarray, "n d_model"], count: int, seed: int
+    vector: SteeringVector, states: States, count: int, seed: int
 ) -> Iterator[tuple[str, SteeringVector]]:
-    """``count`` random directions in the place of ``vector``, isotropic and covariance-matched by turns, each named."""
-    for number, (kind, unit) in enumerate(drawn_directions(states, count, seed)):
+    """``count`` random directions in the place of ``vector``, isotropic and covariance-matched by turns, each named.
+
+    ``states`` are of the vector's layers.
+    """
+    for number, (kind, units) in enumerate(drawn_directions(states, count, seed)):
         lineage = replace(vector.lineage, method=f"{kind} random direction {number} of seed {seed}")
-        yield f"{kind} {number}", replace(vector, direction=unit, lineage=lineage)
+        drawn = vector.with_units([units[layer] for layer in vector.layers])
+        yield f"{kind} {number}", replace(drawn, lineage=lineage)

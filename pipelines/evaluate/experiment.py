@@ -39,6 +39,7 @@ from pipelines.evaluate.tracing import (
     correlation_summary,
     correlation_table,
     correlations,
+    require_traceable,
     trace_effects,
     tracing_table,
 )
@@ -71,6 +72,8 @@ def run_evaluation(options: EvaluateOptions) -> None:
         checkpoint = one_checkpoint(options.checkpoint)
         further = _further(options)
         subjects = [_subject(dimension, checkpoint, options) for dimension in options.statements.chosen]
+        for subject in subjects if options.trace is not None else ():
+            require_traceable(subject)
         finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
         statements = inspected_statements(options.statements)
         protocol = FittingProtocol()

@@ -3,10 +3,11 @@
 Adding a direction shows what it can do, not that the model uses it: a probe reads much that the model does not use
 (Belrose et al. 2023). So the projection on the direction is brought to its mean over the model's own answers, at every
 token, at the vector's layer and at every later one (Arditi et al. 2024, with the mean in place of 0 so that nothing is
-added on average). Random directions are silenced alike, for taking anything out may harm.
+added on average). Of a vector of several layers it is at each the direction of that layer, after the last one its
+direction. Random directions are silenced alike, for taking anything out may harm.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +21,7 @@ from pipelines.evaluate.significance import sequential_p
 from pipelines.evaluate.suite import continue_prompts
 from pipelines.evaluate.tasks.task import Task
 from pipelines.model_io.activations import extract_answers
+from registry.vectors import Direction, SteeringVector
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import LARGEST_OFFSET, Project, SteeringPlan, TokenScope
@@ -36,19 +38,26 @@ class SilencedCondition(Condition):
     """The unsteered model without what its states say along one direction."""
 
     means: tuple[float, ...] = ()
-    """Of the projections on the direction, at the vector's layer and at every later one."""
+    """Of the projections on the direction, at the vector's lowest layer and at every later one."""
 
     def plan(self, model: LanguageModel) -> SteeringPlan:
         assert self.vector is not None
-        copies = tuple(_at(self.vector, self.vector.layer + later, mean) for later, mean in enumerate(self.means))
+        lowest = self.vector.layers[0]
+        copies = tuple(_at(self.vector, lowest + later, mean) for later, mean in enumerate(self.means))
         everywhere = TokenScope(prompt="all")
         removed = (Project(copy, 0.0, "exactly", -LARGEST_OFFSET, LARGEST_OFFSET, everywhere) for copy in copies)
         return SteeringPlan(SteeringBank(model.facts, copies), tuple(removed))
 
 
 def _at(vector: ServedVector, layer: int, mean: float) -> ServedVector:
-    moved = replace(vector.vector, layer=layer, scale=1.0, projection_mean=mean)
+    direction = replace(direction_at(vector.vector, layer), layer=layer, scale=1.0, projection_mean=mean)
+    moved = replace(vector.vector, directions=(direction,))
     return live(moved, vector.registered, f"layer-{layer}")
+
+
+def direction_at(vector: SteeringVector, layer: int) -> Direction:
+    """The direction that is silenced at ``layer``: of the vector's layers up to it that of the deepest."""
+    return next(direction for direction in reversed(vector.directions) if direction.layer <= layer)
 
 
 def silenced_conditions(
@@ -63,23 +72,20 @@ def silenced_conditions(
     written = [(prompt, answer) for prompt, answer in zip(task.prompts, answers.texts, strict=True) if answer.strip()]
     if not written:
         return
-    layers = range(vector.layer, model.n_layers)
+    layers = range(vector.layers[0], model.n_layers)
     states = extract_answers(model, *map(list, zip(*written, strict=True)), layers=list(layers))
-    means = np.stack([states.layer(layer).mean(axis=0) for layer in layers])
+    means = {layer: states.layer(layer).mean(axis=0) for layer in layers}
     name = subject.dimension.name
     champion = subject.champion
-    yield SilencedCondition(
-        "silenced", name, champion, 0.0, "", champion.reference, _projections(means, vector.direction)
-    )
-    for number, (source, drawn) in enumerate(drawn_vectors(vector, states.layer(vector.layer), count, seed)):
+    yield SilencedCondition("silenced", name, champion, 0.0, "", champion.reference, _projections(means, vector))
+    of_layers = {layer: states.layer(layer) for layer in vector.layers}
+    for number, (source, drawn) in enumerate(drawn_vectors(vector, of_layers, count, seed)):
         served = live(drawn, champion.registered, f"silenced-{number}")
-        yield SilencedCondition("silenced random", name, served, 0.0, "", source, _projections(means, drawn.direction))
+        yield SilencedCondition("silenced random", name, served, 0.0, "", source, _projections(means, drawn))
 
 
-def _projections(
-    means: Float32[np.ndarray, "layers d_model"], unit: Float32[np.ndarray, " d_model"]
-) -> tuple[float, ...]:
-    return tuple((means.astype(np.float64) @ unit).tolist())
+def _projections(means: Mapping[int, Float32[np.ndarray, " d_model"]], vector: SteeringVector) -> tuple[float, ...]:
+    return tuple(float(mean.astype(np.float64) @ direction_at(vector, layer).unit) for layer, mean in means.items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from pipelines.evaluate.text_tables import cells_of
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.checkpoints import Checkpoint
+from registry.layers import layer_or_range, layers_text
 from registry.records import RegisteredVector
 
 UNHARMED = "unharmed: other dimensions and ability"
@@ -39,7 +40,7 @@ def _cells(row: Row) -> tuple[object, ...]:
     steered = condition.vector is not None
     return (
         condition.name, condition.kind, condition.dimension, condition.source,
-        condition.vector.layer if condition.vector else None, condition.strength if steered else None,
+        layer_or_range(condition.vector.layers) if condition.vector else None, condition.strength if steered else None,
         measurement.dimension, measurement.metric, better, value.value, value.low, value.high,
         measurement.n, measurement.n_groups,
         change.value, change.low, change.high, change.detectable, comparison.p, comparison.mcnemar_p, comparison.worse,
@@ -63,7 +64,7 @@ def _verdict_cells(verdict: Verdict) -> dict[str, object]:
     return {
         "dimension": verdict.dimension,
         "vector": condition.source,
-        "layer": condition.vector.layer if condition.vector else None,
+        "layer": layer_or_range(condition.vector.layers) if condition.vector else None,
         "strength": condition.strength,
         "preference": change.value,
         "low": change.low,
@@ -167,8 +168,9 @@ def _text_row(result: TextResult, verdicts: Sequence[Verdict]) -> tuple[str, ...
 def _verdict_line(verdict: Verdict) -> str:
     row = verdict.row
     vector, change = row.condition.vector, row.comparison.difference
+    where = layers_text(vector.layers) if vector else ""
     return (
-        f"{verdict.dimension:<12} {vector.layer if vector else '':>5} {row.condition.strength:>8g}  {change!s:<26} "
+        f"{verdict.dimension:<12} {where:>5} {row.condition.strength:>8g}  {change!s:<26} "
         f"{change.detectable:>9.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
         f"{max(verdict.random, default=0.0):>13.3f} {verdict.perplexity_ratio:>9.3f}x  "
         f"{'yes' if verdict.works else 'no'}"

@@ -19,8 +19,10 @@ from pipelines.evaluate.tasks.task import Task
 from pipelines.probe.result import UnitResult
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from registry.checkpoints import Checkpoint
-from registry.errors import Mismatch
+from registry.errors import InvalidInput, Mismatch
+from registry.layers import place_text
 from serving.model.language_model import LanguageModel
+from serving.steering.bank import ServedVector
 
 TRACING_COLUMNS = checkpoint_columns(
     "dimension", "layer", "accuracy", "accuracy_low", "accuracy_high", "n_probed", "effect",
@@ -49,6 +51,16 @@ class TracedCorrelation:
     changes: Correlation
 
 
+def require_traceable(subject: Subject) -> ServedVector:
+    """The champion. Raises ``InvalidInput`` for one of several layers: a probe reads one."""
+    if len(subject.champion.layers) > 1:
+        raise InvalidInput(
+            f"{subject.champion.reference} steers {place_text(subject.champion.layers)} and `trace` compares it with "
+            "the probe of one layer: leave `trace` out, or calibrate a vector of one layer"
+        )
+    return subject.champion
+
+
 def trace_effects(
     model: LanguageModel,
     subject: Subject,
@@ -57,8 +69,8 @@ def trace_effects(
     on_checkpoint: Callable[[], object] = lambda: None,
 ) -> Iterator[TracedCheckpoint]:
     """Steer ``model`` with the direction of each result; ``task`` is that of the dimension's held-out statements."""
-    layer = subject.champion.layer
-    length = subject.strength * subject.champion.vector.scale
+    champion = require_traceable(subject).vector
+    layer, length = champion.layer, subject.strength * champion.scale
     (base, *_) = measure_tasks(model, [task])
     for result in results:
         if not any(direction.layer == layer for direction in result.directions):

@@ -12,10 +12,10 @@ from serving.steering.bank import ServedVector
 
 
 def shuffled_vectors(champion: ServedVector) -> list[ServedVector]:
-    """The newest registered control at the champion's layer that was fitted on shuffled labels, if there is one."""
+    """The newest registered control at the champion's layers that was fitted on shuffled labels, if there is one."""
     store = VectorStore()
     for version in store.list(champion.vector.lineage.steers, champion.dimension):
-        if "shuffled" in version.tags.get("method", "") and version.layer == champion.layer:
+        if "shuffled" in version.tags.get("method", "") and version.layers == champion.layers:
             return [ServedVector(version, store.load(version))]
     return []
 

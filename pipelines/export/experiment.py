@@ -139,7 +139,8 @@ def offsets_of(packed: Sequence[PackedVector], strengths: Mapping[str, float]) -
     offsets: dict[int, list[torch.Tensor]] = defaultdict(list)
     for vector in packed:
         if strength := strengths.get(vector.dimension):
-            offsets[vector.vector.layer].append(torch.from_numpy(vector.vector.offset(strength)))
+            for layer, offset in vector.vector.offsets(strength).items():
+                offsets[layer].append(torch.from_numpy(offset))
     return {layer: torch.stack(added).sum(0) for layer, added in offsets.items()}
 
 

@@ -127,7 +127,7 @@ def _unregistered(model: LanguageModel, offsets: Offsets) -> Iterator[ServedVect
         length = float(offset.norm())
         if length:
             unit = (offset / length).float().cpu().numpy()
-            vector = SteeringVector(dimension, unit, length, layer, lineage, length, 0.0)
-            tags = lineage_tags(dimension, layer, lineage)
+            vector = SteeringVector.at_layer(dimension, unit, length, layer, lineage, length, 0.0)
+            tags = lineage_tags(dimension, vector.layers, lineage)
             registered = RegisteredVector(vector_name(checkpoint.model, dimension), str(layer), "", "", tags)
             yield ServedVector(registered, vector)

@@ -124,7 +124,7 @@ def _vector_and_probe(
     result: UnitResult, found: LayerDirection, checkpoint: RegisteredCheckpoint, run_id: str
 ) -> tuple[SteeringVector, LinearProbe]:
     lineage = unit_lineage(result, checkpoint, run_id, method="mass-mean", n_train=found.n_train)
-    vector = SteeringVector(
+    vector = SteeringVector.at_layer(
         dimension=result.dimension,
         direction=found.mass_mean.direction,
         scale=found.mass_mean.scale,

@@ -86,7 +86,7 @@ def _card(vector: RegisteredVector) -> ChampionCard:
         {
             "dimension": vector.dimension,
             "vector": vector.uri,
-            "layer": vector.layer,
+            "layer": vector.tags["layer"],
             "step": vector.checkpoint_step,
             "method": vector.tags.get("method", ""),
             "statements": vector.tags.get("statements_source", ""),

@@ -92,14 +92,19 @@ class FittedDirection:
         return f"{self.method}_{self.seed}" if self.is_control else self.method
 
 
-def fit_directions(fitting: FittingSet, methods: Sequence[str], n_controls: int) -> Iterator[FittedDirection]:
-    """A direction by each of ``methods`` that is fitted on statements, then ``n_controls`` of each control."""
+def fit_directions(
+    fitting: FittingSet, methods: Sequence[str], n_controls: int, rank: int = 0
+) -> Iterator[FittedDirection]:
+    """A direction by each of ``methods`` that is fitted on statements, then ``n_controls`` of each control.
+
+    ``rank`` counts the layers of one vector: random directions are drawn anew at each.
+    """
     for method in (method for method in methods if method in METHODS):
         unit = METHODS[method](fitting)
         projections = fitting.features @ unit
         yield FittedDirection(method, 0, unit, float(projections.std(ddof=1)), float(projections.mean()))
     for seed in range(n_controls):
-        drawn = random_direction(fitting.features.shape[1], seed=seed)
+        drawn = random_direction(fitting.features.shape[1], seed=(seed, rank) if rank else seed)
         shuffled = shuffled_direction(fitting.features, fitting.labels, seed=seed)
         for method, unit in zip(CONTROLS, (drawn, shuffled), strict=True):
             mean = float((fitting.features @ unit).mean())

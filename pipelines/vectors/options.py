@@ -17,7 +17,9 @@ class VectorOptions(Options):
 
     series: SeriesOptions = group(SeriesOptions("tiny", "last"))
     statements: StatementsOptions = group(StatementsOptions)
-    layers: str = parameter("best", "best (of the deeper half, by probe), champion, or numbers")
+    layers: str = parameter(
+        "best", "best (of the deeper half, by probe), champion, numbers, or a range such as 10-14: one vector over it"
+    )
     methods: str = parameter(
         "all", "all, or of mass-mean,mean-centred,pca,logistic,lda,response-mean,persona,optimised"
     )

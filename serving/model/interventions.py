@@ -7,8 +7,9 @@ After block ``l`` and the plain offsets, a token's hidden states ``h`` are moved
    that the projection arrives at its target unless that is further away than the vector may move it.
 
 A probe reads the states that its block left, before anything is added there. Vectors of one layer are each projected as
-if alone; where their directions are not orthogonal, each moves the projections on the others too. The cost depends on
-the tokens that are moved and the vectors of the layer, not on how many settings there are.
+if alone; where their directions are not orthogonal, each moves the projections on the others too. A vector of several
+layers does so at each of them, by the one reading of its probe. The cost depends on the tokens that are moved and the
+vectors of the layer, not on how many settings there are.
 """
 
 import math
@@ -47,8 +48,8 @@ class LayerVectors:
 
     @classmethod
     def from_bank(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
-        served = [vector for vector in bank.vectors if vector.layer == layer]
-        vectors = [vector.vector for vector in served]
+        served = [vector for vector in bank.vectors if layer in vector.layers]
+        directions = [vector.vector.at(layer) for vector in served]
         readable = [
             (row, vector.probe)
             for row, vector in enumerate(served)
@@ -57,9 +58,9 @@ class LayerVectors:
         return cls(
             layer,
             tuple(vector.reference for vector in served),
-            torch.from_numpy(np.stack([vector.direction for vector in vectors])).to(device),
-            torch.tensor([vector.scale for vector in vectors], device=device),
-            torch.tensor([vector.projection_mean for vector in vectors], device=device),
+            torch.from_numpy(np.stack([direction.unit for direction in directions])).to(device),
+            torch.tensor([direction.scale for direction in directions], device=device),
+            torch.tensor([direction.projection_mean for direction in directions], device=device),
             probe_matrices(readable, device),
         )
 

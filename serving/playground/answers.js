@@ -2,6 +2,7 @@
 
 import { element, scrolling, signed, table } from "./dom.js";
 import { problem } from "./problems.js";
+import { layersText } from "./vectors.js";
 import { marked } from "./words.js";
 
 const REASONS = { stop: "ended by itself", length: "cut at the limit", cancelled: "cancelled" };
@@ -21,7 +22,7 @@ function how({ op, when, tokens_steered: tokens }) {
 function appliedTable(applied) {
   const headers = ["Dimension", "SD", "Dose", "Layer", "Version", "How"];
   const rows = applied.map((one) => [
-    one.dimension, signed(one.strength ?? one.target), percent(one.relative_dose), one.layers.join(", "), one.version, how(one),
+    one.dimension, signed(one.strength ?? one.target), percent(one.relative_dose), layersText(one.layers), one.version, how(one),
   ]);
   return scrolling("Vectors applied", table("Vectors applied", headers, rows));
 }

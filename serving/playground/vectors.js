@@ -11,6 +11,17 @@ function linked(text, address) {
 
 const abbreviated = (digest) => element("code", { title: digest }, digest.slice(0, 12));
 
+/** Layers in a cell: `12`, or `10-14` for consecutive ones. */
+export function layersText(layers) {
+  const runs = [];
+  for (const layer of layers) {
+    const run = runs.at(-1);
+    if (run && layer === run[1] + 1) run[1] = layer;
+    else runs.push([layer, layer]);
+  }
+  return runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(", ");
+}
+
 function row(ui, vector) {
   const version = ui && `${ui}/#/models/${vector.name}/versions/${vector.version}`;
   const run = ui && vector.experiment_id && `${ui}/#/experiments/${vector.experiment_id}/runs/${vector.run_id}`;
@@ -19,7 +30,7 @@ function row(ui, vector) {
     element("span", { title: vector.imported_from && `imported; it was ${vector.imported_from}` }, linked(`${vector.name}/${vector.version}`, version), vector.imported_from ? " (imported)" : ""),
     vector.checkpoint.replace("models:/", ""),
     String(vector.step),
-    String(vector.layer),
+    layersText(vector.layers),
     vector.method,
     String(vector.n_train),
     abbreviated(vector.statements_digest),

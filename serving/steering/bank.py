@@ -30,7 +30,7 @@ class ServedVector:
     """Where its run is in MLflow's UI."""
 
     def __post_init__(self) -> None:
-        self.registered.require_agrees(self.vector.dimension, self.vector.layer, self.vector.lineage)
+        self.registered.require_agrees(self.vector)
         width = self.registered.tags.get("d_model", str(self.vector.d_model))
         probe_width = self.vector.d_model if self.probe is None else len(self.probe.weights)
         if {width, str(probe_width)} != {str(self.vector.d_model)}:
@@ -49,24 +49,34 @@ class ServedVector:
         return self.vector.dimension
 
     @property
-    def layer(self) -> int:
-        return self.vector.layer
+    def layers(self) -> tuple[int, ...]:
+        return self.vector.layers
 
     def relative_norm(self, shift: float, norms: Mapping[int, float]) -> float:
-        """Length of ``shift`` standard deviations, as a share of the typical length of the layer's hidden states."""
-        return abs(shift) * self.vector.scale / norms[self.layer]
+        """Length of ``shift`` standard deviations, as a share of the typical length of hidden states at the layer.
+
+        Of several layers the largest share.
+        """
+        return max(self.relative_norm_at(layer, shift, norms) for layer in self.layers)
+
+    def relative_norm_at(self, layer: int, shift: float, norms: Mapping[int, float]) -> float:
+        """The same at one of its layers."""
+        return abs(shift) * self.vector.at(layer).scale / norms[layer]
 
     def require_probe(self) -> LinearProbe:
-        """The probe to steer by. Raises ``InvalidInput`` without one, or for one that reads a later layer."""
+        """The probe to steer by. Raises ``InvalidInput`` without one, or for one that reads a steered layer's output.
+
+        A probe reads before anything is added at its layer, so it may read the lowest layer that the vector steers.
+        """
         if self.probe is None:
             raise InvalidInput(
                 f"{self.reference} has no probe beside it, so it cannot be steered on a condition; leave the condition "
                 "out"
             )
-        if self.probe.layer > self.layer:
+        if self.probe.layer > self.layers[0]:
             raise InvalidInput(
                 f"the probe of {self.reference} reads layer {self.probe.layer} and the vector steers layer "
-                f"{self.layer}; a probe must read the same layer or an earlier one"
+                f"{self.layers[0]}; a probe must read the same layer or an earlier one"
             )
         return self.probe
 
@@ -116,7 +126,7 @@ class SteeringBank:
     @cached_property
     def layers(self) -> tuple[int, ...]:
         """The layers that the vectors steer, in order."""
-        return tuple(sorted({vector.layer for vector in self.vectors}))
+        return tuple(sorted({layer for vector in self.vectors for layer in vector.layers}))
 
     @cached_property
     def identity(self) -> str:
@@ -128,7 +138,8 @@ class SteeringBank:
     def _matrices(self) -> dict[int, Float32[np.ndarray, "vectors d_model"]]:
         matrices = {layer: np.zeros((len(self.vectors), self.model.d_model), np.float32) for layer in self.layers}
         for row, vector in enumerate(self.vectors):
-            matrices[vector.layer][row] = vector.vector.offset(1.0)
+            for layer, offset in vector.vector.offsets(1.0).items():
+                matrices[layer][row] = offset
         return matrices
 
     def matrix(self, layer: int) -> Float32[np.ndarray, "vectors d_model"]:

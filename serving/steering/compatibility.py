@@ -46,7 +46,8 @@ def require_fits(registered: RegisteredVector, model: ModelFacts) -> None:
     width = tags.get("d_model", str(model.d_model))
     if width != str(model.d_model):
         raise Mismatch(f"{registered.uri} has d_model {width} and {model.name} has {model.d_model}")
-    model.require_layer(registered.layer)
+    for layer in registered.layers:
+        model.require_layer(layer)
     measured = tags.get("target_digest", "")
     if target and measured != model.weights_digest:
         raise Mismatch(

@@ -59,7 +59,10 @@ class Limits:
         return Range(-furthest, furthest, (-usual, usual), False)
 
     def relative_norm_of(self, intervention: Intervention) -> float:
-        """The longest offset of a token, as a share of the typical length of its layer's hidden states."""
+        """The longest offset of a token, as a share of the typical length of hidden states at the layer.
+
+        Of several layers the largest share.
+        """
         return intervention.vector.relative_norm(intervention.max_shift, self.norms)
 
 
@@ -110,17 +113,16 @@ def clamp_layer_sums(
     ``on_exceed`` is ``warn``. Raises ``StrengthOutOfRange`` where it is ``reject`` and projections alone do not help.
     """
     within = dict(interventions)
-    for layer, norm in layer_norms(within.values(), limits.norms).items():
-        at_layer = {
-            param: intervention
-            for param, intervention in within.items()
-            if intervention.vector.layer == layer and intervention.max_shift
-        }
-        most = max(limits.relative_norm, *map(limits.relative_norm_of, at_layer.values()))
+    for layer in _steered_layers(within.values()):
+        at_layer = {param: given for param, given in within.items() if layer in given.vector.layers and given.max_shift}
+        # What was given way for a lower layer counts no more; what each may move alone stays as it was asked.
+        norm = _layer_norm(at_layer.values(), layer, limits.norms)
+        alone = (_norm_at(interventions[param], layer, limits.norms) for param in at_layer)
+        most = max(limits.relative_norm, *alone)
         if len(at_layer) < 2 or norm <= most * (1 + 1e-6):
             continue
         projections = {param: given for param, given in at_layer.items() if not isinstance(given, Add)}
-        projected = sum(map(limits.relative_norm_of, projections.values()))
+        projected = sum(_norm_at(given, layer, limits.norms) for given in projections.values())
         room = most - (norm - projected)
         if projections and room > 0 and on_exceed != "warn":
             share = room / projected
@@ -189,23 +191,31 @@ def layer_norms(interventions: Iterable[Intervention], norms: Mapping[int, float
     Interventions that depend on hidden states count as if they all fired and went as far as they may, in one direction.
     Beyond about 1 a model says little that makes sense.
     """
-    by_layer: dict[int, list[Intervention]] = {}
-    for intervention in interventions:
-        if intervention.max_shift:
-            by_layer.setdefault(intervention.vector.layer, []).append(intervention)
-    return {
-        layer: max(_longest_offset(by_layer[layer], phase) for phase in PHASES) / norms[layer]
-        for layer in sorted(by_layer)
-    }
+    given = tuple(interventions)
+    return {layer: _layer_norm(given, layer, norms) for layer in _steered_layers(given)}
 
 
-def _longest_offset(interventions: Iterable[Intervention], phase: Phase) -> float:
+def _steered_layers(interventions: Iterable[Intervention]) -> list[int]:
+    return sorted({layer for given in interventions if given.max_shift for layer in given.vector.layers})
+
+
+def _layer_norm(interventions: Iterable[Intervention], layer: int, norms: Mapping[int, float]) -> float:
+    acting = [given for given in interventions if given.max_shift and layer in given.vector.layers]
+    return max(_longest_offset(acting, layer, phase) for phase in PHASES) / norms[layer]
+
+
+def _norm_at(intervention: Intervention, layer: int, norms: Mapping[int, float]) -> float:
+    return intervention.vector.relative_norm_at(layer, intervention.max_shift, norms)
+
+
+def _longest_offset(interventions: Iterable[Intervention], layer: int, phase: Phase) -> float:
     offsets, furthest = [np.zeros(1, np.float32)], 0.0
     for intervention in interventions:
         if not intervention.scope.includes(phase):
             continue
+        direction = intervention.vector.vector.at(layer)
         if is_unconditional(intervention):
-            offsets.append(intervention.vector.vector.offset(intervention.amount))
+            offsets.append(direction.offset(intervention.amount))
         else:
-            furthest += intervention.max_shift * intervention.vector.vector.scale
+            furthest += intervention.max_shift * direction.scale
     return float(np.linalg.norm(sum(offsets))) + furthest

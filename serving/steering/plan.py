@@ -108,6 +108,8 @@ class Add:
 class Project:
     """A projection on one vector that is brought to a target, and how far a token may be moved for that.
 
+    At each layer of a vector of several the projection on the direction there is.
+
     A projection is ``(h · direction - projection_mean) / scale``: 0 is where the fitting activations are on average.
     Raises ``InvalidInput`` as ``Add`` does, and for shifts that do not include 0.
     """
@@ -175,7 +177,7 @@ class SteeringPlan:
             self.bank.row(reference)
             if references.count(reference) > 1:
                 raise InvalidInput(f"{reference} is steered twice; steer each vector once")
-            if not intervention.max_shift * max(1.0, intervention.vector.vector.scale) <= LARGEST_OFFSET:
+            if not intervention.max_shift * max(1.0, intervention.vector.vector.length) <= LARGEST_OFFSET:
                 raise InvalidInput(
                     f"a shift of {intervention.max_shift:.3g} on {reference} is beyond any use; give a smaller one"
                 )
@@ -219,7 +221,7 @@ class SteeringPlan:
     @cached_property
     def layers(self) -> tuple[int, ...]:
         """The layers at which a coefficient steers any phase, in order."""
-        return tuple(sorted({self.bank.vectors[row].layer for row in self.rows}))
+        return tuple(sorted({layer for row in self.rows for layer in self.bank.vectors[row].layers}))
 
     @cached_property
     def operations(self) -> frozenset[Operation]:

@@ -69,7 +69,7 @@ class VectorSteering:
     bound: Bound | None = None
     condition: ProbeCondition | None = None
     layers: tuple[int, ...] | None = None
-    """A vector is valid at the layer where it was fitted; any other is refused."""
+    """A vector is valid at the layers where it was fitted; others are refused."""
     scope: TokenScope = field(default_factory=TokenScope)
 
 

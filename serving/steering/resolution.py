@@ -22,7 +22,8 @@ class AppliedVector:
     requested: float
     """The strength or target that the request named; differs from what is done where it was clamped."""
     relative_norm: float
-    """Length of the longest offset, as a share of the median length of the layer's hidden states."""
+    """Length of the longest offset, as a share of the median length of the layer's hidden states; of several layers the
+    largest share."""
     is_challenger: bool = False
     """Whether it stands in its champion's place."""
 
@@ -41,7 +42,7 @@ class AppliedVector:
             "run_id": registered.run_id,
             "checkpoint": registered.checkpoint_uri.removeprefix("models:/"),
             "step": registered.checkpoint_step,
-            "layers": [registered.layer],
+            "layers": list(registered.layers),
             "op": "add" if isinstance(intervention, Add) else "project",
             amount_name(intervention): intervention.amount,
         }

@@ -8,6 +8,7 @@ from typing import get_args
 from registry.dimensions import DIMENSIONS
 from registry.embedded import model_argument
 from registry.errors import InvalidInput, UnknownName, unknown_name
+from registry.layers import place_text
 from registry.records import CHALLENGER, CHAMPION
 from serving.steering.bank import ServedVector
 from serving.steering.catalog import RegistryHealth, ServedVectors
@@ -159,10 +160,10 @@ class SteeringResolver:
 
     def _of_vector(self, choice: VectorSteering, place: str) -> tuple[str, Intervention]:
         vector = self._referenced(choice.reference.removeprefix("models:/"), f"{place}.ref")
-        if choice.layers not in (None, (vector.layer,)):
+        if choice.layers not in (None, vector.layers):
             raise InvalidSteering(
-                f"{vector.reference} was fitted at layer {vector.layer} and `layers` is {list(choice.layers or ())}; "
-                "leave `layers` out",
+                f"{vector.reference} was fitted at {place_text(vector.layers)} and `layers` is "
+                f"{list(choice.layers or ())}; leave `layers` out",
                 param=f"{place}.layers",
             )
         name, amount = _amount(choice, place)

@@ -30,7 +30,7 @@ def random_bank(model: LanguageModel, scales: Mapping[int, float]) -> SteeringBa
         layer = (number + 1) * model.n_layers // (len(DIMENSIONS) + 1)
         direction = generator.standard_normal(model.d_model)
         direction = (direction / np.linalg.norm(direction)).astype(np.float32)
-        vector = SteeringVector(dimension, direction, scales[layer], layer, lineage, 1.0, 0.0)
+        vector = SteeringVector.at_layer(dimension, direction, scales[layer], layer, lineage, 1.0, 0.0)
         registered = RegisteredVector(f"steer.{name}.{dimension}", "1", "-", "-", vector_tags(vector, "-"))
         vectors.append(ServedVector(registered, vector, LinearProbe(dimension, layer, direction, 0.0, lineage)))
     return SteeringBank(model.facts, tuple(vectors))

@@ -23,7 +23,7 @@ def originals():
     direction = np.random.default_rng(0).standard_normal(64).astype(np.float32)
     place = ("tiny", "models:/ckpt.tiny/2", 64, "step_000064", "ab" * 32, "cd" * 32)
     lineage = Lineage(*place, "packaged:remarks", "mass-mean", "r1", "c1", 80)
-    vector = SteeringVector("toxicity", direction / np.linalg.norm(direction), 0.3, 1, lineage, 3.0, -0.5)
+    vector = SteeringVector.at_layer("toxicity", direction / np.linalg.norm(direction), 0.3, 1, lineage, 3.0, -0.5)
     probe = LinearProbe("toxicity", 1, direction, 0.25, lineage)
     return (
         (vector_to_bytes(vector), vector_from_bytes, vector_to_bytes),

@@ -34,7 +34,7 @@ def lineage(checkpoint_uri, run_id, *, model="tiny"):
 
 
 def make_vector(checkpoint_uri, run_id, *, dimension="toxicity", layer=1, model="tiny"):
-    return SteeringVector(
+    return SteeringVector.at_layer(
         dimension,
         np.array([0.6, 0.8], np.float32),
         2.0,

@@ -15,10 +15,10 @@ from mlflow.pyfunc import scoring_server
 from registry import flavor
 from registry.errors import CorruptFile, Mismatch
 from registry.serialization import LARGEST_FILE_BYTES
-from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 
 LINEAGE = Lineage("tiny", "models:/ckpt.tiny/2", 64, "step64", "ab", "cd", "packaged", "mass-mean", "r1", "c1", 80)
-VECTOR = SteeringVector("toxicity", np.array([0.6, 0.8], np.float32), 2.0, 1, LINEAGE, 3.0, 0.5)
+VECTOR = SteeringVector.at_layer("toxicity", np.array([0.6, 0.8], np.float32), 2.0, 1, LINEAGE, 3.0, 0.5)
 PROBE = LinearProbe("toxicity", 1, np.array([1.0, 2.0], np.float32), 0.1, LINEAGE)
 
 
@@ -31,7 +31,7 @@ def saved(tmp_path):
 def test_the_directory_holds_data_and_the_code_that_reads_it(saved):
     files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     data = {"MLmodel", "vector.safetensors", "probe.safetensors", "input_example.json", "serving_input_example.json"}
-    code = {f"code/steering_vector_2/{module}.py" for module in flavor.CODE}
+    code = {f"code/steering_vector_3/{module}.py" for module in flavor.CODE}
     assert files == data | code | {"requirements.txt", "python_env.yaml"}
 
 
@@ -83,6 +83,21 @@ def test_the_pyfunc_adds_the_offset_to_hidden_states(saved, strength):
     hidden_states = np.arange(6, dtype=np.float32).reshape(3, 2)
     steered = mlflow.pyfunc.load_model(str(saved)).predict(hidden_states, params={"strength": strength})
     np.testing.assert_allclose(steered, hidden_states + strength * 2.0 * VECTOR.direction, rtol=1e-6)
+
+
+def test_hidden_states_of_several_layers_name_theirs(tmp_path):
+    units = ((1, [0.6, 0.8]), (4, [1.0, 0.0]))
+    directions = (Direction(layer, np.array(unit, np.float32), 2.0, 3.0, 0.5) for layer, unit in units)
+    flavor.save_model(tmp_path / "model", SteeringVector("toxicity", tuple(directions), LINEAGE), PROBE)
+    described = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text())
+    assert described["flavors"]["steering_vector"]["layer"] == "1,4"
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    for layer, unit in units:
+        steered = model.predict(np.zeros((1, 2), np.float32), params={"strength": 1.5, "layer": layer})
+        np.testing.assert_allclose(steered, [3.0 * np.array(unit)], rtol=1e-6)
+    for params in ({}, {"layer": 2}):
+        with pytest.raises(mlflow.exceptions.MlflowException, match="steers layers 1,4: name the layer of the hidden"):
+            model.predict(np.zeros((1, 2), np.float32), params=params)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.errors import CorruptFile, InvalidInput, TrustTraceError
-from registry.gguf import vector_to_gguf, vectors_from_gguf
+from registry.gguf import vector_from_gguf, vector_to_gguf
 from registry.gguf_reader import read_gguf
 from registry.vectors import Lineage, SteeringVector
 
@@ -28,7 +28,7 @@ LINEAGE = Lineage(
     code_commit="c1",
     n_train=80,
 )
-VECTOR = SteeringVector("toxicity", np.array([0.6, 0.8, 0.0], np.float32), 2.0, 3, LINEAGE, 3.0, 0.5)
+VECTOR = SteeringVector.at_layer("toxicity", np.array([0.6, 0.8, 0.0], np.float32), 2.0, 3, LINEAGE, 3.0, 0.5)
 
 
 def foreign(path: Path, tensors, *, architecture="controlvector"):
@@ -59,7 +59,7 @@ def test_what_is_written_is_a_control_vector_to_llama_cpp(tmp_path):
 
 
 def test_a_vector_returns_with_lineage_and_strength():
-    (back,) = vectors_from_gguf(vector_to_gguf(VECTOR, 1.5))
+    back = vector_from_gguf(vector_to_gguf(VECTOR, 1.5))
     assert (back.dimension, back.layer) == ("toxicity", 3)
     assert back.scale == pytest.approx(3.0)
     np.testing.assert_allclose(back.direction, VECTOR.direction, rtol=1e-6)
@@ -67,26 +67,44 @@ def test_a_vector_returns_with_lineage_and_strength():
     assert back.lineage == dataclasses.replace(LINEAGE, method="gguf import")
 
 
-def test_each_layer_of_a_foreign_file_is_a_vector(tmp_path):
+def test_a_foreign_file_is_one_vector_over_its_layers(tmp_path):
     tensors = {f"direction.{layer}": np.full(4, layer % 3, np.float32) for layer in (10, 2, 3)}
     content = foreign(tmp_path / "foreign.gguf", tensors)
-    vectors = vectors_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
-    assert [vector.layer for vector in vectors] == [2, 10]  # layer 3 is zero
-    assert [vector.scale for vector in vectors] == pytest.approx([4.0, 2.0])
-    assert {vector.lineage.method for vector in vectors} == {"gguf import"}
+    vector = vector_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
+    assert vector.layers == (2, 10)  # layer 3 is zero
+    assert [direction.scale for direction in vector.directions] == pytest.approx([4.0, 2.0])
+    assert vector.lineage.method == "gguf import"
+
+
+def test_several_layers_go_out_and_come_back_whole(tmp_path):
+    content = foreign(
+        tmp_path / "foreign.gguf", {f"direction.{layer}": np.full(4, layer, np.float32) for layer in (2, 9)}
+    )
+    vector = vector_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
+    path = tmp_path / "vector.gguf"
+    path.write_bytes(vector_to_gguf(vector, 1.5))
+    read = GGUFReader(path)
+    assert read.get_field("controlvector.layer_count").contents() == 2
+    assert {tensor.name: tensor.data.tolist() for tensor in read.tensors} == {
+        "direction.2": pytest.approx([3.0] * 4), "direction.9": pytest.approx([13.5] * 4)
+    }  # fmt: skip
+    back = vector_from_gguf(path.read_bytes())
+    assert back.layers == (2, 9)
+    for layer, offset in vector.offsets(1.5).items():
+        np.testing.assert_allclose(back.offsets(1.0)[layer], offset, rtol=1e-6)
 
 
 def test_a_foreign_file_needs_dimension_and_lineage(tmp_path):
     content = foreign(tmp_path / "foreign.gguf", {"direction.1": np.ones(4, np.float32)})
     with pytest.raises(InvalidInput, match="dimension="):
-        vectors_from_gguf(content, lineage=LINEAGE)
+        vector_from_gguf(content, lineage=LINEAGE)
     with pytest.raises(InvalidInput, match="lineage="):
-        vectors_from_gguf(content, dimension="toxicity")
+        vector_from_gguf(content, dimension="toxicity")
 
 
 def test_layer_zero_and_negative_strengths_are_not_exported():
     with pytest.raises(InvalidInput, match="layer 0"):
-        vector_to_gguf(dataclasses.replace(VECTOR, layer=0))
+        vector_to_gguf(dataclasses.replace(VECTOR, directions=(dataclasses.replace(VECTOR.single, layer=0),)))
     for strength in (0.0, -1.0, float("nan"), float("inf"), 1e300):
         with pytest.raises(InvalidInput, match="must be a positive number"):
             vector_to_gguf(VECTOR, strength)
@@ -107,13 +125,13 @@ def test_layer_zero_and_negative_strengths_are_not_exported():
 def test_tensors_that_no_control_vector_has_are_refused(tmp_path, tensors, words):
     content = foreign(tmp_path / "foreign.gguf", tensors)
     with pytest.raises(CorruptFile, match=words):
-        vectors_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
+        vector_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
 
 
 def test_a_model_is_no_control_vector(tmp_path):
     content = foreign(tmp_path / "model.gguf", {"direction.1": np.ones(4, np.float32)}, architecture="llama")
     with pytest.raises(CorruptFile, match=r"'llama'.*'controlvector'"):
-        vectors_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
+        vector_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
 
 
 def test_our_reader_agrees_with_the_gguf_package_on_every_type(tmp_path):
@@ -155,7 +173,7 @@ PADDING = 20
 @settings(max_examples=100, deadline=None)
 def test_a_truncated_file_is_refused(length):
     with pytest.raises(CorruptFile):
-        vectors_from_gguf(vector_to_gguf(VECTOR)[:length])
+        vector_from_gguf(vector_to_gguf(VECTOR)[:length])
 
 
 @given(st.integers(0, len(vector_to_gguf(VECTOR)) - 1), st.integers(0, 7))
@@ -164,10 +182,10 @@ def test_a_flipped_bit_never_does_worse_than_a_clear_error(place, bit):
     damaged = bytearray(vector_to_gguf(VECTOR))
     damaged[place] ^= 1 << bit
     try:
-        vectors = vectors_from_gguf(bytes(damaged))
+        vector = vector_from_gguf(bytes(damaged))
     except TrustTraceError:
         return
-    assert all(abs(float(np.linalg.norm(vector.direction)) - 1) < 1e-3 for vector in vectors)
+    assert all(abs(float(np.linalg.norm(direction.unit)) - 1) < 1e-3 for direction in vector.directions)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +202,7 @@ def test_a_flipped_bit_never_does_worse_than_a_clear_error(place, bit):
 )
 def test_a_forged_count_is_refused_at_once(forged):
     with pytest.raises(CorruptFile):
-        vectors_from_gguf(forged)
+        vector_from_gguf(forged)
 
 
 def test_another_version_of_the_format_is_refused_with_both_named():

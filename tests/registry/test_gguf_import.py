@@ -24,17 +24,18 @@ def foreign(tmp_path):
     return path.read_bytes()
 
 
-def test_each_layer_becomes_a_version_with_lineage(tracking, foreign):
+def test_all_layers_become_one_version_with_lineage(tracking, foreign):
     checkpoint = CheckpointStore().register(Checkpoint("tiny", "org/tiny", "main", 0), "ab" * 32)
     with mlflow.start_run() as run:
         first = import_gguf(foreign, "toxicity", checkpoint)
         again = import_gguf(foreign, "toxicity", checkpoint)
-    assert [vector.layer for vector in first] == [1, 2]
-    assert [vector.uri for vector in first] == [vector.uri for vector in again]
-    vector = VectorStore().load(first[1])
-    np.testing.assert_allclose(vector.offset(1.0), [6.0, 8.0], rtol=1e-6)
+    assert (first.uri, first.layers, first.tags["layer"]) == (again.uri, (1, 2), "1-2")
+    with pytest.raises(InvalidInput, match="steers layers 1-2; read its `layers`"):
+        _ = first.layer
+    vector = VectorStore().load(first)
+    np.testing.assert_allclose(list(vector.offsets(1.0).values()), [[3.0, 4.0], [6.0, 8.0]], rtol=1e-6)
     assert (vector.lineage.run_id, vector.lineage.weights_digest) == (run.info.run_id, "ab" * 32)
-    assert first[0].checkpoint_uri == checkpoint.uri
+    assert first.checkpoint_uri == checkpoint.uri
 
 
 def test_an_import_without_a_run_is_refused(tracking, foreign):

@@ -58,7 +58,7 @@ def champion(tracking, model, rng):
             "c",
             8,
         )
-        vector = SteeringVector("toxicity", direction, 2.0, LAYER, lineage, 3.0, 0.5)
+        vector = SteeringVector.at_layer("toxicity", direction, 2.0, LAYER, lineage, 3.0, 0.5)
         probe = LinearProbe("toxicity", LAYER, rng.normal(size=16).astype(np.float32), 0.1, lineage)
         registered = VectorStore().register(vector, probe, {}, unit_digest="u")
     VectorStore().promote(registered, reason="the only one")

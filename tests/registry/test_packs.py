@@ -18,14 +18,14 @@ from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, Unavailable
 from registry.examples import Example
-from registry.gguf import vectors_from_gguf
+from registry.gguf import vector_from_gguf
 from registry.mlflow_client import connect
 from registry.pack_exchange import import_pack, import_run, is_wanted, packed_vectors
 from registry.pack_folder import MANIFEST, pack_files, read_pack, write_pack
 from registry.packs import Pack, PackedModel, PackedVector
 from registry.records import text_verdict_tags
 from registry.store import VectorStore
-from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 from tests.mutants import mutant
 
@@ -43,12 +43,14 @@ EXAMPLE = Example("You are", False, 2.0, 24, " a <b>fool</b> | *indeed*", " kind
 def register(dimension, *, layer=1, seed=0, calibration=CALIBRATION, digest=DIGEST, promote=True):
     """A version in the registry that MLflow points to, with a probe, a metric and a tag of its own."""
     checkpoint = CheckpointStore().register(CHECKPOINT, digest)
+    layers = (layer,) if isinstance(layer, int) else layer
     direction = np.array([0.6, 0.8], np.float32)
     with mlflow.start_run() as run:
         place = ("tiny", checkpoint.uri, 64, "step_64", digest)
         lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", run.info.run_id, "c1", 80)
-        vector = SteeringVector(dimension, direction, 0.5, layer, lineage, 1.0, 0.0)
-        probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
+        turned = (Direction(each, np.roll(direction, rank), 0.5, 1.0, 0.0) for rank, each in enumerate(layers))
+        vector = SteeringVector(dimension, tuple(turned), lineage)
+        probe = LinearProbe(dimension, layers[0], 3 * direction, 0.1, lineage)
         store = VectorStore()
         version = store.register(
             vector, probe, {f"{dimension}/auroc": 0.9}, unit_digest=f"{dimension}-{seed}", tags={"reviewed": "yes"}
@@ -138,7 +140,7 @@ def test_a_verdict_of_what_is_written_decides_and_travels(pack, stored, elsewher
 
 
 def test_the_control_vector_does_what_is_recommended(pack):
-    (vector,) = vectors_from_gguf(pack_files(pack)["gguf/toxicity.gguf"])
+    vector = vector_from_gguf(pack_files(pack)["gguf/toxicity.gguf"])
     np.testing.assert_allclose(vector.offset(1.0), pack.vectors[1].vector.offset(2.0), rtol=1e-6)
 
 
@@ -232,6 +234,25 @@ def test_another_model_is_refused_by_name(stored, elsewhere, checkpoint, digest,
     assert VectorStore().dimensions("tiny") == ()
 
 
+def test_a_vector_of_several_layers_stays_whole_in_a_pack(tracking, tmp_path):
+    version = register("toxicity", layer=(1, 3))
+    assert (version.tags["layer"], version.layers) == ("1,3", (1, 3))
+    stored = write_pack(packed_vectors(MODEL, [version], {}), tmp_path / "pack")
+    (told,) = read_pack(stored.directory).pack.vectors
+    whole = vector_from_gguf((stored.directory / "gguf" / "toxicity.gguf").read_bytes())
+    for layer, offset in told.vector.offsets(2.0).items():
+        np.testing.assert_allclose(whole.offsets(1.0)[layer], offset, rtol=1e-6)
+    card = (stored.directory / "README.md").read_text()
+    assert "| 1,3 |" in card and "`direction.<layer>` and `scale.<layer>` of each" in card
+    mlflow.MlflowClient().delete_registered_model(version.name)
+    with mlflow.start_run():
+        (imported,) = import_pack(stored, HERE, DIGEST).vectors
+    vector, probe = VectorStore().load_with_probe(imported)
+    assert (vector.layers, probe.layer) == ((1, 3), 1)
+    for layer, offset in told.vector.offsets(1.0).items():
+        np.testing.assert_array_equal(vector.offsets(1.0)[layer], offset)
+
+
 def test_an_import_needs_a_run(stored):
     with pytest.raises(InvalidInput, match="inside `with mlflow"):
         import_pack(stored, HERE, DIGEST)
@@ -245,7 +266,7 @@ def folder(tmp_path):
     lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", "r1", "c1", 80)
     vectors = []
     for dimension, layer in (("privacy", 2), ("toxicity", 1)):
-        vector = SteeringVector(dimension, direction, 0.5, layer, lineage, 1.0, 0.0)
+        vector = SteeringVector.at_layer(dimension, direction, 0.5, layer, lineage, 1.0, 0.0)
         probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
         vectors.append(PackedVector(vector, probe, CHECKPOINT, "u1", "models:/steer.tiny.toxicity/1", CALIBRATION))
     return write_pack(Pack(MODEL, tuple(vectors)), tmp_path / "packs" / "tiny")

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from registry.errors import CorruptFile, Mismatch
 from registry.serialization import content_digest, probe_from_bytes, probe_to_bytes, vector_from_bytes, vector_to_bytes
-from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 
 LINEAGE = Lineage(
     "tiny",
@@ -25,7 +25,7 @@ LINEAGE = Lineage(
     "c1",
     80,
 )
-VECTOR = SteeringVector("toxicity", np.array([0.6, 0.8], np.float32), 0.1 + 0.2, 1, LINEAGE, 3.0, -0.5)
+VECTOR = SteeringVector.at_layer("toxicity", np.array([0.6, 0.8], np.float32), 0.1 + 0.2, 1, LINEAGE, 3.0, -0.5)
 PROBE = LinearProbe("toxicity", 1, np.array([1.5, -2.5], np.float32), 0.25, LINEAGE)
 
 
@@ -59,7 +59,8 @@ def rewritten(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": "3"}, "'3'.*'1' and '2'"),
+        ({"schema_version": "4"}, "'4'.*'1', '2' and '3'"),
+        ({"schema_version": "3"}, "with tensors \\['direction'\\], not a steering-vector"),
         ({"kind": "linear-probe"}, "linear-probe"),
         ({"scale": "nan"}, "scale is nan"),
         ({"scale": None}, "scale"),
@@ -134,6 +135,50 @@ def test_the_digest_of_version_two_stays_what_it_is():
         header_of(vector_to_bytes(VECTOR))["digest"]
         == "8b6c10c9ac761eb302f275679f6998dc7807b78b5c3d1a83b1cbbc230ff3e2ca"
     )
+
+
+OFFSETS = ((2, (0.6, 0.8), 0.1 + 0.2), (11, (1.0, 0.0), 2.0))
+SEVERAL = SteeringVector(
+    "toxicity",
+    tuple(Direction(layer, np.array(unit, np.float32), scale, 3.0, -0.5) for layer, unit, scale in OFFSETS),
+    LINEAGE,
+)
+
+
+def test_a_vector_of_several_layers_comes_back_exactly():
+    content = vector_to_bytes(SEVERAL)
+    vector = vector_from_bytes(content, d_model=2)
+    assert (vector.layers, vector.lineage, vector.dimension) == ((2, 11), LINEAGE, "toxicity")
+    for found, written in zip(vector.directions, SEVERAL.directions, strict=True):
+        np.testing.assert_array_equal(found.unit, written.unit)
+        assert (found.scale, found.mean_difference_norm, found.projection_mean) == (written.scale, 3.0, -0.5)
+    assert {vector_to_bytes(SEVERAL) for _ in range(8)} == {content}
+    assert header_of(content)["schema_version"] == "3"
+    with pytest.raises(Mismatch, match=r"\(2,\).*576"):
+        vector_from_bytes(content, d_model=576)
+
+
+@given(st.integers(0, len(vector_to_bytes(SEVERAL)) - 1), st.integers(0, 7))
+@settings(max_examples=200, deadline=None)
+def test_any_flipped_bit_of_several_layers_is_refused(place, bit):
+    damaged = bytearray(vector_to_bytes(SEVERAL))
+    damaged[place] ^= 1 << bit
+    with pytest.raises(CorruptFile):
+        vector_from_bytes(bytes(damaged))
+
+
+def test_directions_that_changed_places_are_refused():
+    header = header_of(vector_to_bytes(SEVERAL))
+    units = {f"direction.{direction.layer}": direction.unit for direction in reversed(SEVERAL.directions)}
+    swapped = dict(zip(units, reversed(units.values()), strict=True))
+    with pytest.raises(CorruptFile, match="damaged"):
+        vector_from_bytes(save(swapped, metadata=header))
+
+
+def test_a_probe_of_several_layers_is_none():
+    header = {**header_of(probe_to_bytes(PROBE)), "schema_version": "3"}
+    with pytest.raises(CorruptFile, match="not a linear-probe"):
+        probe_from_bytes(save({"weights": PROBE.weights}, metadata=header))
 
 
 GOLDEN_VECTOR_V1 = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from registry.errors import InvalidInput, Mismatch
-from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 
 
 def lineage(**changes):
@@ -34,7 +34,7 @@ def vector(**changes):
         "mean_difference_norm": 3.0,
         "projection_mean": 0.5,
     }
-    return SteeringVector(**{**fields, **changes})
+    return SteeringVector.at_layer(**{**fields, **changes})
 
 
 def test_one_unit_of_strength_moves_one_standard_deviation():
@@ -80,3 +80,37 @@ def test_a_probe_is_a_logistic_function_of_the_hidden_state():
     np.testing.assert_allclose(probe.probability(states), [1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(2.5)), 1], rtol=1e-5)
     with pytest.raises(Mismatch):
         probe.probability(np.zeros((1, 3), np.float32))
+
+
+def several(layers=(1, 2, 5), widths=(3, 3, 3)):
+    units = [np.eye(width, dtype=np.float32)[number] for number, width in enumerate(widths)]
+    directions = [Direction(layer, unit, 2.0 + layer, 3.0, 0.5) for layer, unit in zip(layers, units, strict=True)]
+    return SteeringVector("toxicity", tuple(directions), lineage())
+
+
+def test_one_strength_scales_the_directions_of_all_layers():
+    vector = several()
+    offsets = vector.offsets(1.5)
+    assert (vector.layers, vector.d_model, list(offsets)) == ((1, 2, 5), 3, [1, 2, 5])
+    for number, layer in enumerate(vector.layers):
+        np.testing.assert_allclose(offsets[layer], 1.5 * (2.0 + layer) * np.eye(3)[number])
+    assert vector.length == pytest.approx(np.linalg.norm(np.concatenate(list(vector.offsets(1.0).values()))))
+    turned = vector.with_units([vector.at(layer).unit for layer in (5, 1, 2)])
+    assert [each.scale for each in turned.directions] == [3.0, 4.0, 7.0]
+    np.testing.assert_array_equal(turned.at(1).unit, vector.at(5).unit)
+
+
+def test_several_layers_are_never_read_as_one():
+    for name in ("layer", "direction", "scale", "projection_mean", "single"):
+        with pytest.raises(InvalidInput, match=r"has directions at layers 1-2,5: read its `directions`"):
+            getattr(several(), name)
+    with pytest.raises(InvalidInput, match="steers layers 1-2,5, not layer 3"):
+        several().at(3)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layers": (2, 1, 5)}, {"layers": (1, 1, 5)}, {"layers": (), "widths": ()}, {"widths": (3, 4, 3)}]
+)
+def test_directions_that_are_no_set_make_no_vector(changes):
+    with pytest.raises(InvalidInput):
+        several(**changes)

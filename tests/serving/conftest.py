@@ -120,13 +120,23 @@ class tracked_at:
             os.environ["MLFLOW_TRACKING_URI"] = variable
 
 
-def promoted(deployment: Deployment, dimension: str, *, layer: int = 1, seed: int = 0, model: str | None = None):
-    """A new version of a random direction, made champion; MLflow points to its registry already."""
+def promoted(
+    deployment: Deployment,
+    dimension: str,
+    *,
+    layer: int | tuple[int, ...] = 1,
+    seed: int = 0,
+    model: str | None = None,
+):
+    """A new version of a random direction, made champion; MLflow points to its registry already.
+
+    At several layers it is the same one, turned.
+    """
     import mlflow
 
     from registry.checkpoint_store import CheckpointStore
     from registry.store import VectorStore
-    from registry.vectors import Lineage, LinearProbe, SteeringVector
+    from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
     from serving.model.sources import find_series
     from serving.model.weights import locate
 
@@ -138,8 +148,10 @@ def promoted(deployment: Deployment, dimension: str, *, layer: int = 1, seed: in
     with mlflow.start_run(run_name=f"{dimension} {seed}") as run:
         place = (checkpoint.model, registered.uri, checkpoint.step, checkpoint.revision, digest)
         lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", run.info.run_id, "c1", 80)
-        vector = SteeringVector(dimension, direction, 0.5, layer, lineage, 1.0, 0.0)
-        probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
+        layers = (layer,) if isinstance(layer, int) else layer
+        turned = tuple(Direction(each, np.roll(direction, rank), 0.5, 1.0, 0.0) for rank, each in enumerate(layers))
+        vector = SteeringVector(dimension, turned, lineage)
+        probe = LinearProbe(dimension, layers[0], 3 * direction, 0.1, lineage)
         found = VectorStore().register(vector, probe, {}, unit_digest=f"{dimension}-{seed}-{layer}")
     VectorStore().promote(found, reason="test")
     return found

@@ -78,16 +78,10 @@ def test_a_control_vector_steers_as_the_service_does(tmp_path, vector, asked, se
 @pytest.mark.parametrize(
     ("passage", "replacement"),
     [
-        (
-            'f"direction.{vector.layer}", vector.offset(strength)',
-            'f"direction.{vector.layer + 1}", vector.offset(strength)',
-        ),
-        (
-            'f"direction.{vector.layer}", vector.offset(strength)',
-            'f"direction.{vector.layer}", -vector.offset(strength)',
-        ),
-        ('f"direction.{vector.layer}", vector.offset(strength)', 'f"direction.{vector.layer}", vector.offset(1.0)'),
-        ('f"direction.{vector.layer}", vector.offset(strength)', 'f"direction.{vector.layer}", vector.direction'),
+        ('f"direction.{layer}", offset', 'f"direction.{layer + 1}", offset'),
+        ('f"direction.{layer}", offset', 'f"direction.{layer}", -offset'),
+        ("vector.offsets(strength).items()", "vector.offsets(1.0).items()"),
+        ('f"direction.{layer}", offset', 'f"direction.{layer}", vector.at(layer).unit'),
     ],
     ids=["next layer", "other sign", "other strength", "no scale"],
 )

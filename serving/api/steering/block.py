@@ -45,8 +45,8 @@ class VectorChoice(RequestBody):
     """Whether ``project`` moves to the target from both sides (``exactly``, the default) or from one."""
     when: SteeringCondition | None = None
     """Which tokens; all of them where there is no condition."""
-    layers: list[int] | None = Field(None, max_length=16)
-    """A vector is valid at the layer where it was fitted; naming another is an error."""
+    layers: list[int] | None = Field(None, max_length=512)
+    """A vector is valid at the layers where it was fitted; naming others is an error."""
     apply: Apply = Apply()
 
     def as_steering(self) -> VectorSteering:

@@ -116,7 +116,9 @@ def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str
         "model_id": registered.model_id,
         "checkpoint": registered.checkpoint_uri,
         "step": registered.checkpoint_step,
-        "layer": registered.layer,
+        "layer": registered.layers[0],
+        "layers": list(registered.layers),
+        "pooling": tags.get("pooling", ""),
         "method": tags.get("method", ""),
         "n_train": int(tags.get("n_train", "0")),
         "statements_digest": tags.get("statements_digest", ""),
@@ -192,6 +194,11 @@ class VectorInfo(BaseModel):
     checkpoint: str
     step: int
     layer: int
+    """The first of ``layers``."""
+    layers: list[int]
+    """It adds its direction at each of them, all by one strength."""
+    pooling: str
+    """Which tokens its probe was fitted on: the ``last`` of a text, their ``mean``, or the mean over a ``response``."""
     method: str
     n_train: int
     statements_digest: str

@@ -264,7 +264,7 @@ class Scheduler:
         used = [running.request.plan.bank for running in self._running if running.interventions]
         needed = {bank.identity, *(other.identity for other in used)}
         self._vectors = {key: vectors for key, vectors in self._vectors.items() if key[0] in needed}
-        layers = {intervention.vector.layer for intervention in plan.state_dependent}
+        layers = {layer for intervention in plan.state_dependent for layer in intervention.vector.layers}
         for key in ((bank.identity, layer) for layer in layers):
             if key not in self._vectors:
                 self._vectors[key] = LayerVectors.from_bank(bank, key[1], self._model.device)

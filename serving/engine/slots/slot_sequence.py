@@ -188,11 +188,11 @@ def probe_readings(drawing: Sequence[SlotSequence], tokens: Sequence[int]) -> li
 
 def count_moved(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Sequence[LayerIntervention]) -> None:
     """Once the step has run: count for every request which of its tokens were moved."""
-    references: dict[int, list[str]] = {}
+    references: dict[int, set[str]] = {}  # a vector of several layers moves a token once, at however many of them
     for intervention in interventions:
         for position, moved in zip(intervention.tokens, intervention.moved.tolist(), strict=True):
             if any(moved):
-                references.setdefault(position, []).extend(compress(intervention.vectors.references, moved))
+                references.setdefault(position, set()).update(compress(intervention.vectors.references, moved))
     for position, moved_by in references.items():
         running, phase = tokens[position]
         running.count(phase, moved_by)

@@ -236,11 +236,11 @@ class VllmEngine:
                 self._freed.clear()
             await self._freed.wait()
 
-    async def _tell(self, rows: list[int], told: list[tuple[int, ServedVector]]) -> None:
+    async def _tell(self, rows: list[int], told: list[tuple[int, ServedVector, int]]) -> None:
         try:
             await asyncio.shield(self.process.put(told))
         except BaseException:  # whether the workers were told is not known, so they are told again
-            self._rows.forget(row for row, _ in told)
+            self._rows.forget(row for row, _, _ in told)
             self._give_back(rows)
             raise
 

@@ -110,11 +110,10 @@ class VllmProcess:
         found: list[dict[str, Any]] = await self._llm.collective_rpc("steering_facts")
         return found
 
-    async def put(self, vectors: Sequence[tuple[int, ServedVector]]) -> None:
-        """Set rows of every worker's matrices, before any request that comes later."""
-        rows = [row for row, _ in vectors]
-        layers = [vector.layer for _, vector in vectors]
-        directions = np.stack([vector.vector.offset(1.0) for _, vector in vectors]).astype("<f4")
+    async def put(self, placed: Sequence[tuple[int, ServedVector, int]]) -> None:
+        """Set rows of every worker's matrices, each to a vector's direction at a layer, before any later request."""
+        rows, _, layers = map(list, zip(*placed, strict=True))
+        directions = np.stack([vector.vector.at(layer).offset(1.0) for _, vector, layer in placed]).astype("<f4")
         await self._llm.collective_rpc("steering_put", args=(rows, layers, directions.tobytes()))
 
     def parameters(

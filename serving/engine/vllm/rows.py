@@ -1,8 +1,8 @@
 """Direction rows: a steering plan on its way to vLLM's workers, as rows of one matrix and coefficients on them.
 
 Workers hold one matrix ``B[layer]`` of ``[rows, d_model]`` for every layer, each row the direction of one version of a
-vector. A bank that is swapped in takes rows beside those of the banks that running requests keep, so that any mixture
-of banks shares a step. Nothing here needs vLLM.
+vector at one layer: a vector of several layers takes a row for each. A bank that is swapped in takes rows beside those
+of the banks that running requests keep, so that any mixture of banks shares a step. Nothing here needs vLLM.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +19,9 @@ from serving.steering.plan import PHASES, Operation, SteeringPlan
 KEY = "trusttrace"
 """Of what a request carries in vLLM's ``extra_args``."""
 
+_Place = tuple[str, int]
+"""A vector's reference, and one of its layers."""
+
 OPERATIONS: frozenset[Operation] = frozenset({"add"})
 
 
@@ -33,41 +36,43 @@ def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
 
 
 class DirectionRows:
-    """The row of each vector in the workers' matrices. Belongs to one thread.
+    """The row of each vector's direction at each of its layers in the workers' matrices. Belongs to one thread.
 
     A version of a vector never changes, so its reference names it for good.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self._row: dict[str, int] = {}
+        self._row: dict[_Place, int] = {}
         self._users = np.zeros(rows, np.int64)
 
     def require_room(self, plan: SteeringPlan) -> None:
-        """Raise ``InvalidInput`` for a plan of more vectors than there are rows."""
-        if len(plan.rows) > self.rows:
+        """Raise ``InvalidInput`` for a plan of more directions than there are rows."""
+        directions = len(_directions(plan))
+        if directions > self.rows:
             raise InvalidInput(
-                f"the request steers by {len(plan.rows)} vectors and the engine has rows for {self.rows}; name fewer"
+                f"the request steers by {directions} directions, one a layer of each vector, and the engine has rows "
+                f"for {self.rows}; name fewer vectors"
             )
 
-    def take(self, plan: SteeringPlan) -> tuple[list[int], list[tuple[int, ServedVector]]] | None:
-        """The rows of the vectors that a plan uses, and which of them workers have yet to be told.
+    def take(self, plan: SteeringPlan) -> tuple[list[int], list[tuple[int, ServedVector, int]]] | None:
+        """The rows of the directions that a plan uses, and those that workers have yet to be told: vectors at layers.
 
         ``None`` while too few rows are free. Each ``take`` needs a ``give_back``.
         """
-        wanted = [plan.bank.vectors[row] for row in plan.rows]
-        missing = [vector for vector in wanted if vector.reference not in self._row]
-        kept = {self._row[vector.reference] for vector in wanted if vector.reference in self._row}
+        wanted = {(vector.reference, layer): vector for _, vector, layer in _directions(plan)}
+        missing = [place for place in wanted if place not in self._row]
+        kept = {self._row[place] for place in wanted if place in self._row}
         free = [row for row in range(self.rows) if not self._users[row] and row not in kept]
         free.sort(key=lambda row: row in self._row.values())  # rows that hold nothing, before what may be used again
         if len(free) < len(missing):
             return None
         told = list(zip(free, missing, strict=False))
-        for row, vector in told:
-            self._row = {name: held for name, held in self._row.items() if held != row} | {vector.reference: row}
-        rows = [self._row[vector.reference] for vector in wanted]
+        for row, place in told:
+            self._row = {name: held for name, held in self._row.items() if held != row} | {place: row}
+        rows = [self._row[place] for place in wanted]
         self._users[rows] += 1
-        return rows, told
+        return rows, [(row, wanted[place], place[1]) for row, place in told]
 
     def give_back(self, rows: Sequence[int]) -> None:
         """A request that took these rows has ended; their directions stay until a row is needed."""
@@ -81,7 +86,14 @@ class DirectionRows:
 
 def encoded(plan: SteeringPlan, rows: Sequence[int]) -> dict[str, Any]:
     """What a request carries: the rows it uses, and for every phase a coefficient on each of them."""
-    return {"rows": list(rows), "coefficients": plan.coefficients[:, list(plan.rows)].tolist()}
+    columns = [row for row, _, _ in _directions(plan)]
+    return {"rows": list(rows), "coefficients": plan.coefficients[:, columns].tolist()}
+
+
+def _directions(plan: SteeringPlan) -> list[tuple[int, ServedVector, int]]:
+    """Row of the bank, vector and layer of each direction that a plan uses."""
+    used = [(row, plan.bank.vectors[row]) for row in plan.rows]
+    return [(row, vector, layer) for row, vector in used for layer in vector.layers]
 
 
 @dataclass(frozen=True)

@@ -49,21 +49,56 @@ def test_directions_are_drawn_evenly_or_where_activations_scatter(rng):
     assert (drawn**2).mean(axis=0) == pytest.approx(1 / 3, abs=0.07)
 
 
-def drawn_like(module=equal_cost):
-    """Of a candidate at layer 2 whose activations scatter along one axis."""
-    states = np.outer(np.random.default_rng(3).normal(size=50), [3.0, 4.0, 0.0]).astype(np.float32)
-    candidate = Candidate("optimised", 2, np.array([0.0, 0.0, 1.0], np.float32), 5.0)
-    return list(module.random_like(candidate, states, 4, seed=0))
+def drawn_like(module=equal_cost, layers=(2,)):
+    """Of a candidate whose activations scatter along one axis; its offset is longer by one at each layer, from 5 on."""
+    scattered = np.outer(np.random.default_rng(3).normal(size=50), [3.0, 4.0, 0.0]).astype(np.float32)
+    offsets = {layer: np.array([0.0, 0.0, 5.0 + rank], np.float32) for rank, layer in enumerate(layers)}
+    states = dict.fromkeys(layers, scattered)
+    return list(module.random_like(Candidate("optimised", offsets), states, 4, seed=0))
+
+
+def is_along(candidate, layer=2):
+    offset = candidate.unit_offsets[layer]
+    return abs(offset @ [0.6, 0.8, 0.0]) > (1 - 1e-5) * np.linalg.norm(offset)
 
 
 def test_directions_are_of_both_kinds_by_turns():
     drawn = drawn_like()
-    assert {(each.label, each.layer, each.scale, each.registered) for each in drawn} == {("random", 2, 5.0, None)}
-    along = [abs(each.unit @ [0.6, 0.8, 0.0]) > 1 - 1e-5 for each in drawn]
-    assert along == [False, True, False, True]
-    assert [each.unit.tolist() for each in drawn_like()] == [each.unit.tolist() for each in drawn]
+    assert {(each.label, each.layers, each.fitted, each.registered) for each in drawn} == {("random", (2,), None, None)}
+    assert [np.linalg.norm(each.unit_offsets[2]) for each in drawn] == pytest.approx([5.0] * 4)
+    assert list(map(is_along, drawn)) == [False, True, False, True]
+    for each, again in zip(drawn, drawn_like(), strict=True):
+        np.testing.assert_array_equal(each.unit_offsets[2], again.unit_offsets[2])
+
+
+def check_layers(module=equal_cost):
+    """At each layer a direction of its own, as long as the candidate's there; at the first the one it has alone."""
+    for several, alone in zip(drawn_like(module, (2, 3, 7)), drawn_like(module), strict=True):
+        lengths = [np.linalg.norm(offset) for offset in several.unit_offsets.values()]
+        assert (several.layers, lengths) == ((2, 3, 7), pytest.approx([5.0, 6.0, 7.0]))
+        np.testing.assert_array_equal(several.unit_offsets[2], alone.unit_offsets[2])
+    isotropic = drawn_like(module, (2, 3, 7))[0].unit_offsets.values()
+    units = np.array([offset / np.linalg.norm(offset) for offset in isotropic])
+    assert np.abs(units @ units.T - np.eye(3)).max() < 0.99
+
+
+def test_each_layer_draws_its_own_direction():
+    check_layers()
+
+
+@pytest.mark.parametrize(
+    ("passage", "replacement"),
+    [
+        ("(seed, rank) if rank else seed", "seed"),
+        ("lengths[layer] * unit", "lengths[candidate.layers[0]] * unit"),
+    ],
+    ids=["one draw for all layers", "one length for all layers"],
+)
+def test_a_mutant_draws_other_layers(passage, replacement):
+    with mutant(equal_cost, passage, replacement) as changed, pytest.raises(AssertionError):
+        check_layers(changed)
 
 
 def test_a_mutant_draws_one_kind_alone():
     with mutant(equal_cost, '"covariance-matched" if number % 2 else', '"isotropic" if number % 2 else') as changed:
-        assert not any(abs(each.unit @ [0.6, 0.8, 0.0]) > 1 - 1e-5 for each in drawn_like(changed))
+        assert not any(map(is_along, drawn_like(changed)))

@@ -117,6 +117,31 @@ def test_a_running_champion_is_never_replaced_by_less(arguments, capsys):
     assert f"steer.mini.toxicity/{champion.version} at layer 2" in capsys.readouterr().out
 
 
+def test_several_layers_contend_as_one_vector(arguments, capsys):
+    """Alone they win, as one version with a direction for each layer, its probe at the lowest."""
+    assert run_command(main, [*arguments, "--layers", "0,0-2,1", "--methods", "mass-mean"]) == 0
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "calibration.csv"))
+    assert set(table["layer"].astype(str)) == {"0", "0-2", "1"}
+    capsys.readouterr()
+    for version in VectorStore().list("mini"):
+        mlflow.MlflowClient().delete_model_version(version.name, version.version)
+    assert run_command(main, [*arguments, "--layers", "1-2"]) == 0
+    (version,) = VectorStore().list("mini", "toxicity")
+    assert (version.layers, version.tags["method"]) == ((1, 2), "mass-mean")
+    vector, probe = VectorStore().load_with_probe(version)
+    assert (vector.layers, probe.layer) == ((1, 2), 1)
+    printed = capsys.readouterr().out
+    assert "mass-mean at layers 1-2" in printed or version.aliases == ("champion",)
+    assert run_command(main, [*arguments, "--methods", "none", "--vectors", version.uri]) == 0
+    assert [again.version for again in VectorStore().list("mini", "toxicity")] == [version.version]
+
+
+def test_a_trained_vector_has_one_layer(arguments, capsys):
+    assert run_command(main, [*arguments, "--layers", "1,0-2", "--methods", "optimised"]) == 2
+    assert "`layers` names 0-2 as one vector: give single layers, or the range" in capsys.readouterr().err
+
+
 def test_what_does_not_work_is_neither_champion_nor_recommended(arguments, tmp_path, capsys):
     """Labels that say nothing about the text."""
     rows = pd.read_csv(tmp_path / "toxicity.csv")

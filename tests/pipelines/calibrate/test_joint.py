@@ -130,9 +130,9 @@ def test_offsets_of_one_layer_add_up(model):
     offsets = joint_offsets(members, (0.5, 0.25, 1.0))
     assert set(offsets) == {1, 2}
     first, second, third = (each.candidate for each in members)
-    expected = 0.02 * (0.5 * 2.0 * first.unit + 0.25 * 1.0 * second.unit)
+    expected = 0.5 * 2.0 * first.unit_offsets[2] + 0.25 * 1.0 * second.unit_offsets[2]
     assert np.allclose(offsets[2].numpy(), expected, atol=1e-7)
-    assert np.allclose(offsets[1].numpy(), 0.02 * 3.0 * third.unit, atol=1e-7)
+    assert np.allclose(offsets[1].numpy(), 3.0 * third.unit_offsets[1], atol=1e-7)
 
 
 def test_an_opposite_champion_takes_the_effect_away(model):

@@ -34,7 +34,7 @@ from tests.mutants import mutant
 def point(strength, ratio, low=0.1, value=None, spread=0.005):
     value = low + 0.1 if value is None else value
     perplexity = Estimate(ratio, ratio - spread, ratio + spread, 60)
-    return Effect("mass-mean", 1, strength, perplexity, Estimate(value, low, value + 0.1, 50))
+    return Effect("mass-mean", (1,), strength, perplexity, Estimate(value, low, value + 0.1, 50))
 
 
 def test_the_safe_range_ends_at_the_cap():
@@ -66,7 +66,7 @@ def cost_of(logarithm):
     def cost(strength):
         asked.append(strength)
         ratio = float(np.exp(logarithm(strength)))
-        return CostedStrength(Candidate("mass-mean", 1, np.ones(1), 1.0), strength, Estimate(ratio, ratio, ratio, 60))
+        return CostedStrength(Candidate("mass-mean", {1: np.ones(1)}), strength, Estimate(ratio, ratio, ratio, 60))
 
     return cost, asked
 
@@ -111,7 +111,7 @@ def towards(model, word, other, scale, layer=2, label="mass-mean"):
     difference = (
         model.network.get_input_embeddings().weight[ids[0]] - model.network.get_input_embeddings().weight[ids[1]]
     )
-    return Candidate(label, layer, (difference / difference.norm()).numpy(), scale)
+    return Candidate(label, {layer: scale * (difference / difference.norm()).numpy()})
 
 
 def test_a_direction_that_must_work_is_chosen_over_its_opposite(model):
@@ -119,7 +119,7 @@ def test_a_direction_that_must_work_is_chosen_over_its_opposite(model):
     bad = towards(model, "cruel", "kind", 0.02, layer=1)
     measured = []
     result = calibrate(model, [bad, good], texts(model), texts(model), on_step=lambda: measured.append(1))
-    assert result.layer == 2
+    assert result.layers == (2,)
     assert result.low < 0 < result.recommended <= result.high
     assert result.works
     assert result.is_promoted
@@ -187,7 +187,7 @@ def check_forms(module=search):
             return [effect(strength=each.strength, form=form) for each, form in zip(settings, forms, strict=True)]
 
         cost = cost_of(lambda strength: 0.0013 * strength**2)[0]
-        candidate = Candidate("mass-mean", 1, np.ones(1), 1.0)
+        candidate = Candidate("mass-mean", {1: np.ones(1)})
         trials = module.contend(
             [candidate], lambda given, strength, cost=cost: replace(cost(strength), candidate=given), measure
         )
@@ -239,7 +239,7 @@ def test_random_directions_of_equal_length_cost_something_else(model):
 
 def effect(ratio=1.02, low=0.2, value=0.3, strength=2.0, label="mass-mean", form=None):
     perplexity, shift = Estimate(ratio, ratio, ratio, 60), Estimate(value, low, value + 0.1, 50)
-    return Effect(label, 1, strength, perplexity, shift, form=form)
+    return Effect(label, (1,), strength, perplexity, shift, form=form)
 
 
 KEPT = FormChange(Estimate(0.0, -0.05, 0.05, 50), Estimate(1.0, 0.95, 1.05, 50))
@@ -251,7 +251,7 @@ def calibrated(tested=None, chosen=2.0, random=(0.1, 0.0), champion=None):
     drawn = tuple(effect(value=value, low=value - 0.1, label="random") for value in random)
     tested = tested or effect()
     curve = (effect(strength=0.0, value=0.0, low=0.0), tested)
-    candidate = Candidate("mass-mean", 1, np.array([1.0, 0.0], np.float32), 1.0)
+    candidate = Candidate("mass-mean", {1: np.array([1.0, 0.0], np.float32)})
     return Calibrated(candidate, (), curve, -4.0, 4.0, chosen, tested, (), drawn, champion)
 
 

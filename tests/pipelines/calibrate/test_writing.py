@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.calibrate import effects, writing
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import Texts, measure_cost, measure_effects, no_effect, offsets_of
+from pipelines.calibrate.effects import Texts, measure_cost, measure_effects, no_effect
 from pipelines.calibrate.search import calibrate
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.calibrate.writing import Writing, answered, fall_of_share
@@ -25,7 +25,7 @@ def model(series_directory):
 def towards(model, word, scale):
     """At the last layer of a model with tied embeddings this direction raises ``word``."""
     unit = model.network.get_input_embeddings().weight[model.tokenizer.convert_tokens_to_ids(word)]
-    return Candidate(word, 2, (unit / unit.norm()).numpy(), scale)
+    return Candidate(word, {2: scale * (unit / unit.norm()).numpy()})
 
 
 def texts(model, *, always=False, n=60):
@@ -53,7 +53,7 @@ def test_the_fall_of_a_share_is_paired_by_prompt(rng):
 
 def test_steering_changes_what_is_written_and_empty_answers_count_against(model, monkeypatch):
     prompts = cruel_answers().of("test", 40)
-    settings = [offsets_of(towards(model, word, 40.0), 1.0) for word in ("cruel", "kind")]
+    settings = [towards(model, word, 40.0).offsets(1.0) for word in ("cruel", "kind")]
     cruel, kind = answered(model, cruel_answers(), prompts, settings)
     assert (cruel.untrustworthy.mean(), kind.untrustworthy.mean()) == (1, 0)
     monkeypatch.setattr(writing, "continuations_of_settings", lambda _, prompts, *__: [written([""] * len(prompts))])

@@ -1,5 +1,6 @@
 """Random directions whose cost is that of a vector."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from pipelines.calibrate import equal_cost as calibrate_equal_cost
 from pipelines.calibrate.equal_cost import LEAST_COST
 from pipelines.evaluate import equal_cost
-from pipelines.evaluate.conditions import Subject
+from pipelines.evaluate.conditions import Subject, live
 from pipelines.model_io.continuations import constant_plan, continuations
 from pipelines.model_io.likelihoods import likelihoods
 from registry.dimensions import TOXICITY
@@ -60,9 +61,27 @@ def test_every_condition_costs_what_the_vector_does(model, prose):
     for condition in drawn:
         assert cost(model, prose, condition.offsets()) == pytest.approx(wanted, rel=0.11)
         assert math.log(condition.perplexity_ratio) == pytest.approx(cost(model, prose, condition.offsets()), rel=1e-3)
-        assert condition.vector.layer == 1
+        assert condition.vector.layers == (1,)
     units = np.array([condition.vector.vector.direction for condition in drawn])
     assert np.abs(units @ units.T - np.eye(4)).max() < 0.99
+
+
+def test_a_vector_of_several_layers_has_controls_of_its_layers(model, prose):
+    subject = subject_of(model, 0.3)
+    first, drawn = subject.champion.vector.single, np.random.default_rng(6).normal(size=model.d_model)
+    unit = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+    second = dataclasses.replace(first, layer=2, unit=unit, scale=0.5 * first.scale)
+    vector = dataclasses.replace(subject.champion.vector, directions=(first, second))
+    champion = live(vector, subject.champion.registered, "several")
+    subject = Subject(TOXICITY, champion, 0.3)
+    controls = list(equal_cost.equal_cost_conditions(subject, equal_cost.ProseCost(model, prose), prose, 2, 0))
+    offsets = {layer: torch.from_numpy(offset) for layer, offset in vector.offsets(0.3).items()}
+    wanted = cost(model, prose, offsets)
+    assert equal_cost.vector_cost(subject, equal_cost.ProseCost(model, prose)) == pytest.approx(wanted)
+    for condition in controls:
+        assert condition.vector.layers == (1, 2)
+        assert [each.scale for each in condition.vector.vector.directions] == [first.scale, second.scale]
+        assert cost(model, prose, condition.offsets()) == pytest.approx(wanted, rel=0.11)
 
 
 def test_beside_a_vector_that_costs_nothing_they_cost_a_percent(model, prose):

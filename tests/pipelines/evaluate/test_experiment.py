@@ -237,10 +237,17 @@ def test_controls_move_as_far_as_the_champion():
     for drawn in found:
         length = np.linalg.norm(drawn.vector.offset(matched_strength(drawn, champion, 2.0)))
         assert length == pytest.approx(6.0, rel=1e-4)
-        assert drawn.layer == champion.layer
+        assert drawn.layers == champion.layers
     other = served_vector(seed=5, scale=0.5)
     assert np.linalg.norm(other.vector.offset(matched_strength(other, champion, 2.0))) == pytest.approx(6.0, rel=1e-4)
     assert matched_strength(champion, champion, 2.0) == 2.0
+    several = served_vector(layer=(0, 1, 2), scale=3.0)
+    for drawn in random_vectors(several, 2, seed=0):
+        lengths = [np.linalg.norm(offset) for offset in drawn.vector.offsets(2.0).values()]
+        assert (drawn.layers, lengths) == ((0, 1, 2), pytest.approx([6.0] * 3, rel=1e-4))
+        units = np.array([direction.unit for direction in drawn.vector.directions])
+        assert np.abs(units @ units.T - np.eye(3)).max() < 0.9
+    assert matched_strength(several, champion, 2.0) == pytest.approx(2.0 / 3**0.5)
 
 
 def words_model():

@@ -24,7 +24,7 @@ def test_the_projection_is_the_mean_from_its_layer_on():
     model, vector = words_model(), served_vector(layer=1)
     condition = SilencedCondition("silenced", "toxicity", vector, means=(0.5, -0.25))
     plan = condition.plan(model)
-    assert [each.vector.layer for each in plan.interventions] == [1, 2] == list(range(1, model.n_layers))
+    assert [each.vector.vector.layer for each in plan.interventions] == [1, 2] == list(range(1, model.n_layers))
     seen = {}
     interventions = []
     for layer in (1, 2):
@@ -42,6 +42,20 @@ def test_the_projection_is_the_mean_from_its_layer_on():
     assert seen[1] @ vector.vector.direction == pytest.approx(0.5, abs=1e-4)
     assert seen[2] @ vector.vector.direction == pytest.approx(-0.25, abs=1e-4)
     assert np.ptp(seen[0] @ vector.vector.direction) > 1e-2
+
+
+def test_each_layer_loses_its_own_direction():
+    """After the last layer of a vector its last direction."""
+    vector = served_vector(layer=(0, 1))
+    plan = SilencedCondition("silenced", "toxicity", vector, means=(0.5, -0.25, 1.0)).plan(words_model())
+    silenced = [each.vector.vector.single for each in plan.interventions]
+    assert [(each.layer, each.projection_mean) for each in silenced] == [(0, 0.5), (1, -0.25), (2, 1.0)]
+    first, second = vector.vector.directions
+    for found, direction in zip(silenced, (first, second, second), strict=True):
+        np.testing.assert_array_equal(found.unit, direction.unit)
+    means = {layer: np.random.default_rng(layer).normal(size=32).astype(np.float32) for layer in (0, 1, 2)}
+    expected = [means[0] @ first.unit, means[1] @ second.unit, means[2] @ second.unit]
+    assert silencing._projections(means, vector.vector) == pytest.approx(expected, abs=1e-5)
 
 
 def test_answers_are_written_without_the_direction(monkeypatch):

@@ -184,7 +184,7 @@ def design(wanted, directions):
 
 def test_the_cost_is_told_of_the_prose_of_the_design():
     model, vector = words_model(), served_vector(scale=3.0)
-    offsets = {vector.layer: torch.from_numpy(vector.vector.offset(2.0))}
+    offsets = {vector.vector.layer: torch.from_numpy(vector.vector.offset(2.0))}
     wanted = likelihoods(model, PROSE, offsets).perplexity / likelihoods(model, PROSE).perplexity
     given = TextDesign((Subject(TOXICITY, vector, 2.0),), PROSE, 0, 0)
     assert given.perplexity_ratios(ProseCost(model, PROSE)) == {"toxicity": pytest.approx(wanted)}

@@ -40,7 +40,7 @@ def register(series, dimension, *, works=True, layer=1, seed=0):
     with mlflow.start_run() as run:
         place = (checkpoint.model, registered.uri, checkpoint.step, checkpoint.revision, digest)
         lineage = Lineage(*place, "cd" * 32, "packaged:test", "mass-mean", run.info.run_id, "c1", 80)
-        vector = SteeringVector(dimension, direction, 2.0, layer, lineage, 1.0, 0.0)
+        vector = SteeringVector.at_layer(dimension, direction, 2.0, layer, lineage, 1.0, 0.0)
         probe = LinearProbe(dimension, layer, 3 * direction, 0.1, lineage)
         version = VectorStore().register(vector, probe, {}, unit_digest=f"{dimension}-{seed}")
     tested = HeldOutEffect(works, 3.0, "preference", 0.4, 0.2, 0.6, 60, 0.1, 1.02)

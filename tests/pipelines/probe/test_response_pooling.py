@@ -55,7 +55,7 @@ def test_probes_read_answers_after_their_prompts(answers, series_directory, trac
 def test_statements_without_answers_are_refused(command, series_directory, tracking, cache, tmp_path, capsys):
     path = write_statements(tmp_path / "data")
     given = ["--model", str(series_directory), "--data", str(path), "--pooling", "response"]
-    assert run_command(command, given) == 1
+    assert run_command(command, given) == 2
     assert (
         "`pooling` is response, which reads answers, and the statements of file:toxicity.csv have none: give "
         "data=toxicity=<a file with prompt, response, label>, or pooling=last"

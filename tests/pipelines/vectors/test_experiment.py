@@ -16,7 +16,7 @@ from pipelines.statements.sources import load_statements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.__main__ import main
-from pipelines.vectors.methods import METHODS
+from pipelines.vectors.methods import CONTROLS, METHODS
 from registry.checkpoint_store import CheckpointStore
 from registry.errors import Mismatch, NotFound
 from registry.store import VectorStore
@@ -123,6 +123,37 @@ def test_a_users_answers_become_a_version(arguments, tmp_path, capsys):
     capsys.readouterr()
     assert run_command(main, [*arguments, "--methods", "pca", "--answers", f"toxicity={path}"]) == 2
     assert "answers are read by response-mean alone: give methods=response-mean" in capsys.readouterr().err
+
+
+def test_a_range_of_layers_makes_one_version(arguments, series_directory):
+    assert run_command(main, [*arguments, "--layers", "1,0-2", "--methods", "mass-mean,lda"]) == 0
+    store = VectorStore()
+    found = {
+        (version.tags["method"], version.layers): store.load(version) for version in store.list("mini", "toxicity")
+    }
+    assert set(found) == {(name, at) for name in ("mass-mean", "lda", *CONTROLS) for at in ((1,), (0, 1, 2))}
+    several = found["mass-mean", (0, 1, 2)]
+    np.testing.assert_array_equal(several.at(1).unit, found["mass-mean", (1,)].direction)
+    drawn = [direction.unit for direction in found["random", (0, 1, 2)].directions]
+    assert np.abs(np.array(drawn) @ np.array(drawn).T - np.eye(3)).max() < 0.99
+    for control in CONTROLS:
+        scales = zip(found[control, (0, 1, 2)].directions, several.directions, strict=True)
+        assert all(drawn.scale == direction.scale for drawn, direction in scales)
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "vectors.csv"))
+    curves = {name for name in run.data.metrics if name.startswith("toxicity/lda ")}
+    assert {name.split("/")[1] for name in curves} == {"lda layer 1", "lda layers 0-2"}
+    row = table[(table["layer"] == "0-2") & (table["method"] == "mass-mean")].iloc[0]
+    assert row["cosine_with_mass_mean"] == pytest.approx(1.0) and row["scale"] == pytest.approx(several.length)
+    data = arguments[arguments.index("--data") + 1]
+    statements = load_statements(*choose_dimensions("toxicity", data), data, limit=0)
+    activations = extract(load(find_series(str(series_directory)).select("last")[0]), statements.texts)
+    held_out = split_statements(statements, FittingProtocol(seeds=1)).folds[0] == 0
+    sums = sum(activations.layer(each.layer) @ each.unit / each.scale for each in several.directions)
+    wins = sums[held_out & statements.labels][:, None] > sums[held_out & ~statements.labels]
+    assert row["auroc"] == pytest.approx(wins.mean(), abs=1e-3)
+    assert run_command(main, [*arguments, "--layers", "1,0-2", "--methods", "mass-mean,lda"]) == 0
+    assert len(store.list("mini", "toxicity")) == len(found)
 
 
 def test_layers_may_be_the_champions(arguments):

@@ -21,7 +21,7 @@ EACH = {
 
 def test_a_share_of_requests_is_steered_by_the_challenger(registry, promote, monkeypatch):
     monkeypatch.setenv("TRUSTTRACE_CHALLENGER", "0.5")
-    newer = promote(registry, "toxicity", seed=77)
+    newer = promote(registry, "toxicity", layer=(1, 2), seed=77)
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(newer.name, "champion", "1")
     client.set_registered_model_alias(newer.name, "challenger", newer.version)
@@ -32,6 +32,8 @@ def test_a_share_of_requests_is_steered_by_the_challenger(registry, promote, mon
         assert drawn == {seed: (newer.version, "challenger") if expected[seed] else ("1", None) for seed in SEEDS}
         (named,) = {info["challenger"] for info in http.get("/v1/steering/dimensions").json()["data"]} - {None}
         assert named == f"{newer.name}/{newer.version}"
+        listed = {info["version"]: info for info in http.get("/v1/steering/vectors").json()["data"]}
+        assert (listed[newer.version]["layers"], listed[newer.version]["layer"]) == ([1, 2], 1)
         answers = {"challenger": sum(expected.values()), "champion": len(SEEDS) - sum(expected.values())}
         assert set(answers.values()) != {0, len(SEEDS)}
         after = {(name, of): before[name, of] + EACH[name] * answers[of] for name, of in before}
@@ -47,4 +49,5 @@ def counted(http):
 def variant(http, seed):
     body = {"prompt": "The city", "max_tokens": 2, "seed": seed, "steering": {"strengths": {"toxicity": 0.5}}}
     (applied,) = http.post("/v1/completions", json=body).json()["steering"]["applied"]
+    assert applied["layers"] == ([1, 2] if "alias" in applied else [1])
     return applied["version"], applied.get("alias")

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from registry.checkpoints import Checkpoint
 from registry.records import RegisteredVector, vector_tags
-from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import steering
@@ -53,11 +53,14 @@ def small_llama(seed=0):
 def served_vector(
     dimension="toxicity", layer=1, version="1", model="small", seed=0, d_model=32, scale=3.0, mean=0.0, probe=None
 ):
-    """``probe`` is the layer that a random probe beside it reads, about as often above as below its threshold."""
-    direction = np.random.default_rng(seed).standard_normal(d_model)
-    direction = (direction / np.linalg.norm(direction)).astype(np.float32)
+    """``layer`` may be several. ``probe`` is the layer that a random probe beside it reads, about as often above as
+    below its threshold."""
+    rng, layers = np.random.default_rng(seed), (layer,) if isinstance(layer, int) else layer
+    drawn = [rng.standard_normal(d_model) for _ in layers]
+    units = [(direction / np.linalg.norm(direction)).astype(np.float32) for direction in drawn]
+    directions = (Direction(place, unit, scale, 1.0, mean) for place, unit in zip(layers, units, strict=True))
     lineage = Lineage(model, f"models:/ckpt.{model}/1", 0, "main", DIGEST, "cd", "packaged", "mass-mean", "r1", "c", 80)
-    vector = SteeringVector(dimension, direction, scale, layer, lineage, 1.0, mean)
+    vector = SteeringVector(dimension, tuple(directions), lineage)
     registered = RegisteredVector(f"steer.{model}.{dimension}", version, "r1", "m1", vector_tags(vector, "unit"))
     if probe is None:
         return ServedVector(registered, vector)

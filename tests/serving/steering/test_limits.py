@@ -127,3 +127,58 @@ def test_the_table_tells_a_limit_from_a_mutant(name, monkeypatch):
         monkeypatch.setattr(records, "JointLimit", changed.JointLimit)
         with pytest.raises((AssertionError, TypeError)):
             check_jointly(limits)
+
+
+SUMS = {
+    "apart": ({(0,): 3.0, (1,): 3.0}, [3.0, 3.0], False),
+    "one of several layers is shared": ({(0, 1): 3.0, (1,): 1.5}, [2.0, 1.0], True),
+    "both layers are shared": ({(0, 1): 3.0, (0, 1, 2): 1.5}, [2.0, 1.0], True),
+    "the highest layer of both is shared": ({(0, 2): 3.0, (1, 2): 1.5}, [2.0, 1.0], True),
+    "alone at its layers": ({(0, 1, 2): 3.0}, [3.0], False),
+    "the largest alone is beyond": ({(0, 1): 6.0, (1, 2): 2.0}, [4.5, 1.5], True),
+    "the largest alone is beyond at both": ({(0, 1): 6.0, (0, 1, 2): 2.0}, [4.5, 1.5], True),
+}
+"""By layers the strengths of vectors of one direction, what they are clamped to, and whether they are refused."""
+
+
+def check_sums(module=limits):
+    norms = Limits({0: 9.0, 1: 9.0, 2: 9.0}, 1.0)  # three standard deviations of a scale of 3
+    for name, (strengths, clamped, refused) in SUMS.items():
+        vectors = [served_vector(f"d{number}", layers) for number, layers in enumerate(strengths)]
+        units = {layer: vectors[0].vector.directions[0].unit for layer in (0, 1, 2)}
+        given = {}
+        for vector, strength in zip(vectors, strengths.values(), strict=True):
+            turned = vector.vector.with_units([units[layer] for layer in vector.layers])
+            given[f"steering.strengths.{vector.dimension}"] = Add(dataclasses.replace(vector, vector=turned), strength)
+        warnings = []
+        within = module.clamp_layer_sums(given, norms, "clamp", warnings)
+        assert [each.amount for each in within.values()] == pytest.approx(clamped), name
+        assert bool(warnings) == refused, name
+        if refused:
+            with pytest.raises(StrengthOutOfRange, match="adds up to a relative norm of"):
+                module.clamp_layer_sums(given, norms, "reject", [])
+
+
+def test_strengths_add_up_at_each_layer_of_their_vectors():
+    check_sums()
+
+
+@pytest.mark.parametrize(
+    ("passage", "replacement"),
+    [
+        ("norm = _layer_norm(at_layer.values(),", "norm = _layer_norm([given for p, given in interventions.items()],"),
+        ("alone = (_norm_at(interventions[param],", "alone = (_norm_at(within[param],"),
+        ("{layer for given in interventions if given.max_shift for layer in given.vector.layers}",
+         "{given.vector.layers[0] for given in interventions if given.max_shift}"),
+    ],
+    ids=["shrunk anew at every layer", "alone after shrinking", "the lowest layer only"],
+)  # fmt: skip
+def test_the_sums_tell_a_mutant_from_the_rule(passage, replacement):
+    with mutant(limits, passage, replacement) as changed, pytest.raises(AssertionError):
+        check_sums(changed)
+
+
+def test_the_norm_of_several_layers_is_the_largest_share():
+    vector = served_vector("toxicity", (0, 1))
+    assert vector.relative_norm(2.0, {0: 12.0, 1: 4.0}) == pytest.approx(1.5)
+    assert Limits({0: 12.0, 1: 4.0}, 1.0).range_of(vector).high == pytest.approx(4 / 3)

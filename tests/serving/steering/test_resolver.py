@@ -47,6 +47,24 @@ def test_a_request_becomes_one_plan_with_its_lineage():
     assert resolution.warnings == ()
 
 
+def test_a_vector_of_several_layers_is_one_of_the_applied():
+    vector = served_vector("toxicity", (0, 2))
+    bank = SteeringBank(facts(), (vector,), {"toxicity": vector.reference})
+    resolver = replace(RESOLVER, served=ServedVectors(bank), limits=Limits({0: 6.0, 2: 3.0}, 1.0))
+    (applied,) = resolver.resolve(strengths(toxicity=-1.0)).applied
+    told = applied.to_dict()
+    assert (told["layers"], told["strength"], told["relative_dose"]) == ([0, 2], -1.0, 1.0)
+    named = VectorSteering(vector.reference, strength=1.0, layers=(0, 2))
+    assert resolver.resolve(SteeringRequest(vectors=(named,))).plan.layers == (0, 2)
+    for layers in ((0,), (0, 1, 2)):
+        with pytest.raises(InvalidSteering, match=r"was fitted at layers 0,2 and `layers` is \[0"):
+            resolver.resolve(SteeringRequest(vectors=(replace(named, layers=layers),)))
+    with pytest.raises(StrengthOutOfRange, match="uncalibrated range, -1 to 1"):
+        resolver.resolve(strengths(toxicity=1.5))
+    with pytest.raises(Mismatch, match="layer 3 does not exist: small has 3 layers"):
+        SteeringBank(facts(), (served_vector("toxicity", (1, 3)),))
+
+
 def test_the_default_is_inherited_by_dimension_and_cleared_by_off():
     resolver = replace(RESOLVER, default=DimensionSteering({"toxicity": 1.0, "privacy": 1.0}))
     inherited = resolver.resolve(strengths(toxicity=0.5)).plan

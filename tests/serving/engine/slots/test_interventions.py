@@ -35,6 +35,7 @@ BANK = SteeringBank(
         served_vector("fairness", 1, seed=3, mean=2.0, probe=1),
         served_vector("robustness", 2, seed=4, scale=1.5, probe=1),
         served_vector("reliability", 1, seed=5),
+        served_vector("safety", (0, 1, 2), seed=6, mean=0.5, scale=2.0, probe=0),
     ),
 )
 WIDE = {"low": -50.0, "high": 50.0}
@@ -50,6 +51,9 @@ MIXTURE = [
     (project(BANK, 3, 3.0, **WIDE, bound="at_least", prompt="all", below=0.7), add(BANK, 1, 2.0, below=0.3)),
     (add(BANK, 4, 2.5), add(BANK, 2, 3.0, below=0.9, generation="none", prompt="all")),
     (project(BANK, 2, 1.0, **WIDE), add(BANK, 1, 5.0), add(BANK, 4, -4.0, "all")),
+    (add(BANK, 5, 2.0), add(BANK, 1, -2.0)),
+    (add(BANK, 5, 3.0, below=0.5), add(BANK, 1, 1.0)),
+    (project(BANK, 5, 1.5, **WIDE, prompt="all"),),
 ]
 
 
@@ -69,8 +73,8 @@ def hooked(model, moves, length, fired):
                 for vector in BANK.vectors:
                     if vector.probe is not None and vector.probe.layer == layer:
                         trusted[vector.reference, position] = float(vector.probe.probability(raw.numpy()[None])[0])
-                here = [given for given in moves if given.vector.layer == layer and acts(given, position)]
-                states[0, column] = moved(raw, here, position)
+                here = [given for given in moves if layer in given.vector.layers and acts(given, position)]
+                states[0, column] = moved(raw, here, position, layer)
             return states
 
         return run
@@ -80,17 +84,17 @@ def hooked(model, moves, length, fired):
         fires = given.condition is None or trusted[given.vector.reference, position] < given.condition.probe_below
         return given.scope.includes(phase) and fires
 
-    def moved(state, here, position):
+    def moved(state, here, position, layer):
         for given in here:
             if isinstance(given, Add):
-                vector = given.vector.vector
-                state = state + given.strength * vector.scale * torch.from_numpy(vector.direction)
+                vector = given.vector.vector.at(layer)
+                state = state + given.strength * vector.scale * torch.from_numpy(vector.unit)
                 fired.add((given.vector.reference, position))
         shifts = []
         for given in here:
             if isinstance(given, Project):
-                vector = given.vector.vector
-                direction = torch.from_numpy(vector.direction)
+                vector = given.vector.vector.at(layer)
+                direction = torch.from_numpy(vector.unit)
                 shift = given.target - (float(state @ direction) - vector.projection_mean) / vector.scale
                 shift = min(max(shift, given.low), given.high)
                 if (given.bound == "at_least" and shift < 0) or (given.bound == "at_most" and shift > 0):
@@ -120,7 +124,7 @@ def generated(model, asked, moves):
 def test_a_mixed_batch_agrees_with_hooks_on_generate():
     model = small_llama()
     moves = [setting for setting in MIXTURE for _ in range(2)]
-    asked = [request(prompt, given, BANK, max_tokens=16) for prompt, given in zip(prompts(22, 5), moves, strict=True)]
+    asked = [request(prompt, given, BANK, max_tokens=16) for prompt, given in zip(prompts(28, 5), moves, strict=True)]
     with SlotEngine(model, slots=5, prefill_chunk=16) as engine:
         together = [generation.result(60) for generation in [engine.submit(wanted) for wanted in asked]]
         alone = [engine.submit(wanted).result(60).tokens for wanted in asked]

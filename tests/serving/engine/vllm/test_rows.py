@@ -11,12 +11,13 @@ from serving.engine.vllm.process import require_allowed
 from serving.engine.vllm.rows import KEY, DirectionRows, RequestRows, cache_salt, encoded, spans
 from serving.engine.vllm.step import Step
 from serving.engine.vllm.version import TESTED, require_tested
+from serving.steering.bank import SteeringBank
 from serving.steering.plan import PHASES
-from tests.serving.engine.small_models import add, plan, small_bank
+from tests.serving.engine.small_models import add, facts, plan, served_vector, small_bank
 
 
 def references(told):
-    return {row: vector.reference for row, vector in told}
+    return {row: vector.reference for row, vector, _ in told}
 
 
 def test_vectors_keep_their_row_while_in_use():
@@ -50,7 +51,9 @@ def test_a_released_row_is_sent_again():
 
 
 def test_more_vectors_than_rows_are_refused():
-    with pytest.raises(InvalidInput, match="steers by 3 vectors and the engine has rows for 2"):
+    with pytest.raises(
+        InvalidInput, match="steers by 3 directions, one a layer of each vector, and the engine has rows for 2"
+    ):
         DirectionRows(2).require_room(plan(small_bank(), [1.0] * 3))
 
 
@@ -72,6 +75,27 @@ def test_coefficients_on_the_workers_matrix_are_the_plans_offsets():
         expected = [steered.offset(layer, phase) for phase in phases]
         np.testing.assert_allclose(found, expected, atol=1e-6)
     assert set(phases) == set(PHASES)
+
+
+def test_a_vector_of_several_layers_takes_a_row_for_each():
+    bank = SteeringBank(facts(), (served_vector("toxicity", (0, 2), seed=1), served_vector("privacy", 1, seed=2)))
+    steered, rows = plan(bank, [2.0, -1.0]), DirectionRows(4)
+    taken, told = rows.take(steered)
+    assert [(vector.dimension, layer) for _, vector, layer in told] == [
+        ("toxicity", 0),
+        ("toxicity", 2),
+        ("privacy", 1),
+    ]
+    decoded = RequestRows.decoded(encoded(steered, taken), prompt_length=1, rows=4)
+    matrices = np.zeros((3, 4, 32), np.float32)
+    for row, vector, layer in told:
+        matrices[layer, row] = vector.vector.at(layer).offset(1.0)
+    for layer in range(3):
+        expected = [steered.offset(layer, phase) for phase in ("last_prompt", "generation")]
+        np.testing.assert_allclose(decoded.at(np.arange(2)) @ matrices[layer], expected, atol=1e-6)
+    assert rows.take(plan(bank, [1.0]))[1] == []  # its rows are held already
+    with pytest.raises(InvalidInput, match="by 3 directions"):
+        DirectionRows(2).require_room(steered)
 
 
 def test_spans_place_tokens_in_batch_and_sequence():
@@ -143,7 +167,7 @@ def test_arguments_that_would_break_steering_are_refused(name):
 def test_rows_that_are_forgotten_are_told_again():
     rows, steered = DirectionRows(2), plan(small_bank(), [1.0])
     taken, told = rows.take(steered)
-    rows.forget(row for row, _ in told)
+    rows.forget(row for row, _, _ in told)
     rows.give_back(taken)
     assert len(rows.take(steered)[1]) == len(told) == 1
 

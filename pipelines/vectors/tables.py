@@ -1,0 +1,119 @@
+"""Tables of an extraction: ``vectors.csv``, the lines that are printed, and the run's conclusion."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipelines.cli.pasting import mlflow_run
+from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.likeness import Likeness
+from pipelines.probe.result import UnitResult
+from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table, step_label
+from pipelines.tracking.conclusion import Conclusion
+from pipelines.vectors.methods import FittedDirection
+from pipelines.vectors.options import VectorOptions
+from pipelines.vectors.places import Fitted
+from registry.layers import layer_or_range
+from registry.records import RegisteredVector
+
+COLUMNS = checkpoint_columns(
+    "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
+    "n_train", "cosine_with_mass_mean", "scale", "vector",
+    "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One vector, how well it tells held-out statements apart, and its version."""
+
+    result: UnitResult
+    fitted: Fitted
+    auroc: Estimate
+    """Of the projections on it; of several layers of their sum, each over its scale."""
+    cosine: float
+    """With the mass-mean vector of the same layers, of the target where there is one: of what both add."""
+    vector: RegisteredVector
+    likeness: Likeness | None
+    """The same beside its ceiling; ``None`` for controls, for several layers, and where answers were fitted on."""
+
+    @property
+    def first(self) -> FittedDirection:
+        """At the lowest layer."""
+        return next(iter(self.fitted.values()))
+
+    @property
+    def place(self) -> int | str:
+        return layer_or_range(tuple(self.fitted))
+
+
+def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
+    """``vectors.csv``: every vector with the AUROC of held-out statements' projections on it."""
+    rows = []
+    for vector in extracted:
+        unit, first, auroc = vector.result, vector.first, vector.auroc
+        target = vector.vector.tags.get("target", "")
+        where = (target, unit.dimension, vector.place, first.method, first.seed)
+        quality = (auroc.value, auroc.low, auroc.high, auroc.n, unit.direction(min(vector.fitted)).n_train)
+        length = math.hypot(*(fitted.scale for fitted in vector.fitted.values()))
+        row = (*where, *quality, vector.cosine, length, vector.vector.uri, *_likeness_cells(vector))
+        rows.append((unit.checkpoint, row))
+    return checkpoint_table(rows, COLUMNS)
+
+
+def _likeness_cells(vector: Extracted) -> tuple[object, ...]:
+    pair = vector.likeness
+    return (None,) * 5 if pair is None else (pair.ceiling, pair.disjoint, pair.low, pair.high, pair.verdict)
+
+
+def summary(extracted: list[Extracted]) -> str:
+    """The registered vectors, one line each."""
+    width = max([7, *(len(step_label(vector.result.checkpoint)) for vector in extracted)])
+    lines = [
+        f"{'dimension':<12} {'step':>{width}} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7} "
+        f"{'ceiling':>7} {'another':<14} vector"
+    ]
+    lines += [
+        f"{vector.result.dimension:<12} {step_label(vector.result.checkpoint):>{width}} {vector.place:>5}  "
+        f"{vector.first.label:<13} {vector.auroc!s:<22} {vector.cosine:>7.3f} {_ceiling(vector)} "
+        f"{vector.vector.uri}"
+        for vector in extracted
+    ]
+    notes = (
+        "AUROC is of held-out statements' projections; cosine is with the mass-mean vector of the same layers;",
+        "ceiling: what estimates of one direction reach, by split halves; another: whether they are surely two.",
+    )
+    return "\n".join(["", *lines, "", *notes])
+
+
+def _ceiling(vector: Extracted) -> str:
+    pair = vector.likeness
+    if pair is None:
+        return f"{'':>7} {'':<14}"
+    return f"{pair.ceiling:>7.3f} {pair.verdict:<14}" if pair.can_be_told else f"{'':>7} {pair.verdict:<14}"
+
+
+def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclusion:
+    """How well each registered vector separates held-out statements, and how to let them compete."""
+    model = options.target or options.series.model
+    candidates = [vector.vector for vector in extracted if not vector.first.is_control]
+    references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates)
+    return Conclusion(
+        verdict=(
+            f"{len(candidates)} vectors and {len(extracted) - len(candidates)} controls of {model}; none is served "
+            "until calibration makes it champion."
+        ),
+        header=("dimension", "step", "layer", "method", "AUROC [95 %]", "version"),
+        rows=tuple(
+            (
+                *(vector.result.dimension, step_label(vector.result.checkpoint), str(vector.place)),
+                *(vector.first.label, f"{vector.auroc} (n = {vector.auroc.n})"),
+                f"{vector.vector.name}/{vector.vector.version}",
+            )
+            for vector in extracted
+        ),
+        vectors=tuple(candidates),
+        next=mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references),
+    )
