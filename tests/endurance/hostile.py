@@ -3,26 +3,26 @@
 Quarters with and without the hostile clients take turns, so that a machine whose speed drifts favours neither.
 """
 
-import contextlib
 import itertools
 import json
-import random
 import signal
-import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 import numpy as np
 import psutil
 
+from tests.endurance.hostile_clients import KINDS, Worker
 from tests.endurance.traffic import PROMPTS
-from tests.serving.conftest import DIMENSIONS, Service
+from tests.serving.conftest import DIMENSIONS, ROOT, Service
 
-GOOD_CLIENTS, HOSTILE_CLIENTS = 4, 4
+GOOD_CLIENTS = 4
 DRAIN = 10.0
 BODY_LIMIT = 262_144
 SETTINGS = {
@@ -33,27 +33,6 @@ SETTINGS = {
     "TRUSTTRACE_DRAIN": f"{DRAIN:g}",
 }
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"], "additionalProperties": False}
-
-
-class Worker(threading.Thread):
-    """Does one thing again and again, with a short rest, while ``active`` is set and until stopped."""
-
-    def __init__(self, seed: int, active: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self.random, self.active, self.stopped = random.Random(seed), active, threading.Event()
-
-    def run(self) -> None:
-        while not self.stopped.is_set():
-            if self.active.wait(0.1):
-                self.act()
-                time.sleep(self.random.uniform(0.05, 0.2))
-
-    def act(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Close every connection; called when the thread has ended."""
-        raise NotImplementedError
 
 
 class Good(Worker):
@@ -103,109 +82,22 @@ class Good(Worker):
         return "/v1/completions", {**body, "prompt": prompt, "stream": kind == "streamed"}
 
 
-class Hostile(Worker):
-    """A client with a key of its own that does all it can to take the service from the others."""
+class HostileClients:
+    """The process of `tests/endurance/hostile_clients.py`."""
 
-    def __init__(self, service: Service, seed: int, active: threading.Event) -> None:
-        super().__init__(100 + seed, active)
-        self.key, (host, port) = f"bad{seed}", service.url.removeprefix("http://").split(":")
-        self.place, self.url = (host, int(port)), service.url
-        self.sockets: list[socket.socket] = []
-        self.done: Counter[str] = Counter()
-        self.broken: list[str] = []
-        """What the service had no answer for but 500."""
+    def __init__(self, url: str) -> None:
+        command = [sys.executable, "-m", "tests.endurance.hostile_clients", url]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def act(self) -> None:
-        kind = self.random.choice(("half", "slow", "huge", "loops", "strays", "leaves", "hoards", "nonsense"))
-        try:
-            getattr(self, kind)()
-        except (httpx.HTTPError, OSError):
-            self.done[f"{kind}, cut off"] += 1
-        else:
-            self.done[kind] += 1
+    def say(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
 
-    def close(self) -> None:
-        for connection in self.sockets:
-            connection.close()
-
-    def connect(self, path: str, length: int, begun: bytes) -> socket.socket:
-        connection = socket.create_connection(self.place, timeout=5)
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-        )
-        connection.sendall(head.encode() + begun)
-        self.sockets.append(connection)
-        while len(self.sockets) > 20:
-            self.sockets.pop(0).close()
-        return connection
-
-    def post(self, path: str, seconds: float = 10, **options: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.key}"}
-        reply = httpx.post(f"{self.url}{path}", headers=headers, timeout=seconds, **options)
-        if reply.status_code == 500:
-            self.broken.append(reply.text)
-        return reply
-
-    def half(self) -> None:
-        """A body that never comes whole."""
-        for _ in range(5):
-            self.connect("/v1/completions", 1000, b'{"prompt":')
-
-    def slow(self) -> None:
-        """A stream of which nothing is read."""
-        body = json.dumps({"prompt": "The city", "max_tokens": 300, "stream": True, "ignore_eos": True}).encode()
-        self.connect("/v1/completions", len(body), body)
-
-    def huge(self) -> None:
-        self.post("/v1/completions", content=b" " * 400_000)
-        self.post("/v1/completions", content=(b" " * 50_000 for _ in range(10)))
-        self.post("/v1/completions", json={"prompt": ["a"] * 60_000})
-        self.post("/v1/completions", json={"prompt": "a" * 250_000})
-        self.post("/v1/probe", json={"input": "a" * 250_000})
-
-    def loops(self) -> None:
-        """Conversations that the chat template does not come to an end with, more than may be rendered at once."""
-        body = {"messages": [{"role": "user", "content": "loop"}], "max_tokens": 1}
-        threads = [threading.Thread(target=lambda: self._quietly("/v1/chat/completions", json=body)) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def strays(self) -> None:
-        """Paths that do not exist, keys that are wrong, methods that nobody takes."""
-        with httpx.Client(base_url=self.url, timeout=10) as http:
-            for number in range(20):
-                http.request(f"M{number}", f"/v1/{self.random.random()}")
-                http.get(f"/v1/models/{number}", headers={"authorization": f"Bearer wrong{number}"})
-
-    def leaves(self) -> None:
-        """Answers that nobody waits for."""
-        for path, body in (
-            ("/v1/completions", {"prompt": "The city", "max_tokens": 300, "ignore_eos": True}),
-            ("/v1/probe", {"input": ["you are kind " * 30] * 16, "per_token": True}),
-        ):
-            self._quietly(path, 0.2, json=body)
-
-    def hoards(self) -> None:
-        """As many places as it gets."""
-        self._quietly("/v1/completions", json={"prompt": "The city", "max_tokens": 60, "n": 48, "ignore_eos": True})
-
-    def nonsense(self) -> None:
-        for body in (b"{", b"[" * 20_000, b'{"prompt":"\\ud83d"}', b'{"prompt":"a","stop":["' + b"a" * 9000 + b'"]}'):
-            self.post("/v1/completions", content=body)
-        deep: dict[str, Any] = {}
-        for _ in range(200):
-            deep = {"type": "array", "items": deep}
-        format = {"type": "json_schema", "json_schema": {"name": "a", "schema": deep}}
-        self.post(
-            "/v1/chat/completions", json={"messages": [{"role": "user", "content": "a"}], "response_format": format}
-        )
-
-    def _quietly(self, path: str, seconds: float = 10, **options: Any) -> None:
-        with contextlib.suppress(httpx.HTTPError):
-            self.post(path, seconds, **options)
+    def end(self) -> tuple[Mapping[str, int], list[str]]:
+        """What they did, and the answers that said 500."""
+        told = json.loads(self._process.communicate(timeout=120)[0])
+        return told["done"], told["broken"]
 
 
 def allocated(worker: psutil.Process) -> int:
@@ -233,18 +125,18 @@ def test_good_clients_do_not_notice_hostile_ones(deployment, tmp_path, say, pyte
 def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     processes = psutil.Process(service.process.pid).children(recursive=True)
     worker = next(process for process in processes if any("worker.service" in word for word in process.cmdline()))
-    always, at_times, phase = threading.Event(), threading.Event(), ["warming"]
+    always, phase = threading.Event(), ["warming"]
     always.set()
     good = [Good(service, seed, always, lambda: phase[0]) for seed in range(GOOD_CLIENTS)]
-    hostile = [Hostile(service, seed, at_times) for seed in range(HOSTILE_CLIENTS)]
-    for thread in (*good, *hostile):
-        thread.start()
+    hostile = HostileClients(service.url)
+    for client in good:
+        client.start()
     time.sleep(min(10.0, seconds / 6))
     held, predicted = held_and_most(service)
     base, most, deadline = allocated(worker) - held, 0, time.monotonic()
     for name in ("alone", "among hostile ones") * 2:
         phase[0], deadline = name, deadline + seconds / 4
-        (at_times.clear if name == "alone" else at_times.set)()
+        hostile.say("off" if name == "alone" else "on")
         while time.monotonic() < deadline:
             most = max(most, allocated(worker))
             time.sleep(0.5)
@@ -256,14 +148,11 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     service.process.send_signal(signal.SIGTERM)  # with the hostile ones still at it
     ended = service.process.wait(DRAIN + 60)
     to_the_end = time.monotonic() - began
-    for client in hostile:
-        client.stopped.set()
-    for client in (*good, *hostile):
-        client.join(60)
+    done, broken = hostile.end()
+    for client in good:
         client.close()
 
     answers = list(itertools.chain.from_iterable(client.answers for client in good))
-    done: Counter[str] = sum((client.done for client in hostile), Counter())
     say(f"{len(answers)} good requests; hostile: {dict(sorted(done.items()))}")
     wrong = [answer for answer in answers if answer[3] != 200]
     p99 = {}
@@ -278,10 +167,7 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     say(f"p99 is {ratio:.2f}x that without them, of at most 1.5x{'' if ratio <= 1.5 else ': missed'}")
     missed = "" if to_the_end <= DRAIN else ": missed"
     say(f"SIGTERM: ended with {ended} after {to_the_end:.1f} s, of {DRAIN:g} s to drain{missed}")
-    broken = [text for client in hostile for text in client.broken]
     assert not broken, broken[:3]
     assert not wrong, (Counter(answer[3] for answer in wrong), wrong[:3])
     assert ended == 0 and to_the_end < DRAIN + 2  # of a busy machine
-    assert {"half", "slow", "huge", "loops", "strays", "leaves", "hoards", "nonsense"} <= {
-        kind.partition(",")[0] for kind in done
-    } or seconds < 120
+    assert {*KINDS} <= {kind.partition(",")[0] for kind in done} or seconds < 120

@@ -8,24 +8,37 @@ from pydantic import Field, model_validator
 from serving.api.request_body import RequestBody, field_error
 
 NAME = r"^[A-Za-z0-9_.-]{1,64}$"
+NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+PLAIN = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "type", "properties", "required"})
+"""Keywords of a schema that names all its properties, where it has no others."""
 
 
 class FunctionDefinition(RequestBody):
     name: str = Field(pattern=NAME, examples=["get_weather"])
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, examples=[{"type": "object"}])
-    """A JSON schema of the arguments; they follow it to the letter."""
+    """A JSON schema of the arguments; they follow it to the letter. Without one, a function takes no arguments."""
     strict: bool | None = None
     """Accepted either way: the schema is always followed to the letter."""
 
     @property
     def schema_of_arguments(self) -> dict[str, Any]:
-        return self.parameters or {"type": "object"}
+        """What arguments follow: no function can be called with others than it names, unless its schema allows some."""
+        schema = self.parameters or NO_ARGUMENTS
+        return {**schema, "additionalProperties": False} if _names_all(schema) else schema
 
     def to_dict(self) -> dict[str, Any]:
         """As chat templates take it."""
-        function = {"name": self.name, "description": self.description or "", "parameters": self.schema_of_arguments}
+        parameters = self.parameters or NO_ARGUMENTS
+        function = {"name": self.name, "description": self.description or "", "parameters": parameters}
         return {"type": "function", "function": function}
+
+
+def _names_all(schema: dict[str, Any]) -> bool:
+    """Whether the properties of an object by this schema are the named ones, as far as the schema says."""
+    named, required = schema.get("properties"), schema.get("required") or []
+    plain = schema.keys() <= PLAIN and isinstance(named, dict) and isinstance(required, list)
+    return plain and all(name in list(named or ()) for name in required)
 
 
 class Tool(RequestBody):

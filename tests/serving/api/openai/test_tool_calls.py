@@ -73,6 +73,23 @@ def test_a_call_once_begun_follows_its_schema(model, calls, text):
 
 
 @pytest.mark.parametrize(
+    ("parameters", "may_be_given"),
+    [
+        (None, False),
+        ({"type": "object", "properties": {}}, False),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, True),
+        ({"type": "object", "properties": {}, "patternProperties": {"^b": {}}}, True),
+        ({"type": "object", "properties": {}, "required": ["b"]}, True),
+        ({"type": "object"}, True),
+    ],
+)
+def test_arguments_that_nobody_named_are_not_given(model, parameters, may_be_given):
+    tools = request(tools=[{"type": "function", "function": {"name": "add", "parameters": parameters}}]).offered_tools
+    text = '{"name": "add", "arguments": {"b":1}}'
+    assert follows(model, allowed_calls(model, tools, "required"), text) is may_be_given
+
+
+@pytest.mark.parametrize(
     ("text", "content", "arguments"),
     [
         ("plain < text <tool", "plain < text <tool", []),
