@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_MAX_CHOICES` | `64` | answers of one request: `n` times its prompts |
     | `TRUSTTRACE_BODY_LIMIT` | `1048576` | bytes of a request body; beyond them 413 |
     | `TRUSTTRACE_BODY_TIMEOUT` | `20` | seconds in which a request body must arrive; beyond them 408 |
+    | `TRUSTTRACE_PACE` | `20` | requests a second of one client that are taken up while others' are under way, in each worker; more wait up to 5 s, then 429; 0 for no limit |
     | `TRUSTTRACE_TIMEOUT` | `300` | seconds that an answer may take; beyond them 504 |
     | `TRUSTTRACE_HEARTBEAT` | `10` | seconds of silence in a stream before a comment is sent to keep it open |
     | `TRUSTTRACE_DRAIN` | `30` | seconds after SIGTERM in which the service ends; running answers have all but the last two of them |
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     max_choices: Positive = 64
     body_limit: Annotated[int, Field(ge=1024)] = 1_048_576
     body_timeout: Seconds = 20.0
+    pace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     timeout: Seconds = 300.0
     heartbeat: Seconds = 10.0
     drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0

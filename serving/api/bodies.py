@@ -5,7 +5,7 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from serving.api.errors import ServiceUnavailable
+from serving.api.errors import ClientGone, ServiceUnavailable
 
 CLOSE = {"Connection": "close"}
 
@@ -18,22 +18,28 @@ class RequestBodies:
         self._unread: set[asyncio.Timeout] = set()
         self._closed = False
 
-    def bounded(self, receive: Receive) -> Receive:
-        """``receive`` for one request; once its body is whole it waits as long as the client stays."""
-        read, whole, deadline = 0, False, asyncio.get_running_loop().time() + self.seconds
+    async def read(self, receive: Receive) -> Receive:
+        """``receive`` of a request whose body is there: it gives the body, and then waits as long as the client stays.
 
-        async def receive_bounded() -> Message:
-            nonlocal read, whole
-            if whole:
-                return await receive()
+        Routes are not begun for a body that never comes. Raises ``HTTPException``, ``ServiceUnavailable``, or
+        ``ClientGone``.
+        """
+        parts: list[bytes] = []
+        size, more, deadline = 0, True, asyncio.get_running_loop().time() + self.seconds
+        while more:
             message = await self._next(receive, deadline)
-            read += len(message.get("body", b""))
-            whole = message["type"] != "http.request" or not message.get("more_body")
-            if read > self.limit:
+            if message["type"] != "http.request":
+                raise ClientGone("the client closed the connection before its request was whole")
+            parts.append(message.get("body", b""))
+            size, more = size + len(parts[-1]), message.get("more_body", False)
+            if size > self.limit:
                 raise HTTPException(413, headers=CLOSE)
-            return message
+        whole: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
 
-        return receive_bounded
+        async def receive_whole() -> Message:
+            return whole.pop() if whole else await receive()
+
+        return receive_whole
 
     def close(self) -> None:
         """Give up what has not arrived, and wait for no body any more; from the event loop's thread."""

@@ -60,7 +60,7 @@ class ModelNotFound(ApiError):
 
 
 class ShareExceeded(ApiError):
-    """One client holds more of the queue than is left for the others."""
+    """One client takes more of the service than is left for the others."""
 
     status, type, code = 429, "rate_limit_error", "client_share_exceeded"
 
@@ -69,6 +69,12 @@ class ServiceUnavailable(ApiError):
     """The service is loading, shutting down, or cannot steer yet."""
 
     status, type, code = 503, SERVER, "unavailable"
+
+
+class ClientGone(ApiError):
+    """Nobody is there to read the answer."""
+
+    status, code = 499, "client_closed_request"
 
 
 class DeadlineExceeded(ApiError):

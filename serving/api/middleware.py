@@ -1,10 +1,12 @@
 """Service middleware: access, limits, logs and one shape of errors, before every route, BentoML's own among them."""
 
+import asyncio
 import json
 import logging
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,10 +16,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import TrustTraceError
-from serving.api.auth import client_name, is_trusted, require_allowed
+from serving.api.auth import WATCHED, client_name, is_trusted, require_allowed
 from serving.api.bodies import RequestBodies
 from serving.api.errors import Forbidden, as_reply, http_envelope
 from serving.api.metrics import route_label
+from serving.api.pace import Pace
 from serving.api.request_record import KEY, RequestRecord
 from serving.settings import Settings
 
@@ -46,6 +49,7 @@ class ServiceMiddleware:
     ) -> None:
         self._app, self._own, self._settings, self._on_end, self._routes = app, own, settings, on_end, routes
         self._bodies = bodies or RequestBodies(settings.body_limit, settings.body_timeout)
+        self._pace = Pace(settings.pace)
         self._with_cors = CORSMiddleware(
             self._answer,
             allow_origins=settings.allowed_origins,
@@ -89,12 +93,29 @@ class ServiceMiddleware:
             await send(message)
 
         try:
-            self._require_allowed(scope)
-            app = self._own if scope["path"] in OWN else self._app
-            await app(scope, self._bodies.bounded(receive), send_begun)
+            async with self._at_pace(scope):
+                self._require_allowed(scope)
+                app = self._own if scope["path"] in OWN else self._app
+                await app(scope, await self._bodies.read(receive), send_begun)
         except (TrustTraceError, HTTPException) as error:
             if not begun:
                 await _refusal(error, scope)(scope, receive, send)
+
+    @asynccontextmanager
+    async def _at_pace(self, scope: Scope) -> AsyncIterator[None]:
+        """Wait for the client's turn. What a cluster asks has none; keys that nobody has given out are one client's."""
+        record: RequestRecord = scope[KEY]
+        if scope["path"] in WATCHED:
+            yield
+            return
+        client = record.client if record.is_trusted else f"unknown {_address(scope)}"
+        wait = self._pace.begin(client)
+        try:
+            if wait:
+                await asyncio.sleep(wait)
+            yield
+        finally:
+            self._pace.end(client)
 
     def _require_allowed(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

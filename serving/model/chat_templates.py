@@ -26,6 +26,8 @@ PLACES = 8
 """Renderings at once."""
 SHARE = 2
 """Renderings at once of one client."""
+REMEMBERED = 60.0
+"""Seconds after a slow rendering in which its client's others have the machine only while nobody else wants it."""
 
 
 class TemplateShareExceeded(TrustTraceError):
@@ -46,6 +48,8 @@ class ChatTemplates:
         self._rendering: list[tuple[str, Renderer]] = []
         """Renderings in progress with their clients, those that began first before the others."""
         self._idle: list[Renderer] = []
+        self._slow: dict[str, float] = {}
+        """When a client last had a slow rendering."""
         self._parent: RendererParent | None = None
 
     def start(self) -> None:
@@ -75,7 +79,8 @@ class ChatTemplates:
             "variables": {name: _plain(token) for name, token in tokenizer.special_tokens_map.items()},
         }
         with self._place_of(client) as child:
-            reply = child.answer(json.dumps(request).encode(), self._seconds, self._longest)
+            line, lowered = json.dumps(request).encode(), self._was_slow(client)
+            reply = child.answer(line, self._seconds, self._longest, lowered=lowered)
         if "refused" in reply:
             raise TemplateRefused(f"the model's chat template refuses these messages: {reply['refused']}")
         if "failed" in reply:
@@ -100,14 +105,21 @@ class ChatTemplates:
         child, reusable = self._begin(client), False
         try:
             yield child
-            reusable = not child.is_slow
+            reusable = not child.is_lowered
         finally:
             if not reusable:
                 child.end()
             with self._changed:
                 self._rendering.remove((client, child))
+                self._slow |= {client: time.monotonic()} if child.is_slow or child.gives_way else {}
                 self._idle += [child] if reusable else []
                 self._changed.notify_all()
+
+    def _was_slow(self, client: str) -> bool:
+        with self._changed:
+            since = time.monotonic() - REMEMBERED
+            self._slow = {name: moment for name, moment in self._slow.items() if moment > since}
+            return client in self._slow
 
     def _begin(self, client: str) -> Renderer:
         began = time.monotonic()
@@ -123,19 +135,19 @@ class ChatTemplates:
             return child
 
     def _make_room(self) -> None:
-        """End the slow rendering that began first, unless one is being ended."""
-        slow = [child for _, child in self._rendering if child.is_slow]
+        """End the rendering that began first of those that have no priority, unless one is being ended."""
+        slow = [child for _, child in self._rendering if child.is_lowered]
         if slow and not any(child.gives_way for child in slow):
             slow[0].give_way("the conversation was rendered for long and gave way to another client's; try again")
 
     def _require_hope(self, held: Sequence[Renderer]) -> None:
         """Raise where the places that the holder of these waits for are taken by slow renderings."""
-        if len(held) >= SHARE and all(child.is_slow for child in held):
+        if len(held) >= SHARE and all(child.is_lowered for child in held):
             raise TemplateShareExceeded(
                 f"{SHARE} conversations of this client are still being rendered by the model's chat template; "
                 "try again when they have ended"
             )
-        if len(held) < SHARE and all(child.is_slow for _, child in self._rendering):
+        if len(held) < SHARE and all(child.is_lowered for _, child in self._rendering):
             raise Unavailable(f"{PLACES} conversations are being rendered by the chat template; try again")
 
     def _held(self, client: str) -> list[Renderer]:

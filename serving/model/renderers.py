@@ -69,6 +69,8 @@ class Renderer:
         self._process_id: int | None = None
         """Known once it has begun."""
         self.is_slow = False
+        """Whether it took longer than ``QUICK_SECONDS``."""
+        self.is_lowered = False
         """Whether its priority was taken, which cannot be given back."""
         self.gives_way = ""
         """Why it was ended, if it was."""
@@ -86,14 +88,18 @@ class Renderer:
         except OSError:
             return False
 
-    def answer(self, request: bytes, seconds: float, longest: float) -> dict[str, str]:
-        """Raises ``TemplateRefused`` where no reply comes in ``seconds`` of processor time, or the process ends before;
+    def answer(self, request: bytes, seconds: float, longest: float, *, lowered: bool = False) -> dict[str, str]:
+        """``lowered`` takes its priority from the beginning on.
+
+        Raises ``TemplateRefused`` where no reply comes in ``seconds`` of processor time, or the process ends before;
         ``Unavailable`` where it takes longer than ``longest`` by the clock, or has to give way.
         """
         deadline = time.monotonic() + longest
         try:
             if self._process_id is None:
                 self._process_id = int(self._line(longest))
+            if lowered:
+                self._lower()
             self._connection.settimeout(longest)
             self._connection.sendall(request + b"\n")
             line = self._reply(seconds, deadline)
@@ -137,7 +143,14 @@ class Renderer:
                 raise TemplateRefused(f"the model's chat template took longer than {seconds:g} s on these messages")
             if used >= QUICK_SECONDS and not self.is_slow:
                 self.is_slow = True
-                os.setpriority(os.PRIO_PROCESS, self._process_id, LOWEST_PRIORITY)
+                self._lower()
+
+    def _lower(self) -> None:
+        """Leave it what nobody else wants of the machine."""
+        assert self._process_id is not None
+        self.is_lowered = True
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self._process_id, LOWEST_PRIORITY)
 
     def _processor_seconds(self) -> float:
         """How much of a processor it has used since it began."""

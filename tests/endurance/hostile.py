@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -94,10 +94,10 @@ class HostileClients:
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
 
-    def end(self) -> tuple[Mapping[str, int], list[str]]:
-        """What they did, and the answers that said 500."""
-        told = json.loads(self._process.communicate(timeout=120)[0])
-        return told["done"], told["broken"]
+    def end(self) -> dict[str, Any]:
+        """How often they did what, the answers that said 500, and their processor seconds."""
+        told: dict[str, Any] = json.loads(self._process.communicate(timeout=180)[0])
+        return told
 
 
 def allocated(worker: psutil.Process) -> int:
@@ -148,12 +148,14 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     service.process.send_signal(signal.SIGTERM)  # with the hostile ones still at it
     ended = service.process.wait(DRAIN + 60)
     to_the_end = time.monotonic() - began
-    done, broken = hostile.end()
+    told = hostile.end()
+    done, broken = told["done"], told["broken"]
     for client in good:
         client.close()
 
     answers = list(itertools.chain.from_iterable(client.answers for client in good))
-    say(f"{len(answers)} good requests; hostile: {dict(sorted(done.items()))}")
+    hostile_acts = dict(sorted(done.items()))
+    say(f"{len(answers)} good requests; hostile, in {told['processor']:.0f} s of a processor: {hostile_acts}")
     wrong = [answer for answer in answers if answer[3] != 200]
     p99 = {}
     for name in ("alone", "among hostile ones"):

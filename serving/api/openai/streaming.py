@@ -7,16 +7,10 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from serving.api.errors import ApiError, DeadlineExceeded, ServiceUnavailable
+from serving.api.errors import ApiError, ClientGone, DeadlineExceeded, ServiceUnavailable
 from serving.engine.base import Completion, Engine, Generation, GenerationOutcome, GenerationRequest, TokenEvent
 
 Result = TypeVar("Result")
-
-
-class ClientGone(ApiError):
-    """Nobody is there to read the answer."""
-
-    status, code = 499, "client_closed_request"
 
 
 class GenerationFailed(ApiError):

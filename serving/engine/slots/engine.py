@@ -225,10 +225,11 @@ class SlotEngine:
         waiting = self._waiting()
         clients = {each.request.client for each in waiting}
         self._turns = {client: turn for client, turn in self._turns.items() if client in clients}
-        turns = [(held[each.request.client], self._turns.get(each.request.client, 0)) for each in waiting]
-        chosen = waiting[turns.index(min(turns))] if waiting else None
-        if chosen is None or not self._scheduler.has_room(chosen.request.client):
+        with_room = {client for client in clients if self._scheduler.has_room(client)}
+        able = [each for each in waiting if each.request.client in with_room]
+        if not able:
             return False
+        chosen = min(able, key=lambda each: (held[each.request.client], self._turns.get(each.request.client, 0)))
         self._turns[chosen.request.client] = max(self._turns.values(), default=0) + 1
         if isinstance(chosen, SlotSequence):
             self._scheduler.resume(chosen)

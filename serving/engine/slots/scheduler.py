@@ -13,6 +13,7 @@ from serving.engine.slots.drawing import draw_tokens
 from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.prefix_reuse import PrefixReuse
+from serving.engine.slots.prompt_shares import next_pieces, unread_by_client
 from serving.engine.slots.sampling import log_probabilities, log_probabilities_of_rows
 from serving.engine.slots.slot_sequence import (
     SlotSequence,
@@ -86,7 +87,7 @@ class Scheduler:
 
     def has_room(self, client: str) -> bool:
         """Whether the next step can begin on one more prompt, and a slot is free or is given up for this client."""
-        if sum(running.unread for running in self._running) >= self._prefill_chunk:
+        if unread_by_client(self._running)[client] >= self._prefill_chunk:
             return False
         return self.active < self._slots or self._giving_way(client) is not None
 
@@ -125,18 +126,11 @@ class Scheduler:
         for sequence in [sequence for sequence in self._aside if sequence.generation.cancelled]:
             self._aside.remove(sequence)
             self._end(sequence, "cancelled")
-        answering, reading = [], []
-        budget = self._prefill_chunk
         self._prefixes.begin_step()
-        for running in tuple(self._running):
-            if running.prefilling and budget:
-                if self._prefixes.waits(running):
-                    continue
-                span = running.span(budget)
-                budget -= span.count
-                reading.append((running, span))
-            elif not running.prefilling and self._has_place(running):
-                answering.append((running, running.span(1)))
+        prompts = [running for running in self._running if running.prefilling and not self._prefixes.waits(running)]
+        answers = [running for running in self._running if not running.prefilling]
+        reading = next_pieces(prompts, self._prefill_chunk)
+        answering = [(running, running.span(1)) for running in answers if self._has_place(running)]
         answering.sort(key=lambda part: (part[1].slot.pool.capacity, part[1].slot.row))
         return self._batch(answering, reading) if answering or reading else None
 
@@ -199,16 +193,17 @@ class Scheduler:
         self._aside.clear()
 
     def _giving_way(self, client: str) -> SlotSequence | None:
-        """Whose slot ``client`` may have: the last begun of the client with most, unless each has one at most."""
+        """Whose slot ``client`` may have: the last begun of the client with most, where that has more even then.
+
+        Half of the room beside the slots is for clients that have none.
+        """
         held = self.held
-        if held[client] or len(self._aside) >= self.most_aside:
+        if len(self._aside) >= (self.most_aside // 2 if held[client] else self.most_aside):
             return None
         ((other, most),) = held.most_common(1)
-        return (
-            next(running for running in reversed(self._running) if running.request.client == other)
-            if most > 1
-            else None
-        )
+        if most <= held[client] + 1:
+            return None
+        return next(running for running in reversed(self._running) if running.request.client == other)
 
     def _make_room(self, client: str) -> None:
         giving_way = self._giving_way(client) if self.active >= self._slots else None

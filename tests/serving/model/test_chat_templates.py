@@ -190,6 +190,21 @@ def test_a_slow_rendering_yields_the_machine_and_is_ended(templates):
     assert {child.nice() for child in children_of(templates)} <= {0}
 
 
+def test_a_client_yields_from_the_beginning_after_a_slow_rendering(endless):
+    first = Looping(endless, "hostile")
+    until_slow(endless, 1)
+    endless._rendering[0][1].give_way("enough")
+    first.join(20)
+    second = Looping(endless, "hostile")
+    while not (endless._rendering and endless._rendering[0][1].is_lowered):
+        time.sleep(0.001)
+    assert not endless._rendering[0][1].is_slow
+    assert endless.render(tokenizer(LOOPS_FOR_SOME), [USER], client="first") == USER["content"]
+    assert not endless._idle[-1].is_lowered
+    endless.close()
+    second.join(20)
+
+
 def children_of(templates):
     return psutil.Process(templates._parent._process.pid).children()
 

@@ -79,6 +79,35 @@ def test_clients_that_wait_take_turns(model):
     assert ended[0] == "a" and ended[1:3].count("b") == 1, ended
 
 
+def ended_order(engine):
+    """A list that grows by the client of each answer as it ends."""
+    order, ended = [], engine._scheduler._ended
+    engine._scheduler._ended = lambda running: (order.append(running.request.client), ended(running))
+    return order
+
+
+def test_who_holds_less_gets_a_second_slot(model):
+    with SlotEngine(model, slots=16) as engine:
+        order = ended_order(engine)
+        hoard = submit_a_hoard(engine, [of("hoarder", [n + 1], max_tokens=100) for n in range(16)])
+        guests = [engine.submit(of("guest", [n + 1], max_tokens=2)) for n in range(2)]
+        for generation in (*guests, *hoard):
+            generation.result(60)
+    assert order == ["guest"] * 2 + ["hoarder"] * 16
+
+
+def test_a_long_prompt_holds_up_no_other_client(model):
+    long = [of("reader", [n + 1] * 100, max_tokens=2) for n in range(3)]
+    short = [of(f"guest {n}", [n + 1, 2], max_tokens=1) for n in range(2)]
+    with SlotEngine(model, slots=8, prefill_chunk=4) as engine:
+        order = ended_order(engine)
+        with engine._admission.changed:  # so that all are there before the first is begun
+            generations = [engine.submit(wanted) for wanted in (*long, *short)]
+        answers = [generation.result(60).tokens for generation in generations]
+    assert order[:2] == ["guest 0", "guest 1"]
+    assert answers == [naive_tokens(model, wanted) for wanted in (*long, *short)]
+
+
 def test_who_holds_one_slot_keeps_it(model):
     with SlotEngine(model, slots=4) as engine:
         running = submit_a_hoard(engine, [of(f"client {n}", [n + 1], max_tokens=60) for n in range(4)])

@@ -1,0 +1,47 @@
+"""Pace: how fast the requests of one client are taken up while those of others are under way.
+
+Whatever comes of it, reading a request takes the event loop and the interpreter, through which everybody's answers go.
+A client that is alone is never held up.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from serving.api.errors import ShareExceeded
+
+BURST_SECONDS = 2.0
+"""So many seconds' requests are taken up at once."""
+LONGEST = 5.0
+"""Seconds that a request waits at most; one that would wait longer is refused."""
+
+
+class Pace:
+    """Of one worker; every method belongs to its event loop. ``rate`` is in requests per second, 0 for no limit."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._clock = rate, clock
+        self._under_way: Counter[str] = Counter()
+        self._due: dict[str, float] = {}
+        """When the next request of a client would come, were its requests evenly spaced."""
+
+    def begin(self, client: str) -> float:
+        """Count one more request under way; the seconds that it has to wait. Raises ``ShareExceeded``."""
+        now = self._clock()
+        self._due = {name: due for name, due in self._due.items() if due > now}
+        wait = 0.0
+        if self._rate and self._under_way.keys() - {client}:
+            due = self._due.get(client, now)
+            wait = due - now - BURST_SECONDS
+            if wait > LONGEST:
+                raise ShareExceeded(
+                    f"this client sends more than the {self._rate:g} requests a second that one may send while others' "
+                    "are under way (TRUSTTRACE_PACE); wait, or send several prompts in one request"
+                )
+            self._due[client] = due + 1 / self._rate
+        self._under_way[client] += 1
+        return max(0.0, wait)
+
+    def end(self, client: str) -> None:
+        """A request of the client has ended."""
+        self._under_way -= Counter({client: 1})  # which leaves out those at zero
