@@ -35,6 +35,8 @@ UNDRAWN = {
 
 ROOT = Path(__file__).parents[1]
 SERVICE = "the service that files share"
+SHARED = {"service": SERVICE, "mlflow_server": "the tracking server that files share"}
+"""Fixtures that take long to start and are started once: files that ask for one are a group."""
 LONG = (
     SERVICE,
     "tests/pipelines/probe/test_experiment.py",
@@ -49,7 +51,7 @@ LONG = (
     "tests/test_notebooks.py",
     "tests/serving/api/test_workers.py",
     "tests/pipelines/information/test_measure.py",
-    "tests/registry/test_store_on_server.py",
+    SHARED["mlflow_server"],
     "tests/registry/test_loading_elsewhere.py",
     "tests/serving/playground/test_first_screen.py",
 )
@@ -57,9 +59,10 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file run in one process, and those of all files that ask the shared service in one."""
-    sharing = {item.path for item in items if "service" in getattr(item, "fixturenames", ())}
-    groups = {path: SERVICE if path in sharing else str(path.relative_to(ROOT)) for path in {i.path for i in items}}
+    """Tests of a file run in one process, and those of all files that ask for one shared server."""
+    groups = {item.path: str(item.path.relative_to(ROOT)) for item in items}
+    for name, group in SHARED.items():
+        groups |= {item.path: group for item in items if name in getattr(item, "fixturenames", ())}
     for item in items:
         item.add_marker(pytest.mark.xdist_group(groups[item.path]))
     items.sort(key=lambda item: LONG.index(groups[item.path]) if groups[item.path] in LONG else len(LONG))
@@ -124,6 +127,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking database with its tables made; making them takes seconds, copying them does not."""
     from mlflow import MlflowClient
 
+    from tests import stores
+
+    stores.share_what_every_database_needs()
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -165,10 +171,10 @@ def tracking(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def mlflow_server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real `mlflow server` on SQLite, with proxied artifacts; yields its URI."""
+    """A real `mlflow server` on SQLite, with proxied artifacts and webhooks to this machine; yields its URI."""
     root = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, root / "mlflow.db")
-    with servers.mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}") as uri:
+    with servers.mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}", settings=servers.webhooks()) as uri:
         yield uri
 
 

@@ -1,5 +1,6 @@
 """Servers that tests start on loopback: PostgreSQL from Debian's packages, and `mlflow server` on either database."""
 
+import base64
 import os
 import pwd
 import secrets
@@ -23,6 +24,16 @@ ROOT = Path(__file__).parents[1]
 ADMIN = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": secrets.token_hex(8)}
 """What clients of a server on PostgreSQL log in by; a server on SQLite asks for nothing."""
 SEPARATE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def webhooks() -> dict[str, str]:
+    """Settings by which `mlflow server` calls a service on this machine, at once."""
+    return {
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    }
 
 
 def free_port() -> int:

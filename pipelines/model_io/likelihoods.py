@@ -1,6 +1,6 @@
 """Log-probabilities of whole texts under a model, plain or steered."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +49,8 @@ class Below:
 
     outputs: dict[tuple[int, int], Tensor | tuple[Tensor, ...]] = field(default_factory=dict)
     """By layer and batch."""
+    batches: tuple[ReadingBatch, ...] = ()
+    """Of the texts, once they were read."""
 
     @contextmanager
     def reused(self, network: nn.Module, layer: int, batch: int) -> Iterator[None]:
@@ -83,10 +85,9 @@ def likelihoods(
     Every position is steered, as it would be had the model generated the text itself. With ``below``, which must have
     seen no other texts, the blocks under the lowest steered layer are run the first time only.
     """
-    sequences = tokenise(model, texts)
-    totals = np.zeros(len(texts))
+    totals, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
     lowest = min(offsets or {}, default=0)
-    for number, batch in enumerate(reading_batches(model, sequences, tokens_per_batch)):
+    for number, batch in enumerate(_batches(model, texts, below, tokens_per_batch)):
         reused = below.reused(model.network, lowest, number) if below and offsets else nullcontext()
         with torch.inference_mode():
             found = _log_probabilities(model.network, batch, offsets or {}, reused)
@@ -94,7 +95,18 @@ def likelihoods(
         by_place[batch.followers] = found.cpu().double()
         counted = torch.arange(1, batch.places.shape[1]) < batch.lengths[:, None]
         totals[batch.rows] = (by_place[batch.places[:, 1:]] * counted).sum(dim=1).numpy()
-    return Likelihoods(totals, np.array([len(sequence) - 1 for sequence in sequences]))
+        tokens[batch.rows] = batch.lengths - 1
+    return Likelihoods(totals, tokens)
+
+
+def _batches(
+    model: LanguageModel, texts: Sequence[str], below: Below | None, tokens_per_batch: int
+) -> Iterable[ReadingBatch]:
+    """The passes that read ``texts``: laid out once where the same texts are read again."""
+    if below is None:
+        return reading_batches(model, tokenise(model, texts), tokens_per_batch)
+    below.batches = below.batches or tuple(reading_batches(model, tokenise(model, texts), tokens_per_batch))
+    return below.batches
 
 
 def _log_probabilities(

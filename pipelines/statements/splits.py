@@ -1,6 +1,7 @@
 """Splits that keep groups together, and the paper's split, which does not."""
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -24,17 +25,27 @@ def group_folds(
             f"{n_groups} groups cannot be split into {n_folds} folds; give more groups, or no group column if the "
             "statements are independent"
         )
-    folds = np.empty(len(groups), np.int64)
+    given = groups.astype(np.int64).tobytes(), labels.astype(bool).tobytes()
+    return np.frombuffer(_folds(*given, n_folds, seed), np.int64).copy()
+
+
+@lru_cache(maxsize=64)
+def _folds(groups: bytes, labels: bytes, n_folds: int, seed: int) -> bytes:
+    """Of equal groups and labels computed once: statements are inspected, probed and calibrated in the same folds."""
+    grouped, labelled = np.frombuffer(groups, np.int64), np.frombuffer(labels, bool)
+    folds = np.empty(len(grouped), np.int64)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(groups)), labels, groups)):
+    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(grouped)), labelled, grouped)):
         folds[test] = fold
-    counts = np.array([[np.sum(labels[folds == fold] == label) for label in (False, True)] for fold in range(n_folds)])
+    counts = np.array(
+        [[np.sum(labelled[folds == fold] == label) for label in (False, True)] for fold in range(n_folds)]
+    )
     if (counts == 0).any():
         raise InvalidInput(
-            f"a fold of {n_groups} groups holds one class only (untrustworthy and trustworthy counts by fold: "
-            f"{counts.tolist()}); give more statements of the rarer class"
+            f"a fold of {len(np.unique(grouped))} groups holds one class only (untrustworthy and trustworthy counts by "
+            f"fold: {counts.tolist()}); give more statements of the rarer class"
         )
-    return folds
+    return folds.tobytes()
 
 
 def sequential_split(n: int, train_ratio: float) -> tuple[Int64[np.ndarray, " n_train"], Int64[np.ndarray, " n_test"]]:

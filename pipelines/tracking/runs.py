@@ -12,13 +12,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 
 from pipelines.tracking.links import PARENTS, run_path
+from pipelines.tracking.named_experiment import experiment_is_named
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 from registry.records import EXPERIMENT
@@ -33,8 +33,6 @@ DESCRIPTION = "mlflow.note.content"
 MOVED_TO = "trusttrace.moved_to"
 """On a run that `mlflow run` opened in ``Default``: the id of the command's run."""
 METRICS_PER_BATCH = 1000
-NAMING_OPTIONS = frozenset({"--experiment-name", "--experiment-id"})
-"""Of `mlflow run`."""
 
 Point = tuple[str, float, int]
 """A metric's name, value and step."""
@@ -120,22 +118,6 @@ def _in_default(run_id: str) -> Run | None:
         return None
     run = MlflowClient().get_run(run_id)
     return run if run.info.experiment_id == DEFAULT_EXPERIMENT_ID else None
-
-
-def experiment_is_named() -> bool:
-    """Whether somebody named an experiment, by a variable or to the `mlflow run` that this process is a part of.
-
-    `mlflow run` hands its commands the id of the experiment, whether it was chosen or not.
-    """
-    if "MLFLOW_EXPERIMENT_NAME" in os.environ:
-        return True
-    for process in psutil.Process().parents():
-        with suppress(psutil.Error):
-            arguments = process.cmdline()
-            if "run" in arguments and any(Path(argument).name == "mlflow" for argument in arguments):
-                options = {argument.partition("=")[0] for argument in arguments}
-                return bool(options & NAMING_OPTIONS) or "MLFLOW_EXPERIMENT_ID" in process.environ()
-    return False
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -13,96 +15,116 @@ from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
 from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
+from tests.conftest import new_store
 
 PROGRAM = """
 import json, sys
 import mlflow, numpy as np
 assert not any(name.split(".")[0] in ("registry", "serving", "pipelines") for name in sys.modules)
-request = json.loads(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/steer.mini.toxicity@champion", model_config=request["model_config"])
-steered = model.predict(np.zeros((1, 16), np.float32), params={"strength": 1.5})
-try:
-    probabilities = model.predict(request["texts"]).tolist()
-except Exception as error:
-    probabilities = str(error)
-assert "registry" not in sys.modules
-print(json.dumps({"steered": steered.tolist(), "probabilities": probabilities}))
+answers = {}
+for name, request in json.loads(sys.argv[1]).items():
+    for tag, value in request["checkpoint_tags"].items():
+        mlflow.MlflowClient().set_model_version_tag("ckpt.mini", "1", tag, value)
+    model = mlflow.pyfunc.load_model("models:/steer.mini.toxicity@champion", model_config=request["model_config"])
+    steered = model.predict(np.zeros((1, 16), np.float32), params={"strength": 1.5})
+    try:
+        probabilities = model.predict(request["texts"]).tolist()
+    except Exception as error:
+        probabilities = str(error)
+    assert "registry" not in sys.modules
+    answers[name] = {"steered": steered.tolist(), "probabilities": probabilities}
+print(json.dumps(answers))
 """
 TEXTS = ["the city of Paris is in France", "you are cruel"]
 LAYER = 2  # the last: its output is not the normed state that transformers returns
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(series_directory):
     from serving.model.language_model import load
 
     return load(Checkpoint("mini", str(series_directory), "step_000010", 10), precision="float32")
 
 
-@pytest.fixture
-def champion(tracking, model, rng):
+@pytest.fixture(scope="module")
+def other_weights(series_directory):
+    return str(series_directory / "step_000100")
+
+
+@dataclass(frozen=True)
+class LoadedElsewhere:
+    """What the champion with this probe answered to each request in a Python that does not see this repository."""
+
+    probe: LinearProbe
+    answers: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def loaded(model, series_directory, other_weights, empty_database, tmp_path_factory):
+    root = tmp_path_factory.mktemp("elsewhere")
+    with_kernel = shutil.copytree(series_directory / "step_000010", root / "kernel")
+    configuration = json.loads((with_kernel / "config.json").read_text())
+    (with_kernel / "config.json").write_text(json.dumps({**configuration, "attn_implementation": "evil/kernel"}))
+    requests = {
+        "as registered": requested(),
+        "other weights": requested(language_model=other_weights),
+        "a kernel in the configuration": requested(language_model=str(with_kernel)),
+        "a missing model": {**requested(), "checkpoint_tags": {"repo": "packaged:mini"}},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        new_store(empty_database, root, patch)
+        probe = promoted_probe(model)
+        (root / "elsewhere").mkdir()
+        finished = subprocess.run(
+            [sys.executable, "-I", "-c", PROGRAM, json.dumps(requests)],
+            cwd=root / "elsewhere",
+            capture_output=True,
+            text=True,
+        )
+    assert finished.returncode == 0, finished.stderr
+    return LoadedElsewhere(probe, json.loads(finished.stdout.splitlines()[-1]))
+
+
+def requested(**model_config):
+    return {"model_config": model_config, "texts": TEXTS, "checkpoint_tags": {}}
+
+
+def promoted_probe(model):
+    """The probe of a champion that is registered where MLflow points to."""
     direction = np.zeros(16, np.float32)
     direction[3] = 1
     checkpoint = CheckpointStore().register(model.checkpoint, model.weights_digest)
     with mlflow.start_run() as run:
-        lineage = Lineage(
-            "mini",
-            checkpoint.uri,
-            10,
-            "step_000010",
-            model.weights_digest,
-            "cd",
-            "s",
-            "mass-mean",
-            run.info.run_id,
-            "c",
-            8,
-        )
+        place = ("mini", checkpoint.uri, 10, "step_000010", model.weights_digest)
+        lineage = Lineage(*place, "cd", "s", "mass-mean", run.info.run_id, "c", 8)
         vector = SteeringVector.at_layer("toxicity", direction, 2.0, LAYER, lineage, 3.0, 0.5)
-        probe = LinearProbe("toxicity", LAYER, rng.normal(size=16).astype(np.float32), 0.1, lineage)
+        weights = np.random.default_rng(0).normal(size=16).astype(np.float32)
+        probe = LinearProbe("toxicity", LAYER, weights, 0.1, lineage)
         registered = VectorStore().register(vector, probe, {}, unit_digest="u")
     VectorStore().promote(registered, reason="the only one")
     return probe
 
 
-def elsewhere(tmp_path, **request):
-    (tmp_path / "elsewhere").mkdir()
-    finished = subprocess.run(
-        [sys.executable, "-I", "-c", PROGRAM, json.dumps({"model_config": {}, "texts": TEXTS, **request})],
-        cwd=tmp_path / "elsewhere",
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
-def test_a_champion_works_without_this_repository(champion, model, tmp_path):
+def test_a_champion_works_without_this_repository(loaded, model):
     from pipelines.model_io.activations import extract
 
-    answer = elsewhere(tmp_path)
+    answer = loaded.answers["as registered"]
     np.testing.assert_allclose(answer["steered"], [[0, 0, 0, 3.0, *[0] * 12]])
-    expected = champion.probability(extract(model, TEXTS, layers=[LAYER]).layer(LAYER))
+    expected = loaded.probe.probability(extract(model, TEXTS, layers=[LAYER]).layer(LAYER))
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-4)
 
 
-def test_texts_are_not_scored_by_other_weights(champion, series_directory, tmp_path):
-    other = str(series_directory / "step_000100")
-    answer = elsewhere(tmp_path, model_config={"language_model": other})
-    assert f"{other} has" in answer["probabilities"]
+def test_texts_are_not_scored_by_other_weights(loaded, other_weights):
+    answer = loaded.answers["other weights"]
+    assert f"{other_weights} has" in answer["probabilities"]
     assert "the probe was fitted on weights" in answer["probabilities"]
 
 
-def test_a_missing_model_is_refused_with_a_way_out(champion, tmp_path):
-    mlflow.MlflowClient().set_model_version_tag("ckpt.mini", "1", "repo", "packaged:mini")
-    answer = elsewhere(tmp_path)
+def test_a_missing_model_is_refused_with_a_way_out(loaded):
+    answer = loaded.answers["a missing model"]
     assert "mini at packaged:mini is not on this machine; give a directory" in answer["probabilities"]
 
 
-def test_a_kernel_that_a_configuration_names_is_not_fetched(champion, series_directory, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(series_directory / "step_000010", copy)
-    configuration = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**configuration, "attn_implementation": "evil/kernel"}))
-    answer = elsewhere(tmp_path, model_config={"language_model": str(copy)})
+def test_a_kernel_that_a_configuration_names_is_not_fetched(loaded):
+    answer = loaded.answers["a kernel in the configuration"]
     assert np.shape(answer["probabilities"]) == (len(TEXTS),), answer["probabilities"]

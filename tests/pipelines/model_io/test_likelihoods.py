@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig
 
 from pipelines.model_io import language_head
+from pipelines.model_io import likelihoods as likelihoods_module
 from pipelines.model_io.language_head import has_separable_head
 from pipelines.model_io.likelihoods import Below, likelihoods
 from serving.model.language_model import load
@@ -59,6 +60,16 @@ def test_perplexity_is_that_of_all_tokens_together(model):
 def test_a_zero_offset_changes_nothing_at_all(model):
     plain = likelihoods(model, TEXTS).log_probabilities
     assert np.array_equal(likelihoods(model, TEXTS, {0: torch.zeros(model.d_model)}).log_probabilities, plain)
+
+
+def test_texts_that_are_read_again_are_laid_out_once(model, monkeypatch):
+    below, laid_out = Below(), []
+    real = likelihoods_module.reading_batches
+    monkeypatch.setattr(likelihoods_module, "reading_batches", lambda *given: laid_out.append(1) or real(*given))
+    first, second = (likelihoods(model, TEXTS, {0: torch.zeros(model.d_model)}, below=below) for _ in range(2))
+    assert len(laid_out) == 1
+    assert np.array_equal(first.tokens, second.tokens)
+    assert np.array_equal(first.log_probabilities, second.log_probabilities)
 
 
 def test_layers_below_the_steered_one_run_once(model, rng):

@@ -2,13 +2,11 @@
 
 import json
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
 import mlflow
 import pytest
-from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from mlflow.entities.webhook import WebhookEvent
@@ -19,8 +17,8 @@ from registry.store import VectorStore
 from serving.api import errors, webhook_routes
 from serving.api.auth import WEBHOOK
 from serving.settings import Settings
-from tests.servers import mlflow_server
-from tests.serving.conftest import Deployment, Service, promoted, tracked_at
+from tests.registry.store_behaviour import emptied
+from tests.serving.conftest import Deployment, Service, promoted
 
 SECRET = "s3cret"
 
@@ -127,16 +125,9 @@ def test_old_deliveries_are_forgotten_first(monkeypatch):
     assert [delivery in deliveries for delivery in "abc"] == [False, True, True]
 
 
-def test_a_promotion_on_a_real_server_is_live_at_once(chat_model, tmp_path):
-    settings = {
-        "MLFLOW_WEBHOOK_CACHE_TTL": "0",
-        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
-        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
-    }
-    database = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with mlflow_server(tmp_path, database, settings=settings) as uri, tracked_at(uri):
-        deployment = replace(Deployment(chat_model, uri))
+def test_a_promotion_on_a_real_server_is_live_at_once(mlflow_server, chat_model, tmp_path, monkeypatch):
+    with emptied(mlflow_server, monkeypatch):
+        deployment = Deployment(chat_model, mlflow_server)
         first, second = (promoted(deployment, "toxicity", seed=seed) for seed in (1, 2))
         service = Service(
             deployment,
@@ -146,19 +137,20 @@ def test_a_promotion_on_a_real_server_is_live_at_once(chat_model, tmp_path):
             TRUSTTRACE_WEBHOOK_SECRET=SECRET,
             TRUSTTRACE_API_KEYS="k1",
         )
+        webhook = mlflow.MlflowClient().create_webhook(
+            name="trusttrace",
+            url=f"{service.url}{WEBHOOK}",
+            events=["model_version_alias.created"],
+            secret=SECRET,
+        )
         try:
             service.await_ready()
             wait_for(lambda: versions(service) == {second.version}, service, 120)
             assert httpx.post(f"{service.url}{WEBHOOK}", content=body()).status_code == 401
-            mlflow.MlflowClient().create_webhook(
-                name="trusttrace",
-                url=f"{service.url}{WEBHOOK}",
-                events=["model_version_alias.created"],
-                secret=SECRET,
-            )
             VectorStore().promote(first, reason="test")
             wait_for(lambda: versions(service) == {first.version}, service, 30)
         finally:
+            mlflow.MlflowClient().delete_webhook(webhook.webhook_id)
             service.stop()
 
 
