@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from tests import servers
+from tests.groups import end_with_group
+from tests.groups import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tests.groups import pytest_runtest_teardown as pytest_runtest_teardown
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,45 +36,17 @@ UNDRAWN = {
 """Files that stand for figures where a test is not about how they look."""
 
 
-ROOT = Path(__file__).parents[1]
-SERVICE = "the service that files share"
-SHARED = {"service": SERVICE, "mlflow_server": "the tracking server that files share"}
-"""Fixtures that take long to start and are started once: files that ask for one are a group."""
-LONG = (
-    SERVICE,
-    "tests/pipelines/probe/test_experiment.py",
-    "tests/pipelines/information/test_experiment.py",
-    "tests/serving/api/test_lifecycle.py",
-    "tests/pipelines/calibrate/test_experiment.py",
-    "tests/test_on_postgresql.py",
-    "tests/serving/engine/slots/test_engine.py",
-    "tests/pipelines/vectors/test_experiment.py",
-    "tests/pipelines/compare/test_experiment.py",
-    "tests/pipelines/evaluate/test_experiment.py",
-    "tests/test_notebooks.py",
-    "tests/serving/api/test_workers.py",
-    "tests/pipelines/information/test_measure.py",
-    SHARED["mlflow_server"],
-    "tests/registry/test_loading_elsewhere.py",
-    "tests/serving/playground/test_first_screen.py",
-)
-"""Groups that take longest: they begin first, so that no process ends alone."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file run in one process, and those of all files that ask for one shared server."""
-    groups = {item.path: str(item.path.relative_to(ROOT)) for item in items}
-    for name, group in SHARED.items():
-        groups |= {item.path: group for item in items if name in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    items.sort(key=lambda item: LONG.index(groups[item.path]) if groups[item.path] in LONG else len(LONG))
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays. A collection that passes over it takes milliseconds; every model released makes one."""
+    """What is imported stays, and none of it is garbage meanwhile.
+
+    A collection that passes over it takes milliseconds; every model released makes one.
+    """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 class FigureFiles:
@@ -79,13 +54,26 @@ class FigureFiles:
 
     def __init__(self, draw: Any) -> None:
         self._draw = draw
-        self.drawn = False
+        self._drawn: set[tuple[str, ...]] | None = None
+
+    def begin(self, *, draws: bool) -> None:
+        """A test: whether its figures are drawn, each kind once in each format."""
+        self._drawn = set() if draws else None
 
     def save(self, figure: Any, target: Any, **options: Any) -> None:
-        if self.drawn or not isinstance(target, Path):
-            self._draw(figure, target, **options)
-        else:
+        if isinstance(target, Path) and not self._is_new(target):
             target.write_bytes(UNDRAWN[target.suffix])
+        else:
+            self._draw(figure, target, **options)
+
+    def _is_new(self, target: Path) -> bool:
+        """``toxicity_curve.png`` and ``privacy_curve.png`` are of one kind."""
+        look = "paper" if target.parent.name == "paper" else "screen"
+        kind = look, target.stem.partition("_")[2] or target.stem, target.suffix
+        if self._drawn is None or kind in self._drawn:
+            return False
+        self._drawn.add(kind)
+        return True
 
 
 @pytest.fixture(scope="session")
@@ -103,8 +91,8 @@ def figure_files() -> Iterator[FigureFiles]:
 
 @pytest.fixture(autouse=True)
 def draws_where_marked(figure_files: FigureFiles, request: pytest.FixtureRequest) -> None:
-    """Every figure is made, and written in full by tests that are marked ``draws``."""
-    figure_files.drawn = request.node.get_closest_marker("draws") is not None
+    """Every figure is made, and one of each kind written in full by tests that are marked ``draws``."""
+    figure_files.begin(draws=request.node.get_closest_marker("draws") is not None)
 
 
 @pytest.fixture
@@ -170,24 +158,30 @@ def tracking(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_server(
+    empty_database: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """A real `mlflow server` on SQLite, with proxied artifacts and webhooks to this machine; yields its URI."""
     root = tmp_path_factory.mktemp("server")
     shutil.copy(empty_database, root / "mlflow.db")
-    with servers.mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}", settings=servers.webhooks()) as uri:
-        yield uri
+    database = f"sqlite:///{root / 'mlflow.db'}"
+    with end_with_group(request, "mlflow_server") as ends:
+        yield ends.enter_context(servers.mlflow_server(root, database, settings=servers.webhooks()))
 
 
 @pytest.fixture(scope="session")
-def mlflow_server_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_server_on_postgresql(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """A real `mlflow server` on PostgreSQL, by the command in ``compose.yaml``; yields its URI."""
     programs = servers.postgresql_programs()
     if programs is None:
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
     pytest.importorskip("flask_wtf", reason="MLflow's login needs it: make test")
     root = tmp_path_factory.mktemp("server")
-    with servers.postgresql(programs) as database, servers.mlflow_server(root, database) as uri:
-        yield uri
+    with end_with_group(request, "mlflow_server_on_postgresql") as ends:
+        database = ends.enter_context(servers.postgresql(programs))
+        yield ends.enter_context(servers.mlflow_server(root, database))
 
 
 @pytest.fixture(scope="session")

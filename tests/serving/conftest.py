@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.conftest import end_with_group
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -221,11 +222,12 @@ class Service:
 
 
 @pytest.fixture(scope="session")
-def service(deployment, tmp_path_factory):
-    """The real service, started once for the session."""
-    running = Service(deployment, tmp_path_factory.mktemp("service") / "log").await_ready()
-    yield running
-    running.stop()
+def service(deployment, tmp_path_factory, request):
+    """The real service, started once for all that ask it. Its registry stays as it is."""
+    with end_with_group(request, "service") as ends:
+        running = Service(deployment, tmp_path_factory.mktemp("service") / "log", TRUSTTRACE_POLL="60")
+        ends.callback(running.stop)
+        yield running.await_ready()
 
 
 @pytest.fixture(scope="session")

@@ -8,22 +8,24 @@ from serving.imports import importing
 
 
 @pytest.fixture
-def thawed():
-    """Nothing frozen here stays so for other tests."""
+def frozen_again():
+    """What was frozen here is let go, and all that the tests imported is frozen as before."""
     yield
-    gc.unfreeze()
     gc.enable()
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.mark.parametrize("collects", [True, False])
-def test_nothing_is_collected_and_the_setting_returns(collects, thawed):
+def test_nothing_is_collected_and_the_setting_returns(collects, frozen_again):
     (gc.enable if collects else gc.disable)()
     with importing():
         assert not gc.isenabled()
     assert gc.isenabled() is collects
 
 
-def test_what_was_imported_is_in_no_later_collection(thawed):
+def test_what_was_imported_is_in_no_later_collection(frozen_again):
     before = gc.get_freeze_count()
     with importing():
         made = [[] for _ in range(10_000)]
@@ -31,7 +33,7 @@ def test_what_was_imported_is_in_no_later_collection(thawed):
     assert not any(each is made for each in gc.get_objects(generation=2))
 
 
-def test_a_failed_import_collects_again(thawed):
+def test_a_failed_import_collects_again(frozen_again):
     with pytest.raises(ImportError), importing():
         raise ImportError
     assert gc.isenabled()
