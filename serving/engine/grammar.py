@@ -1,6 +1,7 @@
 """Grammar: the tokens that a JSON schema, or calls of functions, allow an answer to take next, by llguidance."""
 
 import json
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -22,6 +23,7 @@ class SchemaRefused(InvalidInput):
     """A JSON schema that cannot be followed to the letter."""
 
 
+NAME = re.compile(r"<[^<>\s]+>")
 COMPACT: Any = {"whitespace_flexible": False}
 """Without it a small model can write spaces until its answer is full."""
 
@@ -58,7 +60,7 @@ class GrammarCompiler:
     def compile(self, sampling: Sampling) -> Grammar | None:
         """The grammar that an answer must follow, if there is one. Raises ``SchemaRefused``."""
         try:
-            text = _grammar_of(sampling)
+            text = _grammar_of(sampling, self._names)
         except (ValueError, RecursionError) as error:  # of a schema that is nested too deep
             raise SchemaRefused(f"the JSON schema cannot be followed: {error}") from error
         return None if text is None else self._compiled(text)
@@ -75,6 +77,12 @@ class GrammarCompiler:
         return Grammar(LLMatcher(tokens, text, log_level=0))
 
     @cached_property
+    def _names(self) -> frozenset[str]:
+        """Tokens such as <tool_call>, which llguidance takes for no text although they are some."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        return frozenset(entry.content for entry in added if not entry.special and NAME.fullmatch(entry.content))
+
+    @cached_property
     def _tokens(self) -> "LLTokenizer":
         from llguidance.hf import from_tokenizer
 
@@ -87,10 +95,10 @@ class GrammarCompiler:
             ) from error
 
 
-def _grammar_of(sampling: Sampling) -> str | None:
+def _grammar_of(sampling: Sampling, names: frozenset[str]) -> str | None:
     """What an answer must follow, in a notation that llguidance reads."""
     if sampling.calls is not None:
-        return _calls_grammar(sampling.calls)
+        return _calls_grammar(sampling.calls, names)
     if sampling.schema is None:
         return None
     from llguidance import LLMatcher
@@ -98,22 +106,33 @@ def _grammar_of(sampling: Sampling) -> str | None:
     return LLMatcher.grammar_from_json_schema(json.dumps(sampling.schema), overrides=COMPACT)
 
 
-def _calls_grammar(calls: Calls) -> str:
-    """In Lark's notation, each schema with definitions of its own."""
-    from llguidance import StructTag
-
+def _calls_grammar(calls: Calls, names: frozenset[str]) -> str:
+    """In Lark's notation, each schema with definitions of its own. Text before a call ends where its trigger stands."""
+    numbers = range(len(calls.frames))
+    lines = ["%llguidance {}"]
     if calls.trigger:
-        tags = [
-            StructTag(trigger=calls.trigger, begin=frame.begin, grammar=_compact(frame.schema), end=frame.end)
-            for frame in calls.frames
-        ]
-        return str(StructTag.to_grammar(tags, assume_special=False))
-    alternatives = " | ".join(f"call_{number}" for number in range(len(calls.frames)))
-    rules = [
-        f"call_{number}: {json.dumps(frame.begin)} %json {json.dumps(_compact(frame.schema))} {json.dumps(frame.end)}"
-        for number, frame in enumerate(calls.frames)
-    ]
-    return "\n".join(["%llguidance {}", f"start: {alternatives}", *rules])
+        head = ["written", *([f"TEXT {calls.trigger}"] if calls.trigger in names else [])]
+        others = sorted(names - {calls.trigger})
+        named = f"(TEXT ({' | '.join(others)}))*" if others else ""
+        lines += [f"start: call* {named} TEXT", r"TEXT: /(.|\n)*/"]
+        lines += [f"written[lazy]: TEXT {json.dumps(calls.trigger)}"]
+        lines += [f"call: {named} ({' | '.join(head)}) ({_alternatives(numbers)})"]
+    else:
+        lines += [f"start: {_alternatives(numbers)}"]
+    for number, frame in zip(numbers, calls.frames, strict=True):
+        begin, end = _as_lark(frame.begin[len(calls.trigger) :], names), _as_lark(frame.end, names)
+        lines += [f"call_{number}: {begin} %json {json.dumps(_compact(frame.schema))} {end}"]
+    return "\n".join(lines)
+
+
+def _alternatives(numbers: Iterable[int]) -> str:
+    return " | ".join(f"call_{number}" for number in numbers)
+
+
+def _as_lark(text: str, names: frozenset[str]) -> str:
+    """A text in which names of tokens may be written by these tokens too."""
+    parts = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+    return " ".join(f"({json.dumps(part)} | {part})" if part in names else json.dumps(part) for part in parts if part)
 
 
 def _compact(schema: Mapping[str, Any]) -> dict[str, Any]:

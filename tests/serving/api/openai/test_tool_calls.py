@@ -72,6 +72,24 @@ def test_a_call_once_begun_follows_its_schema(model, calls, text):
     assert not follows(model, calls, text)
 
 
+@pytest.fixture(scope="module")
+def named(chat_model):
+    """A model as Qwen's are: the tags of calls, and those of thoughts, are tokens of their own, and text."""
+    made = load(
+        Checkpoint("mini", str(next(Path(chat_model).iterdir())), "main", 10), precision="float32", device="cpu"
+    )
+    made.tokenizer.add_tokens(["<tool_call>", "</tool_call>", "<think>", "</think>"])
+    made.tokenizer.chat_template = HERMES
+    return made
+
+
+@pytest.mark.parametrize("text", ["I cannot.", CALL, f"<think>Let me see.</think>{CALL}\n{SECOND} <think>so"])
+def test_tags_may_be_tokens_of_their_own(named, text):
+    calls = allowed_calls(named, request().offered_tools, "auto")
+    assert follows(named, calls, text)
+    assert not follows(named, calls, text + CALL.replace("add", "sub"))
+
+
 @pytest.mark.parametrize(
     ("parameters", "may_be_given"),
     [
