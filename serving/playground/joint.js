@@ -19,6 +19,9 @@ export function timesMeasured(strengths, together) {
   return shares.length > 1 ? shares.reduce((sum, share) => sum + share, 0) / Object.keys(together).length : 0;
 }
 
+/** To two digits that are read and typed, downwards, so that they stay within. */
+const readable = (strengths) => Object.fromEntries(Object.entries(strengths).map(([name, strength]) => [name, Math.floor(strength * 100 + 1e-6) / 100]));
+
 /** What the limit says, and whether given strengths are beyond it; `use` is called with those measured together. */
 export function jointNote(limit, use) {
   const together = measuredTogether(limit);
@@ -26,7 +29,7 @@ export function jointNote(limit, use) {
   const least = Math.round(100 * Math.min(...Object.values(limit.kept)));
   const warning = element("p", { class: "hint warning", hidden: true });
   const button = element("button", { type: "button", class: "quiet" }, "Set these strengths");
-  button.addEventListener("click", () => use(together));
+  button.addEventListener("click", () => use(readable(together)));
   const node = element("div", { class: "joint" },
     element("p", { class: "hint" },
       element("strong", {}, "Together"), ` measured at ${words}: perplexity ${limit.perplexity_ratio.toFixed(2)}x, and each keeps at least ${least} % of its effect. `, button,

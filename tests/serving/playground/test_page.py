@@ -323,7 +323,7 @@ def test_beyond_the_hard_range_the_service_decides(page, service_url, choice):
 
 JOINT = {
     "strengths": {"toxicity": 2.0, "privacy": 1.0, "fairness": 1.0},
-    "scale": 0.7,
+    "scale": 0.707,
     "scales": {"toxicity": 0.5, "privacy": 0.8},
     "kept": {"toxicity": 1.2, "privacy": 0.634, "fairness": 1.0},
     "perplexity_ratio": 1.114,
@@ -352,7 +352,7 @@ def set_strength(page, dimension, strength):
 def test_the_joint_limit_is_shown_and_can_be_set(page, service_url):
     measured_together(page, service_url, "toxicity", "privacy", "fairness")
     assert text_of(page, ".joint .hint >> nth=0").startswith(
-        "Together measured at toxicity +1, privacy +0.8, fairness +0.7: perplexity 1.11x, and each keeps at least 63 %"
+        "Together measured at toxicity +1, privacy +0.8, fairness +0.71: perplexity 1.11x, and each keeps at least 63 %"
     )
     warning = page.locator(".joint .warning")
     for toxicity, privacy, warned in ((2, 0, ""), (2, 0.8, ""), (2.2, 0.8, "1.1"), (1, 2, "1.2"), (1, 0, "")):
