@@ -79,7 +79,9 @@ def log_probabilities(
 def log_probabilities_of_rows(
     logits: Float[Tensor, "rows vocabulary"], tokens: Sequence[int], top: int
 ) -> list[tuple[float, list[tuple[int, float]]]]:
-    """``log_probabilities`` of one token per row."""
+    """``log_probabilities`` of one token per row; a piece of a prompt that is its last token has no row."""
+    if not tokens:
+        return []
     rows = logits.float().log_softmax(dim=-1)
     own = rows.gather(1, torch.tensor(tokens, dtype=torch.long, device=rows.device)[:, None])[:, 0].tolist()
     values, likeliest_tokens = (part.tolist() for part in _largest(rows, min(top, rows.shape[1])))

@@ -297,11 +297,9 @@ def prompt_log_likelihoods(deployment, tokens):
 
 def test_echoed_log_likelihoods_are_those_of_transformers(client, deployment):
     tokens = [40 + number % 50 for number in range(300)]  # longer than one chunk of a prompt
-    short = tokens[:7]
-    body = {"prompt": [tokens, short], "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0}
-    for choice, prompt in zip(
-        client.post("/v1/completions", json=body).json()["choices"], (tokens, short), strict=True
-    ):
+    prompts = [tokens, tokens[:7], tokens[:1], tokens[:257]]  # of the last, one token is left for the second chunk
+    body = {"prompt": prompts, "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0}
+    for choice, prompt in zip(client.post("/v1/completions", json=body).json()["choices"], prompts, strict=True):
         logprobs = choice["logprobs"]
         assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
         assert logprobs["token_logprobs"][1:-1] == pytest.approx(prompt_log_likelihoods(deployment, prompt), abs=1e-4)

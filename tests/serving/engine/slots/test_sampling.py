@@ -25,3 +25,8 @@ def test_the_likeliest_may_share_a_block_or_be_last():
     rows[0, [999, 998, 3, 4, 5]] = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0])
     ((_, likeliest),) = log_probabilities_of_rows(rows, [3], 3)
     assert [token for token, _ in likeliest] == [999, 998, 3]
+
+
+@pytest.mark.parametrize("top", [0, 1, 20])
+def test_no_rows_have_no_log_probabilities(top):
+    assert log_probabilities_of_rows(torch.zeros(0, 700), [], top) == []
