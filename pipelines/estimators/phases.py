@@ -14,7 +14,6 @@ can tell: p < .05 in about .13 of such.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -84,11 +83,11 @@ def two_phases(
     """
     rng = np.random.default_rng(seed)
     peaks = np.array([peak_index(curve) for curve in curves])
-    peak = _majority(peaks)
+    peak = int(_majorities(peaks[None])[0])
     if replicates is None:
-        spread, error = [_majority(rng.choice(peaks, len(peaks))) for _ in range(1000)], float("nan")
+        spread, error = _majorities(rng.choice(peaks, (1000, len(peaks)))), float("nan")
     else:
-        spread = [_majority(np.array([peak_index(curve) for curve in replicate])) for replicate in replicates]
+        spread = _majorities(np.array([[peak_index(curve) for curve in replicate] for replicate in replicates]))
         error = float((replicates[:, :, peak] - replicates[:, :, -1]).mean(axis=1).std())
     low, high = np.quantile(spread, (0.025, 0.975), method="inverted_cdf")
     mean_curve = curves.mean(axis=0)
@@ -207,9 +206,13 @@ def _detectable_fall(curve: Float[np.ndarray, " steps"], peak: int, critical: fl
     return float(brentq(lacking, 0, highest)) if lacking(highest) >= 0 else float("inf")
 
 
-def _majority(peaks: Int64[np.ndarray, " layers"]) -> int:
-    counts = Counter(peaks.tolist())
-    return int(min(counts, key=lambda peak: (-counts[peak], peak)))
+def _majorities(peaks: Int64[np.ndarray, "samples layers"]) -> Int64[np.ndarray, " samples"]:
+    """The peak that most layers of each sample have; the first of several."""
+    width = peaks.max() + 1
+    places = np.arange(len(peaks))[:, None] * width + peaks
+    counts = np.bincount(places.ravel(), minlength=len(peaks) * width).reshape(len(peaks), width)
+    most: Int64[np.ndarray, " samples"] = counts.argmax(axis=1)
+    return most
 
 
 def _explained(curves: Float[np.ndarray, "layers steps"]) -> float:

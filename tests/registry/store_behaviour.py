@@ -68,23 +68,30 @@ def emptied(uri: str, monkeypatch) -> Iterator[str]:
         mlflow.end_run()
 
 
+AT_ONCE = """
+import os, sys, traceback
+sys.path[:0] = sys.argv[3:]
+from store_behaviour import register
+def registered(number):
+    try:
+        for unit in range(int(sys.argv[2])):
+            register(f"unit-{number}-{unit}")
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+processes = [os.fork() or registered(number) for number in range(int(sys.argv[1]))]
+sys.exit(sum(os.waitpid(process, 0)[1] != 0 for process in processes))
+"""
+"""Imported once, before any of its processes has a connection."""
+
+
 def register_at_once(processes: int, units: int = 1) -> None:
     """So many processes, each registering units of its own and the one checkpoint; then what must hold."""
-    program = (
-        "import sys; sys.path[:0] = sys.argv[3:]; from store_behaviour import register\n"
-        "for unit in range(int(sys.argv[2])): register(f'unit-{sys.argv[1]}-{unit}')"
-    )
     here = Path(__file__).parent
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(number), str(units), str(here.parents[1]), str(here)],
-            stderr=subprocess.PIPE,
-            cwd="/tmp",
-        )
-        for number in range(processes)
-    ]
-    errors = [worker.communicate(timeout=300)[1].decode() for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * processes, errors
+    command = [sys.executable, "-c", AT_ONCE, str(processes), str(units), str(here.parents[1]), str(here)]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=300, cwd="/tmp")
+    assert ended.returncode == 0, ended.stderr
     assert [checkpoint.version for checkpoint in CheckpointStore().list("tiny")] == ["1"]  # all registered this one
     registered = VectorStore().list("tiny")
     assert sorted(int(vector.version) for vector in registered) == list(range(1, processes * units + 1))
