@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve pictures ready test test-ray test-vllm test-clients test-extras check lock bench bench-gpu bench-llama simulate endurance ui clean
+.PHONY: help setup demo serve pictures test tests test-ray test-vllm test-clients test-extras check lock bench bench-gpu bench-llama simulate endurance ui clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -64,11 +64,12 @@ $(VENV)/programs: $(VENV)/made
 	  echo "not here, and no right to install it: $$missing; the tests with it will be skipped"
 	touch $@
 
-ready: check $(VENV)/fetched $(VENV)/programs
-
-test: ## everything that has to hold
-	$(MAKE) --no-print-directory --jobs=3 ready
+tests: $(VENV)/developing $(VENV)/fetched $(VENV)/programs
 	$(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --dist loadgroup --no-loadscope-reorder
+
+# Types take a minute of one core, and tests often wait: side by side they keep all cores busy.
+test: ## everything that has to hold
+	$(MAKE) --no-print-directory --jobs=3 check tests
 
 test-ray: ## the tests of executor=ray, in an environment of their own
 	$(MAKE) VENV=$(VENV)-ray $(VENV)-ray/developing

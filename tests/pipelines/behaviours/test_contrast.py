@@ -1,5 +1,6 @@
 """Contrast sets of a tiny model."""
 
+import shutil
 from itertools import product
 
 import numpy as np
@@ -29,6 +30,22 @@ def behaviour(**known):
     return Behaviour("toxicity", "odd answers", by_use(prompts), score, tokens=4)
 
 
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """A cache with the set that the model writes by itself."""
+    root = tmp_path_factory.mktemp("contrast")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUSTTRACE_CACHE", str(root))
+        contrast_set(model, behaviour())
+    return root
+
+
+@pytest.fixture
+def kept(written, cache):
+    """The cache of a test that begins with that set."""
+    shutil.copytree(written, cache, dirs_exist_ok=True)
+
+
 def test_pairs_are_the_models_own_answers_and_kept(model, cache, monkeypatch):
     own = contrast_set(model, behaviour())
     assert own.n_prompts == 160
@@ -41,7 +58,7 @@ def test_pairs_are_the_models_own_answers_and_kept(model, cache, monkeypatch):
     assert contrast_set(model, behaviour()).digest == own.digest
 
 
-def test_damaged_files_and_mended_tokenizers_make_a_set_anew(model, cache, monkeypatch):
+def test_damaged_files_and_mended_tokenizers_make_a_set_anew(model, kept, cache, monkeypatch):
     own = contrast_set(model, behaviour())
     (path,) = (cache / "contrast").glob("*.json")
     path.write_text("{")
@@ -51,7 +68,7 @@ def test_damaged_files_and_mended_tokenizers_make_a_set_anew(model, cache, monke
     assert len(list((cache / "contrast").glob("*.json"))) == 2
 
 
-def test_untrustworthy_answers_are_the_models_where_it_wrote_one(model, cache):
+def test_untrustworthy_answers_are_the_models_where_it_wrote_one(model, kept):
     own, known = contrast_set(model, behaviour()), contrast_set(model, behaviour(untrustworthy=" cruel"))
     written = {pair.prompt: pair.untrustworthy for pair in own.pairs}
     assert len(known.pairs) > len(own.pairs)
@@ -59,7 +76,7 @@ def test_untrustworthy_answers_are_the_models_where_it_wrote_one(model, cache):
     assert {pair.prompt: pair.untrustworthy for pair in known.pairs if pair.prompt in written} == written
 
 
-def test_known_right_answers_are_preferred(model, cache):
+def test_known_right_answers_are_preferred(model, kept):
     known = contrast_set(model, behaviour(trustworthy=" kind"))
     assert {pair.trustworthy for pair in known.pairs} == {" kind"}
     assert known.digest != contrast_set(model, behaviour()).digest
