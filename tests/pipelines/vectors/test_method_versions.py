@@ -53,7 +53,7 @@ def test_another_reading_of_answers_has_another_version(series_directory):
 def test_raised_code_is_registered_anew(method, monkeypatch):
     texts = FittedTexts("answers:cruel-answers", "ab", 80, 1.0)
     fitted = methods.FittedDirection(method, 0, np.array([1.0, 0.0], np.float32), 1.0, 0.0, texts)
-    before = tracking.version_digest("unit", fitted, "")
-    assert tracking.version_digest("unit", fitted, "") == before
+    before = tracking.version_digest("unit", {1: fitted}, "")
+    assert tracking.version_digest("unit", {1: fitted}, "") == before
     monkeypatch.setattr(tracking, "VERSIONS", {**VERSIONS, method: 2})
-    assert tracking.version_digest("unit", fitted, "") != before
+    assert tracking.version_digest("unit", {1: fitted}, "") != before

@@ -170,7 +170,7 @@ def test_another_training_is_another_version():
     unit, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
     for method, is_another in (("optimised", True), ("response-mean", False)):
         one_way, other_way = (FittedDirection(method, 0, each, 1.0, 0.0, texts) for each in (unit, other))
-        digests = [version_digest("unit", each, "") for each in (one_way, other_way, one_way)]
+        digests = [version_digest("unit", {1: each}, "") for each in (one_way, other_way, one_way)]
         assert digests[0] == digests[2]
         assert (digests[0] != digests[1]) == is_another
 
