@@ -2,15 +2,20 @@ import numpy as np
 import pytest
 
 from pipelines.estimators.estimate import Estimate
+from pipelines.evaluate.conditions import Subject
 from pipelines.evaluate.tracing import (
     TRACING_COLUMNS,
     TracedCheckpoint,
     correlation_summary,
     correlation_table,
     correlations,
+    require_traceable,
     tracing_table,
 )
 from registry.checkpoints import Checkpoint
+from registry.dimensions import TOXICITY
+from registry.errors import InvalidInput
+from tests.serving.engine.small_models import served_vector
 
 
 def traced(dimension, accuracies, effects):
@@ -46,3 +51,11 @@ def test_of_few_or_equal_checkpoints_nothing_can_be_told(accuracies, effects):
     found = correlations(traced("toxicity", accuracies, effects))
     assert "cannot be told" in correlation_summary(found)
     assert (found[0].changes.low, found[0].changes.high) == (-1, 1)
+
+
+def test_a_champion_of_several_layers_is_not_traced():
+    single = served_vector()
+    assert require_traceable(Subject(TOXICITY, single, 1.0)) is single
+    several = Subject(TOXICITY, served_vector(layer=(0, 1)), 1.0)
+    with pytest.raises(InvalidInput, match="steers layers 0-1 and `trace` compares it with the probe of one layer"):
+        require_traceable(several)
