@@ -28,9 +28,13 @@ def require_free_text(sampling: Sampling) -> None:
 
 
 def require_bank_of(plan: SteeringPlan, model: ModelFacts) -> None:
-    """Raise ``Mismatch`` unless the plan's bank, and so every vector in it, was made for this model."""
+    """Raise ``Mismatch`` unless the plan's bank, and so every vector in it, was made for this model.
+
+    Where the weights lie, and as which step or revision they are known, is no part of a model.
+    """
     bank = plan.bank.model
-    if bank != model:
+    made_for, here = ((facts.name, facts.weights_digest, facts.d_model, facts.n_layers) for facts in (bank, model))
+    if made_for != here:
         raise Mismatch(
             f"the bank is for {bank.name} with d_model {bank.d_model} and {bank.n_layers} layers, and the model is "
             f"{model.name} with {model.d_model} and {model.n_layers}"

@@ -1,11 +1,16 @@
 """What an engine is asked for and cannot do is refused by the field's name, with a way out."""
 
+from dataclasses import replace
+
 import pytest
 
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, Mismatch
 from serving.engine.base import Sampling
 from serving.engine.calls import CallFrame, Calls
-from serving.engine.requirements import require_free_text
+from serving.engine.requirements import require_bank_of, require_free_text
+from serving.steering.bank import SteeringBank
+from serving.steering.plan import SteeringPlan
+from tests.serving.engine.small_models import facts
 
 CALLS = Calls((CallFrame("a", "<", {"type": "object"}, ">"),))
 
@@ -27,3 +32,22 @@ def test_what_needs_the_slot_engine_is_refused_by_name(field, given):
 
 def test_plain_answers_with_log_probabilities_pass():
     require_free_text(Sampling(8, top_logprobs=5, stop=("a",)))
+
+
+def test_a_bank_is_of_a_model_wherever_its_weights_lie():
+    plan, here = SteeringPlan(SteeringBank(facts())), facts()
+    require_bank_of(plan, replace(here, checkpoint=replace(here.checkpoint, repo="/elsewhere", step=7)))
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (facts(model="large"), "the bank is for small with d_model 32 and 3 layers, and the model is large with 32"),
+        (facts(64), "and the model is small with 64 and 3"),
+        (facts(n_layers=4), "and the model is small with 32 and 4"),
+        (replace(facts(), weights_digest="ef" * 32), "their weights differ"),
+    ],
+)
+def test_a_bank_of_another_model_is_refused(other, told):
+    with pytest.raises(Mismatch, match=told):
+        require_bank_of(SteeringPlan(SteeringBank(facts())), other)
