@@ -133,6 +133,11 @@ def test_offsets_of_one_layer_add_up(model):
     expected = 0.5 * 2.0 * first.unit_offsets[2] + 0.25 * 1.0 * second.unit_offsets[2]
     assert np.allclose(offsets[2].numpy(), expected, atol=1e-7)
     assert np.allclose(offsets[1].numpy(), 3.0 * third.unit_offsets[1], atol=1e-7)
+    several = dataclasses.replace(first, unit_offsets={0: third.unit_offsets[1], 2: first.unit_offsets[2]})
+    offsets = joint_offsets([dataclasses.replace(members[0], candidate=several), members[1]], (0.5, 1.0))
+    assert set(offsets) == {0, 2}
+    assert np.allclose(offsets[0].numpy(), 0.5 * 2.0 * third.unit_offsets[1], atol=1e-7)
+    assert np.allclose(offsets[2].numpy(), first.unit_offsets[2] + second.unit_offsets[2], atol=1e-7)
 
 
 def test_an_opposite_champion_takes_the_effect_away(model):
