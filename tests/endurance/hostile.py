@@ -1,6 +1,7 @@
 """Hostile clients among good ones: nobody takes the service from the others (`--seconds`, 600 by default).
 
-Quarters with and without the hostile clients take turns, so that a machine whose speed drifts favours neither.
+Quarters with and without the hostile clients take turns, so that a machine whose speed drifts favours neither. An
+answer's delay is told by the clock and in processor seconds of the worker, which what else runs here does not lengthen.
 """
 
 import itertools
@@ -38,18 +39,22 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required"
 class Good(Worker):
     """A client that asks for short things of every kind, and remembers how long each took and what came of it."""
 
-    def __init__(self, service: Service, seed: int, active: threading.Event, phase: Callable[[], str]) -> None:
+    def __init__(
+        self, service: Service, seed: int, active: threading.Event, phase: Callable[[], str], worker: int
+    ) -> None:
         super().__init__(seed, active)
+        self.worker_clock = (~worker << 3) | 2
+        """Linux' clock of the processor time of the process ``worker``."""
         headers = {"authorization": f"Bearer good{seed}"}
         self.http = httpx.Client(base_url=service.url, headers=headers, timeout=60)
         self.phase = phase
-        self.answers: list[tuple[str, str, float, int, str]] = []
-        """Phase, kind, seconds, status and, of what was refused, why."""
+        self.answers: list[tuple[str, str, float, float, int, str]] = []
+        """Phase, kind, seconds, processor seconds of the worker, status and, of what was refused, why."""
 
     def act(self) -> None:
         kind = self.random.choice(("whole", "streamed", "chat", "monitored", "json", "compared", "probed"))
         path, body = self.request(kind)
-        phase, began = self.phase(), time.monotonic()
+        phase, began, used = self.phase(), time.monotonic(), time.clock_gettime(self.worker_clock)
         try:
             reply = self.http.post(path, json=body)
             status, problem = reply.status_code, reply.text
@@ -57,7 +62,8 @@ class Good(Worker):
                 status = 0
         except httpx.HTTPError as error:
             status, problem = 0, f"{type(error).__name__}: {error}"
-        self.answers.append((phase, kind, time.monotonic() - began, status, "" if status == 200 else problem))
+        took, used = time.monotonic() - began, time.clock_gettime(self.worker_clock) - used
+        self.answers.append((phase, kind, took, used, status, "" if status == 200 else problem))
 
     def close(self) -> None:
         self.http.close()
@@ -127,7 +133,7 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     worker = next(process for process in processes if any("worker.service" in word for word in process.cmdline()))
     always, phase = threading.Event(), ["warming"]
     always.set()
-    good = [Good(service, seed, always, lambda: phase[0]) for seed in range(GOOD_CLIENTS)]
+    good = [Good(service, seed, always, lambda: phase[0], worker.pid) for seed in range(GOOD_CLIENTS)]
     hostile = HostileClients(service.url)
     for client in good:
         client.start()
@@ -135,8 +141,10 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     held, predicted = held_and_most(service)
     base, most, deadline = allocated(worker) - held, 0, time.monotonic()
     for name in ("alone", "among hostile ones") * 2:
-        phase[0], deadline = name, deadline + seconds / 4
+        phase[0], deadline = "between", deadline + seconds / 4
         hostile.say("off" if name == "alone" else "on")
+        time.sleep(min(3.0, seconds / 16))  # in which what was begun before ends
+        phase[0] = name
         while time.monotonic() < deadline:
             most = max(most, allocated(worker))
             time.sleep(0.5)
@@ -156,20 +164,21 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
     answers = list(itertools.chain.from_iterable(client.answers for client in good))
     hostile_acts = dict(sorted(done.items()))
     say(f"{len(answers)} good requests; hostile, in {told['processor']:.0f} s of a processor: {hostile_acts}")
-    wrong = [answer for answer in answers if answer[3] != 200]
-    p99 = {}
-    for name in ("alone", "among hostile ones"):
-        took = [answer[2] for answer in answers if answer[0] == name]
-        p50, p99[name] = np.quantile(took, (0.5, 0.99))
-        say(f"{name}: p50 {p50:.3f} s, p99 {p99[name]:.3f} s, n = {len(took)}")
+    wrong = [answer for answer in answers if answer[4] != 200]
+    for column, unit in ((2, "s"), (3, "s of the worker's processor time")):
+        p99 = {}
+        for name in ("alone", "among hostile ones"):
+            took = [answer[column] for answer in answers if answer[0] == name]
+            p50, p99[name] = np.quantile(took, (0.5, 0.99))
+            say(f"{name}: p50 {p50:.3f}, p99 {p99[name]:.3f} {unit}, n = {len(took)}")
+        ratio = p99["among hostile ones"] / p99["alone"]
+        say(f"p99 is {ratio:.2f}x that without them, of at most 1.5x{'' if ratio <= 1.5 else ': missed'}")
     sizes = (f"{size / 2**20:.1f}" for size in (most, base, predicted))
     missed = "" if most <= base + predicted else ": missed"
     say("at most {} MiB in the worker, where {} and the {} of /readyz are predicted{}".format(*sizes, missed))
-    ratio = p99["among hostile ones"] / p99["alone"]
-    say(f"p99 is {ratio:.2f}x that without them, of at most 1.5x{'' if ratio <= 1.5 else ': missed'}")
     missed = "" if to_the_end <= DRAIN else ": missed"
     say(f"SIGTERM: ended with {ended} after {to_the_end:.1f} s, of {DRAIN:g} s to drain{missed}")
     assert not broken, broken[:3]
-    assert not wrong, (Counter(answer[3] for answer in wrong), wrong[:3])
+    assert not wrong, (Counter(answer[4] for answer in wrong), wrong[:3])
     assert ended == 0 and to_the_end < DRAIN + 2  # of a busy machine
     assert {*KINDS} <= {kind.partition(",")[0] for kind in done} or seconds < 120
