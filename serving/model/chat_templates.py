@@ -48,6 +48,8 @@ class ChatTemplates:
         self._rendering: list[tuple[str, Renderer]] = []
         """Renderings in progress with their clients, those that began first before the others."""
         self._idle: list[Renderer] = []
+        self._newcomers = 0
+        """Threads that wait for a place and whose clients hold none."""
         self._slow: dict[str, float] = {}
         """When a client last had a slow rendering."""
         self._parent: RendererParent | None = None
@@ -124,15 +126,22 @@ class ChatTemplates:
     def _begin(self, client: str) -> Renderer:
         began = time.monotonic()
         with self._changed:
-            while len(held := self._held(client)) >= SHARE or len(self._rendering) >= PLACES:
+            while self._has_to_wait(held := self._held(client)):
                 if not held:
                     self._make_room()
                 elif time.monotonic() - began > PATIENCE:
                     self._require_hope(held)
+                self._newcomers += not held
                 self._changed.wait(QUICK_SECONDS)
+                self._newcomers -= not held
             child = self._idle_child()
             self._rendering.append((client, child))
             return child
+
+    def _has_to_wait(self, held: Sequence[Renderer]) -> bool:
+        """Whether the client that holds these has to wait; a place that comes free is for one that holds none."""
+        taken = len(held) >= SHARE or len(self._rendering) >= PLACES
+        return taken or bool(held and self._newcomers)
 
     def _make_room(self) -> None:
         """End the rendering that began first of those that have no priority, unless one is being ended."""

@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from registry.errors import Unavailable
+from serving.model import chat_templates
 from serving.model.chat_templates import PLACES, SHARE, ChatTemplates, TemplateShareExceeded
 from serving.model.renderers import TemplateRefused
 
@@ -131,6 +132,15 @@ def test_of_slow_renderings_the_first_gives_way_to_newcomers(endless):
         assert sum(not thread.is_alive() for thread in hostile) == 1
     (gone,) = [thread.error for thread in hostile if not thread.is_alive()]
     assert isinstance(gone, Unavailable) and "gave way to another client's; try again" in str(gone)
+
+
+def test_a_place_that_comes_free_is_a_newcomers(endless, monkeypatch):
+    monkeypatch.setattr(chat_templates, "PATIENCE", 600)
+    hostile = [Looping(endless, f"hostile {number % (PLACES // SHARE)}") for number in range(4 * PLACES)]
+    until_slow(endless, PLACES)
+    for number in range(1, 6):
+        assert endless.render(tokenizer(LOOPS_FOR_SOME), [USER], client=f"guest {number}") == USER["content"]
+        assert sum("gave way" in str(thread.error) for thread in hostile) <= number
 
 
 def test_who_holds_a_place_is_refused_while_all_are_slow(endless):
