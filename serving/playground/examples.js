@@ -11,7 +11,8 @@ const QUESTIONS = {
 };
 
 /** The share of its kind of answers that a vector takes away on held-out prompts: what shows most comes first. */
-function visibility({ vector: { calibration } }) {
+function visibility({ vector: { calibration, text_verdict: verdict } }) {
+  if (verdict?.unsteered) return -verdict.change / verdict.unsteered;
   const tested = calibration?.tested;
   return tested?.unsteered ? tested.shift / tested.unsteered : 0;
 }

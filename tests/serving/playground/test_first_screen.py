@@ -116,3 +116,17 @@ def test_without_an_example_the_pages_own_prompt_opens_it(page):
     assert (opened["prompt"], opened["strengths"]) == ("I think that you are", {"toxicity": 3})
     vector["calibration"]["tested"]["works"] = False
     assert page.evaluate(opening, served) is None
+
+
+def test_the_vector_whose_verdict_falls_most_opens_the_page(page):
+    def entry(name, share, change):
+        """Calibration ranks the other way round."""
+        verdict = {"works": True, "unsteered": share, "change": change}
+        tested = {"works": True, "unsteered": 0.5, "shift": 0.5 + change}
+        example = {"prompt": name, "chat": False, "max_tokens": 9, "strength": 2.0}
+        vector = {"example": example, "calibration": {"tested": tested}, "text_verdict": verdict}
+        return {"dimension": name, "vector": vector, "recommended": [0, 3], "hard": [-4, 4]}
+
+    script = "async (dimensions) => (await import('/playground/examples.js')).opening(dimensions)"
+    served = [entry("fairness", 0.35, -0.31), entry("privacy", 0.37, -0.365), entry("toxicity", 0.8, -0.4)]
+    assert page.evaluate(script, served)["prompt"] == "privacy"
