@@ -1,6 +1,8 @@
 """Imports without collections."""
 
 import gc
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -25,12 +27,26 @@ def test_nothing_is_collected_and_the_setting_returns(collects, frozen_again):
     assert gc.isenabled() is collects
 
 
-def test_what_was_imported_is_in_no_later_collection(frozen_again):
+@pytest.fixture
+def new_module(monkeypatch):
+    """Imports one more module; it is forgotten at the end."""
+    return lambda: monkeypatch.setitem(sys.modules, "imported_for_a_test", ModuleType("imported_for_a_test"))
+
+
+def test_what_was_imported_is_in_no_later_collection(frozen_again, new_module):
     before = gc.get_freeze_count()
     with importing():
+        new_module()
         made = [[] for _ in range(10_000)]
     assert gc.get_freeze_count() - before >= len(made)
     assert not any(each is made for each in gc.get_objects(generation=2))
+
+
+def test_garbage_is_not_kept_where_nothing_was_imported(frozen_again):
+    before = gc.get_freeze_count()
+    with importing():
+        made = [[] for _ in range(10_000)]
+    assert made and gc.get_freeze_count() <= before
 
 
 def test_a_failed_import_collects_again(frozen_again):
