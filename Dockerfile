@@ -19,6 +19,8 @@ FROM base AS service
 ARG PIP_EXTRA_INDEX_URL=
 COPY .ci/install .ci/install
 RUN .ci/install
+# Nothing can be compiled in an image that is read only; some packages carry a file for a later Python.
+RUN python -m compileall -q -j 0 /usr/local/lib/python3.11/site-packages || true
 COPY MLproject README.md LICENSE ./
 COPY registry registry
 COPY serving serving

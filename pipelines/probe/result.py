@@ -1,6 +1,6 @@
 """Probe results: scores and directions of one checkpoint on one dimension, and their store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from pipelines.estimators.saturation import Saturation
 from pipelines.sweep.store import UnitStore
 from pipelines.sweep.unit import Unit
 from registry.cache import cache_root
+from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 
 
@@ -71,7 +72,11 @@ class UnitResult(Unit):
     distances: Float32[np.ndarray, "seeds layers n_test"] | None = None
     """Of held-out statements to the planes of their probes; ``None`` in results of versions that did not keep them."""
     pooling: str = ""
-    """Which tokens were read; empty in results of versions that did not keep it."""
+    """Which tokens were read; empty in files of versions that did not keep it."""
+
+    def seen_as(self, checkpoint: Checkpoint, dimension: str, pooling: str) -> "UnitResult":
+        """The pooling is a part of what ``digest`` names, so that it is known of files that do not tell it."""
+        return replace(super().seen_as(checkpoint, dimension, pooling), pooling=pooling)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -45,8 +45,9 @@ def rows_in_file(path: Path, dimension: Dimension) -> StatementRows:
         table = with_statements(table, path)
     _require_columns(table, path)
     if benchmark:
-        return benchmark_rows(_texts(table, path), _labels(table, path), benchmark)
-    rows = _own_rows(table, path, declaration_for(path, dimension), COLUMNS if is_of_answers else ())
+        rows = benchmark_rows(_texts(table, path), _labels(table, path), benchmark)
+    else:
+        rows = _own_rows(table, path, declaration_for(path, dimension), COLUMNS if is_of_answers else ())
     return replace(rows, prompts=tuple(map(str, table.columns["prompt"]))) if is_of_answers else rows
 
 

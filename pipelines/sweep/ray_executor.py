@@ -20,7 +20,7 @@ import torch
 from ray.exceptions import RayActorError
 
 from pipelines.sweep.ray_cluster import connected, gpus_and_room
-from pipelines.sweep.run import Plan, load_at, measure_unit, restamped
+from pipelines.sweep.run import Plan, load_at, measure_unit
 from pipelines.sweep.store import Result, UnitStore
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch, TrustTraceError, Unavailable
@@ -194,7 +194,7 @@ def _in_order(plan: Plan[Result], store: UnitStore[Result], advance: Callable[[]
             result = store.find(digest)
             if result is None:
                 raise Unavailable(f"{store.path(digest)} was damaged while the sweep ran; give the same command again")
-            yield restamped(result, checkpoint, plan.statements[name])
+            yield result.seen_as(checkpoint, plan.statements[name].dimension, plan.reading.pooling)
 
 
 @contextmanager

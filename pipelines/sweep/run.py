@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pipelines.model_io.activations import Activations, extract, unit_file
 from pipelines.model_io.reading import Reading
@@ -75,18 +74,14 @@ def run_sweep(
             on_progress(2 * sum(plan.statements[name].n for name in stored if name not in missing))
             computed = _measure_checkpoint(plan, checkpoint, missing, store, on_progress)
             for name, result in stored.items():
-                yield next(computed) if result is None else restamped(result, checkpoint, plan.statements[name])
+                if result is None:
+                    yield next(computed)
+                else:
+                    yield result.seen_as(checkpoint, plan.statements[name].dimension, plan.reading.pooling)
             if missing:
                 next(computed, None)  # the model is released when the last unit is done
                 if delete_after_use:
                     discard(checkpoint)
-
-
-def restamped(result: Result, checkpoint: Checkpoint, statements: LabelledStatements) -> Result:
-    """A stored result under the name of who asks: equal files may have been measured at another step or path."""
-    stored: Any = result
-    renamed: Result = replace(stored, checkpoint=checkpoint, dimension=statements.dimension)
-    return renamed
 
 
 def _next_unfinished(plan: Plan[Result], store: UnitStore[Result], place: int) -> Checkpoint | None:

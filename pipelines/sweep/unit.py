@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pipelines.statements.labelled import LabelledStatements
@@ -14,6 +14,8 @@ from serving.model.language_model import LanguageModel
 
 SCHEMA_VERSION = 2
 """Raised when the meaning of a stored result changes, so that older ones are computed anew."""
+
+UnitT = TypeVar("UnitT", bound="Unit")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Unit:
     precision: str
     """The one that the model was computed in, such as ``float32``."""
 
+    def seen_as(self: UnitT, checkpoint: Checkpoint, dimension: str, pooling: str) -> UnitT:  # noqa: ARG002
+        """A stored result as who asks names it: equal files may have been measured at another step or path."""
+        return replace(self, checkpoint=checkpoint, dimension=dimension)
+
 
 def unit_fields(digest: str, model: LanguageModel, statements: LabelledStatements) -> dict[str, Any]:
     """The fields of a ``Unit``, for the result of an experiment that measured ``model`` on ``statements``."""
@@ -42,9 +48,6 @@ def unit_fields(digest: str, model: LanguageModel, statements: LabelledStatement
         "statements_source": statements.source,
         "precision": str(model.dtype).removeprefix("torch."),
     }
-
-
-UnitT = TypeVar("UnitT", bound=Unit)
 
 
 def twins(units: Iterable[Unit]) -> frozenset[Checkpoint]:

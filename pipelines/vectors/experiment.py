@@ -40,7 +40,16 @@ from pipelines.vectors.methods import (
     fitting_rows,
 )
 from pipelines.vectors.options import VectorOptions
-from pipelines.vectors.places import Fitted, Place, gathered, layers_of, names_places, read_places, require_trainable
+from pipelines.vectors.places import (
+    Fitted,
+    Place,
+    gathered,
+    layers_of,
+    named_places,
+    names_places,
+    read_places,
+    require_trainable,
+)
 from pipelines.vectors.responses import response_directions, response_methods
 from pipelines.vectors.tables import Extracted, conclusion, summary, vector_table
 from pipelines.vectors.tracking import VectorLog, champion_place
@@ -55,6 +64,7 @@ Fits = tuple[tuple[str, ...], int]
 def run_extraction(options: VectorOptions) -> None:
     """Fit, register and print every vector asked for, beside its controls."""
     methods = choose_methods(options.methods)
+    require_layers(options.layers, methods)
     with entry_point_run(f"vectors {options.series.model}", options.params()) as run:
         checkpoints = _trained(options)
         statements = inspected_statements(options.statements)
@@ -99,6 +109,17 @@ def _target(options: VectorOptions) -> Target | None:
     return Target(load_at(checkpoint, options.placement))
 
 
+def require_layers(spec: str, methods: Sequence[str]) -> None:
+    """Raise ``InvalidInput``, before anything is read, for ``layers`` that no vector can be made at."""
+    if spec in ("best", "champion"):
+        return
+    if not names_places(spec):
+        raise InvalidInput(
+            f"layers {spec!r} is neither 'best', 'champion' nor numbers separated by commas, or ranges such as 10-14"
+        )
+    require_trainable(named_places(spec), methods)
+
+
 def places_to_fit(spec: str, result: UnitResult, target: str = "") -> tuple[Place, ...]:
     """The places that ``spec`` names for one unit: ``best``, ``champion``, numbers, ranges. Raises ``InvalidInput``."""
     if spec == "best":
@@ -106,10 +127,6 @@ def places_to_fit(spec: str, result: UnitResult, target: str = "") -> tuple[Plac
         return ((result.best_layer(deep_layers(layers, result.n_layers)),),)
     if spec == "champion":
         return (champion_place(target or result.checkpoint.model, result.dimension),)
-    if not names_places(spec):
-        raise InvalidInput(
-            f"layers {spec!r} is neither 'best', 'champion' nor numbers separated by commas, or ranges such as 10-14"
-        )
     return read_places(spec, result.n_layers, result.checkpoint.model)
 
 

@@ -18,11 +18,16 @@ Fitted = Mapping[int, FittedDirection]
 
 def read_places(spec: str, n_layers: int, model: str) -> tuple[Place, ...]:
     """The places that ``spec`` names, each once. Raises ``InvalidInput``, and ``Mismatch`` beyond ``n_layers``."""
-    places = sorted({read_layers(part.strip()) for part in spec.split(",")})
+    places = named_places(spec)
     deepest = max(place[-1] for place in places)
     if deepest >= n_layers:
         raise Mismatch(f"layer {deepest} does not exist: {model} has {n_layers} layers, 0 to {n_layers - 1}")
-    return tuple(places)
+    return places
+
+
+def named_places(spec: str) -> tuple[Place, ...]:
+    """The same before it is known how many layers the model has."""
+    return tuple(sorted({read_layers(part.strip()) for part in spec.split(",")}))
 
 
 def names_places(spec: str) -> bool:

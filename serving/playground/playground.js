@@ -91,8 +91,9 @@ function showService({ model, mlflow_ui: ui, data }) {
 function layOut(dimensions) {
   const others = dimensions.filter(({ vector }) => !vector);
   page.controls = dimensions.filter(({ vector }) => vector).map(strengthControl);
-  const limit = jointLimit(dimensions.map(({ vector }) => vector).filter(Boolean));
-  page.joint = limit && jointNote(limit, setStrengths);
+  const vectors = dimensions.map(({ vector }) => vector).filter(Boolean);
+  const limit = jointLimit(vectors);
+  page.joint = limit && jointNote(limit, vectors, setStrengths);
   byId("strengths").replaceChildren(
     ...page.controls.map((control) => control.node),
     ...(page.joint ? [page.joint.node] : []),

@@ -113,6 +113,20 @@ def clamp_layer_sums(
     ``on_exceed`` is ``warn``. Raises ``StrengthOutOfRange`` where it is ``reject`` and projections alone do not help.
     """
     within = dict(interventions)
+    # What opposes others at one layer may give way at a later one, so layers are looked at until none has to.
+    while (clamped := _clamped_once(interventions, within, limits, on_exceed, warnings)) != within:
+        within = clamped
+    return within
+
+
+def _clamped_once(
+    interventions: Mapping[str, Intervention],
+    within: Mapping[str, Intervention],
+    limits: Limits,
+    on_exceed: OnExceed,
+    warnings: list[str],
+) -> dict[str, Intervention]:
+    within = dict(within)
     for layer in _steered_layers(within.values()):
         at_layer = {param: given for param, given in within.items() if layer in given.vector.layers and given.max_shift}
         # What was given way for a lower layer counts no more; what each may move alone stays as it was asked.

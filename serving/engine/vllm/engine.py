@@ -45,6 +45,8 @@ from serving.model.norms import PLAIN_SENTENCES
 from serving.steering.bank import ServedVector
 from serving.steering.plan import SteeringPlan
 
+FEWEST_ROWS = 32
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +54,8 @@ class VllmEngine:
     """Runs one model in vLLM until ``close``.
 
     ``slots`` requests run at once and ``queue_limit`` more may wait. ``window`` bounds prompt and answer together.
-    ``rows`` vectors can be used at one time; a request that finds none free waits. ``arguments`` are vLLM's own, such
+    ``rows`` directions, one a layer of a vector, can be used at one time, by default those of four vectors over all
+    layers; requests that find none free wait in their order. ``arguments`` are vLLM's own, such
     as ``{"tensor_parallel_size": 2}``. The network of ``model`` is not run and may be on the meta device.
     Raises ``Unavailable`` where vLLM is missing or does not start, ``Mismatch`` for a release that was not tested.
     """
@@ -67,9 +70,10 @@ class VllmEngine:
         slots: int = 16,
         queue_limit: int = 64,
         window: int | None = None,
-        rows: int = 32,
+        rows: int | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
+        rows = max(FEWEST_ROWS, 4 * model.n_layers) if rows is None else rows
         for name, value, least in (("slots", slots, 1), ("queue_limit", queue_limit, 0), ("rows", rows, 1)):
             if value < least:
                 raise InvalidInput(f"{name} is {value} and must be at least {least}")
@@ -225,16 +229,15 @@ class VllmEngine:
 
     async def _take_rows(self, plan: SteeringPlan) -> list[int]:
         """Rows for the plan's vectors, told to the workers before any request that uses them."""
-        while True:
-            async with self._telling:
-                taken = self._rows.take(plan)
-                if taken is not None:
-                    rows, told = taken
-                    if told:
-                        await self._tell(rows, told)
-                    return rows
+        # Nobody who waits is passed, else those whose rows are held already keep them for as long as they come.
+        async with self._telling:
+            while (taken := self._rows.take(plan)) is None:
                 self._freed.clear()
-            await self._freed.wait()
+                await self._freed.wait()
+            rows, told = taken
+            if told:
+                await self._tell(rows, told)
+            return rows
 
     async def _tell(self, rows: list[int], told: list[tuple[int, ServedVector, int]]) -> None:
         try:

@@ -52,7 +52,7 @@ class DirectionRows:
         if directions > self.rows:
             raise InvalidInput(
                 f"the request steers by {directions} directions, one a layer of each vector, and the engine has rows "
-                f"for {self.rows}; name fewer vectors"
+                f"for {self.rows}; name fewer vectors, or such of fewer layers"
             )
 
     def take(self, plan: SteeringPlan) -> tuple[list[int], list[tuple[int, ServedVector, int]]] | None:

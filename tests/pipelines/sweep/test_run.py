@@ -121,6 +121,15 @@ def test_a_copy_under_another_name_keeps_its_own_name(series_directory, plan, tm
     }
 
 
+def test_files_that_do_not_tell_their_pooling_are_told_it(whole_plan, whole):
+    class Before(ResultStore):
+        def find(self, digest):
+            return dataclasses.replace(whole.store.find(digest), pooling="")
+
+    found = list(run_sweep(whole_plan, Before()))
+    assert len(found) == 8 and {result.pooling for result in found} == {whole_plan.reading.pooling} != {""}
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja"])
 def test_any_file_that_loading_reads_decides_the_digest(series_directory, plan, tmp_path, name):
     copy = shutil.copytree(series_directory, tmp_path / "mini")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipelines.vectors.experiment import require_layers
 from pipelines.vectors.methods import FittedDirection
 from pipelines.vectors.places import gathered, layers_of, names_places, read_places, require_trainable
 from registry.errors import InvalidInput, Mismatch
@@ -29,6 +30,20 @@ def test_what_is_trained_at_one_layer_has_no_range():
     require_trainable([(1, 2)], ["mass-mean"])
     with pytest.raises(InvalidInput, match="`methods` optimised trains a vector at one layer and `layers` names 1-2"):
         require_trainable([(0,), (1, 2)], ["mass-mean", "optimised"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "methods", "told"),
+    [("deepest", ["pca"], "layers 'deepest' is neither 'best'"), ("8,10-14", ["optimised"], "trains a vector at one")],
+)
+def test_layers_are_refused_before_anything_is_read(spec, methods, told):
+    with pytest.raises(InvalidInput, match=told):
+        require_layers(spec, methods)
+
+
+def test_layers_that_can_be_made_pass():
+    for spec, methods in (("best", ["optimised"]), ("champion", ["pca"]), ("8,12", ["optimised"]), ("8-12", ["pca"])):
+        require_layers(spec, methods)
 
 
 def test_a_place_needs_the_method_at_each_of_its_layers():

@@ -352,7 +352,7 @@ def set_strength(page, dimension, strength):
 def test_the_joint_limit_is_shown_and_can_be_set(page, service_url):
     measured_together(page, service_url, "toxicity", "privacy", "fairness")
     assert text_of(page, ".joint .hint >> nth=0").startswith(
-        "Together measured at toxicity +1, privacy +0.8, fairness +0.71: perplexity 1.11x, and each keeps at least 63 %"
+        "Together measured at privacy +0.8, toxicity +1, fairness +0.71: perplexity 1.11x, and each keeps at least 63 %"
     )
     warning = page.locator(".joint .warning")
     for toxicity, privacy, warned in ((2, 0, ""), (2, 0.8, ""), (2.2, 0.8, "1.1"), (1, 2, "1.2"), (1, 0, "")):
@@ -364,6 +364,17 @@ def test_the_joint_limit_is_shown_and_can_be_set(page, service_url):
     numbers = {name: page.get_by_label(f"{name}, strength").input_value() for name in JOINT["strengths"]}
     assert {name: float(value) for name, value in numbers.items()} == {"toxicity": 1.0, "privacy": 0.8, "fairness": 0.7}
     assert "strength.privacy=0.8" in page.url and not warning.is_visible()
+
+
+def test_a_vector_that_was_measured_apart_is_left_out(page, service_url):
+    measured_together(page, service_url, "toxicity", "privacy")
+    assert "measured at privacy +0.8, toxicity +1: perplexity" in text_of(page, ".joint .hint >> nth=0")
+    warning = page.locator(".joint .warning")
+    for dimension, strength in (("toxicity", 1), ("privacy", 1), ("fairness", 3)):
+        set_strength(page, dimension, strength)
+    assert not warning.is_visible()
+    set_strength(page, "privacy", 2)
+    assert "1.2 times what was measured" in warning.text_content()
 
 
 def test_projections_do_not_count_towards_the_joint_limit(page, service_url):

@@ -131,6 +131,11 @@ def test_the_table_tells_a_limit_from_a_mutant(name, monkeypatch):
 
 SUMS = {
     "apart": ({(0,): 3.0, (1,): 3.0}, [3.0, 3.0], False),
+    "who opposed others gives way above them": (
+        {(1,): 3.0, (0, 1): 3.0, (1, 2): -3.0, (2,): -3.0},
+        [2.0, 2.0, -1.0, -1.5],
+        True,
+    ),
     "one of several layers is shared": ({(0, 1): 3.0, (1,): 1.5}, [2.0, 1.0], True),
     "both layers are shared": ({(0, 1): 3.0, (0, 1, 2): 1.5}, [2.0, 1.0], True),
     "the highest layer of both is shared": ({(0, 2): 3.0, (1, 2): 1.5}, [2.0, 1.0], True),
@@ -166,12 +171,13 @@ def test_strengths_add_up_at_each_layer_of_their_vectors():
 @pytest.mark.parametrize(
     ("passage", "replacement"),
     [
+        ("        within = clamped\n", "        return clamped\n"),
         ("norm = _layer_norm(at_layer.values(),", "norm = _layer_norm([given for p, given in interventions.items()],"),
         ("alone = (_norm_at(interventions[param],", "alone = (_norm_at(within[param],"),
         ("{layer for given in interventions if given.max_shift for layer in given.vector.layers}",
          "{given.vector.layers[0] for given in interventions if given.max_shift}"),
     ],
-    ids=["shrunk anew at every layer", "alone after shrinking", "the lowest layer only"],
+    ids=["each layer once", "shrunk anew at every layer", "alone after shrinking", "the lowest layer only"],
 )  # fmt: skip
 def test_the_sums_tell_a_mutant_from_the_rule(passage, replacement):
     with mutant(limits, passage, replacement) as changed, pytest.raises(AssertionError):
