@@ -27,7 +27,8 @@ PLACES = 8
 SHARE = 2
 """Renderings at once of one client."""
 REMEMBERED = 60.0
-"""Seconds after a slow rendering in which its client's others have the machine only while nobody else wants it."""
+"""Seconds after a slow rendering in which its client's others have the machine only while nobody else wants it, where
+other clients ask too."""
 
 
 class TemplateShareExceeded(TrustTraceError):
@@ -52,6 +53,8 @@ class ChatTemplates:
         """Threads that wait for a place and whose clients hold none."""
         self._slow: dict[str, float] = {}
         """When a client last had a slow rendering."""
+        self._seen: dict[str, float] = {}
+        """When a client last asked."""
         self._parent: RendererParent | None = None
 
     def start(self) -> None:
@@ -81,7 +84,7 @@ class ChatTemplates:
             "variables": {name: _plain(token) for name, token in tokenizer.special_tokens_map.items()},
         }
         with self._place_of(client) as child:
-            line, lowered = json.dumps(request).encode(), self._was_slow(client)
+            line, lowered = json.dumps(request).encode(), self._gives_others_way(client)
             reply = child.answer(line, self._seconds, self._longest, lowered=lowered)
         if "refused" in reply:
             raise TemplateRefused(f"the model's chat template refuses these messages: {reply['refused']}")
@@ -117,11 +120,15 @@ class ChatTemplates:
                 self._idle += [child] if reusable else []
                 self._changed.notify_all()
 
-    def _was_slow(self, client: str) -> bool:
+    def _gives_others_way(self, client: str) -> bool:
+        """Whether a client that was slow lately is not alone: only then it costs somebody else anything."""
         with self._changed:
-            since = time.monotonic() - REMEMBERED
-            self._slow = {name: moment for name, moment in self._slow.items() if moment > since}
-            return client in self._slow
+            now = time.monotonic()
+            since, seen = now - REMEMBERED, {**self._seen, client: now}
+            self._slow, self._seen = (
+                {name: moment for name, moment in moments.items() if moment > since} for moments in (self._slow, seen)
+            )
+            return client in self._slow and len(self._seen) > 1
 
     def _begin(self, client: str) -> Renderer:
         began = time.monotonic()
