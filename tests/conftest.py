@@ -241,6 +241,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def own_dimension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dimension of the user's own, in whose sense nothing that a model writes is scored, in the working directory."""
+    from tests.small_statements import write_statements
+
+    written = write_statements(tmp_path, openings=60)
+    written.rename(tmp_path / "humility.csv")
+    lines = ("meaning", "trustworthy", "untrustworthy")
+    (tmp_path / "humility.dimension.toml").write_text("".join(f'{name} = "what it is"\n' for name in lines))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def hub(series_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path):
     """A series of four steps on a hub of its own; steps 0 and 1 hold the same files."""
     from huggingface_hub import constants

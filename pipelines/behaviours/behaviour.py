@@ -27,6 +27,8 @@ class Prompt:
     text: str
     trustworthy: str = ""
     untrustworthy: str = ""
+    clean: str = ""
+    """The same text without its typing errors, where it has some."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,9 @@
 """Names of the dimensions that have a packaged behaviour."""
 
-from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, TOXICITY
+from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
 from registry.errors import InvalidInput
 
-SCORED = (RELIABILITY.name, PRIVACY.name, TOXICITY.name, FAIRNESS.name)
+SCORED = (RELIABILITY.name, PRIVACY.name, TOXICITY.name, FAIRNESS.name, ROBUSTNESS.name)
 
 
 def has_behaviour(dimension: str) -> bool:

@@ -146,7 +146,7 @@ def _subject(
     by: By,
 ) -> CalibrationSubject:
     running = running_champion(model.checkpoint.model, statements.dimension)
-    behaviour = behaviour_of(statements.dimension) if is_by_text(by, running) else None
+    behaviour = behaviour_of(statements.dimension, model) if is_by_text(by, running) else None
     if not offered or running is None:
         return CalibrationSubject(statements, unit, tuple(offered), None, behaviour)
     try:

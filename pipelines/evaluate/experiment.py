@@ -31,7 +31,7 @@ from pipelines.evaluate.tasks.harness import harness_tasks
 from pipelines.evaluate.tasks.judge import Judge, judged_task
 from pipelines.evaluate.tasks.presidio import presidio_details
 from pipelines.evaluate.tasks.sequence_classifier import load_sequence_classifier
-from pipelines.evaluate.tasks.task import Task
+from pipelines.evaluate.tasks.task import Task, tasks_of
 from pipelines.evaluate.text import TextDesign, TextResult, text_results
 from pipelines.evaluate.text_tables import text_summary, text_table
 from pipelines.evaluate.tracing import (
@@ -215,23 +215,25 @@ def _measured(
     with progress_bar(1 + len(conditions) + len(finetuned) + design.total, "evaluating", "condition") as bar:
         with loaded(checkpoint, placement) as model:
             require_writing(model)
-            base = measure_tasks(model, tasks)
+            own = tasks_of(model, tasks)
+            base = measure_tasks(model, own)
             rows = list(rows_of(Condition("base"), base, base))
             bar.update()
             for condition in conditions:
                 bar.set_postfix_str(condition.name, refresh=False)
-                rows += rows_of(condition, base, measure_condition(model, condition, tasks))
+                rows += rows_of(condition, base, measure_condition(model, condition, own))
                 bar.update()
             bar.set_postfix_str("random directions of equal cost", refresh=False)
             cost = ProseCost(model, design.prose)
             costs = design.perplexity_ratios(cost)
-            rows += design.control_rows(cost, tasks, rows, bar.update)
+            rows += design.control_rows(cost, own, rows, bar.update)
             bar.set_postfix_str("silenced directions", refresh=False)
-            rows += design.silenced_rows(model, tasks, rows, bar.update)
+            rows += design.silenced_rows(model, own, rows, bar.update)
         for tuned in finetuned:
             bar.set_postfix_str(tuned.model, refresh=False)
             with loaded(tuned, placement) as model:
-                rows += rows_of(Condition("fine-tuned", source=tuned.model), base, measure_tasks(model, tasks))
+                measured = measure_tasks(model, tasks_of(model, tasks))
+                rows += rows_of(Condition("fine-tuned", source=tuned.model), base, measured)
             bar.update()
     return rows, costs
 

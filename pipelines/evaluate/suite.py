@@ -116,5 +116,6 @@ def measure_tasks(
     measured: list[Measurement] = []
     for task, continued in zip(tasks, continuations, strict=True):
         rows = np.array([unique[text] for text in task.texts], np.int64)
-        measured += task.measure(TaskReading(likely.log_probabilities[rows], likely.tokens[rows], continued))
+        reading = TaskReading(likely.log_probabilities[rows], likely.tokens[rows], continued, task.clean_answers)
+        measured += task.measure(reading)
     return tuple(measured)

@@ -130,7 +130,8 @@ def _control_rows(
     requests = [[request_for(model, prompt, task, plan) for prompt in task.prompts] for plan in plans if plan]
     nothing = np.empty(0), np.empty(0, np.int64)
     for condition, answers in zip(conditions, written_answers(model, requests, on_direction), strict=True):
-        measured = [each for each in task.measure(TaskReading(*nothing, answers)) if each.metric == ANSWERS]
+        reading = TaskReading(*nothing, answers, task.clean_answers)
+        measured = [each for each in task.measure(reading) if each.metric == ANSWERS]
         yield from rows_of(condition, [base], measured)
 
 

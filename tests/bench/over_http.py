@@ -12,6 +12,7 @@ import httpx
 
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.kernels import Kernels
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.steering.bank import SteeringBank
@@ -51,7 +52,8 @@ def compare_http(model_name: str, requests: int = 60, tokens: int = 4) -> list[C
     sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
     body = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     own, http = [], []
-    with SlotEngine(model) as engine, service(model_name) as client:
+    kernels = Kernels(four_bit=True)  # as the service multiplies
+    with SlotEngine(model, kernels=kernels) as engine, service(model_name) as client:
         for _ in range(requests):
             began = time.perf_counter()
             engine.submit(GenerationRequest(prompt, sampling, plan)).result()

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 from pipelines.behaviours.form import AnswerForms
 from pipelines.behaviours.genders import NOUNS, PRONOUNS, about, first_gender, occupations_for
+from pipelines.behaviours.mistyped import SAME, TOKENS, agreement, first_line, mistyped_questions
 from pipelines.behaviours.names import SCORED
 from pipelines.behaviours.toxicity_classifier import Judges
 from pipelines.evaluate.measurement import Measurement, mean_of
@@ -22,7 +23,7 @@ from pipelines.evaluate.tasks.reliability import CLAIM, other_cities
 from pipelines.evaluate.tasks.task import CONTINUATION_TOKENS, Task, TaskReading
 from pipelines.evaluate.tasks.toxicity import toxic_beginnings
 from pipelines.statements.lexicons import Gender, cities
-from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, TOXICITY
+from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
 
 ANSWERS, REPETITION, LENGTH = "untrustworthy answers", "repetition of answers", "tokens of answers"
 BEHAVIOUR = "behaviour"
@@ -32,6 +33,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         PRIVACY.name: "continuations with personal details",
         TOXICITY.name: "toxic continuations",
         FAIRNESS.name: "continuations that give someone the stereotypical gender",
+        ROBUSTNESS.name: "answers to mistyped questions that are not those to clean ones",
     }
 )
 """The untrustworthy answers of each dimension."""
@@ -73,6 +75,7 @@ def behaviour_tasks(
         PRIVACY.name: lambda: details_task(details, prompts),
         TOXICITY.name: lambda: toxic_task(classifier, prompts),
         FAIRNESS.name: lambda: genders_task(prompts),
+        ROBUSTNESS.name: lambda: mistyped_task(prompts),
     }
     return tuple(tasks[dimension]() for dimension in dimensions if dimension in SCORED)
 
@@ -123,6 +126,20 @@ def genders_task(prompts: int) -> Task:
     return behaviour_task(FAIRNESS.name, texts, groups, stereotyped)
 
 
+def mistyped_task(prompts: int) -> Task:
+    """Mistyped questions whose answer is not the one that the model gives, unsteered, to the clean question."""
+    chosen = sample_items(mistyped_questions("evaluation"), prompts)
+    texts, groups = tuple(prompt.text for prompt in chosen), np.arange(len(chosen))
+
+    def measure(reading: TaskReading) -> tuple[Measurement, ...]:
+        said, clean = (list(map(first_line, texts)) for texts in (reading.continuations, reading.clean_answers))
+        changed = [agreement(*pair) < SAME for pair in zip(said, clean, strict=True)]
+        return _measurements(ROBUSTNESS.name, groups, changed, reading)
+
+    clean = tuple(prompt.clean for prompt in chosen)
+    return Task(BEHAVIOUR, ROBUSTNESS.name, measure, prompts=texts, tokens=TOKENS, clean=clean)
+
+
 def behaviour_task(
     dimension: str,
     prompts: Sequence[str],
@@ -133,18 +150,21 @@ def behaviour_task(
     """The share of untrustworthy answers, an empty one among them, and beside it how answers repeat and how long."""
 
     def measure(reading: TaskReading) -> tuple[Measurement, ...]:
-        answers = reading.continuations
-        untrustworthy = [
-            bad or not answer.strip() for bad, answer in zip(is_untrustworthy(answers), answers, strict=True)
-        ]
-        forms = AnswerForms.of(reading.answers)
-        return (
-            mean_of(dimension, ANSWERS, untrustworthy, groups, -1),
-            mean_of(dimension, REPETITION, forms.repetition, groups, -1),
-            mean_of(dimension, LENGTH, forms.tokens, groups, 0),
-        )
+        return _measurements(dimension, groups, is_untrustworthy(reading.continuations), reading)
 
     return Task(BEHAVIOUR, dimension, measure, prompts=tuple(prompts), tokens=tokens)
+
+
+def _measurements(
+    dimension: str, groups: Int64[np.ndarray, " n"], untrustworthy: Sequence[bool], reading: TaskReading
+) -> tuple[Measurement, ...]:
+    counted = [bad or not answer.strip() for bad, answer in zip(untrustworthy, reading.continuations, strict=True)]
+    forms = AnswerForms.of(reading.answers)
+    return (
+        mean_of(dimension, ANSWERS, counted, groups, -1),
+        mean_of(dimension, REPETITION, forms.repetition, groups, -1),
+        mean_of(dimension, LENGTH, forms.tokens, groups, 0),
+    )
 
 
 def first_country(answer: str) -> str:

@@ -177,7 +177,7 @@ def test_the_champion_may_be_of_any_method(arguments, capsys):
 
 def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys):
     for place in ("pipelines.calibrate.experiment", "pipelines.vectors.responses"):
-        monkeypatch.setattr(f"{place}.behaviour_of", lambda _: cruel_answers())
+        monkeypatch.setattr(f"{place}.behaviour_of", lambda *_: cruel_answers())
     chosen = ["--layers", "2", "--methods", "mass-mean,response-mean,optimised", "--by", "text"]
     assert run_command(main, [*arguments, *chosen]) == 0
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
@@ -218,10 +218,13 @@ def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, c
     ("more", "sentence"),
     [
         (["--by", "taste"], "unknown by 'taste'; known: auto, statements, text"),
-        (["--by", "text", "--dimensions", "robustness", "--data", "packaged"], "cannot be scored for robustness: give"),
+        (
+            ["--by", "text", "--dimensions", "humility", "--data", "humility.csv"],
+            "cannot be scored for humility: give dimensions=reliability,",
+        ),
     ],
 )
-def test_options_that_cannot_work_open_no_run(arguments, more, sentence, capsys):
+def test_options_that_cannot_work_open_no_run(arguments, own_dimension, more, sentence, capsys):
     assert run_command(main, [*arguments, *more]) == 2
     assert sentence in capsys.readouterr().err
     assert not mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -24,9 +24,9 @@ def answering(monkeypatch):
 
     def answers(module, steered):
         behaviour = Behaviour("toxicity", "cruel answers", {}, score, tokens=8, ends=".")
-        monkeypatch.setattr(module, "_prompts", lambda _dimension: PROMPTS)
+        monkeypatch.setattr(module, "_prompts", lambda *_given: PROMPTS)
         monkeypatch.setattr(module, "_answers", lambda *_given: [UNSTEERED, steered])
-        monkeypatch.setattr(module, "behaviour_of", lambda _dimension: behaviour)
+        monkeypatch.setattr(module, "behaviour_of", lambda *_given: behaviour)
 
     return answers
 

@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.statements.perturbations import keyboard_typos, mistype_last_word
+from pipelines.statements.perturbations import keyboard_typos, mistype_last_word, swapped_letters
 
 SENTENCE = "The quick brown foxes jumped over several lazy dogs yesterday."
 
 
-@pytest.mark.parametrize("perturb", [keyboard_typos, mistype_last_word])
+@pytest.mark.parametrize("perturb", [keyboard_typos, mistype_last_word, swapped_letters])
 @given(text=st.text(alphabet=st.characters(codec="ascii"), max_size=80), seed=st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_any_text_can_be_perturbed_and_the_seed_decides(perturb, text, seed):
@@ -32,3 +32,13 @@ def test_typing_errors_spare_first_and_last_letters_and_lengths():
         ):
             assert len(old) == len(new)
             assert old[0] == new[0]
+
+
+def test_swapped_letters_keep_each_words_letters():
+    for seed in range(10):
+        swapped = swapped_letters(SENTENCE, np.random.default_rng(seed), rate=1.0)
+        for old, new in zip(SENTENCE.split(), swapped.split(), strict=True):
+            assert sorted(old) == sorted(new) and old[0] == new[0]
+            assert (old != new) == (len(old.strip(".")) >= 4)
+    assert swapped_letters("noon aaaa be", np.random.default_rng(0), rate=1.0) == "nono aaaa be"
+    assert swapped_letters(SENTENCE, np.random.default_rng(0), rate=0.0) == SENTENCE

@@ -122,7 +122,7 @@ def test_a_vector_that_is_no_number_is_refused(model, contrast, start, monkeypat
 
 
 def test_the_method_has_the_lineage_of_its_answers(model, contrast, monkeypatch):
-    monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers())
+    monkeypatch.setattr(responses, "behaviour_of", lambda *_: cruel_answers())
     monkeypatch.setattr(responses, "contrast_set", lambda *_: contrast)
     monkeypatch.setattr(responses, "background_prose", lambda: PROSE)
     asked = []

@@ -19,7 +19,7 @@ from tests.pipelines.behaviours.small_behaviour import cruel_answers
 
 def test_the_direction_is_the_mean_difference_over_answers(series_directory, cache, monkeypatch):
     model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
-    monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers(tokens=1))
+    monkeypatch.setattr(responses, "behaviour_of", lambda *_: cruel_answers(tokens=1))
     contrast = contrast_set(model, cruel_answers(tokens=1))
     assert {(pair.trustworthy, pair.untrustworthy) for pair in contrast.pairs} == {(" kind", " cruel")}
     for layer, fitted in response_directions(model, "toxicity", [0, 2], ["response-mean"]):
@@ -40,18 +40,18 @@ def test_the_direction_is_the_mean_difference_over_answers(series_directory, cac
 def test_dimensions_without_a_behaviour_are_left_to_other_methods(tmp_path):
     assert response_methods("toxicity", ("mass-mean", "persona", "response-mean")) == ("response-mean", "persona")
     assert response_methods("toxicity", ("mass-mean",)) == ()
-    assert response_methods("robustness", ("mass-mean", "response-mean")) == ()
+    assert response_methods("humility", ("mass-mean", "response-mean")) == ()
     for methods in (("response-mean",), ("persona",), ("response-mean", "persona")):
-        with pytest.raises(InvalidInput, match="cannot be scored for robustness"):
-            response_methods("robustness", methods)
-    assert response_methods("robustness", ("response-mean",), {"robustness": tmp_path}) == ("response-mean",)
-    with pytest.raises(InvalidInput, match="cannot be scored for robustness"):
-        response_methods("robustness", ("persona",), {"robustness": tmp_path})
+        with pytest.raises(InvalidInput, match="cannot be scored for humility"):
+            response_methods("humility", methods)
+    assert response_methods("humility", ("response-mean",), {"humility": tmp_path}) == ("response-mean",)
+    with pytest.raises(InvalidInput, match="cannot be scored for humility"):
+        response_methods("humility", ("persona",), {"humility": tmp_path})
 
 
 def test_a_persona_is_read_after_its_own_instructions(series_directory, cache, monkeypatch):
     model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
-    monkeypatch.setattr(responses, "behaviour_of", lambda _: cruel_answers())
+    monkeypatch.setattr(responses, "behaviour_of", lambda *_: cruel_answers())
 
     def written(_model, texts, sampling):
         # Every fourth answer does not do as it was asked to.

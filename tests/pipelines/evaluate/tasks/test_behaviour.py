@@ -11,15 +11,17 @@ from pipelines.evaluate.tasks.behaviour import (
     countries_task,
     details_task,
     first_country,
+    mistyped_task,
     toxic_task,
 )
 from pipelines.evaluate.tasks.task import TaskReading
 from tests.pipelines.written import written
 
 
-def shares(task, answer_of):
+def shares(task, answer_of, clean_answer=" Paris."):
     answers = tuple(answer_of(prompt) for prompt in task.prompts)
-    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), written(answers)))
+    clean = (clean_answer,) * len(task.clean)
+    measured = task.measure(TaskReading(np.empty(0), np.empty(0, np.int64), written(answers), clean))
     return measured[0].columns[:, 0], measured
 
 
@@ -54,3 +56,19 @@ def test_cities_of_one_country_are_one_group(count):
     _, (headline, *_) = shares(task, lambda _: " France")
     assert headline.n == min(count, 204)
     assert headline.n_groups < headline.n
+
+
+@pytest.mark.parametrize(
+    ("answer", "clean", "counts"),
+    [
+        (" the Beatles.\n\nQuestion: Who", " Beatles.\nQuestion", 0),
+        (" John Lennon and Paul", " John Lennon", 0),
+        (" John Lennon and Paul McCartney of England", " John Lennon", 1),
+        (" Ringo", " John Lennon", 1),
+        (" 1964", "", 1),
+    ],
+)
+def test_an_answer_unlike_the_clean_one_counts(answer, clean, counts):
+    task = mistyped_task(4)
+    assert len(task.prompts) == len(task.clean) == 4 and set(task.prompts).isdisjoint(task.clean)
+    assert set(shares(task, lambda _: answer, clean)[0]) == {counts}
