@@ -8,7 +8,7 @@ from registry.dimensions import DIMENSIONS
 from registry.embedded import model_argument
 from registry.layers import place_text
 from registry.records import CHAMPION, vector_name
-from registry.vectors import SteeringVector
+from registry.vectors import LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 
 _VERSION = "VERSION"
@@ -40,7 +40,7 @@ def describe_promotion(name: str) -> str:
     )
 
 
-def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str:
+def describe_vector(vector: SteeringVector, metrics: Mapping[str, float], probe: LinearProbe | None = None) -> str:
     lineage = vector.lineage
     transferred = f" Made for `{lineage.target}`: one unit of strength was measured there." if lineage.target else ""
     measured = "".join(f"- `{name}`: {value:.4g}\n" for name, value in metrics.items())
@@ -49,9 +49,17 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float]) -> str
         f"statements of `{lineage.statements_source}`.\n\n"
         f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
         f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
-        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}\n\n{measured}\n"
+        f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}{_monitor(probe)}\n\n{measured}\n"
         f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
     )
+
+
+def _monitor(probe: LinearProbe | None) -> str:
+    """What a probe of answers is worth; statements' probes have their scores in the list of metrics."""
+    if probe is None or probe.quality is None:
+        return ""
+    use = "Monitors read answers by its probe" if probe.works else "Its probe of answers is not used"
+    return f"\n\n{use}, {probe.window} tokens at once: {probe.quality.describe()}."
 
 
 def _place(vector: SteeringVector) -> str:

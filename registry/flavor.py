@@ -47,7 +47,10 @@ REQUIREMENTS = ("jaxtyping", "mlflow", "numpy", "safetensors")
 NO_LAYER = -1
 """Of hidden states whose layer is not named."""
 
-CODE = ("__init__", "digests", "errors", "flavor", "layers", "serialization", "text_scoring", "vectors")
+CODE = (
+    *("__init__", "digests", "errors", "flavor", "json_record", "layers", "probe_quality", "serialization"),
+    *("text_scoring", "vectors"),
+)
 """The modules that a directory carries; they import each other relatively."""
 CODE_PACKAGE = f"{FLAVOR}_{SCHEMA_VERSION}"
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
-from registry.errors import CorruptFile, InvalidInput
+from .errors import CorruptFile, InvalidInput
 
 
 class JsonRecord:

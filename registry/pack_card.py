@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from registry.dimensions import DIMENSIONS
 from registry.layers import layers_text
 from registry.packs import Pack, PackedVector
+from registry.probe_quality import LEAST_AUROC
 from registry.verdicts import TextVerdict
 
 
 def card(pack: Pack) -> str:
     """The README of a pack: a front matter of YAML, then tables. Made of the pack alone."""
-    parts = [_front_matter(pack), _opening(pack), _effects(pack), *_examples(pack), _use(pack), _lineage(pack)]
+    parts = [_front_matter(pack), _opening(pack), _effects(pack), *_monitors(pack), *_examples(pack)]
+    parts += [_use(pack), _lineage(pack)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -42,10 +44,16 @@ def _opening(pack: Pack) -> str:
     return (
         f"# Steering vectors of {model.name}\n\n"
         f"Directions in the residual stream of `{model.name}` (`{model.repo}`, {model.n_layers} layers of width "
-        f"{model.d_model}), one a dimension, with the linear probe beside it. Positive strength is more trustworthy "
+        f"{model.d_model}), one a dimension{_beside(pack)}. Positive strength is more trustworthy "
         "and counts standard deviations of activations' projections. They fit the weights with SHA-256 "
         f"`{model.weights_digest}` and no others."
     )
+
+
+def _beside(pack: Pack) -> str:
+    probes = [packed.probe for packed in pack.vectors if packed.probe is not None]
+    each = "" if len(probes) == len(pack.vectors) else " where there is one"
+    return f", with the linear probe beside it{each}" if probes else ""
 
 
 def _effects(pack: Pack) -> str:
@@ -91,6 +99,37 @@ def _written(verdict: TextVerdict) -> tuple[str, str, str]:
         f"(n = {verdict.n}, p = {verdict.p:.4f})"
     )
     return effect, f"{-verdict.best_random:.3f}", f"{verdict.perplexity_ratio:.3f}x"
+
+
+def _monitors(pack: Pack) -> list[str]:
+    """What the probes of answers are worth, where a pack has any."""
+    probes = [(packed.dimension, packed.probe, packed.probe.quality) for packed in pack.vectors if packed.probe]
+    rows = [
+        (
+            *(dimension, "yes" if quality.works else "no", str(probe.layer), str(probe.window)),
+            f"{quality.auroc:.3f} [{quality.auroc_low:.3f}, {quality.auroc_high:.3f}] (n = {quality.n_answers})",
+            *(f"{value:.3f}" for value in (quality.at_end, quality.words, quality.shuffled, quality.false_alarms)),
+            *(f"{quality.stop_below:.3f}", f"{quality.caught:.0%}, {quality.caught_wrongly:.0%}"),
+        )
+        for dimension, probe, quality in probes
+        if quality is not None
+    ]
+    if not rows:
+        return []
+    header = (
+        *("dimension", "works", "layer", "tokens", "AUROC [95 %]", "at the end", "words", "shuffled", "false alarms"),
+        *("stop below", "caught, wrongly"),
+    )
+    note = (
+        "A monitor reads an answer by the mean over so many of its latest tokens at the layer's output. *AUROC*: of "
+        "its readings at the tokens of answers to prompts that the probe did not see; *at the end*: of each answer's "
+        "last reading, beside that of the answer's *words* alone; *shuffled*: the highest of probes of shuffled "
+        "labels; *false alarms*: the share of tokens of ordinary prose that are read below one half; *stop below*: the "
+        "reading under which 1 % of them lie; *caught, wrongly*: the shares of untrustworthy and of trustworthy "
+        "held-out answers that are read below that at some token. *Works*: the "
+        f"interval lies above {LEAST_AUROC} and above every shuffled probe; others are not used."
+    )
+    return [f"## Monitors\n\n{_table(header, rows)}\n\n{note}"]
 
 
 def _examples(pack: Pack) -> list[str]:

@@ -166,7 +166,7 @@ def _registered(
     existing = store.find(vector, packed.unit_digest)
     if existing is not None:
         return existing, False
-    origin = describe_imported(describe_vector(vector, packed.metrics), packed.origin, stored.digest)
+    origin = describe_imported(describe_vector(vector, packed.metrics, probe), packed.origin, stored.digest)
     version = store.register(
         vector,
         probe,

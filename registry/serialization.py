@@ -3,7 +3,8 @@
 Schema version 2. A vector's file has the tensor ``direction``, a probe's ``weights``, float32 of one axis; the header
 has ``schema_version``, ``kind``, the numbers as ``repr`` of a Python float, every field of the lineage, and the
 ``digest`` of all this, so that a bit that changed anywhere is noticed. Version 1, without a digest, is still read. A
-vector of several layers is of version 3: tensors ``direction.<layer>``, and a number of each kind by layer.
+vector of several layers is of version 3: tensors ``direction.<layer>``, and a number of each kind by layer. A probe of
+answers is of version 4: its ``window`` and ``quality`` say how it is read, which an earlier program would not know.
 """
 
 import hashlib
@@ -19,20 +20,21 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from .errors import CorruptFile, InvalidInput, Mismatch
+from .probe_quality import ProbeQuality
 from .vectors import Direction, Lineage, LinearProbe, SteeringVector
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 """Of what this program can read; files that an earlier one can read are written as before."""
-SINGLE_VERSION = "2"
-UNSEALED_VERSION = "1"
+UNSEALED_VERSION, SINGLE_VERSION, SEVERAL_VERSION, ANSWERS_VERSION = "1", "2", "3", "4"
 LARGEST_FILE_BYTES = 64 << 20
+_SINGLE, _SEVERAL, _WEIGHTS = (
+    re.compile(name) for name in ("direction", r"direction\.(?:0|[1-9][0-9]{0,5})", "weights")
+)
 _TENSORS = {
-    ("steering-vector", False): re.compile("direction"),
-    ("steering-vector", True): re.compile(r"direction\.(?:0|[1-9][0-9]{0,5})"),
-    ("linear-probe", False): re.compile("weights"),
-    ("linear-probe", True): re.compile("(?!)"),
+    "steering-vector": {UNSEALED_VERSION: _SINGLE, SINGLE_VERSION: _SINGLE, SEVERAL_VERSION: _SEVERAL},
+    "linear-probe": {UNSEALED_VERSION: _WEIGHTS, SINGLE_VERSION: _WEIGHTS, ANSWERS_VERSION: _WEIGHTS},
 }
-"""The tensors of a file of one layer, and of several."""
+"""The tensors of a file, by kind and schema version."""
 
 
 def vector_to_bytes(vector: SteeringVector) -> bytes:
@@ -47,14 +49,14 @@ def vector_to_bytes(vector: SteeringVector) -> bytes:
     }
     header = _header("steering-vector", vector.dimension, vector.lineage, numbers)
     units = {f"direction.{direction.layer}": direction.unit for direction in vector.directions}
-    return _sealed({**header, "schema_version": SCHEMA_VERSION}, units)
+    return _sealed({**header, "schema_version": SEVERAL_VERSION}, units)
 
 
 def vector_from_bytes(content: bytes, *, d_model: int | None = None) -> SteeringVector:
     """Read a vector back. Raises ``CorruptFile``, or ``Mismatch`` for a width other than ``d_model``."""
     header, tensors = _read(content, "steering-vector", d_model)
     try:
-        if header["schema_version"] == SCHEMA_VERSION:
+        if header["schema_version"] == SEVERAL_VERSION:
             by_layer = {int(name.removeprefix("direction.")): unit for name, unit in tensors.items()}
             directions = [_direction(header, layer, by_layer[layer], f".{layer}") for layer in sorted(by_layer)]
         else:
@@ -83,15 +85,22 @@ def _direction(
 
 def probe_to_bytes(probe: LinearProbe) -> bytes:
     header = _header("linear-probe", probe.dimension, probe.lineage, {"bias": probe.bias})
-    return _sealed({**header, "layer": str(probe.layer)}, {"weights": probe.weights})
+    header["layer"] = str(probe.layer)
+    if probe.quality is not None:
+        read = {"window": str(probe.window), "quality": probe.quality.to_json()}
+        header |= {"schema_version": ANSWERS_VERSION, **read}
+    return _sealed(header, {"weights": probe.weights})
 
 
 def probe_from_bytes(content: bytes, *, d_model: int | None = None) -> LinearProbe:
     """Read a probe back. Raises as ``vector_from_bytes`` does."""
     header, tensors = _read(content, "linear-probe", d_model)
     try:
-        place, bias = int(header["layer"]), float(header["bias"])
-        return LinearProbe(header["dimension"], place, tensors["weights"], bias, Lineage.from_strings(header))
+        place, bias, lineage = int(header["layer"]), float(header["bias"]), Lineage.from_strings(header)
+        window, quality = 1, None
+        if header["schema_version"] == ANSWERS_VERSION:
+            window, quality = int(header["window"]), ProbeQuality.from_json(header["quality"])
+        return LinearProbe(header["dimension"], place, tensors["weights"], bias, lineage, window, quality)
     except KeyError as error:
         raise CorruptFile(f"the file is no linear probe: its header lacks {error}") from error
     except (ValueError, InvalidInput) as error:
@@ -144,12 +153,12 @@ def _read(
         raise CorruptFile(f"the file is not safetensors, or it is damaged: {error}") from error
     header = _header_of(content)
     version = header.get("schema_version")
-    known = (UNSEALED_VERSION, SINGLE_VERSION, SCHEMA_VERSION)
+    known = (UNSEALED_VERSION, SINGLE_VERSION, SEVERAL_VERSION, ANSWERS_VERSION)
     if version not in known:
         readable = f"{', '.join(map(repr, known[:-1]))} and {known[-1]!r}"
         raise CorruptFile(f"the file has schema version {version!r} and this program reads {readable}")
-    expected = _TENSORS[kind, version == SCHEMA_VERSION]
-    if header.get("kind") != kind or not tensors or not all(map(expected.fullmatch, tensors)):
+    expected = _TENSORS[kind].get(version)
+    if header.get("kind") != kind or not tensors or expected is None or not all(map(expected.fullmatch, tensors)):
         raise CorruptFile(f"the file holds a {header.get('kind')} with tensors {sorted(tensors)}, not a {kind}")
     for name, tensor in tensors.items():
         if tensor["dtype"] != "F32" or len(tensor["shape"]) != 1:

@@ -95,7 +95,7 @@ class VectorStore:
                 _identity(vector, unit_digest),
                 model_id=log_vector(name, vector, probe, metrics, unit_digest),
                 tags=stored_tags({**(tags or {}), **vector_tags(vector, unit_digest)}),
-                description=description or describe_uncalibrated(describe_vector(vector, metrics), vector),
+                description=description or describe_uncalibrated(describe_vector(vector, metrics, probe), vector),
                 run_id=run_id or vector.lineage.run_id,
             )
         return _vector(version, ())

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from .errors import InvalidInput, Mismatch
 from .layers import place_text
+from .probe_quality import ProbeQuality
 
 UNIT_TOLERANCE = 1e-4
 
@@ -217,18 +218,48 @@ class LinearProbe:
     """With the standardiser folded in: they apply to hidden states as they are."""
     bias: float
     lineage: Lineage
+    window: int = 1
+    """So many latest tokens of an answer each reading is the mean over; 1 reads every token by itself."""
+    quality: ProbeQuality | None = None
+    """Of a probe of answers: how well its readings tell them apart. A probe of statements has its scores in MLflow."""
 
     def __post_init__(self) -> None:
         _require_vector("weights", self.weights)
         _require_place(self.layer, self.bias)
+        if self.window < 1 or (self.window > 1 and self.quality is None):
+            raise InvalidInput(f"a probe with a window of {self.window} tokens reads answers and tells its quality")
+
+    @property
+    def works(self) -> bool:
+        """Whether it may be used: a probe of answers beats its controls."""
+        return self.quality is None or self.quality.works
+
+    def logits(self, hidden_states: Float32[np.ndarray, "n d_model"]) -> Float32[np.ndarray, " n"]:
+        """Of each row by itself."""
+        if hidden_states.shape[-1] != len(self.weights):
+            raise Mismatch(f"hidden states have width {hidden_states.shape[-1]} and the probe {len(self.weights)}")
+        result: Float32[np.ndarray, " n"] = (hidden_states @ self.weights + self.bias).astype(np.float32)
+        return result
 
     def probability(self, hidden_states: Float32[np.ndarray, "n d_model"]) -> Float32[np.ndarray, " n"]:
         """P(trustworthy) of each row."""
-        if hidden_states.shape[-1] != len(self.weights):
-            raise Mismatch(f"hidden states have width {hidden_states.shape[-1]} and the probe {len(self.weights)}")
-        logits = hidden_states @ self.weights + self.bias
-        result: Float32[np.ndarray, " n"] = (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
-        return result
+        return probabilities(self.logits(hidden_states))
+
+    def readings(self, logits: Float32[np.ndarray, " tokens"]) -> Float32[np.ndarray, " tokens"]:
+        """P(trustworthy) at each of an answer's tokens: of the mean over the latest ``window`` hidden states.
+
+        The logit of a mean is the mean of the logits, so that no hidden states need be kept.
+        """
+        totals = np.concatenate([[0.0], np.cumsum(logits, dtype=np.float64)])
+        ends = np.arange(1, len(logits) + 1)
+        starts = np.maximum(ends - self.window, 0)
+        return probabilities(((totals[ends] - totals[starts]) / (ends - starts)).astype(np.float32))
+
+
+def probabilities(logits: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    """The logistic function, which overflows nowhere."""
+    result: Float32[np.ndarray, " n"] = (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
+    return result
 
 
 def _require_vector(name: str, values: np.ndarray) -> None:

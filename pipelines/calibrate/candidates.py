@@ -37,6 +37,8 @@ class Candidate:
     fitted: Fitted | None = None
     """What a version is made of, but for a mass-mean direction of one layer, which the unit's result holds."""
     registered: RegisteredVector | None = None
+    has_probe: bool = False
+    """Whether its version has a probe beside it; of a fitted vector, whether a probe of its answers will be."""
 
     @property
     def layers(self) -> Place:
@@ -65,8 +67,10 @@ def fitted_candidates(
     layers = layers_of(places)
     for fitted in gathered(_directions(model, result, statements, layers, methods, protocol), places):
         offsets = {layer: direction.scale * direction.unit for layer, direction in fitted.items()}
-        label = next(iter(fitted.values())).method
-        yield Candidate(label, offsets, None if label == "mass-mean" and len(fitted) == 1 else fitted)
+        first = next(iter(fitted.values()))
+        is_of_unit = first.method == "mass-mean" and len(fitted) == 1
+        has_probe = first.texts is not None and first.texts.monitored is not None
+        yield Candidate(first.method, offsets, None if is_of_unit else fitted, has_probe=has_probe)
 
 
 def _directions(
@@ -107,7 +111,7 @@ def registered_candidates(
 
 def registered_candidate(vector: ServedVector) -> Candidate:
     offsets = {direction.layer: direction.scale * direction.unit for direction in vector.vector.directions}
-    return Candidate(vector.reference, offsets, registered=vector.registered)
+    return Candidate(vector.reference, offsets, registered=vector.registered, has_probe=vector.probe is not None)
 
 
 def require_comparable(model: LanguageModel, vector: ServedVector, statements: LabelledStatements) -> None:
@@ -123,11 +127,15 @@ def require_comparable(model: LanguageModel, vector: ServedVector, statements: L
 
 
 def with_champion(candidates: Sequence[Candidate], champion: Candidate) -> tuple[list[Candidate], Candidate]:
-    """The candidates with the running champion among them, and which it is: it is not measured twice."""
+    """The candidates with the running champion among them, and which it is: it is not measured twice.
+
+    A champion without a probe gives way to the same vector with one, where that works.
+    """
     offered = list(candidates)
     for place, candidate in enumerate(offered):
         if candidate.is_same_vector(champion):
-            offered[place] = replace(candidate, registered=champion.registered)
+            if champion.has_probe or not candidate.has_probe:
+                offered[place] = replace(candidate, registered=champion.registered)
             return offered, offered[place]
     return [*offered, champion], champion
 

@@ -40,6 +40,7 @@ from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, running_champion
 from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import entry_point_run
+from pipelines.vectors.answer_probes import AnswerProbes
 from pipelines.vectors.methods import choose_methods
 from pipelines.vectors.places import Place, layers_of, names_places, read_places, require_trainable
 from registry.checkpoints import Checkpoint
@@ -90,7 +91,8 @@ def run_calibration(options: CalibrateOptions) -> None:
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
         log = CalibrationLog(run)
         seen = {text for subject in subjects for text in subject.statements.texts}
-        measured = list(_calibrated(model, subjects, seen, options.protocol, log))
+        probes = AnswerProbes(model)
+        measured = list(_calibrated(model, subjects, seen, options.protocol, log, probes))
         calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
         log_figures(
@@ -102,7 +104,7 @@ def run_calibration(options: CalibrateOptions) -> None:
             },
             options.figures,
         )
-        notes = [subject.note for subject in subjects if subject.note]
+        notes = [*(subject.note for subject in subjects if subject.note), *probes.notes]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
         joint = measure_joint(model, [member for _, member in measured if member is not None], seen)
         if joint is not None:
@@ -166,6 +168,7 @@ def _calibrated(
     seen: Collection[str],
     protocol: FittingProtocol,
     log: CalibrationLog,
+    probes: AnswerProbes,
 ) -> Iterator[tuple[CalibratedDimension, JointMember | None]]:
     """Each dimension, and what it puts into the joint calibration: its champion, where that has a strength."""
     total = sum(steps_of(subject.candidates) for subject in subjects)
@@ -177,7 +180,9 @@ def _calibrated(
             result = calibrate(
                 model, subject.candidates, validation, test, champion=subject.champion, on_step=bar.update
             )
-            vector, decision = log.add(result, statements, subject.unit)
+            fitted = result.candidate.fitted if result.candidate.registered is None else None
+            probe = probes.of(fitted) if fitted is not None else None
+            vector, decision = log.add(result, statements, subject.unit, probe)
             member = _member(result, vector, subject.champion, validation, test)
             yield CalibratedDimension(model.checkpoint, statements.dimension, result, vector, decision), member
 

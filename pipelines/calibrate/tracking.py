@@ -10,6 +10,7 @@ from pipelines.probe.tracking import register_direction
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.links import run_path
 from pipelines.tracking.runs import Point, Run, log_points
+from pipelines.vectors.answer_probes import FittedProbe
 from pipelines.vectors.tracking import register_fitted
 from registry.calibration import PERPLEXITY_CAP, Calibration, HeldOutEffect
 from registry.checkpoint_store import CheckpointStore
@@ -29,14 +30,19 @@ class CalibrationLog:
         self._vectors = VectorStore()
 
     def add(
-        self, result: Calibrated, statements: LabelledStatements, unit: UnitResult | None
+        self,
+        result: Calibrated,
+        statements: LabelledStatements,
+        unit: UnitResult | None,
+        probe: FittedProbe | None = None,
     ) -> tuple[RegisteredVector, str]:
         """The chosen vector, registered and calibrated, and why it is champion or is not.
 
-        ``unit`` is the unit that a direction was fitted in; a registered vector needs none.
+        ``unit`` is the unit that a direction was fitted in; a registered vector needs none. ``probe`` is that of the
+        answers which it was read on.
         """
         log_points(self._run_id, _points(statements.dimension, result))
-        registered = result.candidate.registered or self._register(result.candidate, unit)
+        registered = result.candidate.registered or self._register(result.candidate, unit, probe)
         calibration, reason = to_calibration(result, statements.digest, self._run_id), decision(result)
         calibrated = self._vectors.calibrate(
             registered, calibration, summary=verdict_of_version(result, reason), run_page=self._page
@@ -54,13 +60,14 @@ class CalibrationLog:
         for member in joint.members:
             self._vectors.annotate(member.registered, joint_limit_tags(limit))
 
-    def _register(self, candidate: Candidate, unit: UnitResult | None) -> RegisteredVector:
+    def _register(self, candidate: Candidate, unit: UnitResult | None, probe: FittedProbe | None) -> RegisteredVector:
         if unit is None:
             raise InvalidInput(f"the {candidate.label} direction has no unit that it was fitted in")
         checkpoint = self._checkpoints.register(unit.checkpoint, unit.weights_digest)
         if candidate.fitted is None:
             return register_direction(self._vectors, unit, candidate.layers[0], checkpoint, self._run_id)
-        return register_fitted(self._vectors, unit, candidate.fitted, checkpoint, self._run_id)
+        where = self._vectors, unit, candidate.fitted, checkpoint, self._run_id
+        return register_fitted(*where, answer_probe=probe)
 
 
 def to_calibration(result: Calibrated, statements_digest: str, run_id: str) -> Calibration:

@@ -31,6 +31,7 @@ from pipelines.sweep.run import load_at, loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import Run, entry_point_run
+from pipelines.vectors.answer_probes import AnswerProbes
 from pipelines.vectors.figures import method_chart
 from pipelines.vectors.methods import (
     FittingSet,
@@ -144,6 +145,7 @@ def _extract(
     several = any(len(places[unit.digest]) > 1 for unit in results)
     log, prose = VectorLog(run, plan.checkpoints[0].line, tells_layers=several), background_prose()
     with loaded(checkpoint, plan.placement) as model:
+        probes = AnswerProbes(model)
         if target and (warning := target.require_takes(model)):
             print(f"{warning}\n")  # noqa: T201
         needed = layers_of(place for unit in results for place in places[unit.digest])
@@ -156,7 +158,9 @@ def _extract(
             responses = list(response_directions(model, result.dimension, given, on_answers, files))
             for place in places[result.digest]:
                 read = list(gathered(responses, [place]))
-                yield from _fit(result, place, activations, background, plan, fits, read, log, target)
+                yield from _fit(result, place, activations, background, plan, fits, read, log, target, probes)
+        for note in probes.notes:
+            print(f"{note}\n")  # noqa: T201
 
 
 def _fit(
@@ -169,6 +173,7 @@ def _fit(
     responses: Sequence[Fitted],
     log: VectorLog,
     target: Target | None,
+    probes: AnswerProbes,
 ) -> Iterator[Extracted]:
     """Vectors of one place: fitted where probing fits directions, judged on the fold that it leaves out."""
     statements = plan.statements[result.dimension]
@@ -192,11 +197,12 @@ def _fit(
         by_scale = [read[layer][~train] @ fitted[layer].unit / fitted[layer].scale for layer in place]
         auroc = bootstrap_auroc(labels[~train], np.stack(by_scale).sum(axis=0, dtype=np.float64), bootstrap)
         cosine = _cosine(fitted, own)
-        registered = log.add(result, fitted, auroc, cosine, target.model if target else None)
+        probe = probes.of(fitted)
+        registered = log.add(result, fitted, auroc, cosine, target.model if target else None, probe)
         likeness = None
         if len(place) == 1:
             likeness = _likeness(fitting[place[0]], fitted[place[0]].method, read[place[0]][train], halves)
-        yield Extracted(result, fitted, auroc, cosine, registered, likeness)
+        yield Extracted(result, fitted, auroc, cosine, registered, likeness, probe)
 
 
 def _cosine(fitted: Fitted, own: Mapping[int, MassMean]) -> float:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from pipelines.behaviours.answers import AnswerSet
 from pipelines.estimators.control_directions import random_direction, shuffled_direction
 from pipelines.estimators.lda import lda_direction
 from pipelines.estimators.likeness import FittedHalves, fit_halves
@@ -66,6 +67,8 @@ class FittedTexts:
     n: int
     mean_difference_norm: float
     template: Template = "none"
+    monitored: AnswerSet | None = None
+    """The answers as a monitor reads them, after their prompts alone."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from jinja2 import TemplateError
 
-from pipelines.behaviours.answers import ChatTurn, PromptedAnswer, answers_in_file
+from pipelines.behaviours.answers import AnswerSet, ChatTurn, PromptedAnswer, answers_in_file
 from pipelines.behaviours.behaviour import Behaviour
 from pipelines.behaviours.contrast import ContrastSet, contrast_set
 from pipelines.behaviours.names import has_behaviour, require_behaviour
@@ -27,7 +27,6 @@ from pipelines.vectors.methods import (
 )
 from pipelines.vectors.optimised import trained_vector
 from registry.errors import InvalidInput
-from registry.vectors import Template
 from serving.model.language_model import LanguageModel
 
 MOST_TRAINED = 3
@@ -62,16 +61,14 @@ def response_directions(
     """
     if RESPONSE_MEAN in methods and dimension in files:
         given = answers_in_file(files[dimension], dimension)
-        answers, identity = (given.trustworthy, given.untrustworthy), (given.source, given.digest)
-        yield from directions_of(model, RESPONSE_MEAN, *answers, identity, layers, given.template)
+        yield from directions_of(model, RESPONSE_MEAN, given, given, given.digest, layers)
     elif RESPONSE_MEAN in methods:
         contrast = contrast_set(model, behaviour_of(dimension, model))
-        identity = contrast.source, contrast.digest
-        yield from directions_of(model, RESPONSE_MEAN, *_prompted(contrast), identity, layers)
+        answers = prompted(contrast)
+        yield from directions_of(model, RESPONSE_MEAN, answers, answers, contrast.digest, layers)
     if PERSONA in methods:
         persona = persona_set(model, behaviour_of(dimension, model))
-        answers = persona.trustworthy, persona.untrustworthy
-        yield from directions_of(model, PERSONA, *answers, (persona.source, persona.digest), layers)
+        yield from directions_of(model, PERSONA, persona, without_instructions(persona), persona.digest, layers)
     if OPTIMISED in methods:
         for layer in trained_at(layers):
             yield layer, optimised_direction(model, behaviour_of(dimension, model), layer)
@@ -86,18 +83,18 @@ def trained_at(layers: Sequence[int]) -> tuple[int, ...]:
 def directions_of(
     model: LanguageModel,
     method: str,
-    trustworthy: Sequence[PromptedAnswer],
-    untrustworthy: Sequence[PromptedAnswer],
-    identity: tuple[str, str],
+    answers: AnswerSet,
+    monitored: AnswerSet,
+    digest: str,
     layers: Sequence[int],
-    template: Template = "none",
 ) -> Iterator[tuple[int, FittedDirection]]:
-    """``identity`` is the source of the answers and their digest."""
-    read = [_read(model, answers, layers) for answers in (trustworthy, untrustworthy)]
-    labels = np.repeat([True, False], [len(trustworthy), len(untrustworthy)])
+    """``monitored`` are the answers as a monitor reads them; ``digest`` is that of their texts."""
+    read = [_read(model, given, layers) for given in (answers.trustworthy, answers.untrustworthy)]
+    labels = np.repeat([True, False], [len(answers.trustworthy), len(answers.untrustworthy)])
     for layer in layers:
         mean = fit_mass_mean(np.concatenate([states.layer(layer) for states in read]), labels)
-        texts = FittedTexts(*identity, len(labels), mean.mean_difference_norm, template)
+        norm = mean.mean_difference_norm
+        texts = FittedTexts(answers.source, digest, len(labels), norm, answers.template, monitored)
         yield layer, FittedDirection(method, 0, mean.direction, mean.scale, mean.projection_mean, texts)
 
 
@@ -109,25 +106,44 @@ def optimised_direction(model: LanguageModel, behaviour: Behaviour, layer: int) 
     """
     contrast = contrast_set(model, behaviour)
     ending = [f"{pair.prompt}{pair.trustworthy}" for pair in contrast.pairs] if behaviour.ends else []
-    states = [_read(model, answers, [layer]).layer(layer) for answers in _prompted(contrast)]
+    answers = prompted(contrast)
+    states = [_read(model, given, [layer]).layer(layer) for given in (answers.trustworthy, answers.untrustworthy)]
     features = np.concatenate(states)
     mean = fit_mass_mean(features, np.repeat([True, False], len(contrast.pairs)))
     start = (mean.mean_difference_norm * mean.direction).astype(np.float32)
     vector = trained_vector(model, contrast, (*background_prose(), *ending), start, layer)
     unit = vector / np.linalg.norm(vector)
     projections = features @ unit
-    texts = FittedTexts(contrast.source, contrast.digest, len(features), mean.mean_difference_norm)
+    texts = FittedTexts(contrast.source, contrast.digest, len(features), mean.mean_difference_norm, monitored=answers)
     return FittedDirection(OPTIMISED, 0, unit, float(projections.std(ddof=1)), float(projections.mean()), texts)
 
 
-def _prompted(contrast: ContrastSet) -> tuple[list[PromptedAnswer], list[PromptedAnswer]]:
-    good = [PromptedAnswer(pair.prompt, pair.trustworthy) for pair in contrast.pairs]
-    return good, [PromptedAnswer(pair.prompt, pair.untrustworthy) for pair in contrast.pairs]
+def prompted(contrast: ContrastSet) -> AnswerSet:
+    """The pairs of a contrast set as answers."""
+    good = tuple(PromptedAnswer(pair.prompt, pair.trustworthy) for pair in contrast.pairs)
+    bad = tuple(PromptedAnswer(pair.prompt, pair.untrustworthy) for pair in contrast.pairs)
+    return AnswerSet(contrast.dimension, contrast.source, good, bad)
+
+
+def without_instructions(persona: AnswerSet) -> AnswerSet:
+    """The answers after their prompts alone: nobody who is monitored gives the instructions, which a probe would read.
+
+    An instruction is the first line of its prompt.
+    """
+    kinds = (persona.trustworthy, persona.untrustworthy)
+    good, bad = (
+        tuple(PromptedAnswer(answer.prompt.partition("\n")[2], answer.text) for answer in answers) for answers in kinds
+    )
+    return AnswerSet(persona.dimension, persona.source, good, bad)
 
 
 def _read(model: LanguageModel, answers: Sequence[PromptedAnswer], layers: Sequence[int]) -> Activations:
-    prompts = [_in_template(model, answer.messages) if answer.messages else answer.prompt for answer in answers]
-    return extract_answers(model, prompts, [answer.text for answer in answers], layers=layers)
+    return extract_answers(model, prompts_of(model, answers), [answer.text for answer in answers], layers=layers)
+
+
+def prompts_of(model: LanguageModel, answers: Sequence[PromptedAnswer]) -> list[str]:
+    """What the model reads before each answer. Raises ``InvalidInput`` for chats without a template that takes them."""
+    return [_in_template(model, answer.messages) if answer.messages else answer.prompt for answer in answers]
 
 
 def _in_template(model: LanguageModel, messages: Sequence[ChatTurn]) -> str:

@@ -12,16 +12,22 @@ from pipelines.estimators.likeness import Likeness
 from pipelines.probe.result import UnitResult
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table, step_label
 from pipelines.tracking.conclusion import Conclusion
+from pipelines.vectors.answer_probes import FittedProbe
 from pipelines.vectors.methods import FittedDirection
 from pipelines.vectors.options import VectorOptions
 from pipelines.vectors.places import Fitted
 from registry.layers import layer_or_range
 from registry.records import RegisteredVector
 
+PROBE_COLUMNS = (
+    "probe_auroc", "probe_auroc_low", "probe_auroc_high", "probe_auroc_at_end", "probe_auroc_shuffled",
+    "probe_auroc_of_words", "probe_false_alarms", "probe_stop_below", "probe_caught", "probe_caught_wrongly",
+)  # fmt: skip
+"""Of the probe of the answers that a vector was read on."""
 COLUMNS = checkpoint_columns(
     "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
     "n_train", "cosine_with_mass_mean", "scale", "vector",
-    "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction",
+    "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction", *PROBE_COLUMNS,
 )  # fmt: skip
 
 
@@ -38,6 +44,8 @@ class Extracted:
     vector: RegisteredVector
     likeness: Likeness | None
     """The same beside its ceiling; ``None`` for controls, for several layers, and where answers were fitted on."""
+    probe: FittedProbe | None = None
+    """Of the answers that it was read on."""
 
     @property
     def first(self) -> FittedDirection:
@@ -59,6 +67,8 @@ def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
         quality = (auroc.value, auroc.low, auroc.high, auroc.n, unit.direction(min(vector.fitted)).n_train)
         length = math.hypot(*(fitted.scale for fitted in vector.fitted.values()))
         row = (*where, *quality, vector.cosine, length, vector.vector.uri, *_likeness_cells(vector))
+        monitored = vector.probe.metrics() if vector.probe else {}
+        row = (*row, *map(monitored.get, PROBE_COLUMNS))
         rows.append((unit.checkpoint, row))
     return checkpoint_table(rows, COLUMNS)
 
@@ -85,7 +95,17 @@ def summary(extracted: list[Extracted]) -> str:
         "AUROC is of held-out statements' projections; cosine is with the mass-mean vector of the same layers;",
         "ceiling: what estimates of one direction reach, by split halves; another: whether they are surely two.",
     )
-    return "\n".join(["", *lines, "", *notes])
+    return "\n".join(["", *lines, "", *notes, *_probes(extracted)])
+
+
+def _probes(extracted: Sequence[Extracted]) -> list[str]:
+    """A line for each vector that was read on answers: what a monitor's readings beside it are worth."""
+    lines = []
+    for vector in extracted:
+        if vector.probe is not None:
+            quality, unused = vector.probe.quality, "" if vector.probe.quality.works else " (not used)"
+            lines.append(f"Probe of {vector.vector.uri}{unused}: {quality.describe()}.")
+    return ["", *lines] if lines else []
 
 
 def _ceiling(vector: Extracted) -> str:

@@ -10,6 +10,7 @@ from pipelines.probe.result import UnitResult
 from pipelines.probe.tracking import register_direction, unit_lineage
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Run, log_points
+from pipelines.vectors.answer_probes import PROBE_VERSION, FittedProbe
 from pipelines.vectors.methods import OPTIMISED, VERSIONS, FittedDirection
 from pipelines.vectors.places import Fitted, Place
 from registry.checkpoint_store import CheckpointStore
@@ -39,10 +40,12 @@ class VectorLog:
         auroc: Estimate,
         cosine: float,
         target: LanguageModel | None = None,
+        probe: FittedProbe | None = None,
     ) -> RegisteredVector:
         """The version of ``fitted``; of the mass-mean direction of one layer the one that probing registers.
 
         With ``target`` it is registered under that model's name, with the lineage of the checkpoint it came from.
+        ``probe`` is that of the answers which the vector was read on.
         """
         checkpoint = self._checkpoints.register(result.checkpoint, result.weights_digest)
         layers, first = tuple(fitted), next(iter(fitted.values()))
@@ -50,7 +53,8 @@ class VectorLog:
             registered = register_direction(self._vectors, result, layers[0], checkpoint, self._run_id)
         else:
             metrics = {"direction_auroc": auroc.value, "cosine_with_mass_mean": cosine}
-            registered = register_fitted(self._vectors, result, fitted, checkpoint, self._run_id, metrics, target)
+            where = self._vectors, result, fitted, checkpoint, self._run_id
+            registered = register_fitted(*where, metrics, target, probe)
         values = {"auroc": auroc.value, "auroc_low": auroc.low, "auroc_high": auroc.high, "cosine": cosine}
         name = f"{first.label} {place_text(layers)}" if self._tells_layers else first.label
         measured = (result.checkpoint, f"{result.dimension}/{name}", values)
@@ -66,10 +70,12 @@ def register_fitted(
     run_id: str,
     metrics: Mapping[str, float] = MappingProxyType({}),
     target: LanguageModel | None = None,
+    answer_probe: FittedProbe | None = None,
 ) -> RegisteredVector:
-    """The version of a method's directions, with the unit's probe of the lowest layer unless it is for another model.
+    """The version of a method's directions, made under the active run.
 
-    It is made under the active run.
+    Beside it lies a probe of its lowest layer: the unit's, or that of the answers which were read. There is none beside
+    a control, and none for another model.
     """
     lowest, first = min(fitted), fitted[min(fitted)]
     direction, texts = result.direction(lowest), first.texts
@@ -87,13 +93,17 @@ def register_fitted(
         lineage = replace(lineage, target=target.checkpoint.model, target_digest=target.weights_digest)
     directions = (as_direction(result, layer, fitted[layer]) for layer in sorted(fitted))
     vector = SteeringVector(result.dimension, tuple(directions), lineage)
+    probe = None
     # Beside a control, a probe that reads the true labels would contradict it.
-    probe = LinearProbe(result.dimension, lowest, direction.probe_weights, direction.probe_bias, lineage)
-    named = {f"{result.dimension}/{name}": value for name, value in metrics.items()}
     # A probe's threshold holds neither on another model's activations nor for another reading of them.
-    kept = None if first.is_control or texts is not None or target is not None else probe
+    if answer_probe is not None:
+        probe = answer_probe.with_lineage(result.dimension, lineage)
+    elif not first.is_control and texts is None and target is None:
+        probe = LinearProbe(result.dimension, lowest, direction.probe_weights, direction.probe_bias, lineage)
+    told = {**metrics, **(answer_probe.metrics() if answer_probe else {})}
+    named = {f"{result.dimension}/{name}": value for name, value in told.items()}
     digest = version_digest(result.digest, fitted, lineage.target_digest)
-    return store.register(vector, kept, named, unit_digest=digest)
+    return store.register(vector, probe, named, unit_digest=probed_digest(digest) if answer_probe else digest)
 
 
 def as_direction(result: UnitResult, layer: int, fitted: FittedDirection) -> Direction:
@@ -118,4 +128,13 @@ def version_digest(unit_digest: str, fitted: Fitted, target_digest: str) -> str:
         texts += hashlib.sha256(b"".join(direction.unit.tobytes() for direction in fitted.values())).hexdigest()
     code = VERSIONS[first.method]
     method = first.label if code == 1 else f"{first.label} code {code}"  # as versions before there were others
-    return hashlib.sha256(f"{unit_digest} {method} {target_digest}{texts}".strip().encode()).hexdigest()[:32]
+    return _digest(f"{unit_digest} {method} {target_digest}{texts}".strip())
+
+
+def probed_digest(digest: str) -> str:
+    """Tells a version with a probe of its answers from the same vector without one, as versions of before are."""
+    return _digest(f"{digest} probe {PROBE_VERSION}")
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -9,7 +9,7 @@ from serving.engine.base import FinishReason, Generation, GenerationOutcome, Tok
 from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.engine.grammar import Grammar
 from serving.model.token_bytes import TokenBytes
-from serving.steering.monitor import LowReadings
+from serving.steering.monitor import LowReadings, RunningReadings
 
 Logprobs = tuple[float, list[tuple[int, float]]]
 """The log-probability of the token drawn, and the likeliest tokens with theirs, likeliest first."""
@@ -27,6 +27,7 @@ class Sequence:
         self.grammar = grammar
         self._readings: list[tuple[float, ...]] = []
         monitor = self.request.monitor
+        self._running = RunningReadings(monitor.probes if monitor else ())
         self._low = LowReadings(monitor.stop, len(monitor.vectors)) if monitor and monitor.stop else None
         self._prompt_logprobs: list[Logprobs] = []
         self.began = time.monotonic()
@@ -43,14 +44,15 @@ class Sequence:
         return self._random.random()
 
     def accept(
-        self, token: int, logprobs: Logprobs | None, ends: bool, full: bool, readings: tuple[float, ...] = ()
+        self, token: int, logprobs: Logprobs | None, ends: bool, full: bool, probed: tuple[float, ...] = ()
     ) -> FinishReason | None:
         """Take the token drawn, tell the reader, and say whether it was the last and why.
 
-        ``ends`` says that it is the model's end of text, ``full`` that no further token has room; ``readings`` are
-        those of the request's monitor.
+        ``ends`` says that it is the model's end of text, ``full`` that no further token has room; ``probed`` are the
+        logits of the request's monitor at the hidden state that it was drawn from.
         """
         self.tokens.append(token)
+        readings = self._running.add(probed) if probed else ()
         self._readings += [readings] if readings else []
         filtered = self._low is not None and self._low.add(readings)
         complete = self.grammar is not None and self.grammar.accept(token)

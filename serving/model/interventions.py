@@ -6,7 +6,8 @@ After block ``l`` and the plain offsets, a token's hidden states ``h`` are moved
 2. ``h += clip(target - z, low, high) * scale * direction``, where ``z = (h · direction - projection_mean) / scale``, so
    that the projection arrives at its target unless that is further away than the vector may move it.
 
-A probe reads the states that its block left, before anything is added there. Vectors of one layer are each projected as
+A probe reads the states that its block left, before anything is added there; one with a window the mean over the latest
+of an answer's, from that of the prompt's last token on. Vectors of one layer are each projected as
 if alone; where their directions are not orthogonal, each moves the projections on the others too. A vector of several
 layers does so at each of them, by the one reading of its probe. The cost depends on the tokens that are moved and the
 vectors of the layer, not on how many settings there are.
@@ -32,6 +33,9 @@ TokenParameters = Float32[Tensor, "5 vectors"]
 
 Strength 0, and low and high 0, move nothing; an infinite logit moves every token."""
 
+LogitsBefore = Float32[Tensor, "2 vectors"]
+"""Of one token: the sum of the logits that each probe's window still holds of the tokens before it, and how many."""
+
 
 @dataclass(frozen=True)
 class LayerVectors:
@@ -45,15 +49,19 @@ class LayerVectors:
     means: Float32[Tensor, " vectors"]
     probes: ProbeMatrices
     """Numbered by the rows of their vectors."""
+    windows: Mapping[int, int]
+    """By row, of the probes that read several tokens at once: how many."""
+    lowest: frozenset[int]
+    """The rows of vectors that steer no lower layer."""
 
     @classmethod
     def from_bank(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
         served = [vector for vector in bank.vectors if layer in vector.layers]
         directions = [vector.vector.at(layer) for vector in served]
         readable = [
-            (row, vector.probe)
+            (row, vector.reader)
             for row, vector in enumerate(served)
-            if vector.probe is not None and vector.probe.layer <= layer
+            if vector.reader is not None and vector.reader.layer <= layer
         ]
         return cls(
             layer,
@@ -62,6 +70,8 @@ class LayerVectors:
             torch.tensor([direction.scale for direction in directions], device=device),
             torch.tensor([direction.projection_mean for direction in directions], device=device),
             probe_matrices(readable, device),
+            {row: probe.window for row, probe in readable if probe.window > 1},
+            frozenset(row for row, vector in enumerate(served) if vector.layers[0] == layer),
         )
 
 
@@ -87,19 +97,33 @@ def token_parameters(plan: SteeringPlan, vectors: LayerVectors, phase: Phase) ->
 class LayerIntervention:
     """The interventions of one forward pass at one layer, on the tokens that have any."""
 
-    def __init__(self, vectors: LayerVectors, tokens: Sequence[int], parameters: Sequence[TokenParameters]) -> None:
-        """``tokens`` are positions in the pass, with the parameters of each."""
+    def __init__(
+        self,
+        vectors: LayerVectors,
+        tokens: Sequence[int],
+        parameters: Sequence[TokenParameters],
+        before: Sequence[LogitsBefore] = (),
+    ) -> None:
+        """``tokens`` are positions in the pass, with the parameters of each, and what probes with a window read before
+        them, where the bank has any.
+        """
         self.vectors, self.tokens = vectors, tokens
         self._positions = torch.tensor(tokens, device=vectors.directions.device)
         self._strength, self._target, self._low, self._high, self._below = torch.stack(list(parameters), dim=1)
         self._fires: Bool[Tensor, "tokens vectors"] = self._below == math.inf
         self.moved: Bool[Tensor, "tokens vectors"] = torch.zeros_like(self._fires)
         """Once the layer has run: which vectors moved which tokens."""
+        self._before = torch.stack(list(before)) if before else torch.zeros(0)
+        self.logits: Float32[Tensor, "tokens vectors"] = torch.zeros_like(self._below)
+        """Once their layers have run: what the probes say of each token by itself."""
 
     def read_probes(self, layer: int, states: Float32[Tensor, "1 all d_model"]) -> None:
         """Ask the probes that read ``layer``."""
         rows, weights, bias = self.vectors.probes[layer]
         logits = states[0, self._positions].float() @ weights + bias
+        self.logits[:, rows] = logits
+        if len(self._before):
+            logits = (logits + self._before[:, 0, rows]) / (1 + self._before[:, 1, rows])
         self._fires[:, rows] = logits < self._below[:, rows]
 
     def apply(self, states: Float32[Tensor, "1 all d_model"]) -> Float32[Tensor, "1 all d_model"]:

@@ -41,10 +41,9 @@ class ProbeReading:
         numbers, weights, bias = self.probes.matrices[layer]
         self._logits[:, numbers] = states[0, self._positions].float() @ weights + bias
 
-    def probabilities(self) -> list[tuple[int, tuple[float, ...]]]:
-        """Once the pass has run: by row, P(trustworthy) by each probe, as ``LinearProbe.probability`` has it."""
-        values = (0.5 * (1 + torch.tanh(self._logits / 2))).tolist()
-        return [(row, tuple(of_token)) for row, of_token in zip(self.rows, values, strict=True)]
+    def logits(self) -> list[tuple[int, tuple[float, ...]]]:
+        """Once the pass has run: by row, what each probe says of the token's hidden state by itself."""
+        return [(row, tuple(of_token)) for row, of_token in zip(self.rows, self._logits.tolist(), strict=True)]
 
 
 @contextmanager

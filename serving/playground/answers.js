@@ -3,6 +3,7 @@
 import { element, scrolling, signed, table } from "./dom.js";
 import { problem } from "./problems.js";
 import { layersText } from "./vectors.js";
+import { readingsInShort, shaded } from "./readings.js";
 import { marked } from "./words.js";
 
 const REASONS = { stop: "ended by itself", length: "cut at the limit", cancelled: "cancelled" };
@@ -28,10 +29,11 @@ function appliedTable(applied) {
 }
 
 /** What the service says that it did. */
-function appliedBlock({ applied, fingerprint, tokens_steered: tokens, warnings = [] }) {
+function appliedBlock({ applied, fingerprint, tokens_steered: tokens, warnings = [], monitored = [] }) {
   const steered = `${tokens.prompt} of the prompt, ${tokens.generation} generated`;
   return [
     ...(applied.length ? [appliedTable(applied), element("p", { class: "hint" }, DOSE)] : [element("p", {}, "Nothing was applied.")]),
+    ...monitored.map((probe) => element("p", {}, readingsInShort(probe))),
     ...warnings.map((warning) => element("p", { class: "warning" }, `▲ ${warning}`)),
     element("dl", {},
       element("dt", {}, "Tokens steered"), element("dd", {}, steered),
@@ -55,6 +57,7 @@ export function answerCard(article) {
   const turns = element("ol", { class: "turns", "aria-label": "Earlier turns" });
   article.append(turns, body, progress, applied);
   let text = "";
+  let readings = [];
   let whole = false;
   let ending = {};
   let started = 0;
@@ -67,14 +70,14 @@ export function answerCard(article) {
     answer: () => (whole ? text : ""),
     /** Show the earlier turns of the conversation above an empty answer. */
     follow(earlier) {
-      [text, whole] = ["", false];
+      [text, readings, whole] = ["", [], false];
       turns.replaceChildren(...earlier.map(({ prompt, answer }) => element("li", {}, element("p", { class: "hint" }, prompt), element("p", {}, answer))));
       body.replaceChildren();
       applied.replaceChildren();
       progress.textContent = "Nothing generated yet.";
     },
     begin() {
-      [text, whole, ending, started, first] = ["", false, {}, performance.now(), null];
+      [text, readings, whole, ending, started, first] = ["", [], false, {}, performance.now(), null];
       body.replaceChildren();
       applied.replaceChildren();
       progress.textContent = "Waiting for the first token …";
@@ -86,13 +89,14 @@ export function answerCard(article) {
         progress.textContent = "Generating …";
       }
       text += event.text;
+      readings.push(...event.readings);
       body.append(event.text);
       for (const name of ["reason", "usage", "steering"]) ending[name] = event[name] ?? ending[name];
     },
     end(how = REASONS[ending.reason] ?? "") {
       article.removeAttribute("aria-busy");
       whole = true;
-      body.replaceChildren(text || element("span", { class: "hint" }, "(no text)"));
+      body.replaceChildren(...(text ? shaded(text, readings) : [element("span", { class: "hint" }, "(no text)")]));
       const measured = ending.usage && pace({ tokens: ending.usage.completion_tokens, seconds: elapsed(), first });
       progress.textContent = [measured, how].filter(Boolean).join(" · ");
       if (ending.steering) applied.replaceChildren(...appliedBlock(ending.steering));

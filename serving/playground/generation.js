@@ -4,19 +4,22 @@ import { call, events } from "./api.js";
 
 /**
  * What each answer is asked to be steered by. Zeros are sent too, as strengths: they hide a default of the server's.
- * Every token is steered, as where the effects that stand beside the sliders were measured.
+ * Every token is steered, as where the effects that stand beside the sliders were measured; on a condition those of the
+ * answer, which probes read.
  */
-export function steerings({ strengths, onExceed, op, whereProbe }) {
+export function steerings({ strengths, onExceed, op, whereProbe, monitor }) {
   const isTarget = ([, value]) => op === "project" && value !== 0;
   const all = Object.entries(strengths);
   const steered = {
     strengths: Object.fromEntries(all.filter((one) => !isTarget(one))),
     targets: Object.fromEntries(all.filter(isTarget)),
     on_exceed: onExceed,
-    ...(all.length && { apply: { prompt: "all" } }),
+    ...(all.length && { apply: { prompt: whereProbe ? "last" : "all" } }),
     ...(whereProbe && all.length && { when: {} }),
+    ...(monitor && { monitor: [monitor] }),
   };
-  return { unsteered: "off", steered };
+  const nothing = Object.fromEntries(all.map(([dimension]) => [dimension, 0]));
+  return { unsteered: monitor ? { strengths: nothing, monitor: [monitor] } : "off", steered };
 }
 
 /** `history` holds the messages of earlier turns. */
@@ -36,6 +39,7 @@ export async function* streamed(model, setting, steering, history, access) {
     const choice = event.choices[0];
     yield {
       text: choice?.delta?.content ?? choice?.text ?? "",
+      readings: choice?.readings ?? [],
       reason: choice?.finish_reason ?? null,
       usage: event.usage ?? null,
       steering: event.steering ?? null,
@@ -48,6 +52,6 @@ export async function compared(model, setting, access) {
   const { unsteered, steered } = steerings(setting);
   const body = { ...requestBody(model, setting), settings: [{ steering: unsteered }, { steering: steered }] };
   const { data } = await (await call("steering/compare", { ...access, body })).json();
-  const [first, second] = data.map(({ text, finish_reason: reason, usage, steering }) => ({ text, reason, usage, steering }));
+  const [first, second] = data.map(({ text, readings = [], finish_reason: reason, usage, steering }) => ({ text, readings, reason, usage, steering }));
   return { unsteered: first, steered: second };
 }

@@ -2,11 +2,12 @@
 
 import { answerCard, difference } from "./answers.js";
 import { call } from "./api.js";
-import { announce, byId } from "./dom.js";
+import { announce, byId, element } from "./dom.js";
 import { exampleChips, opening } from "./examples.js";
 import { compared, steerings, streamed } from "./generation.js";
 import { jointLimit, jointNote } from "./joint.js";
 import { noSuchVectors, noVectors, problem } from "./problems.js";
+import { readable, worth } from "./readings.js";
 import { asCurl, asPython } from "./requests_as_code.js";
 import { DEFAULTS, fromHash, toHash } from "./setting.js";
 import { strengthControl, withoutVectors } from "./strengths.js";
@@ -15,7 +16,7 @@ import { differing } from "./words.js";
 
 const form = byId("setting");
 const cards = { unsteered: answerCard(byId("unsteered")), steered: answerCard(byId("steered")) };
-const page = { model: "", chat: true, operations: ["add", "project", "when"], hasProbe: true, controls: [], joint: null, turns: [], answered: null, running: null };
+const page = { model: "", chat: true, operations: ["add", "project", "when"], hasProbe: true, readable: [], controls: [], joint: null, turns: [], answered: null, running: null };
 
 const access = (signal) => ({ key: byId("key").value, signal });
 const fetched = async (path) => (await call(path, access())).json();
@@ -50,12 +51,20 @@ function showSetting() {
   for (const control of page.controls) control.set(strengths[control.dimension] ?? 0);
   showJoint();
   showFormat();
+  showMonitor();
   if (page.model) showNotices(Object.keys(strengths));
 }
 
 /** Only conversations have turns: a text is gone on with, and answered once. */
 function showFormat() {
   byId("next").hidden = readOption("format") !== "chat";
+}
+
+/** What the probe that answers are shaded by is worth. */
+function showMonitor() {
+  const chosen = page.readable.find(({ dimension }) => dimension === readOption("monitor"));
+  byId("monitor-hint").hidden = !chosen;
+  byId("monitor-hint").textContent = chosen ? worth(chosen) : "";
 }
 
 /** Projections do not count towards the joint limit: their ranges bound them. */
@@ -99,6 +108,10 @@ function layOut(dimensions) {
     ...(page.joint ? [page.joint.node] : []),
     ...(page.controls.length && others.length ? [withoutVectors(page.model, others)] : []),
   );
+  page.readable = readable(dimensions);
+  const choices = page.readable.map(({ dimension }) => element("option", { value: dimension }, dimension));
+  form.elements.monitor.replaceChildren(element("option", { value: "" }, "nothing"), ...choices);
+  byId("monitors").hidden = !choices.length;
   byId("examples").replaceChildren(...exampleChips(dimensions, page.chat, tryExample));
   byId("reset").hidden = !page.controls.length;
 }
@@ -248,7 +261,7 @@ async function run() {
 /** Mark the words that only one answer has, and say in a sentence how far they agree. */
 function compareAnswers() {
   const [unsteered, steered] = [cards.unsteered.text(), cards.steered.text()];
-  const marks = unsteered && steered && differing(unsteered, steered);
+  const marks = unsteered && steered && !readOption("monitor") && differing(unsteered, steered);
   if (marks) Object.values(cards).forEach((card, index) => card.mark(marks[index]));
   byId("difference").textContent = difference(unsteered, steered, Boolean(marks));
   announce(`Unsteered: ${unsteered} Steered: ${steered} ${byId("difference").textContent}`);
@@ -271,6 +284,7 @@ form.addEventListener("submit", (event) => {
 form.addEventListener("change", keepInAddress);
 for (const kind of ["input", "change"]) form.addEventListener(kind, showJoint);
 form.elements.format.addEventListener("change", showFormat);
+form.elements.monitor.addEventListener("change", showMonitor);
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });

@@ -9,6 +9,7 @@ export const DEFAULTS = Object.freeze({
   onExceed: "reject",
   op: "add",
   whereProbe: false,
+  monitor: "",
   stream: true,
 });
 

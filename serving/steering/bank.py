@@ -63,22 +63,40 @@ class ServedVector:
         """The same at one of its layers."""
         return abs(shift) * self.vector.at(layer).scale / norms[layer]
 
+    @property
+    def reader(self) -> LinearProbe | None:
+        """The probe, where its readings may be used."""
+        return self.probe if self.probe is not None and self.probe.works else None
+
+    def require_reader(self) -> LinearProbe:
+        """The probe that a monitor reads by. Raises ``InvalidInput`` without one, or for one that tells nothing."""
+        if self.probe is None:
+            raise InvalidInput(
+                f"{self.reference} has no probe beside it: versions of answers that were registered by earlier "
+                "releases, controls, and vectors from another model or a file have none"
+            )
+        if not self.probe.works and self.probe.quality is not None:
+            raise InvalidInput(
+                f"the probe of {self.reference} is not used, since it does not tell answers apart beyond its controls: "
+                f"{self.probe.quality.describe()}"
+            )
+        return self.probe
+
     def require_probe(self) -> LinearProbe:
-        """The probe to steer by. Raises ``InvalidInput`` without one, or for one that reads a steered layer's output.
+        """The probe to steer by. Raises ``InvalidInput`` as ``require_reader``, or for one of a later layer.
 
         A probe reads before anything is added at its layer, so it may read the lowest layer that the vector steers.
         """
-        if self.probe is None:
+        try:
+            probe = self.require_reader()
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}; leave the condition out") from error
+        if probe.layer > self.layers[0]:
             raise InvalidInput(
-                f"{self.reference} has no probe beside it, so it cannot be steered on a condition; leave the condition "
-                "out"
-            )
-        if self.probe.layer > self.layers[0]:
-            raise InvalidInput(
-                f"the probe of {self.reference} reads layer {self.probe.layer} and the vector steers layer "
+                f"the probe of {self.reference} reads layer {probe.layer} and the vector steers layer "
                 f"{self.layers[0]}; a probe must read the same layer or an earlier one"
             )
-        return self.probe
+        return probe
 
 
 @dataclass(frozen=True)

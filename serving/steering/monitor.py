@@ -1,9 +1,13 @@
 """Monitor: registered probes that read an answer while it is generated, and the readings at which it ends.
 
-A reading is P(trustworthy) of the hidden state that a token was drawn from: of prompt and answer before that token, as
-they were steered. A probe reads what its block left, before anything is added at its own layer.
+A reading is P(trustworthy) of the hidden state that a token was drawn from: of prompt and answer before that token. A
+probe with a window reads the mean over the latest of these states, from that of the prompt's last token on. It reads
+what its block left, before anything is added at its own layer: what is added there never shows in its readings but by
+the tokens that were drawn, while what lower layers add does.
 """
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,22 +32,21 @@ class StopCondition:
 
 @dataclass(frozen=True)
 class Monitor:
-    """The vectors whose probes read an answer. Raises ``InvalidInput`` for one that has no probe beside it."""
+    """The vectors whose probes read an answer. Raises ``InvalidInput`` for one without a probe that may be used."""
 
     vectors: tuple[ServedVector, ...]
     stop: StopCondition | None = None
 
     def __post_init__(self) -> None:
-        lacking = next((vector.reference for vector in self.vectors if vector.probe is None), None)
-        if lacking is not None:
-            raise InvalidInput(
-                f"{lacking} has no probe beside it, since only vectors that are fitted on statements have one; leave "
-                "`monitor` out, or name another dimension"
-            )
+        for vector in self.vectors:
+            try:
+                vector.require_reader()
+            except InvalidInput as error:
+                raise InvalidInput(f"{error}; leave `monitor` out, or name another dimension") from error
 
     @property
     def probes(self) -> tuple[LinearProbe, ...]:
-        return tuple(vector.probe for vector in self.vectors if vector.probe is not None)
+        return tuple(vector.require_reader() for vector in self.vectors)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -52,6 +55,21 @@ class Monitor:
     @property
     def dimensions(self) -> tuple[str, ...]:
         return tuple(vector.dimension for vector in self.vectors)
+
+
+class RunningReadings:
+    """One answer's readings while it is written: each probe's, of as many latest tokens as it reads at once."""
+
+    def __init__(self, probes: Sequence[LinearProbe]) -> None:
+        self._latest: list[deque[float]] = [deque(maxlen=probe.window) for probe in probes]
+
+    def add(self, logits: Sequence[float]) -> tuple[float, ...]:
+        """P(trustworthy) by each probe, once one more token's logits are there; the logit of a mean is their mean."""
+        readings = []
+        for latest, logit in zip(self._latest, logits, strict=True):
+            latest.append(logit)
+            readings.append(0.5 * (1 + math.tanh(sum(latest) / len(latest) / 2)))
+        return tuple(readings)
 
 
 class LowReadings:

@@ -82,7 +82,14 @@ class SteeringResolution:
             for vector, form in read
             if form in _FORMS and form != template
         )
-        return replace(self, warnings=(*self.warnings, *others))
+        monitored = () if self.monitor is None else zip(self.monitor.vectors, self.monitor.probes, strict=True)
+        unmeasured = tuple(
+            f"the probe of {vector.reference} was fitted on answers {_FORMS[probe.lineage.template]}, and this prompt "
+            f"is {_PROMPTS[template]}: what its readings are worth here was not measured"
+            for vector, probe in monitored
+            if probe.quality is not None and probe.lineage.template not in ("", template)
+        )
+        return replace(self, warnings=(*self.warnings, *others, *unmeasured))
 
     @property
     def monitored_dimensions(self) -> tuple[str, ...]:

@@ -61,7 +61,9 @@ class SteeringResolver:
             plan = SteeringPlan(self.served.bank, interventions)
         except InvalidInput as error:
             raise InvalidSteering(str(error), param=param) from error
-        return SteeringResolution(plan, applied, tuple(warnings), self.monitor(request, param))
+        monitor = self.monitor(request, param)
+        warnings += _steered_below(monitor, plan)
+        return SteeringResolution(plan, applied, tuple(warnings), monitor)
 
     def resolve_variant(
         self, request: SteeringRequest, param: str = "steering", *, is_challenged: bool = False
@@ -149,13 +151,14 @@ class SteeringResolver:
         for dimension, strength in steering.strengths.items():
             place = f"{param}.strengths.{dimension}"
             vector = self.champion(dimension, place)
-            condition = self._usable(steering.condition, vector, f"{param}.when")
+            # A dimension that is set to 0 needs no probe to be left alone.
+            condition = self._usable(steering.condition, vector, scope, f"{param}.when") if strength else None
             yield place, Add(vector, strength, scope, condition)
         for dimension, target in steering.targets.items():
             place = f"{param}.targets.{dimension}"
             self._require_able("project", place)
             vector = self.champion(dimension, place)
-            condition = self._usable(steering.condition, vector, f"{param}.when")
+            condition = self._usable(steering.condition, vector, scope, f"{param}.when")
             yield place, Project(vector, target, steering.bound or "exactly", scope=scope, condition=condition)
 
     def _of_vector(self, choice: VectorSteering, place: str) -> tuple[str, Intervention]:
@@ -169,21 +172,29 @@ class SteeringResolver:
         name, amount = _amount(choice, place)
         if choice.operation == "project":
             self._require_able("project", f"{place}.op")
-        condition = self._usable(choice.condition, vector, f"{place}.when")
+        condition = self._usable(choice.condition, vector, choice.scope, f"{place}.when")
         if choice.operation == "add":
             return f"{place}.{name}", Add(vector, amount, choice.scope, condition)
         bound = choice.bound or "exactly"
         return f"{place}.{name}", Project(vector, amount, bound, scope=choice.scope, condition=condition)
 
-    def _usable(self, condition: ProbeCondition | None, vector: ServedVector, param: str) -> ProbeCondition | None:
+    def _usable(
+        self, condition: ProbeCondition | None, vector: ServedVector, scope: TokenScope, param: str
+    ) -> ProbeCondition | None:
         """The condition, once it is certain that the engine and the vector's probe can be asked."""
         if condition is None:
             return None
         self._require_able("when", param)
         try:
-            vector.require_probe()
+            probe = vector.require_probe()
         except InvalidInput as error:
             raise InvalidSteering(str(error), param=param) from error
+        if probe.quality is not None and scope.prompt == "all":
+            raise InvalidSteering(
+                f"the probe of {vector.reference} reads answers and not their prompts, and `apply` steers all of the "
+                "prompt: leave `when` out, or give `apply` the prompt `last` or `none`",
+                param=param,
+            )
         return condition
 
     def monitor(self, request: SteeringRequest, param: str) -> Monitor | None:
@@ -221,6 +232,20 @@ class SteeringResolver:
             message = f"{reference} is not live; live: {live}; POST /v1/steering/vectors loads another"
             raise VectorNotServed(message, param=param)
         return vector
+
+
+def _steered_below(monitor: Monitor | None, plan: SteeringPlan) -> Iterator[str]:
+    """A warning for each probe that reads what was steered at a lower layer than its own."""
+    if monitor is None:
+        return
+    layers = {layer for intervention in plan.interventions for layer in intervention.vector.layers}
+    for vector, probe in zip(monitor.vectors, monitor.probes, strict=True):
+        below = tuple(sorted(layer for layer in layers if layer < probe.layer))
+        if below:
+            yield (
+                f"the probe of {vector.reference} reads layer {probe.layer}, after what is added at "
+                f"{place_text(below)}: its readings are of moved states, and what they are worth was measured without"
+            )
 
 
 def _amount(choice: VectorSteering, place: str) -> tuple[str, float]:

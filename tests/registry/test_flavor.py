@@ -31,7 +31,7 @@ def saved(tmp_path):
 def test_the_directory_holds_data_and_the_code_that_reads_it(saved):
     files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     data = {"MLmodel", "vector.safetensors", "probe.safetensors", "input_example.json", "serving_input_example.json"}
-    code = {f"code/steering_vector_3/{module}.py" for module in flavor.CODE}
+    code = {f"code/steering_vector_4/{module}.py" for module in flavor.CODE}
     assert files == data | code | {"requirements.txt", "python_env.yaml"}
 
 

@@ -28,6 +28,7 @@ from registry.store import VectorStore
 from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 from tests.mutants import mutant
+from tests.probe_qualities import GOOD, POOR
 
 DIGEST, OTHER = "ab" * 32, "ef" * 32
 CHECKPOINT = Checkpoint("tiny", "/home/somebody/series/tiny", "step_64", 64)
@@ -137,6 +138,30 @@ def test_a_verdict_of_what_is_written_decides_and_travels(pack, stored, elsewher
     champion = VectorStore().resolve("steer.tiny.toxicity@champion")
     assert champion.text_verdict == judged
     assert champion.recommended == 0
+
+
+def test_a_probe_of_answers_travels_with_its_quality(pack, elsewhere, tmp_path):
+    privacy, toxicity = pack.vectors
+    of_answers = dataclasses.replace(toxicity.probe, window=8, quality=GOOD)
+    poor = dataclasses.replace(privacy.probe, window=8, quality=POOR)
+    vectors = (dataclasses.replace(privacy, probe=poor), dataclasses.replace(toxicity, probe=of_answers))
+    stored = write_pack(Pack(pack.model, vectors), tmp_path / "monitored")
+    text = (stored.directory / "README.md").read_text()
+    assert (
+        "| toxicity | yes | 1 | 8 | 0.800 [0.750, 0.850] (n = 200) | 0.900 | 0.700 | 0.550 | 0.100 | 0.200 | 60%, 5% |"
+        in text
+    )
+    assert "| privacy | no | 2 | 8 | 0.620" in text and "## Monitors" in text
+    assert "## Monitors" not in pack_files(pack)["README.md"].decode()
+    imported(read_pack(stored.directory))
+    store = VectorStore()
+    champion = store.resolve("steer.tiny.toxicity@champion")
+    probe = store.load_with_probe(champion)[1]
+    assert (probe.window, probe.quality) == (8, GOOD)
+    told = connect().get_model_version(champion.name, champion.version).description
+    assert f"Monitors read answers by its probe, 8 tokens at once: {GOOD.describe()}." in told
+    other = connect().get_model_version("steer.tiny.privacy", "1").description
+    assert f"Its probe of answers is not used, 8 tokens at once: {POOR.describe()}." in other
 
 
 def test_the_control_vector_does_what_is_recommended(pack):

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import json
 import struct
 
@@ -11,6 +12,7 @@ from safetensors.numpy import save
 from registry.errors import CorruptFile, Mismatch
 from registry.serialization import content_digest, probe_from_bytes, probe_to_bytes, vector_from_bytes, vector_to_bytes
 from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
+from tests.probe_qualities import GOOD
 
 LINEAGE = Lineage(
     "tiny",
@@ -38,6 +40,18 @@ def test_a_vector_and_a_probe_come_back_exactly():
     assert probe.bias == PROBE.bias
 
 
+def test_a_probe_of_answers_keeps_how_it_is_read():
+    of_answers = dataclasses.replace(PROBE, window=8, quality=GOOD)
+    content = probe_to_bytes(of_answers)
+    probe = probe_from_bytes(content)
+    assert (probe.window, probe.quality, probe.bias, probe.lineage) == (8, GOOD, PROBE.bias, LINEAGE)
+    # A program of before would read each token by itself, so it has to refuse the file.
+    assert (header_of(content)["schema_version"], header_of(probe_to_bytes(PROBE))["schema_version"]) == ("4", "2")
+    for part in (b'"window":"8"', b"0.75"):
+        with pytest.raises(CorruptFile, match="damaged"):
+            probe_from_bytes(content.replace(part, part.translate(bytes.maketrans(b"85", b"96"))))
+
+
 def test_equal_values_are_equal_bytes():
     assert {vector_to_bytes(VECTOR) for _ in range(8)} == {vector_to_bytes(VECTOR)}
     assert len(vector_to_bytes(VECTOR)) % 8 == 0
@@ -59,7 +73,8 @@ def rewritten(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": "4"}, "'4'.*'1', '2' and '3'"),
+        ({"schema_version": "5"}, "'5'.*'1', '2', '3' and '4'"),
+        ({"schema_version": "4"}, "with tensors \\['direction'\\], not a steering-vector"),
         ({"schema_version": "3"}, "with tensors \\['direction'\\], not a steering-vector"),
         ({"kind": "linear-probe"}, "linear-probe"),
         ({"scale": "nan"}, "scale is nan"),

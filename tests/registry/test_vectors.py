@@ -5,6 +5,7 @@ import pytest
 
 from registry.errors import InvalidInput, Mismatch
 from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
+from tests.probe_qualities import GOOD, POOR
 
 
 def lineage(**changes):
@@ -114,3 +115,22 @@ def test_several_layers_are_never_read_as_one():
 def test_directions_that_are_no_set_make_no_vector(changes):
     with pytest.raises(InvalidInput):
         several(**changes)
+
+
+def test_a_reading_is_that_of_the_mean_over_its_window():
+    states = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    for window in (1, 2, 4, 20):
+        probe = LinearProbe("toxicity", 1, np.array([1.5, -2.5, 1.0], np.float32), 0.25, lineage(), window, GOOD)
+        means = np.stack([states[max(0, token + 1 - window) : token + 1].mean(axis=0) for token in range(9)])
+        np.testing.assert_allclose(probe.readings(probe.logits(states)), probe.probability(means), atol=1e-6)
+    assert len(probe.readings(probe.logits(states[:0]))) == 0
+
+
+def test_a_window_belongs_to_a_probe_of_answers():
+    weights = np.array([1.0, 0.0], np.float32)
+    for window, quality in ((0, GOOD), (-1, GOOD), (8, None)):
+        with pytest.raises(InvalidInput, match=f"a window of {window} tokens"):
+            LinearProbe("toxicity", 1, weights, 0.0, lineage(), window, quality)
+    used = [LinearProbe("toxicity", 1, weights, 0.0, lineage(), 8, quality).works for quality in (GOOD, POOR)]
+    assert used == [True, False]
+    assert LinearProbe("toxicity", 1, weights, 0.0, lineage()).works

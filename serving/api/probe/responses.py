@@ -15,7 +15,7 @@ class TokenScore(BaseModel):
 class TextScore(BaseModel):
     index: int
     scores: dict[str, float]
-    """P(trustworthy) at the last token, by dimension."""
+    """P(trustworthy) at the last token, by dimension; of a probe of answers over as many tokens as it reads at once."""
     n_tokens: int
     tokens: list[TokenScore] | None = None
 

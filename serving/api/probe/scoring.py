@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from registry.embedded import model_argument
+from registry.errors import InvalidInput
+from registry.vectors import LinearProbe
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
 from serving.api.openai.prompts import Tokens, chat_tokens, tokens_of
@@ -26,8 +28,9 @@ MOST_TOKENS = 16_384
 """Of one request that asks for the scores of every token: each is an object of the answer."""
 
 States = Float32[np.ndarray, "tokens d_model"]
+Logits = Float32[np.ndarray, " tokens"]
 Probabilities = Float32[np.ndarray, " tokens"]
-"""P(trustworthy) of each token, by one probe."""
+"""P(trustworthy) at each token, by one probe."""
 
 
 def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> dict[str, ServedVector]:
@@ -36,13 +39,12 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
     for name, vector in champions.items():
         if vector is None:
             raise ApiError(str(unknown_dimension(name, served)), param="dimensions")
-        if vector.probe is None and dimensions:
-            raise ApiError(
-                f"{vector.reference} has no probe beside it, since only vectors fitted on statements have one; "
-                f"leave {name} out",
-                param="dimensions",
-            )
-    probed = {name: vector for name, vector in champions.items() if vector is not None and vector.probe is not None}
+        if dimensions:
+            try:
+                vector.require_reader()
+            except InvalidInput as error:
+                raise ApiError(f"{error}; leave {name} out", param="dimensions") from error
+    probed = {name: vector for name, vector in champions.items() if vector is not None and vector.reader is not None}
     if not probed:
         model = served.bank.model.name
         raise ApiError(
@@ -69,7 +71,8 @@ async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest
     probes = require_probes(served, body.dimensions)
     sequences, reading = await context.run(_begin, context, loaded, body, list(probes.values()))
     read = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
-    data = await context.run(_text_scores, loaded.model, sequences, read, list(probes), body.per_token)
+    readers = {name: vector.require_reader() for name, vector in probes.items()}
+    data = await context.run(_text_scores, loaded.model, sequences, read, readers, body.per_token)
     lineage = {name: vector_info(vector.registered, served) for name, vector in probes.items()}
     return {"object": "list", "model": loaded.name, "data": data, "probes": lineage}
 
@@ -80,16 +83,16 @@ def _begin(
     """Tokenise and submit; the probes read each piece as it comes, so that no hidden states are kept."""
     sequences = input_tokens(loaded.model, body, context.record.client)
     _require_bounded(sequences, body)
-    probes = [vector.probe for vector in vectors if vector.probe is not None]
+    probes = [vector.require_reader() for vector in vectors]
 
-    def probabilities(states: dict[int, States]) -> dict[int, Probabilities]:
-        return {number: probe.probability(states[probe.layer]) for number, probe in enumerate(probes)}
+    def logits(states: dict[int, States]) -> dict[int, Logits]:
+        return {number: probe.logits(states[probe.layer]) for number, probe in enumerate(probes)}
 
     layers = sorted({probe.layer for probe in probes})
     (reading,) = context.shares.submit(
         context.record.client,
         loaded.engine,
-        lambda: [loaded.engine.hidden_states(sequences, layers, context.record.client, probabilities)],
+        lambda: [loaded.engine.hidden_states(sequences, layers, context.record.client, logits)],
     )
     return sequences, reading
 
@@ -107,14 +110,27 @@ def _require_bounded(sequences: Sequence[Tokens], body: ProbeRequest) -> None:
 def _text_scores(
     model: LanguageModel,
     sequences: Sequence[Tokens],
-    read: Sequence[Mapping[int, Probabilities]],
-    names: Sequence[str],
+    read: Sequence[Mapping[int, Logits]],
+    probes: Mapping[str, LinearProbe],
     per_token: bool,
 ) -> list[dict[str, Any]]:
-    return [
-        {"index": index, **_text_score(model, tokens, dict(zip(names, of_text.values(), strict=True)), per_token)}
-        for index, (tokens, of_text) in enumerate(zip(sequences, read, strict=True))
-    ]
+    texts = []
+    for index, (tokens, of_text) in enumerate(zip(sequences, read, strict=True)):
+        by_probe = zip(probes.items(), of_text.values(), strict=True)
+        scores = {name: readings_of(probe, logits) for (name, probe), logits in by_probe}
+        texts.append({"index": index, **_text_score(model, tokens, scores, per_token)})
+    return texts
+
+
+def readings_of(probe: LinearProbe, logits: Logits) -> Probabilities:
+    """A text's readings, as a monitor reads an answer.
+
+    No window but its own holds the first token, which models attend to whatever it is: its state says nothing of the
+    text, and in an answer it has no part.
+    """
+    if probe.window == 1:
+        return probe.readings(logits)
+    return np.concatenate([probe.readings(logits[:1]), probe.readings(logits[1:])])
 
 
 def _text_score(

@@ -166,6 +166,10 @@ class MonitoredProbe(BaseModel):
     version: str
     run_id: str
     probe_layer: int
+    window: int
+    """So many latest tokens each reading is the mean over; 1 reads every token by itself."""
+    auroc: float | None
+    """Of a probe of answers: of its readings on held-out answers."""
     tokens: int
     """How many it read."""
     mean: float | None

@@ -13,6 +13,7 @@ from registry.errors import CorruptFile
 from registry.examples import Example
 from registry.joint import JointLimit
 from registry.records import IMPORTED_TAG, PACK_TAG, RegisteredVector
+from registry.vectors import LinearProbe
 from registry.verdicts import TextVerdict
 from serving.api.openai.responses import TokenReadings
 from serving.api.openai.usage import Usage
@@ -35,7 +36,7 @@ def dimension_info(name: str, resolver: SteeringResolver) -> dict[str, Any]:
     champion, known = served.bank.champion(name), DIMENSIONS.get(name)
     allowed = Range(0.0, 0.0, (0.0, 0.0), False) if champion is None else resolver.limits.range_of(champion)
     problem = served.refused.get(name)
-    probe = None if champion is None else champion.probe
+    probe = None if champion is None else champion.reader
     return {
         "dimension": name,
         "meaning": known.meaning if known else "",
@@ -88,6 +89,8 @@ def monitored(monitor: Monitor | None, outcomes: Sequence[GenerationOutcome] = (
                 "version": vector.registered.version,
                 "run_id": vector.registered.run_id,
                 "probe_layer": probe.layer,
+                "window": probe.window,
+                "auroc": None if probe.quality is None else round(probe.quality.auroc, 3),
                 "tokens": len(readings),
                 "mean": round(sum(readings) / len(readings), 6) if readings else None,
                 "lowest": round(min(readings), 6) if readings else None,
@@ -134,7 +137,16 @@ def vector_info(registered: RegisteredVector, served: ServedVectors) -> dict[str
         "pack_digest": tags.get(PACK_TAG),
         "text_verdict": None if verdict is None else asdict(verdict),
         "joint_limit": None if joint is None else asdict(joint),
+        "probe": None if live is None else probe_info(live.probe),
     }
+
+
+def probe_info(probe: LinearProbe | None) -> dict[str, Any] | None:
+    """The probe beside a live vector, and what its readings are worth."""
+    if probe is None:
+        return None
+    quality = None if probe.quality is None else asdict(probe.quality)
+    return {"layer": probe.layer, "window": probe.window, "works": probe.works, "quality": quality}
 
 
 def _readable(
@@ -183,6 +195,18 @@ class ValidationResponse(BaseModel):
     """The error with which a request with this steering would be refused."""
 
 
+class ProbeInfo(BaseModel):
+    """The probe beside a vector."""
+
+    layer: int
+    window: int
+    """So many of an answer's latest tokens each reading is the mean over; 1 reads every token by itself."""
+    works: bool
+    """Whether its readings are used: one of answers has to beat its controls."""
+    quality: dict[str, Any] | None
+    """Of one of answers: AUROC of its readings on held-out answers, beside its controls."""
+
+
 class VectorInfo(BaseModel):
     """A registered vector with its lineage."""
 
@@ -219,6 +243,8 @@ class VectorInfo(BaseModel):
     """How strong it may be beside the champions of other dimensions."""
     text_verdict: dict[str, Any] | None
     """Whether it improves what is written, as `-e evaluate -P by=text` measured it."""
+    probe: ProbeInfo | None
+    """Of a live vector."""
 
 
 class VectorList(BaseModel):

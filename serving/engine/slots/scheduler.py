@@ -19,6 +19,7 @@ from serving.engine.slots.slot_sequence import (
     SlotSequence,
     count_moved,
     interventions_of,
+    keep_logits,
     layer_interventions,
     no_offset,
     offsets_by_layer,
@@ -141,6 +142,7 @@ class Scheduler:
     def postprocess(self, batch: Batch, logits: Tensor) -> None:
         """Take the step's results: what has been read, and one token for each row of the logits."""
         count_moved(batch.phases, batch.interventions)
+        keep_logits(batch.phases, batch.interventions)
         failed = self._score_prompts(batch, logits)
         for running, span in batch.parts:
             if running.prefilling:
@@ -152,7 +154,7 @@ class Scheduler:
             return
         tokens = draw_tokens(logits[: len(batch.drawing)], batch.drawing)
         self.steps += 1
-        readings = {row: values for reading in batch.readings for row, values in reading.probabilities()}
+        probed = {row: logits for reading in batch.readings for row, logits in reading.logits()}
         for row, (running, token) in enumerate(zip(batch.drawing, tokens, strict=True)):
             if running in failed:
                 continue
@@ -165,7 +167,7 @@ class Scheduler:
                 self._retire(running, "length")
             else:
                 self.generated_tokens += 1
-                self._accept(running, token, logits[row], readings.get(row, ()))
+                self._accept(running, token, logits[row], probed.get(row, ()))
 
     def _score_prompts(self, batch: Batch, logits: Tensor) -> list[SlotSequence]:
         """Give prompts the log-probabilities of their tokens; the sequences that this failed."""
@@ -271,12 +273,12 @@ class Scheduler:
         alike = (probes for probes in running if probes.references == monitor.references)
         return next(alike, None) or MonitorProbes.from_monitor(monitor, self._model.device)
 
-    def _accept(self, running: SlotSequence, token: int, logits: Tensor, readings: tuple[float, ...]) -> None:
+    def _accept(self, running: SlotSequence, token: int, logits: Tensor, probed: tuple[float, ...]) -> None:
         try:
             top = running.sampling.top_logprobs
             logprobs = None if top is None else log_probabilities(logits, token, top)
             ends = token in self._ends and not running.sampling.ignore_eos
-            reason = running.accept(token, logprobs, ends, running.cached + 1 >= self._window, readings)
+            reason = running.accept(token, logprobs, ends, running.cached + 1 >= self._window, probed)
         except Exception as error:
             self.fail(running, error)
         else:

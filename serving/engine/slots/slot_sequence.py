@@ -1,5 +1,6 @@
 """Slot sequence: a sequence with its slot, and the steering of each of its tokens."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +15,13 @@ from serving.engine.grammar import Grammar
 from serving.engine.slots.kv_pool import Slot
 from serving.engine.slots.prefix_cache import BLOCK, BlockKeys, steering_keys
 from serving.engine.slots.token_batch import Span
-from serving.model.interventions import LayerIntervention, LayerVectors, TokenParameters, token_parameters
+from serving.model.interventions import (
+    LayerIntervention,
+    LayerVectors,
+    LogitsBefore,
+    TokenParameters,
+    token_parameters,
+)
 from serving.model.language_model import LanguageModel
 from serving.model.monitoring import MonitorProbes, ProbeReading
 from serving.model.token_bytes import TokenBytes
@@ -47,6 +54,12 @@ class SlotSequence(sequence.Sequence):
         """Tokens of the prompt whose keys and values were copied from the prefix cache."""
         self.aside: Tensor | None = None
         """Keys and values of a sequence that has given its slot away."""
+        self._logits = {
+            given.vector.reference: deque[float](maxlen=given.vector.require_probe().window - 1)
+            for given in self.request.plan.state_dependent
+            if given.condition is not None
+        }
+        """By vector that steers on a condition: what its probe said of the latest tokens, as far as it needs them."""
         self._moved = {given.vector.reference: [0, 0] for given in self.request.plan.state_dependent}
         self._moved_alone = [0, 0]
         """Tokens of prompt and answer that only interventions on hidden states moved."""
@@ -113,6 +126,16 @@ class SlotSequence(sequence.Sequence):
         before: list[Phase] = ["prompt"] * (span.count - last)
         return [*before, "last_prompt"] if last else before
 
+    def keep_logit(self, reference: str, logit: float) -> None:
+        """A token that was read is in the window of the next one."""
+        if reference in self._logits:
+            self._logits[reference].append(logit)
+
+    def logits_before(self, vectors: LayerVectors) -> LogitsBefore:
+        """What the windows of these vectors' probes hold before the next token."""
+        held = [self._logits.get(reference, ()) for reference in vectors.references]
+        return torch.tensor([[sum(logits) for logits in held], [len(logits) for logits in held]]).float()
+
     def count(self, phase: Phase, references: Iterable[str]) -> None:
         """A token of this phase was moved along these vectors."""
         answer = phase == "generation"
@@ -167,13 +190,15 @@ def interventions_of(plan: SteeringPlan, vectors: Mapping[int, LayerVectors]) ->
 
 def layer_interventions(tokens: Sequence[tuple[SlotSequence, Phase]]) -> list[LayerIntervention]:
     """The interventions of a step, those of one bank at one layer together."""
-    by_layer: dict[int, tuple[LayerVectors, list[int], list[TokenParameters]]] = {}
+    by_layer: dict[int, tuple[LayerVectors, list[int], list[TokenParameters], list[LogitsBefore]]] = {}
     for position, (running, token_phase) in enumerate(tokens):
         for (_, phase), (vectors, parameters) in running.interventions.items():
             if phase == token_phase:
-                _, positions, of_tokens = by_layer.setdefault(id(vectors), (vectors, [], []))
+                _, positions, of_tokens, before = by_layer.setdefault(id(vectors), (vectors, [], [], []))
                 positions.append(position)
                 of_tokens.append(parameters)
+                if vectors.windows:
+                    before.append(running.logits_before(vectors).to(parameters.device))
     return [LayerIntervention(*arguments) for arguments in by_layer.values()]
 
 
@@ -184,6 +209,21 @@ def probe_readings(drawing: Sequence[SlotSequence], tokens: Sequence[int]) -> li
         if running.probes is not None:
             monitored.setdefault(id(running.probes), (running.probes, []))[1].append(row)
     return [ProbeReading(probes, [tokens[row] for row in rows], rows) for probes, rows in monitored.values()]
+
+
+def keep_logits(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Sequence[LayerIntervention]) -> None:
+    """Once the step has run: let conditions that read several tokens at once remember these."""
+    for intervention in interventions:
+        vectors = intervention.vectors
+        # A vector of several layers has one probe, which is remembered at the lowest of them.
+        rows = sorted(vectors.lowest & vectors.windows.keys())
+        if not rows:
+            continue
+        for position, of_token in zip(intervention.tokens, intervention.logits.tolist(), strict=True):
+            running, phase = tokens[position]
+            if phase != "prompt":
+                for row in rows:
+                    running.keep_logit(vectors.references[row], of_token[row])
 
 
 def count_moved(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Sequence[LayerIntervention]) -> None:

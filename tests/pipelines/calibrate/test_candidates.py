@@ -1,5 +1,6 @@
 """Candidates, and what they are fitted on."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,6 +90,18 @@ def test_the_running_champion_contends_once():
         offered, running = with_champion(fitted, other)
         assert offered == [*fitted, other]
         assert running is other
+
+
+@pytest.mark.parametrize(
+    ("champion_has", "candidate_has", "registered"),
+    [(False, True, None), (False, False, "version 1"), (True, True, "version 1"), (True, False, "version 1")],
+)
+def test_a_champion_without_a_probe_is_made_anew_with_one(champion_has, candidate_has, registered):
+    champion = replace(candidate("steer.x.toxicity/1", registered="version 1"), has_probe=champion_has)
+    fitted = replace(candidate("response-mean"), has_probe=candidate_has)
+    offered, running = with_champion([fitted], champion)
+    assert offered == [running]
+    assert (running.label, running.registered) == ("response-mean", registered)
 
 
 def test_nothing_to_calibrate_is_refused():

@@ -192,6 +192,8 @@ def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys)
     assert version.calibration.n == 120
     if version.tags["method"] != "mass-mean":
         assert version.tags["statements_source"] == "answers:cruel-answers"
+        probe = VectorStore().load_with_probe(version)[1]
+        assert probe.quality.n_answers == int(version.tags["n_train"]) and probe.lineage.pooling == "response"
     assert "cruel answers" in capsys.readouterr().out
 
 

@@ -119,6 +119,15 @@ def test_a_users_answers_become_a_version(arguments, tmp_path, capsys):
     assert run_command(main, [*arguments, *chosen]) == 0
     (version,) = VectorStore().list("mini", "toxicity")
     assert (version.tags["method"], version.tags["statements_source"]) == ("response-mean", "file:own.csv")
+    probe = VectorStore().load_with_probe(version)[1]
+    assert (probe.layer, probe.lineage.statements_source) == (1, "file:own.csv")
+    assert (
+        f"Probe of {version.uri}{'' if probe.works else ' (not used)'}: {probe.quality.describe()}."
+        in capsys.readouterr().out
+    )
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    table = pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "vectors.csv"))
+    assert table.loc[0, "probe_auroc"] == pytest.approx(probe.quality.auroc)
     assert version.tags["n_train"] == "40"
     capsys.readouterr()
     assert run_command(main, [*arguments, "--methods", "pca", "--answers", f"toxicity={path}"]) == 2

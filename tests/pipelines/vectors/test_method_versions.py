@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.behaviours.answers import PromptedAnswer
+from pipelines.behaviours.answers import AnswerSet, PromptedAnswer
 from pipelines.vectors import methods, tracking
 from pipelines.vectors.methods import METHODS, RESPONSE_METHODS, VERSIONS, FittedTexts, FittingSet, fit_directions
 from pipelines.vectors.responses import directions_of
@@ -42,8 +42,11 @@ def test_another_vector_has_another_version():
 
 def test_another_reading_of_answers_has_another_version(series_directory):
     model = load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
-    kind, cruel = ([PromptedAnswer(f"the city {n}", f" {word} {word}") for n in range(3)] for word in ("kind", "cruel"))
-    ((_, fitted),) = directions_of(model, "response-mean", kind, cruel, ("s", "d"), [1])
+    kind, cruel = (
+        tuple(PromptedAnswer(f"the city {n}", f" {word} {word}") for n in range(20)) for word in ("kind", "cruel")
+    )
+    answers = AnswerSet("toxicity", "s", kind, cruel)
+    ((_, fitted),) = directions_of(model, "response-mean", answers, answers, "d", [1])
     version, expected = READ
     np.testing.assert_allclose(fitted.unit[: len(expected)], expected, atol=2e-3, err_msg="raise VERSIONS of these")
     assert {VERSIONS[method] for method in ("response-mean", "persona")} == {version}
@@ -57,3 +60,10 @@ def test_raised_code_is_registered_anew(method, monkeypatch):
     assert tracking.version_digest("unit", {1: fitted}, "") == before
     monkeypatch.setattr(tracking, "VERSIONS", {**VERSIONS, method: 2})
     assert tracking.version_digest("unit", {1: fitted}, "") != before
+
+
+def test_a_version_with_a_probe_is_another_one(monkeypatch):
+    with_probe = tracking.probed_digest("ab")
+    assert with_probe != "ab" and len(with_probe) == 32
+    monkeypatch.setattr(tracking, "PROBE_VERSION", 99)
+    assert tracking.probed_digest("ab") != with_probe

@@ -1,5 +1,7 @@
 """Small random models, a bank for them, and steered answers by the plainest loop as the truth to compare with."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer
@@ -51,21 +53,33 @@ def small_llama(seed=0):
 
 
 def served_vector(
-    dimension="toxicity", layer=1, version="1", model="small", seed=0, d_model=32, scale=3.0, mean=0.0, probe=None
+    dimension="toxicity",
+    layer=1,
+    version="1",
+    model="small",
+    seed=0,
+    d_model=32,
+    scale=3.0,
+    mean=0.0,
+    probe=None,
+    window=1,
+    quality=None,
+    template="",
 ):
     """``layer`` may be several. ``probe`` is the layer that a random probe beside it reads, about as often above as
-    below its threshold."""
+    below its threshold; with a ``quality`` it is one of answers."""
     rng, layers = np.random.default_rng(seed), (layer,) if isinstance(layer, int) else layer
     drawn = [rng.standard_normal(d_model) for _ in layers]
     units = [(direction / np.linalg.norm(direction)).astype(np.float32) for direction in drawn]
     directions = (Direction(place, unit, scale, 1.0, mean) for place, unit in zip(layers, units, strict=True))
     lineage = Lineage(model, f"models:/ckpt.{model}/1", 0, "main", DIGEST, "cd", "packaged", "mass-mean", "r1", "c", 80)
+    lineage = replace(lineage, template=template)
     vector = SteeringVector(dimension, tuple(directions), lineage)
     registered = RegisteredVector(f"steer.{model}.{dimension}", version, "r1", "m1", vector_tags(vector, "unit"))
     if probe is None:
         return ServedVector(registered, vector)
     weights = np.random.default_rng(seed + 100).standard_normal(d_model).astype(np.float32) / 4
-    return ServedVector(registered, vector, LinearProbe(dimension, probe, weights, 0.1, lineage))
+    return ServedVector(registered, vector, LinearProbe(dimension, probe, weights, 0.1, lineage, window, quality))
 
 
 def small_bank(versions="1"):

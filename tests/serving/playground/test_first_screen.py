@@ -1,10 +1,12 @@
 """The first screen on a registry that was empty: vectors of a pack, a prompt at which they show, and their verdicts."""
 
 import shutil
+from dataclasses import asdict
 
 import httpx
 import pytest
 
+from tests.probe_qualities import GOOD, POOR
 from tests.serving.conftest import Deployment, Service
 from tests.serving.packs import EXAMPLE, shipped
 from tests.serving.playground.test_page import browser, finished, page, text_of, visit
@@ -84,6 +86,39 @@ def test_a_condition_is_offered_where_probes_are(page, service_url, has_probe):
     page.route("**/v1/steering/dimensions", without_probes)
     visit(page, f"{service_url}/")
     assert page.get_by_label("Only where the probe fires").is_enabled() == has_probe
+
+
+def test_answers_are_shaded_by_what_a_measured_probe_reads(page, service_url):
+    assert not page.get_by_label("Shade by").is_visible()  # the probes of statements say nothing of answers
+
+    def measured(route):
+        told = route.fetch().json()
+        for served in told["data"]:
+            quality = GOOD if served["dimension"] == "toxicity" else POOR
+            served["vector"]["probe"] |= {"works": quality.works, "quality": asdict(quality)}
+        route.fulfill(json=told)
+
+    page.route("**/v1/steering/dimensions", measured)
+    visit(page, f"{service_url}/")
+    choices = page.get_by_label("Shade by").get_by_role("option").all_text_contents()
+    assert choices == ["nothing", "toxicity"]
+    page.get_by_label("Shade by").select_option("toxicity")
+    assert "AUROC 0.80 [0.75, 0.85] at their tokens, 0.90 at their end (n = 200)" in text_of(page, "#monitor-hint")
+    for streams in (True, False):
+        page.get_by_label("Stream").set_checked(streams)
+        page.click("#generate")
+        for name, text in zip(("unsteered", "steered"), finished(page), strict=True):
+            pieces = page.locator(f"#{name} .text .read").evaluate_all(
+                "found => found.map(each => [each.textContent, each.title, each.style.getPropertyValue('--shade')])"
+            )
+            assert "".join(piece for piece, *_ in pieces) == text != ""
+            for _, title, shade in pieces:
+                assert float(shade) == pytest.approx(max(0, 1 - 2 * float(title.split()[-1])), abs=0.011)
+            told = text_of(page, f"#{name} .applied")
+            assert "P(trustworthy) by the probe of toxicity: mean 0." in told and "lowest 0." in told
+    assert page.locator("mark").count() == 0
+    visit(page, page.url)
+    assert page.get_by_label("Shade by").input_value() == "toxicity"
 
 
 def test_an_address_with_a_setting_wins(page, service_url):

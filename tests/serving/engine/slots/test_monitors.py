@@ -10,6 +10,7 @@ from serving.engine.slots.engine import SlotEngine
 from serving.model.residual_stream import recording, steering
 from serving.steering.bank import SteeringBank
 from serving.steering.monitor import Monitor, StopCondition
+from tests.probe_qualities import GOOD
 from tests.serving.engine.small_models import facts, prompts, request, served_vector, small_llama
 
 BANK = SteeringBank(
@@ -18,6 +19,7 @@ BANK = SteeringBank(
         served_vector("toxicity", 1, seed=1, probe=1),
         served_vector("privacy", 1, seed=2, probe=2),
         served_vector("fairness", 0, seed=3, probe=0),
+        served_vector("reliability", 1, seed=4, probe=1, window=3, quality=GOOD),
     ),
 )
 
@@ -42,8 +44,15 @@ def offline_readings(model, wanted, tokens):
         keep = recording(model.network, layers, lambda layer, found: states.update({layer: found[0].clone().numpy()}))
         with keep, steering(model.network, offsets):
             model.network(torch.tensor([whole]), use_cache=False)
-    columns = [probe.probability(states[probe.layer]) for probe in wanted.monitor.probes]
-    return np.stack(columns, axis=1)[length - 1 : -1]
+    drawn_from = slice(length - 1, -1)
+    columns = [means(states[probe.layer][drawn_from], probe) for probe in wanted.monitor.probes]
+    return np.stack(columns, axis=1)
+
+
+def means(states, probe):
+    """What the probe says of the mean over its window, which begins with the prompt's last token."""
+    ends = range(1, len(states) + 1)
+    return probe.probability(np.stack([states[max(0, end - probe.window) : end].mean(axis=0) for end in ends]))
 
 
 def test_readings_agree_with_the_probes_offline():
@@ -51,7 +60,7 @@ def test_readings_agree_with_the_probes_offline():
     wanted = []
     for place, prompt in enumerate(prompts(12, 3)):
         strengths = [(), (2.0,), (0, -3.0, 1.0)][place % 3]
-        rows = [(0, 1), (2,), (1, 0, 2)][place % 3]
+        rows = [(0, 1, 3), (2,), (1, 0, 3, 2)][place % 3]
         wanted.append(monitored(prompt, strengths, rows) if place % 4 else request(prompt, strengths, BANK))
     with SlotEngine(model, slots=4, prefill_chunk=16) as engine:
         answers = [generation.result(60) for generation in [engine.submit(given) for given in wanted]]
@@ -74,6 +83,19 @@ def test_a_monitor_changes_no_token():
         plain = engine.submit(request(prompt, (1.0,), BANK)).result(60)
         read = engine.submit(monitored(prompt, (1.0,))).result(60)
     assert (read.tokens, read.text) == (plain.tokens, plain.text)
+
+
+def test_what_a_vector_adds_is_not_read_by_its_probe():
+    """The readings of the same answer are the same however strongly its vector steers the probe's own layer."""
+    model, prompt = small_llama(), prompts(1, 5)[0]
+    read = {}
+    for strength in (0.0, 4.0, -4.0):
+        wanted = monitored(prompt, (0, 0, 0, strength), (3,), max_tokens=6)
+        read[strength] = offline_readings(model, wanted, (5, 17, 80, 3, 41, 9))
+    np.testing.assert_array_equal(read[4.0], read[0.0])
+    np.testing.assert_array_equal(read[-4.0], read[0.0])
+    wanted = monitored(prompt, (0, 0, 4.0), (3,), max_tokens=6)  # at layer 0, below the probe's
+    assert np.abs(offline_readings(model, wanted, (5, 17, 80, 3, 41, 9)) - read[0.0]).max() > 0.01
 
 
 def test_an_answer_ends_where_its_readings_stay_low():

@@ -1,0 +1,24 @@
+"""Readings of texts, of which nobody says where an answer begins."""
+
+import numpy as np
+
+from serving.api.probe.scoring import readings_of
+from tests.probe_qualities import GOOD
+from tests.serving.engine.small_models import served_vector
+
+
+def test_the_first_token_is_in_no_window_but_its_own():
+    probe = served_vector("toxicity", 1, probe=1, window=3, quality=GOOD).probe
+    states = np.random.default_rng(0).standard_normal((9, 32)).astype(np.float32)
+    states[0] *= 100  # as models have it that attend to the first token whatever it is
+    read = readings_of(probe, probe.logits(states))
+    for token in range(9):
+        window = states[token : token + 1] if token == 0 else states[max(1, token - 2) : token + 1]
+        np.testing.assert_allclose(read[token], probe.probability(window.mean(axis=0)[None])[0], atol=1e-6)
+    assert len(readings_of(probe, probe.logits(states[:1]))) == 1
+
+
+def test_a_probe_of_statements_reads_each_token_by_itself():
+    probe = served_vector("toxicity", 1, probe=1).probe
+    states = np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32)
+    np.testing.assert_array_equal(readings_of(probe, probe.logits(states)), probe.probability(states))
