@@ -21,8 +21,13 @@ class Dimension:
     """Published data sets that stand for it."""
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.name != self.name.lower():
-            raise InvalidInput(f"a dimension's name must be a lower-case word, not {self.name!r}")
+        require_dimension_name(self.name)
+
+
+def require_dimension_name(name: str) -> None:
+    """Raise ``InvalidInput`` unless it can be a parameter's value, a file's name and a part of a registered name."""
+    if not name.isidentifier() or name != name.lower():
+        raise InvalidInput(f"a dimension's name must be a lower-case word, not {name!r}")
 
 
 RELIABILITY = Dimension("reliability", "saying what is true", "a true statement", "a false statement", ("TruthfulQA",))

@@ -25,7 +25,7 @@ from registry.vectors import Direction, Lineage, SteeringVector
 ARCHITECTURE = "controlvector"
 IMPORT_METHOD = "gguf import"
 _PREFIX = "trusttrace."
-_TENSOR = re.compile(r"direction\.(\d{1,6})")
+_TENSOR = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")
 
 
 def vector_to_gguf(vector: SteeringVector, strength: float = 1.0, *, model_hint: str | None = None) -> bytes:
@@ -94,6 +94,8 @@ def _direction(layer: int, offset: Float32[np.ndarray, "..."]) -> Direction:
     if offset.ndim != 1 or not np.isfinite(offset).all():
         raise CorruptFile(f"direction.{layer} has shape {offset.shape}; it must be one axis of finite numbers")
     length = float(np.linalg.norm(offset.astype(np.float64)))
+    if length > float(np.finfo(np.float32).max):
+        raise CorruptFile(f"direction.{layer} has length {length:.3g}, which no hidden state can be moved by")
     return Direction(layer, (offset.astype(np.float64) / length).astype(np.float32), length, length, 0.0)
 
 

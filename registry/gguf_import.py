@@ -5,6 +5,7 @@ import hashlib
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
+from registry.dimensions import require_dimension_name
 from registry.errors import InvalidInput
 from registry.gguf import IMPORT_METHOD, vector_from_gguf
 from registry.records import RegisteredCheckpoint, RegisteredVector, checkpoint_name
@@ -24,6 +25,7 @@ def import_gguf(
     run = mlflow.active_run()
     if run is None:
         raise InvalidInput("an import is registered under a run: call it inside `with mlflow.start_run():`")
+    require_dimension_name(dimension)
     digest = hashlib.sha256(content).hexdigest()
     lineage = Lineage(
         model=checkpoint.name.removeprefix(checkpoint_name("")),

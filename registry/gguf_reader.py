@@ -43,6 +43,9 @@ def read_gguf(content: bytes) -> GgufFile:
     tensor_count, value_count = cursor.integer("<Q"), cursor.integer("<Q")
     metadata = dict(_entry(cursor) for _ in range(value_count))
     layouts = [_layout(cursor) for _ in range(tensor_count)]
+    names = [name for name, _, _ in layouts]
+    if len(set(names)) < len(names):
+        raise CorruptFile(f"the file has the tensor {max(names, key=names.count)!r} more than once; write it once")
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
         raise CorruptFile(f"general.alignment is {alignment!r} and must be a positive whole number")

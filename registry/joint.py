@@ -1,5 +1,6 @@
 """Joint limit: how strong the champions of several dimensions may be at once, as `-e calibrate` measured it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,7 +16,7 @@ class JointLimit(JsonRecord):
     """All members were measured together, each at a share of the strength that is recommended for it alone.
 
     Versions of one calibration carry the same limit. Raises ``InvalidInput`` for fewer than two members, a strength
-    that is not positive, a scale that is not within 0 and 1, and scales of others than the members.
+    that is no positive number, a scale that is not within 0 and 1, and scales of others than the members.
     """
 
     KIND: ClassVar[str] = "joint limit"
@@ -35,7 +36,12 @@ class JointLimit(JsonRecord):
 
     def __post_init__(self) -> None:
         scales = [self.scale, *self.scales.values()]
-        if len(self.strengths) < 2 or min(self.strengths.values()) <= 0 or not all(0 < scale <= 1 for scale in scales):
+        strengths = self.strengths.values()
+        if (
+            len(strengths) < 2
+            or not all(0 < scale <= 1 for scale in scales)
+            or not all(0 < strength * min(scales) < math.inf for strength in strengths)
+        ):
             raise InvalidInput(f"no joint limit has strengths {dict(self.strengths)} and scales {scales}")
         if self.scales and set(self.scales) != set(self.strengths):
             raise InvalidInput(f"scales are of {', '.join(self.scales)} and strengths of {', '.join(self.strengths)}")

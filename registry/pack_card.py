@@ -163,21 +163,30 @@ def _cell(text: str) -> str:
 
 
 def _use(pack: Pack) -> str:
-    first, name = pack.vectors[0], pack.model.name
+    exported, name = [packed for packed in pack.vectors if packed.has_control_vector], pack.model.name
+    first = next(iter(exported), pack.vectors[0])
+    model = "" if pack.model.argument else f" -P model={name}=<path of {name}>"
     meaning = DIMENSIONS.get(first.dimension)
     towards = f", towards {meaning.trustworthy}" if meaning else ""
     strength = f"{first.recommended or 1:g}"
     return (
         "## Use\n\nWith TrustTrace, from this folder into its registry, and served:\n\n"
-        "    mlflow run . -e import --env-manager local -P pack=<this folder>\n"
+        f"    mlflow run . -e import --env-manager local -P pack=<this folder>{model}\n"
         f"    TRUSTTRACE_MODEL={name} make serve\n\n"
         f'A request then says `"steering": {{"strengths": {{"{first.dimension}": {strength}}}, "apply": {{"prompt": '
-        f'"all"}}}}`{towards}. With '
-        "llama.cpp, whose control vectors lie in `gguf/` at the recommended strength where one is recommended:\n\n"
-        f"    llama-cli -m model.gguf --control-vector-scaled gguf/{first.dimension}.gguf:1.0\n\n"
+        f'"all"}}}}`{towards}. {_for_llama_cpp(exported)}'
         "`vectors/<dimension>/vector.safetensors` has the unit vector `direction`, and in its header `scale` and "
         "`layer`: add `strength * scale * direction` to the output of decoder block `layer`, counted from 0"
         f"{_of_several(pack)}."
+    )
+
+
+def _for_llama_cpp(exported: Sequence[PackedVector]) -> str:
+    if not exported:
+        return "No strength is recommended at a layer from 1 on, so there are no control vectors for llama.cpp.\n\n"
+    return (
+        "With llama.cpp, whose control vectors lie in `gguf/` at the recommended strength where one is recommended:\n\n"
+        f"    llama-cli -m model.gguf --control-vector-scaled gguf/{exported[0].dimension}.gguf:1.0\n\n"
     )
 
 

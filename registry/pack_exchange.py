@@ -22,7 +22,7 @@ from registry.descriptions import (
     describe_vector,
     summary_of,
 )
-from registry.errors import InvalidInput, NotFound
+from registry.errors import CorruptFile, InvalidInput, NotFound
 from registry.examples import Example
 from registry.mlflow_client import connect, reachable
 from registry.pack_folder import StoredPack
@@ -137,17 +137,33 @@ def import_pack(stored: StoredPack, checkpoint: Checkpoint, weights_digest: str)
     store, checkpoints = VectorStore(), CheckpointStore()
     vectors, registered, promoted, kept = [], [], [], {}
     for packed in stored.pack.vectors:
-        version, is_new = _registered(store, checkpoints, packed, stored, checkpoint, run.info.run_id)
-        champion = _champion(store, version)
-        if champion is None:
-            store.promote(version, reason=packed.because or f"imported from {packed.origin}")
-            promoted.append(packed.dimension)
-        elif champion.version != version.version:
-            kept[packed.dimension] = champion
-        registered += [packed.dimension] if is_new else []
-        version = store.get(version.name, version.version)
-        vectors.append(store.compare(version) if is_new else version)
+        with _accepted(stored, packed):
+            version, is_new = _registered(store, checkpoints, packed, stored, checkpoint, run.info.run_id)
+            champion = _champion(store, version)
+            if champion is None:
+                store.promote(version, reason=packed.because or f"imported from {packed.origin}")
+                promoted.append(packed.dimension)
+            elif champion.version != version.version:
+                kept[packed.dimension] = champion
+            registered += [packed.dimension] if is_new else []
+            version = store.get(version.name, version.version)
+            vectors.append(store.compare(version) if is_new else version)
     return PackImport(tuple(vectors), tuple(registered), tuple(promoted), kept)
+
+
+@contextmanager
+def _accepted(stored: StoredPack, packed: PackedVector) -> Iterator[None]:
+    """Say in a sentence that MLflow refuses a name, tag or metric of a pack: no export wrote it."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        reason = str(error.message).partition("\n")[0][:200]
+        raise CorruptFile(
+            f"{stored.directory} has a vector for {packed.dimension} that MLflow does not register ({reason}): fetch "
+            "the pack again"
+        ) from error
 
 
 def _registered(

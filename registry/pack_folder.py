@@ -10,8 +10,6 @@ digests are checked before a value is made of any file.
 """
 
 import hashlib
-import json
-import math
 import os
 import re
 import shutil
@@ -21,20 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.calibration import Calibration
-from registry.checkpoints import Checkpoint
 from registry.errors import CorruptFile, InvalidInput, NotFound, TrustTraceError, Unavailable
-from registry.examples import Example
-from registry.gguf import vector_to_gguf
 from registry.pack_card import card
+from registry.pack_record import AGAIN, json_object, to_json_bytes, vector_files, vector_from_files
 from registry.packs import MOST_VECTORS, Pack, PackedModel, PackedVector
-from registry.serialization import (
-    LARGEST_FILE_BYTES,
-    probe_from_bytes,
-    probe_to_bytes,
-    vector_from_bytes,
-    vector_to_bytes,
-)
+from registry.serialization import LARGEST_FILE_BYTES
 
 FORMAT = "trusttrace-pack"
 FORMAT_VERSION = 1
@@ -43,7 +32,6 @@ CARD = "README.md"
 LARGEST_MANIFEST_BYTES = 1 << 20
 MOST_FILES = 4 * MOST_VECTORS + 1
 _NAME = re.compile(r"(?:\w[\w.-]{0,99}/){0,2}\w[\w.-]{0,99}")
-_AGAIN = "fetch the pack again, or make one: mlflow run . -e export --env-manager local -P model=…"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +48,7 @@ def pack_files(pack: Pack) -> dict[str, bytes]:
     """Every file of a pack by its path in the folder, the manifest last."""
     files = {CARD: card(pack).encode()}
     for packed in pack.vectors:
-        files |= _vector_files(packed, pack.model.architecture)
+        files |= vector_files(packed, pack.model.architecture)
     manifest = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -68,7 +56,7 @@ def pack_files(pack: Pack) -> dict[str, bytes]:
         "vectors": [packed.dimension for packed in pack.vectors],
         "files": {name: {"sha256": _sha256(content), "bytes": len(content)} for name, content in files.items()},
     }
-    return {**files, MANIFEST: _json(manifest)}
+    return {**files, MANIFEST: to_json_bytes(manifest)}
 
 
 def write_pack(pack: Pack, directory: Path) -> StoredPack:
@@ -76,8 +64,7 @@ def write_pack(pack: Pack, directory: Path) -> StoredPack:
 
     Raises ``InvalidInput`` where something else is in the way, ``Unavailable`` where nothing can be written.
     """
-    if directory.exists() and not (directory / MANIFEST).is_file() and not _is_empty(directory):
-        raise InvalidInput(f"{directory} holds something that is no pack; give another folder as `to`")
+    require_replaceable(directory)
     files = pack_files(pack)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +84,27 @@ def write_pack(pack: Pack, directory: Path) -> StoredPack:
     return StoredPack(pack, _sha256(files[MANIFEST]), directory)
 
 
+def require_replaceable(directory: Path) -> None:
+    """Raise ``InvalidInput`` where anything is in the way but the files of a pack, damaged or of any version."""
+    if not directory.exists() or _is_empty(directory):
+        return
+    try:
+        manifest = json_object(_read(directory, MANIFEST, LARGEST_MANIFEST_BYTES), MANIFEST)
+    except (CorruptFile, Unavailable):
+        manifest = {}
+    if manifest.get("format") != FORMAT:
+        raise InvalidInput(f"{directory} holds something that is no pack; give another folder as `to`")
+    files = manifest.get("files")
+    own = {MANIFEST, *(files if isinstance(files, dict) else ())}
+    paths = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    others = sorted({str(path.relative_to(directory)) for path in paths} - own)
+    if others:
+        raise InvalidInput(
+            f"{directory} is a pack with files of others in it, such as {others[0]}, which would be deleted; move "
+            "them, or give another folder as `to`"
+        )
+
+
 def read_pack(directory: Path) -> StoredPack:
     """The pack in ``directory``, every file verified.
 
@@ -104,9 +112,9 @@ def read_pack(directory: Path) -> StoredPack:
     for a format that this version does not read, and for names that lead elsewhere.
     """
     if not (directory / MANIFEST).is_file():
-        raise NotFound(f"{directory} holds no {MANIFEST}, so it is no pack; {_AGAIN}")
+        raise NotFound(f"{directory} holds no {MANIFEST}, so it is no pack; {AGAIN}")
     content = _read(directory, MANIFEST, LARGEST_MANIFEST_BYTES)
-    manifest = _object(content, MANIFEST)
+    manifest = json_object(content, MANIFEST)
     if manifest.get("format") != FORMAT or manifest.get("version") != FORMAT_VERSION:
         raise CorruptFile(
             f"{directory} has the format {manifest.get('format')!r}, version {manifest.get('version')!r}, and this "
@@ -115,126 +123,66 @@ def read_pack(directory: Path) -> StoredPack:
     try:
         files = {name: _verified(directory, name, told) for name, told in _listed(manifest).items()}
         model = PackedModel(**manifest["model"])
-        pack = Pack(model, tuple(_packed(files, str(dimension)) for dimension in manifest["vectors"]))
+        pack = Pack(model, tuple(_read_vector(directory, files, str(name)) for name in manifest["vectors"]))
     except CorruptFile:
         raise
-    except (TrustTraceError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptFile(f"{directory} is no pack that can be read ({_reason(error)}); {_AGAIN}") from error
+    except (TrustTraceError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CorruptFile(f"{directory} is no pack that can be read ({_reason(error)}); {AGAIN}") from error
     return StoredPack(pack, _sha256(content), directory)
 
 
-def _vector_files(packed: PackedVector, architecture: str) -> dict[str, bytes]:
-    folder = f"vectors/{packed.dimension}"
-    files = {f"{folder}/vector.safetensors": vector_to_bytes(packed.vector), f"{folder}/record.json": _record(packed)}
-    if packed.probe is not None:
-        files[f"{folder}/probe.safetensors"] = probe_to_bytes(packed.probe)
-    # llama.cpp steers no layer 0, and a vector that does not work has no strength to be exported at.
-    if packed.recommended > 0 and packed.vector.layers[0] > 0:
-        files[f"gguf/{packed.dimension}.gguf"] = vector_to_gguf(
-            packed.vector, packed.recommended, model_hint=architecture
-        )
-    return files
-
-
-def _record(packed: PackedVector) -> bytes:
-    calibration, example = packed.calibration, packed.example
-    return _json(
-        {
-            "origin": packed.origin,
-            "unit_digest": packed.unit_digest,
-            "checkpoint": asdict(packed.checkpoint),
-            "calibration": None if calibration is None else json.loads(calibration.to_json()),
-            "champion_because": packed.because,
-            "summary": packed.summary,
-            "example": None if example is None else asdict(example),
-            "tags": dict(packed.tags),
-            "metrics": {name: value for name, value in packed.metrics.items() if math.isfinite(value)},
-        }
-    )
-
-
-def _packed(files: Mapping[str, bytes], dimension: str) -> PackedVector:
-    folder = f"vectors/{dimension}"
-    vector = vector_from_bytes(files[f"{folder}/vector.safetensors"])
-    if vector.dimension != dimension:
-        raise CorruptFile(f"{folder} holds a vector for {vector.dimension}; {_AGAIN}")
-    probe = files.get(f"{folder}/probe.safetensors")
-    record = _object(files[f"{folder}/record.json"], f"{folder}/record.json")
-    calibration, example = record["calibration"], record["example"]
-    packed = PackedVector(
-        vector,
-        None if probe is None else probe_from_bytes(probe),
-        Checkpoint(**record["checkpoint"]),
-        _text(record["unit_digest"]),
-        _text(record["origin"]),
-        None if calibration is None else Calibration.from_json(json.dumps(calibration)),
-        _text(record["champion_because"]),
-        _text(record["summary"]),
-        None if example is None else Example.from_json(json.dumps(example)),
-        {_text(name): _text(value) for name, value in record["tags"].items()},
-        {_text(name): float(value) for name, value in record["metrics"].items()},
-    )
-    registered = packed.registered
-    registered.text_verdict, registered.joint_limit  # noqa: B018 — they raise where they cannot be read
-    return packed
+def _read_vector(directory: Path, files: Mapping[str, bytes], dimension: str) -> PackedVector:
+    """One vector. Raises ``CorruptFile`` with what mends a pack in the place of what mends a registered version."""
+    try:
+        return vector_from_files(files, dimension)
+    except CorruptFile as error:
+        reason = str(error).rpartition(";")[0] or str(error)
+        raise CorruptFile(f"{directory} has a vector for {dimension} that is damaged ({reason}); {AGAIN}") from error
 
 
 def _listed(manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The files that a manifest lists. Raises ``CorruptFile`` for names that lead out of the folder, or too many."""
     listed: Mapping[str, Mapping[str, Any]] = manifest["files"]
     if len(listed) > MOST_FILES:
-        raise CorruptFile(f"the manifest lists {len(listed)} files and no pack has more than {MOST_FILES}; {_AGAIN}")
+        raise CorruptFile(f"the manifest lists {len(listed)} files and no pack has more than {MOST_FILES}; {AGAIN}")
     for name in listed:
         if not _NAME.fullmatch(name) or name == MANIFEST:
-            raise CorruptFile(f"the manifest lists {name!r}, which is no file of a pack; {_AGAIN}")
+            raise CorruptFile(f"the manifest lists {name!r}, which is no file of a pack; {AGAIN}")
     return listed
 
 
 def _verified(directory: Path, name: str, listed: Mapping[str, Any]) -> bytes:
     content = _read(directory, name, LARGEST_FILE_BYTES)
     if (len(content), _sha256(content)) != (listed["bytes"], listed["sha256"]):
-        raise CorruptFile(f"{name} of {directory} is not the file that was written: its SHA-256 differs; {_AGAIN}")
+        raise CorruptFile(f"{name} of {directory} is not the file that was written: its SHA-256 differs; {AGAIN}")
     return content
 
 
 def _read(directory: Path, name: str, most: int) -> bytes:
     path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()):
+    if not _is_within(path, directory):
         raise CorruptFile(f"{name} of {directory} leads out of the folder; copy the pack with: cp -rL")
     if not path.is_file():
-        raise CorruptFile(f"{directory} lacks {name}, which its manifest lists; {_AGAIN}")
+        raise CorruptFile(f"{directory} lacks {name}, which its manifest lists; {AGAIN}")
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
         raise Unavailable(f"{path} cannot be read ({error.strerror}); let this user read it") from error
     if len(content) > most:
-        raise CorruptFile(f"{name} of {directory} has more than {most} bytes, and no file of a pack has; {_AGAIN}")
+        raise CorruptFile(f"{name} of {directory} has more than {most} bytes, and no file of a pack has; {AGAIN}")
     return content
 
 
-def _object(content: bytes, name: str) -> dict[str, Any]:
+def _is_within(path: Path, directory: Path) -> bool:
     try:
-        read = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"{name} is no JSON that can be read; {_AGAIN}") from error
-    if not isinstance(read, dict):
-        raise CorruptFile(f"{name} is no JSON object; {_AGAIN}")
-    return read
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+        return path.resolve().is_relative_to(directory.resolve())
+    except (OSError, RuntimeError):  # links that lead to each other
+        return False
 
 
 def _reason(error: Exception) -> str:
     return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _sha256(content: bytes) -> str:

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
+from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, Mismatch
 from registry.examples import Example
+from registry.json_record import require_types
 from registry.records import RegisteredVector, calibration_tags, vector_name, vector_tags
 from registry.vectors import LinearProbe, SteeringVector
 
 MOST_VECTORS = 64
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_PACKAGED = "packaged:"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,20 @@ class PackedModel:
     """Such as ``llama``."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not (_NAME.fullmatch(self.name) and _DIGEST.fullmatch(self.weights_digest)):
             raise InvalidInput(f"a pack's model has a name and a SHA-256, not {self.name!r}, {self.weights_digest!r}")
+
+    @property
+    def argument(self) -> str:
+        """The model as commands and services take it; empty for one that lay in a directory where it was packed."""
+        if self.repo.startswith(_PACKAGED):
+            source = self.repo.removeprefix(_PACKAGED)
+        elif "/" in self.repo:
+            source = f"{self.repo}@{self.revision}"
+        else:
+            return self.name if embedded_seed(self.name) is not None else ""
+        return source if source == self.name else f"{self.name}={source}"
 
     def require_is(self, name: str, weights_digest: str) -> None:
         """Raise ``Mismatch`` unless a model has this name and these weights."""
@@ -93,6 +108,11 @@ class PackedVector:
         """The strength to use; 0 where none is recommended."""
         return self.registered.recommended
 
+    @property
+    def has_control_vector(self) -> bool:
+        """Whether llama.cpp can steer by it: not at layer 0, nor where no strength is recommended to export it at."""
+        return self.recommended > 0 and self.vector.layers[0] > 0
+
 
 @dataclass(frozen=True, eq=False)
 class Pack:
@@ -114,6 +134,8 @@ class Pack:
         lineage, where = vector.lineage, f"the pack's vector for {packed.dimension}"
         if not _NAME.fullmatch(packed.dimension) or "." in packed.dimension:
             raise InvalidInput(f"{packed.dimension!r} is no name of a dimension")
+        if not _NAME.fullmatch(packed.checkpoint.model):
+            raise InvalidInput(f"{packed.checkpoint.model!r} is no name of a model")
         if lineage.steers != model.name:
             raise Mismatch(f"{where} steers {lineage.steers} and the pack is for {model.name}")
         if (vector.d_model, vector.layers[-1] < model.n_layers) != (model.d_model, True):

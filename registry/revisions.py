@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 _COUNT = r"(?P<count>\d+(?:\.\d+)?)(?:e\+?(?P<power>\d{1,2})|(?P<unit>[km]))?(?=$|[^a-z0-9.]|\.(?!\d))"
+_COUNT += r"(?![,_']\d{3}(?!\d))"  # 1,000 may be a thousand, or the first of several: it tells no number
 _WORD = r"global[-_]?step|steps?|ckpt|chck|checkpoint|iteration|iter|ba"
 _STEP = re.compile(
     rf"(?:^|[^a-z0-9])(?:(?:{_WORD})[-_=]?{_COUNT}|model_(?P<padded>\d{{6,}})(?![\da-z]))", re.IGNORECASE

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.statements.answer_form import spaced
+from pipelines.statements.answer_form import is_chat, spaced
 from pipelines.statements.tables import read_table
 from registry.errors import InvalidInput, NotFound
 from registry.vectors import Template
@@ -101,6 +101,10 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
     columns = (table.columns[name] for name in COLUMNS)
     for prompt, response, written, place in zip(*columns, table.places, strict=True):
         messages = _messages(prompt, f"{path.name} has a chat as the prompt of {place}")
+        if is_chat(response):
+            raise InvalidInput(
+                f"{path.name} has a chat as the response of {place}; a response is one text, so write it out"
+            )
         for name, value in (*([] if messages else [("prompt", prompt)]), ("response", response)):
             if not isinstance(value, str) or not value.strip():
                 raise InvalidInput(f"{path.name} has no text as the {name} of {place}; write it out, or leave it out")
@@ -121,11 +125,17 @@ def _rows(path: Path) -> Iterator[tuple[PromptedAnswer, bool]]:
 
 def _messages(prompt: object, where: str) -> tuple[ChatTurn, ...]:
     """The messages of a chat, which a CSV file has as JSON; none where ``prompt`` is a text."""
-    if isinstance(prompt, str) and re.match(r"\s*\[\s*\{", prompt):
+    if isinstance(prompt, str) and (is_chat(prompt) or re.match(r"\s*\[\s*\{", prompt)):
         try:
-            prompt = json.loads(prompt)
-        except json.JSONDecodeError:
-            return ()  # a text that begins like one
+            parsed = json.loads(prompt)
+        except (ValueError, RecursionError):
+            parsed = None  # a text that begins like one, unless it tells who speaks
+        if is_chat(prompt) and not isinstance(parsed, list):
+            raise InvalidInput(
+                f"{where} that is not the JSON of a list of messages; write it with double quotes, as "
+                '[{"role": "user", "content": "…"}]'
+            )
+        prompt = parsed
     if not isinstance(prompt, list | tuple) or not prompt:
         return ()
     for message in prompt:

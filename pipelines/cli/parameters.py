@@ -10,6 +10,7 @@ so that a concept is worded once and composed into every command that has it. ML
 """
 
 import argparse
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -18,6 +19,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from registry.errors import InvalidInput, unknown_name
 
 OptionsT = TypeVar("OptionsT", bound="Options")
+SEEDS = 2**32
+"""How many there are to scikit-learn; NumPy and torch have more."""
 
 
 def parameter(default: Any, help: str, *, none: str = "none") -> Any:
@@ -37,9 +40,12 @@ def group(default: Any, *, only: Sequence[str] = ()) -> Any:
 
 
 class Options:
-    """Base of a dataclass of parameters: a field of literals holds one of them."""
+    """Base of a dataclass of parameters: a field of literals holds one of them, a ``seed`` what every library takes."""
 
     def __post_init__(self) -> None:
+        seed = getattr(self, "seed", 0)
+        if not 0 <= seed < SEEDS:
+            raise InvalidInput(f"`seed` is {seed}; give a whole number from 0 to {SEEDS - 1}")
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
                 raise unknown_name(name, getattr(self, name), get_args(kind))
@@ -84,12 +90,20 @@ class Parameter:
                 raise unknown_name(f"value of {self.name}", text, ("true", "false"))
             return text == "true"
         try:
-            return kind(text) if kind in (int, float) else text
+            return _number(kind, text) if kind in (int, float) else text
         except ValueError as error:
             number = "a whole number" if kind is int else "a number, such as 1e-4"
             raise InvalidInput(
                 f"`{self.name}` is {text!r}; give {f'{self.none} or ' if optional else ''}{number}"
             ) from error
+
+
+def _number(kind: type[int] | type[float], text: str) -> int | float:
+    """Raises ``ValueError`` for what is no number; infinity and NaN are none, for no comparison with them refuses."""
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{value} is no number")
+    return value
 
 
 def parameters_of(options: Any, only: Sequence[str] = ()) -> Iterator[Parameter]:

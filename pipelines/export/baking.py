@@ -6,6 +6,7 @@ every token. Not where a norm follows the projection, or where the architecture 
 loaded again and compared with the steered model, and deleted unless both give the same logits.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,18 +29,21 @@ PROJECTIONS = ("mlp.down_proj", "mlp.dense_4h_to_h", "mlp.c_proj", "mlp.fc2", "m
 """The last projection of a block: Llama, GPT-NeoX, GPT-2, Phi, GPT-J, MPT, OPT."""
 BIAS_SWITCH = "mlp_bias"
 """What makes Llama's feed-forward network have biases, in its configuration."""
+ORIGIN = "baked.json"
+"""Beside a baked checkpoint: what it was made of."""
 TOLERANCE = 1e-3
 """Largest difference of a logit, relative to their standard deviation, that the order of additions explains."""
 
 Offsets = Mapping[int, Float32[Tensor, " d_model"]]
 
 
-def bake(model: LanguageModel, offsets: Offsets, directory: Path) -> None:
+def bake(model: LanguageModel, offsets: Offsets, directory: Path, origin: Mapping[str, object]) -> None:
     """Write ``model`` with ``offsets`` as biases to ``directory``: whole, or not there at all.
 
-    Raises ``InvalidInput`` for an architecture that cannot carry them, by name. ``model`` is float32, and is left as it
-    was.
+    ``origin`` is kept beside it, with the weights that it was made of. Raises ``InvalidInput`` for an architecture that
+    cannot carry them, by name, and where something else is in the way. ``model`` is float32, and is left as it was.
     """
+    require_baked(directory)
     tokens = torch.arange(1, 25).remainder(model.network.config.get_text_config(decoder=True).vocab_size)[None]
     tokens = tokens.to(model.device)
     with torch.inference_mode(), steering(model.network, offsets):
@@ -50,6 +54,8 @@ def bake(model: LanguageModel, offsets: Offsets, directory: Path) -> None:
         scratch.mkdir(parents=True)
         baked.save_pretrained(scratch)
         model.tokenizer.save_pretrained(scratch)
+        made_of = {"model": model.checkpoint.model, "weights_digest": model.weights_digest, **origin}
+        (scratch / ORIGIN).write_text(json.dumps(made_of, indent=2) + "\n")
         _require_same(wanted, tokens, scratch, model)
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(scratch, directory)
@@ -57,6 +63,17 @@ def bake(model: LanguageModel, offsets: Offsets, directory: Path) -> None:
         raise Unavailable(f"{directory} cannot be written ({error.strerror}); give another folder as `to`") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def require_baked(directory: Path) -> None:
+    """Raise ``InvalidInput`` where anything is in the way but a baked checkpoint, which is made anew."""
+    if not directory.exists() or (directory / ORIGIN).is_file():
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise InvalidInput(
+            f"{directory}, where the baked checkpoint goes, holds something else (no {ORIGIN}); move it, or give "
+            "another folder as `to`"
+        )
 
 
 def with_biases(network: Any, offsets: Offsets) -> Any:

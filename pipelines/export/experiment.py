@@ -8,7 +8,7 @@ import torch
 
 from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import one_checkpoint
-from pipelines.export.baking import bake
+from pipelines.export.baking import bake, require_baked
 from pipelines.export.examples import example_of
 from pipelines.export.options import ExportOptions, parse_strengths
 from pipelines.export.tracking import log_pack
@@ -20,7 +20,7 @@ from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
 from registry.pack_exchange import keep_examples, packed_vectors, public_repo
-from registry.pack_folder import StoredPack, write_pack
+from registry.pack_folder import StoredPack, require_replaceable, write_pack
 from registry.packs import PackedModel, PackedVector
 from registry.records import RegisteredVector
 from registry.store import VectorStore
@@ -35,6 +35,12 @@ def run_export(options: ExportOptions) -> None:
         checkpoint = one_checkpoint(options.checkpoint)
         directory = Path(options.to or f"packs/{checkpoint.model}").expanduser().resolve()
         versions = versions_to_pack(checkpoint.model, options.vectors, given=options.checkpoint.model)
+        # Before anything is loaded or written.
+        require_replaceable(directory)
+        strengths = strengths_to_bake(options.strengths, versions) if options.baked else {}
+        baked = directory.with_name(f"{directory.name}-baked")
+        if options.baked:
+            require_baked(baked)
         model = load(checkpoint, precision=options.placement.precision, device=options.placement.device)
         for version in versions:
             require_fits(version, model.facts)
@@ -49,7 +55,7 @@ def run_export(options: ExportOptions) -> None:
         release(model)
         lines = [f"{directory}: {len(versions)} vectors, SHA-256 {stored.digest}"]
         if options.baked:
-            lines.append(_bake(checkpoint, stored, options))
+            lines.append(_bake(checkpoint, stored, strengths, baked, options.placement.device))
         print("\n" + "\n".join(lines))  # noqa: T201
         conclude(run, conclusion(stored, versions))
 
@@ -90,14 +96,14 @@ def packed_model(model: LanguageModel) -> PackedModel:
     )
 
 
-def strengths_to_bake(text: str, packed: Sequence[PackedVector]) -> dict[str, float]:
+def strengths_to_bake(text: str, versions: Sequence[RegisteredVector]) -> dict[str, float]:
     """The strengths that ``text`` names, or those recommended.
 
     Raises ``InvalidInput`` where there are none, for a dimension that is not packed, and beyond a calibrated range.
     """
-    vectors = {vector.dimension: vector for vector in packed}
+    vectors = {version.dimension: version for version in versions}
     given = dict(parse_strengths(text))
-    strengths = given or recommended_together(packed)
+    strengths = given or recommended_together(versions)
     if not strengths:
         raise InvalidInput("no strength is recommended for any dimension; give strengths, such as toxicity=1")
     for dimension, strength in strengths.items():
@@ -111,19 +117,19 @@ def strengths_to_bake(text: str, packed: Sequence[PackedVector]) -> dict[str, fl
     return strengths
 
 
-def recommended_together(packed: Sequence[PackedVector]) -> dict[str, float]:
+def recommended_together(versions: Sequence[RegisteredVector]) -> dict[str, float]:
     """The strength of each vector that works: beside others that it was calibrated with, as far as was measured."""
-    working = [vector for vector in packed if vector.recommended > 0]
-    limits = {vector.dimension: vector.registered.joint_limit for vector in working}
+    working = [version for version in versions if version.recommended > 0]
+    limits = {version.dimension: version.joint_limit for version in working}
     runs = [limit.run_id for limit in limits.values() if limit]
     joint = {name: limit for name, limit in limits.items() if limit and runs.count(limit.run_id) > 1}
     scales = {name: limit.scale_of(name) for name, limit in joint.items()}
-    return {vector.dimension: vector.recommended * scales.get(vector.dimension, 1.0) for vector in working}
+    return {version.dimension: version.recommended * scales.get(version.dimension, 1.0) for version in working}
 
 
-def _require_together(vectors: Mapping[str, PackedVector], strengths: Mapping[str, float]) -> None:
+def _require_together(vectors: Mapping[str, RegisteredVector], strengths: Mapping[str, float]) -> None:
     """Raise ``InvalidInput`` for strengths beyond the joint limit, as a service refuses them."""
-    limits = {name: vectors[name].registered.joint_limit for name in strengths}
+    limits = {name: vectors[name].joint_limit for name in strengths}
     for limit in {limit.run_id: limit for limit in limits.values() if limit}.values():
         members = [name for name, own in limits.items() if own and own.run_id == limit.run_id]
         shares = [limit.share(name, strengths[name]) for name in members]
@@ -144,12 +150,11 @@ def offsets_of(packed: Sequence[PackedVector], strengths: Mapping[str, float]) -
     return {layer: torch.stack(added).sum(0) for layer, added in offsets.items()}
 
 
-def _bake(checkpoint: Checkpoint, stored: StoredPack, options: ExportOptions) -> str:
-    packed, directory = stored.pack.vectors, stored.directory
-    strengths = strengths_to_bake(options.strengths, packed)
-    directory = directory.with_name(f"{directory.name}-baked")
-    model = load(checkpoint, precision="float32", device=options.placement.device)
-    bake(model, offsets_of(packed, strengths), directory)
+def _bake(
+    checkpoint: Checkpoint, stored: StoredPack, strengths: Mapping[str, float], directory: Path, device: str
+) -> str:
+    model = load(checkpoint, precision="float32", device=device)
+    bake(model, offsets_of(stored.pack.vectors, strengths), directory, {"pack": stored.digest, "strengths": strengths})
     release(model)
     told = ", ".join(f"{dimension} {strength:g}" for dimension, strength in strengths.items())
     return f"{directory}: {checkpoint.model} in float32 with {told} as biases at every token"

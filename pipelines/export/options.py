@@ -34,11 +34,15 @@ def parse_strengths(text: str) -> Mapping[str, float]:
     """``toxicity=2,privacy=1`` as numbers by dimension; none for ``recommended``. Raises ``InvalidInput``."""
     strengths: dict[str, float] = {}
     for part in filter(None, text.split(",")) if text != RECOMMENDED else ():
-        dimension, equals, number = part.partition("=")
+        dimension, equals, number = (piece.strip() for piece in part.partition("="))
+        if dimension in strengths:
+            raise InvalidInput(f"strengths {text!r} names {dimension} twice; give each dimension one strength")
         try:
-            strengths[dimension.strip()] = float(number)
+            strengths[dimension] = float(number)
         except ValueError:
             equals = ""
-        if not (equals and math.isfinite(strengths[dimension.strip()])):
+        if not (equals and math.isfinite(strengths[dimension])):
             raise InvalidInput(f"strengths {text!r} has the part {part!r}; give such as toxicity=2,privacy=1")
+    if not strengths and text != RECOMMENDED:
+        raise InvalidInput(f"strengths {text!r} names none; give {RECOMMENDED}, or such as toxicity=2,privacy=1")
     return strengths

@@ -7,7 +7,6 @@ from pipelines.experiment import resolve_series
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
-from registry.embedded import embedded_seed
 from registry.errors import InvalidInput
 from registry.pack_card import works
 from registry.pack_exchange import PackImport, import_pack
@@ -33,18 +32,12 @@ def run_import(options: ImportOptions) -> None:
 
 def model_here(model: PackedModel) -> str:
     """The model of a pack as commands take it. Raises ``InvalidInput`` for one that lay in a directory elsewhere."""
-    if model.repo.startswith("packaged:"):
-        source = model.repo.removeprefix("packaged:")
-    elif "/" in model.repo:
-        source = f"{model.repo}@{model.revision}"
-    elif embedded_seed(model.name) is not None:
-        return model.name
-    else:
+    if not model.argument:
         raise InvalidInput(
             f"the pack is for {model.name}, whose weights lay in a directory where it was made: give the one that they "
             f"are in here, as model={model.name}=/path"
         )
-    return source if source == model.name else f"{model.name}={source}"
+    return model.argument
 
 
 def local_checkpoint(model: PackedModel, given: str) -> Checkpoint:

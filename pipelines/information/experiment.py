@@ -149,4 +149,4 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None, look: Lo
 
 
 def _next(options: InformationOptions) -> str:
-    return mlflow_run("probe", options.statements, model=options.series.model)
+    return mlflow_run("probe", options.statements, options.reading, model=options.series.model)

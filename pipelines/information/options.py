@@ -27,8 +27,6 @@ class InformationSettings(Options):
         super().__post_init__()
         if self.landmarks < 0 or self.landmarks in (1, 2):
             raise InvalidInput(f"landmarks is {self.landmarks}; give 0 for all statements, or some hundreds")
-        if self.seed < 0:
-            raise InvalidInput(f"seed is {self.seed}; it must not be negative")
 
     @property
     def is_paper(self) -> bool:

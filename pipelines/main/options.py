@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipelines.cli.options import LOOK, Look, SeriesOptions
 from pipelines.cli.parameters import Options, group, parameter
+from pipelines.report.options import file_to_write
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
 from serving.model.placement import Placement
@@ -21,3 +22,7 @@ class MainOptions(Options):
     placement: Placement = group(Placement(), only=("precision", "device"))
     figures: Look = parameter("screen", LOOK)
     output: str | None = parameter(None, "a file for the report, beside what is logged")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        file_to_write(self.output)

@@ -19,7 +19,7 @@ class Reading(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layers != "all" and not all(part.strip().isdigit() for part in self.layers.split(",")):
+        if self.layers != "all" and not all(part.strip().isdecimal() for part in self.layers.split(",")):
             raise InvalidInput(
                 f"layers {self.layers!r} is neither 'all' nor numbers separated by commas, such as 0,6,12"
             )

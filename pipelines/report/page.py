@@ -15,12 +15,12 @@ from markupsafe import Markup
 from pipelines.cli.pasting import mlflow_run
 from pipelines.report.explorer import explorer
 from pipelines.report.first_screen import answers, verdicts
-from pipelines.report.options import ReportOptions
+from pipelines.report.options import ReportOptions, file_to_write
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs, reported_models
 from pipelines.tracking.champions import short_name
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import code_commit, entry_point_run
-from registry.errors import NotFound
+from registry.errors import NotFound, Unavailable
 
 SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -135,7 +135,7 @@ class Section:
 
 def run_reporting(options: ReportOptions) -> None:
     """Write, log and announce the page. Raises ``NotFound`` for a model without finished runs."""
-    model, output = options.model, options.output
+    model, output = options.model, file_to_write(options.output)
     with entry_point_run(f"report {model}", options.params()) as run:
         runs = newest_runs(model, tuple(SECTIONS))
         if not runs:
@@ -146,14 +146,21 @@ def run_reporting(options: ReportOptions) -> None:
         content = report_page(model, runs, champions(model))
         place = log_page(content)
         if output is not None:
-            Path(output).write_text(content, encoding="utf-8")
+            _write(output, content)
         kinds = ", ".join(runs)
         print(f"\n{model}: {kinds} on one page, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
         if output is not None:
-            print(Path(output).resolve())  # noqa: T201
+            print(output.resolve())  # noqa: T201
         missing = "" if "calibrate" in runs else _calibrating(model, next(iter(runs.values())))
         verdict = f"One page of {model}, of its newest runs of {kinds}: report.html."
         conclude(run, Conclusion(verdict=verdict, next=missing))
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written ({error.strerror}); give another file as `output`") from error
 
 
 def _calibrating(model: str, run: ReportedRun) -> str:

@@ -5,6 +5,7 @@ label 1 trustworthy. Polarity and groups follow the files as released (arXiv 240
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -41,9 +42,15 @@ class Benchmark(DatasetCard):
     """Rows of the file as released."""
 
 
+_INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
+"""Joiners, spaces without width, soft hyphens: copies of a text from web pages differ in them."""
+
+
 def normalised(text: str) -> str:
-    """The text in lower case, without spreadsheet artefacts or repeated spaces: equal for copies of one text."""
-    return re.sub(r"\s+", " ", text.replace("_x000D_", " ")).strip().lower()
+    """The text in lower case, without spreadsheet artefacts or repeated spaces, accents spelt one way: equal for copies
+    of one text."""
+    seen = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("_x000D_", " ")
+    return re.sub(r"\s+", " ", seen).strip().lower()
 
 
 def _question(text: str) -> str:

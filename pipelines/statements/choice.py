@@ -1,13 +1,12 @@
 """Choice of dimensions: those that a user names, or with ``all`` those that the data stand for."""
 
-import re
 import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 from pipelines.statements.benchmarks import BENCHMARKS
-from pipelines.statements.declared import SAFETY, SUFFIX, declared_beside
+from pipelines.statements.declared import SAFETY, SUFFIX, declared_beside, possible_name
 from pipelines.statements.directory import file_for, require_file_for, stem_of
 from pipelines.statements.mix import parse_mix
 from pipelines.statements.tables import is_table
@@ -80,8 +79,7 @@ def _require_known(name: str, path: Path | None, known: _Known) -> None:
     path = file_for(path, name) if path and path.is_dir() else path
     if name in known or path is None or not path.is_file():
         return
-    proposed = re.sub(r"\W+", "_", name).strip("_").lower() or "mine"
-    proposed = proposed if proposed.isidentifier() else f"d_{proposed}"
+    proposed = possible_name(name)
     target = shlex.quote(str(path.with_name(proposed + SUFFIX)))
     again = "run the same command again" if proposed == name else "give " + shlex.quote(f"data={proposed}={path}")
     raise InvalidInput(

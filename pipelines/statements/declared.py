@@ -13,6 +13,7 @@ For one of the five dimensions everything is optional: ``toxicity.dimension.toml
 the labels of ``toxicity.csv``.
 """
 
+import re
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -66,7 +67,9 @@ def declared_beside(paths: Iterable[Path]) -> dict[str, Dimension]:
     """The dimensions declared in or beside ``paths``, those that exist, by name."""
     present = [path for path in paths if path.exists()]
     directories = dict.fromkeys(path if path.is_dir() else path.parent for path in present)
-    declarations = (path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}")))
+    declarations = (
+        path for directory in directories for path in sorted(directory.glob(f"*{SUFFIX}")) if path.is_file()
+    )
     return {dimension.name: dimension for dimension in (read_declaration(path).dimension for path in declarations)}
 
 
@@ -76,7 +79,7 @@ def read_declaration(path: Path) -> Declaration:
     Raises ``InvalidInput``, or ``UnknownName`` for a key that is none of ours, and ``CorruptFile`` for what is no TOML.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CorruptFile(f"{path} is not TOML: {error}") from error
     for key in content:
@@ -92,10 +95,21 @@ def read_declaration(path: Path) -> Declaration:
     return Declaration(_dimension(path, content), label, **others)
 
 
+def possible_name(name: str) -> str:
+    """The name of a dimension that is nearest to ``name``."""
+    word = re.sub(r"\W+", "_", name).strip("_").lower() or "mine"
+    return word if word.isidentifier() else f"d_{word}"
+
+
 def _dimension(path: Path, content: Mapping[str, str]) -> Dimension:
     name = unicodedata.normalize("NFC", path.name.removesuffix(SUFFIX))
     if name in DIMENSIONS:
         return DIMENSIONS[name]
+    if name != possible_name(name):
+        raise InvalidInput(
+            f"{path} is named after {name!r}, and a dimension's name is a lower-case word; rename it and its data, as "
+            f"{possible_name(name)}{SUFFIX}"
+        )
     missing = [key for key in _MEANINGS if key not in content]
     if missing:
         raise InvalidInput(

@@ -41,6 +41,8 @@ def _faults(report: QualityReport) -> Iterator[Finding]:
     dropped = report.conflicts == "drop"
     if report.n_trustworthy in (0, report.n):
         yield Finding("refused", f"all {report.n} statements have one label; a probe needs both")
+    for part in report.one_class:
+        yield Finding("refused", f"the {part} part of the split column holds one class only; both are needed in each")
     if report.n_groups < N_FOLDS:
         yield Finding("refused", f"{report.n_groups} groups cannot be split into {N_FOLDS} folds; give more groups")
     elif report.n_groups < FEW_GROUPS:
@@ -116,8 +118,8 @@ def _notes(report: QualityReport) -> Iterator[Finding]:
     if report.unread_columns:
         yield Finding(
             "note",
-            f"columns that are not read: {', '.join(report.unread_columns)}; those that are: statement, label, group, "
-            "pair, split",
+            f"columns that are not read: {', '.join(report.unread_columns)}; those that are: statement, or prompt and "
+            f"response; label; {', '.join(OPTIONAL)}",
         )
     if report.unread_files:
         yield Finding(

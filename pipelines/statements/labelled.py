@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -118,9 +118,13 @@ class LabelledStatements:
             content.update(f"{text}\x1f{int(self.labels[row])}\x1f{self.groups[row]}\x1f{part}\x1e".encode())
         return content.hexdigest()
 
-    def has_digest(self, digest: str) -> bool:
-        """Whether ``digest`` names these statements, by the present rule or by that of earlier versions."""
-        return digest in (self.digest, self.content_digest)
+    def has_digest(self, digest: str, source: str = "") -> bool:
+        """Whether ``digest`` names these statements, by the present rule or by that of earlier versions.
+
+        A copy under another name is named by the digest that it had under ``source``.
+        """
+        named = self if source in ("", self.source) else replace(self, source=source)
+        return digest in (named.digest, self.content_digest)
 
     def subset(self, limit: int, seed: int) -> "LabelledStatements":
         """About ``limit`` statements in their order: whole groups, drawn at random until there are enough."""

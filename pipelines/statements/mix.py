@@ -10,7 +10,7 @@ def parse_mix(data: str) -> dict[str, str] | None:
     """Sources by dimension, in the order given; ``None`` where ``data`` is one source for all.
 
     A path may hold commas and equals signs: the longest path that exists is taken. Raises ``InvalidInput`` for a
-    dimension that is named twice.
+    dimension that is named twice, and for a part that names none.
     """
     if Path(data).expanduser().exists() or _name(data) is None:
         return None
@@ -24,6 +24,11 @@ def parse_mix(data: str) -> dict[str, str] | None:
         end = _end(parts, start)
         name, _, source = ",".join(parts[start:end]).partition("=")
         name = unicodedata.normalize("NFC", name.strip())
+        if not name.isidentifier():
+            raise InvalidInput(
+                f"data {data!r} has the part {','.join(parts[start:end])!r}, which begins with no name of a dimension; "
+                "write such as toxicity=./mine.csv"
+            )
         if name in sources:
             raise InvalidInput(f"data {data!r} names {name} twice; give each dimension one source")
         if not source.strip():

@@ -25,6 +25,7 @@ from pipelines.statements.floors import (
 from pipelines.statements.rows import Conflicts, StatementRows, kept_rows
 from pipelines.statements.signals import bootstrap_auroc
 from pipelines.statements.splits import group_folds, group_leakage, sequential_split
+from registry.errors import InvalidInput
 
 ARTEFACT = "_x000D_"
 """A carriage return as spreadsheets export it."""
@@ -72,6 +73,8 @@ class QualityReport:
     """Held-out accuracy of classifiers that see the text alone, by split and by what they see."""
     seen: Mapping[str, str]
     """What each of these classifiers sees, in words."""
+    one_class: tuple[str, ...] = ()
+    """The parts of the user's own split that lack a class."""
     unread_columns: tuple[str, ...] = ()
     """Columns of the user's file that mean nothing here."""
     unread_files: tuple[str, ...] = ()
@@ -144,6 +147,7 @@ def inspect_rows(rows: StatementRows, *, seed: int = 0) -> QualityReport:
         aurocs=_aurocs(rows, seed),
         floors=_floors(rows, folds, seed),
         seen=_seen(rows, folds),
+        one_class=_one_class(rows),
         unread_columns=rows.unread_columns,
         unread_files=rows.unread_files,
     )
@@ -172,6 +176,11 @@ def _split_leakage(rows: StatementRows) -> float | None:
     return group_leakage(rows.groups, np.flatnonzero(parts == "train"), test) if len(test) else 0.0
 
 
+def _one_class(rows: StatementRows) -> tuple[str, ...]:
+    parts = np.array(rows.split or ())
+    return tuple(part for part in ("train", "test") if len(parts) and not _both(rows.labels[parts == part]))
+
+
 def _both(labels: Bool[np.ndarray, " n"]) -> bool:
     return bool(labels.any() and not labels.all())
 
@@ -185,10 +194,14 @@ def _aurocs(rows: StatementRows, seed: int) -> dict[str, Estimate]:
 
 
 def _group_folds(rows: StatementRows, seed: int) -> Int64[np.ndarray, " n"] | None:
-    """``None`` where a class is missing or groups are too few to split."""
-    if _both(rows.labels) and len(np.unique(rows.groups)) >= N_FOLDS:
+    """``None`` where a class is missing or groups are too few to split. Raises ``InvalidInput`` for a class that is
+    too rare for the folds, by source."""
+    if not _both(rows.labels) or len(np.unique(rows.groups)) < N_FOLDS:
+        return None
+    try:
         return group_folds(rows.groups, rows.labels, N_FOLDS, seed)
-    return None
+    except InvalidInput as error:
+        raise InvalidInput(f"{rows.source}: {error}") from error
 
 
 def _floors(

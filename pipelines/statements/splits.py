@@ -1,5 +1,6 @@
 """Splits that keep groups together, and the paper's split, which does not."""
 
+import warnings
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
@@ -35,8 +36,10 @@ def _folds(groups: bytes, labels: bytes, n_folds: int, seed: int) -> bytes:
     grouped, labelled = np.frombuffer(groups, np.int64), np.frombuffer(labels, bool)
     folds = np.empty(len(grouped), np.int64)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(grouped)), labelled, grouped)):
-        folds[test] = fold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # refused below, in a sentence
+        for fold, (_, test) in enumerate(splitter.split(np.zeros(len(grouped)), labelled, grouped)):
+            folds[test] = fold
     counts = np.array(
         [[np.sum(labelled[folds == fold] == label) for label in (False, True)] for fold in range(n_folds)]
     )

@@ -8,18 +8,27 @@ import csv
 import io
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.errors import CorruptFile, InvalidInput
+from registry.errors import CorruptFile, InvalidInput, NotFound, Unavailable
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 EXACT_WHOLE_NUMBERS = 2**53
 """Above this, neighbouring whole numbers are one floating-point number."""
 _LONGEST_FIELD = 1 << 24
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+_OTHER_FORMATS = (
+    (b"\x1f\x8b", "compressed by gzip", "decompress it with gunzip"),
+    (b"PK\x03\x04", "an Excel workbook or a zip archive", "save it as CSV, or unpack it"),
+    (b"PAR1", "Parquet", "give it a name that ends in .parquet"),
+)
+"""Beginnings of files that are given names of text files."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -39,22 +48,51 @@ def is_table(path: Path) -> bool:
 def read_table(path: Path) -> Table:
     """The rows of ``path`` as written.
 
-    Raises ``InvalidInput`` for a row that does not fit the header and for a column or key that is there twice, and
-    ``CorruptFile`` for what is not the format that the file's name says.
+    Raises ``InvalidInput`` for a row that does not fit the header and for a column or key that is there twice,
+    ``NotFound`` for what is no file, and ``CorruptFile`` for what is not the format that the file's name says.
     """
     if not is_table(path):
-        raise InvalidInput(f"{path.name} is not one of {', '.join(SUFFIXES)}")
+        raise InvalidInput(f"{path.name} is not one of {', '.join(SUFFIXES)}; save it as one of them")
+    if not path.is_file():
+        kind = "a directory" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no file"
+        raise NotFound(f"{path} is {kind}; give a file, or the directory that holds {path.name}")
     if path.stat().st_size == 0:
         raise InvalidInput(f"{path.name} is empty; statement and label are needed")
-    return {".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix.lower()](path)
+    read = {".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix.lower()]
+    try:
+        table = read(path)
+    except PermissionError as error:
+        raise Unavailable(f"{path} cannot be read ({error.strerror}); let this user read it") from error
+    _require_characters(path, table)
+    return table
+
+
+def _require_characters(path: Path, table: Table) -> None:
+    """Raise ``InvalidInput`` for half of a character, as JSON has it where a text was cut within an emoji."""
+    for name, cells in table.columns.items():
+        for cell, place in zip(cells, table.places, strict=True):
+            half = _SURROGATE.search(cell) if isinstance(cell, str) else None
+            if half is not None:
+                raise InvalidInput(
+                    f"{path.name} has half of a character, {half.group()!a}, in the {name} of {place}, as where a text "
+                    "was cut within an emoji; write the whole one, or leave it out"
+                )
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without a byte order mark. Raises ``CorruptFile`` for any other encoding."""
     content = path.read_bytes()
+    for beginning, kind, remedy in _OTHER_FORMATS:
+        if content.startswith(beginning):
+            raise CorruptFile(f"{path} is {kind} and no text; {remedy}")
+    if content.startswith(_UTF_32):
+        raise CorruptFile(f"{path} is UTF-32; {_conversion(path, 'utf-32')}")
+    if content.startswith(_UTF_16):
+        raise CorruptFile(f"{path} is UTF-16; {_conversion(path, 'utf-16')}")
+    if b"\0" in content:
+        kind = "utf-16be" if content.startswith(b"\0") else "utf-16le"
+        raise CorruptFile(f"{path} holds zero bytes, as UTF-16 without a mark does; {_conversion(path, kind)}")
     try:
-        if content.startswith(_UTF_16):
-            raise CorruptFile(f"{path} is UTF-16; {_conversion(path, 'utf-16')}")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -78,6 +116,11 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
         except json.JSONDecodeError as error:
             raise InvalidInput(
                 f"{path.name}, line {number} is not JSON: {error.msg} at column {error.colno}"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(
+                f"{path.name}, line {number} is too deep, or has a number of too many digits, to be read ({error}); "
+                "write texts and labels"
             ) from error
         except _RepeatedKey as error:
             raise InvalidInput(f"{path.name}, line {number} has the key {error} twice; keep one") from error
@@ -167,11 +210,11 @@ def _shortened(text: str, *, length: int = 80) -> str:
 
 
 def as_text(value: object) -> str | None:
-    """An id as the file writes it; ``None`` for a blank. Raises ``ValueError`` for what is no id."""
+    """An id as the file writes it, without outer spaces; ``None`` for a blank. Raises ``ValueError`` for no id."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, Mapping | list | bytes):
         raise ValueError(f"is {str(value)[:40]!r}; write a text or a whole number")
     if isinstance(value, float) and abs(value) >= EXACT_WHOLE_NUMBERS:
         raise ValueError(f"is the rounded number {value!r}, which several ids share; write whole numbers or texts")
-    return str(value) if str(value).strip() else None
+    return str(value).strip() or None

@@ -1,6 +1,7 @@
 """Series in MLflow: the audit of a run's checkpoints, and whose the registered name is."""
 
 import re
+import shlex
 from pathlib import Path
 
 import mlflow
@@ -45,9 +46,11 @@ def require_own_name(series: CheckpointSeries) -> None:
         return
     first = next(iter(digests)).repo
     parent = Path(repo).parent.name if Path(repo).is_absolute() else repo.partition("/")[0]
+    # A directory of the root has a parent without a name.
+    own = f"{model_short_name(parent)}-{series.model}" if re.search(r"\w", parent) else f"{series.model}-2"
     raise Mismatch(
         f"{checkpoint_name(series.model)} holds checkpoints of {first}, and {repo} is another series of that name; "
-        f"give it a name of its own: -P model={model_short_name(parent)}-{series.model}={repo}"
+        f"give it a name of its own: -P {shlex.quote(f'model={own}={repo}')}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,9 +22,10 @@ def converted(path: Path) -> Path:
     ``CorruptFile`` when the file cannot be read or is not whole, ``InvalidInput`` for one part of several.
     """
     if part := _PART.search(path.name):
+        first, whole = _PART.sub(f"-00001-of-{part[1]}.gguf", str(path)), _PART.sub(".gguf", str(path))
         raise InvalidInput(
             f"{path.name} is one of {int(part[1])} parts, and parts are not read; join them by "
-            f"llama-gguf-split --merge {path.name} {_PART.sub('', path.name)}.gguf"
+            f"llama-gguf-split --merge {shlex.quote(first)} {shlex.quote(whole)}"
         )
     directory = cache_root() / "models" / f"{sha256_of(path)[:32]}-whole"
     if directory.is_dir():

@@ -58,7 +58,7 @@ def read_line(model: str) -> TrainingLine:
     if not path.is_file():
         raise NotFound(f"there is no file {str(path)!r}; `model` {model!r} names a TOML file of stages")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is no TOML ({error}); write {EXAMPLE}") from error
     _require_known(content, ("name", "stages"), f"key of {path.name}")

@@ -1,5 +1,6 @@
 """What every experiment begins with: the series that a name stands for."""
 
+import re
 import shutil
 from functools import partial
 
@@ -9,6 +10,7 @@ from pipelines import experiment
 from pipelines.pretrain.options import SeriesConfig, TrainingConfig
 from pipelines.tracking.series import require_own_name
 from registry.checkpoint_store import CheckpointStore
+from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import InvalidInput, Mismatch, UnknownName
 from serving.model.sources import find_series
 from serving.model.weights import weights_digest
@@ -52,6 +54,20 @@ def test_an_embedded_name_is_shared_with_no_directory(small, tracking, series_di
     CheckpointStore().register(mine.checkpoints[-1], weights_digest(mine.checkpoints[-1]))
     with pytest.raises(Mismatch, match="is another series of that name; give it a name of its own"):
         experiment.registered_series("tiny:1")
+
+
+@pytest.mark.parametrize(
+    ("place", "way_out"),
+    [
+        ("/checkpoints", "-P model=checkpoints-2=/checkpoints"),
+        ("/my runs/checkpoints", "-P 'model=my-runs-checkpoints=/my runs/"),
+    ],
+)
+def test_the_name_that_is_proposed_can_be_pasted(tracking, place, way_out):
+    CheckpointStore().register(Checkpoint("checkpoints", "/elsewhere/checkpoints", "step_1", 1), "ab" * 32)
+    series = CheckpointSeries("checkpoints", (Checkpoint("checkpoints", place, "step_2", 2),))
+    with pytest.raises(Mismatch, match=f"another series of that name; .*{re.escape(way_out)}"):
+        require_own_name(series)
 
 
 def test_an_embedded_series_of_another_recipe_keeps_its_name(small, tracking, cache, series_directory):

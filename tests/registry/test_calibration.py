@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -39,3 +40,29 @@ def test_it_says_which_strengths_are_safe():
 def test_a_range_without_zero_or_its_recommendation_is_no_range(change):
     with pytest.raises(InvalidInput):
         dataclasses.replace(WHOLE, **change)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("n",), "96"), (("n",), True), (("behaviour",), None), (("low",), False), (("run_id",), 5),
+        (("points", 0, "shift"), None), (("points", 0, "strength"), "0"),
+        (("tested", "works"), "no"), (("tested", "works"), 0), (("tested", "shift"), "x"),
+        (("tested", "unsteered"), "x"),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_refused(place, value):
+    tested = HeldOutEffect(True, 2.0, "toxic continuations", 0.1, 0.05, 0.15, 120, 0.02, 1.05, unsteered=0.3)
+    content = json.loads(dataclasses.replace(WHOLE, tested=tested).to_json())
+    part = content
+    for step in place[:-1]:
+        part = part[step]
+    part[place[-1]] = value
+    with pytest.raises(CorruptFile, match=f"{place[-1]} is .*; calibrate the vector again"):
+        Calibration.from_json(json.dumps(content))
+
+
+def test_what_cannot_be_told_stays_readable():
+    untold = dataclasses.replace(POINTS[1], shift_low=-math.inf, shift_high=math.inf)
+    whole = dataclasses.replace(WHOLE, points=(untold,))
+    assert Calibration.from_json(whole.to_json()) == whole

@@ -114,6 +114,8 @@ def test_layer_zero_and_negative_strengths_are_not_exported():
     ("tensors", "words"),
     [
         ({"direction.0": np.ones(4, np.float32)}, "layers from 1"),
+        ({"direction.1": np.ones(4, np.float32), "direction.01": np.ones(4, np.float32)}, "tensor 'direction.01'"),
+        ({"direction.\u0663": np.ones(4, np.float32)}, "direction.<layer>"),
         ({"output.weight": np.ones(4, np.float32)}, "direction.<layer>"),
         ({"direction.1": np.ones(4, np.float16)}, "GGML type 1"),
         ({"direction.1": np.ones((2, 2), np.float32)}, r"\(2, 2\)"),
@@ -126,6 +128,14 @@ def test_tensors_that_no_control_vector_has_are_refused(tmp_path, tensors, words
     content = foreign(tmp_path / "foreign.gguf", tensors)
     with pytest.raises(CorruptFile, match=words):
         vector_from_gguf(content, dimension="toxicity", lineage=LINEAGE)
+
+
+def test_a_tensor_that_is_there_twice_is_refused(tmp_path):
+    content = foreign(
+        tmp_path / "foreign.gguf", {"direction.1": np.ones(4, np.float32), "direction.2": np.ones(4, np.float32)}
+    )
+    with pytest.raises(CorruptFile, match="the tensor 'direction.1' more than once"):
+        vector_from_gguf(content.replace(b"direction.2", b"direction.1"), dimension="toxicity", lineage=LINEAGE)
 
 
 def test_a_model_is_no_control_vector(tmp_path):

@@ -42,3 +42,10 @@ def test_an_import_without_a_run_is_refused(tracking, foreign):
     checkpoint = CheckpointStore().register(Checkpoint("tiny", "org/tiny", "main", 0), "ab" * 32)
     with pytest.raises(InvalidInput, match=r"with mlflow.start_run"):
         import_gguf(foreign, "toxicity", checkpoint)
+
+
+@pytest.mark.parametrize("dimension", ["Toxicity", "self-harm", "a/b", ""])
+def test_what_is_no_name_of_a_dimension_is_refused(tracking, foreign, dimension):
+    checkpoint = CheckpointStore().register(Checkpoint("tiny", "org/tiny", "main", 0), "ab" * 32)
+    with mlflow.start_run(), pytest.raises(InvalidInput, match="must be a lower-case word, not"):
+        import_gguf(foreign, dimension, checkpoint)

@@ -27,6 +27,7 @@ from registry.records import text_verdict_tags
 from registry.store import VectorStore
 from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
+from tests.conftest import new_store
 from tests.mutants import mutant
 from tests.probe_qualities import GOOD, POOR
 
@@ -72,6 +73,13 @@ def pack(tracking) -> Pack:
 @pytest.fixture
 def stored(pack, tmp_path):
     return write_pack(pack, tmp_path / "packs" / "tiny")
+
+
+@pytest.fixture
+def elsewhere_alone(empty_database, tmp_path, monkeypatch):
+    """MLflow pointed to an empty registry, without packs from another one."""
+    (tmp_path / "alone").mkdir()
+    return new_store(empty_database, tmp_path / "alone", monkeypatch)
 
 
 @pytest.fixture
@@ -398,3 +406,84 @@ def test_nothing_but_a_pack_is_replaced(folder, tmp_path):
     assert write_pack(older, folder.directory).digest != folder.digest
     assert write_pack(folder.pack, folder.directory).digest == folder.digest
     assert [path.name for path in Path(folder.directory).parent.iterdir()] == ["tiny"]
+
+
+def recorded(stored, place, value):
+    """The folder with another value in the record of toxicity, its digest in the manifest."""
+    name = "vectors/toxicity/record.json"
+    record = json.loads((stored.directory / name).read_text())
+    part = record
+    for step in place[:-1]:
+        part = part[step]
+    part[place[-1]] = value
+    content = json.dumps(record).encode()
+    (stored.directory / name).write_bytes(content)
+    return edited(stored, listing(name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)))
+
+
+LIMIT = '{{"strengths":{{"toxicity":2.0,"privacy":{}}},"scale":1.0,"perplexity_ratio":1.1,"kept":{{}},"run_id":"r"}}'
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("checkpoint", "step"), "64"), (("checkpoint", "repo"), 5), (("checkpoint", "tokens"), "1T"),
+        (("calibration", "tested", "works"), "no"), (("calibration", "tested", "shift"), None),
+        (("calibration", "n"), "x"), (("metrics",), {"a": float("nan")}), (("metrics",), {"a": "1"}),
+        (("tags",), {"mlflow.note.content": "x"}), (("tags",), {"joint_limit": LIMIT.format("NaN")}),
+        (("tags",), {"joint_limit": LIMIT.format("Infinity")}), (("unit_digest",), None),
+    ],
+)  # fmt: skip
+def test_a_record_with_another_kind_of_value_is_refused(folder, place, value):
+    with pytest.raises(CorruptFile):
+        read_pack(recorded(folder, place, value))
+
+
+@pytest.mark.parametrize(
+    "change", [{"repo": 5}, {"revision": None}, {"d_model": "2"}, {"n_layers": True}, {"architecture": ["llama"]}]
+)
+def test_a_model_of_other_types_is_refused(folder, change):
+    with pytest.raises(CorruptFile, match="is no pack that can be read"):
+        read_pack(edited(folder, lambda manifest: manifest["model"].update(change)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("tags",), {"a?b": "x"}), (("metrics",), {"toxicity/a\nb": 1.0}), (("tags",), {"x" * 300: "y"})],
+)
+def test_what_mlflow_refuses_of_a_pack_is_said(folder, elsewhere_alone, place, value):
+    stored = read_pack(recorded(folder, place, value))
+    with pytest.raises(CorruptFile, match=r"for toxicity that MLflow does not register \(.*\): fetch"):
+        imported(stored)
+
+
+def test_files_of_others_in_a_pack_are_not_deleted(folder):
+    (folder.directory / ".git").mkdir()
+    (folder.directory / ".git" / "config").write_text("[core]")
+    with pytest.raises(InvalidInput, match=r"files of others in it, such as \.git/config, which would be deleted"):
+        write_pack(folder.pack, folder.directory)
+    assert (folder.directory / ".git" / "config").is_file()
+    foreign = folder.directory.parent / "npm"
+    foreign.mkdir()
+    (foreign / MANIFEST).write_text('{"name": "thesis"}')
+    with pytest.raises(InvalidInput, match="holds something that is no pack"):
+        write_pack(folder.pack, foreign)
+    edited(folder, lambda manifest: manifest.update(version=9))
+    shutil.rmtree(folder.directory / ".git")
+    assert write_pack(folder.pack, folder.directory).digest == folder.digest
+
+
+def test_the_card_commands_name_files_and_models_that_are_there(folder):
+    text = (folder.directory / "README.md").read_text()
+    assert "--control-vector-scaled gguf/privacy.gguf:1.0" in text and "-P model=" not in text
+    privacy, toxicity = folder.pack.vectors
+    untested = dataclasses.replace(privacy, calibration=None)
+    text = pack_files(Pack(MODEL, (untested, toxicity)))["README.md"].decode()
+    assert "--control-vector-scaled gguf/toxicity.gguf:1.0" in text and '"strengths": {"toxicity": 2}' in text
+    local = dataclasses.replace(MODEL, name="mine", repo="mine")
+    lineage = dataclasses.replace(privacy.vector.lineage, model="mine")
+    vector = dataclasses.replace(privacy.vector, lineage=lineage)
+    packed = dataclasses.replace(untested, vector=vector, probe=None)
+    text = pack_files(Pack(local, (packed,)))["README.md"].decode()
+    assert "-P pack=<this folder> -P model=mine=<path of mine>" in text
+    assert "there are no control vectors for llama.cpp" in text and "gguf/" not in text

@@ -41,6 +41,12 @@ def test_what_is_malformed_is_refused_by_row(tmp_path, message):
         answers_in_file(written(tmp_path, [*GOOD, *MALFORMED[message]]), "toxicity")
 
 
+def test_a_chat_is_no_response(tmp_path):
+    rows = [*GOOD, "\"prompt\",\"[{'content': 'x', 'role': 'assistant'}]\",1"]
+    with pytest.raises(InvalidInput, match="own.csv has a chat as the response of row 41"):
+        answers_in_file(written(tmp_path, rows), "toxicity")
+
+
 def test_other_refusals_name_what_is_wrong(tmp_path):
     with pytest.raises(NotFound, match="there is no file .*; give answers=toxicity="):
         answers_in_file(tmp_path / "none.csv", "toxicity")
@@ -90,6 +96,8 @@ BAD_CHATS = {
     "a chat as the prompt of .* whose message 'x'": ["x"],
     "a chat as the prompt of .* that ends with the assistant": [*USER, {"role": "assistant", "content": "Well."}],
     "has chats and plain texts as prompts": USER,
+    "is not the JSON of a list of messages": "[{'content': 'x', 'role': 'user'}]",
+    "that is not the JSON of a list": '{"messages": [{"content": "x", "role": "user"}]}',
 }
 
 

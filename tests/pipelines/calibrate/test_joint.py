@@ -116,6 +116,12 @@ def test_scales_of_others_or_beyond_one_are_refused(scales):
         JointLimit({"toxicity": 2.0, "privacy": 1.0}, 0.7, 1.1, {}, "r", scales)
 
 
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])
+def test_strengths_that_would_limit_nothing_are_refused(strength):
+    with pytest.raises(InvalidInput, match="no joint limit has strengths"):
+        JointLimit({"toxicity": 2.0, "privacy": strength}, 0.7, 1.1, {}, "r")
+
+
 def test_one_champion_has_no_joint_limit(model):
     assert measure_joint(model, [member(model, "toxicity", 2.0)], ()) is None
     assert measure_joint(model, [], ()) is None

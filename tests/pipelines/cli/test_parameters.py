@@ -34,6 +34,11 @@ class Flat(Options):
     filled: bool = parameter(False, "100 % filled")
 
 
+@dataclass(frozen=True)
+class Drawn(Options):
+    seed: int = parameter(0, "of what is drawn")
+
+
 def parsed(*arguments):
     return parse(Drawing, "draw", "Draws.", arguments)
 
@@ -77,6 +82,8 @@ def test_help_shows_each_default(capsys):
     [
         (["--size", "big"], r"`size` is 'big'; give a whole number"),
         (["--width", "wide"], r"`width` is 'wide'; give auto or a number, such as 1e-4"),
+        (["--width", "nan"], r"`width` is 'nan'; give auto or a number"),
+        (["--width", "inf"], r"`width` is 'inf'; give auto or a number"),
         (["--filled", "maybe"], "unknown value of filled 'maybe'; known: true, false"),
         (["--kind", "squar"], "unknown kind 'squar'; did you mean 'square'"),
     ],
@@ -84,6 +91,13 @@ def test_help_shows_each_default(capsys):
 def test_a_wrong_value_names_its_parameter(arguments, words):
     with pytest.raises(InvalidInput, match=words):
         parsed(*arguments)
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_no_library_takes_is_refused(seed):
+    with pytest.raises(InvalidInput, match=f"`seed` is {seed}; give a whole number from 0 to 4294967295"):
+        parse(Drawn, "drawn", None, ["--seed", seed])
+    assert parse(Drawn, "drawn", None, ["--seed", "4294967295"]).seed == 4294967295
 
 
 def test_a_literal_is_checked_in_python_too():

@@ -1,5 +1,7 @@
 """Baked checkpoints: loaded by a runtime that cannot steer, they give the logits of our own hook, or are refused."""
 
+import json
+
 import pytest
 import torch
 from transformers import (
@@ -68,7 +70,11 @@ def test_its_logits_are_those_of_the_steered_model(build, word_tokenizer, tmp_pa
     torch.manual_seed(0)
     model = language_model(build(), word_tokenizer)
     before = {name: values.clone() for name, values in model.network.state_dict().items()}
-    bake(model, offsets(), tmp_path / "baked")
+    bake(model, offsets(), tmp_path / "baked", {"pack": "ab"})
+    assert json.loads((tmp_path / "baked" / "baked.json").read_text()) == {
+        "model": "mini", "weights_digest": "ab" * 32, "pack": "ab",
+    }  # fmt: skip
+    bake(model, offsets(), tmp_path / "baked", {})  # a baked checkpoint is made anew
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "baked", trust_remote_code=False).eval()
     tokens = torch.tensor([[0, 3, 5, 7, 2, 9, 4]])
     with torch.inference_mode():
@@ -90,7 +96,7 @@ def test_its_logits_are_those_of_the_steered_model(build, word_tokenizer, tmp_pa
 )
 def test_an_architecture_without_that_bias_is_refused_by_name(build, reason, word_tokenizer, tmp_path):
     with pytest.raises(InvalidInput, match=f"{reason}.*give baked=false"):
-        bake(language_model(build(), word_tokenizer), offsets(), tmp_path / "baked")
+        bake(language_model(build(), word_tokenizer), offsets(), tmp_path / "baked", {})
     assert not list(tmp_path.iterdir())
 
 
@@ -100,5 +106,5 @@ def test_a_bias_at_another_layer_is_not_kept(word_tokenizer, tmp_path):
         mutant(baking, "= copied[layer]", "= copied[layer - 1]") as wrong,
         pytest.raises(InvalidInput, match="its logits differ from the steered model's by"),
     ):
-        wrong.bake(model, {1: offsets()[2]}, tmp_path / "baked")
+        wrong.bake(model, {1: offsets()[2]}, tmp_path / "baked", {})
     assert not list(tmp_path.iterdir())

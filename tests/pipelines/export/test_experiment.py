@@ -141,7 +141,7 @@ def test_two_vectors_of_a_dimension_are_refused(series, capsys):
 
 def test_strengths_to_bake_are_recommended_or_within_range(series, tmp_path):
     assert run_command(export, ["--model", str(series), "--to", str(tmp_path / "pack")]) == 0
-    packed = read_pack(tmp_path / "pack").pack.vectors
+    packed = [vector.registered for vector in read_pack(tmp_path / "pack").pack.vectors]
     assert strengths_to_bake("recommended", packed) == {"fairness": 3.0}
     assert strengths_to_bake("fairness=1,robustness=-2", packed) == {"fairness": 1.0, "robustness": -2.0}
     with pytest.raises(InvalidInput, match=r"strength 7 of fairness is not within its safe range, -4 to 6"):
@@ -159,15 +159,38 @@ def test_strengths_measured_together_are_baked_together(series):
     annotated = [VectorStore().annotate(version, joint_limit_tags(limit)) for version in versions]
     model = PackedModel("mini", "mini", "step_000100", 100, versions[0].tags["weights_digest"], 16, 3, "llama")
     pack = packed_vectors(model, annotated, {})
-    assert strengths_to_bake("recommended", pack.vectors) == {"fairness": 1.5, "toxicity": 1.5}
-    assert strengths_to_bake("fairness=2,toxicity=1", pack.vectors) == {"fairness": 2.0, "toxicity": 1.0}
-    assert strengths_to_bake("fairness=5", pack.vectors) == {"fairness": 5.0}
+    assert strengths_to_bake("recommended", annotated) == {"fairness": 1.5, "toxicity": 1.5}
+    assert strengths_to_bake("fairness=2,toxicity=1", annotated) == {"fairness": 2.0, "toxicity": 1.0}
+    assert strengths_to_bake("fairness=5", annotated) == {"fairness": 5.0}
     with pytest.raises(InvalidInput, match="add up to 2.67 times those measured together, over 2; lower"):
-        strengths_to_bake("fairness=3,toxicity=1", pack.vectors)
+        strengths_to_bake("fairness=3,toxicity=1", annotated)
     assert "Together: fairness 1.5, toxicity 1.5, at 1.120x the perplexity." in card(pack)
 
 
-@pytest.mark.parametrize("text", ["toxicity", "toxicity=", "toxicity=nan", "toxicity=two"])
-def test_strengths_that_are_no_numbers_are_refused(text):
-    with pytest.raises(InvalidInput, match="give such as toxicity=2,privacy=1"):
+def test_what_is_baked_is_refused_before_anything_is_written(series, tmp_path, capsys):
+    to, given = tmp_path / "pack", ["--model", str(series), "--to", str(tmp_path / "pack"), "--baked", "true"]
+    assert run_command(export, [*given, "--strengths", "toxicity=1"]) == 2
+    (tmp_path / "pack-baked").mkdir()
+    (tmp_path / "pack-baked" / "thesis.tex").write_text("years")
+    assert run_command(export, given) == 2
+    assert (
+        "pack-baked, where the baked checkpoint goes, holds something else (no baked.json)" in capsys.readouterr().err
+    )
+    assert not to.exists() and (tmp_path / "pack-baked" / "thesis.tex").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *(
+            (text, "give such as toxicity=2,privacy=1")
+            for text in ("toxicity", "toxicity=", "toxicity=nan", "toxicity=two")
+        ),
+        ("toxicity=1,toxicity=2", "names toxicity twice"),
+        ("", "names none; give recommended, or such as"),
+        (",", "names none"),
+    ],
+)
+def test_strengths_that_are_none_are_refused(text, words):
+    with pytest.raises(InvalidInput, match=words):
         parse_strengths(text)

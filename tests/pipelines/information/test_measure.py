@@ -290,7 +290,7 @@ def test_what_decides_a_number_decides_the_digest(plan):
         ({"estimator": "mine"}, "unknown estimator 'mine'; known: sound, paper"),
         ({"landmarks": 2}, "landmarks is 2"),
         ({"landmarks": -1}, "landmarks is -1"),
-        ({"seed": -1}, "seed is -1"),
+        ({"seed": -1}, "`seed` is -1"),
     ],
 )
 def test_wrong_settings_are_refused_at_the_door(changes, words):

@@ -17,7 +17,12 @@ def test_vectors_come_from_the_deeper_half():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({"pooling": "max"}, "last, mean"), ({"layers": "deep"}, "'deep' is neither 'all' nor")]
+    ("changes", "words"),
+    [
+        ({"pooling": "max"}, "last, mean"),
+        ({"layers": "deep"}, "'deep' is neither 'all' nor"),
+        ({"layers": "1\u00b2"}, "is neither 'all' nor"),
+    ],
 )
 def test_wrong_readings_are_refused(changes, words):
     with pytest.raises(InvalidInput, match=words):

@@ -62,6 +62,7 @@ def test_statements_without_answers_are_refused(command, series_directory, track
     ) in capsys.readouterr().err
 
 
-def test_information_reads_answers_too(answers, series_directory, tracking, cache):
+def test_information_reads_answers_too(answers, series_directory, tracking, cache, capsys):
     given = ["--model", str(series_directory), "--data", str(answers), "--pooling", "response"]
     assert run_command(information, [*given, "--checkpoints", "last", "--calibrate", "false"]) == 0
+    assert capsys.readouterr().out.endswith(" -P pooling=response\n")

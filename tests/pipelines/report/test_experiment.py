@@ -10,10 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipelines.cli.command import run_command
+from pipelines.main.options import MainOptions
 from pipelines.probe.__main__ import main as probe
 from pipelines.report.__main__ import main
+from pipelines.report.options import ReportOptions
 from pipelines.report.page import report_page
 from pipelines.report.tracking import ChampionCard, ReportedRun
+from registry.errors import InvalidInput
 from tests.small_statements import write_statements
 
 NASTY = "<script>alert('x')</script> & \"quoted\""
@@ -169,6 +172,16 @@ def test_sections_follow_the_work_and_verdicts_precede_figures():
     order = ("becomes readable", "Whether steering works", "verdicts.csv", "<img", "evaluate.csv")
     places = [content.index(part) for part in order]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", "is a directory; give a file, such as"), ("away/x.html", "lies in no directory; make it: mkdir -p")],
+)
+def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path, name, words):
+    for options in (ReportOptions, MainOptions):
+        with pytest.raises(InvalidInput, match=words):
+            options(output=str(tmp_path / name))
 
 
 def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, tmp_path, tracking, cache, capsys):

@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 
+from pipelines.statements import answer_form
 from pipelines.statements.files import rows_in_file
 from pipelines.statements.findings import findings
 from pipelines.statements.quality import inspect_rows
 from registry.dimensions import TOXICITY
 from registry.errors import InvalidInput
+from tests.mutants import mutant
 
 ANSWERS = """prompt,response,label,group,mood
 You are,kind,1,,x
@@ -64,6 +66,8 @@ def test_a_statement_beside_a_prompt_is_read_as_before(tmp_path):
         ({"prompt": "x", "response": None}, "no text as the response of row 1"),
         ({"prompt": [{"role": "user", "content": "x"}], "response": "x"}, "a chat as the prompt of row 1"),
         ({"prompt": '[{"role": "user", "content": "x"}]', "response": "x"}, "a chat as the prompt of row 1"),
+        ({"prompt": "x", "response": "[{'content': 'x', 'role': 'assistant'}]"}, "a chat as the response of row 1"),
+        ({"prompt": "x", "response": {"role": "assistant", "content": "x"}}, "a chat as the response of row 1"),
     ],
 )
 def test_what_is_no_answer_is_refused_with_its_row(tmp_path, answer, words):
@@ -71,3 +75,38 @@ def test_what_is_no_answer_is_refused_with_its_row(tmp_path, answer, words):
     path.write_text(json.dumps({**answer, "label": 1}) + '\n{"prompt": "x", "response": "y", "label": 0}\n')
     with pytest.raises(InvalidInput, match=words):
         rows_in_file(path, TOXICITY)
+
+
+CHATS = (
+    '[{"role": "user", "content": "x"}]',
+    "[{'content': 'x', 'role': 'user'}]",  # as pandas writes a list, in the order of Hugging Face's sets
+    "[{'content': 'x', 'role': 'user'}\n {'content': 'y', 'role': 'assistant'}]",  # as NumPy prints an array
+    "array([{'content': 'x', 'role': 'user'}], dtype=object)",
+    '{"messages": [{"content": "x", "role": "user"}]}',
+    '[{"from": "human", "value": "x"}]',  # ShareGPT
+)
+TEXTS = ("[sic] he said", "{a, b} is a set", '{"from": "Paris", "to": "Rome"}', "My role: 'user'", '"role": "user"')
+
+
+def check_chats(module=answer_form):
+    assert [chat for chat in CHATS if not module.is_chat(chat)] == []
+    assert [text for text in TEXTS if module.is_chat(text)] == []
+    assert module.is_chat([]) and module.is_chat({})
+
+
+def test_chats_are_known_however_they_are_written():
+    check_chats()
+
+
+@pytest.mark.parametrize(
+    ("passage", "replacement"),
+    [
+        ("_STRUCTURE.match(value) and ", ""),
+        ("bool(_STRUCTURE.match(value) and _TURN.search(value))", "bool(_STRUCTURE.match(value))"),
+        ("_TURN.search(value)", "_TURN.match(value)"),
+        ("(?:array\\(\\s*)?", ""),
+    ],
+)
+def test_the_table_tells_a_mutant_of_chats(passage, replacement):
+    with mutant(answer_form, passage, replacement) as changed, pytest.raises(AssertionError):
+        check_chats(changed)

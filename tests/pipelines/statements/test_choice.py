@@ -133,8 +133,14 @@ def test_a_path_that_exists_is_taken_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [("toxicity=a.csv,toxicity=b.csv", "names toxicity twice"), ("toxicity=", "no source for toxicity")],
+    [
+        ("toxicity=a.csv,toxicity=b.csv", "names toxicity twice"),
+        ("toxicity=", "no source for toxicity"),
+        ("toxicity=a.csv,./b.csv", r"the part '\./b\.csv', which begins with no name"),
+    ],
 )
-def test_a_mix_that_says_nothing_clear_is_refused(data, words):
+def test_a_mix_that_says_nothing_clear_is_refused(data, words, tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("statement,label\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInput, match=words):
         parse_mix(data)

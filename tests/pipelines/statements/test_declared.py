@@ -59,3 +59,17 @@ def test_a_faulty_declaration_is_met_with_a_sentence(tmp_path, content, error, w
     path.write_text(content)
     with pytest.raises(error, match=words):
         read_declaration(path)
+
+
+def test_a_declaration_with_a_byte_order_mark_is_read(directory):
+    path = directory / "humility.dimension.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_declaration(path).dimension.name == "humility"
+
+
+@pytest.mark.parametrize(("name", "word"), [("Humility", "humility"), ("self-harm", "self_harm"), ("2026", "d_2026")])
+def test_a_name_that_is_no_word_is_refused(tmp_path, name, word):
+    path = tmp_path / f"{name}.dimension.toml"
+    path.write_text(HUMILITY)
+    with pytest.raises(InvalidInput, match=f"{name}.dimension.toml is named .* as {word}.dimension.toml"):
+        read_declaration(path)

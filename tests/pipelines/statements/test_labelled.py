@@ -50,6 +50,14 @@ def test_digests_of_earlier_versions_are_recognised():
     assert not statements(labels=(0, 1, 0, 1)).has_digest(earlier)
 
 
+def test_a_copy_under_another_name_is_the_same_statements():
+    copy = replace(statements(), source="file:copy.csv")
+    digest = statements().digest
+    assert copy.has_digest(digest, statements().source)
+    assert not copy.has_digest(digest)
+    assert not replace(copy, labels=~copy.labels).has_digest(digest, statements().source)
+
+
 def test_a_subset_keeps_groups_whole_and_the_order():
     many = statements(
         texts=[f"t{row}" for row in range(100)], labels=np.tile([1, 0], 50), groups=np.repeat(np.arange(25), 4)

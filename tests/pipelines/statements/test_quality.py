@@ -9,6 +9,7 @@ from pipelines.statements.findings import findings
 from pipelines.statements.inspection import inspect_statements, quality_table, refuse, render
 from pipelines.statements.quality import QualityReport, inspect_rows
 from pipelines.statements.rows import StatementRows
+from pipelines.statements.sources import load_rows
 from registry.dimensions import DIMENSIONS
 from registry.errors import InvalidInput
 
@@ -187,3 +188,19 @@ def test_the_released_files_show_the_faults_and_floors_measured_elsewhere(shared
     for split in ("sequential", "grouped"):
         for name, accuracy in expected[split].items():
             assert report.floors[split][name].value == pytest.approx(accuracy, abs=0.01), (split, name)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_of_the_users_split_needs_both_classes(tmp_path, part):
+    rows = [f"a {number},{number % 2},{part}" for number in range(40)]
+    (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label,split", *rows]))
+    other = "test" if part == "train" else "train"
+    report = inspect_rows(load_rows(DIMENSIONS["toxicity"], str(tmp_path)))
+    assert f"the {other} part of the split column holds one class only" in sentences(report, "refused")
+
+
+def test_a_class_that_is_too_rare_is_refused(tmp_path):
+    rows = [f"a text {number},{int(number < 3)}" for number in range(100)]
+    (tmp_path / "toxicity.csv").write_text("\n".join(["statement,label", *rows]))
+    with pytest.raises(InvalidInput, match="file:toxicity.csv: a fold of 100 groups holds one class only"):
+        inspect_rows(load_rows(DIMENSIONS["toxicity"], str(tmp_path)))

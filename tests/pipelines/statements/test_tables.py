@@ -7,7 +7,7 @@ import pytest
 from pipelines.statements.files import rows_in_file
 from pipelines.statements.tables import json_lines, read_table
 from registry.dimensions import TOXICITY
-from registry.errors import CorruptFile, InvalidInput
+from registry.errors import CorruptFile, InvalidInput, NotFound
 
 
 def written(directory, content, name="toxicity.csv"):
@@ -156,3 +156,55 @@ def test_other_encodings_are_refused_with_a_command_that_mends_them(tmp_path, co
 
 def test_blank_lines_are_skipped_and_still_counted(tmp_path):
     assert list(json_lines(written(tmp_path, '\n\n{"a": 1}\n', "a.jsonl"))) == [(3, {"a": 1})]
+
+
+@pytest.mark.parametrize("name", ["toxicity.csv", "toxicity.jsonl", "toxicity.parquet"])
+def test_what_is_no_file_is_said_to_be_none(tmp_path, name):
+    (tmp_path / name).symlink_to(tmp_path / "away")
+    with pytest.raises(NotFound, match="is a link to nothing; give a file"):
+        read_table(tmp_path / name)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(NotFound, match="is a directory; give a file"):
+        read_table(tmp_path / name)
+
+
+def test_half_of_a_character_is_refused_with_its_row(tmp_path):
+    """JSON has it where a text was cut within an emoji; no tokenizer and no digest reads it."""
+    rows = '{"statement": "kind", "label": 1}\n{"statement": "so \\ud83d", "label": 0}\n'
+    with pytest.raises(InvalidInput, match=r"half of a character, '\\ud83d', in the statement of row 2 \(line 2\)"):
+        read_table(written(tmp_path, rows, "a.jsonl"))
+    whole = rows.replace("\\ud83d", "\\ud83d\\ude00")
+    assert read_table(written(tmp_path, whole, "a.jsonl")).columns["statement"][1] == "so \U0001f600"
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5000])
+def test_json_that_python_does_not_read_is_refused(tmp_path, value):
+    with pytest.raises(InvalidInput, match=r"a\.jsonl, line 1 is (too deep|not JSON)"):
+        list(json_lines(written(tmp_path, f'{{"statement": "a", "label": {value}}}\n', "a.jsonl")))
+
+
+def test_ids_are_names_without_outer_spaces(tmp_path):
+    content = "statement,label,group\na,1,x\nb,0, x \nc,1,\u00a0y\nd,0,y\ne,1,X\n"
+    assert list(rows_in_file(written(tmp_path, content), TOXICITY).groups) == [0, 0, 1, 1, 2]
+
+
+def test_copies_with_accents_spelt_otherwise_stay_together(tmp_path):
+    content = "statement,label,group\ncaf\u00e9,1,\nbar,0,\ncafe\u0301,1,\nba\u00adr\u200b,1,\n"
+    assert list(rows_in_file(written(tmp_path, content), TOXICITY).groups) == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x1f\x8b\x08\x00", "is compressed by gzip and no text; decompress it"),
+        (b"PK\x03\x04\x14\x00", "is an Excel workbook or a zip archive and no text; save it as CSV"),
+        (b"PAR1\x15\x04", "is Parquet and no text; give it a name that ends in .parquet"),
+        ("statement,label\na,1\n".encode("utf-32"), "is UTF-32; convert it: iconv -f utf-32 "),
+        ("statement,label\na,1\n".encode("utf-16-le"), "holds zero bytes.* iconv -f utf-16le "),
+        ("statement,label\na,1\n".encode("utf-16-be"), "holds zero bytes.* iconv -f utf-16be "),
+    ],
+)
+def test_other_formats_under_a_name_of_text_are_named(tmp_path, content, words):
+    with pytest.raises(CorruptFile, match=words):
+        read_table(written(tmp_path, content))

@@ -1,5 +1,6 @@
 """GGUF files: converted whole, or refused."""
 
+import re
 import shutil
 
 import gguf
@@ -75,8 +76,11 @@ def test_a_gguf_file_that_lacks_tensors_is_refused(tmp_path, cache):
 
 
 def test_one_part_of_a_split_gguf_is_refused(tmp_path, cache):
-    path = write_gguf(tmp_path / "tiny-00001-of-00002.gguf")
-    with pytest.raises(InvalidInput, match=r"one of 2 parts.*--merge tiny-00001-of-00002\.gguf tiny\.gguf"):
+    directory = tmp_path / "my models"
+    directory.mkdir()
+    path = write_gguf(directory / "tiny-00002-of-00002.gguf")
+    command = f"--merge '{directory}/tiny-00001-of-00002.gguf' '{directory}/tiny.gguf'"
+    with pytest.raises(InvalidInput, match=f"one of 2 parts.*{re.escape(command)}"):
         load(find_series(str(path)).checkpoints[0])
 
 
