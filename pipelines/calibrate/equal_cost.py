@@ -18,7 +18,9 @@ LEAST_COST = math.log(1.01)
 """What directions cost at least: beside a vector that costs nothing they would not be steered at all."""
 TOLERANCE = 0.1
 """Of the logarithm of the perplexity ratio."""
-DOUBLINGS, STEPS = 10, 20
+GROWTHS, STEPS = 10, 20
+LEAST_GROWTH, MOST_GROWTH = 1.1, 4.0
+"""Times which a strength grows at first."""
 
 DirectionKind = Literal["isotropic", "covariance-matched"]
 States = Mapping[int, Float32[np.ndarray, "n d_model"]]
@@ -63,22 +65,28 @@ def drawn_direction(
 def strength_at_cost(cost: Callable[[float], float], target: float, start: float) -> tuple[float, float]:
     """The strength at which ``cost`` reaches ``target``, and what it reaches there: to within ``TOLERANCE`` of it.
 
-    Doubles ``start`` until the cost is beyond, then narrows down. Where even that is not enough, the strongest tried.
+    Grows ``start`` as the cost asks for, and where that did not do doubles it until the cost is beyond, then narrows
+    down. Where even that is not enough, the strongest tried.
     """
+
+    def is_reached(reached: float) -> bool:
+        return abs(reached - target) <= TOLERANCE * target
+
     low, low_cost, high = 0.0, 0.0, start
     high_cost = cost(high)
-    for _ in range(DOUBLINGS):
-        if not high_cost < target:
+    for number in range(GROWTHS):
+        if not high_cost < target or is_reached(high_cost):
             break
-        low, low_cost, high = high, high_cost, 2 * high
+        growth = max(_growth(target, high_cost), 2.0 if number else 0.0)
+        low, low_cost, high = high, high_cost, high * growth
         high_cost = cost(high)
     for step in range(STEPS):
-        if abs(high_cost - target) <= TOLERANCE * target or high_cost < target:
+        if is_reached(high_cost) or high_cost < target:
             break
         share = 0.5 if step % 2 else (target - low_cost) / (high_cost - low_cost)
         middle = _between(low, high, share if math.isfinite(high_cost) else 0.5)
         middle_cost = cost(middle)
-        if abs(middle_cost - target) <= TOLERANCE * target:
+        if is_reached(middle_cost):
             return middle, middle_cost
         if middle_cost < target:
             low, low_cost = middle, middle_cost
@@ -87,6 +95,11 @@ def strength_at_cost(cost: Callable[[float], float], target: float, start: float
     return high, high_cost
 
 
+def _growth(target: float, reached: float) -> float:
+    """Of a strength that costs too little: as the square of strength is about how cost grows."""
+    return min(max(math.sqrt(target / reached), LEAST_GROWTH), MOST_GROWTH) if reached > 0 else 2.0
+
+
 def _between(low: float, high: float, share: float) -> float:
-    """At ``share`` of the way in squares: as the square of strength is about how cost grows."""
+    """At ``share`` of the way in squares."""
     return math.sqrt(low**2 + min(max(share, 0.1), 0.9) * (high**2 - low**2))

@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-LOGITS_AT_ONCE = 1 << 22
-"""Logits in memory at a time: 85 rows of 49,152. More leave the processor's cache, fewer read the head more often."""
+LOGITS_AT_ONCE = 1 << 24
+"""Logits in memory at a time: 341 rows of 49,152. Fewer rows lay the head out anew more often."""
+SUMMED_AT_ONCE = 1 << 18
+"""Of those the logits that are summed at a time: five rows, which stay in a core's cache."""
 PROBE_TOKENS = 4
 TOLERANCES = {torch.float32: 1e-4}
 LOW_PRECISION_TOLERANCE = 0.05
@@ -66,9 +68,10 @@ def follower_log_probabilities(
     logits: Float[Tensor, "tokens vocabulary"], followers: Int64[Tensor, " tokens"]
 ) -> Float32[Tensor, " tokens"]:
     """In nats, that each of ``followers`` comes next by its row."""
-    logits = logits.float()
-    own = logits.gather(1, followers.to(logits.device)[:, None])[:, 0]
-    return own - logits.logsumexp(dim=1)
+    own = logits.gather(1, followers.to(logits.device)[:, None])[:, 0].float()
+    rows = max(1, SUMMED_AT_ONCE // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    sums = [some.float().logsumexp(dim=1) for some in torch.split(logits, rows)]
+    return own - torch.cat(sums)
 
 
 def _logits(

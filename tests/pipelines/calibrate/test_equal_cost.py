@@ -35,6 +35,15 @@ def test_the_strength_costs_what_is_wanted(name):
         assert len(calls) <= 25
 
 
+def test_a_square_is_found_at_the_second_try():
+    calls = []
+    strength, _ = strength_at_cost(lambda amount: calls.append(amount) or 0.01 * amount**2, 0.08, 1.0)
+    assert strength == pytest.approx(8**0.5) and len(calls) == 2
+    near = []
+    assert strength_at_cost(lambda amount: near.append(amount) or 0.075, 0.08, 1.0) == (1.0, 0.075)
+    assert len(near) == 1
+
+
 def test_what_never_costs_enough_is_as_strong_as_was_tried():
     assert strength_at_cost(lambda _: 0.0, 0.08, 1.0) == (2.0**10, 0.0)
 
