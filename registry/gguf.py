@@ -73,7 +73,7 @@ def vector_from_gguf(content: bytes, *, dimension: str | None = None, lineage: L
     provenance = {key.removeprefix(_PREFIX): value for key, value in file.metadata.items() if key.startswith(_PREFIX)}
     dimension = dimension or _dimension(provenance)
     lineage = replace(lineage or _lineage(provenance), method=IMPORT_METHOD)
-    offsets = {_layer(name): tensor for name, tensor in file.tensors.items()}
+    offsets = {_layer(name): _finite(name, tensor) for name, tensor in file.tensors.items()}
     directions = tuple(_direction(layer, offsets[layer]) for layer in sorted(offsets) if offsets[layer].any())
     if not directions:
         raise CorruptFile(f"the control vector steers nothing: {len(offsets)} tensors, and none other than zero")
@@ -90,9 +90,14 @@ def _layer(name: str) -> int:
     return int(match.group(1))
 
 
-def _direction(layer: int, offset: Float32[np.ndarray, "..."]) -> Direction:
+def _finite(name: str, offset: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, " d_model"]:
+    """Before anything is computed of it: some NaN raise a floating-point exception whenever they are looked at."""
     if offset.ndim != 1 or not np.isfinite(offset).all():
-        raise CorruptFile(f"direction.{layer} has shape {offset.shape}; it must be one axis of finite numbers")
+        raise CorruptFile(f"{name} has shape {offset.shape}; it must be one axis of finite numbers")
+    return offset
+
+
+def _direction(layer: int, offset: Float32[np.ndarray, " d_model"]) -> Direction:
     length = float(np.linalg.norm(offset.astype(np.float64)))
     if length > float(np.finfo(np.float32).max):
         raise CorruptFile(f"direction.{layer} has length {length:.3g}, which no hidden state can be moved by")

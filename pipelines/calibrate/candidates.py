@@ -160,6 +160,6 @@ def require_candidates(candidates: Mapping[str, Sequence[Candidate]]) -> None:
     for dimension, offered in candidates.items():
         if not offered:
             raise InvalidInput(
-                f"`methods=none` and no `vectors` leave nothing to calibrate for {dimension}; give methods, vectors "
-                "of it, or other dimensions"
+                f"`methods`, `layers` and `vectors` leave nothing to calibrate for {dimension}; give methods, other "
+                "layers, vectors of it, or other dimensions"
             )

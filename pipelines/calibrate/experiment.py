@@ -42,7 +42,7 @@ from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.answer_probes import AnswerProbes
 from pipelines.vectors.methods import choose_methods
-from pipelines.vectors.places import Place, layers_of, names_places, read_places, require_trainable
+from pipelines.vectors.places import Place, layers_of, names_places, read_places, require_trainable, with_directions
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector
@@ -86,7 +86,9 @@ def run_calibration(options: CalibrateOptions) -> None:
         for name, labelled in statements.items():
             offered = [*registered_candidates(model, vectors, labelled)]
             if name in units:
-                offered += fitted_candidates(model, units[name], labelled, places, methods, options.protocol)
+                able, left_out = with_directions(places, units[name])
+                print(f"{left_out}\n" if left_out else "", end="")  # noqa: T201
+                offered += fitted_candidates(model, units[name], labelled, able, methods, options.protocol)
             subjects.append(_subject(model, labelled, units.get(name), offered, options.by))
         require_candidates({subject.statements.dimension: subject.candidates for subject in subjects})
         log = CalibrationLog(run)

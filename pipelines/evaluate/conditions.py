@@ -149,7 +149,8 @@ def held_out_for(
     """
     mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
     calibration = subject.champion.registered.calibration
-    if mine.has_digest(lineage.statements_digest) or (calibration and mine.has_digest(calibration.statements_digest)):
+    fitted = mine.has_digest(lineage.statements_digest, lineage.statements_source)
+    if fitted or (calibration and mine.has_digest(calibration.statements_digest, lineage.statements_source)):
         return calibration_test(mine, protocol)
     if lineage.statements_source == mine.source:
         raise Mismatch(

@@ -50,5 +50,10 @@ class EvaluateOptions(Options):
         for name, margin in (("margin", self.margin), ("margin_accuracy", self.margin_accuracy)):
             if not margin > 0:
                 raise InvalidInput(f"{name} is {margin} and must be above 0: nothing is measured exactly")
+        if self.margin_accuracy >= 1:
+            raise InvalidInput(
+                f"margin_accuracy is {self.margin_accuracy} and must be below 1: no share moves by more, so all would "
+                "be unharmed"
+            )
         for dimension in self.statements.chosen if self.by == "text" else ():
             require_behaviour(dimension.name)

@@ -37,8 +37,8 @@ class Verdict:
 
     @property
     def beats_random(self) -> bool:
-        """Whether the whole interval lies above every random direction's difference."""
-        return self.row.comparison.difference.low > max(self.random, default=0.0)
+        """Whether the whole interval lies above every random direction's difference; never where none was drawn."""
+        return bool(self.random) and self.row.comparison.difference.low > max(self.random)
 
     @property
     def is_cheap(self) -> bool:

@@ -80,6 +80,10 @@ def _verdict_cells(verdict: Verdict) -> dict[str, object]:
     }
 
 
+def _largest_random(verdict: Verdict) -> str:
+    return f"{max(verdict.random):.3f}" if verdict.random else "none drawn"
+
+
 def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
     """The effect of each dimension's vector on the preference of every dimension, from ``evaluate.csv``."""
     chosen = table[(table["kind"] == "vector") & (table["metric"] == HEADLINE)]
@@ -137,7 +141,7 @@ def conclusion(
     rows = []
     for verdict in verdicts:
         change, condition = verdict.row.comparison.difference, verdict.row.condition
-        effect, random = f"{change} (n = {change.n})", f"{max(verdict.random, default=0.0):.3f}"
+        effect, random = f"{change} (n = {change.n})", _largest_random(verdict)
         cost, says = f"{verdict.perplexity_ratio:.3f}x", "yes" if verdict.works else "no"
         seen = f"{change.detectable:.3f}"
         numbers = (f"{condition.strength:g}", effect, seen, f"{verdict.p:.4f}", random, cost)
@@ -161,7 +165,7 @@ def _text_row(result: TextResult, verdicts: Sequence[Verdict]) -> tuple[str, ...
     preference = next(
         verdict.row.comparison.difference for verdict in verdicts if verdict.dimension == result.dimension
     )
-    says = "yes" if result.works else "no"
+    says = ("yes" if result.works else "no") if result.is_decided else "cannot be told"
     return (result.dimension, says, f"{result.vector.condition.strength:g}", *cells_of(result), str(preference))
 
 
@@ -172,7 +176,7 @@ def _verdict_line(verdict: Verdict) -> str:
     return (
         f"{verdict.dimension:<12} {where:>5} {row.condition.strength:>8g}  {change!s:<26} "
         f"{change.detectable:>9.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
-        f"{max(verdict.random, default=0.0):>13.3f} {verdict.perplexity_ratio:>9.3f}x  "
+        f"{_largest_random(verdict):>13} {verdict.perplexity_ratio:>9.3f}x  "
         f"{'yes' if verdict.works else 'no'}"
     )
 

@@ -187,6 +187,11 @@ class TextResult:
         return not self.works and enough and self.vector.comparison.difference.n >= FEWEST_PROMPTS
 
     @property
+    def is_decided(self) -> bool:
+        """Whether its version may say whether it works: a smaller look can show neither."""
+        return self.works or self.is_shown_not_to_work
+
+    @property
     def role(self) -> Role | None:
         """Of the direction in what the model writes; ``None`` where it was not silenced."""
         return None if self.silencing is None else role_of(self.works, self.silencing.is_necessary)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pipelines.evaluate.text import TextResult
+from pipelines.evaluate.text import FEWEST_DIRECTIONS, FEWEST_PROMPTS, TextResult
 
 HEADER = (
     *("untrustworthy answers", "unsteered", "steered", "change, points [95 %]", "p (Holm)"),
@@ -53,8 +53,13 @@ def text_summary(results: Sequence[TextResult]) -> str:
         return ""
     lines = ["Answers to prompts that nothing was fitted or calibrated on:"]
     for result in results:
-        says, condition = "works" if result.works else "does not work", result.vector.condition
-        says += ", so it is no champion and no strength is recommended" if result.is_shown_not_to_work else ""
+        says, condition = "works" if result.works else "is not shown to work", result.vector.condition
+        if result.is_shown_not_to_work:
+            says = "does not work, so it is no champion and no strength is recommended"
+        elif not result.is_decided:
+            says += (
+                f" by so few prompts or directions ({FEWEST_PROMPTS} and {FEWEST_DIRECTIONS} may), so its version stays"
+            )
         lines.append(f"  {result.dimension}, strength {condition.strength:g}, {says}")
         lines += [f"    {name}: {cell}" for name, cell in zip(HEADER, cells_of(result), strict=True)]
         lines.append(f"    seen from: {100 * result.vector.comparison.difference.detectable:.1f} points")

@@ -36,7 +36,7 @@ def log_verdicts(run_id: str, verdicts: Sequence[Verdict]) -> None:
             "preference_low": change.low,
             "preference_high": change.high,
             "p_holm": verdict.p,
-            "largest_random": max(verdict.random, default=0.0),
+            **({"largest_random": max(verdict.random)} if verdict.random else {}),
             "perplexity_ratio": verdict.perplexity_ratio,
             "works": float(verdict.works),
         }
@@ -49,7 +49,8 @@ def log_text_verdicts(
 ) -> list[RegisteredVector]:
     """What is written, as metrics of the run, and as the verdict of each vector's version.
 
-    A champion that is shown not to work is champion no longer, and no strength of it is recommended.
+    A champion that is shown not to work is champion no longer, and no strength of it is recommended. A look that is too
+    small to show either leaves a version as it is, with the verdict of a larger one.
     """
     store, champions = VectorStore(), {subject.dimension.name: subject.champion for subject in subjects}
     points: list[Point] = []
@@ -69,7 +70,9 @@ def log_text_verdicts(
             "works_on_text": float(verdict.works),
         }
         points += [(f"{result.dimension}/{name}", value, 0) for name, value in values.items()]
-        version = store.judge(champions[result.dimension].registered, verdict)
+        version = champions[result.dimension].registered
+        if result.is_decided:
+            version = store.judge(version, verdict)
         judged.append(store.demote(version) if result.is_shown_not_to_work else version)
     log_points(run_id, points)
     return judged

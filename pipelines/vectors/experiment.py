@@ -50,6 +50,7 @@ from pipelines.vectors.places import (
     names_places,
     read_places,
     require_trainable,
+    with_directions,
 )
 from pipelines.vectors.responses import response_directions, response_methods
 from pipelines.vectors.tables import Extracted, conclusion, summary, vector_table
@@ -73,9 +74,10 @@ def run_extraction(options: VectorOptions) -> None:
         results = run_with_bar(plan, ResultStore())
         target, fits = _target(options), (methods, options.controls)
         served = target.name if target else ""
-        places = {unit.digest: places_to_fit(options.layers, unit, served) for unit in results}
-        for wanted in places.values():
-            require_trainable(wanted, methods)
+        wanted = {unit.digest: places_to_fit(options.layers, unit, served) for unit in results}
+        for chosen in wanted.values():
+            require_trainable(chosen, methods)
+        places = _with_directions(wanted, results)
         extracted = [
             vector
             for checkpoint in checkpoints
@@ -95,6 +97,18 @@ def run_extraction(options: VectorOptions) -> None:
         log_figures({f"{name}_methods": method_chart(table, name) for name in statements}, options.figures)
         print(summary(extracted))  # noqa: T201
         conclude(run, conclusion(options, extracted))
+
+
+def _with_directions(
+    wanted: Mapping[str, tuple[Place, ...]], results: Sequence[UnitResult]
+) -> dict[str, tuple[Place, ...]]:
+    """The places by unit at which there are directions; the others are printed. Raises ``InvalidInput`` for none."""
+    able = {unit.digest: with_directions(wanted[unit.digest], unit) for unit in results}
+    lines = [line for _, line in able.values() if line]
+    if not any(places for places, _ in able.values()):
+        raise InvalidInput(f"{'; '.join(lines)}: choose other `layers` or `checkpoints`")
+    print("\n".join([*lines, ""]) if lines else "", end="")  # noqa: T201
+    return {digest: places for digest, (places, _) in able.items()}
 
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
@@ -142,6 +156,9 @@ def _extract(
     files: Mapping[str, Path],
 ) -> Iterator[Extracted]:
     """All vectors of one checkpoint; its statements are read again, at the layers wanted only."""
+    results = [unit for unit in results if places[unit.digest]]
+    if not results:
+        return
     several = any(len(places[unit.digest]) > 1 for unit in results)
     log, prose = VectorLog(run, plan.checkpoints[0].line, tells_layers=several), background_prose()
     with loaded(checkpoint, plan.placement) as model:

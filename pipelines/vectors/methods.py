@@ -141,7 +141,9 @@ def choose_methods(spec: str) -> tuple[str, ...]:
     """
     if spec == "none":
         return ()
-    names = list(METHODS) if spec == "all" else [name.strip() for name in spec.split(",")]
+    names = list(METHODS) if spec == "all" else [name.strip() for name in spec.split(",") if name.strip()]
+    if not names:
+        raise unknown_name("method", spec, ("all", "none", *METHODS, *RESPONSE_METHODS))
     for name in names:
         if name not in (*METHODS, *RESPONSE_METHODS):
             raise unknown_name("method", name, ("all", *METHODS, *RESPONSE_METHODS))

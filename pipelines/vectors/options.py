@@ -34,6 +34,10 @@ class VectorOptions(Options):
         super().__post_init__()
         if self.controls < 0:
             raise InvalidInput(f"controls is {self.controls}; give how many of each kind to register, 0 for none")
+        if self.methods == "none" and not self.controls:
+            raise InvalidInput(
+                "`methods` is none and `controls` is 0, which leaves no vector to make; give methods=all"
+            )
         for method in ("response-mean", "persona", "optimised"):
             if self.target and method in self.methods:
                 raise InvalidInput(

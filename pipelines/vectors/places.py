@@ -5,9 +5,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pipelines.probe.result import UnitResult
 from pipelines.vectors.methods import OPTIMISED, FittedDirection
 from registry.errors import InvalidInput, Mismatch
-from registry.layers import layers_text, read_layers
+from registry.layers import layers_text, place_text, read_layers
 
 Place = tuple[int, ...]
 """The layers of one vector, in order."""
@@ -36,6 +37,17 @@ def names_places(spec: str) -> bool:
         return all(read_layers(part.strip()) for part in spec.split(","))
     except InvalidInput:
         return False
+
+
+def with_directions(places: Sequence[Place], unit: UnitResult) -> tuple[tuple[Place, ...], str]:
+    """The places at whose layers the classes of ``unit`` have a direction between them, and a line on the others."""
+    without = {place: set(place) & set(unit.layers_without_direction) for place in places}
+    left_out = sorted({layer for layers in without.values() for layer in layers})
+    line = (
+        f"{unit.checkpoint.label}: no vector for {unit.dimension} at {place_text(left_out)}, where the class means "
+        "coincide"
+    )
+    return tuple(place for place in places if not without[place]), line if left_out else ""
 
 
 def layers_of(places: Iterable[Place]) -> tuple[int, ...]:

@@ -135,5 +135,7 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclu
             for vector in extracted
         ),
         vectors=tuple(candidates),
-        next=mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references),
+        next=mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references)
+        if candidates
+        else mlflow_run("vectors", options.statements, model=model),
     )

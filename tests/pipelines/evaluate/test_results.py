@@ -37,6 +37,7 @@ WORKS = {
     "the interval reaches 0": (dict(low=0.0, random=(-1.0,)), False),
     "the interval's end lies below a random direction, its value above": (dict(low=0.25, random=(0.1, 0.3)), False),
     "the interval's end lies just above the largest random direction": (dict(low=0.31, random=(0.1, 0.3)), True),
+    "no random direction was drawn": (dict(random=()), False),
     "perplexity is 1.10 times": (dict(perplexity=1.10), False),
     "perplexity is 1.099 times": (dict(perplexity=1.099), True),
 }
@@ -62,7 +63,8 @@ MUTANTS = {
     "without the interval": (" and self.row.comparison.difference.low > 0", ""),
     "without random directions": (" and self.beats_random", ""),
     "the value against random directions": ("difference.low > max(", "difference.value > max("),
-    "against the least random direction": ("max(self.random, default=0.0)", "min(self.random, default=0.0)"),
+    "against the least random direction": ("> max(self.random)", "> min(self.random)"),
+    "without any random direction": ("bool(self.random) and", "not self.random or"),
     "random directions of all dimensions": (" and other.condition.dimension == row.condition.dimension", ""),
     "without the cost": (" and self.is_cheap", ""),
     "the cost at the limit": ("self.perplexity_ratio < CHEAP", "self.perplexity_ratio <= CHEAP"),

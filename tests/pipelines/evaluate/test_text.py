@@ -101,7 +101,8 @@ def check_shown(module=text):
         judged = result(module.TextResult, **case)
         change = replace(judged.vector.comparison.difference, n=n)
         vector = replace(judged.vector, comparison=replace(judged.vector.comparison, difference=change))
-        assert replace(judged, vector=vector).is_shown_not_to_work == shown, name
+        judged = replace(judged, vector=vector)
+        assert (judged.is_shown_not_to_work, judged.is_decided) == (shown, shown or judged.works), name
 
 
 def test_only_a_design_that_could_show_it_decides_places():
@@ -114,6 +115,8 @@ PLACE_MUTANTS = {
     "only all directions will do": ("beaten or len(", "len("),
     "any prompts will do": (" and self.vector.comparison.difference.n >= FEWEST_PROMPTS", ""),
     "fewer prompts": ("FEWEST_DIRECTIONS = 100, 20", "FEWEST_DIRECTIONS = 99, 20"),
+    "a small look decides": ("self.works or self.is_shown_not_to_work", "True"),
+    "only what works is decided": ("self.works or self.is_shown_not_to_work", "self.works"),
     "more directions": ("FEWEST_DIRECTIONS = 100, 20", "FEWEST_DIRECTIONS = 100, 21"),
 }
 

@@ -1,11 +1,14 @@
 """Vectors as a user makes them, on a tiny series and a real tracking store."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pipelines.cli.command import run_command
 from pipelines.estimators.mass_mean import fit_mass_mean
@@ -225,7 +228,9 @@ def test_only_models_of_one_architecture_take_a_vector(arguments, tmp_path, word
     ("more", "sentence"),
     [
         (["--methods", "pcs"], "unknown method 'pcs'; did you mean 'pca'?"),
+        (["--methods", ","], "unknown method ','"),
         (["--controls", "-1"], "controls is -1"),
+        (["--methods", "none", "--controls", "0"], "which leaves no vector to make"),
         (["--layers", "3"], "layer 3 does not exist: mini has 3 layers"),
         (["--layers", "deep"], "layers 'deep' is neither"),
         (["--layers", "champion"], "steer.mini.toxicity"),
@@ -235,3 +240,26 @@ def test_only_models_of_one_architecture_take_a_vector(arguments, tmp_path, word
 def test_bad_input_is_one_sentence(arguments, more, sentence, capsys):
     assert run_command(main, [*arguments, *more]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_checkpoints_without_a_direction_are_left_out(arguments, series_directory, tmp_path, capsys):
+    """As a step 0 whose blocks add nothing yet: the last token alone decides every state."""
+    series = shutil.copytree(series_directory, tmp_path / "zeros" / "mini")
+    weights = series / "step_000000" / "model.safetensors"
+    tensors = load_file(weights)
+    added = [name for name in tensors if "o_proj" in name or "down_proj" in name]
+    save_file(tensors | {name: 0 * tensors[name] for name in added}, weights, metadata={"format": "pt"})
+    data = Path(arguments[3].partition("=")[2])
+    table = pd.read_csv(data)
+    table.assign(statement=table["statement"] + " .").to_csv(data, index=False)
+    given = ["--model", str(series), *arguments[2:], "--methods", "mass-mean", "--controls", "0", "--layers", "1"]
+    assert run_command(main, [*given, "--checkpoints", "0,100"]) == 0
+    assert "step 0: no vector for toxicity at layer 1, where the class means coincide" in capsys.readouterr().out
+    assert [version.checkpoint_step for version in VectorStore().list("mini", "toxicity")] == [100]
+    assert run_command(main, [*given, "--checkpoints", "0"]) == 2
+    assert "where the class means coincide: choose other `layers` or `checkpoints`" in capsys.readouterr().err
+
+
+def test_controls_alone_lead_to_no_calibration(arguments, capsys):
+    assert run_command(main, [*arguments, "--methods", "none", "--layers", "1"]) == 0
+    assert "next: mlflow run . -e vectors" in capsys.readouterr().out

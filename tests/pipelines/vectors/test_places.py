@@ -1,10 +1,22 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from pipelines.vectors.experiment import require_layers
 from pipelines.vectors.methods import FittedDirection
-from pipelines.vectors.places import gathered, layers_of, names_places, read_places, require_trainable
+from pipelines.vectors.places import (
+    gathered,
+    layers_of,
+    names_places,
+    read_places,
+    require_trainable,
+    with_directions,
+)
+from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch
+
+CHECKPOINT = Checkpoint("tiny", "/tiny", "step_64", 64)
 
 
 def test_numbers_are_single_layers_and_ranges_one_vector():
@@ -54,3 +66,11 @@ def test_a_place_needs_the_method_at_each_of_its_layers():
     found = list(gathered(made, [(1,), (0, 1), (1, 2)]))
     told = [(next(iter(each.values())).label, tuple(each)) for each in found]
     assert told == [("pca", (1,)), ("pca", (0, 1)), ("pca", (1, 2)), ("lda", (1,)), ("random_3", (1,))]
+
+
+def test_places_without_a_direction_are_left_out_by_name():
+    unit = SimpleNamespace(layers_without_direction=(0, 1), checkpoint=CHECKPOINT, dimension="toxicity")
+    able, line = with_directions([(0,), (1, 2), (2,), (2, 3)], unit)
+    assert able == ((2,), (2, 3))
+    assert line == "step 64: no vector for toxicity at layers 0-1, where the class means coincide"
+    assert with_directions([(2,)], unit) == (((2,),), "")
