@@ -38,12 +38,11 @@ from serving.engine.sequence import Sequence as RunningSequence
 from serving.engine.stats import EngineStats
 from serving.engine.vllm.generation import VllmGeneration
 from serving.engine.vllm.process import VllmProcess
+from serving.engine.vllm.row_queue import RowQueue
 from serving.engine.vllm.rows import OPERATIONS, DirectionRows, cache_salt, encoded
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.model.norms import PLAIN_SENTENCES
-from serving.steering.bank import ServedVector
-from serving.steering.plan import SteeringPlan
 
 FEWEST_ROWS = 32
 
@@ -84,7 +83,7 @@ class VllmEngine:
         self._ends = end_tokens(model)
         self._rows = DirectionRows(rows)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._telling, self._freed = asyncio.Lock(), asyncio.Event()
+        self._queue = RowQueue(self._rows, lambda told: self.process.put(told))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-engine", daemon=True)
         self._thread.start()
@@ -205,7 +204,7 @@ class VllmEngine:
     async def _run(self, running: RunningSequence) -> FinishReason:
         """Until the answer ends; why it did."""
         plan = running.request.plan
-        rows = await self._take_rows(plan) if plan.fingerprint else []
+        rows = await self._queue.take(plan) if plan.fingerprint else []
         try:
             carried = encoded(plan, rows) if rows else {}
             parameters = self.process.parameters(running.request, self._room(running), self._ends, carried)
@@ -222,35 +221,10 @@ class VllmEngine:
             raise EngineStopped("vLLM ended an answer before its time")
         finally:
             if rows:
-                self._give_back(rows)
+                self._queue.give_back(rows)
 
     def _room(self, running: RunningSequence) -> int:
         return min(running.sampling.max_tokens, self.window - len(running.prompt))
-
-    async def _take_rows(self, plan: SteeringPlan) -> list[int]:
-        """Rows for the plan's vectors, told to the workers before any request that uses them."""
-        # Nobody who waits is passed, else those whose rows are held already keep them for as long as they come.
-        async with self._telling:
-            while (taken := self._rows.take(plan)) is None:
-                self._freed.clear()
-                await self._freed.wait()
-            rows, told = taken
-            if told:
-                await self._tell(rows, told)
-            return rows
-
-    async def _tell(self, rows: list[int], told: list[tuple[int, ServedVector, int]]) -> None:
-        try:
-            await asyncio.shield(self.process.put(told))
-        except BaseException:  # whether the workers were told is not known, so they are told again
-            self._rows.forget(row for row, _, _ in told)
-            self._give_back(rows)
-            raise
-
-    def _give_back(self, rows: list[int]) -> None:
-        """Without waiting for anything, so that a request that is cancelled gives back what it took."""
-        self._rows.give_back(rows)
-        self._freed.set()
 
     async def _read_all(
         self, sequences: Sequence[Sequence[int]], layers: Sequence[int], keep: Keep | None
