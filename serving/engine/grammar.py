@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import numpy as np
+from jaxtyping import UInt8
 
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
@@ -26,6 +25,10 @@ class SchemaRefused(InvalidInput):
 NAME = re.compile(r"<[^<>\s]+>")
 COMPACT: Any = {"whitespace_flexible": False}
 """Without it a small model can write spaces until its answer is full."""
+KEPT, LONGEST_KEPT = 8, 10_000
+"""Grammars that are kept for answers to come, and how many characters one may have: clients send the same few again."""
+ANSWERS = 32
+"""That one is kept for: the answers of one share the states of its lexer, which grow with what is written."""
 
 
 class Grammar:
@@ -34,11 +37,9 @@ class Grammar:
     def __init__(self, matcher: "LLMatcher") -> None:
         self._matcher = matcher
 
-    def mask(self, logits: Float[Tensor, " vocabulary"]) -> None:
-        """Make the tokens that may not follow impossible, in place."""
-        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
-        logits[len(allowed) :] = -torch.inf
-        logits[: len(allowed)].masked_fill_(allowed[: len(logits)].to(logits.device) == 0, -torch.inf)
+    def allowed(self) -> UInt8[np.ndarray, " bytes"]:
+        """The tokens that may follow: a bit for each, the lowest of a byte first."""
+        return np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
 
     def accept(self, token: int) -> bool:
         """Take the token drawn; whether the answer is complete. Raises ``SchemaRefused`` where it cannot go on."""
@@ -56,6 +57,8 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int]) -> None:
         self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, sorted(ends)
         self._lock = threading.Lock()
+        self._kept: dict[str, tuple[LLMatcher, int]] = {}
+        """By grammar, a matcher that has taken no token, and its answers; the one asked for last stands last."""
 
     def compile(self, sampling: Sampling) -> Grammar | None:
         """The grammar that an answer must follow, if there is one. Raises ``SchemaRefused``."""
@@ -66,6 +69,18 @@ class GrammarCompiler:
         return None if text is None else self._compiled(text)
 
     def _compiled(self, text: str) -> Grammar:
+        with self._lock:
+            matcher, answers = self._kept.pop(text, (None, 0))
+        if matcher is None:
+            matcher = self._new_matcher(text)
+        if len(text) <= LONGEST_KEPT and answers + 1 < ANSWERS:
+            with self._lock:
+                self._kept[text] = matcher, answers + 1
+                for oldest in list(self._kept)[:-KEPT]:
+                    del self._kept[oldest]
+        return Grammar(matcher.deep_copy())
+
+    def _new_matcher(self, text: str) -> "LLMatcher":
         from llguidance import LLMatcher
 
         with self._lock:
@@ -74,7 +89,7 @@ class GrammarCompiler:
         if refused or messages:
             reason = messages[0].split("\n")[0] if messages else "unknown"
             raise SchemaRefused(f"the JSON schema cannot be followed: {reason}")
-        return Grammar(LLMatcher(tokens, text, log_level=0))
+        return LLMatcher(tokens, text, log_level=0)
 
     @cached_property
     def _names(self) -> frozenset[str]:

@@ -63,7 +63,7 @@ class Sequence:
         full = full or len(self.tokens) >= self.sampling.max_tokens
         if (full or filtered) and not stopped:
             text += self._detokenizer.flush()
-        self.generation.add(replace(self._event(token, text, logprobs), readings=readings))
+        self.generation.add(self._event(token, text, logprobs, readings))
         if stopped:
             return "stop"
         return "content_filter" if filtered else "length" if full else None
@@ -82,13 +82,13 @@ class Sequence:
         plain = outcome_of(self.generation, reason, self.cached, len(self.tokens), error)
         return replace(plain, readings=tuple(self._readings))
 
-    def _event(self, token: int, text: str, logprobs: Logprobs | None) -> TokenEvent:
+    def _event(self, token: int, text: str, logprobs: Logprobs | None, readings: tuple[float, ...] = ()) -> TokenEvent:
         if logprobs is None:
-            return TokenEvent(token, text)
+            return TokenEvent(token, text, readings=readings)
         own, likeliest = logprobs
         label, label_bytes = self._vocabulary.label, self._vocabulary.label_bytes
         top = tuple(TokenLogprob(other, label(other), value, label_bytes(other)) for other, value in likeliest)
-        return TokenEvent(token, text, own, top)
+        return TokenEvent(token, text, own, top, readings)
 
 
 def outcome_of(

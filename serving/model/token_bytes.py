@@ -22,6 +22,7 @@ class TokenBytes:
         self._tokenizer = tokenizer
         self._decoders = _decoders(tokenizer)
         self._bytes: dict[int, bytes] = {}
+        self._labels: dict[int, str] = {}
         added = tokenizer.added_tokens_decoder.items()
         self.special = frozenset(tokenizer.all_special_ids) | {token for token, entry in added if entry.special}
 
@@ -42,6 +43,11 @@ class TokenBytes:
 
     def label(self, token: int) -> str:
         """A name for one token on its own: its text, or ``bytes:\\xe6\\xbc`` where it is part of a character."""
+        if token not in self._labels:
+            self._labels[token] = self._new_label(token)
+        return self._labels[token]
+
+    def _new_label(self, token: int) -> str:
         if token in self.special:
             return str(self._tokenizer.convert_ids_to_tokens(token))
         content = self.of(token)

@@ -1,26 +1,47 @@
-"""Drawing: the next token of each sequence of a step; what one sequence raises is its own."""
+"""Drawing: the next token of each sequence of a step, and its log-probability; what one sequence raises is its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from jaxtyping import UInt8
 from torch import Tensor
 
-from serving.engine.slots.sampling import draw, likeliest
+from serving.engine.sequence import Logprobs
+from serving.engine.slots.sampling import block_maxima, draw, likeliest, log_probabilities_of_rows, masked
 from serving.engine.slots.slot_sequence import SlotSequence
 
+Drawn = int | Exception | None
+"""A token; ``None`` for logits that are no numbers, an error where drawing fails."""
 
-def draw_tokens(logits: Tensor, drawing: Sequence[SlotSequence]) -> list[int | Exception | None]:
-    """One token per row; ``None`` for logits that are no numbers, an error where drawing fails."""
-    constrained = [(row, running.grammar) for row, running in enumerate(drawing) if running.grammar is not None]
+
+def draw_with_logprobs(
+    logits: Tensor, drawing: Sequence[SlotSequence]
+) -> tuple[list[Drawn], dict[int, Logprobs | Exception]]:
+    """One token per row, and the log-probabilities of the rows that ask for some."""
+    maxima = block_maxima(logits)
+    tokens = draw_tokens(logits, maxima, drawing)
+    return tokens, logprobs_of_drawn(logits, maxima, drawing, tokens)
+
+
+def draw_tokens(logits: Tensor, maxima: Tensor, drawing: Sequence[SlotSequence]) -> list[Drawn]:
+    """One token per row; ``maxima`` are those of the logits' blocks."""
+    greedy, sound = likeliest(logits, maxima)
+    allowed, refused = _allowed_tokens(drawing)
+    # The likeliest of all tokens is the likeliest of those that may follow, where it may follow itself.
+    constrained = [
+        row
+        for row, bits in allowed.items()
+        if sound[row] and not (drawing[row].sampling.is_greedy and _has_bit(bits, greedy[row]))
+    ]
     if constrained:
-        logits = logits.clone()  # log-probabilities are the model's own
-    refused: dict[int, Exception] = {}
-    for row, grammar in constrained:
-        try:
-            grammar.mask(logits[row])
-        except Exception as error:
-            refused[row] = error
-    greedy, sound = likeliest(logits)
-    tokens: list[int | Exception | None] = [
+        possible = masked(logits[constrained], [allowed[row] for row in constrained])
+        likely, finite = likeliest(possible, block_maxima(possible))
+        for row, possible_token, is_sound in zip(constrained, likely, finite, strict=True):
+            greedy[row], sound[row] = possible_token, is_sound
+        if not all(drawing[row].sampling.is_greedy for row in constrained):
+            logits = logits.clone()  # log-probabilities are the model's own
+            logits[constrained] = possible
+    tokens: list[Drawn] = [
         refused.get(row, token if is_sound else None)
         for row, (token, is_sound) in enumerate(zip(greedy, sound, strict=True))
     ]
@@ -38,6 +59,54 @@ def draw_tokens(logits: Tensor, drawing: Sequence[SlotSequence]) -> list[int | E
         for row, token in zip(rows, sampled, strict=True):
             tokens[row] = token
     return tokens
+
+
+def logprobs_of_drawn(
+    logits: Tensor, maxima: Tensor, drawing: Sequence[SlotSequence], tokens: Sequence[Drawn]
+) -> dict[int, Logprobs | Exception]:
+    """Of the rows that ask for log-probabilities and have a token: all together that ask for as many alternatives."""
+    tokens_by_top: dict[int, dict[int, int]] = {}
+    for row, (running, token) in enumerate(zip(drawing, tokens, strict=True)):
+        if running.sampling.top_logprobs is not None and isinstance(token, int):
+            tokens_by_top.setdefault(running.sampling.top_logprobs, {})[row] = token
+    logprobs: dict[int, Logprobs | Exception] = {}
+    for top, drawn in tokens_by_top.items():
+        logprobs |= _logprobs(logits, maxima, drawn, top)
+    return logprobs
+
+
+def _logprobs(logits: Tensor, maxima: Tensor, tokens: Mapping[int, int], top: int) -> dict[int, Logprobs | Exception]:
+    """Of one token a row; where they fail for all, of each alone."""
+    rows = list(tokens)
+    of_rows = (logits, maxima) if len(rows) == len(logits) else (logits[rows], maxima[rows])
+    try:
+        found = log_probabilities_of_rows(*of_rows, list(tokens.values()), top)
+    except Exception as error:
+        if len(rows) == 1:
+            return {rows[0]: error}
+        alone = [_logprobs(logits, maxima, {row: token}, top) for row, token in tokens.items()]
+        return {row: logprobs for each in alone for row, logprobs in each.items()}
+    return dict(zip(rows, found, strict=True))
+
+
+def _allowed_tokens(
+    drawing: Sequence[SlotSequence],
+) -> tuple[dict[int, UInt8[np.ndarray, " bytes"]], dict[int, Exception]]:
+    """Of the rows that follow a grammar, the tokens that may follow by it, or what it raises."""
+    allowed: dict[int, UInt8[np.ndarray, " bytes"]] = {}
+    refused: dict[int, Exception] = {}
+    for row, running in enumerate(drawing):
+        if running.grammar is not None:
+            try:
+                allowed[row] = running.grammar.allowed()
+            except Exception as error:
+                refused[row] = error
+    return allowed, refused
+
+
+def _has_bit(bits: UInt8[np.ndarray, " bytes"], token: int) -> bool:
+    byte, bit = divmod(token, 8)
+    return byte < len(bits) and bool(bits[byte] >> bit & 1)
 
 
 def _sample(

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
 from serving.engine.grammar import Grammar
+from serving.engine.sequence import Logprobs
 from serving.engine.slots.batch import Batch
-from serving.engine.slots.drawing import draw_tokens
+from serving.engine.slots.drawing import draw_with_logprobs
 from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.prefix_reuse import PrefixReuse
 from serving.engine.slots.prompt_shares import next_pieces, unread_by_client
-from serving.engine.slots.sampling import log_probabilities, log_probabilities_of_rows
+from serving.engine.slots.sampling import block_maxima, log_probabilities_of_rows
 from serving.engine.slots.slot_sequence import (
     SlotSequence,
     count_moved,
@@ -152,7 +153,7 @@ class Scheduler:
                 self._prefixes.store(running, span.count)
         if not batch.drawing:
             return
-        tokens = draw_tokens(logits[: len(batch.drawing)], batch.drawing)
+        tokens, logprobs = draw_with_logprobs(logits[: len(batch.drawing)], batch.drawing)
         self.steps += 1
         probed = {row: logits for reading in batch.readings for row, logits in reading.logits()}
         for row, (running, token) in enumerate(zip(batch.drawing, tokens, strict=True)):
@@ -167,7 +168,7 @@ class Scheduler:
                 self._retire(running, "length")
             else:
                 self.generated_tokens += 1
-                self._accept(running, token, logits[row], probed.get(row, ()))
+                self._accept(running, token, logprobs.get(row), probed.get(row, ()))
 
     def _score_prompts(self, batch: Batch, logits: Tensor) -> list[SlotSequence]:
         """Give prompts the log-probabilities of their tokens; the sequences that this failed."""
@@ -175,7 +176,8 @@ class Scheduler:
         for running, followers in batch.scoring:
             rows, row = logits[row : row + len(followers)], row + len(followers)
             try:
-                running.score_prompt(log_probabilities_of_rows(rows, followers, running.sampling.top_logprobs or 0))
+                top = running.sampling.top_logprobs or 0
+                running.score_prompt(log_probabilities_of_rows(rows, block_maxima(rows), followers, top))
             except Exception as error:
                 self.fail(running, error)
                 failed.append(running)
@@ -273,10 +275,12 @@ class Scheduler:
         alike = (probes for probes in running if probes.references == monitor.references)
         return next(alike, None) or MonitorProbes.from_monitor(monitor, self._model.device)
 
-    def _accept(self, running: SlotSequence, token: int, logits: Tensor, probed: tuple[float, ...]) -> None:
+    def _accept(
+        self, running: SlotSequence, token: int, logprobs: Logprobs | Exception | None, probed: tuple[float, ...]
+    ) -> None:
         try:
-            top = running.sampling.top_logprobs
-            logprobs = None if top is None else log_probabilities(logits, token, top)
+            if isinstance(logprobs, Exception):
+                raise logprobs
             ends = token in self._ends and not running.sampling.ignore_eos
             reason = running.accept(token, logprobs, ends, running.cached + 1 >= self._window, probed)
         except Exception as error:

@@ -1,5 +1,6 @@
 """Small random models, a bank for them, and steered answers by the plainest loop as the truth to compare with."""
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -130,6 +131,18 @@ def naive_tokens(model, asked):
         with torch.inference_mode(), steering(model.network, offsets):
             tokens.append(int(model.network(torch.tensor([tokens]), use_cache=False).logits[0, -1].argmax()))
     return tuple(tokens[length:])
+
+
+async def read_events(generation):
+    """All events of a generation, as a reader on an event loop takes them."""
+    events, outcome, changed = [], None, asyncio.Event()
+    while outcome is None:
+        changed.clear()
+        taken, outcome = generation.take(changed)
+        events += taken
+        if outcome is None:
+            await changed.wait()
+    return events
 
 
 def prompts(count, seed=0, longest=40):

@@ -1,10 +1,12 @@
-"""Schemas that cannot be followed are refused, whatever reading them raises."""
+"""Grammars: schemas that cannot be followed are refused, and those that come again are kept."""
 
+import numpy as np
 import pytest
 
 from serving.engine.base import Sampling
 from serving.engine.calls import CallFrame, Calls
-from serving.engine.grammar import GrammarCompiler, SchemaRefused
+from serving.engine.grammar import ANSWERS, KEPT, LONGEST_KEPT, GrammarCompiler, SchemaRefused
+from tests.serving.model.tokenizers_of_each_kind import byte_level
 
 
 def nested(depth):
@@ -24,3 +26,74 @@ def test_arguments_nested_too_deep_are_refused():
     calls = Calls((CallFrame("a", "<", nested(100_000), ">"),))
     with pytest.raises(SchemaRefused, match="cannot be followed: .*recursion"):
         GrammarCompiler(None, 10, [0]).compile(Sampling(8, calls=calls))
+
+
+SCHEMAS = [{"type": "object", "properties": {f"a{number}": {"type": "null"}}} for number in range(KEPT + 1)]
+
+
+def written(grammar, tokenizer):
+    """The shortest text that the grammar forces or allows, by its lowest token each time, up to eight tokens."""
+    tokens = []
+    while len(tokens) < 8 and (allowed := np.unpackbits(grammar.allowed(), bitorder="little")).any():
+        tokens.append(int(allowed.argmax()))
+        if grammar.accept(tokens[-1]):
+            break
+    return tokenizer.decode(tokens)
+
+
+def test_an_answer_of_a_kept_grammar_begins_anew(monkeypatch):
+    tokenizer = byte_level()
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    made = []
+    new = GrammarCompiler._new_matcher
+    monkeypatch.setattr(GrammarCompiler, "_new_matcher", lambda self, text: made.append(text) or new(self, text))
+    first, second = (compiler.compile(Sampling(8, schema=SCHEMAS[0])) for _ in range(2))
+    text = written(first, tokenizer)
+    assert text.startswith("{")
+    assert written(second, tokenizer) == text
+    assert written(compiler.compile(Sampling(8, schema=SCHEMAS[0])), tokenizer) == text
+    assert len(made) == 1
+
+
+def test_the_grammar_asked_for_longest_ago_is_dropped(monkeypatch):
+    tokenizer, made = byte_level(), []
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    new = GrammarCompiler._new_matcher
+    monkeypatch.setattr(GrammarCompiler, "_new_matcher", lambda self, text: made.append(text) or new(self, text))
+    for schema in (*SCHEMAS[:KEPT], SCHEMAS[0], SCHEMAS[KEPT]):
+        compiler.compile(Sampling(8, schema=schema))
+    assert len(made) == KEPT + 1
+    compiler.compile(Sampling(8, schema=SCHEMAS[0]))
+    assert len(made) == KEPT + 1
+    compiler.compile(Sampling(8, schema=SCHEMAS[1]))
+    assert len(made) == KEPT + 2
+
+
+def test_a_grammar_is_made_anew_after_many_answers(monkeypatch):
+    tokenizer, made = byte_level(), []
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    new = GrammarCompiler._new_matcher
+    monkeypatch.setattr(GrammarCompiler, "_new_matcher", lambda self, text: made.append(text) or new(self, text))
+    for answer in range(2 * ANSWERS + 1):
+        assert len(made) == -(-answer // ANSWERS)
+        compiler.compile(Sampling(8, schema=SCHEMAS[0]))
+    assert len(made) == 3
+
+
+def test_long_grammars_are_not_kept():
+    tokenizer = byte_level()
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    compiler.compile(Sampling(8, schema={"enum": ["a" * LONGEST_KEPT]}))
+    compiler.compile(Sampling(8, schema={"enum": ["a"]}))
+    assert len(compiler._kept) == 1
+
+
+def test_schemas_that_differ_in_order_alone_are_two():
+    """The order of its properties is that in which they are written."""
+    tokenizer = byte_level()
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    texts = []
+    for names in ("ab", "ba"):
+        schema = {"type": "object", "properties": {name: {"type": "null"} for name in names}, "required": [*names]}
+        texts.append(written(compiler.compile(Sampling(8, schema=schema)), tokenizer))
+    assert texts[0] != texts[1]

@@ -13,6 +13,7 @@ from serving.api.openai.requests import ChatRequest
 from serving.api.openai.tool_calls import CallReader, allowed_calls
 from serving.engine.base import Sampling
 from serving.engine.grammar import GrammarCompiler
+from serving.engine.slots.sampling import masked
 from serving.model.language_model import load
 
 HERMES = (
@@ -49,8 +50,7 @@ def follows(model, calls, text):
     vocabulary = len(model.tokenizer)
     grammar = GrammarCompiler(model.tokenizer, vocabulary, [0]).compile(Sampling(99, calls=calls))
     for token in tokens:
-        logits = torch.zeros(vocabulary)
-        grammar.mask(logits)
+        (logits,) = masked(torch.zeros(1, vocabulary), [grammar.allowed()])
         if logits[token] == -torch.inf:
             return False
         grammar.accept(token)
@@ -132,17 +132,17 @@ def test_the_template_is_given_tools_and_earlier_calls(model):
     history = [{"role": "user", "content": "4?"}, {"role": "assistant", "tool_calls": [call]}]
     history.append({"role": "tool", "tool_call_id": "call_1", "content": "8"})
     body = request(messages=history)
-    text = model.tokenizer.decode(chat_tokens(model, body.messages, body.offered_tools))
+    text = model.tokenizer.decode(chat_tokens(model, body.messages, 512, body.offered_tools))
     assert text.startswith('Tools: [{"type": "function", "function": {"name": "add"')
     assert '<tool_call>\n{"name": "add", "arguments": {"a": 4}}\n</tool_call><tool>8' in text
-    assert "Tools" not in model.tokenizer.decode(chat_tokens(model, body.messages[:1]))
+    assert "Tools" not in model.tokenizer.decode(chat_tokens(model, body.messages[:1], 512))
 
 
 def test_a_template_without_tools_hears_of_them_in_words(model):
     model.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     try:
         body = request(tool_choice="required")
-        text = model.tokenizer.decode(chat_tokens(model, body.messages, body.offered_tools))
+        text = model.tokenizer.decode(chat_tokens(model, body.messages, 512, body.offered_tools))
         with pytest.raises(ApiError, match="send `tool_choice` required") as raised:
             allowed_calls(model, body.offered_tools, "auto")
     finally:

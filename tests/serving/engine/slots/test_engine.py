@@ -20,6 +20,7 @@ from tests.serving.engine.small_models import (
     facts,
     naive_tokens,
     prompts,
+    read_events,
     request,
     served_vector,
     small_bank,
@@ -173,7 +174,7 @@ def test_a_cancelled_request_frees_its_slot_and_disturbs_no_other(model):
 def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
     async def read(asked):
         generation = engine.submit(asked)
-        events = [event async for event in generation]
+        events = await read_events(generation)
         assert generation.outcome.generated_tokens == len(events)
         return tuple(event.token for event in events), "".join(event.text for event in events)
 
@@ -429,7 +430,7 @@ SLOTS = "serving.engine.slots."
     ("target", "marked", "given"),
     [
         (SLOTS + "drawing.draw", lambda value: isinstance(value, list) and 0.25 in value, {"temperature": 0.25}),
-        (SLOTS + "scheduler.log_probabilities", lambda value: value == 17, {"top_logprobs": 17}),
+        (SLOTS + "drawing.log_probabilities_of_rows", lambda value: value == 17, {"top_logprobs": 17}),
         (
             SLOTS + "scheduler.SlotSequence.accept",
             lambda value: hasattr(value, "sampling") and value.sampling.stop,
@@ -452,7 +453,7 @@ def test_whatever_one_request_raises_ends_it_alone(model, monkeypatch, caplog, t
 
 
 class BrokenGrammar:
-    def mask(self, logits):
+    def allowed(self):
         raise RuntimeError("only this request")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from serving.engine.slots.sampling import log_probabilities_of_rows
+from serving.engine.slots.sampling import block_maxima, likeliest, log_probabilities_of_rows
 
 
 @pytest.mark.parametrize("vocabulary", [7, 256, 700, 5000, 49152])
@@ -13,20 +13,43 @@ def test_the_likeliest_tokens_are_those_of_a_sort(vocabulary, top):
     rows[1, 100::3] = -torch.inf  # as a grammar leaves them
     drawn = [1, 2, vocabulary - 1, vocabulary // 2]
     plain = rows.double().log_softmax(dim=-1)
-    for row, (own, likeliest) in enumerate(log_probabilities_of_rows(rows, drawn, top)):
+    for row, (own, best) in enumerate(log_probabilities_of_rows(rows, block_maxima(rows), drawn, top)):
         values, tokens = plain[row].sort(descending=True)
         assert own == pytest.approx(float(plain[row, drawn[row]]), abs=1e-4)
-        assert [token for token, _ in likeliest] == tokens[:top].tolist()
-        assert [value for _, value in likeliest] == pytest.approx(values[:top].tolist(), abs=1e-4)
+        assert [token for token, _ in best] == tokens[:top].tolist()
+        assert [value for _, value in best] == pytest.approx(values[:top].tolist(), abs=1e-4)
 
 
 def test_the_likeliest_may_share_a_block_or_be_last():
     rows = torch.zeros(1, 1000)
     rows[0, [999, 998, 3, 4, 5]] = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0])
-    ((_, likeliest),) = log_probabilities_of_rows(rows, [3], 3)
-    assert [token for token, _ in likeliest] == [999, 998, 3]
+    ((_, best),) = log_probabilities_of_rows(rows, block_maxima(rows), [3], 3)
+    assert [token for token, _ in best] == [999, 998, 3]
 
 
 @pytest.mark.parametrize("top", [0, 1, 20])
 def test_no_rows_have_no_log_probabilities(top):
-    assert log_probabilities_of_rows(torch.zeros(0, 700), [], top) == []
+    nothing = torch.zeros(0, 700)
+    assert log_probabilities_of_rows(nothing, block_maxima(nothing), [], top) == []
+
+
+@pytest.mark.parametrize("vocabulary", [7, 255, 256, 257, 511, 700])
+def test_the_likeliest_token_is_the_first_of_equals(vocabulary):
+    rows = torch.randint(-3, 4, (40, vocabulary), generator=torch.Generator().manual_seed(vocabulary)).bfloat16()
+    rows[0, -1] = 9.0
+    rows[1] = -torch.inf
+    rows[2, vocabulary // 2] = torch.nan
+    rows[3, 0] = torch.inf
+    tokens, sound = likeliest(rows, block_maxima(rows))
+    assert sound == [True, False, False, False] + [True] * 36
+    values = rows.float().numpy()
+    assert [tokens[0], *tokens[4:]] == [vocabulary - 1, *(int(row.argmax()) for row in values[4:])]
+
+
+def test_log_probabilities_of_a_row_are_its_own_bits():
+    """Whatever rows are beside it."""
+    rows = 5 * torch.randn(6, 700, generator=torch.Generator().manual_seed(4)).bfloat16()
+    together = log_probabilities_of_rows(rows, block_maxima(rows), [1, 2, 3, 4, 5, 6], 3)
+    for row in range(6):
+        (alone,) = log_probabilities_of_rows(rows[row : row + 1], block_maxima(rows[row : row + 1]), [row + 1], 3)
+        assert together[row] == alone
