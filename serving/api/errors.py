@@ -195,7 +195,7 @@ def _message(error: TrustTraceError) -> str:
     if isinstance(error, PromptTooLong):  # the words by which clients know a context overflow
         return (
             f"This model's maximum context length is {error.window} tokens, one of them for the answer. However, your "
-            f"prompt has {error.prompt_tokens} tokens. Please shorten it."
+            f"prompt has {error.length} tokens. Please shorten it."
         )
     return str(error)
 

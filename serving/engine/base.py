@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,11 +43,12 @@ class QueueFull(TrustTraceError):
 class PromptTooLong(InvalidInput):
     """A prompt that leaves no room for a single generated token."""
 
-    def __init__(self, prompt_tokens: int, window: int) -> None:
+    def __init__(self, prompt_tokens: int, window: int, *, at_least: bool = False) -> None:
+        """``at_least`` says that the prompt was not read to its end."""
+        self.length, self.window = f"at least {prompt_tokens}" if at_least else str(prompt_tokens), window
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the window {window}, one of them for the answer; shorten it"
+            f"the prompt has {self.length} tokens and the window {window}, one of them for the answer; shorten it"
         )
-        self.prompt_tokens, self.window = prompt_tokens, window
 
 
 class EngineStopped(Unavailable):
@@ -193,20 +194,15 @@ class Generation:
         """Ask the engine to end this at its next step; what was generated stays."""
         self.cancelled = True
 
-    def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        return self
-
-    async def __anext__(self) -> TokenEvent:
-        while True:
-            with self._lock:
-                if self._read < len(self._events):
-                    self._read += 1
-                    return self._events[self._read - 1]
-                if self.outcome is not None:
-                    raise StopAsyncIteration
-                changed = asyncio.Event()
+    def take(self, changed: asyncio.Event) -> tuple[Sequence[TokenEvent], GenerationOutcome | None]:
+        """The events since the last call, and how it ended if it has. From the reader's event loop, on which
+        ``changed`` is set once there is more.
+        """
+        with self._lock:
+            events, self._read = self._events[self._read :], len(self._events)
+            if self.outcome is None:
                 self._wake = _waker(changed, asyncio.get_running_loop())
-            await changed.wait()
+            return events, self.outcome
 
     async def completion(self) -> Completion:
         """Wait for the end, whatever it is; nothing is awoken by the tokens in between."""

@@ -15,7 +15,16 @@ from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
 from serving.engine.slots.engine import SlotEngine
 from serving.model.norms import residual_norms
 from serving.steering.bank import SteeringBank
-from tests.serving.engine.small_models import add, facts, naive_tokens, project, prompts, request, served_vector
+from tests.serving.engine.small_models import (
+    add,
+    facts,
+    naive_tokens,
+    project,
+    prompts,
+    read_events,
+    request,
+    served_vector,
+)
 
 MIXTURE = [(), (2.0,), (0.0, -3.0), (1.0, 1.0, 1.0), (), (0.0, 0.0, 6.0), (-4.0, 2.5), (3.5,), (9.0, 9.0), ()]
 
@@ -226,7 +235,7 @@ def test_directions_that_could_not_be_told_are_told_again(model, engine, monkeyp
 def test_tokens_stream_into_an_event_loop_while_they_are_drawn(engine):
     async def read(request):
         generation = engine.submit(request)
-        events = [event async for event in generation]
+        events = await read_events(generation)
         return tuple(event.token for event in events), "".join(event.text for event in events)
 
     async def read_all(requests):

@@ -16,15 +16,16 @@ from serving.settings import Settings
 
 
 async def streamed(settings: Settings, answer: Answer, body: OpenAIRequest) -> AsyncIterator[bytes]:
-    """The answer as server-sent events; an error in the middle is an event too, and no ``[DONE]`` follows it."""
+    """The answer as server-sent events; an error in the middle is an event too, and no ``[DONE]`` follows it.
+
+    What is ready together is sent at once: every send passes through the layers of a server.
+    """
     chunks = Chunks(answer, body)
     try:
-        async for item in events(answer.generations, settings.timeout, settings.heartbeat):
-            if item is None:
-                yield SILENCE
-                continue
-            for chunk in chunks.of_event(*item):
-                yield _sent(chunk)
+        async for happened in events(answer.generations, settings.timeout, settings.heartbeat):
+            ready = [_sent(chunk) for item in happened for chunk in chunks.of_event(*item)]
+            if ready or not happened:
+                yield b"".join(ready) or SILENCE
         yield DONE
     except TrustTraceError as error:
         status, reply, _ = as_reply(error)

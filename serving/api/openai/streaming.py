@@ -61,46 +61,70 @@ async def result_for(future: "asyncio.Future[Result]", request: Request | None, 
             other.cancel()
 
 
+Event = TokenEvent | GenerationOutcome
+FAILED = frozenset({"error", "cancelled"})
+"""Reasons of generations that came to no end of their own."""
+
+
 async def events(
     generations: Sequence[Generation], seconds: float, heartbeat: float
-) -> AsyncIterator[tuple[int, TokenEvent | GenerationOutcome] | None]:
-    """The events of each, as they happen, by its index; ``None`` after ``heartbeat`` seconds of silence.
+) -> AsyncIterator[list[tuple[int, Event]]]:
+    """The events of each, by its index: together what has happened since; nothing after ``heartbeat`` s of silence.
 
     Closing the iterator cancels the rest. Raises ``DeadlineExceeded``, ``GenerationFailed`` or ``ServiceUnavailable``.
     """
-    deadline = time.monotonic() + seconds
-    queue: asyncio.Queue[tuple[int, TokenEvent | GenerationOutcome]] = asyncio.Queue()
-
-    async def follow(index: int, generation: Generation) -> None:
-        async for event in generation:
-            queue.put_nowait((index, event))
-        assert generation.outcome is not None
-        queue.put_nowait((index, generation.outcome))
-
-    followers = [asyncio.create_task(follow(index, generation)) for index, generation in enumerate(generations)]
-    left = len(generations)
+    deadline, changed = time.monotonic() + seconds, asyncio.Event()
+    running = dict(enumerate(generations))
     try:
-        while left:
+        while running:
+            changed.clear()
+            happened, failed = _happened(running, changed)
+            if happened:
+                yield happened
+            for outcome in failed:
+                require_ended(outcome)
             patience = min(heartbeat, deadline - time.monotonic())
-            if patience <= 0:
+            if running and patience <= 0:
                 raise _deadline_exceeded(seconds)
-            try:
-                index, event = await asyncio.wait_for(queue.get(), patience)
-            except TimeoutError:
-                yield None
-                continue
-            if isinstance(event, GenerationOutcome):
-                require_ended(event)
-                left -= 1
-            yield index, event
+            if running and not await _is_set(changed, patience):
+                yield []
     finally:
         cancel(generations)
-        for task in followers:
-            task.cancel()
+
+
+def _happened(
+    running: dict[int, Generation], changed: asyncio.Event
+) -> tuple[list[tuple[int, Event]], list[GenerationOutcome]]:
+    """The events since the last call, and the outcomes of those that came to no end of their own; who has ended runs
+    no more.
+    """
+    happened: list[tuple[int, Event]] = []
+    failed: list[GenerationOutcome] = []
+    for index, generation in tuple(running.items()):
+        tokens, outcome = generation.take(changed)
+        happened += ((index, token) for token in tokens)
+        if outcome is None:
+            continue
+        del running[index]
+        if outcome.reason in FAILED:
+            failed.append(outcome)
+        else:
+            happened.append((index, outcome))
+    return happened, failed
+
+
+async def _is_set(changed: asyncio.Event, seconds: float) -> bool:
+    """Whether it was set within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def require_ended(outcome: GenerationOutcome) -> None:
-    """Raise unless a generation came to an end of its own."""
+    """Raise for a generation that came to no end of its own."""
     if outcome.reason == "error":
         raise GenerationFailed(outcome.error)
     if outcome.reason == "cancelled":

@@ -32,6 +32,12 @@ class EventStream:
             self._event("response.in_progress", {"response": begun}),
         ]
 
+    def of_event(self, event: TokenEvent | GenerationOutcome) -> list[bytes]:
+        if isinstance(event, GenerationOutcome):
+            return self.ending(event)
+        self._writer.answer.record.add_token(0, event.text)
+        return self.token(event)
+
     def token(self, token: TokenEvent) -> list[bytes]:
         """The events of one token; with the first, those that open the message."""
         writer, events = self._writer, []
@@ -77,21 +83,12 @@ class EventStream:
 async def streamed_response(writer: ResponseWriter, settings: Settings) -> AsyncIterator[bytes]:
     """The answer as server-sent events; what goes wrong in the middle is ``response.failed``."""
     stream, answer = EventStream(writer), writer.answer
-    for chunk in stream.opening():
-        yield chunk
+    yield b"".join(stream.opening())
     try:
-        async for item in events(answer.generations, settings.timeout, settings.heartbeat):
-            if item is None:
-                yield SILENCE
-                continue
-            _, event = item
-            if isinstance(event, GenerationOutcome):
-                chunks = stream.ending(event)
-            else:
-                answer.record.add_token(0, event.text)
-                chunks = stream.token(event)
-            for chunk in chunks:
-                yield chunk
+        async for happened in events(answer.generations, settings.timeout, settings.heartbeat):
+            ready = [chunk for _, event in happened for chunk in stream.of_event(event)]
+            if ready or not happened:
+                yield b"".join(ready) or SILENCE
     except TrustTraceError as error:
         status, reply, _ = as_reply(error)
         answer.record.fail(status, reply["error"])
