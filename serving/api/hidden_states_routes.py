@@ -19,7 +19,6 @@ from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.streaming import result_for
 from serving.api.request_body import RequestBody, field_error
 from serving.engine.base import HiddenStates
-from serving.model.language_model import LanguageModel
 from serving.served_model import LoadedModel
 
 router = APIRouter(tags=["probes"])
@@ -87,7 +86,7 @@ def _begin(
     context: RequestContext, loaded: LoadedModel, body: HiddenStatesRequest
 ) -> tuple[list[Tokens], Future[HiddenStates]]:
     client = context.record.client
-    sequences = _sequences(loaded.model, body, client)
+    sequences = _sequences(loaded, body, client)
     _require_bounded(sequences, body, loaded.model.d_model)
     read = loaded.engine.hidden_states
     (reading,) = context.shares.submit(client, loaded.engine, lambda: [read(sequences, [body.layer], client)])
@@ -101,14 +100,15 @@ def _require_layer(loaded: LoadedModel, layer: int) -> None:
         raise ApiError(str(error), param="layer") from error
 
 
-def _sequences(model: LanguageModel, body: HiddenStatesRequest, client: str) -> list[Tokens]:
+def _sequences(loaded: LoadedModel, body: HiddenStatesRequest, client: str) -> list[Tokens]:
+    model, window = loaded.model, loaded.engine.window
     if body.messages:
-        return [chat_tokens(model, body.messages, client=client)]
+        return [chat_tokens(model, body.messages, window, client=client)]
     assert body.input is not None
     count = n_prompts(body.input)
     if not 0 < count <= MOST_PROMPTS:
         raise ApiError(f"`input` holds {count} prompts and may hold 1 to {MOST_PROMPTS}", param="input")
-    return prompt_tokens(model, body.input, "input")
+    return prompt_tokens(model, body.input, window, "input")
 
 
 def _require_bounded(sequences: list[Tokens], body: HiddenStatesRequest, width: int) -> None:

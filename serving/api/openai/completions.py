@@ -102,9 +102,10 @@ def _prompts(
     loaded: LoadedModel, body: OpenAIRequest, calls: Calls | None, client: str
 ) -> tuple[list[Tokens], AnswerFormat]:
     if isinstance(body, ChatRequest):
-        return [chat_tokens(loaded.model, body.messages, body.offered_tools, client)], ChatFormat(calls)
+        tokens = chat_tokens(loaded.model, body.messages, loaded.engine.window, body.offered_tools, client)
+        return [tokens], ChatFormat(calls)
     assert isinstance(body, CompletionRequest)
-    return prompt_tokens(loaded.model, body.prompt), TextFormat(body.logprobs is not None)
+    return prompt_tokens(loaded.model, body.prompt, loaded.engine.window), TextFormat(body.logprobs is not None)
 
 
 def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0, calls: Calls | None = None) -> Sampling:

@@ -9,19 +9,38 @@ from serving.api.errors import ApiError
 from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.tool_calls import instructions, renders_tools
 from serving.api.openai.tools import Tool
+from serving.engine.base import PromptTooLong
 from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.language_model import LanguageModel
 from serving.model.text_tokens import text_tokens
 
 Tokens = tuple[int, ...]
 
+READ_FIRST = 8
+"""Characters for each token of the window, of a text that is more than twice as long: as many of plain text make twice
+the tokens that have room."""
 
-def tokens_of(model: LanguageModel, text: str, param: str = "prompt") -> Tokens:
-    """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any."""
-    tokens = text_tokens(model.tokenizer, text) if text else ()
+
+def tokens_of(model: LanguageModel, text: str, window: int, param: str = "prompt") -> Tokens:
+    """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any, and
+    ``PromptTooLong`` for one that is far too long.
+    """
+    tokens = _tokens(model, text, window) if text else ()
     if not tokens:
         raise ApiError(f"`{param}` is empty; give at least one character", param=param)
     return tokens
+
+
+def _tokens(model: LanguageModel, text: str, window: int, *, add_special_tokens: bool = True) -> Tokens:
+    """A text is not read to its end where its beginning alone has twice the tokens that have room: what follows a
+    beginning changes its last few tokens at most.
+    """
+    beginning = text[: READ_FIRST * window]
+    if len(text) > 2 * len(beginning):
+        fewest = len(text_tokens(model.tokenizer, beginning, add_special_tokens=False))
+        if fewest >= 2 * window:
+            raise PromptTooLong(fewest // 2, window, at_least=True)
+    return text_tokens(model.tokenizer, text, add_special_tokens=add_special_tokens)
 
 
 def n_prompts(prompt: Prompt) -> int:
@@ -29,10 +48,10 @@ def n_prompts(prompt: Prompt) -> int:
     return 1 if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else len(prompt)
 
 
-def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -> list[Tokens]:
+def prompt_tokens(model: LanguageModel, prompt: Prompt, window: int, field: str = "prompt") -> list[Tokens]:
     """The prompts of a request's ``field``, each as tokens: one text, several, or either as tokens already."""
     if isinstance(prompt, str):
-        return [tokens_of(model, prompt, field)]
+        return [tokens_of(model, prompt, window, field)]
     if not prompt:
         raise ApiError(f"`{field}` is empty; give a text, or a list of them", param=field)
     if isinstance(prompt[0], int):
@@ -41,7 +60,7 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -
     for index, part in enumerate(prompt):
         param = f"{field}.{index}"
         if isinstance(part, str):
-            sequences.append(tokens_of(model, part, param))
+            sequences.append(tokens_of(model, part, window, param))
         elif isinstance(part, list) and part:
             sequences.append(tuple(part))
         else:
@@ -50,14 +69,15 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt, field: str = "prompt") -
 
 
 def chat_tokens(
-    model: LanguageModel, messages: Sequence[Message], tools: Sequence[Tool] = (), client: str = ""
+    model: LanguageModel, messages: Sequence[Message], window: int, tools: Sequence[Tool] = (), client: str = ""
 ) -> Tokens:
     """A conversation by the model's own template, up to where the assistant's answer begins.
 
     Tools, calls and their results are told in words where the template does not know them. ``client`` is whose share
     of the template's renderings is used.
 
-    Raises ``InvalidInput`` for a model that has no template, and for messages that its template refuses.
+    Raises ``InvalidInput`` for a model that has no template, and for messages that its template refuses;
+    ``PromptTooLong`` for a conversation that is far too long.
     """
     if not has_chat(model):
         raise InvalidInput(
@@ -71,7 +91,7 @@ def chat_tokens(
         conversation = with_instructions(conversation, instructions(tools))
     offered = [tool.function.to_dict() for tool in tools] if knows_tools and tools else None
     text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
-    return text_tokens(model.tokenizer, text, add_special_tokens=False)
+    return _tokens(model, text, window, add_special_tokens=False)
 
 
 def as_rendered(message: Message) -> dict[str, Any]:

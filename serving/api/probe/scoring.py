@@ -54,14 +54,15 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
     return probed
 
 
-def input_tokens(model: LanguageModel, body: ProbeRequest, client: str) -> list[Tokens]:
+def input_tokens(model: LanguageModel, body: ProbeRequest, window: int, client: str) -> list[Tokens]:
     """Each text's tokens, as it would be read on its own."""
     if body.messages:
-        return [chat_tokens(model, body.messages, client=client)]
+        return [chat_tokens(model, body.messages, window, client=client)]
     if not 0 < len(body.texts) <= MOST_TEXTS:
         raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
-    return [tokens_of(model, text, "input" if single else f"input.{index}") for index, text in enumerate(body.texts)]
+    names = ["input" if single else f"input.{index}" for index in range(len(body.texts))]
+    return [tokens_of(model, text, window, name) for text, name in zip(body.texts, names, strict=True)]
 
 
 async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _begin(
     context: RequestContext, loaded: LoadedModel, body: ProbeRequest, vectors: Sequence[ServedVector]
 ) -> tuple[list[Tokens], Future[Any]]:
     """Tokenise and submit; the probes read each piece as it comes, so that no hidden states are kept."""
-    sequences = input_tokens(loaded.model, body, context.record.client)
+    sequences = input_tokens(loaded.model, body, loaded.engine.window, context.record.client)
     _require_bounded(sequences, body)
     probes = [vector.require_reader() for vector in vectors]
 

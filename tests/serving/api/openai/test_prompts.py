@@ -1,0 +1,73 @@
+"""Prompts: texts that are far too long for the window are refused by their beginning, and no others."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from serving.api.openai import prompts
+from serving.api.openai.prompts import READ_FIRST
+from serving.engine.base import PromptTooLong
+from tests.mutants import mutant
+from tests.serving.model.tokenizers_of_each_kind import byte_level, words
+
+WINDOW = 16
+MOST = 2 * READ_FIRST * WINDOW
+"""Characters of a text that is read whole, whatever it is."""
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The lengths of the texts that are made tokens."""
+    lengths = []
+    of_text = prompts.text_tokens
+
+    def noting(tokenizer, text, **options):
+        lengths.append(len(text))
+        return of_text(tokenizer, text, **options)
+
+    monkeypatch.setattr(prompts, "text_tokens", noting)
+    return lengths
+
+
+def tokens(tokenizer, text, module=prompts):
+    return module.tokens_of(SimpleNamespace(tokenizer=tokenizer), text, WINDOW)
+
+
+def refusals(module=prompts):
+    """Of a long text of few tokens, and of one of many."""
+    refused = []
+    for tokenizer, text in ((words(), f"the city{' ' * 10_000}"), (byte_level(), "a" * 10_000)):
+        try:
+            tokens(tokenizer, text, module)
+        except PromptTooLong:
+            refused.append(True)
+        else:
+            refused.append(False)
+    return refused
+
+
+def test_a_text_far_too_long_is_read_in_part(read):
+    with pytest.raises(PromptTooLong, match=f"at least {READ_FIRST * WINDOW // 2} tokens and the window {WINDOW}"):
+        tokens(byte_level(), "a" * 100_000)
+    assert read == [READ_FIRST * WINDOW]
+
+
+def test_a_text_a_little_too_long_is_counted(read):
+    assert len(tokens(byte_level(), "a" * MOST)) == MOST
+    assert read == [MOST]
+
+
+def test_a_long_text_of_few_tokens_is_read_whole(read):
+    text = f"the city{' ' * 100_000}is near"
+    assert tokens(words(), text) == tuple(words()(text)["input_ids"])
+    assert read == [READ_FIRST * WINDOW, len(text)]
+
+
+@pytest.mark.parametrize(
+    ("passage", "replacement"),
+    [("fewest >= 2 * window", "fewest >= 1"), ("2 * len(beginning)", "200 * len(beginning)")],
+)
+def test_a_changed_rule_of_refusal_is_seen(passage, replacement):
+    assert refusals() == [False, True]
+    with mutant(prompts, passage, replacement) as changed:
+        assert refusals(changed) != [False, True]
