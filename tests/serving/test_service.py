@@ -7,22 +7,32 @@ import sys
 from tests.serving.conftest import ROOT
 
 MIDDLEWARE = """
-from serving.service import SteeringService, NoTimeLimit
-for one in SteeringService.to_asgi().user_middleware:
-    print(one.cls.__module__, one.cls.__qualname__)
+from serving.service import SteeringService
+for layer in SteeringService.to_asgi().user_middleware:
+    print(layer.cls.__module__, layer.cls.__qualname__)
 """
 
 
-def test_no_request_is_kept_in_memory(deployment, tmp_path):
-    """Its timers are never cancelled, and each holds all of its request; ours end with the answer."""
-    environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path)}
+def layers(deployment, tmp_path, **environment):
+    given = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path), **environment}
     done = subprocess.run(
-        [sys.executable, "-c", MIDDLEWARE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", MIDDLEWARE], cwd=ROOT, env=given, capture_output=True, text=True, check=True
     )
-    found = done.stdout.splitlines()
-    assert "serving.service NoTimeLimit" in found
+    return done.stdout.splitlines()
+
+
+def test_requests_pass_no_timer_and_no_idle_tracer(deployment, tmp_path):
+    """BentoML's timers are never cancelled, and each holds all of its request; ours end with the answer."""
+    found = layers(deployment, tmp_path)
     assert "serving.api.middleware ServiceMiddleware" in found
-    assert not [name for name in found if "bentoml" in name and "Timeout" in name]
+    assert found.count("serving.service PassThrough") == 2
+    assert not [name for name in found if "Timeout" in name or "OpenTelemetry" in name]
+
+
+def test_a_tracer_that_is_configured_stays(deployment, tmp_path):
+    options = "tracing.exporter_type=in_memory tracing.sample_rate=1.0"
+    found = layers(deployment, tmp_path, BENTOML_CONFIG_OPTIONS=options)
+    assert [name for name in found if "OpenTelemetry" in name]
 
 
 STARTING = """
