@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from serving.api.dependencies import Context, RequestContext
+from serving.api.dependencies import RequestContext, SteeredContext
 from serving.api.errors import documented
 from serving.api.openai.completions import begin, whole
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, WholeNumber
@@ -37,7 +37,7 @@ class GenerateRequest(RequestBody):
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "seed": self.seed,
-            "steering": Steering(strengths=self.strengths),
+            "steering": Steering(strengths=self.strengths) if self.strengths else None,
         }
         if self.chat:
             return ChatRequest.model_validate({"messages": [{"role": "user", "content": self.prompt}], **shared})
@@ -56,7 +56,7 @@ class GenerateResponse(BaseModel):
     responses={200: {"model": GenerateResponse}, **documented(404, 409, 422, 429, 503, 504)},
     summary="Generate text for BentoML's client",
 )
-async def generate(body: GenerateRequest, context: Context) -> JSONResponse:
+async def generate(body: GenerateRequest, context: SteeredContext) -> JSONResponse:
     return JSONResponse(await answer_prompt(body, context))
 
 

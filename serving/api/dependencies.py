@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Request
 
 from serving.api.fair_share import FairShare
 from serving.api.request_record import KEY, RequestRecord
+from serving.api.steering.shorthand import HEADER
 from serving.served_model import LoadedModel, ServedModel
 
 Arguments = TypeVarTuple("Arguments")
@@ -63,8 +64,10 @@ XSteering = Annotated[
 ]
 
 
-async def _steered_context(context: Context, x_steering: XSteering = None) -> RequestContext:
-    return replace(context, x_steering=x_steering)
+async def _steered_context(context: Context, request: Request, x_steering: XSteering = None) -> RequestContext:
+    """Several such headers are one, joined by commas, as HTTP has it."""
+    given = request.headers.getlist(HEADER)
+    return replace(context, x_steering=x_steering if len(given) < 2 else ",".join(given))
 
 
 SteeredContext = Annotated[RequestContext, Depends(_steered_context)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from serving.api.dependencies import RequestContext
-from serving.api.errors import require_model
+from serving.api.errors import ApiError, require_model
 from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, prompt_tokens
 from serving.api.openai.responses import Json, token_readings
@@ -17,6 +17,7 @@ from serving.api.request_record import RequestRecord
 from serving.api.steering.requests import CompareRequest
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
+from serving.api.steering.shorthand import HEADER
 from serving.engine.base import Generation, GenerationRequest
 from serving.model.language_model import LanguageModel
 from serving.steering.resolution import SteeringResolution
@@ -63,6 +64,7 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     served, record = context.served, context.record
     loaded = served.require_loaded()
     require_model(body.model, loaded.name)
+    _require_no_header(context)
     settings = [
         resolve_steering(served, loaded, setting.steering, f"settings.{index}.steering").after(
             "chat" if body.messages else "none"
@@ -70,9 +72,9 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
         for index, setting in enumerate(body.settings)
     ]
     if body.messages:
-        tokens = chat_tokens(loaded.model, body.messages, client=record.client)
+        tokens = chat_tokens(loaded.model, body.messages, loaded.engine.window, client=record.client)
     else:
-        (tokens,) = prompt_tokens(loaded.model, body.prompt or "")
+        (tokens,) = prompt_tokens(loaded.model, body.prompt or "", loaded.engine.window)
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
     seed = secrets.randbits(31) if body.seed is None else body.seed
     sampling = replace(sampling_of(served, body), seed=seed)
@@ -81,3 +83,13 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     ]
     generations = context.shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
     return ComparedGenerations(loaded.model, seed, generations, settings, record)
+
+
+def _require_no_header(context: RequestContext) -> None:
+    """Raise ``ApiError`` for a header that would steer settings, or not, unseen."""
+    if context.x_steering is not None:
+        raise ApiError(
+            f"the header {HEADER} steers no comparison: put `steering` inside each entry of `settings`",
+            param=HEADER,
+            code="invalid_steering",
+        )

@@ -11,7 +11,7 @@ from registry.errors import TrustTraceError
 from registry.gguf import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
-from serving.api.dependencies import Context, Loaded, Served
+from serving.api.dependencies import Loaded, Served, SteeredContext
 from serving.api.errors import as_reply, documented, require_model
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
@@ -202,7 +202,7 @@ def clear_default(served: Served) -> JSONResponse:
     responses={200: {"model": ComparisonResponse}, **documented(404, 409, 422, 429, 503, 504)},
     summary="Compare settings on one prompt",
 )
-async def comparison(body: CompareRequest, context: Context) -> JSONResponse:
+async def comparison(body: CompareRequest, context: SteeredContext) -> JSONResponse:
     """One prompt under several settings, unsteered among them, in one batch."""
     begun = await context.run(compare, context, body)
     return JSONResponse(await begun.response(context))

@@ -225,7 +225,11 @@ def test_a_header_steers_as_the_body_does(client):
     assert by_header["choices"] == by_body["choices"] and by_header["steering"] == by_body["steering"]
     overridden = client.post("/v1/completions", json={**body, "steering": "off"}, headers=header).json()
     assert overridden["steering"]["applied"] == []
+    two = [*client.headers.multi_items(), ("X-Steering", "toxicity=1.5"), ("X-Steering", "privacy=-1")]
+    by_two = client.post("/v1/completions", json=body, headers=two).json()
+    assert by_two["steering"] == by_body["steering"]
     for wrong, status, code in (
+        ("", 400, "invalid_steering"),
         ("toxicity", 400, "invalid_steering"),
         ("toxicity=nan", 400, "invalid_steering"),
         ("toxicity=1,toxicity=2", 400, "invalid_steering"),
@@ -237,6 +241,18 @@ def test_a_header_steers_as_the_body_does(client):
     ):
         reply = client.post("/v1/completions", json=body, headers={"X-Steering": wrong})
         assert error_of(reply, status)["code"] == code
+
+
+def test_a_header_steers_bentos_route_and_no_comparison(client):
+    header = {"X-Steering": "toxicity=1.5"}
+    generated = client.post("/generate", json={"prompt": PROMPT, "max_tokens": 2}, headers=header).json()
+    (applied,) = generated["steering"]["applied"]
+    assert (applied["dimension"], applied["strength"]) == ("toxicity", 1.5)
+    body = {"prompt": PROMPT, "max_tokens": 2, "strengths": {"privacy": 1.0}}
+    by_body = client.post("/generate", json=body, headers=header).json()
+    assert [vector["dimension"] for vector in by_body["steering"]["applied"]] == ["privacy"]
+    compared = client.post("/v1/steering/compare", json={"prompt": PROMPT, "settings": [{}]}, headers=header)
+    assert error_of(compared)["param"] == "x-steering"
 
 
 def test_header_and_alias_say_which_tokens_are_steered(client):
