@@ -56,9 +56,10 @@ class StandardisedFeatures:
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> "StandardisedFeatures":
         centre = features.mean(dim=0)
-        spread = features.std(dim=0, correction=0)
+        centred = features - centre
+        spread = centred.square().mean(dim=0).sqrt()  # of columns, torch's own takes four times as long
         spread = torch.where(spread > 1e-6 * centre.abs().clamp_min(1e-6), spread, torch.inf)
-        return cls((features - centre).div_(spread), centre, spread)
+        return cls(centred.div_(spread), centre, spread)
 
     @property
     def is_wide(self) -> bool:
