@@ -230,6 +230,11 @@ class LinearProbe:
             raise InvalidInput(f"a probe with a window of {self.window} tokens reads answers and tells its quality")
 
     @property
+    def reads_answers(self) -> bool:
+        """Whether it reads nothing but the tokens of answers."""
+        return self.quality is not None
+
+    @property
     def works(self) -> bool:
         """Whether it may be used: a probe of answers beats its controls."""
         return self.quality is None or self.quality.works

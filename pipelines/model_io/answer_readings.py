@@ -1,7 +1,7 @@
 """Answer readings: hidden states of answers as a monitor reads them while they are written.
 
-A monitor reads the hidden state that each token was drawn from: the prompt's last token, then the answer's tokens but
-the last. A reading is the mean over the latest ``window`` of them.
+A monitor reads an answer's token once the next one is drawn: all of them but the last. A reading is the mean over the
+hidden states of the latest ``window`` of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,15 +28,15 @@ class AnswerReadings:
 
     states: Float32[np.ndarray, "n d_model"]
     answers: Int64[np.ndarray, " n"]
-    """The number of the answer that each reading is of."""
+    """The number of the answer that each reading is of; an answer of one token has none."""
 
     @property
     def last(self) -> Int64[np.ndarray, " answers"]:
-        """The row of each answer's last reading."""
+        """The row of the last reading of each answer that has any."""
         return np.flatnonzero(np.diff(self.answers, append=-1))
 
     def lowest(self, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " answers"]:
-        """Of each answer the least of a value per reading."""
+        """Of each of them the least of a value per reading."""
         result: Float64[np.ndarray, " answers"] = np.minimum.reduceat(values, np.r_[0, self.last[:-1] + 1])
         return result
 
@@ -62,7 +62,7 @@ def read_answers(
     for start, sequence, answer in zip(starts, sequences, answers, strict=True):
         if start == len(sequence):
             raise InvalidInput(f"the answer {answer!r} has no tokens of its own after its prompt; leave it out")
-    spans = [(max(start - 1, 0), len(sequence) - 1) for start, sequence in zip(starts, sequences, strict=True)]
+    spans = [(start, len(sequence) - 1) for start, sequence in zip(starts, sequences, strict=True)]
     read: list[Float32[np.ndarray, "n d_model"]] = [np.empty((0, model.d_model), np.float32)] * len(texts)
     for batch in reading_batches(model, sequences, tokens_per_batch):
         for row, of_answer in _readings(model, batch, layer, spans, window, most):

@@ -6,7 +6,7 @@ alone. A threshold holds for this reading and no other, so the window is part of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -104,15 +104,21 @@ class AnswerProbes:
 def answer_probe(model: LanguageModel, answers: AnswerSet, layer: int) -> FittedProbe:
     """The probe of all ``answers``, and its quality by probes that each leave a fold of their prompts out.
 
-    Raises ``InvalidInput`` for answers to fewer prompts than folds.
+    An answer of one token is never read. Raises ``InvalidInput`` for longer ones to fewer prompts than folds.
     """
     given = (*answers.trustworthy, *answers.untrustworthy)
-    labels = np.repeat([True, False], [len(answers.trustworthy), len(answers.untrustworthy)])
-    prompts, texts = prompts_of(model, given), [answer.text for answer in given]
-    _, groups = np.unique(prompts, return_inverse=True)
-    folds = group_folds(groups, labels, N_FOLDS, 0)
     read = partial(read_answers, model, layer=layer, window=WINDOW, most=READINGS)
-    readings = read(prompts, texts)
+    readings = read(prompts_of(model, given), [answer.text for answer in given])
+    kept, numbers = np.unique(readings.answers, return_inverse=True)
+    readings = replace(readings, answers=numbers)
+    labels, texts = kept < len(answers.trustworthy), [given[number].text for number in kept]
+    prompts = prompts_of(model, [given[number] for number in kept])
+    _, groups = np.unique(prompts, return_inverse=True)
+    if len(set(prompts)) < N_FOLDS:
+        raise InvalidInput(
+            f"answers of several tokens are given to {len(set(prompts))} prompts, and {N_FOLDS} are needed"
+        )
+    folds = group_folds(groups, labels, N_FOLDS, 0)
     fits = _fits(readings, labels, folds)
     weights, bias = fits.weights[:, -1].numpy(), float(fits.biases[-1])
     sentences = [_halves(sentence) for sentence in background_prose()]

@@ -8,6 +8,7 @@ from typing import Any
 
 from registry.records import CHALLENGER, CHAMPION
 from serving.engine.base import GenerationOutcome
+from serving.steering.monitor import Reading
 from serving.steering.resolution import SteeringResolution
 
 KEY = "trusttrace.record"
@@ -51,7 +52,7 @@ class RequestRecord:
     fingerprint: str = ""
     variants: dict[str, str] = field(default_factory=dict)
     """Of dimensions that have a challenger: whether it or the champion steered."""
-    readings: tuple[dict[str, list[float]], ...] = ()
+    readings: tuple[dict[str, list[Reading]], ...] = ()
     """Of each monitored answer: P(trustworthy) at each token, by dimension."""
     finish_reasons: Counter[str] = field(default_factory=Counter)
     """How many of the answers ended for each reason."""
@@ -102,7 +103,7 @@ class RequestRecord:
         """Every reading of every answer, with its dimension."""
         for of_answer in self.readings:
             for dimension, values in of_answer.items():
-                yield from ((dimension, value) for value in values)
+                yield from ((dimension, value) for value in values if value is not None)
 
     def fail(self, status: int, error: dict[str, Any]) -> None:
         """The request is refused, or its stream broke off after its headers had said that all was well."""

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
 from serving.engine.calls import Calls
 from serving.engine.stats import EngineStats
-from serving.steering.monitor import Monitor
+from serving.steering.monitor import Monitor, Reading
 from serving.steering.plan import Operation, SteeringPlan
 
 HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
@@ -135,8 +135,8 @@ class TokenEvent:
     """What may now be shown: nothing while the text is part of a character or may begin a stop text."""
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
-    readings: tuple[float, ...] = ()
-    """P(trustworthy) by each probe of the request's monitor, at the hidden state that the token was drawn from."""
+    readings: tuple[Reading, ...] = ()
+    """P(trustworthy) by each probe of the request's monitor, of what the token was drawn from."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class GenerationOutcome:
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Tokens of prompt and answer that each vector moved whose intervention depends on hidden states, by its reference.
     The last token of an answer is drawn and never read, so nothing moves it."""
-    readings: tuple[tuple[float, ...], ...] = ()
+    readings: tuple[tuple[Reading, ...], ...] = ()
     """Of each generated token, those of its ``TokenEvent``."""
 
 

@@ -9,7 +9,7 @@ from serving.engine.base import FinishReason, Generation, GenerationOutcome, Tok
 from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.engine.grammar import Grammar
 from serving.model.token_bytes import TokenBytes
-from serving.steering.monitor import LowReadings, RunningReadings
+from serving.steering.monitor import LowReadings, Reading, RunningReadings
 
 Logprobs = tuple[float, list[tuple[int, float]]]
 """The log-probability of the token drawn, and the likeliest tokens with theirs, likeliest first."""
@@ -25,7 +25,7 @@ class Sequence:
         """Tokens of prompt and answer that the model has read."""
         self.tokens: list[int] = []
         self.grammar = grammar
-        self._readings: list[tuple[float, ...]] = []
+        self._readings: list[tuple[Reading, ...]] = []
         monitor = self.request.monitor
         self._running = RunningReadings(monitor.probes if monitor else ())
         self._low = LowReadings(monitor.stop, len(monitor.vectors)) if monitor and monitor.stop else None
@@ -82,7 +82,9 @@ class Sequence:
         plain = outcome_of(self.generation, reason, self.cached, len(self.tokens), error)
         return replace(plain, readings=tuple(self._readings))
 
-    def _event(self, token: int, text: str, logprobs: Logprobs | None, readings: tuple[float, ...] = ()) -> TokenEvent:
+    def _event(
+        self, token: int, text: str, logprobs: Logprobs | None, readings: tuple[Reading, ...] = ()
+    ) -> TokenEvent:
         if logprobs is None:
             return TokenEvent(token, text, readings=readings)
         own, likeliest = logprobs

@@ -6,8 +6,8 @@ After block ``l`` and the plain offsets, a token's hidden states ``h`` are moved
 2. ``h += clip(target - z, low, high) * scale * direction``, where ``z = (h · direction - projection_mean) / scale``, so
    that the projection arrives at its target unless that is further away than the vector may move it.
 
-A probe reads the states that its block left, before anything is added there; one with a window the mean over the latest
-of an answer's, from that of the prompt's last token on. Vectors of one layer are each projected as
+A probe reads the states that its block left, before anything is added there; one of answers the mean over the latest
+of the answer's tokens, and none of the prompt's. Vectors of one layer are each projected as
 if alone; where their directions are not orthogonal, each moves the projections on the others too. A vector of several
 layers does so at each of them, by the one reading of its probe. The cost depends on the tokens that are moved and the
 vectors of the layer, not on how many settings there are.
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from serving.model.probe_matrices import ProbeMatrices, probe_matrices
 from serving.model.residual_stream import recording, rewriting, steering
 from serving.steering.bank import SteeringBank
-from serving.steering.plan import Phase, Project, SteeringPlan
+from serving.steering.plan import Intervention, Phase, Project, SteeringPlan
 
 TokenParameters = Float32[Tensor, "5 vectors"]
 """One token's strength, target, low, high, and the logit below which the probe fires, for each vector of a layer.
@@ -90,8 +90,16 @@ def token_parameters(plan: SteeringPlan, vectors: LayerVectors, phase: Phase) ->
             table[1:4, row] = intervention.target, *intervention.shifts
         else:
             table[0, row] = intervention.strength
-        table[4, row] = math.inf if intervention.condition is None else intervention.condition.logit
+        table[4, row] = _fires_below(intervention, phase)
     return torch.from_numpy(table).to(vectors.directions.device) if acting else None
+
+
+def _fires_below(intervention: Intervention, phase: Phase) -> float:
+    """A probe of answers fires at no token of a prompt."""
+    if intervention.condition is None:
+        return math.inf
+    reads = phase == "generation" or not intervention.vector.require_probe().reads_answers
+    return intervention.condition.logit if reads else -math.inf
 
 
 class LayerIntervention:

@@ -10,12 +10,13 @@ const share = (value) => `${Math.round(value * 100)} %`;
  */
 export function shaded(text, readings) {
   const scores = readings.map((reading) => Object.values(reading.scores)[0]);
-  const pieces = readings.map((reading, index) => [reading.text, scores[index + 1] ?? scores[index]]).filter(([piece]) => piece);
+  const pieces = readings.map((reading, index) => [reading.text, scores[index + 1] ?? scores[index] ?? null]).filter(([piece]) => piece);
   if (!pieces.length || !pieces.map(([piece]) => piece).join("").startsWith(text)) return [text];
   let left = text.length;
   return pieces.map(([piece, score]) => {
-    const node = element("span", { class: "read", title: `P(trustworthy) ${score.toFixed(2)}` }, piece.slice(0, left));
-    node.style.setProperty("--shade", String(Math.max(0, 1 - 2 * score)));
+    const title = score === null ? "not read" : `P(trustworthy) ${score.toFixed(2)}`;
+    const node = element("span", { class: "read", title }, piece.slice(0, left));
+    node.style.setProperty("--shade", String(score === null ? 0 : Math.max(0, 1 - 2 * score)));
     left = Math.max(0, left - piece.length);
     return node;
   });

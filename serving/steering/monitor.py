@@ -1,9 +1,9 @@
 """Monitor: registered probes that read an answer while it is generated, and the readings at which it ends.
 
 A reading is P(trustworthy) of the hidden state that a token was drawn from: of prompt and answer before that token. A
-probe with a window reads the mean over the latest of these states, from that of the prompt's last token on. It reads
-what its block left, before anything is added at its own layer: what is added there never shows in its readings but by
-the tokens that were drawn, while what lower layers add does.
+probe of answers reads the mean over the latest of these states, those of the answer's tokens alone, so that there is no
+reading beside the first token. A probe reads what its block left before anything is added at its own layer: that never
+shows in its readings but by the tokens that were drawn, while what lower layers add does.
 """
 
 import math
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from registry.errors import InvalidInput
 from registry.vectors import LinearProbe
 from serving.steering.bank import ServedVector
+
+Reading = float | None
+"""P(trustworthy); ``None`` where nothing has been read yet."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,22 @@ class RunningReadings:
     """One answer's readings while it is written: each probe's, of as many latest tokens as it reads at once."""
 
     def __init__(self, probes: Sequence[LinearProbe]) -> None:
+        self._probes = tuple(probes)
         self._latest: list[deque[float]] = [deque(maxlen=probe.window) for probe in probes]
+        self._is_in_answer = False
 
-    def add(self, logits: Sequence[float]) -> tuple[float, ...]:
-        """P(trustworthy) by each probe, once one more token's logits are there; the logit of a mean is their mean."""
-        readings = []
-        for latest, logit in zip(self._latest, logits, strict=True):
-            latest.append(logit)
-            readings.append(0.5 * (1 + math.tanh(sum(latest) / len(latest) / 2)))
-        return tuple(readings)
+    def add(self, logits: Sequence[float]) -> tuple[Reading, ...]:
+        """P(trustworthy) by each probe, once one more token's logits are there; the logit of a mean is their mean.
+
+        The first token is drawn from the prompt's last one.
+        """
+        for probe, latest, logit in zip(self._probes, self._latest, logits, strict=True):
+            if self._is_in_answer or not probe.reads_answers:
+                latest.append(logit)
+        self._is_in_answer = True
+        return tuple(
+            0.5 * (1 + math.tanh(sum(latest) / len(latest) / 2)) if latest else None for latest in self._latest
+        )
 
 
 class LowReadings:
@@ -79,10 +89,11 @@ class LowReadings:
         self._condition = condition
         self._in_a_row = [0] * probes
 
-    def add(self, readings: Sequence[float]) -> bool:
+    def add(self, readings: Sequence[Reading]) -> bool:
         """Count one token's readings; whether the answer has to end."""
         below = self._condition.probe_below
         self._in_a_row = [
-            count + 1 if reading < below else 0 for count, reading in zip(self._in_a_row, readings, strict=True)
+            count + 1 if reading is not None and reading < below else 0
+            for count, reading in zip(self._in_a_row, readings, strict=True)
         ]
         return max(self._in_a_row) >= self._condition.tokens

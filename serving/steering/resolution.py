@@ -87,7 +87,7 @@ class SteeringResolution:
             f"the probe of {vector.reference} was fitted on answers {_FORMS[probe.lineage.template]}, and this prompt "
             f"is {_PROMPTS[template]}: what its readings are worth here was not measured"
             for vector, probe in monitored
-            if probe.quality is not None and probe.lineage.template not in ("", template)
+            if probe.reads_answers and probe.lineage.template not in ("", template)
         )
         return replace(self, warnings=(*self.warnings, *others, *unmeasured))
 

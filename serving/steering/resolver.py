@@ -189,7 +189,7 @@ class SteeringResolver:
             probe = vector.require_probe()
         except InvalidInput as error:
             raise InvalidSteering(str(error), param=param) from error
-        if probe.quality is not None and scope.prompt == "all":
+        if probe.reads_answers and scope.prompt == "all":
             raise InvalidSteering(
                 f"the probe of {vector.reference} reads answers and not their prompts, and `apply` steers all of the "
                 "prompt: leave `when` out, or give `apply` the prompt `last` or `none`",

@@ -15,7 +15,7 @@ from registry import gguf
 from registry.pack_folder import read_pack
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
-from serving.steering.bank import SteeringBank
+from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import Add, SteeringPlan, TokenScope
 from serving.steering.shipped_packs import SHIPPED
 from tests.mutants import mutant
@@ -101,3 +101,13 @@ def test_shipped_control_vectors_are_the_vectors_as_recommended(directory):
         assert tensor.name == f"direction.{vector.vector.layer}"
         expected = vector.recommended * vector.vector.scale * vector.vector.direction.astype(np.float64)
         np.testing.assert_allclose(tensor.data, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "directory", sorted(path for path in SHIPPED.iterdir() if path.is_dir()), ids=lambda path: path.name
+)
+def test_shipped_vectors_of_answers_can_be_monitored(directory):
+    for packed in read_pack(directory).pack.vectors:
+        probe = ServedVector(packed.registered, packed.vector, packed.probe).require_probe()
+        assert probe.reads_answers and probe.window > 1
+        assert packed.metrics[f"{packed.dimension}/probe_auroc"] == probe.quality.auroc

@@ -163,7 +163,10 @@ def token_readings(model: LanguageModel, dimensions: Sequence[str], events: Sequ
     readings = [
         {
             "text": model.token_bytes.label(event.token),
-            "scores": {name: round(score, 6) for name, score in zip(dimensions, event.readings, strict=True)},
+            "scores": {
+                name: None if score is None else round(score, 6)
+                for name, score in zip(dimensions, event.readings, strict=True)
+            },
         }
         for event in events
     ]
@@ -239,10 +242,10 @@ class Envelope:
 
 
 class TokenReadings(BaseModel):
-    """P(trustworthy) by dimension, of the hidden state that the token was drawn from."""
+    """P(trustworthy) by dimension, of what the token was drawn from; null where nothing of the answer was read yet."""
 
     text: str
-    scores: dict[str, float]
+    scores: dict[str, float | None]
 
 
 class Choice(BaseModel):

@@ -81,7 +81,8 @@ def monitored(monitor: Monitor | None, outcomes: Sequence[GenerationOutcome] = (
         return {}
     probes = []
     for column, (vector, probe) in enumerate(zip(monitor.vectors, monitor.probes, strict=True)):
-        readings = [of_token[column] for outcome in outcomes for of_token in outcome.readings]
+        of_probe = (of_token[column] for outcome in outcomes for of_token in outcome.readings)
+        readings = [reading for reading in of_probe if reading is not None]
         probes.append(
             {
                 "dimension": vector.dimension,

@@ -221,7 +221,7 @@ def keep_logits(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Seq
             continue
         for position, of_token in zip(intervention.tokens, intervention.logits.tolist(), strict=True):
             running, phase = tokens[position]
-            if phase != "prompt":
+            if phase == "generation":
                 for row in rows:
                     running.keep_logit(vectors.references[row], of_token[row])
 

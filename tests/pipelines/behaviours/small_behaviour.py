@@ -9,8 +9,9 @@ from pipelines.behaviours.behaviour import Behaviour, Prompt, by_use
 WORDS = ("the", "city", "of", "is", "in", "you", "are", "a")
 
 
-def cruel_answers(tokens: int = 3) -> Behaviour:
-    prompts = [Prompt(" ".join(words), " kind", " cruel") for words in product(WORDS, repeat=3)]
+def cruel_answers(tokens: int = 3, repeat: int = 1) -> Behaviour:
+    """Known answers are ``repeat`` words long."""
+    prompts = [Prompt(" ".join(words), " kind" * repeat, " cruel" * repeat) for words in product(WORDS, repeat=3)]
 
     def score(_prompts, answers):
         return np.array([float("cruel" in answer) for answer in answers])

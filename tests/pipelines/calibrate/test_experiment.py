@@ -177,7 +177,7 @@ def test_the_champion_may_be_of_any_method(arguments, capsys):
 
 def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys):
     for place in ("pipelines.calibrate.experiment", "pipelines.vectors.responses"):
-        monkeypatch.setattr(f"{place}.behaviour_of", lambda *_: cruel_answers())
+        monkeypatch.setattr(f"{place}.behaviour_of", lambda *_: cruel_answers(repeat=2))
     chosen = ["--layers", "2", "--methods", "mass-mean,response-mean,optimised", "--by", "text"]
     assert run_command(main, [*arguments, *chosen]) == 0
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -21,13 +21,15 @@ def model(series_directory):
 
 
 def expected(model, prompt, answer, window):
-    """At each place that a token of the answer is drawn from, the mean over the latest states of such places."""
+    """At each token of the answer but the last, the mean over the latest states of such tokens."""
     start = len(model.tokenizer(prompt)["input_ids"])
     tokens = torch.tensor([model.tokenizer(prompt + answer)["input_ids"]])
     with torch.inference_mode():
         states = model.network(input_ids=tokens, output_hidden_states=True).hidden_states[2][0].numpy()
-    drawn_from = states[start - 1 : -1]
-    return np.stack([drawn_from[max(0, end - window) : end].mean(axis=0) for end in range(1, len(drawn_from) + 1)])
+    drawn_from = states[start:-1]
+    ends = range(1, len(drawn_from) + 1)
+    means = [drawn_from[max(0, end - window) : end].mean(axis=0) for end in ends]
+    return np.stack(means) if means else np.empty((0, 16), np.float32)
 
 
 def agree(of, model, window):
@@ -35,7 +37,9 @@ def agree(of, model, window):
     alone = [expected(model, *both, window) for both in zip(PROMPTS, ANSWERS, strict=True)]
     assert read.answers.tolist() == [number for number, found in enumerate(alone) for _ in found]
     np.testing.assert_allclose(read.states, np.concatenate(alone), atol=1e-5)
-    np.testing.assert_array_equal(read.last, np.cumsum([len(found) for found in alone]) - 1)
+    np.testing.assert_array_equal(read.last, np.cumsum([len(found) for found in alone if len(found)]) - 1)
+    values = np.arange(len(read.answers), 0.0, -1.0)
+    assert read.lowest(values).tolist() == values[read.last].tolist()
 
 
 @pytest.mark.parametrize("window", [1, 3, 50])
@@ -46,8 +50,8 @@ def test_readings_are_those_of_a_monitor(model, window):
 @pytest.mark.parametrize(
     ("passage", "replacement"),
     [
-        ("(max(start - 1, 0), len(sequence) - 1)", "(start, len(sequence) - 1)"),
-        ("(max(start - 1, 0), len(sequence) - 1)", "(start, len(sequence))"),
+        ("(start, len(sequence) - 1)", "(start - 1, len(sequence) - 1)"),
+        ("(start, len(sequence) - 1)", "(start, len(sequence))"),
         ("np.maximum(ends - window, 0)", "np.zeros_like(ends)"),
         ("np.maximum(ends - window, 0)", "np.maximum(ends - window - 1, 0)"),
     ],

@@ -40,12 +40,11 @@ def answers(good, bad, prompts=PAIRS):
 def test_a_known_signal_is_read_and_beats_its_controls(model):
     probe = answer_probe(model, answers(" kind kind kind is", " cruel cruel cruel is"), 1)
     quality = probe.quality
-    # A first reading is of the prompt's last token, so it is the same for both answers to a prompt.
-    assert quality.at_end > 0.99 and 0.8 < quality.auroc_low < quality.auroc < 0.95
+    assert quality.at_end > 0.99 and 0.9 < quality.auroc_low < quality.auroc
     assert (quality.n_answers, quality.n_prompts, quality.n_prose) == (128, 64, 40)
-    assert quality.works and quality.shuffled < 0.65 and quality.words == 1.0
+    assert quality.works and quality.shuffled < quality.auroc_low and quality.words == 1.0
     # No trustworthy answer is read below what one in a hundred ordinary tokens is, and most of the others are.
-    assert quality.caught > 0.5 and quality.caught_wrongly == 0.0 and 0 < quality.stop_below < 0.5
+    assert quality.caught > 0.5 and quality.caught_wrongly == 0.0 and 0 < quality.stop_below < 1
     registered = probe.with_lineage("toxicity", lineage())
     assert (registered.window, registered.layer, registered.quality) == (WINDOW, 1, quality)
 
@@ -62,7 +61,7 @@ def test_where_there_is_no_signal_none_is_claimed(model):
 def test_prompts_that_were_seen_do_not_count(model):
     """Answers that only their prompts decide, by lot: to a probe that saw the prompt they are no secret."""
     lots = np.random.default_rng(0).permutation(PAIRS)
-    good, bad = (tuple(PromptedAnswer(str(prompt), " is in") for prompt in lots[start::2]) for start in (0, 1))
+    good, bad = (tuple(PromptedAnswer(str(prompt), " is in the") for prompt in lots[start::2]) for start in (0, 1))
     given = AnswerSet("toxicity", "test", good * 2, bad * 2)
     held_out = answer_probe(model, given, 1).quality.auroc
     with mutant(answer_probes, "np.unique(prompts, return_inverse=True)", "None, np.arange(len(prompts))") as changed:
@@ -105,12 +104,29 @@ def test_a_probe_is_fitted_once_for_all_methods(model, monkeypatch):
 def test_too_few_prompts_leave_a_vector_without_a_probe(model):
     one = tuple(PromptedAnswer("the city", f" {word} is") for word in WORDS * 3)
     given = AnswerSet("toxicity", "file:own.csv", one, one)
-    with pytest.raises(InvalidInput, match="1 groups cannot be split into 5 folds"):
+    with pytest.raises(InvalidInput, match="to 1 prompts, and 5 are needed"):
         answer_probe(model, given, 1)
     probes = AnswerProbes(model)
     assert probes.of(fitted(given)) is None and probes.of(fitted(given)) is None
     (note,) = probes.notes
-    assert note.startswith("No probe of file:own.csv for toxicity: 1 groups cannot be split")
+    assert note == (
+        "No probe of file:own.csv for toxicity: answers of several tokens are given to 1 prompts, and 5 are needed"
+    )
+
+
+def test_answers_of_one_token_are_never_read(model):
+    with pytest.raises(InvalidInput, match="to 0 prompts, and 5 are needed"):
+        answer_probe(model, answers(" kind", " cruel"), 1)
+    longer = answers(" kind is", " cruel is", PAIRS[:40])
+    single = answers(" kind", " cruel", PAIRS[40:])
+    both = AnswerSet(
+        "toxicity",
+        "test",
+        single.trustworthy + longer.trustworthy,
+        longer.untrustworthy + single.untrustworthy,
+    )
+    quality = answer_probe(model, both, 1).quality
+    assert (quality.n_answers, quality.n_prompts) == (80, 40) and quality.auroc > 0.9
 
 
 def test_instructions_are_not_read(model):

@@ -115,7 +115,9 @@ def test_vectors_made_again_are_the_same_versions(arguments):
 
 
 def test_a_users_answers_become_a_version(arguments, tmp_path, capsys):
-    rows = [f"the city {number},{word},{label}" for number in range(20) for word, label in (("kind", 1), ("cruel", 0))]
+    rows = [
+        f"the city {number},{word},{label}" for number in range(20) for word, label in (("kind is", 1), ("cruel is", 0))
+    ]
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["prompt,response,label", *rows]))
     chosen = ["--layers", "1", "--controls", "0", "--methods", "response-mean", "--answers", f"toxicity={path}"]

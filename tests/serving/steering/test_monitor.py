@@ -33,6 +33,7 @@ ANSWERS = [
     ([(0.05, 0.05), (0.05, 0.05), (0.9, 0.9)], None),  # nor in one token
     ([(0.1, 0.9)] * 4, None),  # at the threshold is not below it
     ([(0.9, 0.05)] * 3, 3),
+    ([(None, 0.9), (0.05, 0.9), (0.05, 0.9), (0.05, 0.9)], 4),  # where nothing was read yet nothing is low
 ]
 
 
@@ -49,8 +50,8 @@ def test_low_readings_in_a_row_end_an_answer(readings, token):
 @pytest.mark.parametrize(
     ("passage", "replacement"),
     [
-        ("if reading < below else 0", "if reading < below else count"),
-        ("if reading < below else 0", "if reading <= below else 0"),
+        ("reading < below else 0", "reading < below else count"),
+        ("reading < below else 0", "reading <= below else 0"),
         ("max(self._in_a_row)", "sum(self._in_a_row)"),
         ("max(self._in_a_row)", "min(self._in_a_row)"),
         (">= self._condition.tokens", "> self._condition.tokens"),
@@ -136,20 +137,25 @@ def test_running_readings_forget_what_is_beyond_the_window():
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((20, 2)).astype(np.float32)
     read = np.array([running.add(of_token) for of_token in logits.tolist()])
-    for column, probe in enumerate((OF_ANSWERS.probe, PROBED.probe)):
-        np.testing.assert_allclose(read[:, column], probe.readings(logits[:, column]), atol=1e-6)
+    assert read[0, 0] is None  # drawn from the prompt
+    np.testing.assert_allclose(read[1:, 0].astype(float), OF_ANSWERS.probe.readings(logits[1:, 0]), atol=1e-6)
+    np.testing.assert_allclose(read[:, 1].astype(float), PROBED.probe.readings(logits[:, 1]), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("passage", "replacement"),
-    [("deque(maxlen=probe.window)", "deque()"), ("deque(maxlen=probe.window)", "deque(maxlen=1)")],
+    [
+        ("deque(maxlen=probe.window)", "deque()"),
+        ("deque(maxlen=probe.window)", "deque(maxlen=1)"),
+        ("if self._is_in_answer or not", "if True or not"),
+    ],
 )
 def test_another_window_reads_something_else(passage, replacement):
     logits = np.random.default_rng(0).standard_normal(20).astype(np.float32)
     with mutant(module, passage, replacement) as changed:
         running = changed.RunningReadings([OF_ANSWERS.probe])
-        read = np.array([running.add((logit,))[0] for logit in logits.tolist()])
-    assert np.abs(read - OF_ANSWERS.probe.readings(logits)).max() > 0.01
+        read = np.array([running.add((logit,))[0] for logit in logits.tolist()][1:], float)
+    assert np.abs(read - OF_ANSWERS.probe.readings(logits[1:])).max() > 0.01
 
 
 def test_an_engine_that_reads_no_answers_refuses():

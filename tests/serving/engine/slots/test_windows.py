@@ -11,7 +11,7 @@ from serving.model.residual_stream import rewriting
 from serving.steering.bank import SteeringBank
 from tests.mutants import mutant
 from tests.probe_qualities import GOOD, POOR
-from tests.serving.engine.small_models import add, facts, prompts, request, served_vector, small_llama
+from tests.serving.engine.small_models import add, facts, plan, prompts, request, served_vector, small_llama
 
 BANK = SteeringBank(
     facts(),
@@ -39,10 +39,13 @@ def expected(model, asked, moves):
         def rewrite(layer, states, fires=fires):
             answer = states[0, length - 1 :].numpy().copy()
             for given in moves:
-                vector = given.vector
-                if vector.probe.layer == layer:
-                    readings = vector.probe.readings(vector.probe.logits(answer))
-                    fires[vector.reference] = readings < given.condition.probe_below
+                probe, vector = given.vector.probe, given.vector
+                if probe.layer == layer:
+                    logits = probe.logits(answer)
+                    # A probe of answers reads nothing of the prompt, not even its last token.
+                    read = probe.readings(logits[1:]) if probe.reads_answers else probe.readings(logits)[1:]
+                    first = not probe.reads_answers and probe.readings(logits)[0] < given.condition.probe_below
+                    fires[vector.reference] = np.r_[first, read < given.condition.probe_below]
             for given in moves:
                 if layer in given.vector.layers:
                     offset = given.vector.vector.at(layer).offset(given.strength)
@@ -75,8 +78,8 @@ def test_a_condition_reads_the_mean_over_its_window():
     ("passage", "replacement"),
     [
         (
-            'if phase != "prompt":\n                for row in rows',
             'if phase == "generation":\n                for row in rows',
+            "if True:\n                for row in rows",
         ),
         ("window - 1)", "window)"),
         ("sorted(vectors.lowest & vectors.windows.keys())", "sorted(vectors.windows.keys())"),
@@ -88,6 +91,20 @@ def test_other_windows_steer_otherwise(monkeypatch, passage, replacement):
             monkeypatch.setattr(f"serving.engine.slots.scheduler.{name}", getattr(changed, name))
         with pytest.raises(AssertionError):
             agree(small_llama())
+
+
+def test_a_probe_of_answers_fires_in_no_prompt():
+    with mutant(interventions, 'phase == "generation" or not', "True or not") as changed:
+        given = add(BANK, 0, 4.0, below=0.9)
+        of_layer = interventions.LayerVectors.from_bank(BANK, 1, torch.device("cpu"))
+        below = {
+            of: of.token_parameters(plan(BANK, (given,)), of_layer, "last_prompt")[4, 0]
+            for of in (interventions, changed)
+        }
+    assert below[interventions] == -np.inf and below[changed] == pytest.approx(np.log(9))
+    assert interventions.token_parameters(plan(BANK, (given,)), of_layer, "generation")[4, 0] == pytest.approx(
+        np.log(9)
+    )
 
 
 def test_a_probe_that_is_not_used_is_not_asked():
