@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from tests import servers
 from tests.groups import end_with_group
 from tests.groups import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.groups import pytest_runtest_teardown as pytest_runtest_teardown
+from tests.processes import filled_once
+from tests.processes import pytest_addoption as pytest_addoption
+from tests.processes import pytest_runtestloop as pytest_runtestloop
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -95,6 +99,19 @@ def draws_where_marked(figure_files: FigureFiles, request: pytest.FixtureRequest
     figure_files.begin(draws=request.node.get_closest_marker("draws") is not None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """httpx reads those of all authorities for every client, in 30 ms; tests ask this machine, without any."""
+    if find_spec("httpx") is None:
+        yield
+        return
+    from httpx._transports import default
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(default, "create_ssl_context", lru_cache(default.create_ssl_context))
+        yield
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
@@ -118,9 +135,11 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import stores
 
     stores.share_what_every_database_needs()
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+
+    def make(folder: Path) -> None:
+        MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+    return filled_once(tmp_path_factory, "database", make) / "mlflow.db"
 
 
 def use_store(root: Path, patch: pytest.MonkeyPatch) -> str:
@@ -225,12 +244,14 @@ def tiny_llama(seed: int = 0):
 @pytest.fixture(scope="session")
 def series_directory(tmp_path_factory: pytest.TempPathFactory, word_tokenizer) -> Path:
     """A checkpoint series on disk: three random networks saved as steps 0, 10 and 100."""
-    root = tmp_path_factory.mktemp("series") / "mini"
-    for seed, step in enumerate((0, 10, 100)):
-        directory = root / f"step_{step:06d}"
-        tiny_llama(seed).save_pretrained(directory)
-        word_tokenizer.save_pretrained(directory)
-    return root
+
+    def make(folder: Path) -> None:
+        for seed, step in enumerate((0, 10, 100)):
+            directory = folder / "mini" / f"step_{step:06d}"
+            tiny_llama(seed).save_pretrained(directory)
+            word_tokenizer.save_pretrained(directory)
+
+    return filled_once(tmp_path_factory, "series", make) / "mini"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ SHARED = {"service": SERVICE, "mlflow_server": ON_SQLITE, "mlflow_server_on_post
 """Fixtures that take long to start and are started once: files that ask for one are a group."""
 LONG = (
     SERVICE,
+    ON_SQLITE,
     "tests/pipelines/probe/test_experiment.py",
     "tests/pipelines/information/test_experiment.py",
     "tests/serving/api/test_lifecycle.py",
@@ -24,9 +25,7 @@ LONG = (
     "tests/pipelines/compare/test_experiment.py",
     "tests/pipelines/evaluate/test_experiment.py",
     "tests/test_notebooks.py",
-    "tests/serving/api/test_workers.py",
     "tests/pipelines/information/test_measure.py",
-    ON_SQLITE,
     "tests/registry/test_loading_elsewhere.py",
     "tests/serving/playground/test_first_screen.py",
 )
@@ -45,7 +44,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         groups |= {item.path: group for item in items if name in getattr(item, "fixturenames", ())}
     for item in items:
         item.stash[GROUP] = groups[item.path]
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
     items.sort(key=lambda item: LONG.index(groups[item.path]) if groups[item.path] in LONG else len(LONG))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import end_with_group
+from tests.processes import filled_once
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,10 @@ class Deployment:
 
 @pytest.fixture(scope="session")
 def chat_model(tmp_path_factory) -> Path:
+    return filled_once(tmp_path_factory, "chat", save_chat_model)
+
+
+def save_chat_model(folder: Path) -> None:
     """A random Llama of 40 layers' worth of nothing, but with bytes for tokens and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -82,10 +87,9 @@ def chat_model(tmp_path_factory) -> Path:
         for token, place in words.items():
             if len(token) == 1 and not token.isascii():
                 network.lm_head.weight[place] *= 0.05
-    directory = tmp_path_factory.mktemp("chat") / "step_000010"
+    directory = folder / "step_000010"
     network.save_pretrained(directory)
     fast.save_pretrained(directory)
-    return directory.parent
 
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
@@ -167,13 +171,15 @@ def promote():
 @pytest.fixture(scope="session")
 def deployment(empty_database, chat_model, tmp_path_factory) -> Deployment:
     """A registry with a champion for each dimension of ``chat_model``; tests read it, and change copies of it."""
-    root = tmp_path_factory.mktemp("registry")
-    shutil.copy(empty_database, root / "mlflow.db")
-    made = Deployment(chat_model, f"sqlite:///{root / 'mlflow.db'}")
-    with tracked_at(made.tracking_uri):
-        for place, dimension in enumerate(DIMENSIONS):
-            promoted(made, dimension, layer=1 + place % 2, seed=place)
-    return made
+
+    def make(root: Path) -> None:
+        shutil.copy(empty_database, root / "mlflow.db")
+        made = Deployment(chat_model, f"sqlite:///{root / 'mlflow.db'}")
+        with tracked_at(made.tracking_uri):
+            for place, dimension in enumerate(DIMENSIONS):
+                promoted(made, dimension, layer=1 + place % 2, seed=place)
+
+    return Deployment(chat_model, f"sqlite:///{filled_once(tmp_path_factory, 'registry', make) / 'mlflow.db'}")
 
 
 class Service:
