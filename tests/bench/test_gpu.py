@@ -1,45 +1,46 @@
 """`make bench-gpu` runs as it is where there is no GPU, and needs only what its docstring says."""
 
+import builtins
 import json
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests.bench.gpu import run_part
 from tests.bench.table import Comparison
+from tests.forked import run_forked
 
-ROOT = Path(__file__).parents[2]
-WITHOUT_OTHER_LIBRARIES = """
-import builtins, sys
-
-OURS = {"registry", "serving", "pipelines", "tests", "__main__"}
+OURS = {"registry", "serving", "pipelines", "tests"}
 STATED = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "sklearn", "threadpoolctl",
-          "pandas", "safetensors", "jaxtyping", "tqdm"}
-real = builtins.__import__
+          "pandas", "safetensors", "jaxtyping", "tqdm"}  # fmt: skip
 
-def stated_only(name, globals=None, locals=None, fromlist=(), level=0):
-    importer, library = (globals or {}).get("__name__", "").split(".")[0], name.split(".")[0]
-    if importer in OURS and not level and library not in OURS | STATED | set(sys.stdlib_module_names):
-        raise ImportError(f"{globals['__name__']} imports {name}")
-    return real(name, globals, locals, fromlist, level)
 
-builtins.__import__ = stated_only
-from tests.bench.gpu import main
-sys.exit(main(sys.argv[1:]))
-"""
+def measure_with_no_other_library(arguments):
+    """As where only these are installed: in a child, all of ours is imported anew, and imports of others fail."""
+    real = builtins.__import__
+
+    def stated_only(name, globals=None, locals=None, fromlist=(), level=0):
+        importer, library = (globals or {}).get("__name__", "").split(".")[0], name.split(".")[0]
+        if importer in OURS and not level and library not in OURS | STATED | set(sys.stdlib_module_names):
+            raise ImportError(f"{globals['__name__']} imports {name}")
+        return real(name, globals, locals, fromlist, level)
+
+    for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
+        del sys.modules[name]
+    builtins.__import__ = stated_only
+    from tests.bench.gpu import main
+
+    assert main(arguments) == 0
 
 
 def test_every_part_is_measured_with_no_other_library(tmp_path):
     out = tmp_path / "gpu.json"
     small = ["--shapes", "small", "--device", "cpu", "--out", str(out)]
-    command = [sys.executable, "-c", WITHOUT_OTHER_LIBRARIES, *small]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_forked(lambda: measure_with_no_other_library(small))
+    assert done.returncode == 0, done.output[-3000:]
     parts = json.loads(out.read_text())["parts"]
     assert all(part["rows"] and not part["error"] for part in parts.values())
     assert {row["value"] for row in parts["exact"]["rows"]} == {1.0}
-    assert all(row["what"] in done.stdout for part in parts.values() for row in part["rows"])
+    assert all(row["what"] in done.output for part in parts.values() for row in part["rows"])
 
 
 def test_a_part_that_fails_keeps_its_rows_and_the_traceback(capsys):

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,14 +14,12 @@ import yaml
 from mlflow.models import Model
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-sys.path.insert(0, str(Path(__file__).parent))
-from store_behaviour import StoreBehaviour, register
-
 from pipelines.tracking.runs import entry_point_run
 from registry import flavor
 from registry.errors import CorruptFile, Mismatch, Unavailable
 from registry.serialization import LARGEST_FILE_BYTES
 from registry.store import VectorStore
+from tests.registry.store_behaviour import StoreBehaviour, register
 
 
 class TestOnSqlite(StoreBehaviour):

@@ -1,13 +1,8 @@
 """The stores on real MLflow servers, with proxied artifacts; and several processes registering at once."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from store_behaviour import StoreBehaviour, emptied, register_at_once
-
+from tests.registry.store_behaviour import StoreBehaviour, emptied, register_at_once
 from tests.servers import postgresql_programs
 
 

@@ -4,21 +4,23 @@ import os
 import subprocess
 import sys
 
+from tests.forked import run_forked
 from tests.serving.conftest import ROOT
 
-MIDDLEWARE = """
-from serving.service import SteeringService
-for layer in SteeringService.to_asgi().user_middleware:
-    print(layer.cls.__module__, layer.cls.__qualname__)
-"""
+
+def print_middleware(environment):
+    os.environ.update(environment)
+    from serving.service import SteeringService
+
+    for layer in SteeringService.to_asgi().user_middleware:
+        print(layer.cls.__module__, layer.cls.__qualname__)
 
 
 def layers(deployment, tmp_path, **environment):
-    given = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", MIDDLEWARE], cwd=ROOT, env=given, capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()
+    given = {**deployment.environment, "BENTOML_HOME": str(tmp_path), **environment}
+    ended = run_forked(lambda: print_middleware(given))
+    assert ended.returncode == 0, ended.output
+    return ended.output.splitlines()
 
 
 def test_requests_pass_no_timer_and_no_idle_tracer(deployment, tmp_path):

@@ -1,5 +1,6 @@
 """Calibration as a user runs it, on a tiny series and a real tracking store."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -13,23 +14,49 @@ from pipelines.calibrate.__main__ import main
 from pipelines.cli.command import run_command
 from pipelines.probe.__main__ import main as probe
 from registry.store import VectorStore
-from tests.conftest import WORDS
+from tests.conftest import WORDS, new_store, use_store
 from tests.pipelines.behaviours.small_behaviour import cruel_answers
 from tests.small_statements import write_statements
 
 
+def given(series, directory):
+    data = f"toxicity={write_statements(directory, openings=240)}"
+    return ["--model", str(series), "--data", data, "--dimensions", "toxicity", "--seeds", "1"]
+
+
 @pytest.fixture
 def arguments(series_directory, tmp_path, tracking, cache):
-    data = f"toxicity={write_statements(tmp_path, openings=240)}"
-    return ["--model", str(series_directory), "--data", data, "--dimensions", "toxicity", "--seeds", "1"]
+    return given(series_directory, tmp_path)
 
 
-@pytest.fixture(autouse=True)
-def short_prose(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def short_prose():
     """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
-    monkeypatch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: tuple(sentences * 50))
-    monkeypatch.setattr("pipelines.calibrate.candidates.background_prose", lambda: tuple(sentences * 50))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: tuple(sentences * 50))
+        patch.setattr("pipelines.calibrate.candidates.background_prose", lambda: tuple(sentences * 50))
+        yield
+
+
+@pytest.fixture(scope="module")
+def calibrated_store(series_directory, empty_database, tmp_path_factory):
+    """A store with a champion that was calibrated at layer 2, and the cache beside it."""
+    root = tmp_path_factory.mktemp("calibrated")
+    with pytest.MonkeyPatch.context() as patch:
+        new_store(empty_database, root, patch)
+        patch.setenv("TRUSTTRACE_CACHE", str(root / "cache"))
+        assert run_command(main, [*given(series_directory, root), "--layers", "2"]) == 0
+    return root
+
+
+@pytest.fixture
+def calibrated(calibrated_store, series_directory, cache, tmp_path, monkeypatch):
+    """What the calibration was given, in a copy of its store and its cache."""
+    shutil.copy(calibrated_store / "mlflow.db", tmp_path)
+    shutil.copytree(calibrated_store / "cache", cache)
+    use_store(tmp_path, monkeypatch)
+    return given(series_directory, tmp_path)
 
 
 @pytest.mark.draws
@@ -73,26 +100,23 @@ def test_run_and_version_pages_say_whether_it_works(arguments, capsys):
     assert f"#/models/{champion.name}/versions/{champion.version}" in capsys.readouterr().out
 
 
-def test_calibrated_again_version_and_curve_are_the_same(arguments):
-    run_command(main, [*arguments, "--layers", "2"])
+def test_calibrated_again_version_and_curve_are_the_same(calibrated):
     first = VectorStore().resolve("steer.mini.toxicity@champion")
-    run_command(main, [*arguments, "--layers", "2"])
+    assert run_command(main, [*calibrated, "--layers", "2"]) == 0
     second = VectorStore().resolve("steer.mini.toxicity@champion")
     assert second.version == first.version
     assert second.calibration.points == first.calibration.points
     assert second.calibration.run_id != first.calibration.run_id
 
 
-def test_a_later_probe_leaves_a_calibrated_champion_where_it_is(arguments, capsys):
-    run_command(main, [*arguments, "--layers", "2"])
-    calibrated = VectorStore().resolve("steer.mini.toxicity@champion")
-    assert run_command(probe, [*arguments, "--checkpoints", "0"]) == 0
-    assert VectorStore().resolve("steer.mini.toxicity@champion") == calibrated
-    assert f"{calibrated.uri} is calibrated and stays champion" in capsys.readouterr().out
+def test_a_later_probe_leaves_a_calibrated_champion_where_it_is(calibrated, capsys):
+    champion = VectorStore().resolve("steer.mini.toxicity@champion")
+    assert run_command(probe, [*calibrated, "--checkpoints", "0"]) == 0
+    assert VectorStore().resolve("steer.mini.toxicity@champion") == champion
+    assert f"{champion.uri} is calibrated and stays champion" in capsys.readouterr().out
 
 
-def test_only_the_layers_tried_are_probed(arguments, cache):
-    run_command(main, [*arguments, "--layers", "2"])
+def test_only_the_layers_tried_are_probed(calibrated, cache):
     (unit,) = (cache / "probe").glob("*.safetensors")
     assert len([name for name in load_file(unit) if name.endswith("mass_mean.direction")]) == 1
 
@@ -108,11 +132,9 @@ def test_directions_of_a_whole_sweep_are_used_again(arguments, cache):
     assert sorted((cache / "probe").glob("*.safetensors")) == units
 
 
-def test_a_running_champion_is_never_replaced_by_less(arguments, capsys):
-    run_command(main, [*arguments, "--layers", "2"])
+def test_a_running_champion_is_never_replaced_by_less(calibrated, capsys):
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
-    capsys.readouterr()
-    assert run_command(main, [*arguments, "--layers", "0"]) == 0
+    assert run_command(main, [*calibrated, "--layers", "0"]) == 0
     assert VectorStore().resolve("steer.mini.toxicity@champion").version == champion.version
     assert f"steer.mini.toxicity/{champion.version} at layer 2" in capsys.readouterr().out
 

@@ -1,9 +1,9 @@
 """The main job as a user runs it, on a tiny series and a real tracking store."""
 
 import json
+import os
 import shutil
-import subprocess
-import sys
+import signal
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from pipelines.cli.command import run_command
 from pipelines.experiment import resolve_series
 from pipelines.information.__main__ import main as information
+from pipelines.probe import experiment
 from pipelines.probe.__main__ import main
 from pipelines.probe.result import ResultStore
 from pipelines.statements.sources import load_statements
@@ -28,9 +29,8 @@ from registry.dimensions import TOXICITY
 from registry.errors import Mismatch, NotFound
 from registry.store import VectorStore
 from tests.conftest import new_store, tiny_llama, use_store
+from tests.forked import run_forked
 from tests.small_statements import write_two_dimensions
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -261,21 +261,20 @@ def test_a_store_lost_within_a_sweep_is_named(arguments, tracking, monkeypatch, 
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, tmp_path):
-    program = (
-        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pipelines.probe import experiment as probing\n"
-        "real = probing.UnitLog.add\n"
-        "count = [0]\n"
-        "def add(*a, **k):\n"
-        "    r = real(*a, **k); count[0] += 1\n"
-        "    if count[0] == 5: os.kill(os.getpid(), 9)\n"
-        "    return r\n"
-        "probing.UnitLog.add = add\n"
-        "from pipelines.probe.__main__ import main; main(sys.argv[2:])"
-    )
-    killed = subprocess.run([sys.executable, "-c", program, str(ROOT), *arguments], cwd=tmp_path, capture_output=True)
-    assert killed.returncode == -9
+def test_killed_without_warning_it_resumes_and_registers_nothing_twice(arguments, tracking, cache, monkeypatch):
+    add, added = experiment.UnitLog.add, []
+
+    def add_five(*given):
+        result = add(*given)
+        added.append(result)
+        if len(added) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.UnitLog, "add", add_five)
+        killed = run_forked(lambda: main(arguments))
+    assert killed.returncode == -signal.SIGKILL, killed.output
     before = {vector.uri for vector in VectorStore().list("mini")}
     assert len(before) == 3  # of five units, two were random initialisations
     assert run_command(main, arguments) == 0

@@ -1,7 +1,6 @@
 """A command's last words: they lead to its own run, and describe it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -137,27 +136,25 @@ def test_a_run_opened_in_default_moves_to_trusttrace(tracking, monkeypatch):
     assert f"/runs/{run.info.run_id}?workflowType=" in left.data.tags["mlflow.note.content"]
 
 
-def test_mlflow_run_ends_well_and_the_next_clears_default(empty_database, tmp_path):
-    """The real `mlflow run`, twice, of a command that logs as all of ours do."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+def test_mlflow_run_ends_well_and_clears_what_one_before_left(tracking, tmp_path, monkeypatch):
+    """The real `mlflow run` of a command that logs as all of ours do."""
+    before, client = opened_by_mlflow_run(monkeypatch, "0"), mlflow.MlflowClient()
+    moved = concluded()
+    client.set_terminated(before)
     (tmp_path / "MLproject").write_text(f"entry_points:\n  main:\n    command: {sys.executable} command.py\n")
     (tmp_path / "command.py").write_text(
         "from pipelines.tracking.runs import entry_point_run\nwith entry_point_run('probe tiny', {}):\n    pass\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_EXPERIMENT")}
-    environment |= {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-    }
-    for _ in range(2):
-        command = [Path(sys.executable).with_name("mlflow"), "run", ".", "--env-manager", "local"]
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-    client = mlflow.MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [Path(sys.executable).with_name("mlflow"), "run", ".", "--env-manager", "local"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
     (left,) = client.search_runs(["0"])
-    assert left.info.status == "FINISHED"
-    assert len(client.search_runs(["1"], f"run_id = '{left.data.tags['trusttrace.moved_to']}'")) == 1
-    assert {run.info.status for run in client.search_runs(["1"])} == {"FINISHED"}
+    assert left.info.status == "FINISHED" and left.info.run_id != before
+    newer, older = client.search_runs([moved.info.experiment_id])
+    assert (newer.info.run_id, older.info.run_id) == (left.data.tags["trusttrace.moved_to"], moved.info.run_id)
+    assert newer.info.status == older.info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("named", [True, False])

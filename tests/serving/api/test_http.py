@@ -2,11 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 import threading
 import time
+import warnings
 
+import bentoml
 import httpx
 import numpy as np
 import openai
@@ -15,6 +15,7 @@ import pytest
 from gguf import GGUFReader
 
 from registry.serialization import vector_from_bytes
+from tests.forked import run_forked
 
 PROMPT = "The city of Lyon"
 
@@ -331,17 +332,17 @@ def test_a_client_that_goes_away_frees_its_slot(client, service_url):
     assert gauge("trusttrace_generated_tokens_total") == generated + 8
 
 
-BENTOML_CLIENT = """
-import json, sys, bentoml
-with bentoml.SyncHTTPClient(sys.argv[1]) as client:
-    print(json.dumps(client.generate(prompt="you", strengths={"toxicity": 1.0}, max_tokens=4, temperature=0.0)))
-"""
+def print_what_bentomls_client_gets(service_url):
+    warnings.simplefilter("ignore")  # it warns of its age
+    with bentoml.SyncHTTPClient(service_url) as client:
+        answer = client.generate(prompt="you", strengths={"toxicity": 1.0}, max_tokens=4, temperature=0.0)
+    print(json.dumps(answer))
 
 
 def test_bentomls_own_client_generates(service_url):
-    # In a process of its own: it warns of its age, and leaves a directory behind.
-    command = [sys.executable, "-W", "ignore", "-c", BENTOML_CLIENT, service_url]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    asked = run_forked(lambda: print_what_bentomls_client_gets(service_url))  # it leaves a directory behind
+    assert asked.returncode == 0, asked.output
+    found = json.loads(asked.output.splitlines()[-1])
     assert found["usage"]["completion_tokens"] == 4
     assert found["steering"]["applied"][0]["dimension"] == "toxicity"
     refused = httpx.post(f"{service_url}/generate", json={"prompt": PROMPT, "strengths": {"toxicty": 1.0}})

@@ -15,6 +15,7 @@ from registry.traces import TraceLog
 from serving.api.app import create_app
 from serving.api.middleware import ServiceMiddleware
 from serving.api.tracing import trace_of
+from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.served_model import ServedModel
 from serving.settings import read_settings
 
@@ -23,8 +24,10 @@ ASKED = {"prompt": "The city", "max_tokens": 6, "temperature": 0}
 
 @pytest.fixture
 def registry(deployment, tmp_path, monkeypatch):
-    """A registry of the test's own, which MLflow points to."""
+    """A registry of the test's own, which MLflow points to. No process begins for conversations: none is rendered."""
     import mlflow
+
+    monkeypatch.setattr(CHAT_TEMPLATES, "start", lambda: None)
 
     shutil.copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -1,11 +1,9 @@
-"""MLflow's webhooks: its own signature, and a real MLflow server that makes a promotion live by one."""
+"""MLflow's webhooks, by its own signature; test_workers.py has a real MLflow server send them."""
 
 import json
 import time
 from types import SimpleNamespace
 
-import httpx
-import mlflow
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -13,12 +11,9 @@ from mlflow.entities.webhook import WebhookEvent
 from mlflow.webhooks.delivery import _generate_hmac_signature
 from mlflow.webhooks.types import get_example_payload_for_event
 
-from registry.store import VectorStore
 from serving.api import errors, webhook_routes
 from serving.api.auth import WEBHOOK
 from serving.settings import Settings
-from tests.registry.store_behaviour import emptied
-from tests.serving.conftest import Deployment, Service, promoted
 
 SECRET = "s3cret"
 
@@ -123,50 +118,3 @@ def test_old_deliveries_are_forgotten_first(monkeypatch):
     for delivery in ("a", "b", "c"):
         deliveries.add(delivery)
     assert [delivery in deliveries for delivery in "abc"] == [False, True, True]
-
-
-def test_a_promotion_on_a_real_server_is_live_at_once(mlflow_server, chat_model, tmp_path, monkeypatch):
-    with emptied(mlflow_server, monkeypatch):
-        deployment = Deployment(chat_model, mlflow_server)
-        first, second = (promoted(deployment, "toxicity", seed=seed) for seed in (1, 2))
-        service = Service(
-            deployment,
-            tmp_path / "service.log",
-            TRUSTTRACE_POLL="600",
-            TRUSTTRACE_WORKERS="2",
-            TRUSTTRACE_WEBHOOK_SECRET=SECRET,
-            TRUSTTRACE_API_KEYS="k1",
-        )
-        webhook = mlflow.MlflowClient().create_webhook(
-            name="trusttrace",
-            url=f"{service.url}{WEBHOOK}",
-            events=["model_version_alias.created"],
-            secret=SECRET,
-        )
-        try:
-            service.await_ready()
-            wait_for(lambda: versions(service) == {second.version}, service, 120)
-            assert httpx.post(f"{service.url}{WEBHOOK}", content=body()).status_code == 401
-            VectorStore().promote(first, reason="test")
-            wait_for(lambda: versions(service) == {first.version}, service, 30)
-        finally:
-            mlflow.MlflowClient().delete_webhook(webhook.webhook_id)
-            service.stop()
-
-
-def wait_for(holds, service, seconds):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, service.log.read_text()[-3000:]
-        time.sleep(0.1)
-
-
-def versions(service):
-    """What answers name, over connections enough to meet both workers; ``None`` where one cannot answer yet."""
-    body, headers = {"steering": {"strengths": {"toxicity": 0.5}}}, {"authorization": "Bearer k1"}
-    named = set()
-    for _ in range(8):
-        reply = httpx.post(f"{service.url}/v1/steering/validate", json=body, headers=headers, timeout=60)
-        applied = reply.json().get("applied") or [{"version": None}]
-        named |= {vector["version"] for vector in applied}
-    return named

@@ -1,35 +1,54 @@
-"""Two workers on one port answer as one service."""
+"""Two workers on one port answer as one service, and both hear at once of promotions by a real server's webhooks."""
 
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
-from shutil import copy
 
 import httpx
+import mlflow
 import pytest
 
-from tests.serving.conftest import Service, promoted, tracked_at
+from registry.store import VectorStore
+from serving.api.auth import WEBHOOK
+from tests.registry.store_behaviour import emptied
+from tests.serving.conftest import Deployment, Service, promoted
 
 ASKED = {"prompt": "The city", "max_tokens": 4, "temperature": 0}
+ADMIN = {"authorization": "Bearer a1"}
+WEBHOOK_SECRET = "s3cret"
 
 
 @pytest.fixture(scope="module")
-def two_workers(deployment, tmp_path_factory):
-    root = tmp_path_factory.mktemp("workers")
-    copy(Path(deployment.tracking_uri.removeprefix("sqlite:///")), root / "mlflow.db")
-    own = replace(deployment, tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
-    running = Service(own, root / "log", TRUSTTRACE_WORKERS="2").await_ready()
-    yield own, running
-    running.stop()
+def two_workers(mlflow_server, chat_model, tmp_path_factory):
+    """Two versions, of which the second is served. Both workers look for others after ten minutes, or when told so."""
+    with pytest.MonkeyPatch.context() as patch, emptied(mlflow_server, patch):
+        deployment = Deployment(chat_model, mlflow_server)
+        versions = [promoted(deployment, "toxicity", seed=seed) for seed in (1, 2)]
+        running = Service(
+            deployment,
+            tmp_path_factory.mktemp("workers") / "log",
+            TRUSTTRACE_POLL="600",
+            TRUSTTRACE_WORKERS="2",
+            TRUSTTRACE_WEBHOOK_SECRET=WEBHOOK_SECRET,
+            TRUSTTRACE_API_KEYS="k1",
+            TRUSTTRACE_ADMIN_KEY="a1",
+        )
+        webhook = mlflow.MlflowClient().create_webhook(
+            name="trusttrace",
+            url=f"{running.url}{WEBHOOK}",
+            events=["model_version_alias.created"],
+            secret=WEBHOOK_SECRET,
+        )
+        yield versions, running.await_ready()
+        mlflow.MlflowClient().delete_webhook(webhook.webhook_id)
+        running.stop()
 
 
 def ask_all(service, times: int = 32, **body):
     """Answers to requests on connections of their own, once all workers are ready."""
 
     def ask(_):
-        return httpx.post(f"{service.url}/v1/completions", json={**ASKED, **body}, timeout=60)
+        return httpx.post(f"{service.url}/v1/completions", json={**ASKED, **body}, headers=ADMIN, timeout=60)
 
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(ask, range(times)))
@@ -56,26 +75,28 @@ def applied(reply):
 
 
 def test_what_is_changed_by_one_worker_holds_in_both(two_workers):
-    own, service = two_workers
+    (first, second), service = two_workers
     until_all(lambda reply: reply.status_code == 200 and len(workers_of(service)) == 2, service)
-
-    httpx.put(f"{service.url}/v1/steering/default", json={"strengths": {"toxicity": 1.0}})
-    assert [applied(reply) for reply in ask_all(service)] == [{"toxicity": (1.0, "1")}] * 32
-    httpx.delete(f"{service.url}/v1/steering/default")
-    assert [applied(reply) for reply in ask_all(service)] == [{}] * 32
-
-    with tracked_at(own.tracking_uri):
-        promoted(own, "toxicity", seed=77)
     steered = {"steering": {"strengths": {"toxicity": 1.0}}}
-    until_all(lambda reply: applied(reply)["toxicity"][1] == "2", service, **steered)
+    until_all(lambda reply: applied(reply)["toxicity"][1] == second.version, service, 120, **steered)
 
-    reference = {"ref": "steer.mini.toxicity/1"}
-    older = {"steering": {"vectors": [{**reference, "strength": 0.5}]}}
-    assert {reply.status_code for reply in ask_all(service, **older)} == {404}
-    httpx.post(f"{service.url}/v1/steering/vectors", json=reference, timeout=30)
-    assert [applied(reply) for reply in ask_all(service, **older)] == [{"toxicity": (0.5, "1")}] * 32
-    httpx.request("DELETE", f"{service.url}/v1/steering/vectors", json=reference)
-    assert {reply.status_code for reply in ask_all(service, **older)} == {404}
+    with httpx.Client(base_url=service.url, headers=ADMIN, timeout=30) as client:
+        client.put("/v1/steering/default", json={"strengths": {"toxicity": 1.0}})
+        assert [applied(reply) for reply in ask_all(service)] == [{"toxicity": (1.0, second.version)}] * 32
+        client.delete("/v1/steering/default")
+        assert [applied(reply) for reply in ask_all(service)] == [{}] * 32
+
+        reference = {"ref": f"steer.mini.toxicity/{first.version}"}
+        older = {"steering": {"vectors": [{**reference, "strength": 0.5}]}}
+        assert {reply.status_code for reply in ask_all(service, **older)} == {404}
+        client.post("/v1/steering/vectors", json=reference)
+        assert [applied(reply) for reply in ask_all(service, **older)] == [{"toxicity": (0.5, first.version)}] * 32
+        client.request("DELETE", "/v1/steering/vectors", json=reference)
+        assert {reply.status_code for reply in ask_all(service, **older)} == {404}
+
+    assert httpx.post(f"{service.url}{WEBHOOK}", json={}).status_code == 401
+    VectorStore().promote(first, reason="test")
+    until_all(lambda reply: applied(reply)["toxicity"][1] == first.version, service, **steered)
 
 
 def test_metrics_count_what_both_did(two_workers):

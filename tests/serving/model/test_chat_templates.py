@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from registry.errors import Unavailable
-from serving.model import chat_templates
+from serving.model import chat_templates, renderers
 from serving.model.chat_templates import PLACES, SHARE, ChatTemplates, TemplateShareExceeded
 from serving.model.renderers import TemplateRefused
 
@@ -32,6 +32,31 @@ def tokenizer(template):
     made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"<s>": 0}, "<s>")), bos_token="<s>")
     made.chat_template = template
     return made
+
+
+class SharedParent(renderers.RendererParent):
+    """Loses its children when what asked for them is closed, and goes on."""
+
+    def end(self):
+        for child in psutil.Process(self._process.pid).children() if self.is_alive else ():
+            child.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_parent():
+    """The process that children are forked from begins once, and anew where a test has killed it."""
+    begun = []
+
+    def parent():
+        if not (begun and begun[-1].is_alive):
+            begun.append(SharedParent())
+        return begun[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_templates, "RendererParent", parent)
+        yield
+    for each in begun:
+        renderers.RendererParent.end(each)
 
 
 @pytest.fixture(scope="module")

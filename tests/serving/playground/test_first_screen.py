@@ -7,11 +7,12 @@ import httpx
 import pytest
 
 from tests.probe_qualities import GOOD, POOR
-from tests.serving.conftest import Deployment, Service
+from tests.serving.conftest import Deployment
+from tests.serving.listening import listening
 from tests.serving.packs import EXAMPLE, shipped
-from tests.serving.playground.test_page import browser, finished, page, text_of, visit
+from tests.serving.playground.test_page import browser, finished, page, tab, text_of, visit
 
-__all__ = ["browser", "page"]
+__all__ = ["browser", "page", "tab"]
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,8 @@ def service_url(deployment, pack, empty_database, tmp_path_factory):
     root = tmp_path_factory.mktemp("empty")
     shutil.copy(empty_database, root / "mlflow.db")
     empty = Deployment(deployment.model, f"sqlite:///{root / 'mlflow.db'}")
-    running = Service(empty, root / "log", TRUSTTRACE_PACK=str(pack.directory)).await_ready()
-    yield running.url
-    running.stop()
+    with listening(empty, pack=str(pack.directory)) as url:
+        yield url
 
 
 def test_the_service_says_what_it_imported(service_url, pack):
