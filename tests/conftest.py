@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 
 from tests import servers
+from tests.filled import filled_once
 from tests.groups import end_with_group
 from tests.groups import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.groups import pytest_runtest_teardown as pytest_runtest_teardown
-from tests.processes import filled_once
-from tests.processes import pytest_addoption as pytest_addoption
-from tests.processes import pytest_runtestloop as pytest_runtestloop
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

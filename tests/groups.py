@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         groups |= {item.path: group for item in items if name in getattr(item, "fixturenames", ())}
     for item in items:
         item.stash[GROUP] = groups[item.path]
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
     items.sort(key=lambda item: LONG.index(groups[item.path]) if groups[item.path] in LONG else len(LONG))
 
 

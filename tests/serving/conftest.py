@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import end_with_group
-from tests.processes import filled_once
+from tests.filled import filled_once
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
