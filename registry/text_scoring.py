@@ -26,8 +26,8 @@ class TextScorer:
         """
         if probe.lineage.pooling == "response":
             raise InvalidInput(
-                "the probe reads the tokens of answers after their prompts, which a text does not tell apart: average "
-                "the hidden states of an answer and give them to `LinearProbe.probability`"
+                "the probe reads the tokens of answers after their prompts, which a text does not tell apart: give the "
+                "hidden states of an answer's tokens to `LinearProbe.logits`, and these to `LinearProbe.readings`"
             )
         self._probe = probe
         self._network, self._tokenizer = _load(probe.lineage, language_model)

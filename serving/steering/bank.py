@@ -72,8 +72,8 @@ class ServedVector:
         """The probe that a monitor reads by. Raises ``InvalidInput`` without one, or for one that tells nothing."""
         if self.probe is None:
             raise InvalidInput(
-                f"{self.reference} has no probe beside it: versions of answers that were registered by earlier "
-                "releases, controls, and vectors from another model or a file have none"
+                f"{self.reference} has no probe beside it, as controls, vectors from elsewhere and those of answers "
+                "that an earlier release registered: calibrate its method again to have one fitted"
             )
         if not self.probe.works and self.probe.quality is not None:
             raise InvalidInput(
