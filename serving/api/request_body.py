@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -28,13 +28,25 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _suggest_fields(cls, values: Any) -> Any:
-        """Refuse a field that looks misspelt with the one that it looks like; pydantic refuses the others."""
+        """Refuse a field that belongs elsewhere or looks misspelt with its place; pydantic refuses the others."""
         known = {field.alias or name for name, field in cls.model_fields.items()}
         for name in values.keys() - known if isinstance(values, dict) else ():
             near = get_close_matches(str(name), known - values.keys(), n=1, cutoff=0.75)
             if near:
                 raise field_error(name, f"there is no field `{name}`; did you mean `{near[0]}`?")
+            outer = next((outer for outer, body in cls._bodies() if name in body.model_fields), None)
+            if outer is not None:
+                raise field_error(name, f'`{name}` is a field of `{outer}`: send {{"{outer}": {{"{name}": …}}}}')
         return values
+
+    @classmethod
+    def _bodies(cls) -> "Iterator[tuple[str, type[RequestBody]]]":
+        """The fields that are bodies themselves, or may be."""
+        for name, field in cls.model_fields.items():
+            parts = () if get_origin(field.annotation) is list else get_args(field.annotation)
+            for part in (field.annotation, *parts):
+                if isinstance(part, type) and issubclass(part, RequestBody):
+                    yield field.alias or name, part
 
 
 def field_error(name: str | int, message: str, value: object = None) -> ValidationError:

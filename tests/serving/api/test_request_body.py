@@ -1,9 +1,10 @@
-"""Request bodies: a misspelt field is refused with the one that was meant."""
+"""Request bodies: a misspelt field is refused with the one that was meant, one at the wrong place with its place."""
 
 import pytest
 from pydantic import ValidationError
 
 from serving.api.errors import invalid_envelope
+from serving.api.openai.requests import CompletionRequest
 from serving.api.steering.block import Steering, StopWhen
 
 
@@ -18,6 +19,18 @@ from serving.api.steering.block import Steering, StopWhen
         ),
         ({"on_excede": "clamp"}, Steering, "on_excede", "there is no field `on_excede`; did you mean `on_exceed`?"),
         ({"probe_below": 0.1, "fors": 3}, StopWhen, "fors", "there is no field `fors`; did you mean `for`?"),
+        (
+            {"prompt": "You are", "monitor": ["toxicity"]},
+            CompletionRequest,
+            "monitor",
+            '`monitor` is a field of `steering`: send {"steering": {"monitor": …}}',
+        ),
+        (
+            {"probe_below": 0.1},
+            Steering,
+            "probe_below",
+            '`probe_below` is a field of `when`: send {"when": {"probe_below": …}}',
+        ),
         ({"temperature": 1.0}, Steering, "temperature", "`temperature`: there is no such field"),
         ({"strengths": {}, "strength": {}}, Steering, "strength", "`strength`: there is no such field"),
     ],
