@@ -33,10 +33,20 @@ def resolve_series(model: str) -> CheckpointSeries:
 
 def known_selection(model: str, spec: str) -> CheckpointSeries | None:
     """As ``known_series``; raises for a ``spec`` that selects none of its checkpoints too."""
+    require_selectable(model, spec)
     series = known_series(model)
     if series is not None:
         trained_checkpoints(series, spec)
     return series
+
+
+def require_selectable(model: str, spec: str) -> None:
+    """Raise ``InvalidInput`` for a ``spec`` that selects no checkpoint of an embedded series, before it is trained."""
+    seed = embedded_seed(model)
+    if seed is not None:
+        name, steps = embedded_name(seed), SeriesConfig().with_seed(seed).training.checkpoint_steps
+        planned = tuple(Checkpoint(name, "", f"step_{step:06d}", step) for step in steps)
+        trained_checkpoints(CheckpointSeries(name, planned), spec)
 
 
 def known_series(model: str) -> CheckpointSeries | None:
@@ -121,6 +131,7 @@ def audited(
 
 def one_checkpoint(options: CheckpointOptions) -> Checkpoint:
     """The one trained checkpoint that is asked for, audited. Raises ``InvalidInput`` for none or several."""
+    require_selectable(options.model, options.checkpoint)
     series = registered_series(options.model)
     trained = [checkpoint for checkpoint in series.select(options.checkpoint) if not checkpoint.is_random_init]
     if len(trained) != 1:

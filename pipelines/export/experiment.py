@@ -57,7 +57,7 @@ def run_export(options: ExportOptions) -> None:
         if options.baked:
             lines.append(_bake(checkpoint, stored, strengths, baked, options.placement.device))
         print("\n" + "\n".join(lines))  # noqa: T201
-        conclude(run, conclusion(stored, versions))
+        conclude(run, conclusion(stored, versions, given=options.checkpoint.model))
 
 
 def versions_to_pack(model: str, references: Sequence[str], *, given: str) -> list[RegisteredVector]:
@@ -160,8 +160,9 @@ def _bake(
     return f"{directory}: {checkpoint.model} in float32 with {told} as biases at every token"
 
 
-def conclusion(stored: StoredPack, versions: Sequence[RegisteredVector]) -> Conclusion:
-    """What the pack holds and whether it works."""
+def conclusion(stored: StoredPack, versions: Sequence[RegisteredVector], *, given: str) -> Conclusion:
+    """What the pack holds and whether it works; ``given`` is the model, where the pack does not say where it lies."""
+    where = {} if stored.pack.model.argument else {"model": given}
     packed = stored.pack.vectors
     working = [vector.dimension for vector in packed if works(vector) == "yes"]
     return Conclusion(
@@ -174,5 +175,5 @@ def conclusion(stored: StoredPack, versions: Sequence[RegisteredVector]) -> Conc
             for vector in packed
         ),
         vectors=tuple(versions),
-        next=mlflow_run("import", pack=str(stored.directory)),
+        next=mlflow_run("import", pack=str(stored.directory), **where),
     )

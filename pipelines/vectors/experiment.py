@@ -17,6 +17,7 @@ from pipelines.experiment import (
     audited,
     inspected_statements,
     registered_series,
+    require_selectable,
     resolve_series,
     trained_checkpoints,
 )
@@ -112,6 +113,7 @@ def _with_directions(
 
 
 def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
+    require_selectable(options.series.model, options.series.checkpoints)
     series = registered_series(options.series.model)
     return audited(series, trained_checkpoints(series, options.series.checkpoints)).usable
 

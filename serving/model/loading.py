@@ -7,6 +7,7 @@ anything is measured, registered or served. No code that lies beside the weights
 import json
 import logging
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ BUFFERS = re.compile(
     r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|rotary_pos_emb\.\w+|rope_freqs\.weight)$"
 )
 """What old versions of transformers saved and none reads: tables that the configuration decides."""
+FULL_PRECISION = ("F64", "F32", "F16", "BF16")
+"""Types of weights, as safetensors names them."""
 PROBED_TOKENS = 12
 """Length of the two texts of ``require_causal``, which differ in the last token alone."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.02}
@@ -36,7 +39,7 @@ def read_config(directory: Path) -> Any:
     """The configuration of a decoder. Raises ``InvalidInput`` for another architecture and for quantised weights."""
     given = _config_json(directory)
     kind = given.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if "auto_map" in given:
             raise InvalidInput(
                 f"{directory} needs code of its own ({kind!r} is no architecture of transformers), and remote code is "
@@ -46,12 +49,10 @@ def read_config(directory: Path) -> Any:
             f"{directory / CONFIG} says model_type {kind!r}, which this version of transformers does not know; use a "
             "model that it knows"
         )
-    method = (given.get("quantization_config") or {}).get("quant_method")
-    if "quantization_config" in given:
-        raise InvalidInput(
-            f"the weights in {directory} are quantised ({method or 'by an unnamed method'}), which changes hidden "
-            "states; use the model's full-precision checkpoint"
-        )
+    if given.get("quantization_config") is not None:
+        quantisation = given["quantization_config"]
+        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+        raise _quantised(directory, str(method or "by an unnamed method"))
     with _edge(f"{directory / CONFIG} could not be read", "save it again with save_pretrained"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     if getattr(config, "is_encoder_decoder", False):
@@ -62,6 +63,27 @@ def read_config(directory: Path) -> Any:
     config._attn_implementation = None
     config._experts_implementation = None
     return config
+
+
+def _quantised(directory: Path, how: str) -> InvalidInput:
+    return InvalidInput(
+        f"the weights in {directory} are quantised ({how}), which changes hidden states; use the model's "
+        "full-precision checkpoint"
+    )
+
+
+def require_full_precision(directory: Path) -> None:
+    """Raise ``InvalidInput`` for weights of 8 bits or fewer whose configuration does not say that they are quantised.
+
+    They would be taken for numbers as they are, without the scales that they were divided by.
+    """
+    for path in sorted(directory.glob("model*.safetensors")):
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        for name, tensor in header.items():
+            if name.endswith("weight") and tensor["dtype"] not in FULL_PRECISION:
+                raise _quantised(directory, f"{name} is {tensor['dtype']}")
 
 
 def _config_json(directory: Path) -> Mapping[str, Any]:
@@ -115,6 +137,7 @@ def read_network(directory: Path, config: Any, placement: Placement, device_map:
         "ignore_mismatched_sizes": True,  # the report names them
     }
     with _edge(f"the weights in {directory} could not be read", "delete that copy and fetch it again"):
+        require_full_precision(directory)
         network, report = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False, **how)
     require_whole(directory, report)
     return network if device_map is not None else network.to(placement.device)

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from pipelines import experiment
+from pipelines.cli.options import CheckpointOptions
 from pipelines.pretrain.options import SeriesConfig, TrainingConfig
 from pipelines.tracking.series import require_own_name
 from registry.checkpoint_store import CheckpointStore
@@ -29,6 +30,7 @@ def small(tmp_path, cache, monkeypatch):
 
 
 def test_each_seed_is_a_series_of_its_own_name(small):
+    experiment.require_selectable("tiny", "first,8,step_000009")
     first, again, other = (experiment.resolve_series(model) for model in ("tiny", "tiny:0", "tiny:1"))
     assert (first.model, other.model) == ("tiny", "tiny-1")
     assert first == again
@@ -43,7 +45,12 @@ def test_a_name_of_no_series_is_refused_before_training():
 
 
 def test_a_selection_of_none_is_refused_before_statements_are_read(series_directory):
-    assert experiment.known_selection("tiny", "7") is None
+    assert experiment.known_selection("tiny", "512") is None
+    for spec in ("7", "", "stage2"):
+        with pytest.raises(InvalidInput, match="checkpoint"):
+            experiment.known_selection("tiny", spec)
+        with pytest.raises(InvalidInput, match="checkpoint"):
+            experiment.one_checkpoint(CheckpointOptions("tiny", spec))
     assert experiment.known_selection(str(series_directory), "10").model == "mini"
     with pytest.raises(InvalidInput, match="unknown checkpoint of mini '7'"):
         experiment.known_selection(str(series_directory), "7")

@@ -77,7 +77,7 @@ def test_champions_go_from_one_registry_to_another(series, elsewhere, tmp_path, 
     told = capsys.readouterr().out
     stored = read_pack(to)
     assert stored.digest in told
-    assert f"-e import --env-manager local -P pack={to}" in told
+    assert f"-e import --env-manager local -P pack={to} -P model={series}\n" in told
     fairness, robustness = stored.pack.vectors
     assert fairness.example.unsteered != fairness.example.steered
     assert (fairness.example.strength, fairness.example.tried) == (3.0, 24)

@@ -55,6 +55,8 @@ def checkpoint(series_directory, tmp_path):
         ({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}, InvalidInput, "code of its own.*never run"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, InvalidInput, r"quantised \(gptq\)"),
         ({"quantization_config": {"load_in_8bit": True}}, InvalidInput, "quantised"),
+        ({"quantization_config": "int8"}, InvalidInput, r"quantised \(int8\)"),
+        ({"model_type": ["llama"]}, InvalidInput, r"model_type \['llama'\]"),
         ({"num_hidden_layers": "three"}, CorruptFile, "config.json could not be read"),
     ],
 )
@@ -64,6 +66,18 @@ def test_a_configuration_that_does_not_fit_is_refused(checkpoint, changes, error
         load(at(directory))
     assert "\n" not in str(caught.value)
     assert "trust_remote_code" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_quantised_weights_without_a_word_of_it_are_refused(checkpoint, kind, name):
+    """transformers would take them for numbers as they are, without their scales."""
+    directory = checkpoint(quantization_config=None)
+    load(at(directory))
+    tensors = load_file(directory / "model.safetensors")
+    small = {key: tensor.to(kind) if "down_proj" in key else tensor for key, tensor in tensors.items()}
+    save_file(small, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InvalidInput, match=rf"quantised \(model\.layers\.0\.mlp\.down_proj\.weight is {name}\)"):
+        load(at(directory))
 
 
 def spoil_tokenizer(directory):
