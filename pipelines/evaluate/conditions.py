@@ -28,6 +28,8 @@ Kind = Literal[
 Scope = Literal["all", "own", "statements", "behaviour"]
 """Which tasks a condition is measured on: all, those of its dimension, its held-out statements, or its behaviour."""
 
+_FILE = "file:"
+"""Begins the source of statements that were read from a file."""
 SCOPES: dict[Kind, Scope] = {
     "base": "all", "vector": "all", "fine-tuned": "all", "chosen": "own", "reversed": "own", "shuffled": "own",
     "prompt": "own", "random": "statements", "equal cost": "behaviour",
@@ -148,9 +150,7 @@ def held_out_for(
     ``Mismatch`` for a different draw of the same source, of which nobody can say what was fitted on.
     """
     mine, lineage = statements[subject.dimension.name], subject.champion.vector.lineage
-    calibration = subject.champion.registered.calibration
-    fitted = mine.has_digest(lineage.statements_digest, lineage.statements_source)
-    if fitted or (calibration and mine.has_digest(calibration.statements_digest, lineage.statements_source)):
+    if _was_made_of(subject, mine):
         return calibration_test(mine, protocol)
     if lineage.statements_source == mine.source:
         raise Mismatch(
@@ -158,3 +158,21 @@ def held_out_for(
             f"{lineage.statements_digest[:12]}, now {mine.digest[:12]}); give the data and limit it was calibrated with"
         )
     return mine
+
+
+def overlap_note(subject: Subject, statements: Mapping[str, LabelledStatements]) -> str:
+    """A line where the champion was fitted on another file, of which nobody can say what is in this one too."""
+    mine, fitted = statements[subject.dimension.name], subject.champion.vector.lineage.statements_source
+    if _was_made_of(subject, mine) or not all(source.startswith(_FILE) for source in (mine.source, fitted)):
+        return ""
+    return (
+        f"{subject.champion.reference} was fitted on {fitted}: statements of {mine.source} that stand there too are "
+        "not held out; leave them out of the data\n"
+    )
+
+
+def _was_made_of(subject: Subject, statements: LabelledStatements) -> bool:
+    """Whether the champion was fitted or calibrated on them, under whichever name."""
+    lineage, calibration = subject.champion.vector.lineage, subject.champion.registered.calibration
+    digests = (lineage.statements_digest, *((calibration.statements_digest,) if calibration else ()))
+    return any(statements.has_digest(digest, lineage.statements_source) for digest in digests)

@@ -10,7 +10,14 @@ from pipelines.calibrate.splits import PROSE_SENTENCES
 from pipelines.cli.options import Look
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
-from pipelines.evaluate.conditions import Condition, Subject, conditions_for, held_out_for, strength_of
+from pipelines.evaluate.conditions import (
+    Condition,
+    Subject,
+    conditions_for,
+    held_out_for,
+    overlap_note,
+    strength_of,
+)
 from pipelines.evaluate.equal_cost import ProseCost
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, text_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
@@ -78,6 +85,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
         statements = inspected_statements(options.statements)
         protocol = FittingProtocol()
         held_out = {subject.dimension.name: held_out_for(subject, statements, protocol) for subject in subjects}
+        print("".join(overlap_note(subject, statements) for subject in subjects), end="")  # noqa: T201
         seen = tuple(text for labelled in statements.values() for text in labelled.texts)
         classifier = _classifier(options.classifier)
         tasks = _tasks(subjects, held_out, seen, classifier, options)

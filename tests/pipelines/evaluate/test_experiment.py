@@ -22,6 +22,7 @@ from pipelines.evaluate.conditions import (
     Subject,
     held_out_for,
     matched_strength,
+    overlap_note,
     random_vectors,
     strength_of,
 )
@@ -238,6 +239,11 @@ def test_copies_of_fitted_statements_are_held_out_alike():
     other = replace(copy, texts=tuple(f"other {number}" for number in range(n)))
     sizes = [held_out_for(subject, {"toxicity": given}, FittingProtocol()).n for given in (fitted, copy, other)]
     assert sizes == [n // 10, n // 10, n]
+    packaged = replace(other, source="packaged:remarks")
+    notes = [overlap_note(subject, {"toxicity": given}) for given in (fitted, copy, packaged)]
+    assert notes == ["", "", ""]
+    note = "v was fitted on file:toxicity.csv: statements of file:copy.csv that stand there too are not held out"
+    assert overlap_note(subject, {"toxicity": other}).startswith(note)
     with pytest.raises(Mismatch, match="was fitted on another draw of file:toxicity.csv"):
         held_out_for(subject, {"toxicity": replace(other, source=fitted.source)}, FittingProtocol())
 
