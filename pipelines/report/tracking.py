@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from pipelines.tracking.conclusion import verdict_of
 from pipelines.tracking.links import page, version_path
 from pipelines.tracking.runs import newest_finished
 from registry.embedded import embedded_seed, spellings
-from registry.store import CHAMPION, RegisteredVector
+from registry.errors import TrustTraceError
+from registry.store import CHAMPION, RegisteredVector, VectorStore
 
 PAGE = "report.html"
 
@@ -93,10 +95,21 @@ def _card(vector: RegisteredVector) -> ChampionCard:
             "n_train": vector.tags.get("n_train", ""),
             "safe range": f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated",
             "recommended": f"{calibration.recommended:g}" if calibration else "",
+            "monitor": _monitor(vector),
             "why": vector.tags.get(f"{CHAMPION}_because", ""),
         },
         page(version_path(vector)),
     )
+
+
+def _monitor(vector: RegisteredVector) -> str:
+    """What the probe of answers beside a version is worth; nothing of a version without one that can be read."""
+    with suppress(TrustTraceError):
+        _, probe = VectorStore().load_with_probe(vector)
+        if probe is not None and probe.quality is not None:
+            quality, use = probe.quality, "" if probe.works else ", not used"
+            return f"AUROC {quality.auroc:.2f} [{quality.auroc_low:.2f}, {quality.auroc_high:.2f}]{use}"
+    return ""
 
 
 def log_page(content: str) -> str:
