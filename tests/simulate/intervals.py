@@ -24,12 +24,14 @@ def _mean(effects: Callable[[np.random.Generator, int], np.ndarray], even: bool 
     return draw
 
 
-def _classes(share: float | None) -> Draw:
+def _classes(share: float | None, fewest: int = 3) -> Draw:
     """Groups of one class each, ``share`` of them trustworthy; ``None`` for groups of both classes."""
 
     def draw(rng: np.random.Generator, n_groups: int) -> tuple[Estimate, float]:
         groups = np.repeat(np.arange(n_groups), 6)
-        labels = np.tile([True, False], 3 * n_groups) if share is None else groups < max(3, round(share * n_groups))
+        labels = (
+            np.tile([True, False], 3 * n_groups) if share is None else groups < max(fewest, round(share * n_groups))
+        )
         effects = rng.normal(size=(2, n_groups))
         values = np.where(labels, effects[0][groups], effects[1][groups]) + 0.3 * rng.normal(size=len(groups))
         columns = class_columns(values, labels)
@@ -64,6 +66,7 @@ CLASSES: dict[str, Draw] = {
     "class difference, groups of both classes": _classes(None),
     "class difference, equal classes": _classes(0.5),
     "class difference, a quarter of the rarer class": _classes(0.25),
+    "class difference, two groups of the rarer class": _classes(0.0, fewest=2),
 }
 PROPORTIONS: dict[str, Draw] = {f"share {share} of pairs": _proportion(share) for share in (0.5, 0.8, 0.95)}
 DRAWS = MEANS | CLASSES | PROPORTIONS

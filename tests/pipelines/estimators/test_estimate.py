@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from pipelines.estimators import estimate
 from pipelines.estimators.estimate import (
     Estimate,
     GroupBootstrap,
@@ -10,6 +11,7 @@ from pipelines.estimators.estimate import (
     mean_of_few,
     rule_of_three,
 )
+from tests.mutants import mutant
 from tests.simulate.intervals import CLASSES, GROUPS, MEANS, PROPORTIONS, coverage
 
 
@@ -58,6 +60,23 @@ def test_a_class_of_one_group_says_nothing_of_the_class(rng):
     columns = class_columns(rng.normal(size=30), labels)
     found = GroupBootstrap(np.arange(30)).statistic(columns, difference_of_class_means, labels=labels)
     assert (found.low, found.high) == (-np.inf, np.inf)
+
+
+def check_two_alike(module=estimate):
+    """Two groups of a class that happen to be alike, beside forty of the other: one degree of freedom, not forty."""
+    groups, labels = np.arange(42), np.arange(42) < 2
+    values = np.r_[0.0, 0.01, np.tile([-1.0, 1.0], 20)]
+    columns = module.class_columns(values, labels)
+    found = module.GroupBootstrap(groups).statistic(columns, module.difference_of_class_means, labels=labels)
+    error = np.hypot(values[2:].std(ddof=1) / 40**0.5, 0.005)
+    assert found.high - found.low >= 2 * student.ppf(0.975, 1) * error * (1 - 1e-6)
+
+
+def test_two_groups_of_a_class_have_one_degree_of_freedom():
+    check_two_alike()
+    passage = "groups.min() < FEWEST_FOR_WELCH"
+    with mutant(estimate, passage, "False") as changed, pytest.raises(AssertionError):
+        check_two_alike(changed)
 
 
 def test_all_right_is_bounded_by_the_rule_of_three():
