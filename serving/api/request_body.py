@@ -19,7 +19,7 @@ class RequestBody(BaseModel):
     @classmethod
     def _require_unicode(cls, values: Any) -> Any:
         for name, text in _texts(values) if isinstance(values, dict) else ():
-            if not text.isascii() and _is_broken(text):
+            if _is_broken(text):
                 raise field_error(
                     name, "it holds half of a surrogate pair, which no tokenizer can read: send whole characters"
                 )
@@ -56,16 +56,21 @@ def field_error(name: str | int, message: str, value: object = None) -> Validati
 
 
 def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every text directly in a body, in a list of it or in a mapping of it, by field."""
+    """The texts directly in a body, in a list of it or in a mapping of it, by field; those of a list, which may be tens
+    of thousands, as one.
+    """
     for name, value in values.items():
         yield str(name), str(name)
-        parts = [value] if isinstance(value, str) else value if isinstance(value, list) else ()
-        if isinstance(value, dict):
-            parts = [*value, *value.values()]
-        yield from ((str(name), part) for part in parts if isinstance(part, str))
+        if isinstance(value, str):
+            yield str(name), value
+        elif isinstance(value, list | dict):
+            parts = value if isinstance(value, list) else [*value, *value.values()]
+            yield str(name), "".join([part for part in parts if isinstance(part, str)])
 
 
 def _is_broken(text: str) -> bool:
+    if text.isascii():
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -8,6 +8,8 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
+ROWS_IN_CACHE = 4
+"""Whose float32 copies a processor keeps near, of the vocabularies there are."""
 BLOCK = 256
 """A running sum over the vocabulary is taken by blocks first: most of it need not be computed."""
 
@@ -26,15 +28,20 @@ def likeliest(
 ) -> tuple[list[int], list[bool]]:
     """The likeliest token of each row, and whether the row can be drawn from: it holds no NaN and no infinity."""
     values, blocks = maxima.max(dim=-1)
-    places = _places(blocks[:, None], logits.shape[1])
-    within = logits.gather(1, places).max(dim=-1).indices
-    return places.gather(1, within[:, None])[:, 0].tolist(), values.isfinite().tolist()
+    within = _of_blocks(logits, blocks[:, None]).max(dim=-1).indices
+    return (blocks * BLOCK + within).tolist(), values.isfinite().tolist()
 
 
-def _places(blocks: Int64[Tensor, "rows n"], size: int) -> Int64[Tensor, "rows m"]:
-    """The tokens of some blocks of each row; those beyond the vocabulary are its last."""
-    offsets = torch.arange(BLOCK, device=blocks.device)
-    return (blocks[:, :, None] * BLOCK + offsets).flatten(1).clamp_(max=size - 1)
+def _of_blocks(
+    logits: Float[Tensor, "rows vocabulary"], blocks: Int64[Tensor, "rows n"]
+) -> Float[Tensor, "rows tokens"]:
+    """The logits of some blocks of each row, minus infinity beyond the vocabulary."""
+    rows, size = logits.shape
+    if size % BLOCK == 0 and logits.is_contiguous():  # whole blocks are copied faster than tokens are gathered
+        first = torch.arange(rows, device=logits.device)[:, None] * (size // BLOCK)
+        return logits.view(-1, BLOCK).index_select(0, (first + blocks).flatten()).view(rows, -1)
+    places = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=logits.device)).flatten(1)
+    return logits.gather(1, places.clamp(max=size - 1)).masked_fill_(places >= size, -torch.inf)
 
 
 def masked(
@@ -115,13 +122,12 @@ def _log_sums(
     """The logarithm of each row's sum of exponentials."""
     if logits.device.type != "cpu":
         return logits.float().logsumexp(dim=-1)
-    # Row by row in memory that the processor's cache holds: fresh memory for all costs several times the sums.
-    row_in_cache = logits.new_empty(logits.shape[1], dtype=torch.float32)
+    # A few rows at once, in memory that the processor's cache holds: fresh memory for all costs several times the sums.
     highest = maxima.amax(dim=-1).float()
-    sums = torch.empty_like(highest)
-    for row, values in enumerate(logits):
-        sums[row] = row_in_cache.copy_(values).sub_(highest[row]).exp_().sum()
-    return sums.log_().add_(highest)
+    in_cache = logits.new_empty((ROWS_IN_CACHE, logits.shape[1]), dtype=torch.float32)
+    chunks = zip(logits.split(ROWS_IN_CACHE), highest.split(ROWS_IN_CACHE), strict=True)
+    sums = [in_cache[: len(rows)].copy_(rows).sub_(most[:, None]).exp_().sum(dim=-1) for rows, most in chunks]
+    return torch.cat(sums).log_().add_(highest)
 
 
 def _largest(
@@ -131,10 +137,6 @@ def _largest(
     if not 0 < count < maxima.shape[1]:
         values, tokens = logits.topk(count, dim=-1)
         return values, tokens
-    size = logits.shape[1]
-    places = _places(maxima.topk(count, dim=-1).indices, size)
-    held = logits.gather(1, places)
-    if size % BLOCK:  # the last token stands for all beyond it, and counts once
-        held = held.masked_fill((places == size - 1) & (places.diff(dim=1, prepend=places[:, :1] - 1) == 0), -torch.inf)
-    values, within = held.topk(count, dim=-1)
-    return values, places.gather(1, within)
+    blocks = maxima.topk(count, dim=-1).indices
+    values, within = _of_blocks(logits, blocks).topk(count, dim=-1)
+    return values, blocks.gather(1, within // BLOCK) * BLOCK + within % BLOCK
