@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, TrustTraceError, Unavailable, redacted
+from serving.api.methods import allowed_methods
 from serving.engine.base import PromptTooLong, QueueFull
 from serving.model.chat_templates import TemplateShareExceeded
 from serving.steering.errors import (
@@ -117,6 +118,9 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
 )
 """Errors of the packages below, the most special first."""
 
+NO_OBJECT = "the body must be a JSON object, sent with the header Content-Type: application/json"
+UNREADABLE = "the body cannot be read: send JSON as it is, not compressed, nested less deep and with shorter numbers"
+"""In place of FastAPI's word for what JSON's parser raises beside syntax errors."""
 MEANINGS: Mapping[int, str] = {
     400: "Bad request: a field is wrong, not supported, or the prompt is longer than the model's context",
     401: "Unauthorized: an API key is needed, or a signature that fits",
@@ -222,8 +226,11 @@ async def _reply(_request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status, headers = error.status_code, dict(error.headers or {})
-    path, allowed = request.url.path, headers.get("Allow", "another method")
-    return JSONResponse(http_envelope(status, str(error.detail), request.method, path, allowed), status, headers)
+    if status == 405:
+        headers["Allow"] = ", ".join(allowed_methods(request))
+    detail = UNREADABLE if status == 400 else str(error.detail)
+    content = http_envelope(status, detail, request.method, request.url.path, headers.get("Allow", "another method"))
+    return JSONResponse(content, status, headers)
 
 
 def http_envelope(status: int, detail: str, method: str, path: str, allowed: str = "another method") -> dict[str, Any]:
@@ -264,7 +271,7 @@ def invalid_envelope(problems: Sequence[Mapping[str, Any]], skip: int = 1) -> di
             "invalid_request",
         )
     if problem["type"] in ("refused", "value_error") or param is None:
-        message = _sentence(problem) if param or problem["type"] == "value_error" else "the body must be a JSON object"
+        message = _sentence(problem) if param or problem["type"] == "value_error" else NO_OBJECT
     else:
         message = f"`{param}`: {_sentence(problem)}"
     return envelope(message, INVALID, "invalid_steering" if place[:1] == ["steering"] else "invalid_request", param)

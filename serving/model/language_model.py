@@ -47,6 +47,11 @@ class LanguageModel:
         return int(self._text_config.hidden_size)
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens it can read."""
+        return int(self.network.get_input_embeddings().num_embeddings)
+
+    @property
     def facts(self) -> ModelFacts:
         """What decides whether a vector fits it."""
         return ModelFacts(self.checkpoint, self.weights_digest, self.d_model, self.n_layers)

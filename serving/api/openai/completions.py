@@ -48,9 +48,9 @@ def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
     loaded = served.require_loaded()
     model, alias = split_alias(body.model)
     require_model(model, loaded.name)
-    choice = steering_of(body.steering, context.x_steering, alias)
+    choice, source = steering_of(body.steering, context.x_steering, alias)
     is_challenged = random.Random(body.seed).random() < served.settings.challenger  # a seed draws the same again
-    steering = resolve_steering(served, loaded, choice, is_challenged=is_challenged).after(
+    steering = resolve_steering(served, loaded, choice, source, is_challenged=is_challenged).after(
         "chat" if isinstance(body, ChatRequest) else "none"
     )
     _require_choices(body, served.settings.max_choices)
@@ -72,13 +72,13 @@ def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
     return Answer(envelope, generations, steering, record)
 
 
-def steering_of(body: SteeringChoice, header: str | None, alias: str | None) -> SteeringChoice:
-    """A request's steering: of its body, else of its header, else of the model's alias."""
+def steering_of(body: SteeringChoice, header: str | None, alias: str | None) -> tuple[SteeringChoice, str]:
+    """A request's steering, of its body, else of its header, else of the model's alias; and which field that is."""
     if body is not None:
-        return body
+        return body, "steering"
     if header is not None:
-        return parse_strengths(header, HEADER)
-    return None if alias is None else parse_strengths(alias, "model")
+        return parse_strengths(header, HEADER), HEADER
+    return (None, "steering") if alias is None else (parse_strengths(alias, "model"), "model")
 
 
 def _require_choices(body: OpenAIRequest, most: int) -> None:

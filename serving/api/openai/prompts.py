@@ -10,15 +10,16 @@ from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.tool_calls import instructions, renders_tools
 from serving.api.openai.tools import Tool
 from serving.engine.base import PromptTooLong
+from serving.engine.requirements import require_tokens
 from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.language_model import LanguageModel
 from serving.model.text_tokens import text_tokens
 
 Tokens = tuple[int, ...]
 
-READ_FIRST = 8
-"""Characters for each token of the window, of a text that is more than twice as long: as many of plain text make twice
-the tokens that have room."""
+READ_FIRST = 16
+"""Characters for each token of the window, of a text that is more than twice as long: as many of plain text make more
+than twice the tokens that have room."""
 
 
 def tokens_of(model: LanguageModel, text: str, window: int, param: str = "prompt") -> Tokens:
@@ -55,17 +56,26 @@ def prompt_tokens(model: LanguageModel, prompt: Prompt, window: int, field: str 
     if not prompt:
         raise ApiError(f"`{field}` is empty; give a text, or a list of them", param=field)
     if isinstance(prompt[0], int):
-        return [tuple(token for token in prompt if isinstance(token, int))]
+        return [_known(model, [token for token in prompt if isinstance(token, int)], field)]
     sequences = []
     for index, part in enumerate(prompt):
         param = f"{field}.{index}"
         if isinstance(part, str):
             sequences.append(tokens_of(model, part, window, param))
         elif isinstance(part, list) and part:
-            sequences.append(tuple(part))
+            sequences.append(_known(model, part, param))
         else:
             raise ApiError(f"`{param}` is empty; give at least one token", param=param)
     return sequences
+
+
+def _known(model: LanguageModel, tokens: Sequence[int], param: str) -> Tokens:
+    """Raises ``ApiError`` for a token that the vocabulary lacks."""
+    try:
+        require_tokens(tokens, model.vocabulary)
+    except InvalidInput as error:
+        raise ApiError(str(error), param=param) from error
+    return tuple(tokens)
 
 
 def chat_tokens(

@@ -26,9 +26,9 @@ def parse_strengths(text: str, param: str) -> SteeringChoice:
         name, _, number = (piece.strip() for piece in part.partition("="))
         strength = _number(number)
         if not name or strength is None or name in strengths:
+            known = f"{name} stands twice" if name in strengths else f"it holds {part.strip()!r}"
             raise ApiError(
-                f"`{param}` holds {part.strip()!r} and must be off, or a strength per dimension such as toxicity=1.5,"
-                "privacy=1",
+                f"`{param}` must be off alone, or one strength per dimension such as toxicity=1.5,privacy=1: {known}",
                 param=param,
                 code="invalid_steering",
             )

@@ -76,7 +76,7 @@ class SlotEngine:
                 raise InvalidInput(f"{name} is {value} and must be at least {limit}")
         self.model, self.window = model, window_of(model, window)
         self._facts = model.facts
-        self._vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+        self._vocabulary = model.vocabulary
         self._admission = Admission(slots, queue_limit)
         self._runner = ModelRunner(model, slots, kernels)
         self._prefixes = PrefixCache(prefix_cache)

@@ -125,8 +125,11 @@ def _log_sums(
     # A few rows at once, in memory that the processor's cache holds: fresh memory for all costs several times the sums.
     highest = maxima.amax(dim=-1).float()
     in_cache = logits.new_empty((ROWS_IN_CACHE, logits.shape[1]), dtype=torch.float32)
-    chunks = zip(logits.split(ROWS_IN_CACHE), highest.split(ROWS_IN_CACHE), strict=True)
-    sums = [in_cache[: len(rows)].copy_(rows).sub_(most[:, None]).exp_().sum(dim=-1) for rows, most in chunks]
+    sums = []
+    for first in range(0, len(logits), ROWS_IN_CACHE):
+        rows = slice(first, first + ROWS_IN_CACHE)
+        values = in_cache[: len(highest[rows])].copy_(logits[rows])
+        sums.append(values.sub_(highest[rows, None]).exp_().sum(dim=-1))
     return torch.cat(sums).log_().add_(highest)
 
 

@@ -78,7 +78,7 @@ class VllmEngine:
                 raise InvalidInput(f"{name} is {value} and must be at least {least}")
         self.model, self.window = model, window_of(model, window)
         self._facts = model.facts
-        self.vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+        self.vocabulary = model.vocabulary
         self._admission = Admission(slots, queue_limit)
         self._ends = end_tokens(model)
         self._rows = DirectionRows(rows)

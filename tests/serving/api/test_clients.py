@@ -230,6 +230,7 @@ def test_a_header_steers_as_the_body_does(client):
     assert by_two["steering"] == by_body["steering"]
     for wrong, status, code in (
         ("", 400, "invalid_steering"),
+        ("off;prompt=all", 400, "invalid_steering"),
         ("toxicity", 400, "invalid_steering"),
         ("toxicity=nan", 400, "invalid_steering"),
         ("toxicity=1,toxicity=2", 400, "invalid_steering"),
@@ -240,7 +241,23 @@ def test_a_header_steers_as_the_body_does(client):
         ("toxicity=1e6", 422, "dose_exceeded"),
     ):
         reply = client.post("/v1/completions", json=body, headers={"X-Steering": wrong})
-        assert error_of(reply, status)["code"] == code
+        error = error_of(reply, status)
+        assert error["code"] == code and error["param"].startswith("x-steering")
+    twice = client.post("/v1/completions", json=body, headers={"X-Steering": "toxicity=1,toxicity=2"})
+    assert error_of(twice)["message"].endswith("toxicity stands twice")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": [5, 99_999]}, "prompt"),
+        ("/v1/completions", {"prompt": [[5], [-1]]}, "prompt.1"),
+        ("/v1/hidden_states", {"input": [[5], [99_999]], "layer": 1}, "input.1"),
+    ],
+)
+def test_a_token_that_does_not_exist_is_refused_by_field(client, path, body, param):
+    error = error_of(client.post(path, json=body))
+    assert error["param"] == param and "does not exist" in error["message"]
 
 
 def test_a_header_steers_bentos_route_and_no_comparison(client):

@@ -142,7 +142,7 @@ BAD = [
     ({"prompt": ""}, 400, "invalid_request", "prompt"),
     ({"prompt": []}, 400, "invalid_request", "prompt"),
     ({"prompt": 7}, 400, "invalid_request", "prompt"),
-    ({"prompt": [999_999]}, 400, "invalid_request", None),
+    ({"prompt": [999_999]}, 400, "invalid_request", "prompt"),
     ({"prompt": "the city " * 400}, 400, "context_length_exceeded", None),
     ({"model": "gpt-4"}, 404, "model_not_found", "model"),
     ({"max_tokens": 0}, 400, "invalid_request", "max_tokens"),
@@ -186,6 +186,22 @@ def test_bodies_that_are_no_objects_are_refused(client, content):
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("content", "headers", "told"),
+    [
+        (b'{"prompt": "x"}', {"content-type": "text/plain"}, "sent with the header Content-Type: application/json"),
+        (b"prompt=x", {"content-type": "application/x-www-form-urlencoded"}, "Content-Type: application/json"),
+        (b"\x1f\x8b\x08\x00", {"content-encoding": "gzip"}, "not compressed"),
+        (b'{"prompt": "x", "max_tokens": ' + b"9" * 5000 + b"}", {}, "shorter numbers"),
+    ],
+    ids=["text", "form", "gzip", "digits"],
+)
+def test_a_body_that_cannot_be_read_says_what_to_send(client, content, headers, told):
+    reply = client.post("/v1/completions", content=content, headers={"content-type": "application/json", **headers})
+    assert reply.status_code == 400
+    assert told in reply.json()["error"]["message"]
+
+
 def test_a_huge_body_and_unknown_paths(client):
     huge = client.post("/v1/completions", json={"prompt": "x" * 2_000_000})
     assert (huge.status_code, huge.json()["error"]["code"]) == (413, "request_too_large")
@@ -194,6 +210,10 @@ def test_a_huge_body_and_unknown_paths(client):
     assert client.get("/nowhere").json()["error"]["code"] == "not_found"
     wrong = client.get("/v1/completions")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "bad_method")
+    for path, methods in (("/health", "GET, HEAD"), ("/v1/steering/vectors", "DELETE, GET, POST")):
+        refused = client.patch(path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+        assert refused.json()["error"]["message"] == f"{path} does not take PATCH; it takes {methods}"
 
 
 def test_too_strong_can_be_clamped_or_applied_with_a_warning(client):
