@@ -14,20 +14,23 @@ SHARED = {"service": SERVICE, "mlflow_server": ON_SQLITE, "mlflow_server_on_post
 """Fixtures that take long to start and are started once: files that ask for one are a group."""
 LONG = (
     SERVICE,
-    ON_SQLITE,
-    "tests/pipelines/probe/test_experiment.py",
-    "tests/pipelines/information/test_experiment.py",
-    "tests/serving/api/test_lifecycle.py",
-    "tests/pipelines/calibrate/test_experiment.py",
     ON_POSTGRESQL,
-    "tests/serving/engine/slots/test_engine.py",
-    "tests/pipelines/vectors/test_experiment.py",
-    "tests/pipelines/compare/test_experiment.py",
-    "tests/pipelines/evaluate/test_experiment.py",
     "tests/test_notebooks.py",
-    "tests/pipelines/information/test_measure.py",
+    "tests/pipelines/calibrate/test_experiment.py",
+    ON_SQLITE,
+    "tests/serving/api/test_security.py",
+    "tests/pipelines/probe/test_experiment.py",
+    "tests/pipelines/vectors/test_experiment.py",
+    "tests/pipelines/information/test_experiment.py",
+    "tests/pipelines/evaluate/test_experiment.py",
+    "tests/serving/api/test_lifecycle.py",
+    "tests/pipelines/compare/test_experiment.py",
+    "tests/serving/engine/slots/test_engine.py",
     "tests/registry/test_loading_elsewhere.py",
+    "tests/bench/test_gpu.py",
     "tests/serving/playground/test_first_screen.py",
+    "tests/pipelines/information/test_measure.py",
+    "tests/pipelines/estimators/test_dynamics.py",
 )
 """Groups that take longest: they begin first, so that no process ends alone."""
 
