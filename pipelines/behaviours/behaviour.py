@@ -5,7 +5,7 @@ has prompts of its own, and scores them by other means than those that stand her
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -29,6 +29,10 @@ class Prompt:
     untrustworthy: str = ""
     clean: str = ""
     """The same text without its typing errors, where it has some."""
+
+    def to_dict(self) -> dict[str, str]:
+        """``clean`` only where there is one: answers that are kept by their prompts stay found."""
+        return {key: value for key, value in asdict(self).items() if key != "clean" or value}
 
 
 @dataclass(frozen=True, eq=False)

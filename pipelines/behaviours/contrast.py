@@ -109,7 +109,7 @@ def _key(model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], 
         "files": identity_of(model.checkpoint),
         "precision": str(model.dtype),
         "behaviour": behaviour.name,
-        "prompts": [asdict(prompt) for prompt in prompts],
+        "prompts": [prompt.to_dict() for prompt in prompts],
         "samples": SAMPLES,
         "sampling": asdict(sampling),
     }

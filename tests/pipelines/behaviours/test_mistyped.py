@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.behaviours import mistyped
+from pipelines.behaviours.behaviour import Prompt
 from pipelines.behaviours.mistyped import agreement, clean_answers, is_same, mistyped_questions, with_clean_answers
 from pipelines.behaviours.packaged import changed_answers
 from pipelines.model_io.continuations import continuations
@@ -80,3 +81,8 @@ def test_agreement_is_the_f1_of_words(answer, clean, f1):
 def test_agreement_is_symmetric(first, second):
     assert agreement(first, second) == agreement(second, first)
     assert 0 <= agreement(first, second) <= agreement(first, first) == 1
+
+
+def test_prompts_without_typing_errors_are_kept_as_before():
+    assert Prompt("a", " b").to_dict() == {"text": "a", "trustworthy": " b", "untrustworthy": ""}
+    assert Prompt("a", clean="b").to_dict()["clean"] == "b"
