@@ -30,16 +30,21 @@ class ComparedGenerations:
     model: LanguageModel
     seed: int
     generations: Sequence[Generation]
+    places: Sequence[int]
+    """Which generation is each setting's."""
     settings: Sequence[SteeringResolution]
     record: RequestRecord
 
     async def response(self, context: RequestContext) -> Json:
         """The answers in the order of the settings."""
         ended = await completions(self.generations, context.request, context.served.settings.timeout)
+        first = [self.places.index(place) for place in range(len(ended))]
         self.record.end(
-            [completion.outcome for completion in ended], [setting.monitored_dimensions for setting in self.settings]
+            [completion.outcome for completion in ended],
+            [self.settings[index].monitored_dimensions for index in first],
         )
-        for index, completion in enumerate(ended):
+        answers = [ended[place] for place in self.places]
+        for index, completion in enumerate(answers):
             self.record.add_text(index, completion.text)
         data = [
             {
@@ -50,7 +55,7 @@ class ComparedGenerations:
                 "steering": applied_steering(setting, [completion.outcome]),
                 **token_readings(self.model, setting.monitored_dimensions, completion.events),
             }
-            for index, (completion, setting) in enumerate(zip(ended, self.settings, strict=True))
+            for index, (completion, setting) in enumerate(zip(answers, self.settings, strict=True))
         ]
         head = {"id": f"cmp-{uuid.uuid4().hex}", "object": "steering.comparison", "created": int(time.time())}
         return {**head, "model": self.model.checkpoint.model, "seed": self.seed, "data": data}
@@ -78,11 +83,22 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
     seed = secrets.randbits(31) if body.seed is None else body.seed
     sampling = replace(sampling_of(served, body), seed=seed)
+    places = _places(settings)
     requests = [
-        GenerationRequest(tokens, sampling, setting.plan, setting.monitor, record.client) for setting in settings
+        GenerationRequest(tokens, sampling, settings[index].plan, settings[index].monitor, record.client)
+        for index in (places.index(place) for place in range(max(places) + 1))
     ]
     generations = context.shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
-    return ComparedGenerations(loaded.model, seed, generations, settings, record)
+    return ComparedGenerations(loaded.model, seed, generations, places, settings, record)
+
+
+def _places(settings: Sequence[SteeringResolution]) -> list[int]:
+    """The generation of each setting: one for all that steer alike and are not monitored, whose texts would be equal
+    but for the rounding of a batch.
+    """
+    keys = [setting.plan.fingerprint if setting.monitor is None else index for index, setting in enumerate(settings)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [numbers[key] for key in keys]
 
 
 def _require_no_header(context: RequestContext) -> None:

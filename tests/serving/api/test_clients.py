@@ -209,6 +209,26 @@ def test_settings_are_compared_by_one_seed(client):
     assert again["data"][0]["text"] == first
 
 
+def test_settings_that_are_equal_are_one_answer(client):
+    def generated():
+        (line,) = (
+            line
+            for line in client.get("/metrics").text.splitlines()
+            if line.startswith("trusttrace_generated_tokens_total")
+        )
+        return float(line.split()[-1])
+
+    strengths = [{"strengths": {"toxicity": strength}} for strength in (1.0, 1.0, 2.0)]
+    settings = [{"steering": steering} for steering in ("off", *strengths, "off")]
+    before = generated()
+    body = {"prompt": PROMPT, "max_tokens": 6, "temperature": 0, "ignore_eos": True, "settings": settings}
+    data = client.post("/v1/steering/compare", json=body).json()["data"]
+    assert generated() - before == 3 * 6
+    for index, setting in enumerate(settings):
+        alone = client.post("/v1/steering/compare", json={**body, "settings": [setting]}).json()["data"][0]
+        assert {**alone, "index": index} == data[index]
+
+
 def test_health_routes_answer_every_prober(client):
     for path in ("/livez", "/healthz", "/health", "/readyz", "/metrics", "/"):
         assert client.get(path).status_code == 200
