@@ -3,7 +3,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
@@ -14,6 +14,7 @@ WHOLE = Calibration(-2.0, 4.0, 2.0, 1.34, POINTS, n=96, statements_digest="abc",
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_what_is_no_calibration_is_refused_in_one_way(text):
     with pytest.raises(CorruptFile, match="calibrate the vector again"):
         Calibration.from_json(text)

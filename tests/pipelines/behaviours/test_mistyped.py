@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.behaviours import mistyped
@@ -78,6 +78,7 @@ def test_agreement_is_the_f1_of_words(answer, clean, f1):
 
 
 @given(WORDS, WORDS)
+@settings(deadline=None)
 def test_agreement_is_symmetric(first, second):
     assert agreement(first, second) == agreement(second, first)
     assert 0 <= agreement(first, second) <= agreement(first, first) == 1

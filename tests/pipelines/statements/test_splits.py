@@ -31,7 +31,7 @@ def test_few_groups_or_one_class_is_refused():
     with pytest.raises(InvalidInput, match="3 groups cannot be split into 5"):
         group_folds(np.arange(3), np.array([True, False, True]), 5, 0)
     labels = np.array([True, True] + [False] * 18)
-    with pytest.raises(InvalidInput, match="one class only"), pytest.warns(UserWarning, match="least populated class"):
+    with pytest.raises(InvalidInput, match="one class only"):  # in a sentence, and without the library's warning
         group_folds(np.arange(20), labels, 5, 0)
 
 

@@ -1,7 +1,7 @@
 """Text as it streams, for tokenizers of every kind: whole characters, stop texts, and no difference to the whole."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.detokenizer import IncrementalDetokenizer
@@ -23,6 +23,7 @@ def streamed(tokenizer, tokens, stop=(), prompt=()):
 
 @pytest.mark.parametrize("kind", BYTES)
 @given(data=st.data())
+@settings(deadline=None)
 def test_streamed_text_is_the_bytes_of_all_tokens(kind, data):
     tokenizer = MADE[kind]
     tokens = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=30))
@@ -50,6 +51,7 @@ def test_runs_of_invalid_bytes_are_shown_as_they_come(kind):
 
 @pytest.mark.parametrize("kind", BYTES)
 @given(data=st.data())
+@settings(deadline=None)
 def test_a_stop_text_cuts_where_it_first_stands(kind, data):
     tokenizer = MADE[kind]
     text = data.draw(st.text(st.sampled_from("ab漢😀"), min_size=1, max_size=12))

@@ -1,7 +1,7 @@
 """Bytes, labels and pieces of tokens, for tokenizers of every kind."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.model.token_bytes import TokenBytes
@@ -13,6 +13,7 @@ TEXTS = st.text(st.sampled_from("abc the 漢字😀🌶é\n"), max_size=12)
 
 @pytest.mark.parametrize("kind", BYTES)
 @given(text=TEXTS)
+@settings(deadline=None)
 def test_bytes_of_tokens_join_to_the_text(kind, text):
     tokenizer, vocabulary = MADE[kind], TokenBytes(MADE[kind])
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,7 +1,7 @@
 """Shares of a step's tokens: all are used, nobody has less than an equal share, and none is more than is unread."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.slots.prompt_shares import prompt_shares
@@ -22,6 +22,7 @@ def test_short_prompts_are_read_whole(unread, shares):
 
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(1, 500), max_size=20), st.integers(1, 300))
+@settings(deadline=None)
 def test_no_client_has_less_than_an_equal_share(unread, budget):
     shares = prompt_shares(unread, budget)
     assert sum(shares.values()) == min(budget, sum(unread.values()))
