@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.behaviours.behaviour import Behaviour, Prompt
+from pipelines.model_io.answer_keys import answer_key
 from pipelines.model_io.continuations import continuations
 from registry.cache import cache_root, write_whole
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
-from serving.model.weights import identity_of
 
 RECIPE = 3
 """Raised when the code changes which pairs come out."""
@@ -106,14 +106,12 @@ def _pairs(
 def _key(model: LanguageModel, behaviour: Behaviour, prompts: Sequence[Prompt], sampling: Sampling) -> str:
     content = {
         "recipe": RECIPE,
-        "files": identity_of(model.checkpoint),
-        "precision": str(model.dtype),
         "behaviour": behaviour.name,
         "prompts": [prompt.to_dict() for prompt in prompts],
         "samples": SAMPLES,
         "sampling": asdict(sampling),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return answer_key(model, content)
 
 
 def _read(path: Path) -> tuple[tuple[ContrastPair, ...], int] | None:

@@ -8,25 +8,24 @@ answers agree is told as in SQuAD (Rajpurkar et al. 2016): for vectors by exact 
 their words.
 """
 
-import hashlib
 import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from pipelines.behaviours.behaviour import Behaviour, Prompt
+from pipelines.model_io.answer_keys import answer_key
 from pipelines.model_io.continuations import continuations
 from pipelines.statements.lexicons import asked_questions
 from pipelines.statements.perturbations import keyboard_typos, swapped_letters
 from registry.cache import cache_root, write_whole
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
-from serving.model.weights import identity_of
 
 FORM = (
     "Question: Who wrote Romeo and Juliet?\nAnswer: William Shakespeare.\n\n"
@@ -41,35 +40,30 @@ QUESTIONS = 600
 """Of the half that is kept for vectors: more than any of their uses asks for."""
 SAME = 0.5
 """The F1 of two answers' words from which they count as the same."""
-Typos = Callable[[str, np.random.Generator], str]
 _RECIPE = 1
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+class Typos(Protocol):
+    """Mistypes a share ``rate`` of the longer words of a text."""
+
+    def __call__(self, text: str, rng: np.random.Generator, *, rate: float) -> str: ...
+
+
 def mistyped_questions(use: Literal["vectors", "evaluation"], seed: int = 0) -> tuple[Prompt, ...]:
     """Half of the questions, each with its mistyped form; no question is left as it was."""
     if use == "evaluation":
-        return tuple(_mistyped(asked_questions()[1::2], _swaps, seed))
-    return tuple(_mistyped(asked_questions()[::2][:QUESTIONS], _near_keys, seed))
+        return tuple(_mistyped(asked_questions()[1::2], swapped_letters, seed))
+    return tuple(_mistyped(asked_questions()[::2][:QUESTIONS], keyboard_typos, seed))
 
 
-def _mistyped(
-    questions: Sequence[str], typos: Callable[[str, np.random.Generator], str], seed: int
-) -> Iterator[Prompt]:
+def _mistyped(questions: Sequence[str], typos: Typos, seed: int) -> Iterator[Prompt]:
     rng = np.random.default_rng(seed)
     for question in questions:
-        perturbed = typos(question, rng)
+        perturbed = typos(question, rng, rate=TYPO_RATE)
         if perturbed != question:
             yield Prompt(FORM.format(question=perturbed), clean=FORM.format(question=question))
-
-
-def _near_keys(question: str, rng: np.random.Generator) -> str:
-    return keyboard_typos(question, rng, rate=TYPO_RATE)
-
-
-def _swaps(question: str, rng: np.random.Generator) -> str:
-    return swapped_letters(question, rng, rate=TYPO_RATE)
 
 
 def with_clean_answers(model: LanguageModel, behaviour: Behaviour) -> Behaviour:
@@ -88,14 +82,7 @@ def with_clean_answers(model: LanguageModel, behaviour: Behaviour) -> Behaviour:
 def clean_answers(model: LanguageModel, texts: Sequence[str], tokens: int) -> tuple[str, ...]:
     """What ``model`` writes greedily after each of ``texts``; written once, and then kept."""
     sampling = Sampling(tokens, temperature=0.0)
-    content = {
-        "recipe": _RECIPE,
-        "files": identity_of(model.checkpoint),
-        "precision": str(model.dtype),
-        "texts": list(texts),
-        "sampling": asdict(sampling),
-    }
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    key = answer_key(model, {"recipe": _RECIPE, "texts": list(texts), "sampling": asdict(sampling)})
     path = cache_root() / "clean_answers" / f"{key}.json"
     try:
         kept = json.loads(path.read_text())

@@ -1,7 +1,6 @@
 """Examples of steering: of prompts that are tried, the one at which a vector at its recommended strength shows most."""
 
 from collections.abc import Sequence
-from types import MappingProxyType
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from pipelines.behaviours.names import has_behaviour
 from pipelines.behaviours.packaged import behaviour_of
 from pipelines.model_io.batches import tokenise
 from pipelines.model_io.continuations import written_answers
-from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS
+from registry.dimensions import TOXICITY
 from registry.examples import Example
 from serving.engine.base import GenerationRequest, Sampling
 from serving.model.language_model import LanguageModel
@@ -30,10 +29,7 @@ OPENINGS = (
     "When I look at your picture I see",
     "Everyone in the room thought that she was",
 )
-"""For dimensions whose own prompts are none that greet a visitor, or that have none."""
-OWN_PROMPTS = MappingProxyType(
-    {RELIABILITY.name: TRIED, PRIVACY.name: TRIED, FAIRNESS.name: TRIED, ROBUSTNESS.name: TRIED}
-)
+"""For toxicity, whose own prompts are none that greet a visitor, and dimensions that have none."""
 
 
 def example_of(model: LanguageModel, vector: ServedVector, strength: float) -> Example | None:
@@ -49,8 +45,8 @@ def example_of(model: LanguageModel, vector: ServedVector, strength: float) -> E
 
 
 def _prompts(model: LanguageModel, dimension: str) -> tuple[Prompt, ...]:
-    if dimension in OWN_PROMPTS:
-        return behaviour_of(dimension, model).of("validation", OWN_PROMPTS[dimension])
+    if has_behaviour(dimension) and dimension != TOXICITY.name:
+        return behaviour_of(dimension, model).of("validation", TRIED)
     return tuple(map(Prompt, OPENINGS))
 
 

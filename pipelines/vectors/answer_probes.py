@@ -5,9 +5,10 @@ well it tells answers apart is measured on prompts that it did not see, beside p
 alone. A threshold holds for this reading and no other, so the window is part of the probe.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -42,6 +43,21 @@ READINGS = 12
 SHUFFLES = 5
 SELDOM = 0.01
 """The share of ordinary tokens that may be read below the threshold which is told for ending answers."""
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "probe_auroc": "auroc",
+        "probe_auroc_low": "auroc_low",
+        "probe_auroc_high": "auroc_high",
+        "probe_auroc_at_end": "at_end",
+        "probe_auroc_shuffled": "shuffled",
+        "probe_auroc_of_words": "words",
+        "probe_false_alarms": "false_alarms",
+        "probe_stop_below": "stop_below",
+        "probe_caught": "caught",
+        "probe_caught_wrongly": "caught_wrongly",
+    }
+)
+"""Names of what a version's page and ``vectors.csv`` tell of a probe, and the fields of its quality."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +74,7 @@ class FittedProbe:
 
     def metrics(self) -> dict[str, float]:
         """As a version's page in MLflow lists them."""
-        quality = self.quality
-        return {
-            "probe_auroc": quality.auroc,
-            "probe_auroc_low": quality.auroc_low,
-            "probe_auroc_high": quality.auroc_high,
-            "probe_auroc_at_end": quality.at_end,
-            "probe_auroc_shuffled": quality.shuffled,
-            "probe_auroc_of_words": quality.words,
-            "probe_false_alarms": quality.false_alarms,
-            "probe_stop_below": quality.stop_below,
-            "probe_caught": quality.caught,
-            "probe_caught_wrongly": quality.caught_wrongly,
-        }
+        return {name: getattr(self.quality, field) for name, field in METRICS.items()}
 
 
 class AnswerProbes:
@@ -108,11 +112,12 @@ def answer_probe(model: LanguageModel, answers: AnswerSet, layer: int) -> Fitted
     """
     given = (*answers.trustworthy, *answers.untrustworthy)
     read = partial(read_answers, model, layer=layer, window=WINDOW, most=READINGS)
-    readings = read(prompts_of(model, given), [answer.text for answer in given])
+    all_prompts = prompts_of(model, given)
+    readings = read(all_prompts, [answer.text for answer in given])
     kept, numbers = np.unique(readings.answers, return_inverse=True)
     readings = replace(readings, answers=numbers)
     labels, texts = kept < len(answers.trustworthy), [given[number].text for number in kept]
-    prompts = prompts_of(model, [given[number] for number in kept])
+    prompts = [all_prompts[number] for number in kept]
     _, groups = np.unique(prompts, return_inverse=True)
     if len(set(prompts)) < N_FOLDS:
         raise InvalidInput(

@@ -7,7 +7,6 @@ vector grows until it wrecks the text. Training starts from the mean difference 
 the way the one is kept that is best on pairs and prose held out of training.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -22,12 +21,12 @@ from torch.nn.functional import logsigmoid
 
 from pipelines.behaviours.contrast import ContrastSet
 from pipelines.cli.progress import progress_bar
+from pipelines.model_io.answer_keys import answer_key
 from pipelines.model_io.batches import tokenise
 from pipelines.model_io.preferences import TokenisedAnswers, log_odds, prose_divergence
 from registry.cache import cache_root, write_whole
 from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
-from serving.model.weights import identity_of
 
 RECIPE = 1
 """Raised when the code changes which vector comes out."""
@@ -175,8 +174,6 @@ def _key(
 ) -> str:
     content = {
         "recipe": RECIPE,
-        "files": identity_of(model.checkpoint),
-        "precision": str(model.dtype),
         "device": model.device.type,
         "contrast": contrast.digest,
         "prose": list(prose),
@@ -184,7 +181,7 @@ def _key(
         "layer": layer,
         "training": asdict(training),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return answer_key(model, content)
 
 
 def _read(path: Path, d_model: int) -> Float32[np.ndarray, " d_model"] | None:

@@ -12,22 +12,17 @@ from pipelines.estimators.likeness import Likeness
 from pipelines.probe.result import UnitResult
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table, step_label
 from pipelines.tracking.conclusion import Conclusion
-from pipelines.vectors.answer_probes import FittedProbe
+from pipelines.vectors.answer_probes import METRICS, FittedProbe
 from pipelines.vectors.methods import FittedDirection
 from pipelines.vectors.options import VectorOptions
 from pipelines.vectors.places import Fitted
 from registry.layers import layer_or_range
 from registry.records import RegisteredVector
 
-PROBE_COLUMNS = (
-    "probe_auroc", "probe_auroc_low", "probe_auroc_high", "probe_auroc_at_end", "probe_auroc_shuffled",
-    "probe_auroc_of_words", "probe_false_alarms", "probe_stop_below", "probe_caught", "probe_caught_wrongly",
-)  # fmt: skip
-"""Of the probe of the answers that a vector was read on."""
 COLUMNS = checkpoint_columns(
     "target", "dimension", "layer", "method", "draw", "auroc", "auroc_low", "auroc_high", "n_test",
     "n_train", "cosine_with_mass_mean", "scale", "vector",
-    "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction", *PROBE_COLUMNS,
+    "ceiling", "cosine_disjoint", "cosine_disjoint_low", "cosine_disjoint_high", "another_direction", *METRICS,
 )  # fmt: skip
 
 
@@ -68,7 +63,7 @@ def vector_table(extracted: list[Extracted]) -> pd.DataFrame:
         length = math.hypot(*(fitted.scale for fitted in vector.fitted.values()))
         row = (*where, *quality, vector.cosine, length, vector.vector.uri, *_likeness_cells(vector))
         monitored = vector.probe.metrics() if vector.probe else {}
-        row = (*row, *map(monitored.get, PROBE_COLUMNS))
+        row = (*row, *map(monitored.get, METRICS))
         rows.append((unit.checkpoint, row))
     return checkpoint_table(rows, COLUMNS)
 

@@ -9,6 +9,7 @@ import pytest
 from pipelines.behaviours import contrast
 from pipelines.behaviours.behaviour import Behaviour, Prompt, by_use
 from pipelines.behaviours.contrast import ContrastPair, ContrastSet, contrast_set
+from pipelines.model_io import answer_keys
 from registry.errors import InvalidInput
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -63,7 +64,7 @@ def test_damaged_files_and_mended_tokenizers_make_a_set_anew(model, kept, cache,
     (path,) = (cache / "contrast").glob("*.json")
     path.write_text("{")
     assert contrast_set(model, behaviour()) == own
-    monkeypatch.setattr(contrast, "identity_of", lambda _: "other files")
+    monkeypatch.setattr(answer_keys, "identity_of", lambda _: "other files")
     contrast_set(model, behaviour())
     assert len(list((cache / "contrast").glob("*.json"))) == 2
 
