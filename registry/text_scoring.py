@@ -128,9 +128,13 @@ def _local(repo: str, revision: str, lineage: Lineage) -> Path:
         raise NotFound(f"{lineage.model} at {repo} is not on this machine; {_way_out(lineage)}")
     from huggingface_hub import snapshot_download
 
+    small = ["*.json", "*.txt", "*.model", "*.jinja"]
     try:
-        patterns = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        for weights in ("model*.safetensors", "pytorch_model*.bin"):
+            fetched = Path(snapshot_download(repo, revision=revision, allow_patterns=[*small, weights]))
+            if _weights(fetched):
+                break
+        return fetched
     except Exception as error:  # whatever stands between here and the hub
         raise Unavailable(
             f"{repo}@{revision} cannot be fetched ({type(error).__name__}); {_way_out(lineage)}"
@@ -138,7 +142,15 @@ def _local(repo: str, revision: str, lineage: Lineage) -> Path:
 
 
 def _weights(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    """The files that transformers reads weights from, and no copies in other formats."""
+    if path.is_file():
+        return [path]
+    for whole, parts in (("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin")):
+        if (path / whole).is_file():
+            return [path / whole]
+        if shards := sorted(path.glob(parts)):
+            return shards
+    return []
 
 
 def _way_out(lineage: Lineage) -> str:

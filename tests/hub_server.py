@@ -4,15 +4,15 @@ import hashlib
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LARGE = (".safetensors", ".bin")
 REPO = "org/mini"
@@ -32,6 +32,8 @@ class Fault:
     corrupt: bool = False
     page: bool = False
     """Whether a page of HTML is the answer, as of a network that wants a login."""
+    body: bytes | None = None
+    """What is answered in the place of what is asked for, with ``headers``."""
     delay: float = 0.0
 
 
@@ -44,6 +46,20 @@ class Hub:
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     url: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Commits by tag, of every repository."""
+    tokens: set[str] = field(default_factory=set)
+    """What requests said in ``Authorization``."""
+    page_size: int = 1000
+    """Files in one page of a listing."""
+    links_to: str = ""
+    """The host that links to further pages name; this one where it is empty."""
+    storage: str = ""
+    """The host that large files are redirected to."""
+    prefix: str = ""
+    """Of all paths, as a mirror behind a gateway has."""
+    misplaced: bool = False
+    """Whether files come with a commit that was not asked for."""
 
     def directory(self, repo: str, revision: str) -> Path | None:
         revisions = self.repositories[repo]
@@ -98,12 +114,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path.partition("?")[0])
         line = f"{self.command} {path}"
+        self.hub.tokens.add(self.headers.get("Authorization", ""))
+        if not path.startswith(self.hub.prefix):
+            return self.refuse(404, {})
+        path = path.removeprefix(self.hub.prefix)
         self.hub.requests.append(line)
         fault = self.hub.fault(line)
         self.cut = fault.cut
-        time.sleep(fault.delay)
+        threading.Event().wait(fault.delay)  # tests take the waits out of `time`
         if fault.status:
             self.refuse(fault.status, dict(fault.headers))
+        elif fault.body is not None:
+            self.answer(fault.body, fault.headers)
         elif fault.page:
             self.answer(b"<html>log in</html>", {"Content-Type": "text/html"})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(refs|tree/(.+))", path):
@@ -121,7 +143,11 @@ class Handler(BaseHTTPRequestHandler):
                 {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit_of(path)}
                 for name, path in self.hub.repositories[repo].items()
             ]
-            return self.answer_json({"branches": refs, "converts": [], "tags": []})
+            tags = [
+                {"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit}
+                for name, commit in self.hub.tags.items()
+            ]
+            return self.answer_json({"branches": refs, "converts": [], "tags": tags})
         directory = self.hub.directory(repo, str(revision))
         if directory is None:
             return self.refuse(404, {"X-Error-Code": "RevisionNotFound"})
@@ -131,7 +157,11 @@ class Handler(BaseHTTPRequestHandler):
             if name.endswith(LARGE):
                 entry["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": 134}
             entries.append(entry)
-        return self.answer_json(entries)
+        begin = int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0])
+        end = begin + self.hub.page_size
+        further = f"{self.hub.links_to or self.hub.url}{urlsplit(self.path).path}?recursive=true&cursor={end}"
+        links = {"link": f'<{further}>; rel="next"'} if end < len(entries) else {}
+        return self.answer_json(entries[begin:end], links)
 
     def give(self, repo: str, revision: str, name: str, fault: Fault) -> None:
         if repo in self.hub.gated:
@@ -140,7 +170,11 @@ class Handler(BaseHTTPRequestHandler):
         if directory is None or name not in files_of(directory):
             return self.refuse(404, {"X-Error-Code": "EntryNotFound" if directory else "RevisionNotFound"})
         content, sha256, git = files_of(directory)[name]
-        headers = {"ETag": f'"{sha256 if name.endswith(LARGE) else git}"', "X-Repo-Commit": commit_of(directory)}
+        commit = "0" * 40 if self.hub.misplaced else commit_of(directory)
+        headers = {"ETag": f'"{sha256 if name.endswith(LARGE) else git}"', "X-Repo-Commit": commit}
+        if self.hub.storage and name.endswith(LARGE):
+            linked = {"X-Linked-Etag": headers.pop("ETag"), "X-Linked-Size": str(len(content))}
+            return self.answer(b"", {**headers, **linked, "Location": f"{self.hub.storage}{self.path}"}, status=302)
         if fault.corrupt:
             middle = len(content) // 2
             flipped = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
@@ -150,8 +184,8 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, headers: dict[str, str]) -> None:
         self.answer(b"{}", headers, status=status)
 
-    def answer_json(self, content: object) -> None:
-        self.answer(json.dumps(content).encode(), {"Content-Type": "application/json"})
+    def answer_json(self, content: object, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.answer(json.dumps(content).encode(), {"Content-Type": "application/json", **headers})
 
     def answer(self, content: bytes, headers: Mapping[str, str], *, status: int = 200) -> None:
         self.send_response(status)

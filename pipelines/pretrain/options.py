@@ -28,6 +28,10 @@ class TrainingConfig(Options):
     clip_norm: float = 1.0
     seed: int = parameter(0, "of initial weights, corpus and batches")
 
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InvalidInput(f"`steps` is {self.steps}; a series needs one step of training or more, such as 2000")
+
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
         """Even in the logarithm, two to a doubling: 0, 8, 12, 16, 24, 32, 48, 64, 96, 128, … and the last step."""

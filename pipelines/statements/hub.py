@@ -97,8 +97,8 @@ def _download(benchmark: HubBenchmark, path: Path, checksum: Path) -> None:
             _fetch_parts(datasets, benchmark, Path(scratch)).to_parquet(str(table))
         except (datasets.exceptions.DatasetsError, OSError, ValueError, httpx2.HTTPError) as error:
             raise Unavailable(
-                f"{benchmark.card.name} could not be fetched from {address}: {error}; if it asks for consent, give it "
-                f"on that page and set HF_TOKEN, {alternative}"
+                f"{benchmark.card.name} could not be fetched from {address} ({' '.join(str(error).split())[:300]}); if "
+                f"it asks for consent, give it on that page and set HF_TOKEN, {alternative}"
             ) from error
         checksum.write_text(_sha256(table) + "\n")
         os.replace(table, path)

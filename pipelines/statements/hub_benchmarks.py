@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from huggingface_hub import constants
 
 from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, DatasetCard
 from pipelines.statements.declared import SAFETY
@@ -35,7 +36,7 @@ class Part:
 
     @property
     def address(self) -> str:
-        return self.url or f"https://huggingface.co/datasets/{self.path}"
+        return self.url or f"{constants.ENDPOINT}/datasets/{self.path}"
 
 
 @dataclass(frozen=True)

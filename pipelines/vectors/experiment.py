@@ -59,6 +59,8 @@ from pipelines.vectors.tracking import VectorLog, champion_place
 from pipelines.vectors.transfer import Target, rescaled
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
+from serving.model.loading import read_config
+from serving.model.weights import locate
 
 Fits = tuple[tuple[str, ...], int]
 """Methods to fit, and how many of each control."""
@@ -70,6 +72,7 @@ def run_extraction(options: VectorOptions) -> None:
     require_layers(options.layers, methods)
     with entry_point_run(f"vectors {options.series.model}", options.params()) as run:
         checkpoints = _trained(options)
+        require_layers_of(options.layers, checkpoints[0])
         statements = inspected_statements(options.statements)
         plan = SweepPlan(checkpoints, statements, options.protocol, placement=options.placement)
         results = run_with_bar(plan, ResultStore())
@@ -135,6 +138,13 @@ def require_layers(spec: str, methods: Sequence[str]) -> None:
             f"layers {spec!r} is neither 'best', 'champion' nor numbers separated by commas, or ranges such as 10-14"
         )
     require_trainable(named_places(spec), methods)
+
+
+def require_layers_of(spec: str, checkpoint: Checkpoint) -> None:
+    """Raise ``Mismatch``, before anything is measured, for numbered layers that the checkpoint's network lacks."""
+    if names_places(spec):
+        config = read_config(locate(checkpoint.random_init()).directory).get_text_config(decoder=True)
+        read_places(spec, int(config.num_hidden_layers), checkpoint.model)
 
 
 def places_to_fit(spec: str, result: UnitResult, target: str = "") -> tuple[Place, ...]:

@@ -20,7 +20,8 @@ from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound
 from serving.model import hub
 from serving.model.content import sha256_of
 from serving.model.loading import read_config
-from serving.model.weights import identity_of, locate, tokenizer_revision, weight_names
+from serving.model.stored_tensors import weight_names
+from serving.model.weights import identity_of, locate, tokenizer_revision
 
 EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
 EMBEDDING_ROWS = 2048
@@ -117,7 +118,7 @@ def _audited(checkpoint: Checkpoint) -> AuditedCheckpoint | LeftOut:
             weights = tuple(sha256_of(path) for path in locate(checkpoint).originals)
             return AuditedCheckpoint(checkpoint, identity, weights, checkpoint.revision)
         files = {file.path: file for file in hub.list_files(checkpoint.repo, checkpoint.revision)}
-        names = weight_names(files, lambda name: hub.fetch_file(checkpoint.repo, checkpoint.revision, name))
+        names = weight_names(files, lambda name: hub.fetch_file(checkpoint.repo, checkpoint.revision, files[name]))
     except (NotFound, CorruptFile) as error:
         return LeftOut(checkpoint.revision, str(error))
     if not names:
@@ -195,6 +196,9 @@ def render_audit(audit: SeriesAudit) -> str:
     for entry in audit.checkpoints:
         sets.setdefault(entry.twin_of or entry.checkpoint, []).append(entry)
     lines += [_equal_weights(entries) for entries in sets.values() if len(entries) > 1]
+    numbers = [entry.checkpoint.revision for entry in audit.checkpoints if entry.checkpoint.revision.isdecimal()]
+    if numbers:
+        lines.append(f"- names that are numbers alone are read as steps, not as seeds or epochs: {', '.join(numbers)}")
     borrowed = [entry for entry in audit.checkpoints if entry.tokenizer != entry.checkpoint.revision]
     if borrowed:
         lines.append(f"- {len(borrowed)} checkpoints have no tokenizer; that of {borrowed[0].tokenizer} is used")

@@ -19,6 +19,18 @@ def sha256_of(path: Path) -> str:
     return _sha256(content, state.st_size, state.st_mtime_ns)
 
 
+def git_digest_of(path: Path) -> str:
+    """The name that git gives a file's content, as the hub lists small files."""
+    content = path.resolve()
+    state = content.stat()
+    return _git_digest(content, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _git_digest(path: Path, size: int, _modified: int) -> str:
+    return hashlib.sha1(b"blob %d\0" % size + path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, modified: int) -> str:
     if size < WORTH_KEEPING:

@@ -7,20 +7,21 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.hf_api import RepoFile
 from tqdm import tqdm
 
 from registry.cache import cache_root, write_whole
-from registry.errors import NotFound, Unavailable
-from serving.model.hub_calls import LOCAL, AccessRefused, in_words, tried
+from registry.errors import CorruptFile, NotFound, Unavailable
+from serving.model.content import git_digest_of, sha256_of
+from serving.model.hub_calls import LOCAL, AccessRefused, in_words, pages, tried
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,19 @@ class HubFile:
     sha256: str | None
     """Of the content, for a large file; small ones have a git digest alone."""
     blob: str
+    """The git digest of the content, or of what stands in the repository for a large file."""
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> "HubFile":
+        """A file as the hub's listing of a commit writes it."""
+        large = entry.get("lfs")
+        return cls(_inside(entry["path"]), int(entry["size"]), large["oid"] if large else None, entry["oid"])
+
+    def has_content(self, path: Path) -> bool:
+        """Whether the file at ``path`` is what was listed."""
+        if self.sha256 is not None:
+            return sha256_of(path) == self.sha256
+        return not _is_commit(self.blob) or git_digest_of(path) == self.blob
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,8 @@ class Revisions:
     """Branches and tags of a repository with their commits."""
 
     commits: Mapping[str, str]
-    stale: bool = False
-    """Whether the hub could not be asked, so that this is the last listing kept."""
+    ambiguous: tuple[str, ...] = ()
+    """Names of a branch and a tag of different commits, which ``commits`` does not have."""
     cached_only: bool = False
     """Whether it is no listing, but what lies in the local cache."""
 
@@ -69,20 +83,42 @@ def list_revisions(repo: str) -> Revisions:
             )
         return Revisions(commits, cached_only=True)
     try:
-        refs = tried(lambda: HfApi(endpoint=constants.ENDPOINT).list_repo_refs(repo), repo)
+        revisions = tried(lambda: _revisions(next(pages(f"models/{repo}/refs"))), repo)
     except Unavailable as error:
         listing = _read(kept)
         if listing is None or isinstance(error, AccessRefused):
             raise
         logger.warning("%s: the listing of %s that was kept is used", error, time.ctime(kept.stat().st_mtime))
-        return Revisions(listing, stale=True)
-    commits = {ref.name: ref.target_commit for ref in (*refs.branches, *refs.tags)}
-    write_whole(kept, json.dumps(commits))
-    return Revisions(commits)
+        return Revisions(listing)
+    write_whole(kept, json.dumps(revisions.commits))
+    return revisions
 
 
-def commit_of(repo: str, revision: str) -> str:
-    """The commit of a revision: by the last listing, or by the cache. Raises ``NotFound`` and ``Unavailable``."""
+def _revisions(answer: Mapping[str, Any]) -> Revisions:
+    """What the hub lists. Raises ``ValueError`` for commits that are none, and for names that lead out of the cache."""
+    branches, tags = (
+        {_inside(ref["name"]): str(ref["targetCommit"]) for ref in answer[kind]} for kind in ("branches", "tags")
+    )
+    ambiguous = tuple(name for name in branches if tags.get(name, branches[name]) != branches[name])
+    commits = {name: commit for name, commit in {**branches, **tags}.items() if name not in ambiguous}
+    for commit in commits.values():
+        if not _is_commit(commit):
+            raise ValueError(f"{commit!r} is no commit")
+    return Revisions(commits, ambiguous)
+
+
+def _inside(name: str) -> str:
+    """``name``, which becomes a path in the cache. Raises ``ValueError`` for one that leads out of it."""
+    if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"{name!r} is no name of a revision or file")
+    return name
+
+
+def commit_of(repo: str, revision: str, *, anew: bool = False) -> str:
+    """The commit of a revision: by the last listing, or by the cache; with ``anew`` the hub is asked.
+
+    Raises ``NotFound`` and ``Unavailable``.
+    """
     if _is_commit(revision):
         return revision
     if constants.HF_HUB_OFFLINE:
@@ -90,7 +126,7 @@ def commit_of(repo: str, revision: str) -> str:
         if revision not in cached:
             raise in_words(OfflineModeIsEnabled(), repo, f"{repo}@{revision}")
         return cached[revision]
-    known = known_revisions(repo)
+    known = {} if anew else known_revisions(repo)
     listed = known if revision in known else list_revisions(repo).commits
     if revision not in listed:
         raise NotFound(f"{repo} has no revision {revision!r}; checkpoints=all lists those it has")
@@ -123,23 +159,40 @@ def list_files(repo: str, revision: str) -> tuple[HubFile, ...]:
     commit = commit_of(repo, revision)
     kept = _listing_file(repo, commit)
     listing = _read(kept)
-    if listing is not None:
+    if listing is not None and listing["files"]:
         return tuple(HubFile(**fields) for fields in listing["files"])
     if constants.HF_HUB_OFFLINE:
         return _cached_files(snapshot(repo, commit))
-    api = HfApi(endpoint=constants.ENDPOINT)
-    entries = tried(lambda: list(api.list_repo_tree(repo, revision=commit, recursive=True)), repo, revision)
-    files = tuple(
-        HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
-        for entry in entries
-        if isinstance(entry, RepoFile)
-    )
+    files = tried(lambda: _files(repo, commit), repo, revision)
     write_whole(kept, json.dumps({"files": [asdict(file) for file in files]}))
     return files
 
 
-def fetch_file(repo: str, revision: str, name: str) -> Path:
-    """One file of a revision in the local cache, fetched if need be."""
+def _files(repo: str, commit: str) -> tuple[HubFile, ...]:
+    entries = [entry for page in pages(f"models/{repo}/tree/{commit}", recursive="true") for entry in page]
+    files = tuple(HubFile.from_entry(entry) for entry in entries if entry["type"] == "file")
+    if not files:
+        raise ValueError("an empty list of files")
+    return files
+
+
+def fetch_file(repo: str, revision: str, file: HubFile) -> Path:
+    """A file of a revision in the local cache, fetched if need be; a damaged copy is deleted and fetched once more.
+
+    Raises ``CorruptFile`` where that is damaged too, ``NotFound`` and ``Unavailable``.
+    """
+    for _ in range(2):
+        path = _fetched(repo, revision, file.path)
+        if file.has_content(path):
+            return path
+        remove(path)
+    raise CorruptFile(
+        f"{file.path} of {repo}@{revision} was damaged twice on its way: its digest is not the hub's "
+        f"{file.sha256 or file.blob}; check the disk and the network"
+    )
+
+
+def _fetched(repo: str, revision: str, name: str) -> Path:
     commit = commit_of(repo, revision)
     cached = snapshot(repo, commit) / name
     if cached.is_file():
@@ -150,10 +203,13 @@ def fetch_file(repo: str, revision: str, name: str) -> Path:
         repo,
         revision,
     )
+    if not cached.is_file():
+        raise Unavailable(f"{constants.ENDPOINT} gave {name} of another commit than {repo}@{commit}; mend HF_ENDPOINT")
     if revision != commit:  # so that it is found offline
         ref = cache_folder(repo) / "refs" / revision
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(commit)
+        with suppress(OSError):  # a name that is too long, or the folder of others
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(commit)
     return cached
 
 
@@ -185,7 +241,11 @@ def _cached_commits(repo: str) -> dict[str, str]:
     """The revisions of which something lies in the local cache."""
     refs = cache_folder(repo) / "refs"
     found = {str(path.relative_to(refs)): path.read_text().strip() for path in refs.rglob("*") if path.is_file()}
-    return {revision: commit for revision, commit in sorted(found.items()) if snapshot(repo, commit).is_dir()}
+    return {
+        revision: commit
+        for revision, commit in sorted(found.items())
+        if _is_commit(commit) and snapshot(repo, commit).is_dir()
+    }
 
 
 def _cached_files(directory: Path) -> tuple[HubFile, ...]:

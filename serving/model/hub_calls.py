@@ -1,21 +1,31 @@
 """Hub calls: tried again after a 429, a 5xx or a cut connection; what remains is said by its true cause."""
 
 import logging
+import math
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 
+import httpx2
 from huggingface_hub import constants
-from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is of httpx2, before release 2 of httpx
+from huggingface_hub.errors import (
+    DisabledRepoError,
     FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
-    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+)
+from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented there, and not in its __all__
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+    parse_ratelimit_headers,
 )
 
 from registry.errors import NotFound, TrustTraceError, Unavailable
@@ -26,11 +36,31 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 5
 LONGEST_WAIT = 300
 """Seconds: the hub counts requests over five minutes."""
+SILENCE = 30
+"""Seconds without a byte after which a listing counts as unanswered."""
 LOCAL = "go online, or use model=smollm2, model=tiny or a directory of checkpoints"
 
 
 class AccessRefused(Unavailable):
     """The hub answered, and does not give what is asked for to whoever asks."""
+
+
+def pages(path: str, **parameters: str) -> Iterator[Any]:
+    """The JSON answers of the hub below ``/api``: one, or as many pages as its ``Link`` headers lead to.
+
+    Of a link its parameters are followed, never its host: a mirror may name the hub that it copies, and the user's
+    token is for the one that was asked.
+    """
+    address, read = f"{constants.ENDPOINT}/api/{path}", list[dict[str, str]]()
+    while parameters not in read:
+        read.append(parameters)
+        response = get_session().get(address, params=parameters, headers=build_hf_headers(), timeout=SILENCE)
+        hf_raise_for_status(response)
+        yield response.json()
+        if "next" not in response.links:
+            return
+        parameters = dict(httpx2.URL(response.links["next"]["url"]).params)
+    raise ValueError(f"the pages of {address} lead back to one that was read")
 
 
 def tried(call: Callable[[], Answer], repo: str, revision: str = "") -> Answer:
@@ -39,11 +69,11 @@ def tried(call: Callable[[], Answer], repo: str, revision: str = "") -> Answer:
     for attempt in range(ATTEMPTS):
         try:
             return call()
-        except (HTTPError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             cause = _cause(error)
-            if attempt + 1 == ATTEMPTS or not _is_passing(cause):
-                raise in_words(cause, repo, name) from error
             wait = _wait(cause, attempt)
+            if attempt + 1 == ATTEMPTS or wait > LONGEST_WAIT or not _is_passing(cause):
+                raise in_words(cause, repo, name) from error
             if wait > 1:
                 logger.warning("the hub did not give %s (%s); asked again in %.0f s", name, _brief(cause), wait)
             time.sleep(wait)
@@ -63,16 +93,42 @@ def _status(error: BaseException) -> int:
 
 def _is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed in a moment."""
-    if isinstance(error, OfflineModeIsEnabled | FileMetadataError):
+    if isinstance(error, OfflineModeIsEnabled | FileMetadataError) or _is_of_address(error) or _is_local(error):
         return False
     if isinstance(error, HfHubHTTPError):
         return _status(error) in (408, 429) or _status(error) >= 500
-    return isinstance(error, HTTPError | OSError)
+    return isinstance(error, httpx2.HTTPError | OSError)
+
+
+def _is_of_address(error: BaseException) -> bool:
+    """Whether ``HF_ENDPOINT`` is no address at all."""
+    return isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL)
+
+
+def _is_local(error: BaseException) -> bool:
+    """Whether a file of this machine is the trouble: such errors name it."""
+    return isinstance(error, OSError) and not isinstance(error, httpx2.HTTPError) and error.filename is not None
 
 
 def _wait(error: BaseException, attempt: int) -> float:
-    asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    return min(float(asked), LONGEST_WAIT) if asked.isdecimal() else 0.5 * 2**attempt
+    """Seconds until the next try, which the hub tells by ``Retry-After`` or by its own ``RateLimit``."""
+    if not isinstance(error, HfHubHTTPError):
+        return 0.5 * 2.0**attempt
+    asked = _seconds(error.response.headers.get("Retry-After", "").strip())
+    if asked is None and (limit := parse_ratelimit_headers(error.response.headers)) and limit.remaining == 0:
+        asked = float(limit.reset_in_seconds)
+    return 0.5 * 2.0**attempt if asked is None else asked
+
+
+def _seconds(after: str) -> float | None:
+    """Of a ``Retry-After``: a number of seconds, or the date until which to wait."""
+    if after.isdecimal():
+        return float(after)
+    try:
+        date = parsedate_to_datetime(after)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _brief(error: BaseException) -> str:
@@ -92,17 +148,46 @@ def in_words(error: BaseException, repo: str, name: str) -> TrustTraceError:
         return AccessRefused(
             f"the hub has no model {repo!r}, or it is private: check the spelling, or log in with `hf auth login`"
         )
-    if _status(error) == 401:
-        return AccessRefused(f"the hub refuses your token for {name}: it has expired or is wrong; run `hf auth login`")
-    if _status(error) == 403:
-        return AccessRefused(f"the hub forbids {name} to your token; see {page}")
-    if _status(error) == 429:
-        return Unavailable(f"the hub asks to wait before {name} is asked for again (429); start again in five minutes")
-    if isinstance(error, FileMetadataError) or not isinstance(error, HTTPError | OSError):
+    if isinstance(error, DisabledRepoError):
+        return AccessRefused(f"the hub has disabled {repo}, for everybody: see {page}, or {LOCAL}")
+    if status := _status(error):
+        return _status_in_words(error, status, name, page)
+    if _is_of_address(error):
+        return Unavailable(
+            f"HF_ENDPOINT is {constants.ENDPOINT!r}, which is no address ({_brief(error)}); write it as "
+            "https://huggingface.co, or unset it"
+        )
+    if isinstance(error, OSError) and _is_local(error):
+        return Unavailable(
+            f"{error.filename} cannot be written ({error.strerror}); set HF_HUB_CACHE to a directory that can"
+        )
+    if isinstance(error, FileMetadataError) or not isinstance(error, httpx2.HTTPError | OSError):
         return Unavailable(
             f"{constants.ENDPOINT} does not answer as the hub does when asked for {name} ({_brief(error)}); log in to "
             "the network, or mend HF_ENDPOINT"
         )
+    return _unreached(error, name)
+
+
+def _status_in_words(error: BaseException, status: int, name: str, page: str) -> TrustTraceError:
+    if status == 401:
+        return AccessRefused(f"the hub refuses your token for {name}: it has expired or is wrong; run `hf auth login`")
+    if status == 403:
+        return AccessRefused(f"the hub forbids {name} to your token; see {page}")
+    wait = _wait(error, 0)
+    if status == 429 or wait > LONGEST_WAIT:
+        minutes = math.ceil(max(wait, LONGEST_WAIT) / 60)
+        return Unavailable(
+            f"the hub asks to wait before {name} is asked for again ({status}); start again in {minutes} minutes"
+        )
+    if _is_passing(error):
+        return _unreached(error, name)
+    return Unavailable(
+        f"{constants.ENDPOINT} refuses {name} ({_brief(error)}); see {page}, or mend HF_ENDPOINT if it is set"
+    )
+
+
+def _unreached(error: BaseException, name: str) -> Unavailable:
     return Unavailable(
         f"the hub could not be reached for {name} in {ATTEMPTS} tries ({_brief(error)}); {LOCAL}, or set "
         "HF_HUB_OFFLINE=1 to use what is cached"

@@ -7,7 +7,6 @@ anything is measured, registered or served. No code that lies beside the weights
 import json
 import logging
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +20,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from registry.errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError, Unavailable
 from serving.model.placement import Placement
 from serving.model.residual_stream import decoder_blocks, recording
+from serving.model.stored_tensors import quantised, require_full_precision
 
 CONFIG = "config.json"
 BUFFERS = re.compile(
     r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|rotary_pos_emb\.\w+|rope_freqs\.weight)$"
 )
 """What old versions of transformers saved and none reads: tables that the configuration decides."""
-FULL_PRECISION = ("F64", "F32", "F16", "BF16")
-"""Types of weights, as safetensors names them."""
 PROBED_TOKENS = 12
 """Length of the two texts of ``require_causal``, which differ in the last token alone."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.02}
@@ -52,7 +50,7 @@ def read_config(directory: Path) -> Any:
     if given.get("quantization_config") is not None:
         quantisation = given["quantization_config"]
         method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
-        raise _quantised(directory, str(method or "by an unnamed method"))
+        raise quantised(directory, str(method or "by an unnamed method"))
     with _edge(f"{directory / CONFIG} could not be read", "save it again with save_pretrained"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     if getattr(config, "is_encoder_decoder", False):
@@ -63,27 +61,6 @@ def read_config(directory: Path) -> Any:
     config._attn_implementation = None
     config._experts_implementation = None
     return config
-
-
-def _quantised(directory: Path, how: str) -> InvalidInput:
-    return InvalidInput(
-        f"the weights in {directory} are quantised ({how}), which changes hidden states; use the model's "
-        "full-precision checkpoint"
-    )
-
-
-def require_full_precision(directory: Path) -> None:
-    """Raise ``InvalidInput`` for weights of 8 bits or fewer whose configuration does not say that they are quantised.
-
-    They would be taken for numbers as they are, without the scales that they were divided by.
-    """
-    for path in sorted(directory.glob("model*.safetensors")):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for name, tensor in header.items():
-            if name.endswith("weight") and tensor["dtype"] not in FULL_PRECISION:
-                raise _quantised(directory, f"{name} is {tensor['dtype']}")
 
 
 def _config_json(directory: Path) -> Mapping[str, Any]:

@@ -7,19 +7,24 @@ that lists stages in several of them (``training_line``).
 
 import json
 import logging
+import re
 from pathlib import Path
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # documented, and not in __all__
 
 from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, series_of
 from registry.embedded import PACKAGED
 from registry.errors import InvalidInput, UnknownName, unknown_name
 from registry.model_names import model_short_name, named_model
 from registry.revisions import Position, parse_position
-from serving.model.hub import last_listing, list_revisions
+from serving.model.hub import commit_of, last_listing, list_revisions
 from serving.model.training_line import join_stages, names_line, read_line
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+_PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/]+/[^/?#]+)(?:/tree/([^/?#]+))?")
 
 
 def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
@@ -27,8 +32,9 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
 
     ``name`` overrides the short name used in the registry, as does a name before the model: ``seed-a=/runs/a``.
     ``model`` may pin a revision: ``org/name@revision``.
-    Raises ``UnknownName`` for a name that is neither packaged, nor a path, nor a hub id; ``Unavailable`` when the hub
-    cannot be asked; ``InvalidInput`` for a path that holds no checkpoint, and for a TOML file that lists no stages.
+    Raises ``UnknownName`` for a name that is neither packaged, nor a path, nor a hub id; ``NotFound`` for a pinned
+    revision that is not there; ``Unavailable`` when the hub cannot be asked; ``InvalidInput`` for a path that holds no
+    checkpoint, and for a TOML file that lists no stages.
     """
     given, source = named_model(model)
     if given:
@@ -46,10 +52,18 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
             f"there is no file or directory {model!r}; give a path that exists, a hub id such as "
             "EleutherAI/pythia-70m, smollm2 or tiny"
         )
+    if page := _PAGE.match(model):
+        pinned = f"{page[1]}@{page[2]}" if page[2] else page[1]
+        raise UnknownName(f"{model!r} is the address of a page, and `model` is the id on it: give {pinned}")
     if repo.count("/") != 1 or repo.endswith("/"):
         raise unknown_name("model", model, (*PACKAGED, "tiny", "a hub id such as EleutherAI/pythia-70m", "a path"))
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise UnknownName(f"{repo!r} is neither a path that exists nor a hub id ({error})") from error
     short = name or model_short_name(repo)
     if revision:
+        commit_of(repo, revision, anew=True)
         return _lone(short, repo, revision)
     return _series_on_hub(repo, short)
 
@@ -94,7 +108,9 @@ def _series_on_hub(repo: str, short: str) -> CheckpointSeries:
     """All revisions of a repository; offline those in the cache, the others left out by name."""
     revisions = list_revisions(repo)
     if not revisions.cached_only:
-        return series_of(short, repo, revisions.commits)
+        why = f"it names a branch and a tag of different commits; pin one by model={repo}@<commit>"
+        left_out = [LeftOut(name, why) for name in revisions.ambiguous]
+        return series_of(short, repo, revisions.commits, left_out=left_out)
     logger.warning("HF_HUB_OFFLINE is set: of %s only what is cached is used: %s", repo, ", ".join(revisions.commits))
     others = [name for name in last_listing(repo) if name not in revisions.commits]
     return series_of(

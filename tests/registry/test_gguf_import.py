@@ -3,11 +3,14 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
+from registry import gguf_import
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, Mismatch
 from registry.gguf_import import import_gguf
 from registry.store import VectorStore
+from tests.mutants import mutant
+from tests.registry.store_behaviour import register
 
 
 @pytest.fixture
@@ -49,3 +52,34 @@ def test_what_is_no_name_of_a_dimension_is_refused(tracking, foreign, dimension)
     checkpoint = CheckpointStore().register(Checkpoint("tiny", "org/tiny", "main", 0), "ab" * 32)
     with mlflow.start_run(), pytest.raises(InvalidInput, match="must be a lower-case word, not"):
         import_gguf(foreign, dimension, checkpoint)
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A file of one layer, three wide."""
+    path = tmp_path / "wide.gguf"
+    writer = GGUFWriter(path, "controlvector")
+    writer.add_tensor("direction.1", np.array([1.0, 2.0, 2.0], np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def test_another_width_than_that_of_the_same_weights_is_refused(tracking, foreign, wide):
+    version = register()
+    checkpoint = CheckpointStore().get("tiny", 64)
+    with mlflow.start_run():
+        with pytest.raises(Mismatch, match=rf"is 3 wide and {version.uri}, of the same weights, is 2: give the check"):
+            import_gguf(wide, "privacy", checkpoint)
+        assert import_gguf(foreign, "privacy", checkpoint).tags["d_model"] == "2"
+        with mutant(gguf_import, "!= str(vector.d_model)", '== ""') as changed:
+            assert changed.import_gguf(wide, "privacy", checkpoint).tags["d_model"] == "3"
+
+
+def test_other_weights_may_have_another_width(tracking, wide):
+    register()
+    checkpoint = CheckpointStore().register(Checkpoint("tiny", "org/tiny", "main", 0), "ef" * 32)
+    with mlflow.start_run():
+        assert import_gguf(wide, "privacy", checkpoint).tags["d_model"] == "3"

@@ -1,6 +1,7 @@
 """Texts are scored as their probe was fitted: at the last token, or over all of them."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ def test_a_text_is_read_as_the_probe_was_fitted(probe, model, series_directory):
         scorer = TextScorer(read_by(probe, recorded), str(series_directory / "step_000010"))
         expected = probe.probability(extract(model, TEXTS, layers=[1], pooling=pooling).layer(1))
         np.testing.assert_allclose(scorer.probability(TEXTS), expected, rtol=1e-4)
+
+
+def test_copies_in_other_formats_are_no_weights(probe, series_directory, tmp_path):
+    directory = shutil.copytree(series_directory / "step_000010", tmp_path / "model")
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "model-00001-of-00002.safetensors"):
+        (directory / name).write_bytes(b"a copy")
+    expected = TextScorer(probe, str(series_directory / "step_000010")).probability(TEXTS)
+    np.testing.assert_array_equal(TextScorer(probe, str(directory)).probability(TEXTS), expected)
 
 
 def test_a_probe_of_answers_scores_no_texts(probe, series_directory):

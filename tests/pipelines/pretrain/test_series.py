@@ -143,3 +143,9 @@ def test_the_default_checkpoints_are_dense_early():
     assert steps == (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2000)
     assert sum(0 < step <= TrainingConfig().warmup_steps for step in steps) == 8
     assert TrainingConfig(steps=40).checkpoint_steps == (0, 8, 12, 16, 24, 32, 40)
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_series_without_a_step_is_refused(steps):
+    with pytest.raises(InvalidInput, match=rf"`steps` is {steps}; .*, such as 2000"):
+        TrainingConfig(steps=steps)

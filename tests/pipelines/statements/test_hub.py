@@ -5,6 +5,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 
 from pipelines.statements.declared import SAFETY
 from pipelines.statements.hub import cache_path, raw_rows, reachable
@@ -70,6 +71,11 @@ def test_offline_and_uncached_names_the_alternative(cache, monkeypatch):
 def test_a_host_that_is_not_there_is_known_in_seconds(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert not reachable(NOWHERE)
+
+
+def test_a_mirror_of_the_hub_is_asked_in_its_place(monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example/hf")
+    assert HUB_BENCHMARKS["truthfulqa"].parts[0].address.startswith("https://mirror.example/hf/datasets/")
 
 
 def test_a_benchmark_of_another_dimension_is_refused(cache):

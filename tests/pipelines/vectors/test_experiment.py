@@ -170,6 +170,15 @@ def test_a_range_of_layers_makes_one_version(arguments, series_directory):
     assert len(store.list("mini", "toxicity")) == len(found)
 
 
+@pytest.mark.parametrize("layers", ["3", "0,2-9"])
+def test_layers_that_the_model_lacks_are_refused_before_the_sweep(arguments, monkeypatch, capsys, layers):
+    swept = []
+    monkeypatch.setattr("pipelines.vectors.experiment.run_with_bar", lambda *_: swept.append(1))
+    assert run_command(main, [*arguments, "--layers", layers]) == 2
+    assert "does not exist: mini has 3 layers, 0 to 2" in capsys.readouterr().err
+    assert swept == []
+
+
 def test_layers_may_be_the_champions(arguments):
     run_command(probe, [*arguments, "--layers", "1"])
     assert run_command(main, [*arguments, "--layers", "champion", "--methods", "lda", "--controls", "0"]) == 0

@@ -36,6 +36,16 @@ def test_steps_of_equal_weights_are_named_on_disk(twins):
     assert distances[2] > 0.5
 
 
+def test_names_that_are_numbers_alone_are_said_to_be_steps(series_directory, tmp_path):
+    for seed, step in (("42", "step_000010"), ("7", "step_000100")):
+        shutil.copytree(series_directory / step, tmp_path / "runs" / seed)
+    series = find_series(str(tmp_path / "runs"))
+    rendered = render_audit(audit_series(series, series.select("all")))
+    assert "- names that are numbers alone are read as steps, not as seeds or epochs: 7, 42" in rendered
+    series = find_series(str(series_directory))
+    assert "numbers alone" not in render_audit(audit_series(series, series.select("all")))
+
+
 def test_weights_that_come_back_are_disputed(series_directory, tmp_path):
     copy = shutil.copytree(series_directory, tmp_path / "disputed")
     shutil.copytree(copy / "step_000100", copy / "step_000005")

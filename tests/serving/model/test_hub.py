@@ -1,5 +1,6 @@
 """The hub over real HTTP: listed once, fetched whole, its faults survived or named."""
 
+import gzip
 import json
 import shutil
 
@@ -8,11 +9,13 @@ from huggingface_hub import constants
 
 from registry.checkpoints import Checkpoint
 from registry.errors import CorruptFile, NotFound, TrustTraceError, Unavailable
+from serving.model import hub as hub_module
 from serving.model import hub_calls
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.model.weights import discard, identity_of, locate
-from tests.hub_server import REPO, STEPS, Fault
+from tests.hub_server import REPO, STEPS, Fault, commit_of
+from tests.mutants import mutant
 
 EXPIRED = "Invalid credentials in Authorization header"
 REFS, TREE, WEIGHTS = "/refs", "/tree/", "GET .*model.safetensors$"
@@ -216,3 +219,109 @@ def test_an_abandoned_partial_download_is_removed(hub, tmp_path, monkeypatch):
     monkeypatch.setattr("serving.model.hub.ABANDONED", -1)
     load(find_series(REPO).at(0))
     assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_small_file_damaged_is_fetched_once_more(hub, name):
+    hub.faults.append(Fault(f"GET .*/{name}$", corrupt=True))
+    assert load(find_series(REPO).at(10)).checkpoint.step == 10
+    assert hub.counted(f"GET .*/{name}$") == 2
+
+
+def test_a_small_file_that_is_always_damaged_is_refused(hub):
+    hub.faults.append(Fault("GET .*/tokenizer.json$", times=9, corrupt=True))
+    with pytest.raises(CorruptFile, match=r"tokenizer.json of org/mini@step10 was damaged twice"):
+        load(find_series(REPO).at(10))
+
+
+def test_a_small_file_may_come_compressed(hub):
+    content = (hub.repositories[REPO]["step10"] / "tokenizer.json").read_bytes()
+    hub.faults.append(
+        Fault("GET .*/tokenizer.json$", body=gzip.compress(content), headers={"Content-Encoding": "gzip"})
+    )
+    load(find_series(REPO).at(10))
+    assert hub.counted("GET .*/tokenizer.json$") == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_page_in_place_of_weights_is_named(hub, body):
+    hub.faults.append(Fault(WEIGHTS, times=99, body=body))
+    with pytest.raises(Unavailable, match="org/mini@step10 in 3 tries .*should be of size"):
+        load(find_series(REPO).at(10))
+
+
+def test_a_pinned_branch_is_asked_for_anew(hub):
+    before = identity_of(find_series(f"{REPO}@main").checkpoints[0])
+    path = hub.repositories[REPO]["main"] / "config.json"
+    path.write_text(path.read_text() + " ")
+    assert identity_of(find_series(f"{REPO}@main").checkpoints[0]) != before
+
+
+def test_a_pinned_commit_needs_no_listing_of_revisions(hub):
+    commit = commit_of(hub.repositories[REPO]["step10"])
+    assert load(find_series(f"{REPO}@{commit}").checkpoints[0]).n_layers == 3
+    assert hub.counted(REFS) == 0
+
+
+def test_a_pinned_revision_that_is_gone_is_refused(hub):
+    with pytest.raises(NotFound, match="org/mini has no revision 'step11'"):
+        find_series(f"{REPO}@step11")
+
+
+def test_a_name_of_two_commits_is_left_out(hub):
+    hub.tags = {"step10": "a" * 40, "step100": commit_of(hub.repositories[REPO]["step100"])}
+    series = find_series(REPO)
+    assert [checkpoint.step for checkpoint in series.select("all")] == [0, 1, 100]
+    (left,) = series.left_out
+    assert (left.revision, "a branch and a tag" in left.reason) == ("step10", True)
+
+
+@pytest.mark.parametrize(
+    ("passage", "replacement"),
+    [("tags.get(name, branches[name]) != branches[name]", "False"), ("git_digest_of(path) == self.blob", "True")],
+)
+def test_a_mutant_takes_other_content(hub, tmp_path, passage, replacement):
+    hub.tags = {"step10": "a" * 40}
+    (tmp_path / "file").write_text("other")
+    listed = {"path": "file", "size": 5, "oid": "b" * 40}
+    with mutant(hub_module, passage, replacement) as changed:
+        taken = [
+            "step10" in of.list_revisions(REPO).commits or of.HubFile.from_entry(listed).has_content(tmp_path / "file")
+            for of in (hub_module, changed)
+        ]
+    assert taken == [False, True]
+
+
+def test_random_weights_are_of_a_revision_that_has_a_configuration(hub):
+    for path in hub.repositories[REPO]["main"].iterdir():
+        path.unlink()
+    (hub.repositories[REPO]["main"] / "README.md").write_text("card")
+    series = find_series(REPO)
+    assert load(series.random_init).n_layers == 3
+    assert identity_of(series.random_init).startswith(f"{REPO}@{commit_of(hub.repositories[REPO]['step0'])}")
+
+
+def test_a_borrowed_tokenizer_is_read_from_the_top(hub):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (hub.repositories[REPO]["step10"] / name).unlink()
+    folder = hub.repositories[REPO]["main"] / "widely" / "other"
+    folder.mkdir(parents=True)
+    (folder / "spiece.model").write_bytes(b"of something else")
+    series = find_series(REPO)
+    assert load(series.at(10)).tokenizer.vocab_size == load(series.at(100)).tokenizer.vocab_size
+    assert hub.counted("spiece.model$") == 0
+
+
+def test_a_repository_of_gguf_files_says_how_to_use_one(hub):
+    for directory in hub.repositories[REPO].values():
+        (directory / "config.json").unlink()
+        (directory / "mini.Q8_0.gguf").write_bytes(b"GGUF")
+    with pytest.raises(NotFound, match=r"`hf download org/mini mini.Q8_0.gguf --local-dir .`, and .*./mini.Q8_0.gguf"):
+        load(find_series(REPO).at(10))
+
+
+@pytest.mark.parametrize("revision", ["step1", "step10/x", "s" * 300 + "-step7"])
+def test_a_name_that_no_file_can_have_is_read(hub, revision):
+    load(find_series(REPO).at(10))
+    hub.repositories[REPO][revision] = hub.repositories[REPO]["step100"]
+    assert load(find_series(f"{REPO}@{revision}").checkpoints[0]).n_layers == 3
