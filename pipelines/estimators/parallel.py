@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -11,26 +11,39 @@ from threadpoolctl import threadpool_limits
 T = TypeVar("T")
 U = TypeVar("U")
 AT_ONCE = 4
-"""At most so many pieces are in memory, however many cores there are."""
+"""At most so many pieces are in memory, however many cores there are, where nothing else is said."""
 
 
-def map_on_cores(work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]:
-    """``work`` of every piece, in their order, on as many cores as torch may use but at most four.
+class MapOnCores(Protocol):
+    """``work`` of every piece, in their order, each on one core."""
+
+    def __call__(self, work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]: ...
+
+
+def map_on_cores(work: Callable[[T], U], pieces: Iterable[T], *, at_once: int = AT_ONCE) -> tuple[U, ...]:
+    """``work`` of every piece, in their order, on as many cores as torch may use but at most ``at_once``.
 
     A piece has one core wherever it runs, so its result does not depend on how many there are. The first exception of
     a piece is raised when the pieces that had begun have ended.
     """
-    cores = min(torch.get_num_threads(), AT_ONCE)
-    with _one_core_each(), ThreadPoolExecutor(cores, thread_name_prefix="piece") as pool:
-        return tuple(pool.map(work, pieces))
+    with one_core_each(at_once=at_once) as on_cores:
+        return on_cores(work, pieces)
 
 
 @contextmanager
-def _one_core_each() -> Iterator[None]:
+def one_core_each(*, at_once: int = AT_ONCE) -> Iterator[MapOnCores]:
+    """``map_on_cores`` for many calls. While it is open, what this thread computes has one core too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1):
-            yield
+        with (
+            threadpool_limits(1),
+            ThreadPoolExecutor(min(threads, at_once), thread_name_prefix="piece") as pool,
+        ):
+
+            def on_cores(work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]:
+                return tuple(pool.map(work, pieces))
+
+            yield on_cores
     finally:
         torch.set_num_threads(threads)

@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Int64
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from pipelines.estimators.parallel import MapOnCores, one_core_each
+from pipelines.pretrain.gradients import loss_gradients
 from pipelines.pretrain.options import TrainingConfig
-from serving.model.placement import computes_in_bfloat16
 
 disable_progress_bar()  # of every saved file; training has one of its own
 
@@ -79,7 +79,7 @@ def train(
 
     An interrupted training that is resumed ends with the weights of an uninterrupted one, bit for bit: the order of
     the batches depends on the step alone, and the optimiser's state is saved with each checkpoint. That holds on one
-    kind of processor with one number of threads; on another the sums are rounded differently.
+    kind of processor, with any number of cores; on another kind sums are rounded differently.
     """
     network = build_network(config)
     optimiser = torch.optim.AdamW(
@@ -89,15 +89,16 @@ def train(
     if not records and start == 0:
         _save(network, tokenizer, optimiser, directory, 0, records)
     began, saves = perf_counter(), set(config.checkpoint_steps)
-    for step, batch in _batches(tokens, config, start):
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(step, config)
-        loss = _step(network, optimiser, batch, config)
-        seen = (step + 1 - start) * config.batch_sequences * config.sequence_tokens
-        records.append(LossRecord(step + 1, loss, seen / (perf_counter() - began)))
-        on_step(records[-1])
-        if step + 1 in saves:
-            _save(network, tokenizer, optimiser, directory, step + 1, records)
+    with one_core_each() as on_cores:
+        for step, batch in _batches(tokens, config, start):
+            for group in optimiser.param_groups:
+                group["lr"] = _learning_rate(step, config)
+            loss = _step(network, optimiser, batch, config, on_cores)
+            seen = (step + 1 - start) * config.batch_sequences * config.sequence_tokens
+            records.append(LossRecord(step + 1, loss, seen / (perf_counter() - began)))
+            on_step(records[-1])
+            if step + 1 in saves:
+                _save(network, tokenizer, optimiser, directory, step + 1, records)
     (directory / RESUME).unlink(missing_ok=True)
     return records
 
@@ -124,16 +125,19 @@ def _learning_rate(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * warm * (0.1 + 0.9 * cosine)
 
 
-def _step(network: Any, optimiser: torch.optim.Optimizer, batch: torch.Tensor, config: TrainingConfig) -> float:
-    with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16(torch.device("cpu"))):
-        states = network.model(input_ids=batch[:, :-1], use_cache=False)[0]
-        logits = network.lm_head(states)
-    loss = cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
-    loss.backward()  # type: ignore[no-untyped-call]
+def _step(
+    network: Any,
+    optimiser: torch.optim.Optimizer,
+    batch: torch.Tensor,
+    config: TrainingConfig,
+    on_cores: MapOnCores,
+) -> float:
+    found = loss_gradients(network, batch, on_cores)
+    for parameter, gradient in zip(network.parameters(), found.by_parameter, strict=True):
+        parameter.grad = gradient
     torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
     optimiser.step()
-    optimiser.zero_grad()
-    return float(loss.detach())
+    return found.loss
 
 
 def _save(

@@ -1,17 +1,19 @@
 """Probe scores and directions of each layer, from the activations of labelled statements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 
 from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.linear_probe import ProbePredictions, probe_layer
 from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.paper_protocol import paper_probe
+from pipelines.estimators.parallel import map_on_cores
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY
 from pipelines.estimators.saturation import saturation
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
@@ -20,6 +22,9 @@ from pipelines.probe.result import LayerDirection, ProbeScore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import PAPER_TRAIN_RATIO, split_statements
 from pipelines.sweep.protocol import FittingProtocol
+
+LAYERS_AT_ONCE = 16
+"""Each takes some 100 MB for 1,200 statements of a model of 7B."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,15 @@ def measure(
     protocol: FittingProtocol,
     *,
     device: torch.device | str = "cpu",
-    on_layer: Callable[[], None] = lambda: None,
 ) -> ProbeMeasurement:
-    """Probe every layer of ``activations`` under ``protocol``, and fit its mass-mean direction."""
+    """Probe every layer of ``activations`` under ``protocol``, and fit its mass-mean direction.
+
+    Layers are measured at once, each on one core, so that no number depends on how many cores there are.
+    """
     splits = split_statements(statements, protocol)
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
-    scores: list[ProbeScore] = []
-    directions: list[LayerDirection] = []
-    probabilities, validation, distances = [], [], []
-    for layer in activations.layers:
+
+    def of_layer(layer: int) -> tuple[list[ProbeScore], list[LayerDirection], list[ProbePredictions]]:
         features = activations.layer(layer)
         standardised = StandardisedFeatures.of(torch.tensor(features, device=device))
         if protocol.is_paper:
@@ -61,17 +66,30 @@ def measure(
                 device=device,
                 standardised=standardised,
             )
-        scores += [
+        seeds = [
             _score(layer, seed, [prediction], statements, bootstrap) for seed, prediction in enumerate(predictions)
         ]
-        scores.append(_score(layer, None, predictions, statements, bootstrap))
-        directions += _directions(layer, features, standardised, statements, splits.folds[0])
-        probabilities.append([prediction.probabilities for prediction in predictions])
-        validation.append([prediction.validation_accuracies for prediction in predictions])
-        distances.append([prediction.distances for prediction in predictions])
-        on_layer()
-    stacked = (np.asarray(values, np.float32).swapaxes(0, 1) for values in (probabilities, validation, distances))
-    return ProbeMeasurement(tuple(scores), tuple(directions), *stacked)
+        pooled = _score(layer, None, predictions, statements, bootstrap)
+        directions = _directions(layer, features, standardised, statements, splits.folds[0])
+        return [*seeds, pooled], directions, predictions
+
+    scores, directions, predictions = zip(
+        *map_on_cores(of_layer, activations.layers, at_once=LAYERS_AT_ONCE), strict=True
+    )
+    return ProbeMeasurement(
+        tuple(chain.from_iterable(scores)),
+        tuple(chain.from_iterable(directions)),
+        probabilities=_stacked(predictions, lambda prediction: prediction.probabilities),
+        validation=_stacked(predictions, lambda prediction: prediction.validation_accuracies),
+        distances=_stacked(predictions, lambda prediction: prediction.distances),
+    )
+
+
+def _stacked(
+    predictions: Sequence[Sequence[ProbePredictions]], values: Callable[[ProbePredictions], Float[np.ndarray, " m"]]
+) -> Float32[np.ndarray, "seeds layers m"]:
+    by_layer = [[values(prediction) for prediction in of_layer] for of_layer in predictions]
+    return np.asarray(by_layer, np.float32).swapaxes(0, 1)
 
 
 def _score(

@@ -2,7 +2,7 @@
 
     python -m tests.bench.units
 
-Measured: one layer's probes and direction at ``D_MODEL``, a unit's stored result, its activations, its log in MLflow.
+Measured: a layer's probes and direction at ``D_MODEL``, a unit's stored result, its activations, its log in MLflow.
 Computed, and marked so: the forward pass, from its operations at a stated rate, and the download at a stated rate.
 """
 
@@ -28,6 +28,8 @@ from pipelines.sweep.protocol import FittingProtocol
 from registry.checkpoints import Checkpoint
 
 D_MODEL, LAYERS, PARAMETERS = 4096, 32, 6.7e9
+MEASURED = 8
+"""Layers, at once on as many cores as there are: the others take as long."""
 CHECKPOINTS, DIMENSIONS = 360, 5
 STATEMENTS, TOKENS = 1200, 16
 """Of a dimension, about the mean of the packaged ones; and of a statement."""
@@ -58,23 +60,23 @@ def statements(n: int) -> LabelledStatements:
     return LabelledStatements("toxicity", texts, labels, np.arange(n) // 2, "bench")
 
 
-def activations(labels: np.ndarray, d_model: int) -> Activations:
-    """One layer: a falling spectrum as a residual stream has, and labels that one axis partly tells."""
+def activations(labels: np.ndarray, d_model: int, layers: int = 1) -> Activations:
+    """Layers alike: a falling spectrum as a residual stream has, and labels that one axis partly tells."""
     rng = np.random.default_rng(0)
     states = rng.normal(size=(len(labels), d_model)) * np.arange(1, d_model + 1) ** -0.5
     states[:, 3] += labels
     turned = states @ np.linalg.qr(rng.normal(size=(d_model, d_model)))[0]
-    return Activations((0,), turned.astype(np.float32)[None])
+    return Activations(tuple(range(layers)), np.repeat(turned.astype(np.float32)[None], layers, axis=0))
 
 
 def measure_costs(n: int, d_model: int, device: str) -> UnitCosts:
     given, protocol = statements(n), FittingProtocol()
-    read = activations(given.labels, d_model)
+    read = activations(given.labels, d_model, MEASURED)
     split_statements(given, protocol)  # once for a whole series
     began = time.perf_counter()
-    measured = measure(read, given, protocol, device=device)
-    probe = (time.perf_counter() - began) * LAYERS
-    result = unit_result(given, measured)
+    measure(read, given, protocol, device=device)
+    probe = (time.perf_counter() - began) * LAYERS / MEASURED
+    result = unit_result(given, measure(activations(given.labels, d_model), given, protocol, device=device))
     with tempfile.TemporaryDirectory() as directory:
         stored = ResultStore(Path(directory)).save(result).stat().st_size
         log = log_seconds(result, given, protocol, directory)

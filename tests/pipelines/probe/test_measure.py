@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from pipelines.estimators.logistic import StandardisedFeatures
 from pipelines.model_io.activations import Activations
@@ -71,3 +72,19 @@ def test_the_papers_probe_has_the_distances_of_its_plane():
     first, second = (found.scores[-1].saturation for found in (paper, sound))
     assert first.fragility.value == pytest.approx(second.fragility.value, rel=0.2)
     assert first.tpr is None  # of 24 statements
+
+
+def test_no_number_depends_on_how_many_cores_there_are():
+    statements, features = separable(apart=2.0)
+    read = Activations((0, 1, 2), np.stack([features, 2 * features[:, ::-1], np.roll(features, 1, axis=1)]))
+    before, found = torch.get_num_threads(), []
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            found.append(measure(read, statements, FittingProtocol(seeds=2)))
+    finally:
+        torch.set_num_threads(before)
+    alone, together = found
+    assert alone.scores == together.scores
+    for name in ("probabilities", "validation", "distances"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
