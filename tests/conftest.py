@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests import servers
+from tests.browser import chromium
 from tests.filled import filled_once
 from tests.groups import end_with_group
 from tests.groups import pytest_collection_modifyitems as pytest_collection_modifyitems
@@ -175,30 +176,31 @@ def tracking(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(
-    empty_database: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[str]:
-    """A real `mlflow server` on SQLite, with proxied artifacts and webhooks to this machine; yields its URI."""
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real `mlflow server` with webhooks to this machine, on PostgreSQL where it is here; yields its URI.
+
+    Of the two workers in ``compose.yaml`` one: each imports MLflow for ten seconds.
+    """
+    if servers.postgresql_programs():
+        pytest.importorskip("flask_wtf", reason="MLflow's login needs it: make test")
     root = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, root / "mlflow.db")
-    database = f"sqlite:///{root / 'mlflow.db'}"
     with end_with_group(request, "mlflow_server") as ends:
-        yield ends.enter_context(servers.mlflow_server(root, database, settings=servers.webhooks()))
+        yield ends.enter_context(servers.tracking_server(root, settings=servers.webhooks(), workers=1))
 
 
 @pytest.fixture(scope="session")
-def mlflow_server_on_postgresql(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[str]:
-    """A real `mlflow server` on PostgreSQL, by the command in ``compose.yaml``; yields its URI."""
-    programs = servers.postgresql_programs()
-    if programs is None:
+def mlflow_server_on_postgresql(mlflow_server: str) -> str:
+    """The same, for tests of what ``compose.yaml`` says of it."""
+    if servers.postgresql_programs() is None:
         pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
-    pytest.importorskip("flask_wtf", reason="MLflow's login needs it: make test")
-    root = tmp_path_factory.mktemp("server")
-    with end_with_group(request, "mlflow_server_on_postgresql") as ends:
-        database = ends.enter_context(servers.postgresql(programs))
-        yield ends.enter_context(servers.mlflow_server(root, database))
+    return mlflow_server
+
+
+@pytest.fixture(scope="session")
+def browser(request: pytest.FixtureRequest) -> Iterator["playwright.Browser"]:  # noqa: F821
+    """A real headless Chromium: to start one takes as long as eight tests of a page."""
+    with end_with_group(request, "browser") as ends:
+        yield ends.enter_context(chromium())
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVICE = "the service that files share"
-ON_POSTGRESQL = "the tracking server on PostgreSQL"
-ON_SQLITE = "the tracking server on SQLite"
-SHARED = {"service": SERVICE, "mlflow_server": ON_SQLITE, "mlflow_server_on_postgresql": ON_POSTGRESQL}
+ON_SERVER = "the tracking server"
+IN_BROWSER = "the browser"
+SHARED = {"service": SERVICE, "mlflow_server": ON_SERVER, "browser": IN_BROWSER}
 """Fixtures that take long to start and are started once: files that ask for one are a group."""
 LONG = (
     SERVICE,
-    ON_POSTGRESQL,
+    ON_SERVER,
+    IN_BROWSER,
     "tests/test_notebooks.py",
     "tests/pipelines/calibrate/test_experiment.py",
-    ON_SQLITE,
     "tests/serving/api/test_security.py",
     "tests/pipelines/probe/test_experiment.py",
     "tests/pipelines/vectors/test_experiment.py",
@@ -28,7 +28,6 @@ LONG = (
     "tests/serving/engine/slots/test_engine.py",
     "tests/registry/test_loading_elsewhere.py",
     "tests/bench/test_gpu.py",
-    "tests/serving/playground/test_first_screen.py",
     "tests/pipelines/information/test_measure.py",
     "tests/pipelines/estimators/test_dynamics.py",
 )

@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -92,17 +92,23 @@ def postgresql(programs: Path) -> Iterator[Database]:
 
 @contextmanager
 def mlflow_server(
-    root: Path, database: str | Database, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    root: Path,
+    database: str | Database,
+    *,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    workers: int = 2,
 ) -> Iterator[str]:
     """`mlflow server` with proxied artifacts in ``root``, on PostgreSQL as ``compose.yaml`` has it; yields its URI.
 
-    While one on PostgreSQL runs, this process and those that it starts log in as its administrator.
+    While one on PostgreSQL runs, this process and those that it starts log in as its administrator. On SQLite it has
+    one worker.
     """
     port, environment = port or free_port(), {**SEPARATE, **(settings or {})}
     if isinstance(database, Database):
         environment |= database.environment
         there = {"0.0.0.0": "127.0.0.1", "=5000": f"={port}", "=/artifacts": f"={root / 'artifacts'}"}
-        there["database:5432"] = f"127.0.0.1:{database.port}"
+        there |= {"database:5432": f"127.0.0.1:{database.port}", "--workers=2": f"--workers={workers}"}
         command = composed("tracking", there)
         environment |= accounts(root, there)
     else:
@@ -112,6 +118,15 @@ def mlflow_server(
     with login, started([sys.executable, "-m", *command], root / "log", environment) as server:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server, root / "log")
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def tracking_server(root: Path, *, settings: Mapping[str, str] | None = None, workers: int = 2) -> Iterator[str]:
+    """`mlflow server`, on PostgreSQL where this machine has it."""
+    programs = postgresql_programs()
+    with ExitStack() as ends:
+        database = ends.enter_context(postgresql(programs)) if programs else f"sqlite:///{root / 'mlflow.db'}"
+        yield ends.enter_context(mlflow_server(root, database, settings=settings, workers=workers))
 
 
 def accounts(root: Path, changes: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,10 @@ import os
 
 import pytest
 
-from tests.notebooks import NOTEBOOKS, executed, executed_without_kernel, pictures
+from pipelines.calibrate.__main__ import main as calibrate
+from tests.notebooks import NOTEBOOKS, executed_without_kernel, pictures
+from tests.serving.conftest import COMMAND, Deployment
+from tests.serving.listening import listening
 from tests.small_statements import write_statements
 
 FIGURES = {
@@ -14,20 +17,13 @@ FIGURES = {
     "reading_the_information_plane": 1,
     "tracing_a_series": 2,
 }
-SHORT_PROSE = """
+SHORT_PROSE = ("the city of Paris is in France",) * 120
+PATCH_PROSE = f"""
 import pipelines.calibrate.splits
-pipelines.calibrate.splits.prose_for = lambda *_: ("the city of Paris is in France",) * 120
+pipelines.calibrate.splits.prose_for = lambda *_: {SHORT_PROSE!r}
 """
 """So that calibration needs no package of texts."""
-CHAMPION = """
-from pipelines.calibrate.__main__ import main as calibrate
-calibrate(["--model", MODEL, "--data", os.environ["NOTEBOOK_DATA"], "--dimensions", "toxicity", "--seeds", "1"])
-"""
-"""What a service of another model than the packaged one steers with."""
-
-
-BY_A_KERNEL = "calling_the_service"
-"""The notebook that is executed as a reader's Jupyter does it; ten seconds more than without."""
+CALLS_A_SERVICE = "calling_the_service"
 
 
 def cells(path):
@@ -49,14 +45,24 @@ def test_mlflow_is_silent_before_it_is_imported(path):
     assert silence in first and "mlflow" not in first.partition(silence)[0]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_and_shows(path, series_directory, tmp_path, tracking, cache, monkeypatch):
-    """Figures are pictures and not names of objects; nothing is in the red that notebooks show stderr in."""
+@pytest.fixture
+def environment(series_directory, tmp_path, tracking, cache):
+    """What a notebook is told of the tiny series and its statements, in a store of its own."""
     statements = f"toxicity={write_statements(tmp_path, openings=60)}"
     named = {"NOTEBOOK_MODEL": str(series_directory), "NOTEBOOK_DATA": statements, "NOTEBOOK_DIMENSION": "toxicity"}
-    before = SHORT_PROSE + (CHAMPION if path.stem == "calling_the_service" else "")
-    execute = executed if path.stem == BY_A_KERNEL else executed_without_kernel
-    outputs = execute(path, {**os.environ, **named}, before=before)
+    return {**os.environ, **named}
+
+
+@pytest.fixture
+def champion(environment, monkeypatch):
+    """What a service of another model than the packaged one steers with."""
+    monkeypatch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: SHORT_PROSE)
+    given = ["--model", environment["NOTEBOOK_MODEL"], "--data", environment["NOTEBOOK_DATA"]]
+    calibrate([*given, "--dimensions", "toxicity", "--seeds", "1"])
+
+
+def require_shown(path, outputs):
+    """Figures are pictures and not names of objects; nothing is in the red that notebooks show stderr in."""
     shown = pictures(outputs)
     assert len(shown) == FIGURES[path.stem]
     assert all(picture.startswith(b"\x89PNG") for picture in shown)
@@ -65,3 +71,24 @@ def test_it_runs_and_shows(path, series_directory, tmp_path, tracking, cache, mo
     assert [output["text"] for output in every if output.get("name") == "stderr"] == []
     unshown = [output["data"] for output in every if "<Figure size" in output.get("data", {}).get("text/plain", "")]
     assert all("image/png" in data for data in unshown)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path.stem != CALLS_A_SERVICE], ids=lambda path: path.stem
+)
+def test_it_runs_and_shows(path, environment):
+    require_shown(path, executed_without_kernel(path, environment, before=PATCH_PROSE))
+
+
+def test_the_one_that_calls_a_service_calls_one_that_runs(environment, champion, series_directory, tracking):
+    (path,) = [path for path in NOTEBOOKS if path.stem == CALLS_A_SERVICE]
+    with listening(Deployment(series_directory, tracking), poll=60) as url:
+        require_shown(path, executed_without_kernel(path, {**environment, "TRUSTTRACE_URL": url}))
+
+
+def test_a_cell_starts_the_service_as_make_serve_does():
+    """`make endurance` starts it so."""
+    (path,) = [path for path in NOTEBOOKS if path.stem == CALLS_A_SERVICE]
+    started = "".join(cells(path)[3]["source"])
+    assert '[sys.executable, "-m", "bentoml", "serve", "serving.service:SteeringService"]' in started
+    assert COMMAND[:2] == ("serve", "serving.service:SteeringService")

@@ -1,9 +1,7 @@
 """For the runs of `make endurance`: what other tests start, and figures said aloud as a line each."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -36,22 +34,10 @@ def say(request, capsys) -> Callable[[str], None]:
     return aloud
 
 
-@contextmanager
-def tracking_server(root: Path) -> Iterator[str]:
-    """`mlflow server`, on PostgreSQL where this machine has it."""
-    programs = servers.postgresql_programs()
-    if programs is None:
-        with servers.mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}") as uri:
-            yield uri
-        return
-    with servers.postgresql(programs) as database, servers.mlflow_server(root, database) as uri:
-        yield uri
-
-
 @pytest.fixture
 def team(chat_model, tmp_path) -> Iterator[tuple[Deployment, dict[str, list]]]:
     """A deployment on a tracking server, with three versions of each dimension, of which the last is champion."""
-    with tracking_server(tmp_path) as uri:
+    with servers.tracking_server(tmp_path) as uri:
         deployment = replace(Deployment(chat_model, uri))
         with tracked_at(uri):
             versions = {

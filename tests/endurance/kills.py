@@ -14,8 +14,7 @@ import pytest
 from registry.checkpoint_store import CheckpointStore
 from registry.store import VectorStore
 from tests.conftest import tiny_llama
-from tests.endurance.conftest import tracking_server
-from tests.servers import ROOT
+from tests.servers import ROOT, tracking_server
 from tests.serving.conftest import tracked_at
 from tests.small_statements import write_two_dimensions
 

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from tests.endurance.conftest import tracking_server
 from tests.registry.store_behaviour import emptied, register_at_once
+from tests.servers import tracking_server
 
 PROCESSES, UNITS = 8, 10
 

@@ -1,7 +1,6 @@
 """What the stores promise, written once and run against SQLite and against real servers on SQLite and PostgreSQL."""
 
 import dataclasses
-import json
 import os
 import traceback
 import uuid
@@ -18,8 +17,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint
 from registry.checkpoint_store import CheckpointStore
-from registry.checkpoints import Checkpoint, series_of
-from registry.errors import Mismatch, NotFound
+from registry.checkpoints import Checkpoint
+from registry.errors import NotFound
 from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from tests.forked import run_forked
@@ -108,16 +107,6 @@ class StoreBehaviour:
         CheckpointStore().register(CHECKPOINT, "ab" * 32)
         assert CheckpointStore().register(CHECKPOINT, "ef" * 32).version == "2"
 
-    def test_stages_tell_checkpoints_of_one_step_apart(self, tracking):
-        names = ("stage1-step8-tokens1B", "stage2-ingredient1-step8", "main")
-        series = series_of("olmo", "org/olmo", names)
-        registered = [CheckpointStore().register(checkpoint, checkpoint.revision) for checkpoint in series]
-        client = mlflow.MlflowClient()
-        for alias, version in zip(("stage1-step-8", "stage2-ingredient1-step-8", "main"), registered, strict=True):
-            assert str(client.get_model_version_by_alias("ckpt.olmo", alias).version) == version.version
-        assert [version.checkpoint for version in reversed(CheckpointStore().list("olmo"))] == list(series)
-        assert CheckpointStore().get("olmo", 8) == registered[0]
-
     def test_a_missing_step_names_those_that_exist(self, tracking):
         CheckpointStore().register(CHECKPOINT, "ab" * 32)
         with pytest.raises(NotFound, match=r"step 7.*64"):
@@ -150,33 +139,6 @@ class StoreBehaviour:
         assert [first.version, other.version] == ["1", "2"]
         assert [version.version for version in VectorStore().list("tiny", "toxicity")] == ["2", "1"]
 
-    def test_a_kill_before_registration_leaves_one_version(self, tracking, monkeypatch):
-        class Killed(Exception):
-            pass
-
-        def kill(*_args, **_kwargs):
-            raise Killed
-
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr("mlflow.MlflowClient.create_model_version", kill)
-            with mlflow.start_run() as run:
-                vector = make_vector("models:/ckpt.tiny/1", run.info.run_id)
-                VectorStore().register(vector, None, {}, unit_digest="u1")
-        assert register("u1").version == "1"
-
-    def test_a_kill_before_the_alias_is_mended(self, tracking, monkeypatch):
-        class Killed(Exception):
-            pass
-
-        def kill(*_args, **_kwargs):
-            raise Killed
-
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr("mlflow.MlflowClient.set_registered_model_alias", kill)
-            CheckpointStore().register(CHECKPOINT, "ab" * 32)
-        assert CheckpointStore().register(CHECKPOINT, "ab" * 32).version == "1"
-        assert mlflow.MlflowClient().get_model_version_by_alias("ckpt.tiny", "step-64").version in (1, "1")
-
     def test_a_race_ends_with_one_version(self, tracking, monkeypatch):
         with monkeypatch.context() as patch:
             looked = iter([None])  # each looked before the other had registered
@@ -193,17 +155,6 @@ class StoreBehaviour:
         assert first == second
         assert [version.version for version in VectorStore().list("tiny")] == ["1"]
         assert [version.version for version in CheckpointStore().list("tiny")] == ["1"]
-
-    def test_a_later_calibration_replaces_an_earlier_one(self, tracking):
-        registered = register()
-        assert registered.calibration is None
-        points = (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0),)
-        for high in (2.0, 3.0):
-            measured = Calibration(-1.0, high, 1.0, 1.34, points, n=9, statements_digest="s", run_id="r")
-            assert VectorStore().calibrate(registered, measured).calibration == measured
-        (listed,) = VectorStore().list("tiny")
-        assert listed.calibration == measured
-        assert listed.tags["recommended_strength"] == "1"
 
     def test_a_page_shows_eight_tags_at_most(self, tracking):
         registered = VectorStore().calibrate(register(), MEASURED)
@@ -222,12 +173,6 @@ class StoreBehaviour:
             registered.version
         ]
 
-    def test_the_logged_model_names_its_version_once(self, tracking):
-        registered = register()
-        tags = mlflow.MlflowClient().get_logged_model(registered.model_id).tags
-        links = [(link["name"], str(link["version"])) for link in json.loads(tags["mlflow.modelVersions"])]
-        assert links == [("steer.tiny.toxicity", "1")]
-
     def test_a_version_is_downloaded_once_and_file_by_file(self, tracking, monkeypatch):
         registered, files = register(), []
         for kind in (LocalArtifactRepository, HttpArtifactRepository):
@@ -242,17 +187,6 @@ class StoreBehaviour:
         copied = mlflow.MlflowClient().copy_model_version(register().uri, "steer.tiny.copy")
         vector = VectorStore().load(VectorStore().resolve(f"steer.tiny.copy/{copied.version}"))
         assert vector.scale == 2.0
-
-    def test_champion_is_an_alias_with_its_reason(self, tracking):
-        register("u1")
-        second = register("u2")
-        VectorStore().promote(second, reason="better on validation")
-        champion = VectorStore().resolve("steer.tiny.toxicity@champion")
-        assert champion.version == "2"
-        assert champion.tags["champion_because"] == "better on validation"
-        assert champion.aliases == ("champion",)
-        assert [version.aliases for version in VectorStore().list("tiny")] == [("champion",), ()]
-        assert VectorStore().resolve("models:/steer.tiny.toxicity/1").version == "1"
 
     def test_a_version_that_is_demoted_loses_alias_reason_and_recommendation(self, tracking):
         first = VectorStore().calibrate(register("u1"), MEASURED)
@@ -278,29 +212,10 @@ class StoreBehaviour:
         with pytest.raises(NotFound, match=r"registered vectors: steer.tiny.toxicity"):
             VectorStore().resolve("steer.tiny.toxcity/1")
 
-    def test_vectors_are_listed_by_model_and_dimension(self, tracking):
-        register("u1")
-        register("u2", dimension="privacy")
-        register("u3", model="tiny2")
-        assert {version.name for version in VectorStore().list("tiny")} == {"steer.tiny.toxicity", "steer.tiny.privacy"}
-        assert [version.name for version in VectorStore().list("tiny", "privacy")] == ["steer.tiny.privacy"]
-        assert VectorStore().list("other") == []
-
     def test_models_with_similar_names_are_kept_apart(self, tracking):
         for unit, model in enumerate(("my_model", "my-model", "my_model.v2")):
             register(f"u{unit}", model=model)
         assert [version.name for version in VectorStore().list("my_model")] == ["steer.my_model.toxicity"]
-
-    def test_a_version_registered_by_hand_is_refused(self, tracking):
-        client = mlflow.MlflowClient()
-        model = mlflow.create_external_model(name="by-hand")
-        for name in ("steer.tiny.privacy", "ckpt.tiny"):
-            client.create_registered_model(name)
-            client.create_model_version(name, f"models:/{model.model_id}", model_id=model.model_id)
-        assert VectorStore().list("tiny") == []
-        assert CheckpointStore().list("tiny") == []
-        with pytest.raises(Mismatch, match=r"privacy/1 lacks the tags checkpoint"):
-            VectorStore().resolve("steer.tiny.privacy/1")
 
     def test_it_is_an_mlflow_model_that_steers(self, tracking):
         steered = mlflow.pyfunc.load_model(register().uri).predict(

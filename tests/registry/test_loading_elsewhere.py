@@ -1,10 +1,15 @@
-"""A registered vector loaded from another directory, by a Python that does not see this repository."""
+"""A registered vector loaded from another directory, where this repository is not seen.
+
+`make endurance` does it in a Python that has imported nothing before.
+"""
 
 import json
+import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -16,13 +21,14 @@ from registry.checkpoints import Checkpoint
 from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from tests.conftest import new_store
+from tests.forked import run_forked
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 import mlflow, numpy as np
 assert not any(name.split(".")[0] in ("registry", "serving", "pipelines") for name in sys.modules)
 answers = {}
-for name, request in json.loads(sys.argv[1]).items():
+for name, request in json.loads(os.environ["REQUESTS"]).items():
     for tag, value in request["checkpoint_tags"].items():
         mlflow.MlflowClient().set_model_version_tag("ckpt.mini", "1", tag, value)
     model = mlflow.pyfunc.load_model("models:/steer.mini.toxicity@champion", model_config=request["model_config"])
@@ -59,8 +65,32 @@ class LoadedElsewhere:
     answers: dict[str, dict[str, Any]]
 
 
+def forget_repository() -> None:
+    """As where it never was: nothing of it is imported, and nothing of it can be."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("registry", "serving", "pipelines", "tests")]:
+        del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if path and not (Path(path) / "registry").exists()]
+
+
 @pytest.fixture(scope="module")
-def loaded(model, series_directory, other_weights, empty_database, tmp_path_factory):
+def run_elsewhere() -> Callable[[Path], str]:
+    """Runs ``PROGRAM`` in a directory and returns what it printed."""
+
+    def run(directory: Path) -> str:
+        def program() -> None:
+            os.chdir(directory)
+            forget_repository()
+            exec(PROGRAM, {"__name__": "__main__"})
+
+        ended = run_forked(program)
+        assert ended.returncode == 0, ended.output
+        return ended.output
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def loaded(model, series_directory, other_weights, empty_database, run_elsewhere, tmp_path_factory):
     root = tmp_path_factory.mktemp("elsewhere")
     with_kernel = shutil.copytree(series_directory / "step_000010", root / "kernel")
     configuration = json.loads((with_kernel / "config.json").read_text())
@@ -75,14 +105,9 @@ def loaded(model, series_directory, other_weights, empty_database, tmp_path_fact
         new_store(empty_database, root, patch)
         probe = promoted_probe(model)
         (root / "elsewhere").mkdir()
-        finished = subprocess.run(
-            [sys.executable, "-I", "-c", PROGRAM, json.dumps(requests)],
-            cwd=root / "elsewhere",
-            capture_output=True,
-            text=True,
-        )
-    assert finished.returncode == 0, finished.stderr
-    return LoadedElsewhere(probe, json.loads(finished.stdout.splitlines()[-1]))
+        patch.setenv("REQUESTS", json.dumps(requests))
+        printed = run_elsewhere(root / "elsewhere")
+    return LoadedElsewhere(probe, json.loads(printed.splitlines()[-1]))
 
 
 def requested(**model_config):

@@ -27,7 +27,7 @@ from registry.records import text_verdict_tags
 from registry.store import VectorStore
 from registry.vectors import Direction, Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
-from tests.conftest import new_store
+from tests.conftest import new_store, use_store
 from tests.mutants import mutant
 from tests.probe_qualities import GOOD, POOR
 
@@ -64,10 +64,26 @@ def register(dimension, *, layer=1, seed=0, calibration=CALIBRATION, digest=DIGE
     return store.get(version.name, version.version)
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A registry with two versions, and the pack of them."""
+
+    root: Path
+    pack: Pack
+
+
+@pytest.fixture(scope="module")
+def source(empty_database, tmp_path_factory) -> Source:
+    root = tmp_path_factory.mktemp("source")
+    with pytest.MonkeyPatch.context() as patch:
+        new_store(empty_database, root, patch)
+        versions = [register("toxicity"), register("privacy", layer=2, calibration=None)]
+        return Source(root, packed_vectors(MODEL, versions, {"toxicity": EXAMPLE}))
+
+
 @pytest.fixture
-def pack(tracking) -> Pack:
-    versions = [register("toxicity"), register("privacy", layer=2, calibration=None)]
-    return packed_vectors(MODEL, versions, {"toxicity": EXAMPLE})
+def pack(source, tracking) -> Pack:
+    return source.pack
 
 
 @pytest.fixture
@@ -250,7 +266,9 @@ def test_a_running_champion_stays(stored, elsewhere):
     assert VectorStore().resolve("steer.tiny.toxicity@champion").version == own.version
 
 
-def test_back_in_its_own_registry_it_is_there_already(stored):
+def test_back_in_its_own_registry_it_is_there_already(source, stored, tmp_path, monkeypatch):
+    shutil.copy(source.root / "mlflow.db", tmp_path)
+    use_store(tmp_path, monkeypatch)
     assert not imported(stored).changed
 
 

@@ -1,14 +1,17 @@
-"""What is read from registered versions and shown on their pages, which is the same on every store."""
+"""What is read from registered versions, shown on their pages and mended, which is the same on every store."""
 
 import dataclasses
+import json
 
 import mlflow
 import pytest
 
-from registry.calibration import Calibration, HeldOutEffect
+from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
+from registry.checkpoint_store import CheckpointStore
+from registry.checkpoints import series_of
 from registry.errors import CorruptFile, InvalidInput, Mismatch
 from registry.store import VectorStore
-from tests.registry.store_behaviour import MEASURED, register
+from tests.registry.store_behaviour import CHECKPOINT, MEASURED, make_vector, register
 
 
 @pytest.mark.parametrize("prefix", ["", "mlflow.trusttrace."])
@@ -110,3 +113,95 @@ def test_a_file_that_disagrees_with_its_tags_is_refused(tracking):
         VectorStore().load(VectorStore().resolve(registered.uri))
     with pytest.raises(Mismatch, match=r"576"):
         VectorStore().load(registered, d_model=576)
+
+
+def test_stages_tell_checkpoints_of_one_step_apart(tracking):
+    names = ("stage1-step8-tokens1B", "stage2-ingredient1-step8", "main")
+    series = series_of("olmo", "org/olmo", names)
+    registered = [CheckpointStore().register(checkpoint, checkpoint.revision) for checkpoint in series]
+    client = mlflow.MlflowClient()
+    for alias, version in zip(("stage1-step-8", "stage2-ingredient1-step-8", "main"), registered, strict=True):
+        assert str(client.get_model_version_by_alias("ckpt.olmo", alias).version) == version.version
+    assert [version.checkpoint for version in reversed(CheckpointStore().list("olmo"))] == list(series)
+    assert CheckpointStore().get("olmo", 8) == registered[0]
+
+
+def test_a_kill_before_registration_leaves_one_version(tracking, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def kill(*_args, **_kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("mlflow.MlflowClient.create_model_version", kill)
+        with mlflow.start_run() as run:
+            vector = make_vector("models:/ckpt.tiny/1", run.info.run_id)
+            VectorStore().register(vector, None, {}, unit_digest="u1")
+    assert register("u1").version == "1"
+
+
+def test_a_kill_before_the_alias_is_mended(tracking, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def kill(*_args, **_kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("mlflow.MlflowClient.set_registered_model_alias", kill)
+        CheckpointStore().register(CHECKPOINT, "ab" * 32)
+    assert CheckpointStore().register(CHECKPOINT, "ab" * 32).version == "1"
+    assert mlflow.MlflowClient().get_model_version_by_alias("ckpt.tiny", "step-64").version in (1, "1")
+
+
+def test_a_later_calibration_replaces_an_earlier_one(tracking):
+    registered = register()
+    assert registered.calibration is None
+    points = (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0),)
+    for high in (2.0, 3.0):
+        measured = Calibration(-1.0, high, 1.0, 1.34, points, n=9, statements_digest="s", run_id="r")
+        assert VectorStore().calibrate(registered, measured).calibration == measured
+    (listed,) = VectorStore().list("tiny")
+    assert listed.calibration == measured
+    assert listed.tags["recommended_strength"] == "1"
+
+
+def test_the_logged_model_names_its_version_once(tracking):
+    registered = register()
+    tags = mlflow.MlflowClient().get_logged_model(registered.model_id).tags
+    links = [(link["name"], str(link["version"])) for link in json.loads(tags["mlflow.modelVersions"])]
+    assert links == [("steer.tiny.toxicity", "1")]
+
+
+def test_champion_is_an_alias_with_its_reason(tracking):
+    register("u1")
+    second = register("u2")
+    VectorStore().promote(second, reason="better on validation")
+    champion = VectorStore().resolve("steer.tiny.toxicity@champion")
+    assert champion.version == "2"
+    assert champion.tags["champion_because"] == "better on validation"
+    assert champion.aliases == ("champion",)
+    assert [version.aliases for version in VectorStore().list("tiny")] == [("champion",), ()]
+    assert VectorStore().resolve("models:/steer.tiny.toxicity/1").version == "1"
+
+
+def test_vectors_are_listed_by_model_and_dimension(tracking):
+    register("u1")
+    register("u2", dimension="privacy")
+    register("u3", model="tiny2")
+    assert {version.name for version in VectorStore().list("tiny")} == {"steer.tiny.toxicity", "steer.tiny.privacy"}
+    assert [version.name for version in VectorStore().list("tiny", "privacy")] == ["steer.tiny.privacy"]
+    assert VectorStore().list("other") == []
+
+
+def test_a_version_registered_by_hand_is_refused(tracking):
+    client = mlflow.MlflowClient()
+    model = mlflow.create_external_model(name="by-hand")
+    for name in ("steer.tiny.privacy", "ckpt.tiny"):
+        client.create_registered_model(name)
+        client.create_model_version(name, f"models:/{model.model_id}", model_id=model.model_id)
+    assert VectorStore().list("tiny") == []
+    assert CheckpointStore().list("tiny") == []
+    with pytest.raises(Mismatch, match=r"privacy/1 lacks the tags checkpoint"):
+        VectorStore().resolve("steer.tiny.privacy/1")

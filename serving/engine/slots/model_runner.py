@@ -200,7 +200,7 @@ class ModelRunner:
         slots = [self.cache.reserve(1) for _ in range(self.slots)]
         batch = TokenBatch.of([(slot, 0) for slot in slots], [], self.model.device)
         fastest, least = self._own_threads, math.inf
-        while self.model.device.type == "cpu":
+        while self.model.device.type == "cpu" and self._own_threads > 1:
             seconds = math.inf
             for _ in range(3):
                 began = time.perf_counter()

@@ -25,7 +25,7 @@ from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
 from serving.model.sources import find_series
 from serving.model.weights import locate
-from tests.conftest import tiny_llama
+from tests.conftest import new_store, tiny_llama, use_store
 
 import_ = importlib.import_module("pipelines.import.__main__").main
 
@@ -50,10 +50,22 @@ def register(series, dimension, *, works=True, layer=1, seed=0):
     return version
 
 
+@pytest.fixture(scope="module")
+def registered(series_directory, empty_database, tmp_path_factory):
+    """A store with a champion that works and one that does not."""
+    root = tmp_path_factory.mktemp("registered")
+    with pytest.MonkeyPatch.context() as patch:
+        new_store(empty_database, root, patch)
+        register(series_directory, "fairness")
+        register(series_directory, "robustness", works=False, layer=2, seed=1)
+    return root
+
+
 @pytest.fixture
-def series(series_directory, tracking, cache):
-    register(series_directory, "fairness")
-    register(series_directory, "robustness", works=False, layer=2, seed=1)
+def series(registered, series_directory, cache, tmp_path, monkeypatch):
+    """The series, in a copy of that store."""
+    shutil.copy(registered / "mlflow.db", tmp_path)
+    use_store(tmp_path, monkeypatch)
     return series_directory
 
 

@@ -1,5 +1,8 @@
 """The chain as a user runs it: real processes, a real tracking store, and stages that are skipped with reason."""
 
+import os
+import sys
+
 import mlflow
 import pytest
 
@@ -9,7 +12,9 @@ from pipelines.main import workflow
 from pipelines.main.__main__ import main
 from pipelines.main.options import MainOptions
 from pipelines.main.workflow import STAGES, arguments_for, chosen_stages, inputs_digest, stage_key
+from pipelines.report.__main__ import main as report
 from registry.errors import UnknownName
+from tests.forked import run_forked
 from tests.small_statements import write_statements
 
 
@@ -23,10 +28,26 @@ def stage_runs(stage):
     return mlflow.search_runs(search_all_experiments=True, filter_string=query, output_format="list")
 
 
-def test_stages_run_below_the_chain_once_and_failures_again(series_directory, data, tracking, cache, capfd):
+def report_in_a_child(_stage, arguments, run_id):
+    """As the stage's own process, which imports for four seconds."""
+
+    def child():
+        os.environ["MLFLOW_RUN_ID"] = run_id
+        os._exit(run_command(report, arguments))
+
+    ended = run_forked(child)
+    print(ended.output, file=sys.stderr)
+    return ended.returncode
+
+
+def test_stages_run_below_the_chain_once_and_failures_again(
+    series_directory, data, tracking, cache, monkeypatch, capfd
+):
     given = ["--model", str(series_directory), "--data", f"toxicity={data}", "--dimensions", "toxicity"]
     given += ["--stages", "report"]
-    assert run_command(main, given) == 2  # there is nothing to report yet
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "_run_process", report_in_a_child)
+        assert run_command(main, given) == 2  # there is nothing to report yet
     said = capfd.readouterr().err
     assert "MLflow has no finished run of" in said
     assert "the stage report ended with exit code 2, for the reason above" in said

@@ -15,7 +15,7 @@ from pipelines.report.page import report_page
 from pipelines.report.pictures import smaller_png
 from pipelines.report.tracking import ChampionCard, ReportedRun
 from registry.checkpoints import INIT
-from tests.browser import CONTRASTS, chromium
+from tests.browser import CONTRASTS
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 LINK = "http://127.0.0.1:5000/#/models/steer.m.toxicity/versions/3"
@@ -161,12 +161,6 @@ def test_thin_lines_and_pale_bands_keep_their_colours():
         assert np.abs(shown - wanted).sum(1).min() < 40, colour
     pale = np.array([218, 218, 218])  # a grey band must not take another hue
     assert np.abs(shown - pale).sum(1).min() < 8
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Two workers on one port answer as one service, and both hear at once of promotions by a real server's webhooks."""
 
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from registry.store import VectorStore
 from serving.api.auth import WEBHOOK
 from tests.registry.store_behaviour import emptied
+from tests.serving.api.test_security import half_sent
 from tests.serving.conftest import Deployment, Service, promoted
 
 ASKED = {"prompt": "The city", "max_tokens": 4, "temperature": 0}
@@ -32,6 +34,7 @@ def two_workers(mlflow_server, chat_model, tmp_path_factory):
             TRUSTTRACE_WEBHOOK_SECRET=WEBHOOK_SECRET,
             TRUSTTRACE_API_KEYS="k1",
             TRUSTTRACE_ADMIN_KEY="a1",
+            TRUSTTRACE_DRAIN="3",
         )
         webhook = mlflow.MlflowClient().create_webhook(
             name="trusttrace",
@@ -55,7 +58,8 @@ def ask_all(service, times: int = 32, **body):
 
 
 def workers_of(service) -> set[int]:
-    lines = [line for line in service.log.read_text().splitlines() if '"answered"' in line]
+    whole, _, _ = service.log.read_text().rpartition("\n")  # the last line may be half written
+    lines = [line for line in whole.splitlines() if '"answered"' in line]
     return {json.loads(line[line.index("{") :])["process"] for line in lines}
 
 
@@ -111,3 +115,21 @@ def test_metrics_count_what_both_did(two_workers):
     before = counted()
     assert {reply.status_code for reply in ask_all(service, 40)} == {200}
     assert counted() == before + 40
+
+
+def test_shutting_down_waits_for_no_client(two_workers):
+    """A half-sent body, a client that reads nothing, and a stream longer than the drain. Last: it ends the service."""
+    _, service = two_workers
+    body = json.dumps({**ASKED, "max_tokens": 450, "ignore_eos": True, "stream": True, "n": 2}).encode()
+    host, port = service.url.removeprefix("http://").split(":")
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k1\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with half_sent(service.url), socket.create_connection((host, int(port))) as deaf:
+        deaf.sendall(head.encode() + body)
+        time.sleep(0.5)
+        began = time.monotonic()
+        service.process.terminate()
+        service.process.wait(40)
+        assert time.monotonic() - began < 15  # a drain of 3, and the end of the process that starts the workers

@@ -119,18 +119,39 @@ def request(prompt, strengths=(), bank=None, **sampling):
     return GenerationRequest(tuple(prompt), Sampling(**settings), plan(bank or small_bank(), strengths))
 
 
-def naive_tokens(model, asked):
-    """Greedy tokens by the whole sequence through the plain model for every token: no cache, no batch, no slots."""
-    tokens, steered, length = list(asked.prompt_tokens), asked.plan, len(asked.prompt_tokens)
-    for _ in range(asked.sampling.max_tokens):
-        phases = ["prompt"] * (length - 1) + ["last_prompt"] + ["generation"] * (len(tokens) - length)
-        offsets = {
-            layer: torch.from_numpy(np.stack([steered.offset(layer, phase) for phase in phases]))
-            for layer in steered.bank.layers
-        }
-        with torch.inference_mode(), steering(model.network, offsets):
-            tokens.append(int(model.network(torch.tensor([tokens]), use_cache=False).logits[0, -1].argmax()))
+def naive_tokens(model, asked, answer=()):
+    """Greedy tokens by the whole sequence through the plain model for every token: no cache, no batch, no slots.
+
+    Of an ``answer`` one pass tells how many tokens are those; the loop makes what follows.
+    """
+    length, most = len(asked.prompt_tokens), asked.sampling.max_tokens
+    likeliest = plain_argmax(model, [*asked.prompt_tokens, *answer], asked)[length - 1 :]
+    right = next(
+        (n for n, (token, true) in enumerate(zip(answer, likeliest, strict=False)) if token != true), len(answer)
+    )
+    tokens = [*asked.prompt_tokens, *likeliest[: min(right + 1, most)]]
+    while len(tokens) < length + most:
+        tokens.append(plain_argmax(model, tokens, asked)[-1])
     return tuple(tokens[length:])
+
+
+def naive_answers(model, asked, answers):
+    """``naive_tokens`` of each request, told its answer."""
+    return [naive_tokens(model, wanted, answer) for wanted, answer in zip(asked, answers, strict=True)]
+
+
+def plain_argmax(model, tokens, asked):
+    """The likeliest token after each of ``tokens``, which begin with the prompt of ``asked``, under its steering."""
+    length = len(asked.prompt_tokens)
+    phases = np.repeat(np.arange(3), [length - 1, 1, len(tokens) - length])
+    offsets = {
+        layer: torch.from_numpy(
+            np.stack([asked.plan.offset(layer, phase) for phase in ("prompt", "last_prompt", "generation")])[phases]
+        )
+        for layer in asked.plan.bank.layers
+    }
+    with torch.inference_mode(), steering(model.network, offsets):
+        return model.network(torch.tensor([tokens]), use_cache=False).logits[0].argmax(-1).tolist()
 
 
 async def read_events(generation):

@@ -10,9 +10,9 @@ from tests.probe_qualities import GOOD, POOR
 from tests.serving.conftest import Deployment
 from tests.serving.listening import listening
 from tests.serving.packs import EXAMPLE, shipped
-from tests.serving.playground.test_page import browser, finished, page, tab, text_of, visit
+from tests.serving.playground.test_page import finished, page, tab, text_of, visit
 
-__all__ = ["browser", "page", "tab"]
+__all__ = ["page", "tab"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The playground in a real headless Chromium, against a real service."""
+"""The playground in a real headless Chromium, against the application over HTTP."""
 
 import ast
 import json
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import CONTRASTS, chromium
+from tests.browser import CONTRASTS
+from tests.serving.listening import listening
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright; run make test")
 
@@ -16,9 +17,10 @@ CONTROLS = {"button", "checkbox", "combobox", "link", "slider", "spinbutton", "t
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with chromium() as running:
-        yield running
+def service_url(deployment) -> Iterator[str]:
+    """Listening in this process: where pages are shown, no service of BentoML's need run meanwhile."""
+    with listening(deployment, poll=60) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

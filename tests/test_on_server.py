@@ -1,4 +1,4 @@
-"""What works on SQLite works for a team: MLflow on PostgreSQL with proxied artifacts, as `compose.yaml` starts it."""
+"""What works on SQLite works for a team: MLflow on a server with proxied artifacts, as `compose.yaml` starts it."""
 
 import secrets
 import uuid
@@ -18,19 +18,19 @@ from registry.store import VectorStore
 from tests.pipelines.probe.test_experiment import parents, runs
 from tests.registry.store_behaviour import StoreBehaviour, emptied, register, register_at_once
 from tests.servers import ADMIN, ROOT
-from tests.small_statements import write_two_dimensions
+from tests.small_statements import write_statements
 
 
 @pytest.fixture
-def tracking(mlflow_server_on_postgresql, monkeypatch):
-    with emptied(mlflow_server_on_postgresql, monkeypatch) as uri:
+def tracking(mlflow_server, monkeypatch):
+    with emptied(mlflow_server, monkeypatch) as uri:
         yield uri
 
 
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
-class TestOnPostgresql(StoreBehaviour):
+class TestOnServer(StoreBehaviour):
     pass
 
 
@@ -43,35 +43,36 @@ def registered() -> dict[str, RegisteredVector]:
 
 
 def test_a_sweep_that_fails_goes_on_as_on_sqlite(tracking, series_directory, tmp_path, cache, monkeypatch, capsys):
-    data = write_two_dimensions(tmp_path / "data")
-    arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity,privacy"]
+    data = write_statements(tmp_path / "data")
+    arguments = ["--model", str(series_directory), "--data", str(data), "--dimensions", "toxicity"]
+    arguments += ["--checkpoints", "10,100", "--seeds", "1"]
     real, added = probing.UnitLog.add, []
 
-    def fail_at_the_sixth(*given):
+    def fail_at_the_third(*given):
         added.append(1)
-        if len(added) == 6:
+        if len(added) == 3:
             raise OSError(28, "No space left on device")
         return real(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(probing.UnitLog, "add", fail_at_the_sixth)
-        assert run_command(main, [*arguments, "--seeds", "1"]) == 2
+        patch.setattr(probing.UnitLog, "add", fail_at_the_third)
+        assert run_command(main, arguments) == 2
     first = registered()
-    assert len(first) == 3  # of five units, two were random initialisations
-    assert run_command(main, [*arguments, "--seeds", "1"]) == 0
+    assert len(first) == 1  # of two units, one was a random initialisation
+    assert run_command(main, arguments) == 0
     second = registered()
     assert first.keys() < second.keys()
-    assert len({(vector.name, vector.tags["unit_digest"]) for vector in second.values()}) == len(second) == 6
+    assert len({(vector.name, vector.tags["unit_digest"]) for vector in second.values()}) == len(second) == 2
 
     finished, failed = parents()
     assert (finished.info.status, failed.info.status) == ("FINISHED", "FAILED")
     assert "No space left" in failed.data.tags["trusttrace.error"]
     client, run_id = mlflow.MlflowClient(), finished.info.run_id
     assert finished.info.artifact_uri.startswith("mlflow-artifacts:")
-    assert len(pd.read_csv(client.download_artifacts(run_id, "probe.csv"))) == 4 * 2 * 3 + 3 * 2 + 2
-    assert len(client.list_artifacts(run_id, "figures")) == 2 * (2 * 3 + 1)  # two formats; a panel beside the others
-    assert [metric.step for metric in client.get_metric_history(run_id, "toxicity/accuracy")] == [0, 10, 100]
-    assert len(runs(f"tags.`mlflow.parentRunId` = '{run_id}'")) == 8
+    assert len(pd.read_csv(client.download_artifacts(run_id, "probe.csv"))) == 3 * 3 + 2 + 1
+    assert len(client.list_artifacts(run_id, "figures")) == 2 * 4  # two formats; a panel of all
+    assert [metric.step for metric in client.get_metric_history(run_id, "toxicity/accuracy")] == [10, 100]
+    assert len(runs(f"tags.`mlflow.parentRunId` = '{run_id}'")) == 3
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert VectorStore().load_with_probe(champion)[1].weights.dtype == np.float32
     assert champion.uri in capsys.readouterr().out
@@ -94,7 +95,7 @@ def test_nobody_looks_without_an_account(mlflow_server_on_postgresql):
     assert httpx.get(f"{mlflow_server_on_postgresql}/health").status_code == 200  # of the container
 
 
-def test_an_account_of_another_reads_and_promotes_nothing(tracking, monkeypatch):
+def test_an_account_of_another_reads_and_promotes_nothing(mlflow_server_on_postgresql, tracking, monkeypatch):
     registered_as_admin = register()
     user = {"username": f"user-{uuid.uuid4().hex[:8]}", "password": secrets.token_hex(8)}
     made = httpx.post(f"{tracking}/api/2.0/mlflow/users/create", json=user, auth=tuple(ADMIN.values()))
