@@ -170,7 +170,9 @@ def _run(service: Service, seconds: float, say: Callable[[str], None]) -> None:
         for name in ("alone", "among hostile ones"):
             took = [answer[column] for answer in answers if answer[0] == name]
             p50, p99[name] = np.quantile(took, (0.5, 0.99))
-            say(f"{name}: p50 {p50:.3f}, p99 {p99[name]:.3f} {unit}, n = {len(took)}")
+            slowest = sorted(((answer[column], answer[1]) for answer in answers if answer[0] == name), reverse=True)[:4]
+            named = ", ".join(f"{kind} {took:.3f}" for took, kind in slowest)
+            say(f"{name}: p50 {p50:.3f}, p99 {p99[name]:.3f} {unit}, n = {len(took)}; slowest: {named}")
         ratio = p99["among hostile ones"] / p99["alone"]
         say(f"p99 is {ratio:.2f}x that without them, of at most 1.5x{'' if ratio <= 1.5 else ': missed'}")
     sizes = (f"{size / 2**20:.1f}" for size in (most, base, predicted))

@@ -1,5 +1,6 @@
 """Batch: everything that one forward pass runs, and which sequences its logits belong to."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,3 +33,10 @@ class Batch:
     interventions: Sequence[LayerIntervention]
     readings: Sequence[ProbeReading]
     """Of sequences that draw and are monitored, by their place among those that draw."""
+
+    @property
+    def tokens_by_client(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for running, span in self.parts:
+            counts[running.request.client] += span.count
+        return counts

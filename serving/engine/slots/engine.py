@@ -9,8 +9,9 @@ since 16 requests at once are 1.6 times as fast as ``generate`` on a static batc
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import get_args
 
@@ -23,17 +24,24 @@ from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.kernels import PLAIN, Kernels
+from serving.engine.slots.leads import Leads, shared
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.reading import Readings, StateReading
 from serving.engine.slots.scheduler import Scheduler
 from serving.engine.slots.slot_sequence import SlotSequence
+from serving.engine.slots.steps import run_step
 from serving.engine.stats import EngineStats
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.steering.plan import Operation
 
 logger = logging.getLogger(__name__)
+
+SHARING = 4
+"""Where several clients compute, pieces of their prompts are so much shorter: a step waits for its longest part."""
+PATIENCE = 8
+"""Steps' worth of computation by which a client may be ahead of the one that has had least."""
 
 
 class SlotGeneration(Generation):
@@ -92,8 +100,9 @@ class SlotEngine:
         self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
         self._queue: deque[SlotGeneration] = deque()
         self._readings = Readings(self._runner, self._admission, prefill_chunk, max(1, slots // 4))
-        self._turns: dict[str, int] = {}
-        """When a client that waits last had a turn, in turns."""
+        self._leads, self._prefill_chunk = Leads(), prefill_chunk
+        self._step_seconds = 0.0
+        """How long a step takes; later ones count more."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
         self._thread.start()
@@ -190,8 +199,7 @@ class SlotEngine:
         try:
             with torch.inference_mode():
                 while self._await_work():
-                    self._readings.advance()
-                    self._step()
+                    self._take_turn()
         except BaseException as error:
             logger.exception("the engine has stopped")
             self._admission.close(
@@ -213,24 +221,29 @@ class SlotEngine:
                 self._drop(generation, "cancelled")
             while self._begin_next():
                 pass
+            at_work = {*self._scheduler.held, *self._readings.waiting, *_clients(self._waiting())}
+            self._leads = self._leads.among(at_work)
             return not self._closing
 
     def _begin_next(self) -> bool:
         """Begin the first request of those whose client has the fewest slots, or go on with it; whether there was one.
 
         So a client with many requests has its next one begin after the first of every other client. Of clients that
-        hold as many, the one whose turn is longest ago goes first.
+        hold as many, the one for which least was computed goes first; clients that are not to compute next go last.
         """
         held = self._scheduler.held
         waiting = self._waiting()
-        clients = {each.request.client for each in waiting}
-        self._turns = {client: turn for client, turn in self._turns.items() if client in clients}
-        with_room = {client for client in clients if self._scheduler.has_room(client)}
+        with_room = {client for client in _clients(waiting) if self._scheduler.has_room(client)}
         able = [each for each in waiting if each.request.client in with_room]
         if not able:
             return False
-        chosen = min(able, key=lambda each: (held[each.request.client], self._turns.get(each.request.client, 0)))
-        self._turns[chosen.request.client] = max(self._turns.values(), default=0) + 1
+        computing = self._leads.next_of(with_room, PATIENCE * self._step_seconds)
+
+        def rank(each: SlotGeneration | SlotSequence) -> tuple[bool, int, float]:
+            client = each.request.client
+            return client not in computing, held[client], self._leads.of(client)
+
+        chosen = min(able, key=rank)
         if isinstance(chosen, SlotSequence):
             self._scheduler.resume(chosen)
         else:
@@ -250,25 +263,21 @@ class SlotEngine:
         generation.finish(outcome_of(generation, reason, error=error))
         self._admission.ended()
 
-    def _step(self) -> None:
-        """Run one step; where it fails, each of its sequences alone, so that only the one at fault ends."""
-        batch = self._scheduler.schedule()
-        if batch is None:
-            return
-        try:
-            logits = self._runner.run(batch)
-        except Exception as error:
-            if len(batch.parts) == 1:
-                self._scheduler.fail(batch.parts[0][0], error)
-                return
-            logger.warning("a step of %d requests failed and is run one by one", len(batch.parts), exc_info=True)
-            for single in self._scheduler.alone(batch):
-                try:
-                    self._scheduler.postprocess(single, self._runner.run(single))
-                except Exception as failure:
-                    self._scheduler.fail(single.parts[0][0], failure)
-            return
-        self._scheduler.postprocess(batch, logits)
+    def _take_turn(self) -> None:
+        """Read a piece of a text and run a step of the clients that are to compute next, and charge them for it."""
+        able = {*self._scheduler.held, *self._readings.clients}
+        computing = self._leads.next_of(able, PATIENCE * self._step_seconds)
+        piece = self._prefill_chunk if len(able) == 1 else max(1, self._prefill_chunk // SHARING)
+        began = time.perf_counter()
+        reader = self._readings.advance(computing, self._leads, piece)
+        read = time.perf_counter()
+        tokens = run_step(self._scheduler, self._runner, computing, piece)
+        seconds = time.perf_counter() - read
+        self._step_seconds += 0.1 * (seconds - self._step_seconds)
+        costs = shared(seconds, tokens)
+        if reader is not None:
+            costs[reader] = costs.get(reader, 0.0) + read - began
+        self._leads = self._leads.charged(costs)
 
     def _end(self) -> None:
         problem = self._admission.problem
@@ -282,3 +291,7 @@ class SlotEngine:
                 self._drop(generation, reason, problem)
             self._queue.clear()
         self._readings.end_all(EngineStopped("the engine stopped before it could answer"))
+
+
+def _clients(waiting: Iterable[SlotGeneration | SlotSequence]) -> set[str]:
+    return {each.request.client for each in waiting}

@@ -1,6 +1,6 @@
 """Readings: requests for hidden states, read piece by piece between the steps of the answers that run."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from serving.engine.admission import Admission
 from serving.engine.base import HiddenStates, Keep
+from serving.engine.slots.leads import Leads
 from serving.engine.slots.model_runner import ModelRunner
 
 
@@ -47,14 +48,14 @@ class StateReading:
         """Whether its next sequence takes more than one piece."""
         return not self.is_complete and len(self._sequences[len(self._read)]) > chunk
 
-    def advance(self, runner: ModelRunner, chunk: int) -> None:
-        """Read at most ``chunk`` further tokens of one sequence."""
+    def advance(self, runner: ModelRunner, count: int) -> None:
+        """Read at most ``count`` further tokens of one sequence."""
         if self.is_complete:
             return
         tokens = self._sequences[len(self._read)]
-        if self._cache is None and len(tokens) > chunk:
+        if self._cache is None and len(tokens) > count:
             self._cache = runner.new_cache()
-        piece = tokens[self._position : self._position + chunk]
+        piece = tokens[self._position : self._position + count]
         states = runner.read(piece, self._layers, self._cache)
         self._pieces.append(states if self._keep is None else self._keep(states))
         self._position += len(piece)
@@ -72,8 +73,8 @@ class StateReading:
 
 
 class Readings:
-    """The readings that have not ended. Clients take turns piece by piece, so that a long text holds up nobody's short
-    one; at most ``most_amid`` sequences are read in part at once, which bounds their memory.
+    """The readings that have not ended. The next piece is of the client that is least ahead, so that a long text holds
+    up nobody's short one; at most ``most_amid`` sequences are read in part at once, which bounds their memory.
     """
 
     def __init__(self, runner: ModelRunner, admission: Admission, chunk: int, most_amid: int) -> None:
@@ -81,8 +82,6 @@ class Readings:
         self._runner, self._admission, self._chunk = runner, admission, chunk
         self._readings: list[StateReading] = []
         """In the order in which they came; changed under the admission's lock alone."""
-        self._turns: dict[str, int] = {}
-        """When a client last had a turn, in turns."""
 
     def __len__(self) -> int:
         return len(self._readings)
@@ -99,41 +98,51 @@ class Readings:
         """From any thread, under the admission's lock."""
         self._readings.append(reading)
 
-    def advance(self) -> None:
-        """Read one piece of the client's whose turn it is; what that raises ends its reading alone."""
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The clients of all of them."""
+        return frozenset(reading.client for reading in tuple(self._readings))
+
+    @property
+    def clients(self) -> frozenset[str]:
+        """Those of whose texts a piece can be read now."""
+        return frozenset(reading.client for reading in self._able())
+
+    def advance(self, clients: Collection[str], leads: Leads, piece: int) -> str | None:
+        """Read a short text, or ``piece`` tokens of a long one, for the one of ``clients`` that is least ahead, and say
+        which; what it raises ends its reading alone.
+        """
         for left in [reading for reading in tuple(self._readings) if reading.future.cancelled()]:
             self._finish(left)
-        reading = self._next()
+        able = [reading for reading in self._able() if reading.client in clients]
+        reading = min(able, key=lambda reading: leads.of(reading.client), default=None)
         if reading is None:
-            return
+            return None
         try:
-            reading.advance(self._runner, self._chunk)
+            is_long = reading.is_amid or reading.is_next_long(self._chunk)
+            reading.advance(self._runner, piece if is_long else self._chunk)
         except Exception as error:
             self._finish(reading, error)
         else:
             if reading.is_complete:
                 self._finish(reading)
+        return reading.client
 
     def end_all(self, error: Exception) -> None:
         for reading in tuple(self._readings):
             self._finish(reading, error)
 
-    def _next(self) -> StateReading | None:
+    def _able(self) -> list[StateReading]:
+        """The first of each client, where it can go on."""
         first: dict[str, StateReading] = {}
         for reading in tuple(self._readings):
             first.setdefault(reading.client, reading)
         has_room = sum(reading.is_amid for reading in first.values()) < self.most_amid
-        able = [
+        return [
             reading
             for reading in first.values()
             if has_room or reading.is_amid or not reading.is_next_long(self._chunk)
         ]
-        if not able:
-            return None
-        turns = {client: turn for client, turn in self._turns.items() if client in first}
-        chosen = min(able, key=lambda reading: turns.get(reading.client, 0))
-        self._turns = turns | {chosen.client: 1 + max(turns.values(), default=0)}
-        return chosen
 
     def _finish(self, reading: StateReading, error: Exception | None = None) -> None:
         with self._admission.changed:

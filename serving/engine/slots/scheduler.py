@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor
 
@@ -80,7 +80,7 @@ class Scheduler:
     @property
     def most_aside(self) -> int:
         """How many may be set aside at once, which bounds their memory."""
-        return self._slots // 4
+        return self._slots // 2
 
     @property
     def held(self) -> Counter[str]:
@@ -121,17 +121,18 @@ class Scheduler:
         self._running.append(running)
         self._prefixes.load(running)
 
-    def schedule(self) -> Batch | None:
-        """The next step: one token for every answer, and a piece of the prompts; ``None`` where nothing runs."""
+    def schedule(self, clients: Collection[str], piece: int) -> Batch | None:
+        """The next step: of ``clients`` one token for every answer, and ``piece`` tokens of the prompts."""
         for running in [running for running in self._running if running.generation.cancelled]:
             self._retire(running, "cancelled")
         for sequence in [sequence for sequence in self._aside if sequence.generation.cancelled]:
             self._aside.remove(sequence)
             self._end(sequence, "cancelled")
         self._prefixes.begin_step()
-        prompts = [running for running in self._running if running.prefilling and not self._prefixes.waits(running)]
-        answers = [running for running in self._running if not running.prefilling]
-        reading = next_pieces(prompts, self._prefill_chunk)
+        chosen = [running for running in self._running if running.request.client in clients]
+        prompts = [running for running in chosen if running.prefilling and not self._prefixes.waits(running)]
+        answers = [running for running in chosen if not running.prefilling]
+        reading = next_pieces(prompts, piece)
         answering = [(running, running.span(1)) for running in answers if self._has_place(running)]
         answering.sort(key=lambda part: (part[1].slot.pool.capacity, part[1].slot.row))
         return self._batch(answering, reading) if answering or reading else None
@@ -236,8 +237,7 @@ class Scheduler:
         decoding = [(span.slot, span.start) for _, span in answering]
         places = TokenBatch.of(decoding, [span for _, span in reading], self._model.device)
         interventions = layer_interventions(phases) if any(running.interventions for running, _ in parts) else []
-        rows = [*logits_rows, *scored_rows]
-        readings = probe_readings(drawing, logits_rows)
+        rows, readings = [*logits_rows, *scored_rows], probe_readings(drawing, logits_rows)
         offsets = self._offsets_of(phases)
         return Batch(parts, tokens, places, phases, rows, drawing, scoring, offsets, interventions, readings)
 

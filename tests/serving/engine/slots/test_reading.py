@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serving.engine.admission import Admission
+from serving.engine.slots.leads import Leads
 from serving.engine.slots.reading import Readings, StateReading
 
 CHUNK = 4
@@ -15,7 +16,7 @@ class Runner:
     """Notes the pieces that it reads, and says the tokens themselves as their states."""
 
     def __init__(self):
-        self.pieces = []
+        self.pieces, self.leads = [], Leads()
 
     def new_cache(self):
         return SimpleNamespace(layers=[SimpleNamespace(keys=np.zeros(6, np.float32), values=None)])
@@ -37,10 +38,18 @@ def add(readings, client, *sequences, keep=None):
     return reading.future
 
 
+def advance(readings, piece=CHUNK):
+    """As the engine does, where every piece costs a second."""
+    runner = readings._runner
+    runner.leads = runner.leads.among(readings.waiting)
+    reader = readings.advance(readings.clients, runner.leads, piece)
+    runner.leads = runner.leads.charged({reader: 1.0})
+
+
 def pieces_read(readings, times):
     before = len(readings._runner.pieces)
     for _ in range(times):
-        readings.advance()
+        advance(readings)
     return readings._runner.pieces[before:]
 
 
@@ -64,10 +73,18 @@ def test_few_sequences_are_half_read_at_once(readings):
     assert readings.nbytes == 2 * 6 * 4
     most = 0
     while len(readings):
-        readings.advance()
+        advance(readings)
         most = max(most, readings.nbytes)
     assert most == 2 * 6 * 4
     assert sorted(map(sum, readings._runner.pieces[3:])) == [0, 0, 1, 2, 3, 4, 8, 8, 12, 12]
+
+
+def test_a_short_text_is_read_whole_in_short_pieces_too(readings):
+    add(readings, "long", [1] * 7)
+    add(readings, "short", [2] * CHUNK)
+    for _ in range(5):
+        advance(readings, piece=2)
+    assert readings._runner.pieces == [[1] * 2, [2] * 4, [1] * 2, [1] * 2, [1]]
 
 
 def test_only_what_is_kept_of_each_piece_is_answered(readings):

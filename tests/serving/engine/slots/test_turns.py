@@ -3,11 +3,14 @@
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from serving.engine.base import EngineStopped, QueueFull
+from serving.engine.slots import engine as slot_engine
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.steps import run_step
 from tests.serving.engine.small_models import naive_answers, prompts, request, small_llama
 
 
@@ -108,6 +111,53 @@ def test_a_long_prompt_holds_up_no_other_client(model):
     assert answers == naive_answers(model, (*long, *short), answers)
 
 
+@pytest.fixture
+def steps(monkeypatch):
+    """The tokens of each client in every step, each of which takes as many seconds."""
+    clock, tokens = [0.0], []
+
+    def step(*arguments):
+        tokens.append(run_step(*arguments))
+        clock[0] += sum(tokens[-1].values())
+        return tokens[-1]
+
+    monkeypatch.setattr(slot_engine, "run_step", step)
+    monkeypatch.setattr(slot_engine, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    return tokens
+
+
+def tokens_beside(steps, guest):
+    """Of others, from the guest's first step to its last."""
+    present = [number for number, step in enumerate(steps) if guest in step]
+    return sum(sum(step.values()) - step.get(guest, 0) for step in steps[present[0] : present[-1] + 1])
+
+
+def test_who_is_ahead_waits_for_who_is_not(model, steps):
+    hoard = [of("hoarder", [n + 1], max_tokens=100) for n in range(7)]
+    guest = of("guest", [9], max_tokens=60)
+    with SlotEngine(model, slots=8) as engine:
+        generations = submit_a_hoard(engine, hoard)
+        answer = engine.submit(guest).result(60).tokens
+        answers = [generation.result(60).tokens for generation in generations]
+    assert 60 <= tokens_beside(steps, "guest") <= 60 + 8 * (slot_engine.PATIENCE + 1)  # 420 in the same steps
+    assert max(step.get("hoarder", 0) for step in steps) == 7
+    assert [answer, *answers] == naive_answers(model, (guest, *hoard), [answer, *answers])
+
+
+def test_pieces_are_shorter_where_several_compute(model, steps):
+    long = [of("reader", [n + 1] * 100, max_tokens=1) for n in range(2)]
+    with SlotEngine(model, slots=4, prefill_chunk=16) as engine:
+        engine.submit(long[0]).result(60)
+        alone = max(step["reader"] for step in steps)
+        with engine._admission.changed:
+            asked = [engine.submit(of("guest", [9], max_tokens=100)), engine.submit(long[1])]
+        answer = asked[1].result(60).tokens
+        asked[0].cancel()
+    assert [answer] == naive_answers(model, long[1:], [answer])
+    beside = [step["reader"] for step in steps if step.get("guest") and step.get("reader")]
+    assert alone == 16 and beside and max(beside) == 4
+
+
 def test_who_holds_one_slot_keeps_it(model):
     with SlotEngine(model, slots=4) as engine:
         running = submit_a_hoard(engine, [of(f"client {n}", [n + 1], max_tokens=60) for n in range(4)])
@@ -123,7 +173,7 @@ def test_what_is_set_aside_is_bounded_and_counted(model):
         guests = [engine.submit(of(f"guest {n}", [n + 1], max_tokens=40)) for n in range(4)]
         while not guests[0]._events or not guests[1]._events:
             time.sleep(0.001)
-        assert len(engine._scheduler.aside) <= 2
+        assert len(engine._scheduler.aside) <= 4
         assert held <= engine.stats().slots[0] <= full
         assert engine.stats().queued >= 2
         for guest in guests:
