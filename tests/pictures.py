@@ -84,12 +84,14 @@ def chromium() -> Iterator[Browser]:
 
 
 def draw_playground(browser: Browser, url: str) -> None:
-    """As it opens: on the pack's example."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=1.5, reduced_motion="reduce")
+    """On the pack's example, as the page opens, with both answers shaded by the probe of its dimension."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1020}, device_scale_factor=1.5, reduced_motion="reduce")
     page.goto(url)
     page.wait_for_selector("#generate[aria-disabled=false]")
+    page.get_by_label("Shade by").select_option(index=1)
     page.click("#generate")
     page.wait_for_selector("#stop:disabled")
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=IMAGES / "playground.png")
 
 

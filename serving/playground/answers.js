@@ -116,8 +116,11 @@ export function answerCard(article) {
 export function difference(one, other, areMarked) {
   if (!one || !other) return "";
   if (one === other) return "The two answers are identical.";
+  const [left, right] = [one, other].map((text) => text.trim().split(/\s+/));
   let same = 0;
-  while (one[same] === other[same]) same += 1;
-  const marks = areMarked ? " Words that only one of them has are marked." : "";
-  return `The two answers agree in their first ${same} character${same === 1 ? "" : "s"}.${marks}`;
+  while (same < left.length && left[same] === right[same]) same += 1;
+  const agreement = same
+    ? `The two answers agree in their first ${same === 1 ? "word" : `${same} words`}.`
+    : "The two answers differ from the first word on.";
+  return areMarked ? `${agreement} Words that only one of them has are marked.` : agreement;
 }

@@ -54,7 +54,7 @@ def test_it_opens_where_steering_shows(page, service_url):
     page.click("#generate")
     unsteered, steered = finished(page)
     assert unsteered != steered
-    assert "agree in their first" in text_of(page, "#difference")
+    assert "Words that only one of them has are marked." in text_of(page, "#difference")
 
 
 def test_each_slider_says_whether_it_works(page):
