@@ -1,7 +1,8 @@
 """Parallel map over pieces of small linear algebra, each on one core: small matrices do not fill several."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -15,9 +16,9 @@ AT_ONCE = 4
 
 
 class MapOnCores(Protocol):
-    """``work`` of every piece, in their order, each on one core."""
+    """``work`` of every piece, in their order, each on one core, and only a few ahead of what was taken."""
 
-    def __call__(self, work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]: ...
+    def __call__(self, work: Callable[[T], U], pieces: Iterable[T]) -> Iterator[U]: ...
 
 
 def map_on_cores(work: Callable[[T], U], pieces: Iterable[T], *, at_once: int = AT_ONCE) -> tuple[U, ...]:
@@ -27,22 +28,30 @@ def map_on_cores(work: Callable[[T], U], pieces: Iterable[T], *, at_once: int = 
     a piece is raised when the pieces that had begun have ended.
     """
     with one_core_each(at_once=at_once) as on_cores:
-        return on_cores(work, pieces)
+        return tuple(on_cores(work, pieces))
 
 
 @contextmanager
 def one_core_each(*, at_once: int = AT_ONCE) -> Iterator[MapOnCores]:
     """``map_on_cores`` for many calls. While it is open, what this thread computes has one core too."""
     threads = torch.get_num_threads()
+    cores = min(threads, at_once)
     torch.set_num_threads(1)
     try:
-        with (
-            threadpool_limits(1),
-            ThreadPoolExecutor(min(threads, at_once), thread_name_prefix="piece") as pool,
-        ):
+        with threadpool_limits(1), ThreadPoolExecutor(cores, thread_name_prefix="piece") as pool:
 
-            def on_cores(work: Callable[[T], U], pieces: Iterable[T]) -> tuple[U, ...]:
-                return tuple(pool.map(work, pieces))
+            def on_cores(work: Callable[[T], U], pieces: Iterable[T]) -> Iterator[U]:
+                begun: deque[Future[U]] = deque()
+                try:
+                    for piece in pieces:
+                        begun.append(pool.submit(work, piece))
+                        if len(begun) > 2 * cores:
+                            yield begun.popleft().result()
+                    while begun:
+                        yield begun.popleft().result()
+                finally:
+                    for future in begun:
+                        future.cancel()
 
             yield on_cores
     finally:

@@ -8,8 +8,9 @@ import errno
 import math
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pipelines.model_io.batches import tokenise
+from pipelines.model_io.passes import run_passes
 from pipelines.model_io.prefix_trees import shared_tokens
 from pipelines.model_io.reading import Pooling
 from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
@@ -144,18 +146,23 @@ def _read(
             states.write(hidden_states, chosen, model)
             on_progress(len(states.rows))
 
-    for batch in reading_batches(model, sequences, tokens_per_batch):
-        pool, pooled = pool_of(batch), dict[int, Tensor]()
+    now = threading.local()
 
-        def read(layer: int, states: Tensor, pool: _Pool = pool, pooled: dict[int, Tensor] = pooled) -> None:
-            pooled[layer] = pool(states).float()
-
-        with torch.inference_mode(), recording(model.network, chosen, read):
+    def run(batch: ReadingBatch) -> _BatchStates:
+        now.pool, now.pooled = pool_of(batch), {}
+        with torch.inference_mode():
             model.trunk(**batch.inputs, use_cache=False)
-        states = _BatchStates(batch.rows, [pooled[layer] for layer in chosen], model.device)
-        # On a GPU a batch is copied and written while the next one runs.
-        write(running)
-        running = states
+        return _BatchStates(batch.rows, [now.pooled[layer] for layer in chosen], model.device)
+
+    def read(layer: int, states: Tensor) -> None:
+        now.pooled[layer] = now.pool(states).float()
+
+    batches = reading_batches(model, sequences, tokens_per_batch)
+    with recording(model.network, chosen, read), closing(run_passes(model, run, batches)) as passes:
+        for states in passes:
+            # On a GPU a batch is copied and written while the next one runs.
+            write(running)
+            running = states
     write(running)
     return Activations(chosen, hidden_states)
 

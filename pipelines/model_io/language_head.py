@@ -5,8 +5,10 @@ makes them here, with its trunk answering by the given rows: whatever a family d
 a scale, is done by the family's own code.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,18 +52,51 @@ def has_separable_head(network: Any) -> bool:
     return _separable[network]
 
 
-def log_probabilities(
-    network: Any, output: Any, states: Float[Tensor, "tokens d_model"], followers: Int64[Tensor, " tokens"]
-) -> Float32[Tensor, " tokens"]:
-    """In nats, that each of ``followers`` comes next by its row of ``states``, which are of a trunk's ``output``."""
-    if not len(states):
-        return states.new_zeros(0, dtype=torch.float32)
-    rows = max(1, LOGITS_AT_ONCE // int(network.get_output_embeddings().weight.shape[0]))
-    parts = [
-        follower_log_probabilities(_logits(network, type(output), some), own)
-        for some, own in zip(torch.split(states, rows), torch.split(followers, rows), strict=True)
-    ]
-    return torch.cat(parts)
+@dataclass(frozen=True, eq=False)
+class LanguageHead:
+    """The head of ``network``, while ``head_apart`` is open; several threads may ask it at once."""
+
+    network: Any
+    answers: threading.local
+    """What the trunk says in this thread in place of running."""
+
+    def log_probabilities(
+        self, output: Any, states: Float[Tensor, "tokens d_model"], followers: Int64[Tensor, " tokens"]
+    ) -> Float32[Tensor, " tokens"]:
+        """In nats, that each of ``followers`` comes next by its row of ``states``, taken from a trunk's ``output``."""
+        if not len(states):
+            return states.new_zeros(0, dtype=torch.float32)
+        rows = max(1, LOGITS_AT_ONCE // int(self.network.get_output_embeddings().weight.shape[0]))
+        parts = [
+            follower_log_probabilities(self.logits(type(output), some), own)
+            for some, own in zip(torch.split(states, rows), torch.split(followers, rows), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def logits(
+        self, output_type: Callable[..., Any], states: Float[Tensor, "tokens d_model"]
+    ) -> Float[Tensor, "tokens vocabulary"]:
+        network = self.network
+        self.answers.given = output_type(last_hidden_state=states[None])
+        try:
+            unread = states.new_zeros(1, len(states), dtype=torch.long)
+            logits: Tensor = network(input_ids=unread, use_cache=False).logits
+        finally:
+            self.answers.given = None
+        return logits[0]
+
+
+@contextmanager
+def head_apart(network: Any) -> Iterator[LanguageHead]:
+    """While open, the head can be had alone; the trunk runs as before where it is called without it."""
+    answers, run = threading.local(), network.base_model.forward
+
+    def forward(*arguments: Any, **named: Any) -> Any:
+        given = getattr(answers, "given", None)
+        return run(*arguments, **named) if given is None else given
+
+    with forward_replaced(network.base_model, forward):
+        yield LanguageHead(network, answers)
 
 
 def follower_log_probabilities(
@@ -74,23 +109,15 @@ def follower_log_probabilities(
     return own - torch.cat(sums)
 
 
-def _logits(
-    network: Any, output_type: Callable[..., Any], states: Float[Tensor, "tokens d_model"]
-) -> Float[Tensor, "tokens vocabulary"]:
-    answer = output_type(last_hidden_state=states[None])
-    with forward_replaced(network.base_model, lambda *_, **__: answer):
-        unread = states.new_zeros(1, len(states), dtype=torch.long)
-        logits: Tensor = network(input_ids=unread, use_cache=False).logits
-    return logits[0]
-
-
 @torch.inference_mode()
 def _is_separable(network: Any) -> bool:
     tokens = torch.arange(PROBE_TOKENS, device=network.get_input_embeddings().weight.device)[None]
     whole: Tensor = network(input_ids=tokens, use_cache=False).logits[0]
     try:
         output = network.base_model(input_ids=tokens, use_cache=False)
-        halves = [_logits(network, type(output), part) for part in output.last_hidden_state[0].split(PROBE_TOKENS // 2)]
+        with head_apart(network) as head:
+            parts = output.last_hidden_state[0].split(PROBE_TOKENS // 2)
+            halves = [head.logits(type(output), part) for part in parts]
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return False
     found = torch.cat(halves)

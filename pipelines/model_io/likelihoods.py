@@ -1,8 +1,10 @@
 """Log-probabilities of whole texts under a model, plain or steered."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 
 from pipelines.model_io.batches import tokenise
 from pipelines.model_io.language_head import (
+    LanguageHead,
     follower_log_probabilities,
     forward_replaced,
     has_separable_head,
-    log_probabilities,
+    head_apart,
 )
+from pipelines.model_io.passes import run_passes
 from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import decoder_blocks, steering
@@ -51,24 +55,28 @@ class Below:
     """By layer and batch."""
     batches: tuple[ReadingBatch, ...] = ()
     """Of the texts, once they were read."""
+    _now: threading.local = field(default_factory=threading.local)
+
+    def read(self, batch: int) -> None:
+        """Say which batch the next forward pass of this thread is of."""
+        self._now.batch = batch
 
     @contextmanager
-    def reused(self, network: nn.Module, layer: int, batch: int) -> Iterator[None]:
-        """While open, a forward pass starts after block ``layer`` if it ran before, and else is remembered there."""
+    def reused(self, network: nn.Module, layer: int) -> Iterator[None]:
+        """While open, a pass starts after block ``layer`` where its batch was there before, and else is remembered."""
         blocks = list(decoder_blocks(network))[: layer + 1]
-        known = self.outputs.get((layer, batch))
-        if known is None:
-            handle = blocks[-1].register_forward_hook(
-                lambda _module, _inputs, output: self.outputs.update({(layer, batch): output})
-            )
-            try:
-                yield
-            finally:
-                handle.remove()
-            return
-        with ExitStack() as replaced:
+
+        def forward(run: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+            known = self.outputs.get((layer, self._now.batch))
+            return run(*arguments, **named) if known is None else known
+
+        with ExitStack() as changed:
             for block in blocks:
-                replaced.enter_context(forward_replaced(block, lambda *_args, **_kwargs: known))
+                changed.enter_context(forward_replaced(block, partial(forward, block.forward)))
+            remembering = blocks[-1].register_forward_hook(
+                lambda _module, _inputs, output: self.outputs.update({(layer, self._now.batch): output})
+            )
+            changed.callback(remembering.remove)
             yield
 
 
@@ -86,16 +94,14 @@ def likelihoods(
     seen no other texts, the blocks under the lowest steered layer are run the first time only.
     """
     totals, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
-    lowest = min(offsets or {}, default=0)
-    for number, batch in enumerate(_batches(model, texts, below, tokens_per_batch)):
-        reused = below.reused(model.network, lowest, number) if below and offsets else nullcontext()
-        with torch.inference_mode():
-            found = _log_probabilities(model.network, batch, offsets or {}, reused)
-        by_place = torch.zeros(batch.inputs["input_ids"].numel(), dtype=torch.float64)
-        by_place[batch.followers] = found.cpu().double()
-        counted = torch.arange(1, batch.places.shape[1]) < batch.lengths[:, None]
-        totals[batch.rows] = (by_place[batch.places[:, 1:]] * counted).sum(dim=1).numpy()
-        tokens[batch.rows] = batch.lengths - 1
+    batches = _batches(model, texts, below, tokens_per_batch)
+    with closing(_read(model, batches, offsets or {}, below if offsets else None)) as passes:
+        for batch, found in passes:
+            by_place = torch.zeros(batch.inputs["input_ids"].numel(), dtype=torch.float64)
+            by_place[batch.followers] = found.cpu().double()
+            counted = torch.arange(1, batch.places.shape[1]) < batch.lengths[:, None]
+            totals[batch.rows] = (by_place[batch.places[:, 1:]] * counted).sum(dim=1).numpy()
+            tokens[batch.rows] = batch.lengths - 1
     return Likelihoods(totals, tokens)
 
 
@@ -109,18 +115,33 @@ def _batches(
     return below.batches
 
 
-def _log_probabilities(
-    network: Any,
-    batch: ReadingBatch,
-    offsets: Mapping[int, Tensor],
-    reused: AbstractContextManager[None],
-) -> Float32[Tensor, " followers"]:
-    """Of the tokens that follow another one; by all logits at once where the head cannot be run by itself."""
+def _read(
+    model: LanguageModel, batches: Iterable[ReadingBatch], offsets: Mapping[int, Tensor], below: Below | None
+) -> Generator[tuple[ReadingBatch, Float32[Tensor, " followers"]], None, None]:
+    """Each batch, with the log-probabilities of its tokens that follow another one."""
+    network = model.network
     separable = has_separable_head(network)
-    with reused, steering(network, offsets):
-        output = (network.base_model if separable else network)(**batch.inputs, use_cache=False)
+
+    def read(numbered: tuple[int, ReadingBatch]) -> tuple[ReadingBatch, Float32[Tensor, " followers"]]:
+        number, batch = numbered
+        if below is not None:
+            below.read(number)
+        with torch.inference_mode():
+            return batch, _log_probabilities(network, batch, head)
+
+    with ExitStack() as changed:
+        head = changed.enter_context(head_apart(network)) if separable else None
+        if below is not None:
+            changed.enter_context(below.reused(network, min(offsets)))
+        changed.enter_context(steering(network, offsets))
+        yield from changed.enter_context(closing(run_passes(model, read, enumerate(batches))))
+
+
+def _log_probabilities(network: Any, batch: ReadingBatch, head: LanguageHead | None) -> Float32[Tensor, " followers"]:
+    """By all logits at once where the head cannot be run by itself."""
     tokens = batch.inputs["input_ids"]
     followers = tokens.flatten()[batch.followers.to(tokens.device)]
-    if separable:
-        return log_probabilities(network, output, batch.at(batch.parents, output.last_hidden_state), followers)
-    return follower_log_probabilities(batch.at(batch.parents, output.logits), followers)
+    output = (network if head is None else network.base_model)(**batch.inputs, use_cache=False)
+    if head is None:
+        return follower_log_probabilities(batch.at(batch.parents, output.logits), followers)
+    return head.log_probabilities(output, batch.at(batch.parents, output.last_hidden_state), followers)

@@ -9,7 +9,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from pipelines.model_io.batches import batches, padded
-from pipelines.model_io.prefix_trees import TOKENS_PER_ROW, WORTH, prefix_trees, reads_trees, tree_inputs, window_of
+from pipelines.model_io.prefix_trees import (
+    TOKENS_PER_ROW,
+    WORTH,
+    PrefixTree,
+    prefix_trees,
+    reads_trees,
+    tree_inputs,
+    window_of,
+)
 from serving.model.language_model import LanguageModel
 
 
@@ -45,14 +53,18 @@ def reading_batches(
     """All ``sequences``, in passes of at most ``tokens_per_batch`` padded tokens, the longest first.
 
     What texts share at their beginning is read once where that is worth it and ``model`` can do so; the same texts are
-    always read in the same passes.
+    always read in the same passes. Whether it can is found out by running it, before the first pass is asked for: the
+    passes may be taken while the model is steered or read.
     """
     trees = prefix_trees(sequences, min(TOKENS_PER_ROW, tokens_per_batch))
     held = sum(len(tree.tokens) for tree in trees)
     is_windowed = max(map(len, sequences), default=0) > window_of(model.network)
     if held > WORTH * sum(map(len, sequences)) or is_windowed or not reads_trees(model.network):
-        yield from _padded_batches(model, sequences, tokens_per_batch)
-        return
+        return _padded_batches(model, sequences, tokens_per_batch)
+    return _tree_batches(model, trees, tokens_per_batch)
+
+
+def _tree_batches(model: LanguageModel, trees: Sequence[PrefixTree], tokens_per_batch: int) -> Iterator[ReadingBatch]:
     for chosen in batches([len(tree.tokens) for tree in trees], tokens_per_batch):
         some = [trees[number] for number in chosen]
         inputs = tree_inputs(some, model.dtype, model.device)
