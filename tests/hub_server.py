@@ -58,6 +58,8 @@ class Hub:
     """The host that large files are redirected to."""
     prefix: str = ""
     """Of all paths, as a mirror behind a gateway has."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """New ids of repositories by their old ones."""
     misplaced: bool = False
     """Whether files come with a commit that was not asked for."""
 
@@ -118,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
         if not path.startswith(self.hub.prefix):
             return self.refuse(404, {})
         path = path.removeprefix(self.hub.prefix)
+        for old, new in self.hub.moved.items():
+            if f"/{old}/" in path:
+                return self.refuse(307, {"Location": self.path.replace(old, new)})
         self.hub.requests.append(line)
         fault = self.hub.fault(line)
         self.cut = fault.cut

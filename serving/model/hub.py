@@ -179,12 +179,17 @@ def _files(repo: str, commit: str) -> tuple[HubFile, ...]:
 def fetch_file(repo: str, revision: str, file: HubFile) -> Path:
     """A file of a revision in the local cache, fetched if need be; a damaged copy is deleted and fetched once more.
 
-    Raises ``CorruptFile`` where that is damaged too, ``NotFound`` and ``Unavailable``.
+    Raises ``CorruptFile`` where that is damaged too, and for a damaged copy offline; ``NotFound`` and ``Unavailable``.
     """
     for _ in range(2):
         path = _fetched(repo, revision, file.path)
         if file.has_content(path):
             return path
+        if constants.HF_HUB_OFFLINE:
+            raise CorruptFile(
+                f"{path} is damaged: its digest is not the hub's {file.sha256 or file.blob}; unset HF_HUB_OFFLINE, and "
+                "it is fetched again"
+            )
         remove(path)
     raise CorruptFile(
         f"{file.path} of {repo}@{revision} was damaged twice on its way: its digest is not the hub's "

@@ -93,7 +93,8 @@ def _status(error: BaseException) -> int:
 
 def _is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed in a moment."""
-    if isinstance(error, OfflineModeIsEnabled | FileMetadataError) or _is_of_address(error) or _is_local(error):
+    stays = (_is_of_address, _is_local, _is_of_certificate)
+    if isinstance(error, OfflineModeIsEnabled | FileMetadataError) or any(of(error) for of in stays):
         return False
     if isinstance(error, HfHubHTTPError):
         return _status(error) in (408, 429) or _status(error) >= 500
@@ -103,6 +104,10 @@ def _is_passing(error: BaseException) -> bool:
 def _is_of_address(error: BaseException) -> bool:
     """Whether ``HF_ENDPOINT`` is no address at all."""
     return isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL)
+
+
+def _is_of_certificate(error: BaseException) -> bool:
+    return isinstance(error, httpx2.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def _is_local(error: BaseException) -> bool:
@@ -157,6 +162,13 @@ def in_words(error: BaseException, repo: str, name: str) -> TrustTraceError:
             f"HF_ENDPOINT is {constants.ENDPOINT!r}, which is no address ({_brief(error)}); write it as "
             "https://huggingface.co, or unset it"
         )
+    if _is_of_certificate(error):
+        return Unavailable(
+            f"the certificate of {constants.ENDPOINT} is not trusted here ({_brief(error)}); set SSL_CERT_FILE to the "
+            "certificates of your network"
+        )
+    if isinstance(error, UnicodeEncodeError):
+        return AccessRefused("your token for the hub holds characters that no token has; run `hf auth login`")
     if isinstance(error, OSError) and _is_local(error):
         return Unavailable(
             f"{error.filename} cannot be written ({error.strerror}); set HF_HUB_CACHE to a directory that can"

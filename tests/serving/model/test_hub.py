@@ -234,6 +234,24 @@ def test_a_small_file_that_is_always_damaged_is_refused(hub):
         load(find_series(REPO).at(10))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_damaged_copy_stays_while_offline(hub, monkeypatch, name):
+    path = locate(find_series(REPO).at(10)).directory / name
+    path.resolve().write_bytes(path.read_bytes()[::-1])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CorruptFile, match=rf"{name} is damaged: .*; unset HF_HUB_OFFLINE, and it is fetched again"):
+        load(find_series(REPO).at(10))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert load(find_series(REPO).at(10)).checkpoint.step == 10
+
+
+def test_names_of_files_may_hold_any_character(hub):
+    folder = hub.repositories[REPO]["step10"] / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "für #1? 50%.jinja").write_text("{{ messages }}")
+    assert locate(find_series(REPO).at(10)).directory.joinpath(folder.name, "für #1? 50%.jinja").is_file()
+
+
 def test_a_small_file_may_come_compressed(hub):
     content = (hub.repositories[REPO]["step10"] / "tokenizer.json").read_bytes()
     hub.faults.append(

@@ -160,6 +160,27 @@ def test_a_token_is_for_the_hub_alone(hub, monkeypatch):
     assert "Bearer hf_secret" in hub.tokens
 
 
+def test_a_token_of_odd_characters_is_refused_in_a_sentence(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_…")
+    with pytest.raises(Unavailable, match="your token for the hub holds characters that no token has"):
+        find_series(REPO)
+
+
+def test_a_renamed_repository_is_followed(hub):
+    hub.moved = {"old/name": REPO}
+    series = find_series("old/name")
+    assert (series.model, load(series.at(10)).checkpoint.step) == ("name", 10)
+
+
+def test_a_certificate_that_is_not_trusted_is_named(waits):
+    def call():
+        raise httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+
+    with pytest.raises(Unavailable, match=f"certificate of {constants.ENDPOINT} is not trusted .*set SSL_CERT_FILE"):
+        hub_calls.tried(call, REPO)
+    assert waits == []
+
+
 @pytest.mark.parametrize("name", ["org/na me", "org/a..b", "org/name.git", "org/" + "n" * 97, "org/-name"])
 def test_what_no_hub_can_hold_is_not_asked_for(hub, name):
     with pytest.raises(UnknownName, match="is neither a path that exists nor a hub id"):
