@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from registry.errors import InvalidInput, Unavailable
@@ -45,7 +46,8 @@ class SequenceClassifier:
 def load_sequence_classifier(name: str) -> SequenceClassifier:
     """``name`` is a hub id or a directory, such as ``tomh/toxigen_roberta``; weights in safetensors only.
 
-    Raises ``Unavailable`` when it cannot be had, ``InvalidInput`` when none of its labels tells toxic text.
+    Raises ``Unavailable`` when it cannot be had, ``InvalidInput`` when its files lack some of its weights, as a
+    language model lacks the head, and when none of its labels tells toxic text.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -53,14 +55,19 @@ def load_sequence_classifier(name: str) -> SequenceClassifier:
         # A file may ask for attention by a kernel that is fetched and run; the architecture's own is used.
         config._attn_implementation = None
         config._experts_implementation = None
-        how = {"config": config, "use_safetensors": True}
-        network = AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=False, **how)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        how = {"config": config, "use_safetensors": True, "output_loading_info": True}
+        network, report = AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=False, **how)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unavailable(
             f"the classifier {name!r} could not be loaded ({reason}); go online, give a directory with safetensors, or "
             "use classifier=packaged"
         ) from error
+    if drawn := sorted(report["missing_keys"]):
+        raise InvalidInput(
+            f"the classifier {name!r} has no weights for {drawn[0]}, which would be drawn at random: give one that was "
+            "trained to classify, or use classifier=packaged"
+        )
     return SequenceClassifier(network.eval().requires_grad_(False), tokenizer, toxic_label(network.config.id2label))
 
 

@@ -7,6 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from pipelines.evaluate.tasks.sequence_classifier import load_sequence_classifier, toxic_label
 from registry.errors import InvalidInput, Unavailable
+from tests.conftest import tiny_llama
 
 
 @pytest.fixture
@@ -52,6 +53,27 @@ def test_the_toxic_label_is_found_by_its_name():
 def test_what_cannot_be_loaded_is_one_sentence(tmp_path):
     with pytest.raises(Unavailable, match="could not be loaded .* or use classifier=packaged"):
         load_sequence_classifier(str(tmp_path))
+
+
+def test_a_language_model_is_no_classifier(tmp_path, word_tokenizer):
+    tiny_llama(0).save_pretrained(tmp_path)
+    word_tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InvalidInput, match="has no weights for score.weight, which would be drawn at random"):
+        load_sequence_classifier(str(tmp_path))
+
+
+def test_weights_that_cannot_be_read_are_one_sentence(directory):
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(Unavailable, match="could not be loaded .* or use classifier=packaged"):
+        load_sequence_classifier(str(directory))
+
+
+def test_weights_of_another_shape_are_one_sentence(directory):
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_size": 16}))
+    with pytest.raises(Unavailable, match="could not be loaded .* or use classifier=packaged"):
+        load_sequence_classifier(str(directory))
 
 
 def test_a_kernel_that_its_configuration_names_is_not_fetched(directory):
