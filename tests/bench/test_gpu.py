@@ -10,8 +10,8 @@ from tests.bench.table import Comparison
 from tests.forked import run_forked
 
 OURS = {"registry", "serving", "pipelines", "tests"}
-STATED = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "sklearn", "threadpoolctl",
-          "pandas", "safetensors", "jaxtyping", "tqdm"}  # fmt: skip
+STATED = {"torch", "transformers", "tokenizers", "huggingface_hub", "httpx2", "numpy", "scipy", "sklearn",
+          "threadpoolctl", "pandas", "safetensors", "jaxtyping", "tqdm"}  # fmt: skip
 
 
 def measure_with_no_other_library(arguments):

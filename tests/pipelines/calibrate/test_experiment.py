@@ -34,8 +34,8 @@ def short_prose():
     """Sentences that the word tokenizer knows; the packaged ones are all unknown words to it."""
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: tuple(sentences * 50))
-        patch.setattr("pipelines.calibrate.candidates.background_prose", lambda: tuple(sentences * 50))
+        patch.setattr("pipelines.calibrate.splits.prose_for", lambda *_: tuple(sentences * 10))
+        patch.setattr("pipelines.calibrate.candidates.background_prose", lambda: tuple(sentences * 10))
         yield
 
 

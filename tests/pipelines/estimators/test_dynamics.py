@@ -60,8 +60,8 @@ def test_unrelated_curves_correlate_in_five_percent(n):
 
 
 def test_onset_on_noise_is_rare_over_all_steps_and_layers():
-    assert onset_error(steps=15, layers=8, trials=60) <= 0.05 + 0.06
+    assert onset_error(steps=15, layers=4, trials=60) <= 0.05 + 0.06
 
 
 def test_onset_still_comes_where_bits_come():
-    assert onset_error(steps=15, layers=8, trials=20, bits=0.35) == 1
+    assert onset_error(steps=15, layers=4, trials=20, bits=0.35) == 1
