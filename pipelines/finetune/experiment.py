@@ -30,7 +30,7 @@ from pipelines.tracking.runs import entry_point_run
 from registry.cache import cache_root
 from registry.checkpoints import Checkpoint
 from serving.model.language_model import LanguageModel, load, release
-from serving.model.weights import locate
+from serving.model.weights import identity_of, locate
 
 RECIPE = 2
 """Raised when the code changes what a configuration means, so that older models are made anew."""
@@ -43,7 +43,7 @@ def run_finetuning(options: FinetuneOptions) -> None:
         parent = one_checkpoint(options.checkpoint)
         statements = inspected_statements(options.statements)
         parent_digest = locate(parent).digest()
-        key = _key(parent_digest, statements, options.config)
+        key = _key(parent, statements, options.config)
         directory = cache_root() / "finetuned" / key / options.name_for(parent.model)
         if not (directory / MANIFEST).is_file():
             _make(parent, parent_digest, statements, options, directory)
@@ -119,7 +119,8 @@ def _make(
     release(model)
 
 
-def _key(parent_digest: str, statements: Mapping[str, LabelledStatements], config: FinetuneConfig) -> str:
+def _key(parent: Checkpoint, statements: Mapping[str, LabelledStatements], config: FinetuneConfig) -> str:
+    """Names the result by all that decides it: a mended tokenizer makes another of the same weights."""
     digests = {name: labelled.digest for name, labelled in statements.items()}
-    content = {"recipe": RECIPE, "parent": parent_digest, "statements": digests, **config.to_dict()}
+    content = {"recipe": RECIPE, "parent": identity_of(parent), "statements": digests, **config.to_dict()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,5 +1,6 @@
 """Fine-tuning as a user runs it, on a tiny series and a real tracking store."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -52,6 +53,16 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
     assert run_command(main, [*arguments, "--method", "lora"]) == 0
     assert (directory / "model.safetensors").stat().st_mtime_ns == changed
     assert len(store.list("mini-toxicity-lora")) == 1
+
+
+def test_a_mended_tokenizer_makes_another(arguments, series_directory, tmp_path, cache):
+    copy = shutil.copytree(series_directory / "step_000010", tmp_path / "mended")
+    given = [str(copy) if argument == str(series_directory) else argument for argument in arguments]
+    assert run_command(main, [*given, "--epochs", "1"]) == 0
+    path = copy / "tokenizer_config.json"
+    path.write_text(path.read_text() + " ")
+    assert run_command(main, [*given, "--epochs", "1"]) == 0
+    assert len(list((cache / "finetuned").iterdir())) == 2
 
 
 def test_only_trustworthy_fitting_statements_are_trained_on():
