@@ -37,7 +37,6 @@ lock: setup ## write requirements.lock anew, after a pin was changed
 	rm -r $(VENV)/torch
 
 demo: setup ## train the embedded checkpoint series, probe it, register its steering vectors
-	$(RUN) mlflow run . -e pretrain --env-manager local --experiment-name trusttrace
 	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
 
 # BentoML's 5 seconds cut off who asks again after a pause, and who asks while the machine is busy.

@@ -6,6 +6,8 @@ from pipelines.cli.options import CheckpointOptions
 from pipelines.model_io.reading import Pooling
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
+from pipelines.pretrain.series import is_trained
+from pipelines.pretrain.tracking import log_training_below
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.options import StatementsOptions
@@ -68,7 +70,12 @@ def registered_series(model: str) -> CheckpointSeries:
 
 
 def _embedded_series(seed: int) -> CheckpointSeries:
-    return find_series(str(ensure_series_with_bar(SeriesConfig().with_seed(seed))), name=embedded_name(seed))
+    config, name = SeriesConfig().with_seed(seed), embedded_name(seed)
+    was_trained = is_trained(config)
+    directory = ensure_series_with_bar(config)
+    if not was_trained:
+        log_training_below(name, directory)
+    return find_series(str(directory), name=name)
 
 
 def inspected_statements(

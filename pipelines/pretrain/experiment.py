@@ -3,7 +3,7 @@
 from pipelines.cli.pasting import mlflow_run
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
-from pipelines.pretrain.tracking import log_series
+from pipelines.pretrain.tracking import log_training
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.embedded import embedded_name
@@ -14,7 +14,7 @@ def run_pretraining(config: SeriesConfig) -> None:
     name = embedded_name(config.training.seed)
     with entry_point_run(f"pretrain {name}", config.params()) as run:
         directory = ensure_series_with_bar(config)
-        log_series(run.info.run_id, directory)
+        log_training(run.info.run_id, directory)
         steps = config.training.checkpoint_steps
         print(f"\ncheckpoints at steps {', '.join(map(str, steps))} in {directory}")  # noqa: T201
         model = name if config == SeriesConfig().with_seed(config.training.seed) else str(directory)

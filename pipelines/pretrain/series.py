@@ -27,7 +27,7 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
     It holds one Hugging Face checkpoint a directory, ``step_000000`` to the last, and ``series.json`` with the corpus'
     card and the loss of every step. A process that asks while another trains waits for it.
     """
-    directory = cache_root() / "series" / config.key
+    directory = _directory(config)
     manifest = directory / MANIFEST
     if manifest.is_file():
         return directory
@@ -36,6 +36,15 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
         if not manifest.is_file():
             _make_series(config, directory, on_step)
     return directory
+
+
+def is_trained(config: SeriesConfig) -> bool:
+    """Whether ``ensure_series`` finds the series whole."""
+    return (_directory(config) / MANIFEST).is_file()
+
+
+def _directory(config: SeriesConfig) -> Path:
+    return cache_root() / "series" / config.key
 
 
 def _make_series(config: SeriesConfig, directory: Path, on_step: OnStep) -> None:

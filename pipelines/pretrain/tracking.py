@@ -6,11 +6,19 @@ import mlflow
 
 from pipelines.pretrain.series import loss_curve
 from pipelines.pretrain.trainer import MANIFEST
-from pipelines.tracking.runs import log_points
+from pipelines.tracking.runs import child_run, log_points
 
 
-def log_series(run_id: str, directory: Path) -> None:
+def log_training(run_id: str, directory: Path) -> None:
     """Log the loss of every step, and the manifest with the corpus' card, of a finished series."""
     records = loss_curve(directory)
     log_points(run_id, [("training_loss_nats", record.loss, record.step) for record in records])
     mlflow.log_artifact(str(directory / MANIFEST))
+
+
+def log_training_below(name: str, directory: Path) -> None:
+    """The same of a series that another command trained first, in a run below that command's."""
+    run = mlflow.active_run()
+    if run is not None:
+        with child_run(f"pretrain {name}", {}, run) as below:
+            log_training(below.info.run_id, directory)

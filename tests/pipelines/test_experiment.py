@@ -4,11 +4,13 @@ import re
 import shutil
 from functools import partial
 
+import mlflow
 import pytest
 
 from pipelines import experiment
 from pipelines.cli.options import CheckpointOptions
 from pipelines.pretrain.options import SeriesConfig, TrainingConfig
+from pipelines.tracking.runs import entry_point_run
 from pipelines.tracking.series import require_own_name
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, CheckpointSeries
@@ -36,6 +38,18 @@ def test_each_seed_is_a_series_of_its_own_name(small):
     assert first == again
     assert experiment.resolve_series("tiny-1") == other
     assert weights_digest(first.checkpoints[-1]) != weights_digest(other.checkpoints[-1])
+
+
+def test_who_trains_the_series_has_its_loss_below(small, tracking):
+    with entry_point_run("probe tiny", {}) as run:
+        experiment.resolve_series("tiny")
+        experiment.resolve_series("tiny")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    (below,) = (each for each in runs if each.info.run_id != run.info.run_id)
+    assert (below.info.run_name, below.info.status) == ("pretrain tiny", "FINISHED")
+    assert below.data.tags["mlflow.parentRunId"] == run.info.run_id
+    curve = mlflow.MlflowClient().get_metric_history(below.info.run_id, "training_loss_nats")
+    assert [point.step for point in curve] == list(range(1, 10))
 
 
 def test_a_name_of_no_series_is_refused_before_training():
