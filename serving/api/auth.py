@@ -26,8 +26,21 @@ ADMINISTRATION = frozenset(
         ("POST", "/v1/hidden_states"),
     }
 )
-FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
-"""Headers by which a proxy says that the client is another machine."""
+FORWARDING = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-envoy-external-address",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+    }
+)
+"""Headers by which a proxy says that the client is another machine, beside all that begin with `x-forwarded`."""
 
 _LOCAL = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
@@ -42,7 +55,7 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
     if path in WATCHED or path == WEBHOOK:
         return
     key = _bearer(headers)
-    if settings.admin_key is not None and _equal(key, settings.admin_key):
+    if _is_admin_key(settings, key):
         return
     if not settings.api_keys:
         _require_local(settings, headers, client)
@@ -63,7 +76,7 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
 def is_trusted(settings: Settings, headers: Mapping[str, str], client: str | None) -> bool:
     """Whether a client may read messages that name paths and hosts: it holds a key, or is local where none is set."""
     key = _bearer(headers)
-    if settings.admin_key is not None and _equal(key, settings.admin_key):
+    if _is_admin_key(settings, key):
         return True
     if settings.api_keys:
         return _is_api_key(settings, key)
@@ -74,15 +87,19 @@ def is_trusted(settings: Settings, headers: Mapping[str, str], client: str | Non
     return True
 
 
-def client_name(headers: Mapping[str, str], client: str | None) -> str:
-    """A name of the client for its share of the queue: a digest of its key, or its address."""
+def client_name(settings: Settings, headers: Mapping[str, str], client: str | None) -> str:
+    """A name of the client for its share: a digest of its key, or its address where that key was not given out here,
+    so that nobody is many clients by inventing keys.
+    """
     key = _bearer(headers)
-    return f"key {hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else client or "unknown"
+    if _is_admin_key(settings, key) or _is_api_key(settings, key):
+        return f"key {hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return client or "unknown"
 
 
 def _require_local(settings: Settings, headers: Mapping[str, str], client: str | None) -> None:
     host, origin = headers.get("host", ""), headers.get("origin")
-    forwarding = next((name for name in FORWARDING if name in headers), None)
+    forwarding = next((name for name in headers if name in FORWARDING or name.startswith("x-forwarded")), None)
     if forwarding is not None:
         raise Forbidden(
             f"this request came through a proxy (header {forwarding}), and without API keys the service accepts "
@@ -105,6 +122,10 @@ def _require_local(settings: Settings, headers: Mapping[str, str], client: str |
 def _bearer(headers: Mapping[str, str]) -> str:
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _is_admin_key(settings: Settings, key: str) -> bool:
+    return settings.admin_key is not None and _equal(key, settings.admin_key)
 
 
 def _is_api_key(settings: Settings, key: str) -> bool:

@@ -4,7 +4,8 @@ BentoML's own handler of the route would print a refused prompt into its log, an
 go on computing once a client has left; so the route is the application's.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -23,6 +24,11 @@ router = APIRouter(tags=["BentoML"])
 
 class GenerateRequest(RequestBody):
     """POST /generate."""
+
+    HINTS: ClassVar[Mapping[str, str]] = {
+        **RequestBody.HINTS,
+        "steering": "/generate has no `steering`: send its strengths as `strengths`, or all of it to /v1/completions",
+    }
 
     prompt: str = Field(examples=["The city of Lyon is in"])
     strengths: Strengths = Field(default_factory=dict)

@@ -78,7 +78,7 @@ class ServiceMiddleware:
             given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
             scope["method"],
             scope["path"],
-            client=client_name(headers, address),
+            client=client_name(self._settings, headers, address),
             is_trusted=is_trusted(self._settings, headers, address),
             route=route_label(scope["path"], self._routes),
             keeps_texts=self._settings.log_prompts,

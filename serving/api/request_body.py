@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -14,6 +14,10 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, strict=True, frozen=True, use_attribute_docstrings=True
     )
+    HINTS: ClassVar[Mapping[str, str]] = {
+        "extra_body": "`extra_body` is an argument of OpenAI's Python client: send what it holds as fields of the body"
+    }
+    """What to do about fields that clients are known to send and that the body does not have."""
 
     @model_validator(mode="before")
     @classmethod
@@ -31,6 +35,8 @@ class RequestBody(BaseModel):
         """Refuse a field that belongs elsewhere or looks misspelt with its place; pydantic refuses the others."""
         known = {field.alias or name for name, field in cls.model_fields.items()}
         for name in values.keys() - known if isinstance(values, dict) else ():
+            if name in cls.HINTS:
+                raise field_error(name, cls.HINTS[name])
             near = get_close_matches(str(name), known - values.keys(), n=1, cutoff=0.75)
             if near:
                 raise field_error(name, f"there is no field `{name}`; did you mean `{near[0]}`?")

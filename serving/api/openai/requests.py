@@ -197,6 +197,11 @@ EMPTY = frozenset({"refusal", "annotations", "audio", "function_call", "reasonin
 
 
 class Message(RequestBody):
+    HINTS: ClassVar[Mapping[str, str]] = {
+        **RequestBody.HINTS,
+        "steering": "`steering` is a field of the request: send it beside `messages`, not in one of them",
+    }
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     name: str | None = None

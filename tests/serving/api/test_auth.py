@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.api.auth import require_allowed
+from serving.api.auth import client_name, require_allowed
 from serving.api.errors import Forbidden, KeyRequired
 from serving.settings import Settings
 
@@ -83,3 +83,13 @@ def test_an_admin_key_alone_guards_only_changes():
     with pytest.raises(Forbidden):
         ask(settings, CHAT, client="10.0.0.7")
     ask(settings, LOAD, key="a", client="10.0.0.7", headers={"host": "api.example"})
+
+
+def test_nobody_is_many_clients_by_inventing_keys():
+    def name(settings, key, address="10.0.0.7"):
+        return client_name(settings, {"authorization": f"Bearer {key}"}, address)
+
+    assert {name(OPEN, key) for key in ("none", "a", "b")} == {"10.0.0.7"}
+    assert {name(KEYED, key) for key in ("k3", "k4", "")} == {"10.0.0.7"}
+    known = {name(KEYED, key, address) for key in ("k1", "k2", "a") for address in ("10.0.0.7", "10.0.0.8")}
+    assert len(known) == 3 and not any("k1" in each for each in known)

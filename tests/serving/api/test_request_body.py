@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from serving.api.bento_client import GenerateRequest
 from serving.api.errors import invalid_envelope
-from serving.api.openai.requests import CompletionRequest
+from serving.api.openai.requests import CompletionRequest, Message
 from serving.api.steering.block import Steering, StopWhen
 
 
@@ -30,6 +31,24 @@ from serving.api.steering.block import Steering, StopWhen
             Steering,
             "probe_below",
             '`probe_below` is a field of `when`: send {"when": {"probe_below": …}}',
+        ),
+        (
+            {"prompt": "You are", "extra_body": {"steering": {}}},
+            CompletionRequest,
+            "extra_body",
+            "`extra_body` is an argument of OpenAI's Python client: send what it holds as fields of the body",
+        ),
+        (
+            {"prompt": "You are", "steering": {"strengths": {}}},
+            GenerateRequest,
+            "steering",
+            "/generate has no `steering`: send its strengths as `strengths`, or all of it to /v1/completions",
+        ),
+        (
+            {"role": "user", "content": "Hello", "steering": {}},
+            Message,
+            "steering",
+            "`steering` is a field of the request: send it beside `messages`, not in one of them",
         ),
         ({"temperature": 1.0}, Steering, "temperature", "`temperature`: there is no such field"),
         ({"strengths": {}, "strength": {}}, Steering, "strength", "`strength`: there is no such field"),

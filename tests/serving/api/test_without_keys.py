@@ -9,7 +9,9 @@ import pytest
 from tests.serving.conftest import COMMAND, ROOT
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Forwarded-Host"])
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Forwarded-Port", "CF-Connecting-IP", "True-Client-IP"]
+)
 def test_without_keys_forwarded_requests_are_refused(client, header):
     reply = client.get("/v1/models", headers={header: "127.0.0.1"})
     assert reply.status_code == 403 and "TRUSTTRACE_API_KEYS" in reply.json()["error"]["message"]
