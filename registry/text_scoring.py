@@ -91,7 +91,11 @@ def _load(lineage: Lineage, language_model: str) -> tuple[Any, Any]:
     directory, own = path, {}
     if path.is_file():
         directory, source["gguf_file"] = path.parent, path.name
-    else:
+    if (directory / "adapter_config.json").is_file():  # transformers would add it to the weights unasked
+        raise Mismatch(
+            f"{directory} holds a PEFT adapter beside the model, which the probe never saw; move it elsewhere"
+        )
+    if not path.is_file():
         own["config"] = config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **source)
         # A file may ask for attention by a kernel that is fetched and run; the architecture's own is used.
         config._attn_implementation = None

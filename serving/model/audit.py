@@ -24,6 +24,8 @@ from serving.model.stored_tensors import weight_names
 from serving.model.weights import identity_of, locate, tokenizer_revision
 
 EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
+SHOWN = 8
+"""Names in a line that need not tell them all."""
 EMBEDDING_ROWS = 2048
 """Rows of the embedding that are compared: frequent tokens come first, and are trained first."""
 
@@ -198,7 +200,9 @@ def render_audit(audit: SeriesAudit) -> str:
     lines += [_equal_weights(entries) for entries in sets.values() if len(entries) > 1]
     numbers = [entry.checkpoint.revision for entry in audit.checkpoints if entry.checkpoint.revision.isdecimal()]
     if numbers:
-        lines.append(f"- names that are numbers alone are read as steps, not as seeds or epochs: {', '.join(numbers)}")
+        more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+        shown = ", ".join(numbers[:SHOWN])
+        lines.append(f"- names that are numbers alone are read as steps, not as seeds or epochs: {shown}{more}")
     borrowed = [entry for entry in audit.checkpoints if entry.tokenizer != entry.checkpoint.revision]
     if borrowed:
         lines.append(f"- {len(borrowed)} checkpoints have no tokenizer; that of {borrowed[0].tokenizer} is used")

@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from registry.errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError, Unavailable
 from serving.model.placement import Placement
 from serving.model.residual_stream import decoder_blocks, recording
-from serving.model.stored_tensors import quantised, require_full_precision
+from serving.model.stored_tensors import quantised, require_full_precision, require_no_adapter
 
 CONFIG = "config.json"
 BUFFERS = re.compile(
@@ -96,6 +96,7 @@ def read_gguf(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """The network of a GGUF file, de-quantised to float32, and its tokenizer. Raises ``CorruptFile``."""
     source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     how = {**source, "dtype": torch.float32, "output_loading_info": True}
+    require_no_adapter(path.parent, [beside.name for beside in path.parent.iterdir()])
     with _edge(f"{path.name} could not be read as GGUF", "fetch the file again, or another conversion of the model"):
         network, report = AutoModelForCausalLM.from_pretrained(path.parent, trust_remote_code=False, **how)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, trust_remote_code=False, **source)
@@ -114,6 +115,7 @@ def read_network(directory: Path, config: Any, placement: Placement, device_map:
         "ignore_mismatched_sizes": True,  # the report names them
     }
     with _edge(f"the weights in {directory} could not be read", "delete that copy and fetch it again"):
+        require_no_adapter(directory, [path.name for path in directory.iterdir()])
         require_full_precision(directory)
         network, report = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False, **how)
     require_whole(directory, report)

@@ -24,6 +24,7 @@ from serving.model.training_line import join_stages, names_line, read_line
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 _PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/]+/[^/?#]+)(?:/tree/([^/?#]+))?")
 
 
@@ -84,6 +85,11 @@ def _series_on_disk(path: Path, name: str | None) -> CheckpointSeries:
     members = sorted(child.name for child in path.iterdir() if (child / CONFIG).is_file())
     if on_top and not any(map(parse_position, members)):
         return _lone(short, str(path), MAIN)
+    if not members and any((folder / ADAPTER).is_file() for folder in (path, *path.iterdir())):
+        raise InvalidInput(
+            f"{path} holds PEFT adapters and no whole model; merge each into its model with merge_and_unload, save "
+            "that with save_pretrained, and give its directory"
+        )
     if not members:
         raise InvalidInput(
             f"{path} holds neither a config.json nor directories with one; save checkpoints there with "

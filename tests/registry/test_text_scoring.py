@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.model_io.activations import extract
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, Mismatch
 from registry.text_scoring import TextScorer
 from registry.vectors import Lineage, LinearProbe
 from serving.model.language_model import load
@@ -44,6 +44,13 @@ def test_copies_in_other_formats_are_no_weights(probe, series_directory, tmp_pat
         (directory / name).write_bytes(b"a copy")
     expected = TextScorer(probe, str(series_directory / "step_000010")).probability(TEXTS)
     np.testing.assert_array_equal(TextScorer(probe, str(directory)).probability(TEXTS), expected)
+
+
+def test_an_adapter_beside_the_model_is_refused(probe, series_directory, tmp_path):
+    directory = shutil.copytree(series_directory / "step_000010", tmp_path / "model")
+    (directory / "adapter_config.json").write_text("{}")
+    with pytest.raises(Mismatch, match=f"{directory} holds a PEFT adapter beside the model"):
+        TextScorer(probe, str(directory)).probability(TEXTS)
 
 
 def test_a_probe_of_answers_scores_no_texts(probe, series_directory):

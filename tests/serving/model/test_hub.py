@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from registry.checkpoints import Checkpoint
-from registry.errors import CorruptFile, NotFound, TrustTraceError, Unavailable
+from registry.errors import CorruptFile, InvalidInput, NotFound, TrustTraceError, Unavailable
 from serving.model import hub as hub_module
 from serving.model import hub_calls
 from serving.model.language_model import load
@@ -336,6 +336,16 @@ def test_a_repository_of_gguf_files_says_how_to_use_one(hub):
         (directory / "mini.Q8_0.gguf").write_bytes(b"GGUF")
     with pytest.raises(NotFound, match=r"`hf download org/mini mini.Q8_0.gguf --local-dir .`, and .*./mini.Q8_0.gguf"):
         load(find_series(REPO).at(10))
+
+
+def test_an_adapter_on_the_hub_is_refused(hub):
+    (hub.repositories[REPO]["step10"] / "adapter_config.json").write_text("{}")
+    (hub.repositories[REPO]["step100"] / "adapter_config.json").write_text("{}")
+    (hub.repositories[REPO]["step100"] / "config.json").unlink()
+    with pytest.raises(InvalidInput, match="org/mini@step10 holds a PEFT adapter"):
+        load(find_series(REPO).at(10))
+    with pytest.raises(NotFound, match="org/mini@step100 holds a PEFT adapter and no model; merge it into its model"):
+        load(find_series(REPO).at(100))
 
 
 @pytest.mark.parametrize("revision", ["step1", "step10/x", "s" * 300 + "-step7"])

@@ -102,6 +102,23 @@ def test_a_shard_that_is_there_twice_leaves_tensors_out(directory):
         load(find_series(str(directory)).checkpoints[0])
 
 
+def test_an_adapter_beside_the_model_is_refused(directory, monkeypatch):
+    """transformers adds it to the weights where peft is installed, and the digest of the weights says nothing of it."""
+    (directory / "adapter_config.json").write_text("{}")
+    with pytest.raises(InvalidInput, match=f"{directory} holds a PEFT adapter .* merge it with merge_and_unload"):
+        load(find_series(str(directory)).checkpoints[0])
+    with mutant(stored_tensors, "if ADAPTER in names", "if not names") as changed:
+        changed.require_no_adapter(directory, ["adapter_config.json"])
+
+
+def test_adapters_without_a_model_say_what_to_do(tmp_path):
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / "checkpoint-10" / "adapter_config.json").write_text("{}")
+    for directory in (tmp_path, tmp_path / "checkpoint-10"):
+        with pytest.raises(InvalidInput, match="holds PEFT adapters and no whole model; merge each"):
+            find_series(str(directory))
+
+
 @pytest.mark.parametrize(
     ("passage", "replacement"),
     [
