@@ -22,7 +22,7 @@ $(VENV)/installed: $(VENV)/made conda.yaml requirements.lock .ci/install
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed pyproject.toml
-	$(RUN) $(INSTALL) --constraint requirements.lock $(DEVELOPING)
+	$(RUN) $(INSTALL) --no-compile --constraint requirements.lock $(DEVELOPING)
 	touch $@
 
 # Of torch the lock takes PyPI's build, which brings CUDA, and the one that pip finds here, which may be for CPUs.

@@ -60,7 +60,7 @@ class FigureFiles:
         self._drawn: set[tuple[str, ...]] | None = None
 
     def begin(self, *, draws: bool) -> None:
-        """A test: whether its figures are drawn, each kind once in each format."""
+        """A test: whether its figures are drawn, each kind once and each format once."""
         self._drawn = set() if draws else None
 
     def save(self, figure: Any, target: Any, **options: Any) -> None:
@@ -72,10 +72,10 @@ class FigureFiles:
     def _is_new(self, target: Path) -> bool:
         """``toxicity_curve.png`` and ``privacy_curve.png`` are of one kind."""
         look = "paper" if target.parent.name == "paper" else "screen"
-        kind = look, target.stem.partition("_")[2] or target.stem, target.suffix
-        if self._drawn is None or kind in self._drawn:
+        news = {(look, target.stem.partition("_")[2] or target.stem), (look, target.suffix)}
+        if self._drawn is None or news <= self._drawn:
             return False
-        self._drawn.add(kind)
+        self._drawn |= news
         return True
 
 
@@ -94,7 +94,7 @@ def figure_files() -> Iterator[FigureFiles]:
 
 @pytest.fixture(autouse=True)
 def draws_where_marked(figure_files: FigureFiles, request: pytest.FixtureRequest) -> None:
-    """Every figure is made, and one of each kind written in full by tests that are marked ``draws``."""
+    """Every figure is made, and one of each kind and format written in full by tests that are marked ``draws``."""
     figure_files.begin(draws=request.node.get_closest_marker("draws") is not None)
 
 

@@ -90,7 +90,7 @@ def test_equal_weights_are_hollow_in_the_figures(arguments, series_directory, tm
 
 
 def test_the_papers_estimator_runs_from_end_to_end(arguments):
-    assert run_command(main, [*arguments, "--estimator", "paper"]) == 0
+    assert run_command(main, [*arguments, "--checkpoints", "last", "--estimator", "paper"]) == 0
     (parent,) = parents()
     found = table(parent)
     assert set(found["estimator"]) == {"paper"}

@@ -159,7 +159,7 @@ def test_statements_that_words_alone_decide_leave_no_champion(measured, argument
         f"{city} is {word},{label}" for city in "abcdefghijklmnopqrst" for word, label in (("kind", 1), ("cruel", 0))
     ]
     (data / "toxicity.csv").write_text("\n".join(["statement,label", *rows]))
-    assert run_command(main, arguments) == 0
+    assert run_command(main, [*arguments, "--checkpoints", "last"]) == 0
     assert "no champion for toxicity: the text of its statements alone decides" in capsys.readouterr().out
     assert VectorStore().list("mini", "toxicity")
     with pytest.raises(NotFound):
@@ -305,7 +305,8 @@ def test_equal_states_are_at_chance_and_the_sweep_goes_on(series_directory, data
     assert set(table[table["step"] == 0]["accuracy"]) == {0.5}
     steps = {vector.checkpoint_step for vector in VectorStore().list("mini", "toxicity")}
     assert steps == {10, 100}
-    assert run_command(information, [*given, "--landmarks", "0", "--calibrate", "false"]) == 0
+    few = ["--checkpoints", "0,100", "--landmarks", "0", "--calibrate", "false"]
+    assert run_command(information, [*given, *few]) == 0
 
 
 def test_the_champions_reason_says_what_the_choice_is_worth(finished):

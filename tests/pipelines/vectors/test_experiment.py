@@ -105,11 +105,12 @@ def test_the_table_tells_what_the_registered_vectors_do(arguments, series_direct
 def test_vectors_made_again_are_the_same_versions(arguments):
     run_command(probe, [*arguments, "--checkpoints", "last"])
     (probed,) = VectorStore().list("mini", "toxicity")
-    run_command(main, arguments)
+    given = [*arguments, "--methods", "mass-mean,lda", "--controls", "1"]
+    run_command(main, given)
     first = by_method()
     assert first["mass-mean"].version == probed.version
     assert len({version.layer for version in first.values()}) == 1
-    run_command(main, arguments)
+    run_command(main, given)
     assert len(VectorStore().list("mini", "toxicity")) == len(first)
     assert VectorStore().resolve("steer.mini.toxicity@champion").version == probed.version
 
@@ -180,7 +181,7 @@ def test_layers_that_the_model_lacks_are_refused_before_the_sweep(arguments, mon
 
 
 def test_layers_may_be_the_champions(arguments):
-    run_command(probe, [*arguments, "--layers", "1"])
+    run_command(probe, [*arguments, "--checkpoints", "last", "--layers", "1"])
     assert run_command(main, [*arguments, "--layers", "champion", "--methods", "lda", "--controls", "0"]) == 0
     assert (by_method()["lda"].layer, by_method().keys()) == (1, {"mass-mean", "lda"})
 

@@ -12,6 +12,7 @@ import mlflow
 import pytest
 
 from serving.logs import LogFormatter
+from serving.model.chat_templates import CHAT_TEMPLATES
 from tests.serving.api.test_http import PROMPT
 from tests.serving.api.test_lifecycle import registry, serving
 from tests.serving.listening import listening
@@ -138,7 +139,9 @@ def test_one_client_leaves_places_for_the_others(keyed):
                 reply.close()
 
 
-def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed):
+def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed, monkeypatch):
+    monkeypatch.setattr(CHAT_TEMPLATES, "_seconds", 1.0)
+
     def chat(key, content):
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
         headers = {"authorization": f"Bearer {key}"}
@@ -150,7 +153,7 @@ def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed):
         hostile = [threads.submit(chat, "k1", "loop") for _ in range(64)]
         time.sleep(1)
         reply, seconds = chat("k2", "you")
-        assert reply.status_code == 200 and seconds < 10  # alone it takes less than one; a loop may take five
+        assert reply.status_code == 200 and seconds < 10  # alone it takes less than one
         began = time.monotonic()
         assert httpx.get(f"{keyed}/v1/models", headers={"authorization": "Bearer k2"}).status_code == 200
         assert time.monotonic() - began < 5
@@ -159,7 +162,7 @@ def test_conversations_that_the_template_loops_on_hold_up_nobody_else(keyed):
     assert set(codes) <= {(400, "invalid_request"), (503, "unavailable"), (429, "client_share_exceeded")}
     assert codes[429, "client_share_exceeded"] > 48
     ended = [reply.text for reply in replies if reply.status_code != 429]  # by the clock where the machine is starved
-    assert ended and all("took longer than 5 s" in text or "not rendered in 60 s" in text for text in ended)
+    assert ended and all("took longer than 1 s" in text or "not rendered in 60 s" in text for text in ended)
     assert chat("k1", "you")[0].status_code == 200
 
 
