@@ -36,6 +36,8 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 5
 LONGEST_WAIT = 300
 """Seconds: the hub counts requests over five minutes."""
+ENDLESS = 10**9
+"""Seconds: of a wait beyond, so much is told."""
 SILENCE = 30
 """Seconds without a byte after which a listing counts as unanswered."""
 LOCAL = "go online, or use model=smollm2, model=tiny or a directory of checkpoints"
@@ -121,14 +123,14 @@ def _wait(error: BaseException, attempt: int) -> float:
         return 0.5 * 2.0**attempt
     asked = _seconds(error.response.headers.get("Retry-After", "").strip())
     if asked is None and (limit := parse_ratelimit_headers(error.response.headers)) and limit.remaining == 0:
-        asked = float(limit.reset_in_seconds)
+        asked = float(min(limit.reset_in_seconds, ENDLESS))
     return 0.5 * 2.0**attempt if asked is None else asked
 
 
 def _seconds(after: str) -> float | None:
     """Of a ``Retry-After``: a number of seconds, or the date until which to wait."""
     if after.isdecimal():
-        return float(after)
+        return min(float(after), ENDLESS)
     try:
         date = parsedate_to_datetime(after)
     except ValueError:

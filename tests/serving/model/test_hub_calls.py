@@ -84,7 +84,7 @@ def first_wait(of, headers):
         ("parsedate_to_datetime(after)", "datetime.now(UTC)"),
         ("return max(0.0, (date", "return -min(0.0, (date"),
         ("and limit.remaining == 0", ""),
-        ("float(limit.reset_in_seconds)", "None"),
+        ("float(min(limit.reset_in_seconds, ENDLESS))", "None"),
         ("wait > LONGEST_WAIT or not", "wait >= LONGEST_WAIT or not"),
     ],
 )
@@ -103,6 +103,16 @@ def test_an_hour_is_not_waited_but_told(hub, waits, status, where):
         find_series(REPO) if series is None else list_files(REPO, "step10")
     assert waits == []
     assert hub.counted(where) == 1
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "9" * 400}, {"RateLimit": f'"api";r=0;t={"9" * 400}'}], ids=["Retry-After", "RateLimit"]
+)
+def test_a_wait_without_end_is_told_in_numbers(hub, waits, headers):
+    hub.faults.append(Fault(REFS, times=9, status=429, headers=headers))
+    with pytest.raises(Unavailable, match=r"\(429\); start again in 16666667 minutes"):
+        find_series(REPO)
+    assert waits == []
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 410, 416, 451])
