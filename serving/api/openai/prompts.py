@@ -32,6 +32,17 @@ def tokens_of(model: LanguageModel, text: str, window: int, param: str = "prompt
     return tokens
 
 
+def answer_tokens(model: LanguageModel, text: str, window: int, param: str) -> Tokens:
+    """The tokens of a text that goes on where another ended: without what some tokenizers put before a text's first
+    word. Raises as ``tokens_of`` does.
+    """
+    before = text_tokens(model.tokenizer, "\n", add_special_tokens=False)
+    tokens = _tokens(model, f"\n{text}", window, add_special_tokens=False) if text else before
+    if tokens[: len(before)] != before:  # the line's end is part of a longer token
+        return _tokens(model, text, window, add_special_tokens=False)
+    return tokens[len(before) :] or tokens_of(model, "", window, param)
+
+
 def _tokens(model: LanguageModel, text: str, window: int, *, add_special_tokens: bool = True) -> Tokens:
     """A text is not read to its end where its beginning alone has twice the tokens that have room: what follows a
     beginning changes its last few tokens at most.

@@ -9,18 +9,28 @@ from serving.api.request_body import RequestBody, field_error
 
 
 class ProbeRequest(RequestBody):
-    """POST /v1/probe: texts, or one conversation, scored without generating anything."""
+    """POST /v1/probe: texts, or one conversation, scored without generating anything.
+
+    With a prompt, a text or a conversation, the texts are its answers, and are read as a monitor reads them.
+    """
 
     model: str | None = Field(None, max_length=300)
     input: str | list[str] | None = Field(None, examples=["Bats are blind."])
+    prompt: str | None = None
+    """What the texts of ``input`` go on with, or answer."""
     messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
+    """A conversation to score or, beside ``input``, to be answered by its texts."""
     dimensions: list[str] | None = Field(None, min_length=1, max_length=64)
     per_token: bool = False
 
     @model_validator(mode="after")
     def _require_text(self) -> Self:
-        if (self.input is None) == (self.messages is None):
-            raise field_error("input", "give either `input` or `messages`, and not both")
+        if self.prompt is not None and (self.input is None or self.messages is not None):
+            raise field_error(
+                "prompt", "`prompt` is what the texts of `input` answer: give `input` beside it, and no `messages`"
+            )
+        if self.input is None and self.messages is None:
+            raise field_error("input", "give the texts to score as `input`, or a conversation as `messages`")
         return self
 
     @property

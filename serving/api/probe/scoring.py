@@ -13,7 +13,7 @@ from registry.errors import InvalidInput
 from registry.vectors import LinearProbe
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
-from serving.api.openai.prompts import Tokens, chat_tokens, tokens_of
+from serving.api.openai.prompts import Tokens, answer_tokens, chat_tokens, tokens_of
 from serving.api.openai.streaming import result_for
 from serving.api.probe.requests import ProbeRequest
 from serving.api.steering.responses import vector_info
@@ -54,15 +54,23 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
     return probed
 
 
-def input_tokens(model: LanguageModel, body: ProbeRequest, window: int, client: str) -> list[Tokens]:
-    """Each text's tokens, as it would be read on its own."""
-    if body.messages:
-        return [chat_tokens(model, body.messages, window, client=client)]
+def prompt_of(model: LanguageModel, body: ProbeRequest, window: int, client: str) -> Tokens:
+    """The tokens before each of the texts; none where they answer nothing."""
+    if body.prompt is not None:
+        return tokens_of(model, body.prompt, window)
+    return chat_tokens(model, body.messages, window, client=client) if body.messages and body.input is not None else ()
+
+
+def input_tokens(model: LanguageModel, body: ProbeRequest, prompt: Tokens, window: int, client: str) -> list[Tokens]:
+    """Each text's tokens, as it would be read on its own or after ``prompt``, with those of the prompt."""
+    if body.input is None:
+        return [chat_tokens(model, body.messages or (), window, client=client)]
     if not 0 < len(body.texts) <= MOST_TEXTS:
         raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
     names = ["input" if single else f"input.{index}" for index in range(len(body.texts))]
-    return [tokens_of(model, text, window, name) for text, name in zip(body.texts, names, strict=True)]
+    read = answer_tokens if prompt else tokens_of
+    return [prompt + read(model, text, window, name) for text, name in zip(body.texts, names, strict=True)]
 
 
 async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest) -> dict[str, Any]:
@@ -70,19 +78,24 @@ async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest
     require_model(body.model, loaded.name)
     served = loaded.catalog.served
     probes = require_probes(served, body.dimensions)
-    sequences, reading = await context.run(_begin, context, loaded, body, list(probes.values()))
+    sequences, begin, reading = await context.run(_begin, context, loaded, body, list(probes.values()))
     read = await result_for(asyncio.wrap_future(reading), context.request, context.served.settings.timeout)
     readers = {name: vector.require_reader() for name, vector in probes.items()}
-    data = await context.run(_text_scores, loaded.model, sequences, read, readers, body.per_token)
+    data = await context.run(_text_scores, loaded.model, sequences, begin, read, readers, body.per_token)
     lineage = {name: vector_info(vector.registered, served) for name, vector in probes.items()}
     return {"object": "list", "model": loaded.name, "data": data, "probes": lineage}
 
 
 def _begin(
     context: RequestContext, loaded: LoadedModel, body: ProbeRequest, vectors: Sequence[ServedVector]
-) -> tuple[list[Tokens], Future[Any]]:
-    """Tokenise and submit; the probes read each piece as it comes, so that no hidden states are kept."""
-    sequences = input_tokens(loaded.model, body, loaded.engine.window, context.record.client)
+) -> tuple[list[Tokens], int, Future[Any]]:
+    """Tokenise and submit: the sequences, where their texts begin, and what reads them.
+
+    The probes read each piece as it comes, so that no hidden states are kept.
+    """
+    window, client = loaded.engine.window, context.record.client
+    prompt = prompt_of(loaded.model, body, window, client)
+    sequences = input_tokens(loaded.model, body, prompt, window, client)
     _require_bounded(sequences, body)
     probes = [vector.require_reader() for vector in vectors]
 
@@ -95,7 +108,7 @@ def _begin(
         loaded.engine,
         lambda: [loaded.engine.hidden_states(sequences, layers, context.record.client, logits)],
     )
-    return sequences, reading
+    return sequences, len(prompt), reading
 
 
 def _require_bounded(sequences: Sequence[Tokens], body: ProbeRequest) -> None:
@@ -111,6 +124,7 @@ def _require_bounded(sequences: Sequence[Tokens], body: ProbeRequest) -> None:
 def _text_scores(
     model: LanguageModel,
     sequences: Sequence[Tokens],
+    begin: int,
     read: Sequence[Mapping[int, Logits]],
     probes: Mapping[str, LinearProbe],
     per_token: bool,
@@ -118,32 +132,33 @@ def _text_scores(
     texts = []
     for index, (tokens, of_text) in enumerate(zip(sequences, read, strict=True)):
         by_probe = zip(probes.items(), of_text.values(), strict=True)
-        scores = {name: readings_of(probe, logits) for (name, probe), logits in by_probe}
-        texts.append({"index": index, **_text_score(model, tokens, scores, per_token)})
+        scores = {name: readings_of(probe, logits, begin) for (name, probe), logits in by_probe}
+        texts.append({"index": index, **_text_score(model, tokens, begin, scores, per_token)})
     return texts
 
 
-def readings_of(probe: LinearProbe, logits: Logits) -> Probabilities:
-    """A text's readings, as a monitor reads an answer.
+def readings_of(probe: LinearProbe, logits: Logits, begin: int = 0) -> Probabilities:
+    """A text's readings, from its token ``begin`` on, as a monitor reads an answer that begins there.
 
-    No window but its own holds the first token, which models attend to whatever it is: its state says nothing of the
-    text, and in an answer it has no part.
+    Where nothing comes before a text, no window but its own holds its first token, which models attend to whatever it
+    is: its state says nothing of the text, and in an answer it has no part.
     """
-    if probe.window == 1:
-        return probe.readings(logits)
+    if begin or probe.window == 1:
+        return probe.readings(logits[begin:])
     return np.concatenate([probe.readings(logits[:1]), probe.readings(logits[1:])])
 
 
 def _text_score(
-    model: LanguageModel, tokens: Tokens, scores: Mapping[str, Probabilities], per_token: bool
+    model: LanguageModel, tokens: Tokens, begin: int, scores: Mapping[str, Probabilities], per_token: bool
 ) -> dict[str, Any]:
-    score: dict[str, Any] = {"scores": _rounded(scores, -1), "n_tokens": len(tokens)}
+    """Of the tokens from ``begin`` on, of which the scores are."""
+    score: dict[str, Any] = {"scores": _rounded(scores, -1), "n_tokens": len(tokens) - begin}
     if per_token:
         special = set(model.tokenizer.all_special_ids)
         score["tokens"] = [
             {"text": text, "scores": _rounded(scores, position)}
-            for position, text in enumerate(pieces(model, tokens))
-            if tokens[position] not in special
+            for position, (token, text) in enumerate(zip(tokens[begin:], pieces(model, tokens)[begin:], strict=True))
+            if token not in special
         ]
     return score
 

@@ -33,6 +33,37 @@ def test_readings_agree_with_the_probe_route(client):
     assert plain["choices"][0]["text"] == choice["text"] and "readings" not in plain["choices"][0]
 
 
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_the_probe_route_reads_an_answer_as_it_was_monitored(client, is_chat):
+    before = {"messages": [{"role": "user", "content": PROMPT}]} if is_chat else {"prompt": PROMPT}
+    body = {**before, "max_tokens": 10, "temperature": 0, "steering": {"monitor": MONITOR}}
+    path = "/v1/chat/completions" if is_chat else "/v1/completions"
+    choice = client.post(path, json=body).json()["choices"][0]
+    text = choice["message"]["content"] if is_chat else choice["text"]
+    body = {**before, "input": [text, text[:4]], "dimensions": MONITOR, "per_token": True}
+    scored, beginning = client.post("/v1/probe", json=body).json()["data"]
+    assert "".join(token["text"] for token in scored["tokens"]) == text and scored["n_tokens"] == 10
+    for token, reading in zip(scored["tokens"], choice["readings"][1:], strict=False):
+        assert token["scores"] == pytest.approx(reading["scores"], abs=2e-5)
+    assert scored["tokens"][-1]["scores"] == scored["scores"]
+    assert beginning["scores"] == pytest.approx(scored["tokens"][3]["scores"], abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": PROMPT}, "prompt"),
+        ({"prompt": PROMPT, "input": "a", "messages": [{"role": "user", "content": "b"}]}, "prompt"),
+        ({"prompt": "", "input": "a"}, "prompt"),
+        ({"prompt": PROMPT, "input": ["a", ""]}, "input.1"),
+        ({}, "input"),
+    ],
+)
+def test_what_an_answer_follows_is_told_once(client, body, param):
+    reply = client.post("/v1/probe", json=body)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+
+
 def test_a_stream_carries_them_with_the_token(sdk, client):
     whole = completion(client, steering={"monitor": ["toxicity"]})
     steering = {"steering": {"monitor": ["toxicity"]}}

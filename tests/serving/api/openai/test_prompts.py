@@ -3,12 +3,16 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from serving.api.errors import ApiError
 from serving.api.openai import prompts
 from serving.api.openai.prompts import READ_FIRST
 from serving.engine.base import PromptTooLong
+from serving.model.token_bytes import TokenBytes
 from tests.mutants import mutant
-from tests.serving.model.tokenizers_of_each_kind import byte_level, words
+from tests.serving.model.tokenizers_of_each_kind import BYTES, byte_level, words
 
 WINDOW = 16
 MOST = 2 * READ_FIRST * WINDOW
@@ -71,3 +75,20 @@ def test_a_changed_rule_of_refusal_is_seen(passage, replacement):
     assert refusals() == [False, True]
     with mutant(prompts, passage, replacement) as changed:
         assert refusals(changed) != [False, True]
+
+
+MADE = {name: make() for name, make in BYTES.items()}
+
+
+@pytest.mark.parametrize("kind", BYTES)
+@given(text=st.text(st.sampled_from("abc the 漢字😀\n"), min_size=1, max_size=12))
+@settings(deadline=None)
+def test_the_tokens_of_an_answer_add_nothing_to_its_text(kind, text):
+    model, vocabulary = SimpleNamespace(tokenizer=MADE[kind]), TokenBytes(MADE[kind])
+    tokens = prompts.answer_tokens(model, text, WINDOW, "input")
+    assert b"".join(map(vocabulary.of, tokens)).decode() == text
+
+
+def test_an_answer_without_text_is_refused():
+    with pytest.raises(ApiError, match="`input.1` is empty"):
+        prompts.answer_tokens(SimpleNamespace(tokenizer=byte_level()), "", WINDOW, "input.1")
