@@ -29,7 +29,7 @@ def save_calling_model(chat_model: Path, directory: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    (source,) = chat_model.iterdir()
+    (source,) = chat_model.glob("step_*")
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     tokenizer.add_tokens([OPENING, CLOSING, NAME])
     tokenizer.chat_template = TEMPLATE

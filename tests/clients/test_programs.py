@@ -84,7 +84,7 @@ def test_inspect_ai(run, expected):
 
 
 def test_lm_eval_gets_its_own_numbers_over_http(run, deployment):
-    (checkpoint,) = deployment.model.iterdir()
+    (checkpoint,) = deployment.model.glob("step_*")
     got = run("lm_eval", str(checkpoint))
     for steering in ("unsteered", "steered"):
         over_http, here = got[steering], got[f"{steering} here"]
