@@ -19,7 +19,6 @@ import atexit
 import importlib
 import re
 import shutil
-import socket
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -42,6 +41,7 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
 from serving.imports import importing
 from serving.logs import configure_logs
+from serving.ports import listening_problem
 from serving.settings import read_settings
 
 CONDA = Path(__file__).parents[1] / "conda.yaml"
@@ -59,16 +59,9 @@ def require_free_port() -> None:
     command = click.get_current_context(silent=True)
     options = command.params if command else {}
     host, port = options.get("host"), options.get("port")
-    if not port:
-        return
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host or "0.0.0.0", int(port)))
-        except OSError as error:
-            raise SystemExit(
-                f"port {port} is not free ({error.strerror}); choose another, such as --port {port + 1}"
-            ) from error
+    problem = listening_problem(host or "0.0.0.0", int(port)) if port else None
+    if problem is not None:
+        raise SystemExit(problem)
 
 
 configure_logs()
