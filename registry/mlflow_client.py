@@ -9,6 +9,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,9 +20,17 @@ from registry.version_tags import named_tags, retired_keys, stored_key
 
 
 def connect() -> MlflowClient:
-    """A client of the registry that MLflow is set to. Raises ``Unavailable``."""
-    with reachable():
-        return MlflowClient()
+    """A client of the registry that MLflow is set to. Raises ``Unavailable``, or ``InvalidInput`` for a kind of address
+    that MLflow does not know, which no waiting mends.
+    """
+    try:
+        with reachable():
+            return MlflowClient()
+    except UnsupportedModelRegistryStoreURIException as error:
+        raise InvalidInput(
+            redacted(f"MLflow keeps no registry at {mlflow.get_registry_uri()}: set MLFLOW_TRACKING_URI")
+            + " to an address such as sqlite:///mlflow.db or http://127.0.0.1:5000"
+        ) from error
 
 
 def logged_name(text: str) -> str:

@@ -16,7 +16,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from pipelines.tracking.runs import entry_point_run
 from registry import flavor
-from registry.errors import CorruptFile, Mismatch, Unavailable
+from registry.errors import CorruptFile, InvalidInput, Mismatch, Unavailable
 from registry.serialization import LARGEST_FILE_BYTES
 from registry.store import VectorStore
 from tests.registry.store_behaviour import StoreBehaviour, register
@@ -41,6 +41,15 @@ def test_a_file_that_is_no_database_is_refused(tracking, tmp_path):
     mlflow.set_registry_uri(f"sqlite:///{broken}")
     with pytest.raises(Unavailable, match=r"broken\.db does not answer: .*not a database"):
         VectorStore().list("tiny")
+
+
+def test_an_address_of_an_unknown_kind_is_refused_with_others(tracking):
+    mlflow.set_tracking_uri("foo://x/y")
+    mlflow.set_registry_uri("foo://x/y")
+    with pytest.raises(
+        InvalidInput, match=r"no registry at foo://x/y: set MLFLOW_TRACKING_URI to .* sqlite:///mlflow\.db"
+    ):
+        VectorStore()
 
 
 def test_a_half_made_database_is_named_as_that(tracking, tmp_path):
