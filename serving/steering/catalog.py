@@ -205,14 +205,16 @@ class Catalog:
         """The versions with the alias beside these champions; one that cannot be served is left out and logged."""
         challengers = {}
         for dimension, champion in champions.items():
+            registered = None
             try:
                 registered = self.store().resolve(f"{champion.registered.name}@{CHALLENGER}")
                 vector = self._current(registered)
             except NotFound:
                 continue
-            except Unavailable:
-                raise
             except TrustTraceError as error:
+                # Only what does not answer at all holds up the champions: a file that cannot be had does not.
+                if registered is None and isinstance(error, Unavailable):
+                    raise
                 logger.error("the challenger of %s cannot be served: %s", dimension, error)
                 continue
             if vector.reference != champion.reference:

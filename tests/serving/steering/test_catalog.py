@@ -91,12 +91,13 @@ def test_requests_do_not_wait_for_a_slow_registry(deployment, model, tmp_path):
 
 
 class PatchyStore(VectorStore):
-    """A registry that answers, and cannot hand out one dimension's files."""
+    """A registry that answers, and cannot hand out one dimension's files, or those of one version of it."""
 
     broken = False
+    broken_version = ""
 
     def load_with_probe(self, registered, **given):
-        if self.broken and "toxicity" in registered.name:
+        if self.broken and "toxicity" in registered.name and registered.version.endswith(self.broken_version):
             raise Unavailable("the registry does not hand out the file")
         return super().load_with_probe(registered, **given)
 
@@ -130,6 +131,23 @@ def test_a_champion_stays_while_its_successor_cannot_be_read(deployment, model, 
         store.broken = False
         catalog.refresh()
         assert catalog.served.bank.champion("toxicity").registered.version == "2"
+
+
+def test_a_challenger_that_cannot_be_read_holds_up_no_champion(deployment, model, tmp_path, caplog):
+    copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with tracked_at(own.tracking_uri):
+        store, client = PatchyStore(), mlflow.MlflowClient()
+        store.broken, store.broken_version = True, promoted(own, "toxicity", seed=9).version
+        client.set_registered_model_alias("steer.mini.toxicity", "champion", "1")
+        client.set_registered_model_alias("steer.mini.toxicity", "challenger", store.broken_version)
+        catalog = Catalog(model, lambda: store, with_challengers=True)
+        catalog.refresh()
+        newer = promoted(own, "privacy", seed=10)
+        catalog.refresh()
+        assert catalog.health.answers and catalog.served.challengers == {}
+        assert catalog.served.bank.champion("privacy").registered.version == newer.version
+        assert "the challenger of toxicity cannot be served: the registry does not hand out" in caplog.text
 
 
 def test_later_tags_of_a_loaded_version_hold(deployment, model, tmp_path):
