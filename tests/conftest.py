@@ -17,8 +17,10 @@ from tests import servers
 from tests.browser import chromium
 from tests.filled import filled_once
 from tests.groups import end_with_group
+from tests.groups import in_one_process as in_one_process
 from tests.groups import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.groups import pytest_runtest_teardown as pytest_runtest_teardown
+from tests.groups import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

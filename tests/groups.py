@@ -1,8 +1,10 @@
 """Groups of tests that run in one process: those of a file, and those of all files that ask for one server."""
 
+import os
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,29 @@ ON_SERVER = "the tracking server"
 IN_BROWSER = "the browser"
 SHARED = {"service": SERVICE, "mlflow_server": ON_SERVER, "browser": IN_BROWSER}
 """Fixtures that take long to start and are started once: files that ask for one are a group."""
+FILES = {
+    SERVICE: (
+        "tests/clients/test_programs.py",
+        "tests/serving/api/test_clients.py",
+        "tests/serving/api/test_contract.py",
+        "tests/serving/api/test_hidden_states.py",
+        "tests/serving/api/test_http.py",
+        "tests/serving/api/test_monitors.py",
+        "tests/serving/api/test_operations.py",
+        "tests/serving/api/test_readme.py",
+        "tests/serving/api/test_responses_api.py",
+        "tests/serving/api/test_security.py",
+        "tests/serving/api/test_tools.py",
+        "tests/serving/api/test_without_keys.py",
+    ),
+    ON_SERVER: ("tests/serving/api/test_workers.py", "tests/test_on_server.py"),
+    IN_BROWSER: (
+        "tests/pipelines/report/test_explorer.py",
+        "tests/serving/playground/test_first_screen.py",
+        "tests/serving/playground/test_page.py",
+    ),
+}
+"""Those files; who runs the processes sees names of tests alone."""
 LONG = (
     SERVICE,
     ON_SERVER,
@@ -40,15 +65,45 @@ LEFT = pytest.StashKey[Counter[str]]()
 ENDS = pytest.StashKey[dict[str, ExitStack]]()
 
 
+def group_of(file: str) -> str:
+    """The group of a file's tests: its own, or that of all files that ask for one shared server."""
+    return next((group for group, files in FILES.items() if file in files), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole groups. pytest-xdist's own, by marks, are lost on pytest 9.2, which names tests anew."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.split("::")[0])
+
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file run in one process, and those of all files that ask for one shared server."""
-    groups = {item.path: str(item.path.relative_to(ROOT)) for item in items}
-    for name, group in SHARED.items():
-        groups |= {item.path: group for item in items if name in getattr(item, "fixturenames", ())}
+    """Name the group of each test, and begin with the groups that take longest."""
     for item in items:
-        item.stash[GROUP] = groups[item.path]
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    items.sort(key=lambda item: LONG.index(groups[item.path]) if groups[item.path] in LONG else len(LONG))
+        file = str(item.path.relative_to(ROOT))
+        item.stash[GROUP] = group_of(file)
+        for name, group in SHARED.items():
+            if name in getattr(item, "fixturenames", ()) and item.stash[GROUP] != group:
+                raise pytest.UsageError(f"{file} asks for the fixture {name}: name it in FILES of tests/groups.py")
+    items.sort(key=lambda item: LONG.index(item.stash[GROUP]) if item.stash[GROUP] in LONG else len(LONG))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_one_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two processes that run one group would make its servers twice, and nothing else would tell."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        name = request.node.nodeid.replace("/", ".")
+        group = group_of(request.node.nodeid).replace("/", ".")
+        taken = tmp_path_factory.getbasetemp().parent / f"{group}.process"
+        with suppress(FileExistsError), taken.open("x") as file:
+            file.write(worker)
+        assert taken.read_text() in ("", worker), f"{name} runs in {worker}, others of its group elsewhere"
 
 
 def end_with_group(request: pytest.FixtureRequest, name: str) -> ExitStack:
