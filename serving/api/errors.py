@@ -197,9 +197,10 @@ def as_reply(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 
 def _message(error: TrustTraceError) -> str:
     if isinstance(error, PromptTooLong):  # the words by which clients know a context overflow
+        room, what = (", one of them for the answer", "prompt") if error.is_answered else ("", "text")
         return (
-            f"This model's maximum context length is {error.window} tokens, one of them for the answer. However, your "
-            f"prompt has {error.length} tokens. Please shorten it."
+            f"This model's maximum context length is {error.window} tokens{room}. However, your {what} has "
+            f"{error.length} tokens. Please shorten it."
         )
     return str(error)
 

@@ -41,14 +41,17 @@ class QueueFull(TrustTraceError):
 
 
 class PromptTooLong(InvalidInput):
-    """A prompt that leaves no room for a single generated token."""
+    """A prompt that leaves no room for a single generated token, or a text that does not fit."""
 
-    def __init__(self, prompt_tokens: int, window: int, *, at_least: bool = False) -> None:
-        """``at_least`` says that the prompt was not read to its end."""
-        self.length, self.window = f"at least {prompt_tokens}" if at_least else str(prompt_tokens), window
-        super().__init__(
-            f"the prompt has {self.length} tokens and the window {window}, one of them for the answer; shorten it"
+    def __init__(self, tokens: int, window: int, *, at_least: bool = False, is_answered: bool = True) -> None:
+        """``at_least`` says that it was not read to its end."""
+        self.length, self.window, self.is_answered = (
+            f"at least {tokens}" if at_least else str(tokens),
+            window,
+            is_answered,
         )
+        what, room = ("prompt", ", one of them for the answer") if is_answered else ("text", "")
+        super().__init__(f"the {what} has {self.length} tokens and the window {window}{room}; shorten it")
 
 
 class EngineStopped(Unavailable):

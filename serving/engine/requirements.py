@@ -51,7 +51,7 @@ def require_tokens(tokens: Sequence[int], vocabulary: int) -> None:
         raise InvalidInput(f"token {wrong} does not exist: the vocabulary has {vocabulary}")
 
 
-def require_room(tokens: Sequence[int], window: int) -> None:
-    """Raise ``PromptTooLong`` for tokens that leave no room for another in the window."""
-    if len(tokens) >= window:
-        raise PromptTooLong(len(tokens), window)
+def require_room(tokens: Sequence[int], window: int, *, is_answered: bool = True) -> None:
+    """Raise ``PromptTooLong`` for tokens that do not fit in the window or, to be answered, leave no room in it."""
+    if len(tokens) + is_answered > window:
+        raise PromptTooLong(len(tokens), window, is_answered=is_answered)

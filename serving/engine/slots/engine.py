@@ -153,7 +153,7 @@ class SlotEngine:
             require_layer(self.model, layer)
         for tokens in sequences:
             require_tokens(tokens, self._vocabulary)
-            require_room(tokens, self.window + 1)
+            require_room(tokens, self.window, is_answered=False)
         reading = StateReading(sequences, layers, client, keep)
         with self._admission.changed:
             self._admission.admit(self._beyond_limit(client))

@@ -132,7 +132,7 @@ class VllmEngine:
             require_layer(self.model, layer)
         for tokens in sequences:
             require_tokens(tokens, self.vocabulary)
-            require_room(tokens, self.window + 1)
+            require_room(tokens, self.window, is_answered=False)
         self._admit()
         return self._on_loop(self._read_all(sequences, layers, keep))
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from registry.errors import InvalidInput, Mismatch
-from serving.engine.base import Sampling
+from serving.api.errors import as_reply
+from serving.engine.base import PromptTooLong, Sampling
 from serving.engine.calls import CallFrame, Calls
-from serving.engine.requirements import require_bank_of, require_free_text
+from serving.engine.requirements import require_bank_of, require_free_text, require_room
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
 from tests.serving.engine.small_models import facts
@@ -51,3 +52,19 @@ def test_a_bank_is_of_a_model_wherever_its_weights_lie():
 def test_a_bank_of_another_model_is_refused(other, told):
     with pytest.raises(Mismatch, match=told):
         require_bank_of(SteeringPlan(SteeringBank(facts())), other)
+
+
+@pytest.mark.parametrize(
+    ("is_answered", "most", "words"),
+    [
+        (True, 7, "length is 8 tokens, one of them for the answer. However, your prompt has 8 tokens"),
+        (False, 8, "length is 8 tokens. However, your text has 9 tokens"),
+    ],
+)
+def test_a_text_may_fill_the_window_a_prompt_not(is_answered, most, words):
+    require_room([1] * most, 8, is_answered=is_answered)
+    with pytest.raises(PromptTooLong) as refused:
+        require_room([1] * (most + 1), 8, is_answered=is_answered)
+    status, content, _ = as_reply(refused.value)
+    assert (status, content["error"]["code"]) == (400, "context_length_exceeded")
+    assert words in content["error"]["message"]
