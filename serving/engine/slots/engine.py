@@ -56,10 +56,10 @@ class SlotEngine:
     """Runs one model on a thread of its own, and borrows the model's network until ``close``.
 
     ``slots`` requests run at once and ``queue_limit`` more may wait. ``window`` bounds prompt and answer together, by
-    default the model's context length. A step takes at most ``prefill_chunk`` tokens of prompts, which bounds how long
-    a long prompt holds up the answers that run. ``prefix_cache`` bytes of keys and values of earlier requests are
-    kept for prompts that begin with the same tokens; 0 keeps none. Raises ``Mismatch`` for a model that slots cannot
-    hold.
+    default the model's context length. A step takes at most ``prefill_chunk`` tokens of prompts, or half as many where
+    several clients compute, which bounds how long a long prompt holds up the answers that run. ``prefix_cache`` bytes
+    of keys and values of earlier requests are kept for prompts that begin with the same tokens; 0 keeps none. Raises
+    ``Mismatch`` for a model that slots cannot hold.
     """
 
     def __init__(
