@@ -7,7 +7,7 @@ on the test halves. Costs that add up are less certain than one, so that prose i
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from pipelines.calibrate.effects import Texts, perplexity_ratio
 from pipelines.calibrate.splits import HALVES
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.preference import preference_shift
-from pipelines.model_io.likelihoods import Likelihoods, likelihoods
+from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
 from pipelines.statements.prose import prose_for
 from registry.joint import JointLimit
 from registry.records import RegisteredVector
@@ -48,6 +48,8 @@ class JointProse:
 
     sentences: tuple[str, ...]
     plain: Likelihoods
+    below: Below = field(default_factory=Below)
+    """Under the lowest layer steered."""
 
     @classmethod
     def measured(cls, model: LanguageModel, sentences: Sequence[str]) -> "JointProse":
@@ -55,7 +57,7 @@ class JointProse:
 
     def cost(self, model: LanguageModel, offsets: Mapping[int, Tensor]) -> Estimate:
         """Their perplexity under ``offsets``, over that of the unsteered model."""
-        return perplexity_ratio(self.plain, likelihoods(model, self.sentences, offsets))
+        return perplexity_ratio(self.plain, likelihoods(model, self.sentences, offsets, below=self.below))
 
 
 def joint_prose(model: LanguageModel, seen: Collection[str]) -> tuple[JointProse, JointProse]:
@@ -183,5 +185,5 @@ def shifts(model: LanguageModel, texts: Texts, settings: Sequence[Mapping[int, T
 
 def _preference_shifts(model: LanguageModel, texts: Texts, settings: Sequence[Mapping[int, Tensor]]) -> Iterator[float]:
     for offsets in settings:
-        steered = likelihoods(model, texts.statements, offsets).log_probabilities
+        steered = likelihoods(model, texts.statements, offsets, below=texts.below[0]).log_probabilities
         yield preference_shift(texts.plain.log_probabilities, steered, texts.labels, texts.groups).value
