@@ -24,9 +24,9 @@ def run_passes(model: LanguageModel, run: Callable[[T], U], batches: Iterable[T]
 
     That is on CPUs, with no fewer batches than cores. Close it, where not all is taken (``contextlib.closing``).
     """
-    coming = iter(batches)
-    first = list(islice(coming, torch.get_num_threads()))
-    if len(first) < torch.get_num_threads() or not _may_run_at_once(model):
+    coming, cores = iter(batches), torch.get_num_threads()
+    first = list(islice(coming, cores))
+    if len(first) < cores or not _may_run_at_once(model):
         yield from map(run, chain(first, coming))
         return
     with one_core_each(at_once=PASSES_AT_ONCE) as on_cores:

@@ -28,12 +28,11 @@ def ensure_series(config: SeriesConfig, on_step: OnStep = lambda _: None) -> Pat
     card and the loss of every step. A process that asks while another trains waits for it.
     """
     directory = _directory(config)
-    manifest = directory / MANIFEST
-    if manifest.is_file():
+    if is_trained(config):
         return directory
     with (writable(directory) / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not manifest.is_file():
+        if not is_trained(config):
             _make_series(config, directory, on_step)
     return directory
 

@@ -27,6 +27,11 @@ LAYERS_AT_ONCE = 16
 """Each takes some 100 MB for 1,200 statements of a model of 7B."""
 
 
+def layers_at_once(device: torch.device | str) -> int:
+    """How many layers are measured side by side: on a GPU one, since threads only take turns on it."""
+    return LAYERS_AT_ONCE if torch.device(device).type == "cpu" else 1
+
+
 @dataclass(frozen=True)
 class ProbeMeasurement:
     """Probe scores and directions of every layer read."""
@@ -47,7 +52,7 @@ def measure(
 ) -> ProbeMeasurement:
     """Probe every layer of ``activations`` under ``protocol``, and fit its mass-mean direction.
 
-    Layers are measured at once, each on one core, so that no number depends on how many cores there are.
+    On a CPU layers are measured at once, each on one core, so that no number depends on how many cores there are.
     """
     splits = split_statements(statements, protocol)
     bootstrap = GroupBootstrap(statements.groups[splits.test_rows], fitted=True)
@@ -74,7 +79,7 @@ def measure(
         return [*seeds, pooled], directions, predictions
 
     scores, directions, predictions = zip(
-        *map_on_cores(of_layer, activations.layers, at_once=LAYERS_AT_ONCE), strict=True
+        *map_on_cores(of_layer, activations.layers, at_once=layers_at_once(device)), strict=True
     )
     return ProbeMeasurement(
         tuple(chain.from_iterable(scores)),

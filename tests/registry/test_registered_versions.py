@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import contextmanager
 
 import mlflow
 import pytest
@@ -126,7 +127,10 @@ def test_stages_tell_checkpoints_of_one_step_apart(tracking):
     assert CheckpointStore().get("olmo", 8) == registered[0]
 
 
-def test_a_kill_before_registration_leaves_one_version(tracking, monkeypatch):
+@contextmanager
+def killed_at(call, monkeypatch):
+    """What is done inside ends at this call of MLflow's client, as a process that is killed there does."""
+
     class Killed(Exception):
         pass
 
@@ -134,22 +138,19 @@ def test_a_kill_before_registration_leaves_one_version(tracking, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("mlflow.MlflowClient.create_model_version", kill)
-        with mlflow.start_run() as run:
-            vector = make_vector("models:/ckpt.tiny/1", run.info.run_id)
-            VectorStore().register(vector, None, {}, unit_digest="u1")
+        patch.setattr(f"mlflow.MlflowClient.{call}", kill)
+        yield
+
+
+def test_a_kill_before_registration_leaves_one_version(tracking, monkeypatch):
+    with killed_at("create_model_version", monkeypatch), mlflow.start_run() as run:
+        vector = make_vector("models:/ckpt.tiny/1", run.info.run_id)
+        VectorStore().register(vector, None, {}, unit_digest="u1")
     assert register("u1").version == "1"
 
 
 def test_a_kill_before_the_alias_is_mended(tracking, monkeypatch):
-    class Killed(Exception):
-        pass
-
-    def kill(*_args, **_kwargs):
-        raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("mlflow.MlflowClient.set_registered_model_alias", kill)
+    with killed_at("set_registered_model_alias", monkeypatch):
         CheckpointStore().register(CHECKPOINT, "ab" * 32)
     assert CheckpointStore().register(CHECKPOINT, "ab" * 32).version == "1"
     assert mlflow.MlflowClient().get_model_version_by_alias("ckpt.tiny", "step-64").version in (1, "1")

@@ -4,7 +4,7 @@ import torch
 
 from pipelines.estimators.logistic import StandardisedFeatures
 from pipelines.model_io.activations import Activations
-from pipelines.probe.measure import measure
+from pipelines.probe.measure import layers_at_once, measure
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
 
@@ -88,3 +88,8 @@ def test_no_number_depends_on_how_many_cores_there_are():
     assert alone.scores == together.scores
     for name in ("probabilities", "validation", "distances"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
+
+
+def test_a_gpu_has_one_layer_at_a_time():
+    assert layers_at_once("cuda:1") == layers_at_once(torch.device("mps")) == 1
+    assert layers_at_once("cpu") > 1
