@@ -7,7 +7,7 @@ The loss and its gradient by logits come from the same exponentials, a few rows 
 cache (as in Cut Your Losses, Wijmans et al. 2411.09009); autograd's own chain writes the logits out six times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from pipelines.estimators.parallel import MapOnCores
+from pipelines.pretrain.fused_llama import FusedLlama, FusedWeight
 from serving.model.placement import computes_in_bfloat16
 
 PARTS = 2
@@ -46,25 +47,49 @@ def loss_gradients(network: Any, batch: Int64[Tensor, "batch seq"], on_cores: Ma
 
     Products are taken in bfloat16 where the processor has them, sums and the rest in float32.
     """
-    predicted = batch[:, 1:].numel()
-    first, *others = on_cores(partial(_of_part, network, predicted), batch.chunk(PARTS))
-    for other in others:
-        for gradient, further in zip(first.by_parameter, other.by_parameter, strict=True):
-            gradient.add_(further)
-    return LossGradients(first.loss + sum(other.loss for other in others), first.by_parameter)
-
-
-def _of_part(network: Any, predicted: int, rows: Int64[Tensor, "part seq"]) -> LossGradients:
-    parameters, weight = list(network.parameters()), network.lm_head.weight
     multiplied_in = torch.bfloat16 if computes_in_bfloat16(torch.device("cpu")) else torch.float32
-    with torch.autocast("cpu", torch.bfloat16, enabled=multiplied_in == torch.bfloat16):
-        states = network.model(input_ids=rows[:, :-1], use_cache=False)[0].flatten(0, 1)
+    llama = FusedLlama.of(network, multiplied_in, on_cores)
+    predicted = batch[:, 1:].numel()
+    parts = list(on_cores(partial(_of_part, llama, predicted), batch.chunk(PARTS)))
+    pieces = [(llama.embedding,), *(layer.weights for layer in llama.layers), (llama.norm,)]
+    summed = on_cores(partial(_summed, llama, parts), pieces)
+    found = dict(pair for pairs in summed for pair in pairs)
+    return LossGradients(sum(part.loss for part in parts), [found[each] for each in network.parameters()])
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Gradients of some rows of a batch, by each weight."""
+
+    loss: float
+    tokens: Int64[Tensor, " n"]
+    by_embedded: Float[Tensor, "n d"]
+    by_weight: Mapping[FusedWeight, Tensor]
+    """Of the embedding as the head alone."""
+
+
+def _of_part(llama: FusedLlama, predicted: int, rows: Int64[Tensor, "part seq"]) -> _Part:
+    tokens, following = rows[:, :-1], rows[:, 1:].flatten()
+    embedded = llama.embedded(tokens)
+    states = llama.states(embedded, tokens.shape[1])
     with torch.no_grad():
-        head = head_gradients(states.to(multiplied_in), weight.to(multiplied_in), rows[:, 1:].flatten(), predicted)
-    gradients = list(torch.autograd.grad(states, parameters, head.by_states.to(states.dtype)))
-    tied = next(place for place, parameter in enumerate(parameters) if parameter is weight)
-    gradients[tied] += head.by_weight
-    return LossGradients(head.loss, gradients)
+        head = head_gradients(states, llama.head, following, predicted)
+    by_embedded, by_weight = llama.gradients(states, embedded, head.by_states)
+    return _Part(head.loss, tokens.flatten(), by_embedded, {llama.embedding: head.by_weight, **by_weight})
+
+
+def _summed(llama: FusedLlama, parts: Sequence[_Part], weights: Sequence[FusedWeight]) -> list[tuple[Tensor, Tensor]]:
+    """Every parameter of some weights and its gradient by the whole batch, in float32."""
+    found = []
+    for weight in weights:
+        total = parts[0].by_weight[weight].float()
+        for part in parts[1:]:
+            total += part.by_weight[weight]
+        if weight is llama.embedding:
+            for part in parts:
+                total.index_add_(0, part.tokens, part.by_embedded)
+        found += weight.parted(total)
+    return found
 
 
 def head_gradients(

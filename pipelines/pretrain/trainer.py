@@ -49,7 +49,7 @@ def build_network(config: TrainingConfig) -> Any:
     """The randomly initialised network that training starts from."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network = LlamaForCausalLM(
+        return LlamaForCausalLM(
             LlamaConfig(
                 hidden_size=config.d_model,
                 num_hidden_layers=config.n_layers,
@@ -63,9 +63,6 @@ def build_network(config: TrainingConfig) -> Any:
                 eos_token_id=0,
             )
         )
-    # Backwards through torch's attention kernel for CPUs took a third of a step of so short sequences; products do not.
-    network.set_attn_implementation("eager")
-    return network
 
 
 def train(
