@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from serving.model.probe_matrices import ProbeMatrices, probe_matrices
 from serving.model.residual_stream import recording, rewriting, steering
-from serving.steering.bank import SteeringBank
+from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import Intervention, Phase, Project, SteeringPlan
 
 TokenParameters = Float32[Tensor, "5 vectors"]
@@ -39,7 +39,7 @@ LogitsBefore = Float32[Tensor, "2 vectors"]
 
 @dataclass(frozen=True)
 class LayerVectors:
-    """The vectors of a bank that steer one layer, and their probes, as matrices of float32."""
+    """Vectors that steer one layer, and their probes, as matrices of float32."""
 
     layer: int
     references: tuple[str, ...]
@@ -56,7 +56,12 @@ class LayerVectors:
 
     @classmethod
     def from_bank(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
-        served = [vector for vector in bank.vectors if layer in vector.layers]
+        return cls.from_vectors(bank.vectors, layer, device)
+
+    @classmethod
+    def from_vectors(cls, vectors: Sequence[ServedVector], layer: int, device: torch.device) -> "LayerVectors":
+        """Of those among ``vectors`` that steer ``layer``, in their order."""
+        served = [vector for vector in vectors if layer in vector.layers]
         directions = [vector.vector.at(layer) for vector in served]
         readable = [
             (row, vector.reader)

@@ -15,6 +15,7 @@ from serving.engine.base import EngineStopped, PromptTooLong, QueueFull
 from serving.engine.slots.engine import SlotEngine
 from serving.model.norms import residual_norms
 from serving.steering.bank import SteeringBank
+from serving.steering.monitor import Monitor
 from tests.serving.engine.small_models import (
     add,
     facts,
@@ -280,8 +281,6 @@ def test_what_cannot_be_run_is_refused_at_the_door(model, engine):
         engine.submit(asked([1, 96]))
     with pytest.raises(Mismatch, match="d_model 32 and 3 layers, and the model is small with 64"):
         engine.submit(request([1], bank=SteeringBank(facts())))
-    with pytest.raises(InvalidInput, match="cannot do project, only add"):
-        engine.submit(asked([1], (project(bank(), 0, 1.0, -1.0, 1.0),)))
     many = tuple(served_vector(f"d{number}", seed=number, d_model=64) for number in range(5))
     with pytest.raises(
         InvalidInput, match="steers by 5 directions, one a layer of each vector, and the engine has rows for 4"
@@ -308,15 +307,29 @@ def test_workers_hooked_every_layer(engine):
     assert "cpu" in facts["runner"]
 
 
+def require_as_the_slot_engine(model, engine, **sampling):
+    """A projection, a condition and a monitor on an engine of its own, beside a plain request."""
+    own = SteeringBank(facts(64), (served_vector("privacy", 1, "20", seed=2, d_model=64, probe=0),))
+    settings = [(), (project(own, 0, 2.0, -50, 50, "at_least"),), (add(own, 0, 5.0, "all", below=0.6),), (3.0,)]
+    wanted = [request(prompt, given, own, **sampling) for prompt, given in zip(prompts(4, 7), settings, strict=True)]
+    wanted[3] = replace(wanted[3], monitor=Monitor(own.vectors))
+    found = completions(engine, wanted)
+    with SlotEngine(model, slots=4) as slots:
+        expected = completions(slots, wanted)
+    for completion, other in zip(found, expected, strict=True):
+        assert (completion.tokens, completion.outcome.moved) == (other.tokens, other.outcome.moved)
+    readings = [[event.readings[0] for event in answer.events] for answer in (found[3], expected[3])]
+    assert readings[0] == pytest.approx(readings[1], abs=1e-4)
+
+
 def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     """An engine of its own: torch.compile on, a model whose end of text is declared, then drained and closed."""
     from serving.engine.vllm.engine import VllmEngine
 
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
     first = naive_tokens(model, asked(range(5)))
-    ending = replace(model)
-    ending.network.generation_config = GenerationConfig(eos_token_id=[first[5]])
-    engine = VllmEngine(ending, slots=4)
+    monkeypatch.setattr(model.network, "generation_config", GenerationConfig(eos_token_id=[first[5]]))
+    engine = VllmEngine(model, slots=4)
     (facts,) = engine._on_loop(engine.process.facts()).result()
     assert facts["compiled"] != "NONE"
     requests = [
@@ -324,8 +337,9 @@ def test_compiled_draining_and_closing(model, tmp_path, monkeypatch):
     ]
     assert tokens(engine, requests) == [naive_tokens(model, request) for request in requests]
     assert completions(engine, [asked(range(5))])[0].outcome.reason == "stop"
+    require_as_the_slot_engine(model, engine, ignore_eos=True)
     stats = engine.stats()
-    assert stats.generated_tokens_total == 10 * 12 + 6
+    assert stats.generated_tokens_total == 14 * 12 + 6
     assert 1 < stats.mean_batch <= 4
     running = [engine.submit(asked(range(9), (1.0,), max_tokens=40, ignore_eos=True)) for _ in range(6)]
     assert not engine.drain(0.0)
@@ -348,3 +362,4 @@ def test_tensor_parallel_workers_steer_alike(model, monkeypatch):
         facts = engine._on_loop(engine.process.facts()).result()
         assert [fact["layers"] for fact in facts] == [[0, 1, 2]] * 2
         assert tokens(engine, requests) == [naive_tokens(model, request) for request in requests]
+        require_as_the_slot_engine(model, engine)

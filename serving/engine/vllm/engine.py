@@ -10,8 +10,9 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,14 @@ from serving.engine.requirements import (
     require_room,
     require_tokens,
 )
-from serving.engine.sequence import Sequence as RunningSequence
 from serving.engine.stats import EngineStats
 from serving.engine.vllm.generation import VllmGeneration
 from serving.engine.vllm.process import VllmProcess
+from serving.engine.vllm.reports import StepReports
 from serving.engine.vllm.row_queue import RowQueue
-from serving.engine.vllm.rows import OPERATIONS, DirectionRows, cache_salt, encoded
+from serving.engine.vllm.rows import DirectionRows, cache_salt, encoded, operations_of
+from serving.engine.vllm.tables import TableLoans, tables_of
+from serving.engine.vllm.vllm_sequence import VllmSequence
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.model.norms import PLAIN_SENTENCES
@@ -59,9 +62,6 @@ class VllmEngine:
     Raises ``Unavailable`` where vLLM is missing or does not start, ``Mismatch`` for a release that was not tested.
     """
 
-    operations = OPERATIONS
-    """What of steering this engine can do."""
-
     def __init__(
         self,
         model: LanguageModel,
@@ -77,6 +77,8 @@ class VllmEngine:
             if value < least:
                 raise InvalidInput(f"{name} is {value} and must be at least {least}")
         self.model, self.window = model, window_of(model, window)
+        self.operations = operations_of(arguments or {})
+        """What of steering this engine can do."""
         self._facts = model.facts
         self.vocabulary = model.vocabulary
         self._admission = Admission(slots, queue_limit)
@@ -84,6 +86,8 @@ class VllmEngine:
         self._rows = DirectionRows(rows)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._queue = RowQueue(self._rows, lambda told: self.process.put(told))
+        self._tables = TableLoans(lambda table, forgotten: self.process.learn(table, forgotten))
+        self._reports = StepReports(lambda: self.process.reports())
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-engine", daemon=True)
         self._thread.start()
@@ -184,7 +188,7 @@ class VllmEngine:
         task = generation.task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        running = RunningSequence(generation, self.model.token_bytes)
+        running = VllmSequence(generation, self.model.token_bytes)
         reason: FinishReason = "cancelled"
         error = ""
         try:
@@ -201,29 +205,48 @@ class VllmEngine:
             running.finish(reason, error)
             self._admission.ended(running.seconds)
 
-    async def _run(self, running: RunningSequence) -> FinishReason:
+    async def _run(self, running: VllmSequence) -> FinishReason:
         """Until the answer ends; why it did."""
-        plan = running.request.plan
-        rows = await self._queue.take(plan) if plan.fingerprint else []
-        try:
-            carried = encoded(plan, rows) if rows else {}
-            parameters = self.process.parameters(running.request, self._room(running), self._ends, carried)
-            outputs = self.process.generate(running.prompt, parameters, salt=cache_salt(plan, len(running.prompt)))
+        request, key = running.request, str(uuid.uuid4())
+        async with self._carried(request, key) as carried:
+            parameters = self.process.parameters(request, self._room(running), self._ends, carried)
+            salt = cache_salt(request.plan, len(running.prompt), key)
+            outputs = self.process.generate(running.prompt, parameters, salt=salt)
             try:
                 async for token, logprobs in outputs:
+                    probed = await self._reports.readings(key, running.position) if request.monitor else ()
                     ends = token in self._ends and not running.sampling.ignore_eos
                     full = len(running.prompt) + len(running.tokens) + 1 >= self.window
-                    reason = running.accept(token, logprobs, ends, full)
+                    reason = running.accept(token, logprobs, ends, full, probed)
                     if reason is not None:
                         return reason
             finally:
                 await outputs.aclose()
+                if request.plan.state_dependent and not self.process.failed:
+                    running.moved = await self._reports.moved(key)
             raise EngineStopped("vLLM ended an answer before its time")
-        finally:
-            if rows:
-                self._queue.give_back(rows)
 
-    def _room(self, running: RunningSequence) -> int:
+    @asynccontextmanager
+    async def _carried(self, request: GenerationRequest, key: str) -> AsyncIterator[dict[str, Any]]:
+        """What a request carries to the workers, who are told what it needs and keep it meanwhile."""
+        plan = request.plan
+        carried: dict[str, Any] = {}
+        with ExitStack() as lent:
+            if plan.rows:
+                rows = await self._queue.take(plan)
+                lent.callback(self._queue.give_back, rows)
+                carried |= encoded(plan, rows)
+            tables, of_tables = tables_of(request)
+            for table in tables:
+                await self._tables.take(table)
+                lent.callback(self._tables.give_back, table)
+            if tables:
+                self._reports.open(key)
+                lent.callback(self._reports.close, key)
+                carried |= {"key": key, **of_tables}
+            yield carried
+
+    def _room(self, running: VllmSequence) -> int:
         return min(running.sampling.max_tokens, self.window - len(running.prompt))
 
     async def _read_all(

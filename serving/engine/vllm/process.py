@@ -13,7 +13,9 @@ from jaxtyping import Float32
 from registry.errors import InvalidInput, Unavailable
 from serving.engine.base import EngineStopped, GenerationRequest
 from serving.engine.sequence import Logprobs
+from serving.engine.vllm.reports import Fetched
 from serving.engine.vllm.rows import KEY
+from serving.engine.vllm.tables import WorkerTable
 from serving.engine.vllm.version import installed_release, require_tested
 from serving.model.language_model import LanguageModel
 from serving.model.weights import locate
@@ -115,6 +117,15 @@ class VllmProcess:
         rows, _, layers = map(list, zip(*placed, strict=True))
         directions = np.stack([vector.vector.at(layer).offset(1.0) for _, vector, layer in placed]).astype("<f4")
         await self._llm.collective_rpc("steering_put", args=(rows, layers, directions.tobytes()))
+
+    async def learn(self, table: WorkerTable, forgotten: Sequence[str]) -> None:
+        """Have every worker keep a table, before any later request, and forget others."""
+        await self._llm.collective_rpc("steering_learn", args=(table.name, table.to_bytes(), list(forgotten)))
+
+    async def reports(self) -> Sequence[Fetched]:
+        """What each worker has moved and read since the last call."""
+        found: Sequence[Fetched] = await self._llm.collective_rpc("steering_reports")
+        return found
 
     def parameters(
         self, request: GenerationRequest, room: int, ends: Collection[int], carried: Mapping[str, Any]

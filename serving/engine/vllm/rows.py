@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from registry.errors import InvalidInput
 from serving.steering.bank import ServedVector
-from serving.steering.plan import PHASES, Operation, SteeringPlan
+from serving.steering.plan import PHASES, Operation, Phase, SteeringPlan
 
 KEY = "trusttrace"
 """Of what a request carries in vLLM's ``extra_args``."""
@@ -22,17 +22,35 @@ KEY = "trusttrace"
 _Place = tuple[str, int]
 """A vector's reference, and one of its layers."""
 
-OPERATIONS: frozenset[Operation] = frozenset({"add"})
+OPERATIONS: frozenset[Operation] = frozenset({"add", "project", "when", "monitor"})
 
 
-def cache_salt(plan: SteeringPlan, prompt_length: int) -> str:
+def operations_of(arguments: Mapping[str, Any]) -> frozenset[Operation]:
+    """What of steering vLLM can do with these arguments.
+
+    The layers of a pipeline lie in several workers, and neither a probe's reading nor what was moved passes on to the
+    next.
+    """
+    return OPERATIONS if arguments.get("pipeline_parallel_size", 1) == 1 else frozenset({"add"})
+
+
+def cache_salt(plan: SteeringPlan, prompt_length: int, key: str) -> str:
     """What vLLM's cache of keys and values is keyed by, beside the tokens; nothing where nothing is steered.
 
     vLLM caches answers too, so the length of the prompt counts where phases are steered differently: what was an answer
-    in one turn is prompt in the next.
+    in one turn is prompt in the next. Prompts that are moved by their own hidden states are always read, by a ``key``
+    of the request's own, since what moves them is counted.
     """
-    alike = bool((plan.coefficients == plan.coefficients[0]).all())
+    if any(intervention.scope.includes("prompt") for intervention in plan.state_dependent):
+        return f"{plan.fingerprint}-{key}"
+    alike = bool((plan.coefficients == plan.coefficients[0]).all()) and not plan.state_dependent
     return plan.fingerprint if alike or not plan.fingerprint else f"{plan.fingerprint}-{prompt_length}"
+
+
+def phase_at(position: int, prompt_length: int) -> Phase:
+    """The phase of the token at ``position`` in prompt and answer."""
+    last = prompt_length - 1
+    return "prompt" if position < last else "last_prompt" if position == last else "generation"
 
 
 class DirectionRows:

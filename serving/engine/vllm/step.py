@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from serving.engine.vllm.rows import KEY, RequestRows, spans
+from serving.engine.vllm.step_states import StepStates
 
 
 class Step:
@@ -23,6 +24,7 @@ class Step:
         """Which tokens of the step are read, for whom, and at which layers."""
         self.layer_of = np.full(rows, -1)
         """The layer of the vector in each row."""
+        self.states = StepStates(device)
         self._requests: dict[str, RequestRows] = {}
         self._reading: dict[str, tuple[str, frozenset[int]]] = {}
         self._read: dict[str, dict[int, list[Tensor]]] = {}
@@ -33,18 +35,27 @@ class Step:
         for request in scheduler_output.finished_req_ids:
             self._requests.pop(request, None)
             self._reading.pop(request, None)
+            self.states.forget(request)
         for new in scheduler_output.scheduled_new_reqs:
             carried = (getattr(new.sampling_params, "extra_args", None) or {}).get(KEY)
-            if carried and "rows" in carried:
-                count = len(new.prompt_token_ids)
+            if not carried:
+                continue
+            count = len(new.prompt_token_ids)
+            if "rows" in carried:
                 self._requests[new.req_id] = RequestRows.decoded(carried, count, len(self.layer_of))
-            if carried and "read" in carried:
+            if "read" in carried:
                 self._reading[new.req_id] = (carried["read"], frozenset(carried["layers"]))
+            self.states.admit(new.req_id, carried, count)
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether any request is there that reads hidden states or is moved by them."""
+        return bool(self._reading) or self.states.has_requests
 
     @property
     def reads(self) -> bool:
-        """Whether any request is there to be read."""
-        return bool(self._reading)
+        """Whether hidden states of this step are read."""
+        return bool(self.readings) or self.states.has_tokens
 
     def keep(self, key: str, layer: int, states: Tensor) -> None:
         self._read.setdefault(key, {}).setdefault(layer, []).append(states.float().cpu())
@@ -56,15 +67,18 @@ class Step:
     def fill(self, requests: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]) -> None:
         """Set the coefficients of every token of a step, whose requests are in this order in the batch."""
         self.readings, self.layers = [], set()
+        self.states.begin()
         count = int(sum(scheduled))
         rows: Float32[np.ndarray, "tokens rows"] | None = None
         for request, (span, positions) in zip(requests, spans(computed, scheduled), strict=True):
+            self.states.add(request, span.start, positions)
             if request in self._reading:
                 self.readings.append((span, *self._reading[request]))
             if request in self._requests:
                 if rows is None:
                     rows = np.zeros((count, self.coefficients.shape[1]), np.float32)
                 rows[span] = self._requests[request].at(positions)
+        self.states.arrange()
         if rows is not None:
             self.layers = set(self.layer_of[rows.any(axis=0)].tolist())
             self.coefficients[:count].copy_(torch.from_numpy(rows))

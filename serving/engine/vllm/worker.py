@@ -2,7 +2,9 @@
 
 vLLM mixes ``SteeringExtension`` into its worker class (``worker_extension_cls``). ``C`` holds one coefficient row for
 each token of a step and is filled before the step runs; both matrices keep their place in memory, as compiled graphs
-and CUDA graphs need. The addition is one opaque operator, called from a forward hook on each decoder block.
+and CUDA graphs need. The addition is one opaque operator, called from a forward hook on each decoder block. What
+depends on hidden states happens in the same operator (``step_states``): probes read what the block left, then comes the
+addition, then tokens are moved.
 """
 
 from collections.abc import Callable
@@ -54,8 +56,10 @@ class SteeredLayer:
         _steered[directions.data_ptr()] = self
 
     def apply(self, states: Tensor, residual: Tensor | None, coefficients: Tensor, directions: Tensor) -> None:
+        self.step.states.read(self.layer, states, residual)
         if self.layer in self.step.layers or _is_captured(states):
             states.add_((coefficients[: len(states)] @ directions).to(states.dtype))
+        self.step.states.move(self.layer, states, residual)
         for span, key, layers in self.step.readings:
             if self.layer in layers:
                 self.step.keep(key, self.layer, states[span] if residual is None else states[span] + residual[span])
@@ -88,6 +92,15 @@ class SteeringExtension:
         """The hidden states read under ``key``, in float32, by layer; of the layers that this worker holds."""
         found = self.steering_step.taken(key)
         return {str(layer): states.numpy().tobytes() for layer, states in found.items()}
+
+    def steering_learn(self: Any, name: str, content: bytes, forgotten: list[str]) -> None:
+        """Keep a table of vectors or probes, and forget others."""
+        self.steering_step.states.learn(name, content, forgotten)
+
+    def steering_reports(self: Any) -> dict[str, dict[str, Any]]:
+        """By request, what was moved and read since the last call."""
+        reports: dict[str, dict[str, Any]] = self.steering_step.states.taken()
+        return reports
 
     def steering_facts(self: Any) -> dict[str, Any]:
         """What was hooked into, for messages and tests."""
@@ -124,14 +137,15 @@ def _load(worker: Any, load_model: Callable[..., None], *args: Any, **kwargs: An
 def _execute(worker: Any, execute_model: Callable[..., Any], scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
     step, runner = worker.steering_step, worker.model_runner
     step.admit(scheduler_output)
-    if not (step.reads and worker.use_v2_model_runner and runner.cudagraph_manager):
-        return execute_model(scheduler_output, *args, **kwargs)
-    manager = runner.cudagraph_manager
-    manager.dispatch = partial(_without_graph_v2, manager.dispatch)
+    manager = runner.cudagraph_manager if step.has_readers and worker.use_v2_model_runner else None
+    if manager is not None:
+        manager.dispatch = partial(_without_graph_v2, manager.dispatch)
     try:
         return execute_model(scheduler_output, *args, **kwargs)
     finally:
-        del manager.dispatch
+        if manager is not None:
+            del manager.dispatch
+        step.states.finish()
 
 
 def _prepare_v1(step: Step, runner: Any, prepare: Callable[..., Any], scheduler_output: Any, scheduled: Any) -> Any:
@@ -146,11 +160,12 @@ def _prepare_v2(step: Step, prepare: Callable[..., Any], *args: Any, **kwargs: A
     return batch
 
 
-# A CUDA graph replays kernels and nothing else, so a step in which hidden states are read runs without one.
+# A CUDA graph replays kernels and nothing else, so a step in which hidden states are read, or tokens are moved by
+# theirs, runs without one.
 
 
 def _without_graph_v1(step: Step, determine: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return determine(*args, **({**kwargs, "force_eager": True} if step.readings else kwargs))
+    return determine(*args, **({**kwargs, "force_eager": True} if step.reads else kwargs))
 
 
 def _without_graph_v2(dispatch: Callable[..., Any], num_reqs: int, num_tokens: int, *args: Any, **kwargs: Any) -> Any:

@@ -7,13 +7,24 @@ import pytest
 import torch
 
 from registry.errors import InvalidInput, Mismatch, Unavailable
+from serving.engine.vllm import rows as rows_module
 from serving.engine.vllm.process import require_allowed
-from serving.engine.vllm.rows import KEY, DirectionRows, RequestRows, cache_salt, encoded, spans
+from serving.engine.vllm.rows import (
+    KEY,
+    DirectionRows,
+    RequestRows,
+    cache_salt,
+    encoded,
+    operations_of,
+    phase_at,
+    spans,
+)
 from serving.engine.vllm.step import Step
 from serving.engine.vllm.version import TESTED, require_tested
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import PHASES
-from tests.serving.engine.small_models import add, facts, plan, served_vector, small_bank
+from tests.mutants import mutant
+from tests.serving.engine.small_models import add, facts, plan, project, served_vector, small_bank
 
 
 def references(told):
@@ -137,15 +148,16 @@ def test_a_step_has_one_row_per_token():
 def test_readings_name_the_tokens_of_those_who_asked():
     step = Step(tokens=16, rows=1, device=torch.device("cpu"))
     step.admit(scheduled([("a", 4, {"read": "k", "layers": [0, 2]}), ("b", 3, None)]))
-    assert step.reads
+    assert step.has_readers
     step.fill(["b", "a"], [0, 0], [3, 2])
     assert step.readings == [(slice(3, 5), "k", frozenset({0, 2}))]
+    assert step.reads
     step.keep("k", 0, torch.ones(2, 8))
     step.keep("k", 0, torch.zeros(2, 8))
     assert step.taken("k")[0].shape == (4, 8)
     assert step.taken("k") == {}
     step.admit(scheduled(finished=["a"]))
-    assert not step.reads
+    assert not step.has_readers
 
 
 def test_untested_and_missing_releases_are_refused():
@@ -173,11 +185,37 @@ def test_rows_that_are_forgotten_are_told_again():
 
 
 def test_cached_prefixes_need_equal_phases():
-    plain, alike, parted = (
+    plain, alike, parted, read = (
         plan(small_bank(), given)
-        for given in ([], [add(small_bank(), 0, 1.0, "all", "all")], [add(small_bank(), 0, 1.0, "last", "all")])
+        for given in (
+            [],
+            [add(small_bank(), 0, 1.0, "all", "all")],
+            [add(small_bank(), 0, 1.0, "last", "all")],
+            [project(small_bank(), 0, 1.0, -1.0, 1.0)],
+        )
     )
-    assert cache_salt(plain, 3) == cache_salt(plain, 4) == ""
-    assert cache_salt(alike, 3) == cache_salt(alike, 4)
-    assert cache_salt(parted, 3) != cache_salt(parted, 4)
-    assert len({cache_salt(steering, 3) for steering in (plain, alike, parted)}) == 3
+    assert cache_salt(plain, 3, "a") == cache_salt(plain, 4, "b") == ""
+    assert cache_salt(alike, 3, "a") == cache_salt(alike, 4, "b")
+    for given in (parted, read):
+        assert cache_salt(given, 3, "a") != cache_salt(given, 4, "a")
+        assert cache_salt(given, 3, "a") == cache_salt(given, 3, "b")
+    assert len({cache_salt(steering, 3, "a") for steering in (plain, alike, parted, read)}) == 4
+
+
+def test_a_prompt_that_its_states_move_is_read_each_time():
+    moved = plan(small_bank(), [project(small_bank(), 0, 1.0, -1.0, 1.0, prompt="all")])
+    assert cache_salt(moved, 3, "a") != cache_salt(moved, 3, "b")
+    alike = plan(small_bank(), [project(small_bank(), 0, 1.0, -1.0, 1.0), add(small_bank(), 1, 1.0, "all")])
+    assert cache_salt(alike, 3, "a") != cache_salt(alike, 4, "a")
+    with mutant(rows_module, " and not plan.state_dependent", "") as careless:
+        assert careless.cache_salt(alike, 3, "a") == careless.cache_salt(alike, 4, "a")
+
+
+def test_a_pipeline_of_workers_only_adds():
+    assert operations_of({}) == operations_of({"pipeline_parallel_size": 1}) == {"add", "project", "when", "monitor"}
+    assert operations_of({"pipeline_parallel_size": 2, "tensor_parallel_size": 2}) == {"add"}
+
+
+def test_positions_know_their_phase():
+    found = [phase_at(position, 3) for position in range(5)]
+    assert found == ["prompt", "prompt", "last_prompt", "generation", "generation"]
