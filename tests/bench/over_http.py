@@ -1,15 +1,19 @@
-"""What HTTP and BentoML add to the engine's own time, request by request in turn."""
+"""What HTTP and BentoML add to the engine's own time, and how soon a chat goes on over HTTP."""
 
+import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 
+from pipelines.statements.packaged import packaged_statements
 from serving.engine.base import GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.kernels import Kernels
@@ -18,9 +22,15 @@ from serving.model.sources import find_series
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
 from tests.bench.table import Comparison
+from tests.bench.timing import median_ratio
 from tests.servers import ROOT, answers, free_port, started, wait_for
 
 PROMPT = "The city of Lyon is in"
+FIRST_TURN, ANSWER = 1000, 30
+FURTHER = (
+    "Thank you. Now go on with that for another moment: what else is there to say about the places, and about which "
+    "of them first?"
+)
 
 
 @contextmanager
@@ -61,7 +71,47 @@ def compare_http(model_name: str, requests: int = 60, tokens: int = 4) -> list[C
             began = time.perf_counter()
             client.post("/v1/completions", json=body).raise_for_status()
             http.append(time.perf_counter() - began)
+        second_turn = compare_second_turn(client, model.tokenizer, chats=10)
     engine_ms, http_ms = (1e3 * statistics.median(times[5:]) for times in (own, http))
     what = f"HTTP and BentoML, {tokens} tokens, median of {requests - 5}"
     measured, against = f"{http_ms:.1f} ms", f"{engine_ms:.1f} ms by the engine"
-    return [Comparison("http/added_ms", what, measured, against, http_ms - engine_ms, "ms", at_most=5)]
+    return [Comparison("http/added_ms", what, measured, against, http_ms - engine_ms, "ms", at_most=5), second_turn]
+
+
+def compare_second_turn(client: httpx.Client, tokenizer: Any, chats: int) -> Comparison:
+    """Seconds to the first streamed word of a chat's second answer, beside those of its first."""
+    generator, texts = np.random.default_rng(0), packaged_statements("reliability").texts
+    times = np.empty((chats, 2))
+    for chat in range(-1, chats):  # the first chat warms up
+        text, count = "", 0
+        while count < FIRST_TURN:
+            text += f"{texts[generator.integers(len(texts))]} "
+            count = len(tokenizer(text)["input_ids"])
+        messages = [{"role": "user", "content": text}]
+        first, answer = first_word(client, messages)
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": FURTHER}]
+        second, _ = first_word(client, messages)
+        if chat >= 0:
+            times[chat] = second, first
+    ours, theirs, ratio, low, high = median_ratio(times)
+    what = f"HTTP: first word of a second turn, {ANSWER} tokens answered and some 30 more asked, {chats} chats"
+    against = f"{1e3 * theirs:.0f} ms of the first turn of {FIRST_TURN} tokens"
+    return Comparison(
+        "http/second_turn", what, f"{1e3 * ours:.0f} ms", against, ratio, "x", at_most=0.15, interval=(low, high)
+    )
+
+
+def first_word(client: httpx.Client, messages: Sequence[Mapping[str, str]]) -> tuple[float, str]:
+    """Seconds to the first streamed text, and the whole answer."""
+    body = {"messages": messages, "max_tokens": ANSWER, "temperature": 0, "stream": True, "ignore_eos": True}
+    began, first, answer = time.perf_counter(), 0.0, ""
+    with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        response.raise_for_status()
+        for line in response.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                text = choice["delta"].get("content") or ""
+                first = first or (time.perf_counter() - began if text else 0.0)
+                answer += text
+    return first, answer
