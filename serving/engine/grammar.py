@@ -68,6 +68,12 @@ class GrammarCompiler:
             raise SchemaRefused(f"the JSON schema cannot be followed: {error}") from error
         return None if text is None else self._compiled(text)
 
+    def specification(self, sampling: Sampling) -> dict[str, Any]:
+        """The same for an engine that has llguidance itself: a schema, or calls in Lark's notation."""
+        if sampling.calls is not None:
+            return {"grammar": _calls_grammar(sampling.calls, self._names)}
+        return {} if sampling.schema is None else {"json": _compact(sampling.schema)}
+
     def _compiled(self, text: str) -> Grammar:
         with self._lock:
             matcher, answers = self._kept.pop(text, (None, 0))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from registry.errors import InvalidInput, Mismatch
-from serving.engine.base import PromptTooLong, Sampling
+from serving.engine.base import PromptTooLong
 from serving.steering.compatibility import ModelFacts
 from serving.steering.plan import Operation, SteeringPlan
 
@@ -15,16 +15,6 @@ def require_operations(needed: frozenset[Operation], able: frozenset[Operation])
         raise InvalidInput(
             f"this engine cannot do {', '.join(lacking)}, only {', '.join(sorted(able))}; use TRUSTTRACE_ENGINE=slots"
         )
-
-
-def require_free_text(sampling: Sampling) -> None:
-    """Raise ``InvalidInput``, by the field, for an answer that has to begin with its prompt or follow a grammar."""
-    fields = {"echo": sampling.prompt_logprobs, "response_format": sampling.schema, "tools": sampling.calls}
-    for field, value in fields.items():
-        if value not in (None, False):
-            raise InvalidInput(
-                f"this engine cannot do `{field}`: leave `{field}` out, or serve with TRUSTTRACE_ENGINE=slots"
-            )
 
 
 def require_bank_of(plan: SteeringPlan, model: ModelFacts) -> None:

@@ -19,12 +19,8 @@ def pytest_collection_modifyitems(items):
 
 
 def saved(model, directory):
-    """A model of ``small_models``, as a checkpoint on disk, whose tokenizer finds more than one token in a sentence."""
-    from tokenizers.pre_tokenizers import Whitespace
-
+    """A model, as a checkpoint on disk."""
     from registry.checkpoints import Checkpoint
-
-    model.tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
 
     model.network.save_pretrained(directory)
     model.tokenizer.save_pretrained(directory)
@@ -34,12 +30,15 @@ def saved(model, directory):
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """A random Llama; vLLM's attention for CPUs takes no narrower heads than these."""
+    from tokenizers.pre_tokenizers import Whitespace
     from transformers import LlamaConfig
 
     from tests.serving.engine.small_models import SMALL, small_model
 
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 96}
-    return saved(small_model(LlamaConfig(**{**SMALL, **shape})), tmp_path_factory.mktemp("llama"))
+    model = small_model(LlamaConfig(**{**SMALL, **shape}))
+    model.tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()  # more than one token in a sentence
+    return saved(model, tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="session")

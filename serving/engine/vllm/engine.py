@@ -28,9 +28,9 @@ from serving.engine.base import (
     HiddenStates,
     Keep,
 )
+from serving.engine.grammar import GrammarCompiler
 from serving.engine.requirements import (
     require_bank_of,
-    require_free_text,
     require_operations,
     require_room,
     require_tokens,
@@ -83,6 +83,7 @@ class VllmEngine:
         self.vocabulary = model.vocabulary
         self._admission = Admission(slots, queue_limit)
         self._ends = end_tokens(model)
+        self._grammars = GrammarCompiler(model.tokenizer, self.vocabulary, self._ends)
         self._rows = DirectionRows(rows)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._queue = RowQueue(self._rows, lambda told: self.process.put(told))
@@ -114,14 +115,14 @@ class VllmEngine:
         return stopped if self.process.failed else ""
 
     def submit(self, request: GenerationRequest) -> Generation:
-        require_free_text(request.sampling)
         require_operations(request.operations, self.operations)
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self.vocabulary)
         require_room(request.prompt_tokens, self.window)
         self._rows.require_room(request.plan)
+        grammar = self._grammars.compile(request.sampling)
         self._admit()
-        generation = VllmGeneration(request, self._loop)
+        generation = VllmGeneration(request, self._loop, grammar)
         self._on_loop(self._begin(generation))
         return generation
 
@@ -188,7 +189,7 @@ class VllmEngine:
         task = generation.task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        running = VllmSequence(generation, self.model.token_bytes)
+        running = VllmSequence(generation, self.model.token_bytes, generation.grammar)
         reason: FinishReason = "cancelled"
         error = ""
         try:
@@ -209,11 +210,14 @@ class VllmEngine:
         """Until the answer ends; why it did."""
         request, key = running.request, str(uuid.uuid4())
         async with self._carried(request, key) as carried:
-            parameters = self.process.parameters(request, self._room(running), self._ends, carried)
-            salt = cache_salt(request.plan, len(running.prompt), key)
-            outputs = self.process.generate(running.prompt, parameters, salt=salt)
+            follows = self._grammars.specification(request.sampling)
+            parameters = self.process.parameters(request, self._room(running), self._ends, carried, follows)
+            salt, scored = cache_salt(request.plan, len(running.prompt), key), running.score_prompt
+            outputs = self.process.generate(running.prompt, parameters, salt=salt, score_prompt=scored)
             try:
                 async for token, logprobs in outputs:
+                    if not running.sampling.max_tokens:
+                        return "length"
                     probed = await self._reports.readings(key, running.position) if request.monitor else ()
                     ends = token in self._ends and not running.sampling.ignore_eos
                     full = len(running.prompt) + len(running.tokens) + 1 >= self.window
@@ -247,7 +251,7 @@ class VllmEngine:
             yield carried
 
     def _room(self, running: VllmSequence) -> int:
-        return min(running.sampling.max_tokens, self.window - len(running.prompt))
+        return max(1, min(running.sampling.max_tokens, self.window - len(running.prompt)))
 
     async def _read_all(
         self, sequences: Sequence[Sequence[int]], layers: Sequence[int], keep: Keep | None

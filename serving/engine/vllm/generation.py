@@ -4,13 +4,17 @@ import asyncio
 from contextlib import suppress
 
 from serving.engine.base import Generation, GenerationRequest
+from serving.engine.grammar import Grammar
 
 
 class VllmGeneration(Generation):
     """A generation whose end need not wait for its next token: ``cancel`` reaches the engine's loop at once."""
 
-    def __init__(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, request: GenerationRequest, loop: asyncio.AbstractEventLoop, grammar: Grammar | None = None
+    ) -> None:
         super().__init__(request)
+        self.grammar = grammar
         self._loop = loop
         self.task: asyncio.Task[None] | None = None
 

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from serving.steering.bank import ServedVector
 OURS = frozenset(
     {
         "model", "tokenizer", "dtype", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "worker_extension_cls",
+        "structured_outputs_config",
         "additional_config", "trust_remote_code", "logprobs_mode", "max_logprobs", "disable_log_stats",
     }
 )  # fmt: skip
@@ -128,11 +129,16 @@ class VllmProcess:
         return found
 
     def parameters(
-        self, request: GenerationRequest, room: int, ends: Collection[int], carried: Mapping[str, Any]
+        self,
+        request: GenerationRequest,
+        room: int,
+        ends: Collection[int],
+        carried: Mapping[str, Any],
+        follows: Mapping[str, Any],
     ) -> Any:
-        """The request in vLLM's terms."""
+        """The request in vLLM's terms; ``follows`` is the schema or grammar that its answer must follow."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         sampling = request.sampling
         if (sampling.top_logprobs or 0) > MOST_LOGPROBS:
@@ -143,6 +149,8 @@ class VllmProcess:
             top_p=sampling.top_p,
             seed=None if sampling.seed is None else sampling.seed % 2**63,
             logprobs=sampling.top_logprobs,
+            prompt_logprobs=(sampling.top_logprobs or 0) if sampling.prompt_logprobs else None,
+            structured_outputs=StructuredOutputsParams(**follows) if follows else None,
             ignore_eos=True,  # the ends are those of the model, which are given
             stop_token_ids=[] if sampling.ignore_eos else sorted(ends),
             detokenize=False,
@@ -151,9 +159,16 @@ class VllmProcess:
         )
 
     async def generate(
-        self, prompt: Sequence[int], parameters: Any, salt: str
+        self,
+        prompt: Sequence[int],
+        parameters: Any,
+        salt: str,
+        score_prompt: Callable[[Sequence[Logprobs]], None] | None = None,
     ) -> AsyncGenerator[tuple[int, Logprobs | None], None]:
-        """The tokens as they are drawn. Closing the iterator ends the request."""
+        """The tokens as they are drawn. Closing the iterator ends the request.
+
+        ``score_prompt`` gets the log-probabilities of the prompt's tokens but the first, where they are asked for.
+        """
         self._requests += 1
         given: dict[str, Any] = {"prompt_token_ids": list(prompt)}
         if salt:
@@ -164,6 +179,10 @@ class VllmProcess:
                 (choice,) = output.outputs
                 if choice.finish_reason == "error":
                     raise EngineStopped("vLLM ended the request with an error; its log says more")
+                if parameters.prompt_logprobs is not None and output.prompt_logprobs and score_prompt is not None:
+                    told = zip(prompt[1:], output.prompt_logprobs[1:], strict=True)
+                    score_prompt([_ranked(at, token, parameters.prompt_logprobs) for token, at in told])
+                    score_prompt = None
                 for place, token in enumerate(choice.token_ids):
                     yield int(token), _logprobs(choice.logprobs, place, token, parameters.logprobs)
         finally:
@@ -197,7 +216,7 @@ def own_arguments(model: LanguageModel, window: int, slots: int, rows: int) -> d
         "dtype": str(model.dtype).removeprefix("torch."),
         "max_model_len": window,
         "max_num_seqs": slots,
-        "skip_tokenizer_init": True,
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},  # as the engine slots
         "max_logprobs": MOST_LOGPROBS,
         "worker_extension_cls": "serving.engine.vllm.worker.SteeringExtension",
         "additional_config": {KEY: {"rows": rows, "d_model": model.d_model}},  # part of the compile cache's key
@@ -229,7 +248,11 @@ def _cache_size(model: LanguageModel, window: int, slots: int, arguments: Mappin
 def _logprobs(given: Any, place: int, token: int, top: int | None) -> Logprobs | None:
     if top is None or not given:
         return None
-    at = given[place]
+    return _ranked(given[place], token, top)
+
+
+def _ranked(at: Any, token: int, top: int) -> Logprobs:
+    """That of ``token``, and the ``top`` likeliest, of vLLM's entries by token."""
     ranked = sorted((entry.rank, other, entry.logprob) for other, entry in at.items() if entry.rank <= top)
     return float(at[token].logprob), [(int(other), float(value)) for _, other, value in ranked[:top]]
 

@@ -1,11 +1,13 @@
 """Grammars: schemas that cannot be followed are refused, and those that come again are kept."""
 
+import json
+
 import numpy as np
 import pytest
 
 from serving.engine.base import Sampling
 from serving.engine.calls import CallFrame, Calls
-from serving.engine.grammar import ANSWERS, KEPT, LONGEST_KEPT, GrammarCompiler, SchemaRefused
+from serving.engine.grammar import ANSWERS, KEPT, LONGEST_KEPT, Grammar, GrammarCompiler, SchemaRefused
 from tests.serving.model.tokenizers_of_each_kind import byte_level
 
 
@@ -97,3 +99,35 @@ def test_schemas_that_differ_in_order_alone_are_two():
         schema = {"type": "object", "properties": {name: {"type": "null"} for name in names}, "required": [*names]}
         texts.append(written(compiler.compile(Sampling(8, schema=schema)), tokenizer))
     assert texts[0] != texts[1]
+
+
+ARGUMENTS = {"type": "object", "properties": {"n": {"enum": [1, 22]}, "m": {"type": "null"}}, "required": ["n", "m"]}
+CALLS = Calls((CallFrame("a", "<a:", ARGUMENTS, ">"), CallFrame("b", "<b:", {"enum": ["x"]}, ">")))
+
+
+@pytest.mark.parametrize("given", [{"schema": ARGUMENTS}, {"schema": {}}, {"calls": CALLS}])
+def test_an_engine_with_llguidance_itself_allows_the_same(given):
+    """As vLLM compiles what it is told, with spaces between values by default."""
+    from llguidance import LLMatcher, grammar_from
+    from llguidance.hf import from_tokenizer
+
+    tokenizer, sampling = byte_level(), Sampling(8, **given)
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    ((kind, told),) = compiler.specification(sampling).items()
+    if kind == "json":
+        text = LLMatcher.grammar_from_json_schema(json.dumps(told), defaults={"whitespace_flexible": True})
+    else:
+        text = grammar_from("grammar", told)
+    other = Grammar(LLMatcher(from_tokenizer(tokenizer, n_vocab=len(tokenizer)), text, log_level=0))
+    grammar, generator = compiler.compile(sampling), np.random.default_rng(0)
+    for _ in range(40):
+        np.testing.assert_array_equal(grammar.allowed(), other.allowed())
+        token = int(generator.choice(np.flatnonzero(np.unpackbits(grammar.allowed(), bitorder="little"))))
+        complete = grammar.accept(token)
+        assert other.accept(token) == complete
+        if complete:
+            break
+
+
+def test_free_text_is_told_no_grammar():
+    assert GrammarCompiler(byte_level(), 10, [0]).specification(Sampling(8)) == {}

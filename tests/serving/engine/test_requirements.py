@@ -4,35 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from registry.errors import InvalidInput, Mismatch
+from registry.errors import Mismatch
 from serving.api.errors import as_reply
-from serving.engine.base import PromptTooLong, Sampling
-from serving.engine.calls import CallFrame, Calls
-from serving.engine.requirements import require_bank_of, require_free_text, require_room
+from serving.engine.base import PromptTooLong
+from serving.engine.requirements import require_bank_of, require_room
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
 from tests.serving.engine.small_models import facts
-
-CALLS = Calls((CallFrame("a", "<", {"type": "object"}, ">"),))
-
-
-@pytest.mark.parametrize(
-    ("field", "given"),
-    [
-        ("echo", {"prompt_logprobs": True}),
-        ("response_format", {"schema": {}}),
-        ("response_format", {"schema": {"type": "object"}}),
-        ("tools", {"calls": CALLS}),
-    ],
-)
-def test_what_needs_the_slot_engine_is_refused_by_name(field, given):
-    way_out = f"cannot do `{field}`: leave `{field}` out, or serve with TRUSTTRACE_ENGINE=slots"
-    with pytest.raises(InvalidInput, match=way_out):
-        require_free_text(Sampling(8, **given))
-
-
-def test_plain_answers_with_log_probabilities_pass():
-    require_free_text(Sampling(8, top_logprobs=5, stop=("a",)))
 
 
 def test_a_bank_is_of_a_model_wherever_its_weights_lie():
