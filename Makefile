@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 PORT ?= 3000
+PARTS ?= all
 RUN := . $(VENV)/bin/activate &&
 INSTALL := pip install --quiet --disable-pip-version-check
 DEVELOPING := --group dev --group server
@@ -109,9 +110,9 @@ $(VENV)-peers/installed: pyproject.toml conda.yaml
 	$(VENV)-peers/bin/$(INSTALL) --group peers
 	touch $@
 
-bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm
+bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm; PARTS=champions: champions by text
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python \
-	  TRUSTTRACE_VLLM_PYTHON=$(VENV)-vllm/bin/python python -m tests.bench
+	  TRUSTTRACE_VLLM_PYTHON=$(VENV)-vllm/bin/python python -m tests.bench --parts $(PARTS)
 
 bench-gpu: setup ## the same of models of 1B and 7B on a GPU, in three minutes
 	$(RUN) python -m tests.bench.gpu

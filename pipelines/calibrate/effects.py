@@ -13,7 +13,7 @@ from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.writing import Writing
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.preference import preference_shift
-from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
+from pipelines.model_io.likelihoods import NO_LIKELIHOODS, Below, Likelihoods, likelihoods
 from registry.calibration import CalibrationPoint
 from serving.model.language_model import LanguageModel
 
@@ -31,7 +31,7 @@ class Texts:
     groups: Int64[np.ndarray, " n"]
     prose: tuple[str, ...]
     plain: Likelihoods
-    """Of the statements."""
+    """Of the statements, where their likelihood decides."""
     plain_prose: Likelihoods
     writing: Writing | None = None
     """Where what is written decides, and not the likelihood of statements."""
@@ -48,8 +48,8 @@ class Texts:
         prose: Sequence[str],
         writing: Writing | None = None,
     ) -> "Texts":
-        plain, plain_prose = likelihoods(model, statements), likelihoods(model, prose)
-        return cls(tuple(statements), labels, groups, tuple(prose), plain, plain_prose, writing)
+        plain = likelihoods(model, statements) if writing is None else NO_LIKELIHOODS
+        return cls(tuple(statements), labels, groups, tuple(prose), plain, likelihoods(model, prose), writing)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Calibration experiment: from a user's options to calibrated vectors, champions, curves and figures."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.continuations import require_writing
 from pipelines.model_io.reading import Reading
 from pipelines.probe.plan import SweepPlan
@@ -70,7 +72,7 @@ class CalibrationSubject:
 def run_calibration(options: CalibrateOptions) -> None:
     """Calibrate every dimension, make what works champion, and print the effects of steering."""
     methods = choose_methods(options.methods)
-    with entry_point_run(f"calibrate {options.checkpoint.model}", options.params()) as run:
+    with entry_point_run(f"calibrate {options.checkpoint.model}", options.params()) as run, ExitStack() as kept:
         checkpoint = one_checkpoint(options.checkpoint)
         chosen = [dimension.name for dimension in options.statements.chosen]
         require_of_model(options.vectors, checkpoint.model, chosen, given=options.checkpoint.model)
@@ -82,6 +84,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         units = _probed(plan, layers_of(places)) if methods else {}
         model = load_at(checkpoint, options.placement)
         _say_what_is_left(model, options.by)
+        kept.enter_context(keeping_engines(model))
         subjects = []
         for name, labelled in statements.items():
             offered = [*registered_candidates(model, vectors, labelled)]

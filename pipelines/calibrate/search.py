@@ -151,7 +151,7 @@ def calibrate(
         *([] if running is None else [(running.candidate, _strength(running, trials))]),
     ]
     settings = [cost(test, *each) for each in wanted]
-    drawn = [cost(test, *each) for each in _at_equal_cost(model, test, settings[0], seed)]
+    drawn = _at_equal_cost(model, test, settings[0], seed, on_step)
     tested, *rest = measure(test, [*settings, *drawn])
     return Calibrated(
         *(candidate, tuple(trial.effect for trial in trials), curve, low, high, chosen, tested),
@@ -183,19 +183,24 @@ def contend(
 
 
 def _at_equal_cost(
-    model: LanguageModel, texts: Texts, setting: CostedStrength, seed: int
-) -> Iterator[tuple[Candidate, float]]:
+    model: LanguageModel, texts: Texts, setting: CostedStrength, seed: int, on_direction: Callable[[], object]
+) -> Iterator[CostedStrength]:
     """Random directions, each at the strength that costs on ``texts`` what ``setting`` does."""
     chosen = setting.candidate
     target = max(log(setting.perplexity.value), LEAST_COST)
     read = extract(model, background_prose(), layers=chosen.layers, pooling="mean")
     states = {layer: read.layer(layer) for layer in chosen.layers}
     for direction in random_like(chosen, states, RANDOM_DIRECTIONS, seed):
+        tried: dict[float, CostedStrength] = {}
 
-        def cost(strength: float, direction: Candidate = direction) -> float:
-            return log(measure_cost(model, texts, direction, strength).perplexity.value)
+        def cost(
+            strength: float, direction: Candidate = direction, tried: dict[float, CostedStrength] = tried
+        ) -> float:
+            tried[strength] = measure_cost(model, texts, direction, strength)
+            return log(tried[strength].perplexity.value)
 
-        yield direction, strength_at_cost(cost, target, setting.strength)[0]
+        yield tried[strength_at_cost(cost, target, setting.strength)[0]]
+        on_direction()
 
 
 def strongest_cheap(cost: Callable[[float], CostedStrength]) -> CostedStrength:

@@ -52,6 +52,7 @@ from pipelines.evaluate.tracing import (
 )
 from pipelines.evaluate.tracking import log_classifier, log_text_verdicts, log_verdicts, shuffled_vectors
 from pipelines.experiment import audited, inspected_statements, one_checkpoint, resolve_series, trained_checkpoints
+from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.continuations import require_writing
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
@@ -221,7 +222,7 @@ def _measured(
 ) -> tuple[list[Row], dict[str, float]]:
     """Every row, and what the vector of each dimension that is judged by text costs."""
     with progress_bar(1 + len(conditions) + len(finetuned) + design.total, "evaluating", "condition") as bar:
-        with loaded(checkpoint, placement) as model:
+        with loaded(checkpoint, placement) as model, keeping_engines(model):
             require_writing(model)
             own = tasks_of(model, tasks)
             base = measure_tasks(model, own)

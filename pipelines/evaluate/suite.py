@@ -20,7 +20,7 @@ from pipelines.evaluate.tasks.reliability import reliability_tasks
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.evaluate.tasks.toxicity import toxicity_tasks
 from pipelines.model_io.continuations import Answers, written_answers
-from pipelines.model_io.likelihoods import Likelihoods, likelihoods
+from pipelines.model_io.likelihoods import NO_LIKELIHOODS, Likelihoods, likelihoods
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
 from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY
@@ -70,7 +70,7 @@ def read_texts(
 ) -> Likelihoods:
     """Log-probabilities of ``texts`` under steering, or after a ``prefix`` whose own log-probability is left out."""
     if not texts:
-        return Likelihoods(np.empty(0), np.empty(0, np.int64))
+        return NO_LIKELIHOODS
     if not prefix:
         return likelihoods(model, texts, offsets)
     whole = likelihoods(model, [f"{prefix} {text}" for text in texts], offsets)

@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
+from pipelines.model_io.answer_engines import engines_for
 from pipelines.model_io.batches import tokenise
 from registry.errors import Mismatch
 from registry.records import RegisteredVector, checkpoint_name, lineage_tags, vector_name
 from registry.vectors import Lineage, SteeringVector
 from serving.engine.base import GenerationRequest, Sampling
-from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.model_runner import require_runnable
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.plan import Add, SteeringPlan, TokenScope
 
-SLOTS = 64
-"""Twice as many answers a step take a step and a half of the time."""
 ANSWER_SECONDS = 600.0
 
 Offsets = Mapping[int, Tensor]
@@ -84,13 +82,16 @@ def written_answers(
     groups: Sequence[Sequence[GenerationRequest]],
     on_group: Callable[[], object] = lambda: None,
 ) -> list[Answers]:
-    """The answers to each group of requests, by continuous batching over all groups."""
+    """The answers to each group of requests, by continuous batching over all groups; engines share each of them."""
     count = sum(map(len, groups))
     if not count:
         return [Answers() for _ in groups]
     answers = []
-    with SlotEngine(model, slots=min(SLOTS, count), queue_limit=count) as engine:
-        generations = [[engine.submit(request) for request in group] for group in groups]
+    with engines_for(model, count) as engines:
+        generations = [
+            [engines[place * len(engines) // len(group)].submit(request) for place, request in enumerate(group)]
+            for group in groups
+        ]
         for group in generations:
             completions = [generation.result(ANSWER_SECONDS) for generation in group]
             texts = tuple(completion.text for completion in completions)

@@ -25,8 +25,8 @@ from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import decoder_blocks, steering
 
-TOKENS_PER_BATCH = 1024
-"""Padded tokens in one forward pass."""
+TOKENS_PER_BATCH = 512
+"""Padded tokens in one forward pass: few enough that a hundred sentences are several passes for each of a few cores."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Likelihoods:
     def perplexity(self) -> float:
         """Of all texts together, by token."""
         return float(np.exp(-self.log_probabilities.sum() / self.tokens.sum()))
+
+
+NO_LIKELIHOODS = Likelihoods(np.empty(0), np.empty(0, np.int64))
+"""Of no texts."""
 
 
 @dataclass

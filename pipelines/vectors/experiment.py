@@ -22,6 +22,7 @@ from pipelines.experiment import (
     trained_checkpoints,
 )
 from pipelines.model_io.activations import Activations, extract
+from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
@@ -173,7 +174,7 @@ def _extract(
         return
     several = any(len(places[unit.digest]) > 1 for unit in results)
     log, prose = VectorLog(run, plan.checkpoints[0].line, tells_layers=several), background_prose()
-    with loaded(checkpoint, plan.placement) as model:
+    with loaded(checkpoint, plan.placement) as model, keeping_engines(model):
         probes = AnswerProbes(model)
         if target and (warning := target.require_takes(model)):
             print(f"{warning}\n")  # noqa: T201

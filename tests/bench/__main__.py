@@ -13,6 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from pipelines.cli.command import run_command
 from registry.errors import InvalidInput
+from tests.bench.champions import compare_champions
 from tests.bench.engine import compare_engine
 from tests.bench.extras import compare_extras
 from tests.bench.information import compare_information
@@ -21,6 +22,9 @@ from tests.bench.peers import compare_peers
 from tests.bench.probing import compare_nested, compare_tracking, compare_with_the_paper
 from tests.bench.table import EXPERIMENT, as_markdown, log_to_mlflow
 from tests.bench.vllm import compare_vllm
+
+LONG = ("champions",)
+"""Parts that are measured where they are named."""
 
 
 def main() -> None:
@@ -31,7 +35,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=600, help="statements of its comparison [%(default)s]")
     parser.add_argument("--rounds", type=int, default=4, help="of the engine's rates [%(default)s]")
     parser.add_argument("--pairs", type=int, default=80, help="of what steering costs [%(default)s]")
-    parser.add_argument("--parts", default="all", help="names separated by commas [%(default)s]")
+    parser.add_argument(
+        "--parts",
+        default="all",
+        help="names separated by commas; all but champions, which takes half an hour by itself [%(default)s]",
+    )
     given = parser.parse_args()
     parts = {
         "probing": lambda: [
@@ -46,8 +54,9 @@ def main() -> None:
         "http": lambda: compare_http(given.model),
         "tracking": compare_tracking,
         "nested": lambda: [compare_nested()],
+        "champions": lambda: compare_champions(given.model),
     }
-    chosen = list(parts) if given.parts == "all" else given.parts.split(",")
+    chosen = [name for name in parts if name not in LONG] if given.parts == "all" else given.parts.split(",")
     if unknown := set(chosen) - set(parts):
         raise InvalidInput(f"parts {', '.join(sorted(unknown))} do not exist; choose from {', '.join(parts)}")
     rows, failed = [], []

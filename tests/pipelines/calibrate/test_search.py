@@ -212,7 +212,7 @@ def test_a_mutant_tries_other_strengths(change):
 
 
 def check_costs_of_random(model, module=search):
-    """Beside a direction that costs much on the model's own prose."""
+    """Beside a direction that costs much on the model's own prose. Gives all that was costed."""
     model.network.base_model.norm.weight.data *= 20  # to a flat network no text is likelier than another
     beginnings = [f"{first} {second}" for first in ("the", "a", "you", "Paris") for second in ("city", "letter", "is")]
     written = continuations(model, beginnings, Sampling(6, temperature=0.0))
@@ -220,19 +220,25 @@ def check_costs_of_random(model, module=search):
     given = Texts.measured(
         model, ["you are kind", "you are cruel"] * 2, np.tile([True, False], 2), np.repeat([0, 1], 2), prose
     )
-    result = module.calibrate(model, [towards(model, "kind", "cruel", 0.02, layer=0)], given, given)
+    costed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "measure_cost", lambda *each: costed.append(each[2:]) or effects.measure_cost(*each))
+        result = module.calibrate(model, [towards(model, "kind", "cruel", 0.02, layer=0)], given, given)
     costs = [np.log(effect.perplexity.value) for effect in result.random]
     wanted = max(np.log(result.tested.perplexity.value), LEAST_COST)
     assert len(costs) == RANDOM_DIRECTIONS and costs == pytest.approx([wanted] * len(costs), rel=0.11)
     assert len({effect.strength for effect in result.random}) > 1
+    return [(candidate.label, candidate, strength) for candidate, strength in costed]
 
 
 def test_random_directions_cost_what_the_chosen_one_does(model):
-    check_costs_of_random(model)
+    costed = check_costs_of_random(model)
+    drawn = [(id(candidate), strength) for label, candidate, strength in costed if label == "random"]
+    assert len(set(drawn)) == len(drawn) > RANDOM_DIRECTIONS
 
 
 def test_random_directions_of_equal_length_cost_something_else(model):
-    unequal = ("strength_at_cost(cost, target, setting.strength)[0]", "setting.strength")
+    unequal = ("strength_at_cost(cost, target, setting.strength)[0]", "(cost(setting.strength), setting.strength)[1]")
     with mutant(search, *unequal) as changed, pytest.raises(AssertionError):
         check_costs_of_random(model, changed)
 
