@@ -148,7 +148,7 @@ def reachable() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    reason, registry = _first_line(error), mlflow.get_registry_uri()
+    reason, registry = first_line(error), mlflow.get_registry_uri()
     if "readonly database" in reason:
         return Unavailable(redacted(f"the MLflow registry at {registry} cannot be written: its file is read-only here"))
     # SQLite makes tables one by one; PostgreSQL makes all of them or none.
@@ -157,7 +157,7 @@ def _unavailable(error: Exception) -> Unavailable:
     return Unavailable(redacted(f"the MLflow registry at {registry} does not answer: {reason}{hint}"))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error's text; MLflow's of downloads begin with a heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

@@ -12,6 +12,7 @@ from mlflow.entities import AssessmentSource, AssessmentSourceType
 from mlflow.exceptions import MlflowException
 
 from registry.errors import NotFound, Unavailable
+from registry.mlflow_client import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class TraceLog:
                 trace_id=trace_id, name=name, value=value, source=source, rationale=comment
             )
         except (MlflowException, OSError) as error:
-            raise Unavailable(f"the feedback could not be written: {error}") from error
+            raise Unavailable(f"the feedback could not be written: {first_line(error)}") from error
         return str(assessment.assessment_id)
 
     def flush(self) -> None:
@@ -89,7 +90,7 @@ class TraceLog:
                 self._write(trace)
             except Exception as error:
                 self.dropped += 1
-                logger.warning("a trace could not be written (%s: %s)", type(error).__name__, error)
+                logger.warning("a trace could not be written (%s: %s)", type(error).__name__, first_line(error))
             finally:
                 self._waiting.task_done()
 

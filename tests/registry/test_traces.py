@@ -1,7 +1,9 @@
 """Traces of requests in a real tracking store."""
 
 import mlflow
+import pytest
 
+from registry.errors import Unavailable
 from registry.traces import Trace, TraceLog
 
 
@@ -26,3 +28,20 @@ def test_a_store_out_of_reach_costs_only_the_trace(tracking, monkeypatch):
     log.add(Trace("/v1/x", 1, 2, {}, {}, {}, False))
     log.flush()
     assert log.dropped == 1
+
+
+def test_a_read_only_store_is_told_without_sql(tracking, tmp_path, caplog):
+    log = TraceLog("served")
+    log.add(Trace("/v1/x", 1, 2, {}, {}, {"request_id": "r"}, False))
+    log.flush()
+    mlflow.set_tracking_uri(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")
+    with pytest.raises(Unavailable, match="could not be written: .*readonly database") as refused:
+        log.judge("r", "helpful", True, "my SSN is 078")
+    new = TraceLog("not there yet")
+    new.add(Trace("/v1/x", 1, 2, {}, {}, {"request_id": "s"}, False))
+    new.flush()
+    told = [record.getMessage() for record in caplog.records if record.name == "registry.traces"]
+    assert new.dropped == len(told) == 1
+    for message in (str(refused.value), *told):
+        assert "readonly database" in message and "INSERT" not in message and "078" not in message
+        assert len(message.splitlines()) == 1
