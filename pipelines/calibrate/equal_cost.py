@@ -5,7 +5,7 @@ directions are drawn evenly from the sphere, half with the covariance of the lay
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -62,37 +62,52 @@ def drawn_direction(
     return np.asarray(drawn / np.linalg.norm(drawn), np.float32)
 
 
+def strengths_at_cost(
+    costs: Iterable[Callable[[float], float]], target: float, start: float
+) -> Iterator[tuple[float, float]]:
+    """``strength_at_cost`` of directions of two kinds by turns: each is sought from where the last of its kind was.
+
+    Directions of one kind cost about the same, so that most are found at the first or the second try.
+    """
+    starts = [start, start]
+    for number, cost in enumerate(costs):
+        strength, reached = strength_at_cost(cost, target, starts[number % 2])
+        if _is_at(reached, target):
+            starts[number % 2] = strength
+        yield strength, reached
+
+
 def strength_at_cost(cost: Callable[[float], float], target: float, start: float) -> tuple[float, float]:
     """The strength at which ``cost`` reaches ``target``, and what it reaches there: to within ``TOLERANCE`` of it.
 
     Grows ``start`` as the cost asks for, and where that did not do doubles it until the cost is beyond, then narrows
     down. Where even that is not enough, the strongest tried.
     """
-
-    def is_reached(reached: float) -> bool:
-        return abs(reached - target) <= TOLERANCE * target
-
     low, low_cost, high = 0.0, 0.0, start
     high_cost = cost(high)
     for number in range(GROWTHS):
-        if not high_cost < target or is_reached(high_cost):
+        if not high_cost < target or _is_at(high_cost, target):
             break
         growth = max(_growth(target, high_cost), 2.0 if number else 0.0)
         low, low_cost, high = high, high_cost, high * growth
         high_cost = cost(high)
     for step in range(STEPS):
-        if is_reached(high_cost) or high_cost < target:
+        if _is_at(high_cost, target) or high_cost < target:
             break
         share = 0.5 if step % 2 else (target - low_cost) / (high_cost - low_cost)
         middle = _between(low, high, share if math.isfinite(high_cost) else 0.5)
         middle_cost = cost(middle)
-        if is_reached(middle_cost):
+        if _is_at(middle_cost, target):
             return middle, middle_cost
         if middle_cost < target:
             low, low_cost = middle, middle_cost
         else:
             high, high_cost = middle, middle_cost
     return high, high_cost
+
+
+def _is_at(reached: float, target: float) -> bool:
+    return abs(reached - target) <= TOLERANCE * target
 
 
 def _growth(target: float, reached: float) -> float:

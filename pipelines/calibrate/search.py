@@ -14,7 +14,7 @@ from math import inf, log, sqrt
 
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts, measure_cost, measure_effects, no_effect
-from pipelines.calibrate.equal_cost import LEAST_COST, random_like, strength_at_cost
+from pipelines.calibrate.equal_cost import LEAST_COST, random_like, strengths_at_cost
 from pipelines.model_io.activations import extract
 from pipelines.statements.prose import background_prose
 from registry.calibration import PERPLEXITY_CAP
@@ -190,16 +190,16 @@ def _at_equal_cost(
     target = max(log(setting.perplexity.value), LEAST_COST)
     read = extract(model, background_prose(), layers=chosen.layers, pooling="mean")
     states = {layer: read.layer(layer) for layer in chosen.layers}
-    for direction in random_like(chosen, states, RANDOM_DIRECTIONS, seed):
-        tried: dict[float, CostedStrength] = {}
+    directions = list(random_like(chosen, states, RANDOM_DIRECTIONS, seed))
+    tried: list[dict[float, CostedStrength]] = [{} for _ in directions]
 
-        def cost(
-            strength: float, direction: Candidate = direction, tried: dict[float, CostedStrength] = tried
-        ) -> float:
-            tried[strength] = measure_cost(model, texts, direction, strength)
-            return log(tried[strength].perplexity.value)
+    def cost(direction: Candidate, costed: dict[float, CostedStrength], strength: float) -> float:
+        costed[strength] = measure_cost(model, texts, direction, strength)
+        return log(costed[strength].perplexity.value)
 
-        yield tried[strength_at_cost(cost, target, setting.strength)[0]]
+    costs = [partial(cost, *each) for each in zip(directions, tried, strict=True)]
+    for costed, (strength, _) in zip(tried, strengths_at_cost(costs, target, setting.strength), strict=True):
+        yield costed[strength]
         on_direction()
 
 

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import tee
 
 import torch
 
-from pipelines.calibrate.equal_cost import LEAST_COST, States, drawn_directions, strength_at_cost
+from pipelines.calibrate.equal_cost import LEAST_COST, States, drawn_directions, strengths_at_cost
 from pipelines.evaluate.conditions import Condition, Subject, live
 from pipelines.model_io.activations import extract
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
@@ -55,13 +56,10 @@ def equal_cost_conditions(
     target = max(vector_cost(subject, cost), LEAST_COST)
     read = extract(cost.model, prose, layers=vector.layers, pooling="mean")
     states = {layer: read.layer(layer) for layer in vector.layers}
-    for number, (source, drawn) in enumerate(drawn_vectors(vector, states, count, seed)):
-        found, reached = strength_at_cost(
-            lambda amount, drawn=drawn: cost.of(drawn, amount),  # type: ignore[misc]
-            target,
-            abs(strength),
-        )
-        version = live(drawn, subject.champion.registered, f"equal-cost-{number}")
+    drawn, sought = tee(drawn_vectors(vector, states, count, seed))
+    strengths = strengths_at_cost((partial(cost.of, each) for _, each in sought), target, abs(strength))
+    for number, ((source, each), (found, reached)) in enumerate(zip(drawn, strengths, strict=True)):
+        version = live(each, subject.champion.registered, f"equal-cost-{number}")
         yield EqualCostCondition(
             *("equal cost", subject.dimension.name, version, found),
             source=source,

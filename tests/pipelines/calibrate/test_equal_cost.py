@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.calibrate import equal_cost
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.equal_cost import drawn_direction, strength_at_cost
+from pipelines.calibrate.equal_cost import drawn_direction, strength_at_cost, strengths_at_cost
 from tests.mutants import mutant
 
 COSTS = {
@@ -42,6 +42,44 @@ def test_a_square_is_found_at_the_second_try():
     near = []
     assert strength_at_cost(lambda amount: near.append(amount) or 0.075, 0.08, 1.0) == (1.0, 0.075)
     assert len(near) == 1
+
+
+def check_turns(module=equal_cost):
+    """Directions of two kinds by turns, one of which costs far more, and one of each that cannot be made to cost."""
+    slopes, tries = (0.01, 1.0, 0.0105, 1.05, 0.0, math.nan, 0.0101, 0.99), []
+
+    def cost_of(number):
+        return lambda strength: tries.append(number) or slopes[number] * strength**2
+
+    found = list(module.strengths_at_cost(map(cost_of, range(len(slopes))), 0.08, 1.0))
+    for number in (0, 1, 2, 3, 6, 7):
+        strength, reached = found[number]
+        assert reached == slopes[number] * strength**2 == pytest.approx(0.08, rel=0.1)
+    assert [tries.count(number) for number in (2, 3, 6, 7)] == [1] * 4
+
+
+def test_the_next_of_a_kind_is_found_at_once():
+    check_turns()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("target, starts[number % 2])", "target, starts[0])"),
+        ("starts[number % 2] = strength", "starts[0] = strength"),
+        ("if _is_at(reached, target):\n            starts", "if True:\n            starts"),
+    ],
+)
+def test_a_mutant_starts_elsewhere(change):
+    with mutant(equal_cost, *change) as changed, pytest.raises(AssertionError):
+        check_turns(changed)
+
+
+def test_directions_are_drawn_as_they_are_sought():
+    """None is sought before it is taken: a verdict may need no more."""
+    sought = []
+    found = strengths_at_cost(map(lambda number: sought.append(number) or (lambda _: 0.08), range(5)), 0.08, 1.0)
+    assert next(found) == (1.0, 0.08) and sought == [0]
 
 
 def test_what_never_costs_enough_is_as_strong_as_was_tried():

@@ -238,7 +238,10 @@ def test_random_directions_cost_what_the_chosen_one_does(model):
 
 
 def test_random_directions_of_equal_length_cost_something_else(model):
-    unequal = ("strength_at_cost(cost, target, setting.strength)[0]", "(cost(setting.strength), setting.strength)[1]")
+    unequal = (
+        "strengths_at_cost(costs, target, setting.strength)",
+        "[(setting.strength, each(setting.strength)) for each in costs]",
+    )
     with mutant(search, *unequal) as changed, pytest.raises(AssertionError):
         check_costs_of_random(model, changed)
 
