@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Int64
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import AdamW
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
@@ -79,25 +81,33 @@ def train(
     kind of processor, with any number of cores; on another kind sums are rounded differently.
     """
     network = build_network(config)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), config.learning_rate, (0.9, 0.95), weight_decay=config.weight_decay, fused=True
-    )
-    records, start = _resume(network, optimiser, directory)
+    optimisers = _optimisers(network, config)
+    records, start = _resume(network, optimisers, directory)
     if not records and start == 0:
-        _save(network, tokenizer, optimiser, directory, 0, records)
+        _save(network, tokenizer, optimisers, directory, 0, records)
     began, saves = perf_counter(), set(config.checkpoint_steps)
     with one_core_each() as on_cores:
         for step, batch in _batches(tokens, config, start):
-            for group in optimiser.param_groups:
-                group["lr"] = _learning_rate(step, config)
-            loss = _step(network, optimiser, batch, config, on_cores)
+            for optimiser in optimisers:
+                optimiser.param_groups[0]["lr"] = _learning_rate(step, config)
+            loss = _step(network, optimisers, batch, config, on_cores)
             seen = (step + 1 - start) * config.batch_sequences * config.sequence_tokens
             records.append(LossRecord(step + 1, loss, seen / (perf_counter() - began)))
             on_step(records[-1])
             if step + 1 in saves:
-                _save(network, tokenizer, optimiser, directory, step + 1, records)
+                _save(network, tokenizer, optimisers, directory, step + 1, records)
     (directory / RESUME).unlink(missing_ok=True)
     return records
+
+
+def _optimisers(network: Any, config: TrainingConfig) -> tuple[AdamW, ...]:
+    """Two with half of the numbers each, so that two cores can update them: the embedding's, and all others."""
+    table = network.get_input_embeddings().weight
+    others = [parameter for parameter in network.parameters() if parameter is not table]
+    return tuple(
+        AdamW(part, config.learning_rate, (0.9, 0.95), weight_decay=config.weight_decay, fused=True)
+        for part in ([table], others)
+    )
 
 
 def _batches(tokens: Int64[np.ndarray, " n"], config: TrainingConfig, start: int) -> Iterator[tuple[int, torch.Tensor]]:
@@ -124,7 +134,7 @@ def _learning_rate(step: int, config: TrainingConfig) -> float:
 
 def _step(
     network: Any,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[AdamW],
     batch: torch.Tensor,
     config: TrainingConfig,
     on_cores: MapOnCores,
@@ -132,15 +142,30 @@ def _step(
     found = loss_gradients(network, batch, on_cores)
     for parameter, gradient in zip(network.parameters(), found.by_parameter, strict=True):
         parameter.grad = gradient
-    torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-    optimiser.step()
+    norm = get_total_norm(list(on_cores(_norm, optimisers)))
+
+    def update(optimiser: AdamW) -> None:
+        clip_grads_with_norm_(_parameters(optimiser), config.clip_norm, norm)
+        optimiser.step()
+
+    for _ in on_cores(update, optimisers):
+        pass
     return found.loss
+
+
+def _parameters(optimiser: AdamW) -> list[torch.nn.Parameter]:
+    return list(optimiser.param_groups[0]["params"])
+
+
+def _norm(optimiser: AdamW) -> torch.Tensor:
+    """Of the gradients of its parameters."""
+    return get_total_norm([parameter.grad for parameter in _parameters(optimiser) if parameter.grad is not None])
 
 
 def _save(
     network: Any,
     tokenizer: PreTrainedTokenizerFast,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[AdamW],
     directory: Path,
     step: int,
     records: list[LossRecord],
@@ -153,16 +178,20 @@ def _save(
     tokenizer.save_pretrained(scratch)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(scratch, final)
-    names = [name for name, _ in network.named_parameters()]
-    state = optimiser.state_dict()["state"]
-    tensors = {f"{names[index]}.{key}": value for index, slots in state.items() for key, value in slots.items()}
+    name_of = {parameter: name for name, parameter in network.named_parameters()}
+    tensors = {
+        f"{name_of[parameter]}.{key}": value
+        for optimiser in optimisers
+        for parameter, slots in optimiser.state.items()
+        for key, value in slots.items()
+    }
     progress = {"step": str(step), "records": json.dumps([asdict(record) for record in records])}
     save_file(tensors, directory / f".{RESUME}", metadata=progress)
     os.replace(directory / f".{RESUME}", directory / RESUME)
 
 
-def _resume(network: Any, optimiser: torch.optim.Optimizer, directory: Path) -> tuple[list[LossRecord], int]:
-    """Load the last save of ``directory`` into network and optimiser; its records and step, or none and 0."""
+def _resume(network: Any, optimisers: Sequence[AdamW], directory: Path) -> tuple[list[LossRecord], int]:
+    """Load the last save of ``directory`` into network and optimisers; its records and step, or none and 0."""
     if not (directory / RESUME).is_file():
         return [], 0
     with safe_open(directory / RESUME, framework="pt") as saved:
@@ -172,11 +201,11 @@ def _resume(network: Any, optimiser: torch.optim.Optimizer, directory: Path) -> 
     weights = load_file(directory / f"step_{step:06d}" / "model.safetensors")
     network.load_state_dict(weights, strict=False)
     network.tie_weights()
-    if step:
-        names = [name for name, _ in network.named_parameters()]
+    name_of = {parameter: name for name, parameter in network.named_parameters()}
+    for optimiser in optimisers if step else ():
         state = {
-            index: {key: tensors[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            for index, name in enumerate(names)
+            index: {key: tensors[f"{name_of[parameter]}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            for index, parameter in enumerate(_parameters(optimiser))
         }
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     return [LossRecord(**record) for record in json.loads(progress["records"])], step
