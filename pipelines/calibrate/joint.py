@@ -9,13 +9,21 @@ on the test halves. Costs that add up are less certain than one, so that prose i
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import Texts, perplexity_ratio
 from pipelines.calibrate.splits import HALVES
-from pipelines.estimators.estimate import Estimate
+from pipelines.estimators.estimate import (
+    Estimate,
+    GroupBootstrap,
+    class_columns,
+    difference_of_class_means,
+    mean_of_first,
+)
 from pipelines.estimators.preference import preference_shift
 from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
 from pipelines.statements.prose import prose_for
@@ -73,18 +81,18 @@ class JointEffect:
     members: tuple[JointMember, ...]
     scales: tuple[float, ...]
     perplexity: Estimate
-    kept: tuple[float, ...]
+    kept: tuple[Estimate, ...]
     """By member: its dimension's effect under all of them, over that under it alone at its full strength."""
 
     @property
     def holds(self) -> bool:
         """Whether each dimension keeps enough of its effect, and all together stay cheap."""
-        return min(self.kept) >= LEAST_KEPT and self.perplexity.value <= JOINT_CHEAP
+        return min(kept.value for kept in self.kept) >= LEAST_KEPT and self.perplexity.value <= JOINT_CHEAP
 
     def to_limit(self, run_id: str) -> JointLimit:
         names = [member.registered.dimension for member in self.members]
-        strengths = [member.strength for member in self.members]
-        by_name = (dict(zip(names, values, strict=True)) for values in (strengths, self.kept, self.scales))
+        strengths, shares = [member.strength for member in self.members], [kept.value for kept in self.kept]
+        by_name = (dict(zip(names, values, strict=True)) for values in (strengths, shares, self.scales))
         alone, kept, scales = by_name
         mean = sum(self.scales) / len(self.scales)
         return JointLimit(alone, mean, self.perplexity.value, kept, run_id, scales)
@@ -92,7 +100,8 @@ class JointEffect:
     def describe(self) -> str:
         """One line: strengths, cost, and what is kept."""
         together = ", ".join(
-            f"{member.registered.dimension} {scale * member.strength:.3g} (keeps {kept:.0%} of its effect)"
+            f"{member.registered.dimension} {scale * member.strength:.3g} (keeps {kept.value:.0%} "
+            f"[{kept.low:.0%}, {kept.high:.0%}] of its effect)"
             for member, scale, kept in zip(self.members, self.scales, self.kept, strict=True)
         )
         verdict = "" if self.holds else f"; asked for were {LEAST_KEPT:.0%} of each at {JOINT_CHEAP:g} times at most"
@@ -105,8 +114,29 @@ def measure_joint(model: LanguageModel, members: Sequence[JointMember], seen: Co
         return None
     validation, test = joint_prose(model, seen)
     scales = _allowed_scales(model, members, validation)
-    kept = tuple(_kept(model, members, scales, _alone(model, member, member.test), member.test) for member in members)
+    kept = tuple(kept_share(model, member, members, scales) for member in members)
     return JointEffect(tuple(members), scales, test.cost(model, joint_offsets(members, scales)), kept)
+
+
+def kept_share(
+    model: LanguageModel, member: JointMember, members: Sequence[JointMember], scales: Sequence[float]
+) -> Estimate:
+    """What is left under all ``members`` of the effect that one has alone, on its test half; 0 where it has none."""
+    texts, settings = member.test, [joint_offsets([member], [1.0]), joint_offsets(members, scales)]
+    if texts.writing is not None:
+        groups, labels, statistic = np.arange(len(texts.writing.prompts)), None, mean_of_first
+        alone, together = (fall[:, None] for fall in texts.writing.falls(model, settings))
+    else:
+        groups, labels, statistic = texts.groups, texts.labels, difference_of_class_means
+        alone, together = (class_columns(rise, texts.labels) for rise in _rises(model, texts, settings))
+    if statistic(alone.mean(axis=0)) <= 0:
+        return Estimate(0.0, 0.0, 0.0, len(groups))
+    width = alone.shape[1]
+    return GroupBootstrap(groups).statistic(
+        np.concatenate([together, alone], axis=1),
+        lambda means: statistic(means[..., :width]) / statistic(means[..., width:]),
+        labels=labels,
+    )
 
 
 def _allowed_scales(model: LanguageModel, members: Sequence[JointMember], prose: JointProse) -> tuple[float, ...]:
@@ -184,6 +214,14 @@ def shifts(model: LanguageModel, texts: Texts, settings: Sequence[Mapping[int, T
 
 
 def _preference_shifts(model: LanguageModel, texts: Texts, settings: Sequence[Mapping[int, Tensor]]) -> Iterator[float]:
+    for rise in _rises(model, texts, settings):
+        yield preference_shift(np.zeros(len(rise)), rise, texts.labels, texts.groups).value
+
+
+def _rises(
+    model: LanguageModel, texts: Texts, settings: Sequence[Mapping[int, Tensor]]
+) -> Iterator[Float64[np.ndarray, " n"]]:
+    """Of each statement's log-probability, in nats, under each of ``settings``."""
     for offsets in settings:
-        steered = likelihoods(model, texts.statements, offsets, below=texts.below[0]).log_probabilities
-        yield preference_shift(texts.plain.log_probabilities, steered, texts.labels, texts.groups).value
+        steered = likelihoods(model, texts.statements, offsets, below=texts.below[0])
+        yield steered.log_probabilities - texts.plain.log_probabilities

@@ -60,6 +60,11 @@ class Writing:
         steered = answered(model, self.behaviour, self.prompts, settings, on_setting)
         return [self._change(answers) for answers in steered]
 
+    def falls(self, model: LanguageModel, settings: Sequence[Offsets]) -> list[Float64[np.ndarray, " n"]]:
+        """By each of ``settings``, 1 where an untrustworthy answer no longer is one, and -1 where it has become one."""
+        steered = answered(model, self.behaviour, self.prompts, settings)
+        return [self.plain.untrustworthy - answers.untrustworthy for answers in steered]
+
     def _change(self, steered: Answered) -> WritingChange:
         fall = fall_of_share(self.plain.untrustworthy, steered.untrustworthy)
         return WritingChange(fall, form_change(self.plain.forms, steered.forms))

@@ -1,6 +1,7 @@
 """The champions of several dimensions at once."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,7 +92,8 @@ def test_the_scales_tell_a_mutant_from_the_rule(name, monkeypatch):
 
 def test_the_limit_holds_the_strengths_of_all_together(model):
     members = [member(model, "toxicity", 2.0), member(model, "privacy", 1.0, layer=1)]
-    limit = JointEffect(tuple(members), (0.6, 0.85), Estimate(1.12, 1.0, 1.2, 9), (0.9, 0.8)).to_limit("run")
+    limit = JointEffect(tuple(members), (0.6, 0.85), Estimate(1.12, 1.0, 1.2, 9), kept_of(0.9, 0.8)).to_limit("run")
+    assert limit.kept == {"toxicity": 0.9, "privacy": 0.8}
     assert limit.strengths == {"toxicity": 2.0, "privacy": 1.0}
     assert limit.together == {"toxicity": pytest.approx(1.2), "privacy": 0.85}
     shares = [limit.share(*member) for member in limit.together.items()]
@@ -149,16 +151,58 @@ def test_offsets_of_one_layer_add_up(model):
 def test_an_opposite_champion_takes_the_effect_away(model):
     good, bad = member(model, "toxicity", 2.0), member(model, "privacy", 1.9, "cruel", "kind")
     effect = measure_joint(model, [good, bad], ())
-    assert effect.kept[0] < 0.2
+    assert effect.kept[0].high < 0.2
     assert not effect.holds
     assert "asked for were 70% of each at 1.15 times at most" in effect.describe()
     twice = measure_joint(model, [good, dataclasses.replace(good, registered=served_vector("privacy").registered)], ())
     assert twice.scales == (1, 1)
-    assert min(twice.kept) > 1.3
+    assert min(kept.low for kept in twice.kept) > 1.3
+
+
+ALONE, TOGETHER = np.repeat([1.0, 0.0, -1.0], (60, 58, 2)), np.repeat([1.0, 0.0], (29, 91))
+"""By how much 120 answers became trustworthy: 58 in all, and half as many."""
+
+
+def written_share(model, alone, together, module=joint):
+    falls = SimpleNamespace(prompts=range(len(alone)), falls=lambda _model, _settings: (alone, together))
+    given = member(model, "privacy", 2.0)
+    return module.kept_share(model, dataclasses.replace(given, test=SimpleNamespace(writing=falls)), [given], [0.5])
+
+
+def check_shares(model, module=joint):
+    share = written_share(model, ALONE, TOGETHER, module)
+    assert share.value == pytest.approx(0.5) and share.n == 120
+    assert 0.36 < share.low < 0.42 and 0.58 < share.high < 0.66
+    assert written_share(model, -ALONE, TOGETHER, module).value == 0
+    given = member(model, "toxicity", 2.0)
+    preferred = module.kept_share(model, given, [given], [0.5])
+    alone, half = joint.shifts(model, given.test, [joint_offsets([given], [scale]) for scale in (1.0, 0.5)])
+    assert preferred.value == pytest.approx(half / alone) and preferred.low < preferred.value < preferred.high
+
+
+def test_what_is_kept_has_an_interval(model):
+    check_shares(model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("np.concatenate([together, alone]", "np.concatenate([alone, together]"),
+        ("alone.mean(axis=0)) <= 0", "alone.mean(axis=0)) <= -1"),
+        ("joint_offsets(members, scales)]\n    if", "joint_offsets(members, [1.0])]\n    if"),
+    ],
+)
+def test_a_mutant_keeps_another_share(model, change):
+    with mutant(joint, *change) as changed, pytest.raises(AssertionError):
+        check_shares(model, changed)
+
+
+def kept_of(*shares):
+    return tuple(Estimate(share, 0.0, 3.0, 9) for share in shares)
 
 
 def holds(kind, kept, ratio):
-    return kind((), (), Estimate(ratio, ratio, ratio, 9), kept).holds
+    return kind((), (), Estimate(ratio, ratio, ratio, 9), kept_of(*kept)).holds
 
 
 TABLE = {
@@ -168,7 +212,8 @@ TABLE = {
     ((1.0, 1.0), 1.151): False,
 }
 MUTANTS = {
-    "the best is kept": ("min(self.kept)", "max(self.kept)"),
+    "the best is kept": ("min(kept.value for kept in self.kept)", "max(kept.value for kept in self.kept)"),
+    "the interval's end": ("min(kept.value for kept in self.kept)", "min(kept.high for kept in self.kept)"),
     "without the cost": (" and self.perplexity.value <= JOINT_CHEAP\n", "\n"),
     "more than was asked": (">= LEAST_KEPT", "> LEAST_KEPT"),
 }
