@@ -17,6 +17,7 @@ from serving.steering.bank import ServedVector, SteeringBank
 from serving.steering.compatibility import ModelFacts, require_fits
 from serving.steering.shared_state import SharedState
 from serving.steering.shipped_packs import Supply
+from serving.steering.slow_files import SlowFiles
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Catalog:
         self._loaded: dict[str, ServedVector] = {}
         self._followed: tuple[str, ...] = ()
         self._store: VectorStore | None = None
+        self._slow_files = SlowFiles()
         self._changing = threading.Lock()
         self._stopped = threading.Event()
         self.swaps = 0
@@ -190,7 +192,7 @@ class Catalog:
                 self._refuse(dimension, error, refused)
                 continue
             try:
-                champions[dimension] = self._current(registered)
+                champions[dimension] = self._found(registered)
             except TrustTraceError as error:
                 # A registry that answers and a file that cannot be had of it: this dimension's trouble alone.
                 served = self._served.bank.champion(dimension) if isinstance(error, Unavailable) else None
@@ -208,7 +210,7 @@ class Catalog:
             registered = None
             try:
                 registered = self.store().resolve(f"{champion.registered.name}@{CHALLENGER}")
-                vector = self._current(registered)
+                vector = self._found(registered)
             except NotFound:
                 continue
             except TrustTraceError as error:
@@ -257,6 +259,10 @@ class Catalog:
         if known is None:
             return self._load(registered)
         return known if known.registered == registered else replace(known, registered=registered)
+
+    def _found(self, registered: RegisteredVector) -> ServedVector:
+        """The same for a version that is looked for again and again."""
+        return self._slow_files.load(registered.uri, lambda: self._current(registered))
 
     def _load(self, registered: RegisteredVector) -> ServedVector:
         require_fits(registered, self._model)  # before anything is downloaded
