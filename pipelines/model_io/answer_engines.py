@@ -86,13 +86,18 @@ def copies_of(model: LanguageModel) -> int:
 
 
 def _over_copies(model: LanguageModel, count: int, slots: int, opened: ExitStack) -> Sequence[SlotEngine]:
-    """``count`` engines with a copy each, which share the cores."""
+    """``count`` engines with a copy each, which share the cores: some have one more, where they do not divide."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(threads // count)
-    try:
-        return tuple(opened.enter_context(_engine(_copy_of(model), slots)) for _ in range(count))
-    finally:
-        torch.set_num_threads(threads)
+    with ExitStack() as whole:
+        engines = []
+        try:
+            for number in range(count):
+                torch.set_num_threads(max(1, threads // count + (number < threads % count)))
+                engines.append(whole.enter_context(_engine(_copy_of(model), slots)))
+        finally:
+            torch.set_num_threads(threads)
+        opened.push(whole.pop_all())
+    return tuple(engines)
 
 
 def _engine(model: LanguageModel, slots: int) -> SlotEngine:

@@ -25,8 +25,10 @@ from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import decoder_blocks, steering
 
-TOKENS_PER_BATCH = 512
-"""Padded tokens in one forward pass: few enough that a hundred sentences are several passes for each of a few cores."""
+TOKENS_PER_BATCH = 1024
+"""Padded tokens in one forward pass."""
+TOKENS_PER_CORE = 512
+"""The same where each core reads passes of its own: few enough that a hundred sentences keep a few cores busy."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def likelihoods(
     offsets: Mapping[int, Tensor] | None = None,
     *,
     below: Below | None = None,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
 ) -> Likelihoods:
     """How likely ``model`` finds each text, with ``offsets[layer]`` added to every position's residual stream.
 
@@ -98,7 +100,8 @@ def likelihoods(
     seen no other texts, the blocks under the lowest steered layer are run the first time only.
     """
     totals, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
-    batches = _batches(model, texts, below, tokens_per_batch)
+    size = tokens_per_batch or (TOKENS_PER_CORE if model.device.type == "cpu" else TOKENS_PER_BATCH)
+    batches = _batches(model, texts, below, size)
     with closing(_read(model, batches, offsets or {}, below if offsets else None)) as passes:
         for batch, found in passes:
             by_place = torch.zeros(batch.inputs["input_ids"].numel(), dtype=torch.float64)

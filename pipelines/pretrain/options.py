@@ -8,8 +8,8 @@ from pathlib import Path
 from pipelines.cli.parameters import Options, group, parameter
 from registry.errors import InvalidInput
 
-RECIPE = 3
-"""Raised when the code changes what a configuration means, so that older series are made anew."""
+RECIPE = 4
+"""Raised when the code changes what weights a configuration makes, so that older series are made anew."""
 
 
 @dataclass(frozen=True)

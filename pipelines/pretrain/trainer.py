@@ -101,7 +101,7 @@ def train(
 
 
 def _optimisers(network: Any, config: TrainingConfig) -> tuple[AdamW, ...]:
-    """Two with half of the numbers each, so that two cores can update them: the embedding's, and all others."""
+    """Two, which two cores update: the embedding's numbers are about half of all at the default size."""
     table = network.get_input_embeddings().weight
     others = [parameter for parameter in network.parameters() if parameter is not table]
     return tuple(

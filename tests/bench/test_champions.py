@@ -33,7 +33,7 @@ def test_commands_find_nothing_that_was_computed(tmp_path, monkeypatch):
 
 def test_a_command_is_timed_and_its_failure_raised():
     taken = minutes_of("calibrate", "smollm2", ("--help",), dict(os.environ))
-    assert 0 < taken.processor < 1 and 0 < taken.clock < 5
+    assert taken.processor > 0 and taken.clock > 0
     with pytest.raises(subprocess.CalledProcessError):
         minutes_of("calibrate", "smollm2", ("--by", "nothing"), dict(os.environ))
 

@@ -132,3 +132,33 @@ def test_copies_take_a_bounded_share_of_memory(model, monkeypatch):
 def test_few_answers_are_written_by_one_engine(model, opened):
     continuations_of_settings(model, PROMPTS[:5], Sampling(2), [{}])
     assert [engine.model is model for engine, _ in opened] == [True]
+
+
+@pytest.mark.parametrize("model", ["float32"], indirect=True)
+def test_engines_that_do_not_divide_the_cores_use_all(model, opened, monkeypatch):
+    size = sum(weight.nbytes for weight in model.network.parameters())
+    monkeypatch.setattr(answer_engines, "COPIED", 2 * size)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        write(model)
+    finally:
+        torch.set_num_threads(before)
+    assert [threads for _, threads in opened] == [2, 1]
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("model", ["float32"], indirect=True)
+def test_an_engine_that_cannot_be_opened_closes_the_others(model, opened, monkeypatch):
+    opening = answer_engines.SlotEngine
+
+    def failing(model, **given):
+        if opened:
+            raise InvalidInput("no room")
+        return opening(model, **given)
+
+    monkeypatch.setattr(answer_engines, "SlotEngine", failing)
+    with keeping_engines(model):
+        with pytest.raises(InvalidInput, match="no room"):
+            write(model)
+        assert not is_running(opened[0][0])
