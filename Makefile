@@ -65,7 +65,7 @@ $(VENV)/programs: $(VENV)/made
 	touch $@
 
 tests: $(VENV)/developing $(VENV)/fetched $(VENV)/programs
-	$(RUN) OMP_NUM_THREADS=1 pytest -q -n $$(( $$(nproc) * 3 / 2 )) --dist loadscope --no-loadscope-reorder
+	$(RUN) env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 pytest -q -n $$(( $$(nproc) * 3 / 2 )) --dist loadscope --no-loadscope-reorder
 
 # Types take a minute of one core, and tests often wait: side by side they keep all cores busy.
 test: ## everything that has to hold

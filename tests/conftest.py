@@ -18,6 +18,7 @@ from tests.browser import chromium
 from tests.filled import filled_once
 from tests.groups import end_with_group
 from tests.groups import in_one_process as in_one_process
+from tests.groups import pytest_collection as pytest_collection
 from tests.groups import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.groups import pytest_runtest_teardown as pytest_runtest_teardown
 from tests.groups import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
@@ -45,11 +46,10 @@ gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays, and none of it is garbage meanwhile.
+    """What is imported stays, and next to none of it is garbage: to look for that takes a second.
 
     A collection that passes over it takes milliseconds; every model released makes one.
     """
-    gc.collect()
     gc.freeze()
     gc.enable()
 

@@ -82,15 +82,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GroupScheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Begin in each process at another file: what one has rewritten and compiled, the others read."""
+    config = session.config
+    process = getattr(config, "workerinput", None)
+    if process is not None and config.args == config.getini("testpaths"):
+        number, count = int(process["workerid"].removeprefix("gw")), process["workercount"]
+        files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*.py"))
+        first = len(files) * number // count
+        config.args = [*files[first:], *files[:first]]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the group of each test, and begin with the groups that take longest."""
+    """Name the group of each test, and begin with the groups that take longest, whatever was collected first."""
     for item in items:
         file = str(item.path.relative_to(ROOT))
         item.stash[GROUP] = group_of(file)
         for name, group in SHARED.items():
             if name in getattr(item, "fixturenames", ()) and item.stash[GROUP] != group:
                 raise pytest.UsageError(f"{file} asks for the fixture {name}: name it in FILES of tests/groups.py")
-    items.sort(key=lambda item: LONG.index(item.stash[GROUP]) if item.stash[GROUP] in LONG else len(LONG))
+    places = {group: place for place, group in enumerate(LONG)}
+    items.sort(key=lambda item: (places.get(item.stash[GROUP], len(LONG)), item.path))
 
 
 @pytest.fixture(scope="module", autouse=True)
