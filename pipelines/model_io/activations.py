@@ -26,10 +26,10 @@ from pipelines.model_io.passes import run_passes
 from pipelines.model_io.prefix_trees import shared_tokens
 from pipelines.model_io.reading import Pooling
 from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
+from pipelines.model_io.trunk_reading import trunk_reading
 from registry.cache import cache_root, writable
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import LanguageModel
-from serving.model.residual_stream import recording
 
 TOKENS_PER_BATCH = 1024
 """Padded tokens in one forward pass; activations of one batch at one layer are small beside the weights."""
@@ -150,15 +150,14 @@ def _read(
 
     def run(batch: ReadingBatch) -> _BatchStates:
         now.pool, now.pooled = pool_of(batch), {}
-        with torch.inference_mode():
-            model.trunk(**batch.inputs, use_cache=False)
+        run_trunk(batch.inputs)
         return _BatchStates(batch.rows, [now.pooled[layer] for layer in chosen], model.device)
 
     def read(layer: int, states: Tensor) -> None:
         now.pooled[layer] = now.pool(states).float()
 
     batches = reading_batches(model, sequences, tokens_per_batch)
-    with recording(model.network, chosen, read), closing(run_passes(model, run, batches)) as passes:
+    with trunk_reading(model, chosen, read) as run_trunk, closing(run_passes(model, run, batches)) as passes:
         for states in passes:
             # On a GPU a batch is copied and written while the next one runs.
             write(running)

@@ -4,20 +4,23 @@ A monitor reads an answer's token once the next one is drawn: all of them but th
 hidden states of the latest ``window`` of them.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from pipelines.model_io.batches import tokenise
+from pipelines.model_io.passes import run_passes
 from pipelines.model_io.prefix_trees import shared_tokens
 from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
+from pipelines.model_io.trunk_reading import trunk_reading
 from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
-from serving.model.residual_stream import recording
 
 TOKENS_PER_BATCH = 1024
 
@@ -64,24 +67,31 @@ def read_answers(
             raise InvalidInput(f"the answer {answer!r} has no tokens of its own after its prompt; leave it out")
     spans = [(start, len(sequence) - 1) for start, sequence in zip(starts, sequences, strict=True)]
     read: list[Float32[np.ndarray, "n d_model"]] = [np.empty((0, model.d_model), np.float32)] * len(texts)
-    for batch in reading_batches(model, sequences, tokens_per_batch):
-        for row, of_answer in _readings(model, batch, layer, spans, window, most):
+    now = threading.local()
+
+    def keep(_: int, states: Tensor) -> None:
+        now.states = states
+
+    def run(batch: ReadingBatch) -> list[tuple[int, Float32[np.ndarray, "n d_model"]]]:
+        run_trunk(batch.inputs)
+        return list(_readings(batch, now.states, spans, window, most))
+
+    batches = reading_batches(model, sequences, tokens_per_batch)
+    with trunk_reading(model, [layer], keep) as run_trunk, closing(run_passes(model, run, batches)) as passes:
+        for row, of_answer in chain.from_iterable(passes):
             read[row] = of_answer
     counts = [len(of_answer) for of_answer in read]
     return AnswerReadings(np.concatenate(read), np.repeat(np.arange(len(read)), counts))
 
 
 def _readings(
-    model: LanguageModel, batch: ReadingBatch, layer: int, spans: Sequence[tuple[int, int]], window: int, most: int
+    batch: ReadingBatch, states: Tensor, spans: Sequence[tuple[int, int]], window: int, most: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "n d_model"]]]:
-    """Of each text that the batch reads, its number and its readings."""
-    found: list[Tensor] = []
-    with torch.inference_mode(), recording(model.network, [layer], lambda _, states: found.append(states)):
-        model.trunk(**batch.inputs, use_cache=False)
+    """Of each text that the batch reads, its number and its readings of ``states``, those of all tokens."""
     for row, places in zip(batch.rows.tolist(), batch.places, strict=True):
         first, end = spans[row]
-        states = batch.at(places[first:end], found[0]).float().cpu().numpy()
-        yield row, windowed_means(states, window)[spread(end - first, most)]
+        of_answer = batch.at(places[first:end], states).float().cpu().numpy()
+        yield row, windowed_means(of_answer, window)[spread(end - first, most)]
 
 
 def windowed_means(states: Float32[np.ndarray, "tokens d_model"], window: int) -> Float32[np.ndarray, "tokens d_model"]:

@@ -1,0 +1,39 @@
+"""Trunk reading: passes of a model without its head, each no further than the deepest layer that is read."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import torch
+from torch import Tensor
+
+from serving.model.language_model import LanguageModel
+from serving.model.residual_stream import Reader, recording
+
+
+class DeepestWasRead(Exception):
+    """Ends a pass."""
+
+
+@contextmanager
+def trunk_reading(
+    model: LanguageModel, layers: Sequence[int], read: Reader
+) -> Iterator[Callable[[Mapping[str, Tensor]], None]]:
+    """While open, a function that runs the trunk on what it is given, and hands the hidden states of ``layers`` to
+    ``read``, in the thread that called it.
+
+    A model that is spread over devices is run to its end, where it is put back.
+    """
+    is_placed = getattr(model.network, "hf_device_map", None) is not None
+    deepest = model.n_layers if is_placed else max(layers)
+
+    def read_and_end(layer: int, states: Tensor) -> None:
+        read(layer, states)
+        if layer == deepest:
+            raise DeepestWasRead
+
+    def run(inputs: Mapping[str, Tensor]) -> None:
+        with suppress(DeepestWasRead), torch.inference_mode():
+            model.trunk(**inputs, use_cache=False)
+
+    with recording(model.network, layers, read_and_end):
+        yield run
