@@ -37,7 +37,7 @@ from serving.engine.requirements import (
 )
 from serving.engine.stats import EngineStats
 from serving.engine.vllm.generation import VllmGeneration
-from serving.engine.vllm.process import VllmProcess
+from serving.engine.vllm.process import STOPPED, VllmProcess
 from serving.engine.vllm.reports import StepReports
 from serving.engine.vllm.row_queue import RowQueue
 from serving.engine.vllm.rows import DirectionRows, cache_salt, encoded, operations_of
@@ -111,8 +111,7 @@ class VllmEngine:
 
     @property
     def problem(self) -> str:
-        stopped = "vLLM has stopped; its log says why, and the service has to be started again"
-        return stopped if self.process.failed else ""
+        return STOPPED if self.process.failed else ""
 
     def submit(self, request: GenerationRequest) -> Generation:
         require_operations(request.operations, self.operations)
@@ -202,7 +201,8 @@ class VllmEngine:
             reason, error = "error", f"vLLM failed ({type(failure).__name__}); try again"
         finally:
             self._tasks.discard(task)
-            running.cached = len(running.prompt) + len(running.tokens) - 1 if running.tokens else 0
+            if running.tokens:  # the last one is drawn and never read
+                running.cached = len(running.prompt) + len(running.tokens) - 1
             running.finish(reason, error)
             self._admission.ended(running.seconds)
 
@@ -217,6 +217,7 @@ class VllmEngine:
             try:
                 async for token, logprobs in outputs:
                     if not running.sampling.max_tokens:
+                        running.cached = len(running.prompt)
                         return "length"
                     probed = await self._reports.readings(key, running.position) if request.monitor else ()
                     ends = token in self._ends and not running.sampling.ignore_eos

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ OURS = frozenset(
 UNSUPPORTED = frozenset({"speculative_config", "data_parallel_size", "worker_cls", "runner", "enable_prompt_embeds"})
 """Arguments under which tokens would not be steered as asked, or that nobody has tried."""
 
+STOPPED = "vLLM has stopped; its log says why, and the service has to be started again"
 MOST_LOGPROBS = 20
 CPU_CACHE_BYTES = 4 * 2**30
 """At most this much memory for keys and values on a CPU, where vLLM would take nearly all there is."""
@@ -110,23 +112,21 @@ class VllmProcess:
 
     async def facts(self) -> list[dict[str, Any]]:
         """What each worker hooked into."""
-        found: list[dict[str, Any]] = await self._llm.collective_rpc("steering_facts")
-        return found
+        return await self._call("steering_facts")
 
     async def put(self, placed: Sequence[tuple[int, ServedVector, int]]) -> None:
         """Set rows of every worker's matrices, each to a vector's direction at a layer, before any later request."""
         rows, _, layers = map(list, zip(*placed, strict=True))
         directions = np.stack([vector.vector.at(layer).offset(1.0) for _, vector, layer in placed]).astype("<f4")
-        await self._llm.collective_rpc("steering_put", args=(rows, layers, directions.tobytes()))
+        await self._call("steering_put", rows, layers, directions.tobytes())
 
     async def learn(self, table: WorkerTable, forgotten: Sequence[str]) -> None:
         """Have every worker keep a table, before any later request, and forget others."""
-        await self._llm.collective_rpc("steering_learn", args=(table.name, table.to_bytes(), list(forgotten)))
+        await self._call("steering_learn", table.name, table.to_bytes(), list(forgotten))
 
     async def reports(self) -> Sequence[Fetched]:
         """What each worker has moved and read since the last call."""
-        found: Sequence[Fetched] = await self._llm.collective_rpc("steering_reports")
-        return found
+        return await self._call("steering_reports")
 
     def parameters(
         self,
@@ -199,12 +199,30 @@ class VllmProcess:
         async for _ in self.generate(tokens, parameters, salt=key):
             pass
         found: dict[int, Float32[np.ndarray, "tokens d_model"]] = {}
-        for held in await self._llm.collective_rpc("steering_take", args=(key,)):
+        for held in await self._call("steering_take", key):
             for layer, content in held.items():
                 found[int(layer)] = np.frombuffer(content, "<f4").reshape(-1, d_model)[: len(tokens)]
         if set(found) != set(layers) or any(len(states) != len(tokens) for states in found.values()):
             raise EngineStopped("vLLM's workers read no hidden states; run it with enforce_eager")
         return found
+
+    async def _call(self, method: str, *arguments: Any) -> list[Any]:
+        """What each worker answers. Raises ``EngineStopped`` where vLLM stops meanwhile.
+
+        vLLM leaves a call open whose engine core has died, and ends the task that handles outputs.
+        """
+        if self.failed:
+            raise EngineStopped(STOPPED)
+        handler = self._llm.output_handler
+        call = asyncio.ensure_future(self._llm.collective_rpc(method, args=arguments))
+        try:
+            await asyncio.wait([task for task in (call, handler) if task is not None], return_when=FIRST_COMPLETED)
+            if not call.done():
+                raise EngineStopped(STOPPED)
+            answers: list[Any] = call.result()
+            return answers
+        finally:
+            call.cancel()
 
 
 def own_arguments(model: LanguageModel, window: int, slots: int, rows: int) -> dict[str, Any]:

@@ -20,14 +20,14 @@ class Step:
         """One row a token. It keeps its place in memory."""
         self.layers: set[int] = set()
         """Those that steer any token of the step."""
-        self.readings: list[tuple[slice, str, frozenset[int]]] = []
-        """Which tokens of the step are read, for whom, and at which layers."""
+        self.readings: list[tuple[slice, int, str, frozenset[int]]] = []
+        """Which tokens of the step are read, from which position on, for whom, and at which layers."""
         self.layer_of = np.full(rows, -1)
         """The layer of the vector in each row."""
         self.states = StepStates(device)
         self._requests: dict[str, RequestRows] = {}
         self._reading: dict[str, tuple[str, frozenset[int]]] = {}
-        self._read: dict[str, dict[int, list[Tensor]]] = {}
+        self._read: dict[str, dict[int, list[tuple[int, Tensor]]]] = {}
         self._filled = 0
 
     def admit(self, scheduler_output: Any) -> None:
@@ -57,12 +57,16 @@ class Step:
         """Whether hidden states of this step are read."""
         return bool(self.readings) or self.states.has_tokens
 
-    def keep(self, key: str, layer: int, states: Tensor) -> None:
-        self._read.setdefault(key, {}).setdefault(layer, []).append(states.float().cpu())
+    def keep(self, key: str, layer: int, first: int, states: Tensor) -> None:
+        """The hidden states of the tokens from position ``first`` on."""
+        self._read.setdefault(key, {}).setdefault(layer, []).append((first, states.float().cpu()))
 
     def taken(self, key: str) -> dict[int, Tensor]:
-        """What was kept under ``key``, ``[tokens, d_model]`` by layer; it is forgotten here."""
-        return {layer: torch.cat(parts) for layer, parts in self._read.pop(key, {}).items()}
+        """What was kept under ``key``, ``[tokens, d_model]`` by layer, in the order of the text; it is forgotten here.
+
+        A text that vLLM sets aside and reads anew counts as it was read last.
+        """
+        return {layer: _in_order(parts) for layer, parts in self._read.pop(key, {}).items()}
 
     def fill(self, requests: Sequence[str], computed: Sequence[int], scheduled: Sequence[int]) -> None:
         """Set the coefficients of every token of a step, whose requests are in this order in the batch."""
@@ -70,10 +74,10 @@ class Step:
         self.states.begin()
         count = int(sum(scheduled))
         rows: Float32[np.ndarray, "tokens rows"] | None = None
-        for request, (span, positions) in zip(requests, spans(computed, scheduled), strict=True):
+        for request, first, (span, positions) in zip(requests, computed, spans(computed, scheduled), strict=True):
             self.states.add(request, span.start, positions)
             if request in self._reading:
-                self.readings.append((span, *self._reading[request]))
+                self.readings.append((span, int(first), *self._reading[request]))
             if request in self._requests:
                 if rows is None:
                     rows = np.zeros((count, self.coefficients.shape[1]), np.float32)
@@ -84,3 +88,11 @@ class Step:
             self.coefficients[:count].copy_(torch.from_numpy(rows))
         self.coefficients[0 if rows is None else count : self._filled].zero_()
         self._filled = 0 if rows is None else count
+
+
+def _in_order(parts: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """One row for each position that was read, as it was read last."""
+    rows = torch.cat([states for _, states in parts])
+    positions = [position for first, states in parts for position in range(first, first + len(states))]
+    last = {position: row for row, position in enumerate(positions)}
+    return rows[[last[position] for position in sorted(last)]]

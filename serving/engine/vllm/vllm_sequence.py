@@ -23,7 +23,7 @@ class VllmSequence(sequence.Sequence):
         plain, plan = super()._outcome(reason, error), self.request.plan
         # vLLM may have read the last token, for one that nobody wants.
         moved = {
-            given.vector.reference: {position for position in self.moved.get(number, ()) if position < self.position}
+            given.vector.reference: {position for position in self.moved.get(number, ()) if position < self.cached}
             for number, given in enumerate(plan.state_dependent)
         }
         anywhere = set().union(*moved.values())

@@ -60,9 +60,10 @@ class SteeredLayer:
         if self.layer in self.step.layers or _is_captured(states):
             states.add_((coefficients[: len(states)] @ directions).to(states.dtype))
         self.step.states.move(self.layer, states, residual)
-        for span, key, layers in self.step.readings:
+        for span, first, key, layers in self.step.readings:
             if self.layer in layers:
-                self.step.keep(key, self.layer, states[span] if residual is None else states[span] + residual[span])
+                stream = states[span] if residual is None else states[span] + residual[span]
+                self.step.keep(key, self.layer, first, stream)
 
 
 def _is_captured(states: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 
 from registry.errors import InvalidInput, Mismatch, Unavailable
 from serving.engine.vllm import rows as rows_module
+from serving.engine.vllm import step as step_module
 from serving.engine.vllm.process import require_allowed
 from serving.engine.vllm.rows import (
     KEY,
@@ -150,14 +151,36 @@ def test_readings_name_the_tokens_of_those_who_asked():
     step.admit(scheduled([("a", 4, {"read": "k", "layers": [0, 2]}), ("b", 3, None)]))
     assert step.has_readers
     step.fill(["b", "a"], [0, 0], [3, 2])
-    assert step.readings == [(slice(3, 5), "k", frozenset({0, 2}))]
+    assert step.readings == [(slice(3, 5), 0, "k", frozenset({0, 2}))]
     assert step.reads
-    step.keep("k", 0, torch.ones(2, 8))
-    step.keep("k", 0, torch.zeros(2, 8))
+    step.keep("k", 0, 0, torch.ones(2, 8))
+    step.keep("k", 0, 2, torch.zeros(2, 8))
     assert step.taken("k")[0].shape == (4, 8)
     assert step.taken("k") == {}
     step.admit(scheduled(finished=["a"]))
     assert not step.has_readers
+
+
+def read_in_parts(module, parts):
+    """A text of four tokens, read in ``parts``; the state of a token is its step and its position."""
+    step = module.Step(tokens=16, rows=1, device=torch.device("cpu"))
+    step.admit(scheduled([("a", 4, {"read": "k", "layers": [0]})]))
+    for number, (computed, count) in enumerate(parts):
+        step.fill(["b", "a"], [7, computed], [3, count])
+        ((span, first, key, _),) = step.readings
+        assert span == slice(3, 3 + count)
+        states = [[float(number), float(position)] for position in range(computed, computed + count)]
+        step.keep(key, 0, first, torch.tensor(states))
+    return step.taken("k")[0].tolist()
+
+
+def test_a_text_that_is_read_anew_keeps_its_order():
+    anew = [(0, 3), (0, 3), (3, 1)]
+    expected = [[1.0, 0.0], [1.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+    assert read_in_parts(step_module, anew) == expected
+    assert read_in_parts(step_module, [(0, 2), (2, 2)]) == [[0.0, 0.0], [0.0, 1.0], [1.0, 2.0], [1.0, 3.0]]
+    with mutant(step_module, "int(first), *self", "0, *self") as careless:
+        assert read_in_parts(careless, anew) != expected
 
 
 def test_untested_and_missing_releases_are_refused():
