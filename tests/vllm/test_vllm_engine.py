@@ -123,6 +123,17 @@ def test_without_the_salt_they_would_not_be(model, engine, monkeypatch):
     assert tokens(engine, [other])[0] == naive_tokens(model, other)
 
 
+def test_each_client_has_a_cache_of_its_own(engine, monkeypatch):
+    salts, generate = [], engine.process.generate
+    monkeypatch.setattr(
+        engine.process,
+        "generate",
+        lambda *given, salt, **more: salts.append(salt) or generate(*given, salt=salt, **more),
+    )
+    tokens(engine, [replace(asked(LONG, max_tokens=1), client=client) for client in ("", "a", "a", "b")])
+    assert (len(set(salts)), salts[0], salts[1]) == (3, "", salts[2])
+
+
 @pytest.mark.parametrize("strengths", [(8.0, 6.0), [add(bank(), 0, 6.0, "all", "all")]])
 def test_a_second_turn_is_steered_despite_the_cache(model, engine, strengths):
     """What was an answer in the first turn is prompt in the second, and steered as prompt."""

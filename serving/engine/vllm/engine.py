@@ -3,7 +3,8 @@
 vLLM runs in processes of its own; this side keeps one event loop on a thread, gives each request rows of the workers'
 directions (``rows``), and turns its outputs into the events of every engine. A request keeps the bank that it
 began with: the versions of two banks stand in rows side by side. The cache of prompts is keyed by the plan's
-fingerprint, so that nothing computed under one setting serves another (``cache_salt``).
+fingerprint and the client, so that nothing computed under one setting serves another, and nothing asked by one client
+another (``cache_salt``).
 """
 
 import asyncio
@@ -212,8 +213,8 @@ class VllmEngine:
         async with self._carried(request, key) as carried:
             follows = self._grammars.specification(request.sampling)
             parameters = self.process.parameters(request, self._room(running), self._ends, carried, follows)
-            salt, scored = cache_salt(request.plan, len(running.prompt), key), running.score_prompt
-            outputs = self.process.generate(running.prompt, parameters, salt=salt, score_prompt=scored)
+            salt = cache_salt(request.plan, len(running.prompt), key, request.client)
+            outputs = self.process.generate(running.prompt, parameters, salt=salt, score_prompt=running.score_prompt)
             try:
                 async for token, logprobs in outputs:
                     if not running.sampling.max_tokens:

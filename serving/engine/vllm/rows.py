@@ -7,6 +7,7 @@ of the banks that running requests keep, so that any mixture of banks shares a s
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,23 @@ def operations_of(arguments: Mapping[str, Any]) -> frozenset[Operation]:
     return OPERATIONS if arguments.get("pipeline_parallel_size", 1) == 1 else frozenset({"add"})
 
 
-def cache_salt(plan: SteeringPlan, prompt_length: int, key: str) -> str:
-    """What vLLM's cache of keys and values is keyed by, beside the tokens; nothing where nothing is steered.
+def cache_salt(plan: SteeringPlan, prompt_length: int, key: str, client: str = "") -> str:
+    """What vLLM's cache of keys and values is keyed by, beside the tokens; empty for an unsteered request of no client.
 
     vLLM caches answers too, so the length of the prompt counts where phases are steered differently: what was an answer
     in one turn is prompt in the next. Prompts that are moved by their own hidden states are always read, by a ``key``
-    of the request's own, since what moves them is counted.
+    of the request's own, since what moves them is counted. Each ``client`` has a cache of its own, so that the time
+    to the first token tells nobody what another has asked.
     """
+    return "-".join(part for part in (_of_client(client), _of_steering(plan, prompt_length, key)) if part)
+
+
+def _of_client(client: str) -> str:
+    """As a digest: what vLLM logs holds no address and no key."""
+    return f"client.{blake2b(client.encode(), digest_size=16).hexdigest()}" if client else ""
+
+
+def _of_steering(plan: SteeringPlan, prompt_length: int, key: str) -> str:
     if any(intervention.scope.includes("prompt") for intervention in plan.state_dependent):
         return f"{plan.fingerprint}-{key}"
     alike = bool((plan.coefficients == plan.coefficients[0]).all()) and not plan.state_dependent

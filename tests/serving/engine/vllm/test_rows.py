@@ -234,6 +234,15 @@ def test_a_prompt_that_its_states_move_is_read_each_time():
         assert careless.cache_salt(alike, 3, "a") == careless.cache_salt(alike, 4, "a")
 
 
+def test_a_client_finds_nothing_that_another_asked():
+    settings = [[], [add(small_bank(), 0, 1.0, "all", "all")], [add(small_bank(), 0, 1.0, "last", "all")]]
+    plans = [plan(small_bank(), given) for given in settings]
+    salts = {cache_salt(steering, 3, "a", client) for steering in plans for client in ("", "10.0.0.1", "10.0.0.2")}
+    assert len(salts) == 9
+    assert not any("10.0.0" in salt for salt in salts)
+    assert cache_salt(plans[1], 3, "a", "10.0.0.1") == cache_salt(plans[1], 4, "b", "10.0.0.1")
+
+
 def test_a_pipeline_of_workers_only_adds():
     assert operations_of({}) == operations_of({"pipeline_parallel_size": 1}) == {"add", "project", "when", "monitor"}
     assert operations_of({"pipeline_parallel_size": 2, "tensor_parallel_size": 2}) == {"add"}
