@@ -1,18 +1,19 @@
 """A command's last words: they lead to its own run, and describe it."""
 
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.tracking import fluent
 
 from pipelines.tracking import links
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.links import page, print_runs_link, run_path
 from pipelines.tracking.runs import entry_point_run
+from tests.forked import run_forked
 
 CONCLUSION = Conclusion(
     verdict="1 of 1 dimensions is readable.",
@@ -136,8 +137,19 @@ def test_a_run_opened_in_default_moves_to_trusttrace(tracking, monkeypatch):
     assert f"/runs/{run.info.run_id}?workflowType=" in left.data.tags["mlflow.note.content"]
 
 
+def run_as_a_project() -> None:
+    """`mlflow run` as a new process knows it: the experiment of this one is not chosen."""
+    from mlflow.cli import cli
+
+    fluent._active_experiment_id = None
+    for name in [name for name in os.environ if name.startswith("MLFLOW_EXPERIMENT")]:
+        del os.environ[name]
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
+    cli(["run", ".", "--env-manager", "local"], standalone_mode=False)
+
+
 def test_mlflow_run_ends_well_and_clears_what_one_before_left(tracking, tmp_path, monkeypatch):
-    """The real `mlflow run` of a command that logs as all of ours do."""
+    """The real `mlflow run` of a command that logs as all of ours do, in a new Python."""
     before, client = opened_by_mlflow_run(monkeypatch, "0"), mlflow.MlflowClient()
     moved = concluded()
     client.set_terminated(before)
@@ -145,11 +157,8 @@ def test_mlflow_run_ends_well_and_clears_what_one_before_left(tracking, tmp_path
     (tmp_path / "command.py").write_text(
         "from pipelines.tracking.runs import entry_point_run\nwith entry_point_run('probe tiny', {}):\n    pass\n"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_EXPERIMENT")}
-    environment |= {"PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [Path(sys.executable).with_name("mlflow"), "run", ".", "--env-manager", "local"]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+    ended = run_forked(run_as_a_project)
+    assert ended.returncode == 0, ended.output
     (left,) = client.search_runs(["0"])
     assert left.info.status == "FINISHED" and left.info.run_id != before
     newer, older = client.search_runs([moved.info.experiment_id])
