@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +69,13 @@ class GrammarCompiler:
         return None if text is None else self._compiled(text)
 
     def specification(self, sampling: Sampling) -> dict[str, Any]:
-        """The same for an engine that has llguidance itself: a schema, or calls in Lark's notation."""
+        """The same for an engine that has llguidance itself: a schema, or calls in Lark's notation.
+
+        Such an engine knows the tokenizer's own end of text alone; further ones stand in the grammar.
+        """
         if sampling.calls is not None:
-            return {"grammar": _calls_grammar(sampling.calls, self._names)}
+            ends = [token for token in self._ends if token != self._tokenizer.eos_token_id]
+            return {"grammar": _calls_grammar(sampling.calls, self._names, ends)}
         return {} if sampling.schema is None else {"json": _compact(sampling.schema)}
 
     def _compiled(self, text: str) -> Grammar:
@@ -127,15 +131,19 @@ def _grammar_of(sampling: Sampling, names: frozenset[str]) -> str | None:
     return LLMatcher.grammar_from_json_schema(json.dumps(sampling.schema), overrides=COMPACT)
 
 
-def _calls_grammar(calls: Calls, names: frozenset[str]) -> str:
-    """In Lark's notation, each schema with definitions of its own. Text before a call ends where its trigger stands."""
+def _calls_grammar(calls: Calls, names: frozenset[str], ends: Sequence[int] = ()) -> str:
+    """In Lark's notation, each schema with definitions of its own. Text before a call ends where its trigger stands.
+
+    ``ends`` are tokens that may end the text after the last call.
+    """
     numbers = range(len(calls.frames))
     lines = ["%llguidance {}"]
     if calls.trigger:
         head = ["written", *([f"TEXT {calls.trigger}"] if calls.trigger in names else [])]
         others = sorted(names - {calls.trigger})
         named = f"(TEXT ({' | '.join(others)}))*" if others else ""
-        lines += [f"start: call* {named} TEXT", r"TEXT: /(.|\n)*/"]
+        end = f"(<[{','.join(map(str, ends))}]>)?" if ends else ""
+        lines += [f"start: call* {named} TEXT {end}", r"TEXT: /(.|\n)*/"]
         lines += [f"written[lazy]: TEXT {json.dumps(calls.trigger)}"]
         lines += [f"call: {named} ({' | '.join(head)}) ({_alternatives(numbers)})"]
     else:

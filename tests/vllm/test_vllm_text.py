@@ -23,20 +23,26 @@ SCHEMA = {
     "additionalProperties": False,
 }
 ARGUMENTS = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+TURN = 260
+"""A token that ends texts beside the tokenizer's own, as ``<|im_end|>`` does."""
 CALLS = Calls(tuple(CallFrame(name, f'{{"name": "{name}", "arguments": ', ARGUMENTS, "}") for name in ("call", "ring")))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A random Llama that writes bytes, whose end of text is declared."""
+    """A random Llama that writes bytes, whose two ends of text are declared; it often draws the second."""
+    import torch
     from transformers import LlamaConfig
 
     from tests.serving.engine.small_models import SMALL, small_model
 
     tokenizer = byte_level()
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 96}
-    sized = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
+    sized = {"vocab_size": len(tokenizer), "eos_token_id": [tokenizer.eos_token_id, TURN]}
     plain = small_model(LlamaConfig(**{**SMALL, **shape, **sized}))
+    head = plain.network.lm_head.weight
+    with torch.no_grad():
+        head[TURN] = 1.1 * head[139]
     return saved(replace(plain, tokenizer=tokenizer), tmp_path_factory.mktemp("bytes"))
 
 
@@ -106,6 +112,15 @@ def test_calls_follow_the_schema_of_their_function(engine, slots):
     for answer in found:
         call = json.loads(answer.text)
         assert call["name"] in ("call", "ring") and call["arguments"]["n"] in (1, 2)
+
+
+def test_text_with_calls_ends_by_each_end_of_the_model(engine, slots):
+    calls = replace(CALLS, trigger='{"name": "')
+    wanted = [request(prompt, (), BANK, max_tokens=40, calls=calls) for prompt in prompts(4, 1)]
+    found, expected = completions(engine, wanted), completions(slots, wanted)
+    assert [answer.tokens for answer in found] == [answer.tokens for answer in expected]
+    assert [answer.outcome.reason for answer in found] == [answer.outcome.reason for answer in expected]
+    assert TURN in {answer.tokens[-1] for answer in found if answer.outcome.reason == "stop"}
 
 
 def test_a_schema_that_cannot_be_followed_is_refused(engine):

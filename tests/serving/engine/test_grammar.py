@@ -105,14 +105,18 @@ ARGUMENTS = {"type": "object", "properties": {"n": {"enum": [1, 22]}, "m": {"typ
 CALLS = Calls((CallFrame("a", "<a:", ARGUMENTS, ">"), CallFrame("b", "<b:", {"enum": ["x"]}, ">")))
 
 
-@pytest.mark.parametrize("given", [{"schema": ARGUMENTS}, {"schema": {}}, {"calls": CALLS}])
-def test_an_engine_with_llguidance_itself_allows_the_same(given):
+IN_TEXT = Calls(CALLS.frames, trigger="<")
+GIVEN = [({"schema": ARGUMENTS}, [0]), ({"schema": {}}, [0]), ({"calls": CALLS}, [0]), ({"calls": IN_TEXT}, [0, 260])]
+
+
+@pytest.mark.parametrize(("given", "ends"), GIVEN)
+def test_an_engine_with_llguidance_itself_allows_the_same(given, ends):
     """As vLLM compiles what it is told, with spaces between values by default."""
     from llguidance import LLMatcher, grammar_from
     from llguidance.hf import from_tokenizer
 
     tokenizer, sampling = byte_level(), Sampling(8, **given)
-    compiler = GrammarCompiler(tokenizer, len(tokenizer), [0])
+    compiler = GrammarCompiler(tokenizer, len(tokenizer), ends)
     ((kind, told),) = compiler.specification(sampling).items()
     if kind == "json":
         text = LLMatcher.grammar_from_json_schema(json.dumps(told), defaults={"whitespace_flexible": True})
