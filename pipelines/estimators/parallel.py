@@ -1,18 +1,26 @@
 """Parallel map over pieces of small linear algebra, each on one core: small matrices do not fill several."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 U = TypeVar("U")
 AT_ONCE = 4
 """At most so many pieces are in memory, however many cores there are, where nothing else is said."""
+
+
+@lru_cache(maxsize=1)
+def _libraries(_modules: int) -> ThreadpoolController:
+    """Those of linear algebra, while so many modules are imported: to look for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 class MapOnCores(Protocol):
@@ -38,7 +46,8 @@ def one_core_each(*, at_once: int = AT_ONCE) -> Iterator[MapOnCores]:
     cores = min(threads, at_once)
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1), ThreadPoolExecutor(cores, thread_name_prefix="piece") as pool:
+        one_thread = _libraries(len(sys.modules)).limit(limits=1)
+        with one_thread, ThreadPoolExecutor(cores, thread_name_prefix="piece") as pool:
 
             def on_cores(work: Callable[[T], U], pieces: Iterable[T]) -> Iterator[U]:
                 begun: deque[Future[U]] = deque()

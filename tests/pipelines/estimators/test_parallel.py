@@ -1,6 +1,11 @@
+import sys
+from types import ModuleType
+
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from pipelines.estimators import parallel
 from pipelines.estimators.parallel import map_on_cores
 
 
@@ -33,3 +38,27 @@ def test_what_goes_wrong_in_a_piece_is_raised():
     with pytest.raises(ZeroDivisionError):
         map_on_cores(lambda piece: 1 / piece, [1, 0, 2])
     assert torch.get_num_threads() == before
+
+
+def test_libraries_have_one_thread_and_theirs_again():
+    def threads(_=None):
+        return [library["num_threads"] for library in threadpool_info()]
+
+    with threadpool_limits(2):
+        before = threads()
+        for _ in range(2):
+            assert map_on_cores(threads, [0]) == ([1] * len(before),)
+            assert threads() == before
+    assert max(before) == 2
+
+
+def test_libraries_are_looked_for_again_after_an_import(monkeypatch):
+    looked, real = [], parallel.ThreadpoolController
+    parallel._libraries.cache_clear()
+    monkeypatch.setattr(parallel, "ThreadpoolController", lambda: looked.append(1) or real())
+    map_on_cores(abs, [1])
+    map_on_cores(abs, [1])
+    first = len(looked)
+    monkeypatch.setitem(sys.modules, "imported_after", ModuleType("imported_after"))
+    map_on_cores(abs, [1])
+    assert (first, len(looked)) == (1, 2)
