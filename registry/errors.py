@@ -23,6 +23,12 @@ def redacted(text: str) -> str:
     return _CREDENTIALS.sub("***@", text)
 
 
+def first_line(error: BaseException, longest: int | None = None) -> str:
+    """The first line of an error's text, with the next one where it is a heading, at most ``longest`` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:longest].rstrip(".;:")
+
+
 class TrustTraceError(Exception):
     """Root of every error this project raises on purpose. No message of one holds the password of a URI."""
 

@@ -15,7 +15,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.descriptions import of_version
-from registry.errors import InvalidInput, Unavailable, redacted
+from registry.errors import InvalidInput, Unavailable, first_line, redacted
 from registry.version_tags import named_tags, retired_keys, stored_key
 
 
@@ -155,12 +155,6 @@ def _unavailable(error: Exception) -> Unavailable:
     half_made = "; it was left half made by a process that was ended then, so delete it if it is new"
     hint = half_made if re.search(r"table \S+ already exists", reason) else ""
     return Unavailable(redacted(f"the MLflow registry at {registry} does not answer: {reason}{hint}"))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text; MLflow's of downloads begin with a heading."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None:

@@ -11,8 +11,7 @@ import mlflow
 from mlflow.entities import AssessmentSource, AssessmentSourceType
 from mlflow.exceptions import MlflowException
 
-from registry.errors import NotFound, Unavailable
-from registry.mlflow_client import first_line
+from registry.errors import NotFound, Unavailable, first_line
 
 logger = logging.getLogger(__name__)
 

@@ -54,6 +54,14 @@ class LayerVectors:
     lowest: frozenset[int]
     """The rows of vectors that steer no lower layer."""
 
+    @property
+    def remembered(self) -> list[int]:
+        """The rows whose logits the windows of later tokens hold.
+
+        A vector of several layers has one probe, which is remembered at the lowest of them.
+        """
+        return sorted(self.lowest & self.windows.keys())
+
     @classmethod
     def from_bank(cls, bank: SteeringBank, layer: int, device: torch.device) -> "LayerVectors":
         return cls.from_vectors(bank.vectors, layer, device)

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from registry.errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError, Unavailable
+from registry.errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError, Unavailable, first_line
 from serving.model.placement import Placement
 from serving.model.residual_stream import decoder_blocks, recording
 from serving.model.stored_tensors import quantised, require_full_precision, require_no_adapter
@@ -196,12 +196,7 @@ def _edge(trouble: str, remedy: str, kind: type[TrustTraceError] = CorruptFile) 
                 f"{trouble}: out of memory; use precision=bfloat16, device_map=auto or a larger machine"
             ) from error
         except Exception as error:
-            raise kind(f"{trouble} ({type(error).__name__}: {_first_line(error)}); {remedy}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200].rstrip(".;:") if lines else "no more is said"
+            raise kind(f"{trouble} ({type(error).__name__}: {first_line(error, 200)}); {remedy}") from error
 
 
 @contextmanager

@@ -22,6 +22,13 @@ Phase = Literal["prompt", "last_prompt", "generation"]
 """Prompt tokens before the last, the last prompt token, generated tokens."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
+
+def phase_at(position: int, prompt_length: int) -> Phase:
+    """The phase of the token at ``position`` in prompt and answer."""
+    last = prompt_length - 1
+    return "prompt" if position < last else "last_prompt" if position == last else "generation"
+
+
 Operation = Literal["add", "project", "when", "monitor"]
 """Add an offset, bring a projection to a target, do either only where the vector's probe fires, and read an answer by
 probes."""

@@ -1,7 +1,7 @@
 import pytest
 
 from registry import errors
-from registry.errors import TrustTraceError, UnknownName, unknown_name
+from registry.errors import TrustTraceError, UnknownName, first_line, unknown_name
 
 
 def test_the_docstring_draws_every_error():
@@ -23,3 +23,20 @@ def test_an_unknown_name_comes_with_the_nearest_and_with_all():
     ):
         raise unknown_name("dimension", "toxcity", ["privacy", "toxicity"])
     assert str(unknown_name("dimension", "x", ["privacy"])) == "unknown dimension 'x'; known: privacy"
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "expected"),
+    [
+        ("no space left.\n  at line 3", None, "no space left"),
+        (
+            "\nThe following failures occurred:\n  a.bin: 404\nb.bin: 404",
+            None,
+            "The following failures occurred: a.bin: 404",
+        ),
+        ("known: " + "albert, " * 99, 20, "known: albert, alber"),
+        ("  \n", None, "OSError"),
+    ],
+)
+def test_the_first_line_of_an_error_says_what_went_wrong(text, longest, expected):
+    assert first_line(OSError(text), longest) == expected

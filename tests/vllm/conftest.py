@@ -43,7 +43,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def engine(model):
-    """Four slots and three rows, so that requests wait for both; the cache of prompts is on, as vLLM has it."""
+    """Four slots and four rows, so that requests wait for both; the cache of prompts is on, as vLLM has it."""
     from serving.engine.vllm.engine import VllmEngine
 
     with VllmEngine(model, slots=4, rows=4, arguments={"enforce_eager": True, "block_size": 32}) as engine:

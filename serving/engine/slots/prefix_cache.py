@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from serving.engine.slots.kv_pool import Slot
-from serving.steering.plan import PHASES, Phase, SteeringPlan
+from serving.steering.plan import PHASES, Phase, SteeringPlan, phase_at
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ class BlockKeys:
         """Of all full blocks of ``tokens``, which are those of the call before and more."""
         while not self._ended and BLOCK * (len(self._keys) + 1) <= len(tokens):
             start = BLOCK * len(self._keys)
-            steered = [self._steering[self._phase(position)] for position in range(start, start + BLOCK)]
+            positions = range(start, start + BLOCK)
+            steered = [self._steering[phase_at(position, self._prompt_length)] for position in positions]
             known = [key for key in steered if key is not None]
             self._ended = len(known) < BLOCK
             if not self._ended:
@@ -71,10 +72,6 @@ class BlockKeys:
                 digest.update(b"".join(known))
                 self._keys.append(digest.digest())
         return self._keys[: len(tokens) // BLOCK]
-
-    def _phase(self, position: int) -> Phase:
-        last = self._prompt_length - 1
-        return "prompt" if position < last else "last_prompt" if position == last else "generation"
 
 
 class PrefixCache:

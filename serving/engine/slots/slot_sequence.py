@@ -215,8 +215,7 @@ def keep_logits(tokens: Sequence[tuple[SlotSequence, Phase]], interventions: Seq
     """Once the step has run: let conditions that read several tokens at once remember these."""
     for intervention in interventions:
         vectors = intervention.vectors
-        # A vector of several layers has one probe, which is remembered at the lowest of them.
-        rows = sorted(vectors.lowest & vectors.windows.keys())
+        rows = vectors.remembered
         if not rows:
             continue
         for position, of_token in zip(intervention.tokens, intervention.logits.tolist(), strict=True):

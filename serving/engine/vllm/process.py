@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from registry.errors import InvalidInput, Unavailable
+from registry.errors import InvalidInput, Unavailable, first_line
 from serving.engine.base import EngineStopped, GenerationRequest
 from serving.engine.sequence import Logprobs
 from serving.engine.vllm.reports import Fetched
@@ -24,14 +24,19 @@ from serving.steering.bank import ServedVector
 
 OURS = frozenset(
     {
-        "model", "tokenizer", "dtype", "max_model_len", "max_num_seqs", "skip_tokenizer_init", "worker_extension_cls",
-        "structured_outputs_config",
-        "additional_config", "trust_remote_code", "logprobs_mode", "max_logprobs", "disable_log_stats",
+        "model", "tokenizer", "dtype", "max_model_len", "max_num_seqs", "worker_extension_cls",
+        "structured_outputs_config", "additional_config", "trust_remote_code",
+        "logprobs_mode", "max_logprobs", "disable_log_stats",
     }
 )  # fmt: skip
 """Arguments of vLLM that this engine sets."""
-UNSUPPORTED = frozenset({"speculative_config", "data_parallel_size", "worker_cls", "runner", "enable_prompt_embeds"})
-"""Arguments under which tokens would not be steered as asked, or that nobody has tried."""
+UNSUPPORTED = frozenset(
+    {
+        "speculative_config", "data_parallel_size", "worker_cls", "runner", "enable_prompt_embeds",
+        "skip_tokenizer_init",
+    }
+)  # fmt: skip
+"""Arguments under which tokens would not be steered as asked or follow no schema, or that nobody has tried."""
 
 STOPPED = "vLLM has stopped; its log says why, and the service has to be started again"
 MOST_LOGPROBS = 20
@@ -79,7 +84,7 @@ class VllmProcess:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**given), stat_loggers=[_counting(counts)])
         except Exception as error:
             raise Unavailable(
-                f"vLLM did not start ({type(error).__name__}: {_first_line(error)}); its log says more"
+                f"vLLM did not start ({type(error).__name__}: {first_line(error)}); its log says more"
             ) from error
         return cls(llm, counts)
 
@@ -96,7 +101,7 @@ class VllmProcess:
                 pass
         except Exception as error:
             raise Unavailable(
-                f"vLLM started and cannot run this model ({_first_line(error)}); its log says more"
+                f"vLLM started and cannot run this model ({first_line(error)}); its log says more"
             ) from error
         self.counts.prompt_tokens = self.counts.generated_tokens = self.counts.steps = 0
 
@@ -291,7 +296,3 @@ def _counting(counts: Counts) -> Any:
         def log_engine_initialized(self) -> None: ...
 
     return Counting
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "no message")

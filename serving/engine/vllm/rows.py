@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 
 from registry.errors import InvalidInput
 from serving.steering.bank import ServedVector
-from serving.steering.plan import PHASES, Operation, Phase, SteeringPlan
+from serving.steering.plan import PHASES, Operation, SteeringPlan, phase_at
 
 KEY = "trusttrace"
 """Of what a request carries in vLLM's ``extra_args``."""
@@ -56,12 +56,6 @@ def _of_steering(plan: SteeringPlan, prompt_length: int, key: str) -> str:
         return f"{plan.fingerprint}-{key}"
     alike = bool((plan.coefficients == plan.coefficients[0]).all()) and not plan.state_dependent
     return plan.fingerprint if alike or not plan.fingerprint else f"{plan.fingerprint}-{prompt_length}"
-
-
-def phase_at(position: int, prompt_length: int) -> Phase:
-    """The phase of the token at ``position`` in prompt and answer."""
-    last = prompt_length - 1
-    return "prompt" if position < last else "last_prompt" if position == last else "generation"
 
 
 class DirectionRows:
@@ -140,8 +134,8 @@ class RequestRows:
 
     def at(self, positions: Int64[np.ndarray, " tokens"]) -> Float32[np.ndarray, "tokens rows"]:
         """The coefficients of tokens by their place in the sequence, which a step can begin at any point of."""
-        last = self.prompt_length - 1
-        return self.coefficients[np.where(positions < last, 0, np.where(positions == last, 1, 2))]
+        phases = [PHASES.index(phase_at(position, self.prompt_length)) for position in positions.tolist()]
+        return self.coefficients[phases]
 
 
 def spans(computed: Sequence[int], scheduled: Sequence[int]) -> Iterator[tuple[slice, Int64[np.ndarray, " tokens"]]]:

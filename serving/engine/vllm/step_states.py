@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from serving.engine.vllm.rows import phase_at
 from serving.engine.vllm.tables import parameters_from, probes_from, vectors_from
 from serving.model.interventions import LayerIntervention, LayerVectors, LogitsBefore, TokenParameters
 from serving.model.monitoring import MonitorProbes, ProbeReading
-from serving.steering.plan import PHASES, Phase
+from serving.steering.plan import PHASES, Phase, phase_at
 
 
 class RequestStates:
@@ -182,13 +181,11 @@ class StepStates:
         """The step has run: keep what was moved and read until it is asked for."""
         for intervention, members in self._interventions:
             vectors = intervention.vectors
-            # A vector of several layers has one probe, which is remembered at the lowest of them.
-            rows = sorted(vectors.lowest & vectors.windows.keys())
             outcome = zip(members, intervention.moved.tolist(), intervention.logits.tolist(), strict=True)
             for (state, position), moved, logits in outcome:
                 for vector in compress(vectors.references, moved):
                     self._report(state)["moved"].setdefault(vector, []).append(position)
-                for row in rows if state.phase(position) == "generation" else ():
+                for row in vectors.remembered if state.phase(position) == "generation" else ():
                     state.keep_logit(vectors.references[row], position, logits[row])
         for reading, members in self._readings:
             for (state, position), (_, logits) in zip(members, reading.logits(), strict=True):

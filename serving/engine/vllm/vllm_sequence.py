@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from serving.engine import sequence
 from serving.engine.base import FinishReason, GenerationOutcome
-from serving.engine.vllm.rows import phase_at
+from serving.steering.plan import phase_at
 
 
 class VllmSequence(sequence.Sequence):

@@ -82,7 +82,7 @@ def test_a_condition_reads_the_mean_over_its_window():
             "if True:\n                for row in rows",
         ),
         ("window - 1)", "window)"),
-        ("sorted(vectors.lowest & vectors.windows.keys())", "sorted(vectors.windows.keys())"),
+        ("vectors.remembered", "sorted(vectors.windows)"),
     ],
 )
 def test_other_windows_steer_otherwise(monkeypatch, passage, replacement):

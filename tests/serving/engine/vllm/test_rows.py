@@ -17,13 +17,12 @@ from serving.engine.vllm.rows import (
     cache_salt,
     encoded,
     operations_of,
-    phase_at,
     spans,
 )
 from serving.engine.vllm.step import Step
 from serving.engine.vllm.version import TESTED, require_tested
 from serving.steering.bank import SteeringBank
-from serving.steering.plan import PHASES
+from serving.steering.plan import PHASES, phase_at
 from tests.mutants import mutant
 from tests.serving.engine.small_models import add, facts, plan, project, served_vector, small_bank
 
