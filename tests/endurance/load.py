@@ -22,7 +22,7 @@ def test_ten_minutes_of_traffic_and_promotions(team, watched, tmp_path, say):
     deployment, versions = team
     settings, connections = watched
     service = Service(deployment, tmp_path / "service.log", TRUSTTRACE_POLL=str(POLL), **settings).await_ready()
-    memory = MemoryWatch(service.process.pid, every=2.0)
+    memory = MemoryWatch(service.process.pid, every=2.0, held=lambda: keys_and_values(service.url))
     clients = [Client(service.url, seed, DIMENSIONS) for seed in range(CLIENTS)]
     try:
         began = time.time()
@@ -61,9 +61,13 @@ def test_ten_minutes_of_traffic_and_promotions(team, watched, tmp_path, say):
         f"{len(delays)} steered answers, each by versions that were champion less than {max(delays):.2f} s before it "
         f"was asked for; {promoted} promotions; {given - len(texts)} answers given again, {differing} differently"
     )
-    gradient, low, high = slope(memory.samples, after=min(120.0, 20 * MINUTES))
-    last, n = memory.samples[-1][1], len(memory.samples)
-    say(f"{last:.0f} MiB allocated, growing by {gradient:+.3f} MiB a minute [{low:+.3f}, {high:+.3f}]; n = {n}")
+    unheld = [(second, total - held) for second, total, held in memory.samples]
+    gradient, low, high = slope(unheld, after=min(120.0, 20 * MINUTES))
+    (_, first, _), (_, last, kept), n = memory.samples[0], memory.samples[-1], len(memory.samples)
+    say(
+        f"{first:.0f} MiB allocated at first and {last:.0f} at last, of which {kept:.1f} keys and values by /readyz; "
+        f"the rest growing by {gradient:+.3f} MiB a minute [{low:+.3f}, {high:+.3f}]; n = {n}"
+    )
     say(f"connected to {sorted(connections())}")
     assert max(delays) < POLL + 5
     assert all(len(variants) == 1 for variants in texts.values())
@@ -113,3 +117,9 @@ def _delay(answer: Answer, version: str, promoted: list[tuple[float, float, str]
 
 def told(answer: Answer) -> tuple:
     return tuple((vector["vector"], vector["version"], vector["strength"]) for vector in answer.applied)
+
+
+def keys_and_values(url: str) -> float:
+    """MiB that ``/readyz`` says are held."""
+    told = httpx.get(f"{url}/readyz", timeout=60).json()
+    return float(told["slots"]["held"] + told["prefix_cache"]["held"]) / 2**20

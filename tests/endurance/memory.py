@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +28,24 @@ def allocated(pid: int) -> float:
 class MemoryWatch(threading.Thread):
     """Samples the memory of a process and all below it every so many seconds, until ``stop``."""
 
-    def __init__(self, pid: int, every: float) -> None:
+    def __init__(self, pid: int, every: float, held: Callable[[], float] = lambda: 0.0) -> None:
+        """``held`` tells MiB that are kept on purpose."""
         super().__init__(daemon=True)
-        self.samples: list[tuple[float, float]] = []
-        """Seconds since the start, and MiB."""
-        self._pid, self._every, self._stopped = pid, every, threading.Event()
+        self.samples: list[tuple[float, float, float]] = []
+        """Seconds since the start, MiB, and those of them that are kept on purpose."""
+        self._pid, self._every, self._held, self._stopped = pid, every, held, threading.Event()
 
     def run(self) -> None:
         began = time.monotonic()
         while not self._stopped.wait(self._every):
-            self.samples.append((time.monotonic() - began, allocated(self._pid)))
+            self.samples.append((time.monotonic() - began, allocated(self._pid), self._held()))
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
 
 
-def slope(samples: list[tuple[float, float]], *, after: float, block: float = 30.0) -> tuple[float, float, float]:
+def slope(samples: Sequence[tuple[float, float]], *, after: float, block: float = 30.0) -> tuple[float, float, float]:
     """MiB a minute by least squares over samples after so many seconds, with its 95 % interval.
 
     Neighbouring samples depend on each other, so the interval is from a bootstrap of the residuals in blocks of
