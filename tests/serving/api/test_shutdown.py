@@ -11,10 +11,11 @@ from serving.api.shutdown import Deadlines
 from tests.serving.conftest import ROOT
 
 BUSY = """
-import signal, sys, threading, time
+import os, signal, sys, threading, time
 signal.signal(signal.SIGTERM, lambda *_: None)
 from serving.api.shutdown import Deadlines, on_termination
-on_termination(lambda: print("left", flush=True), Deadlines.of_drain(2.0))
+# Not by print: the signal may come while the line below is being flushed.
+on_termination(lambda: os.write(1, b"left\\n"), Deadlines.of_drain(2.0))
 threading.Thread(target=time.sleep, args=(60,)).start()
 print("begun", flush=True)
 threading.Event().wait()
