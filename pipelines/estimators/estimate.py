@@ -20,6 +20,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
+from scipy.special import stdtrit
 from scipy.stats import t as student
 
 RESAMPLES = 1000
@@ -213,7 +214,8 @@ def _draws(n_groups: int, seed: int, resamples: int) -> Float64[np.ndarray, "res
 
 
 def _student(freedom: float) -> float:
-    return float(student.ppf((1 + CONFIDENCE) / 2, freedom))
+    """The quantile that scipy.stats gives too, which looks at its arguments for 200 times as long."""
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _of_totals(statistic: Statistic, totals: np.ndarray) -> np.ndarray:

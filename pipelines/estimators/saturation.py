@@ -14,11 +14,12 @@ probabilities; nothing is fitted or drawn.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
-from scipy.special import ndtr
-from scipy.stats import binom, norm
+from scipy.special import ndtr, ndtri
+from scipy.stats import binom
 
 from pipelines.estimators.estimate import CONFIDENCE, ROUNDING, Estimate, GroupBootstrap, mean_of_first
 
@@ -86,7 +87,7 @@ def _noise_at(toward: Float64[np.ndarray, "seeds n"], accuracy: float) -> float 
     if not float((toward > 0).mean()) > accuracy:
         return None
     # At the highest noise even the farthest statement is right less often than that.
-    highest = 1.01 * float(toward.max()) / float(norm.ppf(accuracy))
+    highest = 1.01 * float(toward.max()) / float(ndtri(accuracy))
     tried = np.geomspace(LEAST_NOISE * highest, highest, GRID)
     below = next(place for place, noise in enumerate(tried) if _accuracy(toward, noise) < accuracy)
     low, high = (float(tried[below - 1]) if below else 0.0), float(tried[below])
@@ -109,16 +110,21 @@ def _tpr(
     if negatives < FEWEST_NEGATIVES:
         return None
     bootstrap = GroupBootstrap(groups[labels], fitted=True)
-    tail = (1 - CONFIDENCE) / 2
-    fewest, most = (
-        int(np.ceil(binom.ppf(share, n_groups, FALSE_POSITIVES) / n_groups * negatives)) for share in (tail, 1 - tail)
-    )
+    fewest, most = (int(np.ceil(share * negatives)) for share in _false_positives(n_groups))
     found, laxest = (
         bootstrap.proportion(_above(probabilities, labels, allowed))
         for allowed in (int(FALSE_POSITIVES * negatives), most)
     )
     low = bootstrap.proportion(_above(probabilities, labels, fewest - 1)).low if fewest else 0.0
     return Estimate(found.value, low, laxest.high, found.n)
+
+
+@lru_cache(maxsize=64)
+def _false_positives(n_groups: int) -> tuple[float, float]:
+    """Between which shares of ``n_groups`` independent statements as many lie as of a population 1 % do."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (float(binom.ppf(share, n_groups, FALSE_POSITIVES)) / n_groups for share in (tail, 1 - tail))
+    return low, high
 
 
 def _above(
