@@ -78,8 +78,7 @@ def engines_for(model: LanguageModel, count: int) -> Iterator[Sequence[SlotEngin
 
 def copies_of(model: LanguageModel) -> int:
     """Engines over copies of ``model``: as many as there are cores, or fit; none on a GPU."""
-    is_placed = getattr(model.network, "hf_device_map", None) is not None
-    if model.device.type != "cpu" or is_placed:
+    if model.device.type != "cpu" or model.is_placed:
         return 0
     size: int = sum(weight.nbytes for weight in model.network.parameters())
     return min(torch.get_num_threads(), COPIED // size)

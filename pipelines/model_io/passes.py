@@ -34,8 +34,8 @@ def run_passes(model: LanguageModel, run: Callable[[T], U], batches: Iterable[T]
 
 
 def _may_run_at_once(model: LanguageModel) -> bool:
-    is_placed = getattr(model.network, "hf_device_map", None) is not None
-    return model.device.type == "cpu" and not is_placed and not any(_rope_types(model.network.config) & set(CHANGING))
+    changes = any(_rope_types(model.network.config) & set(CHANGING))
+    return model.device.type == "cpu" and not model.is_placed and not changes
 
 
 def _rope_types(config: Any) -> set[str]:

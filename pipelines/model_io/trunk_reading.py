@@ -23,8 +23,7 @@ def trunk_reading(
 
     A model that is spread over devices is run to its end, where it is put back.
     """
-    is_placed = getattr(model.network, "hf_device_map", None) is not None
-    deepest = model.n_layers if is_placed else max(layers)
+    deepest = model.n_layers if model.is_placed else max(layers)
 
     def read_and_end(layer: int, states: Tensor) -> None:
         read(layer, states)

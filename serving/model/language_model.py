@@ -72,6 +72,11 @@ class LanguageModel:
         return device
 
     @property
+    def is_placed(self) -> bool:
+        """Whether accelerate spread the layers over devices, by a ``device_map``."""
+        return getattr(self.network, "hf_device_map", None) is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.network.dtype
         return dtype

@@ -51,8 +51,8 @@ def test_no_block_runs_above_the_deepest_layer():
 @pytest.mark.parametrize(
     "change",
     [
-        ("model.n_layers if is_placed else max(layers)", "max(layers)"),
-        ("model.n_layers if is_placed else max(layers)", "min(layers)"),
+        ("model.n_layers if model.is_placed else max(layers)", "max(layers)"),
+        ("model.n_layers if model.is_placed else max(layers)", "min(layers)"),
         ("if layer == deepest:", "if False:"),
     ],
 )
