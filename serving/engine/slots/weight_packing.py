@@ -69,7 +69,7 @@ def _products(network: nn.Module) -> Iterator[tuple[nn.Linear, ...]]:
 
 def _require_invariant(products: Sequence["PackedProduct"]) -> None:
     """One product of each shape is tried."""
-    for product in {(product.width, product.sizes): product for product in products}.values():
+    for product in {(product.width, product.sizes, product.is_head): product for product in products}.values():
         columns = f"{product.width} to {sum(product.sizes)} columns"
         require_invariant(product.compute, product.width, columns, is_head=product.is_head)
 

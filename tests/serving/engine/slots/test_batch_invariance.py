@@ -24,6 +24,14 @@ def by_kernel(states, few=FEW, many=MANY):
     return states.sum(-1, keepdim=True) + (1 if rows <= few else 2 if rows >= many else 3) / 8
 
 
+def alone_otherwise(states):
+    """As on machines that multiply a row alone by a kernel of its own, which rounds one number of thousands off."""
+    result = states.repeat(1, 1, 256)
+    if states.shape[-2] == 1:
+        result[0, 0, 0] += result[0, 0, 0].abs() > 2.5
+    return result
+
+
 def rows_of(generated, prompts):
     return torch.ones(1, generated + prompts, 1) * 64
 
@@ -67,6 +75,24 @@ def test_a_machine_that_changes_kernels_elsewhere_is_refused(few, many):
     require_invariant(lambda states: by_kernel(states, FEW, 128), 4, "the head", is_head=True)
     with pytest.raises(Mismatch, match=r"product of these layers over \d+ rows.*unset TRUSTTRACE_BATCH_INVARIANT"):
         require_invariant(lambda states: by_kernel(states, few, many), 4, "these layers")
+
+
+@pytest.mark.parametrize("count", [1, 33, 65])
+def test_no_generated_token_is_multiplied_alone(count):
+    states = torch.full((1, count, 1), 3.0)
+    found = StepRows(count, count).multiply(alone_otherwise, states)
+    assert torch.equal(found, states.repeat(1, 1, 256))
+    with mutant(batch_invariance, "LEAST = 2", "LEAST = 1") as changed:
+        assert not torch.equal(changed.StepRows(count, count).multiply(alone_otherwise, states), found)
+
+
+def test_a_kernel_that_differs_in_one_number_of_thousands_is_found():
+    require_invariant(alone_otherwise, 1, "these layers")
+    with (
+        mutant(batch_invariance, "LEAST = 2", "LEAST = 1") as changed,
+        pytest.raises(Mismatch, match="of these layers over 1 rows"),
+    ):
+        changed.require_invariant(alone_otherwise, 1, "these layers")
 
 
 def test_only_float32_and_bfloat16_on_a_cpu_can_be_invariant():
