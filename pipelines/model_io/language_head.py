@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
+from serving.model.log_sums import log_sum_exp
+
 LOGITS_AT_ONCE = 1 << 24
 """Logits in memory at a time: 341 rows of 49,152. Fewer rows lay the head out anew more often."""
-SUMMED_AT_ONCE = 1 << 18
-"""Of those the logits that are summed at a time: five rows, which stay in a core's cache."""
 PROBE_TOKENS = 4
 TOLERANCES = {torch.float32: 1e-4}
 LOW_PRECISION_TOLERANCE = 0.05
@@ -104,9 +104,7 @@ def follower_log_probabilities(
 ) -> Float32[Tensor, " tokens"]:
     """In nats, that each of ``followers`` comes next by its row."""
     own = logits.gather(1, followers.to(logits.device)[:, None])[:, 0].float()
-    rows = max(1, SUMMED_AT_ONCE // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
-    sums = [some.float().logsumexp(dim=1) for some in torch.split(logits, rows)]
-    return own - torch.cat(sums)
+    return own - log_sum_exp(logits)
 
 
 @torch.inference_mode()

@@ -8,8 +8,8 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-ROWS_IN_CACHE = 4
-"""Whose float32 copies a processor keeps near, of the vocabularies there are."""
+from serving.model.log_sums import log_sum_exp
+
 BLOCK = 256
 """A running sum over the vocabulary is taken by blocks first: most of it need not be computed."""
 
@@ -108,29 +108,12 @@ def log_probabilities_of_rows(
     """
     if not tokens:
         return []
-    log_sums = _log_sums(logits, maxima)
+    log_sums = log_sum_exp(logits, maxima.amax(dim=-1))
     drawn = torch.tensor(tokens, dtype=torch.long, device=logits.device)[:, None]
     own = (logits.gather(1, drawn)[:, 0].float() - log_sums).tolist()
     values, likeliest_tokens = _largest(logits, maxima, min(top, logits.shape[1]))
     rows = zip(likeliest_tokens.tolist(), (values.float() - log_sums[:, None]).tolist(), strict=True)
     return list(zip(own, (list(zip(*row, strict=True)) for row in rows), strict=True))
-
-
-def _log_sums(
-    logits: Float[Tensor, "rows vocabulary"], maxima: Float[Tensor, "rows blocks"]
-) -> Float32[Tensor, " rows"]:
-    """The logarithm of each row's sum of exponentials."""
-    if logits.device.type != "cpu":
-        return logits.float().logsumexp(dim=-1)
-    # A few rows at once, in memory that the processor's cache holds: fresh memory for all costs several times the sums.
-    highest = maxima.amax(dim=-1).float()
-    in_cache = logits.new_empty((ROWS_IN_CACHE, logits.shape[1]), dtype=torch.float32)
-    sums = []
-    for first in range(0, len(logits), ROWS_IN_CACHE):
-        rows = slice(first, first + ROWS_IN_CACHE)
-        values = in_cache[: len(highest[rows])].copy_(logits[rows])
-        sums.append(values.sub_(highest[rows, None]).exp_().sum(dim=-1))
-    return torch.cat(sums).log_().add_(highest)
 
 
 def _largest(
