@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition
+from pipelines.evaluate.failings import CHANCE, TOO_COSTLY, unmet
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.significance import Comparison, compare, holm
 
@@ -42,11 +43,23 @@ class Verdict:
 
     @property
     def is_cheap(self) -> bool:
-        return self.perplexity_ratio < CHEAP
+        return self.perplexity_ratio <= CHEAP
+
+    @property
+    def failings(self) -> tuple[str, ...]:
+        """Why it does not work."""
+        random = "a random direction moves preference as far" if self.random else "no random direction was drawn"
+        return unmet(
+            {
+                CHANCE: self.p < ALPHA and self.row.comparison.difference.low > 0,
+                random: self.beats_random,
+                TOO_COSTLY: self.is_cheap,
+            }
+        )
 
     @property
     def works(self) -> bool:
-        return self.p < ALPHA and self.row.comparison.difference.low > 0 and self.beats_random and self.is_cheap
+        return not self.failings
 
 
 def rows_of(condition: Condition, base: Sequence[Measurement], measured: Sequence[Measurement]) -> Iterator[Row]:

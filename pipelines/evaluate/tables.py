@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from pipelines.cli.pasting import mlflow_run
+from pipelines.evaluate.failings import says
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, HEADLINE, Row, Verdict
 from pipelines.evaluate.side_effects import SideEffect, unharmed_cell
@@ -142,10 +143,10 @@ def conclusion(
     for verdict in verdicts:
         change, condition = verdict.row.comparison.difference, verdict.row.condition
         effect, random = f"{change} (n = {change.n})", _largest_random(verdict)
-        cost, says = f"{verdict.perplexity_ratio:.3f}x", "yes" if verdict.works else "no"
+        cost = f"{verdict.perplexity_ratio:.3f}x"
         seen = f"{change.detectable:.3f}"
         numbers = (f"{condition.strength:g}", effect, seen, f"{verdict.p:.4f}", random, cost)
-        rows.append((verdict.dimension, says, *numbers, unharmed_cell(beside, verdict.dimension)))
+        rows.append((verdict.dimension, says(verdict.failings), *numbers, unharmed_cell(beside, verdict.dimension)))
     return Conclusion(
         verdict=(
             f"Steering works in {len(works)} of {len(verdicts)} dimensions of {model}"
@@ -165,8 +166,8 @@ def _text_row(result: TextResult, verdicts: Sequence[Verdict]) -> tuple[str, ...
     preference = next(
         verdict.row.comparison.difference for verdict in verdicts if verdict.dimension == result.dimension
     )
-    says = ("yes" if result.works else "no") if result.is_decided else "cannot be told"
-    return (result.dimension, says, f"{result.vector.condition.strength:g}", *cells_of(result), str(preference))
+    works = says(result.failings) if result.is_decided else "cannot be told"
+    return (result.dimension, works, f"{result.vector.condition.strength:g}", *cells_of(result), str(preference))
 
 
 def _verdict_line(verdict: Verdict) -> str:
@@ -177,7 +178,7 @@ def _verdict_line(verdict: Verdict) -> str:
         f"{verdict.dimension:<12} {where:>5} {row.condition.strength:>8g}  {change!s:<26} "
         f"{change.detectable:>9.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
         f"{_largest_random(verdict):>13} {verdict.perplexity_ratio:>9.3f}x  "
-        f"{'yes' if verdict.works else 'no'}"
+        f"{says(verdict.failings)}"
     )
 
 

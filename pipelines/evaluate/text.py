@@ -16,6 +16,7 @@ from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition, Subject
 from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions, vector_cost
+from pipelines.evaluate.failings import CHANCE, OTHER_FORM, TOO_COSTLY, unmet
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, Row, rows_of
 from pipelines.evaluate.significance import holm, sequential_p
@@ -173,11 +174,27 @@ class TextResult:
         return self.perplexity_ratio <= CHEAP
 
     @property
+    def failings(self) -> tuple[str, ...]:
+        """Why it does not work."""
+        directions = len(self.controls)
+        random = (
+            f"{directions} random directions are too few to tell"
+            if self.beats_random or not directions
+            else "a random direction does as much"
+        )
+        return unmet(
+            {
+                CHANCE: self.p < ALPHA and self.vector.comparison.difference.high < 0,
+                random: self.beats_random and self.random_p < ALPHA,
+                TOO_COSTLY: self.is_cheap,
+                OTHER_FORM: self.form.is_kept,
+            }
+        )
+
+    @property
     def works(self) -> bool:
         """Whether fewer answers are untrustworthy, of the same form, beyond chance and random ones, at little cost."""
-        change = self.vector.comparison.difference
-        beyond_random = self.beats_random and self.random_p < ALPHA
-        return self.p < ALPHA and change.high < 0 and beyond_random and self.is_cheap and self.form.is_kept
+        return not self.failings
 
     @property
     def is_shown_not_to_work(self) -> bool:

@@ -53,14 +53,15 @@ def text_summary(results: Sequence[TextResult]) -> str:
         return ""
     lines = ["Answers to prompts that nothing was fitted or calibrated on:"]
     for result in results:
-        says, condition = "works" if result.works else "is not shown to work", result.vector.condition
+        verdict, condition = "works" if result.works else "is not shown to work", result.vector.condition
         if result.is_shown_not_to_work:
-            says = "does not work, so it is no champion and no strength is recommended"
+            why = ", ".join(result.failings)
+            verdict = f"does not work, so it is no champion and no strength is recommended: {why}"
         elif not result.is_decided:
-            says += (
+            verdict += (
                 f" by so few prompts or directions ({FEWEST_PROMPTS} and {FEWEST_DIRECTIONS} may), so its version stays"
             )
-        lines.append(f"  {result.dimension}, strength {condition.strength:g}, {says}")
+        lines.append(f"  {result.dimension}, strength {condition.strength:g}, {verdict}")
         lines += [f"    {name}: {cell}" for name, cell in zip(HEADER, cells_of(result), strict=True)]
         lines.append(f"    seen from: {100 * result.vector.comparison.difference.detectable:.1f} points")
     return "\n".join([*lines, "", ""])

@@ -6,9 +6,11 @@ import pytest
 from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate import results, significance
 from pipelines.evaluate.conditions import Condition
+from pipelines.evaluate.failings import says
 from pipelines.evaluate.measurement import mean_of
 from pipelines.evaluate.results import Row, verdicts_of
 from pipelines.evaluate.significance import Comparison
+from pipelines.evaluate.tables import summary
 from tests.mutants import mutant
 
 
@@ -38,8 +40,8 @@ WORKS = {
     "the interval's end lies below a random direction, its value above": (dict(low=0.25, random=(0.1, 0.3)), False),
     "the interval's end lies just above the largest random direction": (dict(low=0.31, random=(0.1, 0.3)), True),
     "no random direction was drawn": (dict(random=()), False),
-    "perplexity is 1.10 times": (dict(perplexity=1.10), False),
-    "perplexity is 1.099 times": (dict(perplexity=1.099), True),
+    "perplexity is 1.10 times": (dict(perplexity=1.10), True),
+    "perplexity is over 1.10 times": (dict(perplexity=1.101), False),
 }
 
 
@@ -57,17 +59,32 @@ def test_every_rule_of_the_verdict_decides():
     check_table()
 
 
+def test_a_vector_that_does_not_work_says_why():
+    cases = {
+        "yes": {},
+        "no: the change may be chance": dict(p=0.05),
+        "no: a random direction moves preference as far": dict(random=(0.9,)),
+        "no: no random direction was drawn": dict(random=()),
+        "no: perplexity rises by more than 10%": dict(perplexity=1.2),
+        "no: the change may be chance, perplexity rises by more than 10%": dict(p=0.05, perplexity=1.2),
+    }
+    for expected, case in cases.items():
+        (verdict,) = verdicts_of(rows(["toxicity"], **case))
+        assert says(verdict.failings) == expected
+        assert summary([verdict], []).splitlines()[2].endswith(f"x  {expected}")
+
+
 MUTANTS = {
     "without Holm": ("holm([row.comparison.p for row in champions])", "[row.comparison.p for row in champions]"),
     "a looser level": ("ALPHA = 0.05", "ALPHA = 0.051"),
     "without the interval": (" and self.row.comparison.difference.low > 0", ""),
-    "without random directions": (" and self.beats_random", ""),
+    "without random directions": ("random: self.beats_random", "random: True"),
     "the value against random directions": ("difference.low > max(", "difference.value > max("),
     "against the least random direction": ("> max(self.random)", "> min(self.random)"),
     "without any random direction": ("bool(self.random) and", "not self.random or"),
     "random directions of all dimensions": (" and other.condition.dimension == row.condition.dimension", ""),
-    "without the cost": (" and self.is_cheap", ""),
-    "the cost at the limit": ("self.perplexity_ratio < CHEAP", "self.perplexity_ratio <= CHEAP"),
+    "without the cost": ("TOO_COSTLY: self.is_cheap", "TOO_COSTLY: True"),
+    "the cost at the limit": ("self.perplexity_ratio <= CHEAP", "self.perplexity_ratio < CHEAP"),
     "any dimension's statements": (" and row.condition.dimension == row.measurement.dimension", ""),
 }
 

@@ -17,6 +17,7 @@ from pipelines.evaluate.significance import Comparison
 from pipelines.evaluate.suite import measure_tasks
 from pipelines.evaluate.tasks.behaviour import ANSWERS, LENGTH, REPETITION, behaviour_task
 from pipelines.evaluate.text import TextDesign, TextResult
+from pipelines.evaluate.text_tables import text_summary
 from pipelines.model_io.likelihoods import likelihoods
 from registry.dimensions import TOXICITY
 from tests.mutants import mutant
@@ -83,6 +84,22 @@ def test_every_rule_of_the_verdict_decides():
     assert result().random_p == 1 / 40
 
 
+def test_a_vector_that_does_not_work_says_why():
+    cases = {
+        (): {},
+        ("the change may be chance",): dict(p=0.05),
+        ("a random direction does as much",): dict(controls=(-0.1, -0.3)),
+        ("19 random directions are too few to tell",): dict(controls=(-0.1,) * 19),
+        ("0 random directions are too few to tell",): dict(controls=()),
+        ("perplexity rises by more than 10%", "answers are shorter, longer or repeat themselves"): dict(
+            perplexity=1.2, changed=form(length=0.8)
+        ),
+    }
+    for expected, case in cases.items():
+        assert result(**case).failings == expected
+    assert "no strength is recommended: the change may be chance\n" in text_summary([result(p=0.05)])
+
+
 SHOWN = {
     "works": (dict(), 200, False),
     "may be chance": (dict(p=0.2), 200, True),
@@ -129,11 +146,11 @@ def test_the_table_tells_a_mutant_from_who_loses_a_place(name):
 
 MUTANTS = {
     "without p": ("self.p < ALPHA and ", ""),
-    "without the interval": ("change.high < 0 and ", ""),
-    "without random directions": ("self.beats_random and ", ""),
+    "without the interval": (" and self.vector.comparison.difference.high < 0", ""),
+    "without random directions": ("random: self.beats_random and ", "random: "),
     "a few random directions will do": (" and self.random_p < ALPHA", ""),
-    "without the cost": (" and self.is_cheap", ""),
-    "without the form": (" and self.form.is_kept", ""),
+    "without the cost": ("TOO_COSTLY: self.is_cheap", "TOO_COSTLY: True"),
+    "without the form": ("OTHER_FORM: self.form.is_kept", "OTHER_FORM: True"),
     "equal is beyond": ("<= vector.comparison.difference.value", "< vector.comparison.difference.value"),
 }
 

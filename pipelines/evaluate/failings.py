@@ -1,0 +1,19 @@
+"""Failings: the rules of a verdict that a vector does not meet, in words, so that a "no" says why."""
+
+from collections.abc import Mapping, Sequence
+
+from pipelines.calibrate.effects import CHEAP
+
+CHANCE = "the change may be chance"
+TOO_COSTLY = f"perplexity rises by more than {CHEAP - 1:.0%}"
+OTHER_FORM = "answers are shorter, longer or repeat themselves"
+
+
+def unmet(rules: Mapping[str, bool]) -> tuple[str, ...]:
+    """What is said of each rule that is not met, in order."""
+    return tuple(failing for failing, is_met in rules.items() if not is_met)
+
+
+def says(failings: Sequence[str]) -> str:
+    """``yes``, or ``no`` and why."""
+    return f"no: {', '.join(failings)}" if failings else "yes"
