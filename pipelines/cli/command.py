@@ -25,10 +25,12 @@ DISK_FULL = ("[Errno 28]", "(os error 28)", "database or disk is full")
 """How Python, safetensors and SQLite say so; the latter two raise errors of their own kinds."""
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Names of malloc.h."""
 LARGEST_KEPT = 32 * 2**20
 """Bytes of the largest block that glibc can be told to take from the heap."""
+ARENAS = 2
+"""Heaps that threads share: each keeps what it freed, and pools of threads come and go."""
 MOST_KEPT = 2**31 - 1
 """Bytes at the heap's end that are not given back."""
 
@@ -60,7 +62,8 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    return all([mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT), mallopt(M_TRIM_THRESHOLD, MOST_KEPT)])
+    kept = mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT), mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
+    return all([*kept, mallopt(M_ARENA_MAX, ARENAS)])
 
 
 def _disk_full(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
+from serving.model.freed_memory import give_back_freed_memory
 from serving.model.loading import (
     empty_network,
     random_network,
@@ -148,6 +149,7 @@ def release(model: LanguageModel) -> None:
     """Free the memory of a model that is no longer used, before the next one is loaded."""
     model.network.to("meta")
     gc.collect()
+    give_back_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

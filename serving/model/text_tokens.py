@@ -1,10 +1,10 @@
 """Text tokens: the tokens of a text, with bounded memory for a long one."""
 
-import ctypes
 import threading
-from contextlib import suppress
 
 from transformers import PreTrainedTokenizerBase
+
+from serving.model.freed_memory import give_back_freed_memory
 
 LONG = 32_768
 """Characters of a text whose tokens are made while no other long text's are."""
@@ -19,8 +19,7 @@ def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_to
         return tuple(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
     with _long_texts:
         tokens = _ids_alone(tokenizer, text, add_special_tokens)
-        with suppress(AttributeError):  # a C library that keeps nothing has no such function
-            ctypes.CDLL(None).malloc_trim(0)
+        give_back_freed_memory()
     return tokens
 
 

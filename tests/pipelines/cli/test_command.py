@@ -90,3 +90,33 @@ def test_freed_memory_is_used_again_without_a_page_fault():
     )
     assert given_back > 20 * 100
     assert kept < given_back / 10
+
+
+HEAPS = """
+import ctypes, sys, threading
+from pipelines.cli.command import keep_freed_memory
+if sys.argv[1] == "shared":
+    keep_freed_memory()
+libc, together = ctypes.CDLL(None), threading.Barrier(8)
+def allocate():
+    together.wait()
+    libc.malloc(4000)
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, stream := ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(stream)
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="this C library has no mallopt")
+def test_threads_share_few_heaps():
+    shared, own = (
+        subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, check=True, text=True).stdout.count(
+            "<heap nr="
+        )
+        for how in ("shared", "own")
+    )
+    assert own > 2 >= shared
