@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 
 from pipelines.calibrate.search import Calibrated
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, Figure, legend_below
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, Figure, legend_below, set_title
 from registry.calibration import PERPLEXITY_CAP
 from registry.layers import place_text
 
@@ -13,7 +13,7 @@ def calibration_curve(title: str, result: Calibrated) -> Figure:
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     _shifts(above, result)
-    above.set_title(f"{title}, {result.candidate.label}, {place_text(result.layers)}", loc="left", fontsize=10)
+    set_title(above, f"{title}, {result.candidate.label}, {place_text(result.layers)}")
     _perplexities(below, result)
     for axes in (above, below):
         axes.axvspan(result.low, result.high, color=ACCENT, alpha=0.12, linewidth=0, label="safe range")

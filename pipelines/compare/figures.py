@@ -8,7 +8,17 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from pipelines.compare.comparison import SeriesComparison
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, FLOOR, Figure, draw_training_axis, legend_below
+from pipelines.figures.style import (
+    ACCENT,
+    CHANCE,
+    CONTROL,
+    FAINT,
+    FLOOR,
+    Figure,
+    draw_training_axis,
+    legend_below,
+    set_title,
+)
 from pipelines.figures.training_axis import TrainingAxis
 
 
@@ -41,7 +51,7 @@ def comparison_figure(comparison: SeriesComparison) -> Figure:
     top.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
     n = next(iter(comparison.curves.values())).accuracies[0].n
     top.set_ylabel(f"held-out accuracy (n = {n} statements)")
-    top.set_title(f"{comparison.dimension}, {len(comparison.curves)} series", loc="left", fontsize=10)
+    set_title(top, f"{comparison.dimension}, {len(comparison.curves)} series")
     legend_below(figure, columns=3)
     _onsets(below, comparison, colours, places)
     draw_training_axis(below, axis)

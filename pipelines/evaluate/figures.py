@@ -11,7 +11,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure, legend_below
+from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure, legend_below, set_title
 
 
 def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
@@ -23,7 +23,7 @@ def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
         range(len(verdicts)), [f"{verdict.dimension} (n = {verdict.row.measurement.n})" for verdict in verdicts]
     )
     axes.set_xlabel("change of preference for trustworthy statements, nats")
-    axes.set_title(f"{model}: held-out statements", loc="left", fontsize=10)
+    set_title(axes, f"{model}: held-out statements")
     return figure
 
 
@@ -38,7 +38,7 @@ def text_figure(model: str, results: Sequence[TextResult]) -> Figure:
         range(len(results)), [f"{result.dimension} (n = {result.vector.measurement.n})" for result in results]
     )
     axes.set_xlabel("change of the share of untrustworthy answers, points (left is better)")
-    axes.set_title(f"{model}: what is written", loc="left", fontsize=10)
+    set_title(axes, f"{model}: what is written")
     return figure
 
 
@@ -82,7 +82,7 @@ def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("scored")
     axes.set_ylabel("steered")
-    axes.set_title(f"{model}: change of preference, nats (95 % interval)", loc="left", fontsize=10)
+    set_title(axes, f"{model}: change of preference, nats (95 % interval)")
     figure.colorbar(image, ax=axes)
     return figure
 
@@ -115,7 +115,7 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     axes.axhline(0, color=FAINT, linewidth=1)
     axes.set_xlabel("perplexity / unsteered")
     axes.set_ylabel("change of own preference, nats")
-    axes.set_title(model, loc="left", fontsize=10)
+    set_title(axes, model)
     legend_below(figure, columns=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -20,6 +20,8 @@ GOLD = "#c9a227"
 MARGIN = 0.03
 """Of the width of an axis of training, left free on either side."""
 MOST_TICKS = 10
+MARKED = 30
+"""Checkpoints, beyond which a line has neither markers nor bars: they would run into one."""
 LEGEND = 7.0
 """Points."""
 REPEATED = "weights of an earlier checkpoint"
@@ -89,8 +91,15 @@ def legend_beside(axes: Axes) -> None:
 
 
 def spread(count: int, most: int = MOST_TICKS) -> list[int]:
-    """At most ``most`` positions of ``count``, evenly spread, the first and the last among them."""
-    return sorted({int(position) for position in np.linspace(0, count - 1, min(count, most)).round()})
+    """At most ``most`` positions of ``count``, equally far apart but for the last one, which is always among them."""
+    apart = max(1, -(-(count - 1) // (most - 1)))
+    regular = range(0, count, apart)
+    return [*(position for position in regular if 2 * (count - 1 - position) >= apart), count - 1]
+
+
+def set_title(axes: Axes, text: str, *, size: float = 10) -> None:
+    """A title on the left, broken where the figure ends: a model's name may be long."""
+    axes.set_title(text, loc="left", fontsize=size, wrap=True)
 
 
 def width(columns: int, each: float, margin: float) -> float:
@@ -109,7 +118,8 @@ def draw_curve(
 ) -> None:
     """A line through checkpoints; one that is not ``distinct`` from an earlier one is hollow, and off the line."""
     x, y = np.asarray(places), np.asarray(values)
-    axes.plot(x[distinct], y[distinct], "o-", color=colour, markersize=size, label=label)
+    line = "o-" if len(x) <= MARKED else "-"
+    axes.plot(x[distinct], y[distinct], line, color=colour, markersize=size, label=label)
     if not distinct.all():
         hollow = f"hollow: {REPEATED}"
         named = hollow in axes.get_legend_handles_labels()[1]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.figures.style import ACCENT, FLOOR, Figure, legend_below
+from pipelines.figures.style import ACCENT, FLOOR, Figure, legend_below, set_title
 from pipelines.finetune.training import EpochLoss
 
 
@@ -18,7 +18,7 @@ def loss_figure(title: str, losses: Sequence[EpochLoss]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per token")
-    axes.set_title(title, loc="left", fontsize=10)
+    set_title(axes, title)
     legend_below(figure, columns=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -11,6 +11,7 @@ from pipelines.figures.style import (
     CONTROL,
     FAINT,
     FLOOR,
+    MARKED,
     Figure,
     draw_band,
     draw_curve,
@@ -18,6 +19,7 @@ from pipelines.figures.style import (
     label_checkpoints,
     legend_below,
     legend_beside,
+    set_title,
     spread,
     width,
 )
@@ -30,11 +32,15 @@ NAMES = {"sound": "X of the same checkpoint", "sound-fixed": "X of the last chec
 WARMUP = "#f8f2df"
 LEAST = 0.1
 """The least height of an axis of nHSIC(T; Y) or bits, so that noise around nothing does not fill it."""
+WIDEST_MATRIX = 5.0
+"""Inches of one of three panels."""
+MOST_NUMBERED = 12
+"""Checkpoints, beyond which the numbers in a matrix would be too small to read."""
 COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
 
 
 def information_plane(trajectory: Trajectory) -> Figure:
-    """nHSIC(T; Y) over nHSIC(T; X): a line per layer, a point per checkpoint, lighter the later it is.
+    """nHSIC(T; Y) over nHSIC(T; X): a line per layer, ten at most, and a point per checkpoint, lighter the later it is.
 
     A checkpoint with the weights of an earlier one lies on that one's point, and is not drawn again.
     """
@@ -42,24 +48,24 @@ def information_plane(trajectory: Trajectory) -> Figure:
     figure = Figure(figsize=(1.2 + 4.6 * len(estimators), 4.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(estimators), sharey=True))
     colours, shown = np.linspace(0, 1, len(trajectory.steps)), trajectory.distinct
+    layers = trajectory.initial.layers
+    shown_layers = [layers[place] for place in spread(len(layers))]
+    size = 22 if len(colours) <= MARKED else 6
     for axes, estimator in zip(panels, estimators, strict=True):
-        for layer in trajectory.initial.layers:
+        for layer in shown_layers:
             points = [result.point(layer) for result in trajectory.trained]
             x = np.array([point.xt[estimator].nhsic for point in points])[shown]
             y = np.array([point.ty.nhsic for point in points])[shown]
             axes.plot(x, y, color=FAINT, linewidth=0.8, zorder=1)
-            drawn = axes.scatter(x, y, c=colours[shown], cmap="viridis", s=22, zorder=2, vmin=0, vmax=1)
+            drawn = axes.scatter(x, y, c=colours[shown], cmap="viridis", s=size, zorder=2, vmin=0, vmax=1)
             axes.annotate(f"{layer}", (x[-1], y[-1]), xytext=(5, 2), textcoords="offset points", fontsize=8)
         axes.axhline(trajectory.trained[-1].points[-1].ty.null, color=FLOOR, linewidth=1, linestyle=":")
         axes.set_xlabel(f"nHSIC(T; X), {NAMES[estimator]}")
         axes.spines[["top", "right"]].set_visible(False)
     _show_at_least(panels[0], 0, LEAST)
     panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n})")
-    panels[0].set_title(
-        f"{_title(trajectory)}\na line per layer (its number at the last step), dotted: 95 % null of nHSIC(T; Y)",
-        loc="left",
-        fontsize=9,
-    )
+    lines = "a line per layer (its number at the last step), dotted: 95 % null of nHSIC(T; Y)"
+    set_title(panels[0], f"{_title(trajectory)}\n{lines}", size=9)
     axis, ticks = _axis(trajectory), spread(len(trajectory.steps))
     bar = figure.colorbar(drawn, ax=list(panels), label=axis.name, ticks=colours[ticks])
     bar.ax.set_yticklabels([axis.labels[position] for position in ticks], fontsize=7)
@@ -88,7 +94,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
     rows[-1].set_xlabel(axis.name)
     shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({warmup_steps:,} steps)"
-    rows[0].set_title(f"{_title(trajectory)}, layer {trajectory.layer}{shade}", loc="left", fontsize=9)
+    set_title(rows[0], f"{_title(trajectory)}, layer {trajectory.layer}{shade}", size=9)
     return figure
 
 
@@ -225,8 +231,8 @@ def _title(trajectory: Trajectory) -> str:
 def transfer_matrices(trajectory: Trajectory) -> Figure:
     """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
     axis, transfer = _axis(trajectory), trajectory.transfer
-    size = width(len(axis.labels), 0.34, 1.8)
-    figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="constrained")
+    size = min(width(len(axis.labels), 0.34, 1.8), WIDEST_MATRIX)
+    figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="compressed")
     left, middle, right = figure.subplots(1, 3)
     _matrix(figure, left, transfer.accuracy, axis, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
     _matrix(figure, middle, transfer.recentred, axis, "the same, each checkpoint's mean removed", (0.0, 1.0))
@@ -261,7 +267,7 @@ def _matrix(
     label_checkpoints(axes, axis, size=7)
     axes.set_yticks(shown, [axis.labels[position] for position in shown], fontsize=7)
     axes.set_title(name, loc="left", fontsize=9)
-    if len(axis.labels) <= 16:
+    if len(axis.labels) <= MOST_NUMBERED:
         for row in range(len(axis.labels)):
             for column in range(len(axis.labels)):
                 text = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
@@ -270,5 +276,5 @@ def _matrix(
                 axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color="white" if dark else "black")
     elif marked is not None:
         rows, columns = np.nonzero(marked)
-        axes.plot(columns, rows, "*", color="black", markersize=3)
+        axes.plot(columns, rows, "*", color="black", markersize=min(3.0, 120 / len(axis.labels)))
     figure.colorbar(image, ax=axes, shrink=0.8)

@@ -15,6 +15,7 @@ from pipelines.figures.style import (
     FAINT,
     FLOOR,
     GOLD,
+    MARKED,
     Figure,
     draw_band,
     draw_curve,
@@ -22,6 +23,7 @@ from pipelines.figures.style import (
     hatch_repeated,
     label_checkpoints,
     legend_below,
+    set_title,
     spread,
     width,
 )
@@ -47,7 +49,7 @@ def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     axes.set_yticks(shown, [str(layers[row]) for row in shown])
     axes.set_xlabel(f"{axis.name}{hatch_repeated(axes, _distinct(results))}")
     axes.set_ylabel("layer")
-    axes.set_title(_title(results[0]), loc="left", fontsize=10)
+    set_title(axes, _title(results[0]))
     name = f"accuracy (n = {results[0].pooled[0].accuracy.n})\nred line: n-gram floor"
     bar = figure.colorbar(image, ax=axes)
     bar.set_label(name, fontsize=8)
@@ -60,8 +62,8 @@ def curve(selected: Sequence[SelectedProbe], floors: Floors, random_init: Select
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     _draw_curve(axes, selected, floors, random_init)
-    axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {selected[0].accuracy.n})")
-    axes.set_title(f"{_title(selected[0].result)}, deep layer chosen in nested folds", loc="left", fontsize=10)
+    axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {selected[0].accuracy.n})")
+    set_title(axes, f"{_title(selected[0].result)}, deep layer chosen in nested folds")
     legend_below(figure, columns=3)
     return figure
 
@@ -149,8 +151,8 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
-    axes.set_ylabel(f"held-out accuracy, 95 % interval (n = {result.pooled[0].accuracy.n})")
-    axes.set_title(f"{_title(result)}, {result.checkpoint.label}", loc="left", fontsize=10)
+    axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {result.pooled[0].accuracy.n})")
+    set_title(axes, f"{_title(result)}, {result.checkpoint.label}")
     legend_below(figure, columns=3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -169,8 +171,9 @@ def _draw_accuracies(
     low, high = np.array([(estimate.low, estimate.high) for estimate in estimates]).T
     if distinct.sum() > 1:
         draw_band(axes, positions, low, high, distinct, colour=ACCENT)
-    spread = ((values - low).clip(0), (high - values).clip(0))
-    axes.errorbar(positions, values, yerr=spread, fmt="none", color=ACCENT, capsize=2)
+    if len(positions) <= MARKED:
+        spread = ((values - low).clip(0), (high - values).clip(0))
+        axes.errorbar(positions, values, yerr=spread, fmt="none", color=ACCENT, capsize=2)
     draw_curve(axes, positions, values, distinct, colour=ACCENT, label="linear probe", size=4)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from PIL import Image
 
 from pipelines.cli.options import Look
 from pipelines.figures.paper import save_for_paper
@@ -15,6 +16,11 @@ from pipelines.figures.style import Figure
 from pipelines.figures.text_tables import Row, latex_table, markdown_table
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+PREVIEWS = "description"
+"""The folder of pictures that descriptions show."""
+WIDEST_PREVIEW = 640
+"""Pixels. MLflow shows a description's pictures as wide as they are, and a wider one pushes the page out of sight."""
 
 
 def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -36,6 +42,18 @@ def log_figures(figures: Mapping[str, Figure], look: Look = "screen") -> None:
             for name, figure in figures.items():
                 save_for_paper(figure, Path(directory) / "paper", name)
         mlflow.log_artifacts(directory, "figures")
+
+
+def log_preview(run_id: str, figure: str) -> None:
+    """A logged figure once more, no wider than a description has room for."""
+    client = MlflowClient()
+    with tempfile.TemporaryDirectory() as scratch:
+        small = Path(scratch) / f"{figure}.png"
+        with Image.open(client.download_artifacts(run_id, f"figures/{figure}.png", scratch)) as logged:
+            picture = logged.convert("RGB")
+        picture.thumbnail((WIDEST_PREVIEW, 4 * WIDEST_PREVIEW))
+        picture.save(small, optimize=True)
+        client.log_artifact(run_id, str(small), PREVIEWS)
 
 
 def log_text_table(name: str, header: Row, rows: Sequence[Row]) -> None:

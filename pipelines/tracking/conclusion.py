@@ -10,6 +10,7 @@ import mlflow
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from pipelines.figures.text_tables import markdown_table
+from pipelines.tracking.artifacts import PREVIEWS, log_preview
 from pipelines.tracking.links import needs_ui, page, run_path, runs_path, version_path
 from pipelines.tracking.runs import DESCRIPTION, Run
 from registry.records import RegisteredVector
@@ -39,6 +40,8 @@ class Conclusion:
 def conclude(run: Run, conclusion: Conclusion) -> None:
     """Describe ``run`` on its page and print where to look and what to run next."""
     client, run_id = mlflow.MlflowClient(), run.info.run_id
+    if conclusion.figure:
+        log_preview(run_id, conclusion.figure)
     client.set_tag(run_id, DESCRIPTION, description(run_id, conclusion))
     if conclusion.vectors:
         client.set_tag(run_id, VECTORS, ", ".join(map(_name, conclusion.vectors[:MOST_NAMED])))
@@ -66,7 +69,7 @@ def _written(run_id: str, conclusion: Conclusion, n_rows: int, n_vectors: int) -
     if conclusion.note:
         parts.append(conclusion.note)
     if conclusion.figure:
-        parts.append(f"![{conclusion.figure}](get-artifact?path=figures/{conclusion.figure}.png&run_uuid={run_id})")
+        parts.append(f"![{conclusion.figure}](get-artifact?path={PREVIEWS}/{conclusion.figure}.png&run_uuid={run_id})")
     if conclusion.vectors:
         links = [f"[{_name(vector)}]({version_path(vector)})" for vector in vectors]
         links += [f"{len(conclusion.vectors) - n_vectors} more"] if n_vectors < len(conclusion.vectors) else []

@@ -7,15 +7,24 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from pipelines.figures.style import ACCENT, CHANCE, CONTROL, FAINT, Figure, draw_training_axis, legend_below, spread
+from pipelines.figures.style import (
+    ACCENT,
+    CHANCE,
+    CONTROL,
+    FAINT,
+    MARKED,
+    Figure,
+    draw_training_axis,
+    legend_below,
+    set_title,
+    spread,
+)
 from pipelines.figures.training_axis import TrainingAxis
 from pipelines.tracking.checkpoints import checkpoint_names
 
 CONTROLS = ("random", "shuffled")
 MOST_LINES = 5
 """Layers in a panel; of more those are drawn that are evenly spread."""
-MARKED = 30
-"""Checkpoints, beyond which a line has no markers."""
 
 
 def method_chart(table: pd.DataFrame, dimension: str) -> Figure:
@@ -27,7 +36,7 @@ def method_chart(table: pd.DataFrame, dimension: str) -> Figure:
     if len(figure.axes) > 1:
         figure.suptitle(title, fontsize=10, x=0.02, ha="left")
     else:
-        figure.axes[0].set_title(title, loc="left", fontsize=10)
+        set_title(figure.axes[0], title)
     return figure
 
 

@@ -2,11 +2,23 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from pipelines.figures.paper import set_for_paper
-from pipelines.figures.style import MOST_TICKS, WIDEST, draw_training_axis, label_checkpoints, legend_below, width
+from pipelines.figures.style import (
+    MARKED,
+    MOST_TICKS,
+    WIDEST,
+    draw_curve,
+    draw_training_axis,
+    label_checkpoints,
+    legend_below,
+    set_title,
+    spread,
+    width,
+)
 from pipelines.figures.style import Figure as Drawn
 from pipelines.figures.text_tables import latex_table, markdown_table
 from pipelines.figures.training_axis import TrainingAxis
@@ -69,6 +81,30 @@ def test_a_legend_stands_below_the_data_and_fits_any_width():
         columns.append(round(box.height))
         assert axes.get_window_extent().height > 0.35 * figure.bbox.height
     assert columns[1] > columns[0]
+
+
+def test_a_long_title_ends_within_the_figure():
+    axes = drawn([0, 10])
+    set_title(axes, "an-organisation/a-model-of-a-long-name-7b-instruct: toxicity (file:toxicity.csv), deep layer")
+    axes.figure.draw_without_rendering()
+    box = axes._left_title.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= axes.figure.bbox.width and box.y1 <= axes.figure.bbox.height
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 12, 13, 18, 24, 154, 360])
+def test_labelled_positions_are_equally_far_apart(count):
+    places = spread(count)
+    assert (places[0], places[-1]) == (0, count - 1) and len(places) <= MOST_TICKS
+    *regular, last = [after - before for before, after in pairwise(places)] or [1]
+    assert len(set(regular)) <= 1
+    assert not regular or 0.5 * regular[0] <= last <= 1.5 * regular[0]
+
+
+def test_lines_of_many_checkpoints_have_no_markers():
+    axes = Figure().subplots()
+    for count in (MARKED, MARKED + 1):
+        draw_curve(axes, range(count), range(count), np.full(count, True), colour="black", label=f"{count}")
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "None"]
 
 
 def test_heat_maps_of_many_checkpoints_are_bounded():

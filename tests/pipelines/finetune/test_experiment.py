@@ -41,6 +41,7 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
     assert [point.step for point in curve] == [0, 1, 2, 3]
     assert curve[-1].value < curve[0].value
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} == {
+        "description",
         "figures",
         "finetuning.json",
         "quality.csv",

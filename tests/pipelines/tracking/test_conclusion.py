@@ -1,6 +1,7 @@
 """A command's last words: they lead to its own run, and describe it."""
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,11 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.tracking import fluent
+from PIL import Image
 
+from pipelines.figures.style import Figure
 from pipelines.tracking import links
+from pipelines.tracking.artifacts import log_figures
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.links import page, print_runs_link, run_path
 from pipelines.tracking.runs import entry_point_run
@@ -19,7 +23,6 @@ CONCLUSION = Conclusion(
     verdict="1 of 1 dimensions is readable.",
     header=("dimension", "accuracy"),
     rows=(("privacy", "0.8 | 0.9"),),
-    figure="curve",
     next="make serve",
 )
 
@@ -44,6 +47,20 @@ def test_a_run_is_described_by_its_verdict_and_table(tracking):
     assert description.startswith("**1 of 1 dimensions is readable.**")
     assert "| privacy | 0.8 / 0.9 |" in description
     assert "Next: `make serve`" in description
+
+
+@pytest.mark.draws
+@pytest.mark.parametrize("inches", [2, 11])
+def test_a_description_shows_a_figure_no_wider_than_its_page(tracking, inches):
+    """At 200 dots per inch a panel is 2,200 pixels wide, and MLflow widens the page for it, tables and all."""
+    with entry_point_run("probe tiny", {"model": "tiny"}) as run:
+        log_figures({"curve": Figure(figsize=(inches, 2))})
+        conclude(run, replace(CONCLUSION, figure="curve"))
+    client, run_id = mlflow.MlflowClient(), run.info.run_id
+    shown = re.search(r"get-artifact\?path=(\S+)&", client.get_run(run_id).data.tags["mlflow.note.content"])[1]
+    for path, width in ((shown, min(200 * inches, 640)), ("figures/curve.png", 200 * inches)):
+        with Image.open(client.download_artifacts(run_id, path)) as picture:
+            assert picture.width == width
 
 
 def test_a_long_table_is_cut_and_its_rest_counted(tracking):
