@@ -18,7 +18,7 @@ from pipelines.vectors.methods import RESPONSE_METHODS, FittedDirection, Fitting
 from pipelines.vectors.places import Fitted, Place, gathered, layers_of
 from pipelines.vectors.responses import response_directions, response_methods
 from registry.errors import InvalidInput, Mismatch
-from registry.records import RegisteredVector, parse_reference, vector_name
+from registry.records import CHAMPION, RegisteredVector, parse_reference, vector_name
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector
 from serving.steering.compatibility import require_fits
@@ -43,6 +43,11 @@ class Candidate:
     @property
     def layers(self) -> Place:
         return tuple(self.unit_offsets)
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether a service steers by it now."""
+        return self.registered is not None and CHAMPION in self.registered.aliases
 
     def offsets(self, strength: float) -> dict[int, Tensor]:
         """What is added to every position at ``strength``."""

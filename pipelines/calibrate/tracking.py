@@ -19,6 +19,9 @@ from registry.layers import place_text
 from registry.records import joint_limit_tags
 from registry.store import RegisteredVector, VectorStore
 
+STAYS = "champion still, since no other vector was found to work"
+"""Of one that has the alias from a probe or from an earlier calibration: a service goes on to serve it."""
+
 
 class CalibrationLog:
     """The calibrations of one run, logged and registered."""
@@ -127,7 +130,8 @@ def decision(result: Calibrated) -> str:
         reason = f"the shift of {tested.measure} on test, {tested.shift}, may be none"
     else:
         reason = f"a random direction moved {tested.measure} by {result.largest_random:.3f} and it by {tested.shift}"
-    return f"not champion, and no strength is recommended: {where} did best on validation, but {reason}"
+    role = STAYS if result.candidate.is_champion else "not champion"
+    return f"{role}, and no strength is recommended: {where} did best on validation, but {reason}"
 
 
 def _in_form(effect: Effect) -> str:

@@ -25,6 +25,7 @@ from pipelines.calibrate.search import (
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.estimators.estimate import Estimate
 from pipelines.model_io.continuations import continuations
+from registry.records import RegisteredVector
 from serving.engine.base import Sampling
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -286,6 +287,22 @@ def test_every_rule_of_works_decides_alone(reason):
     calibration = to_calibration(refused, "digest", "run")
     assert (calibration.recommended, calibration.tested.works) == (0, False)
     assert re.search(rf"not champion, and no strength is recommended: .*{reason}", decision(refused))
+
+
+@pytest.mark.parametrize(
+    ("aliases", "said"),
+    [
+        (("champion",), "champion still, since no other"),
+        (("challenger",), "not champion, and"),
+        ((), "not champion, and"),
+    ],
+)
+def test_a_champion_that_fails_is_not_called_another(aliases, said):
+    """It has the alias from a probe, so its page would say one thing and the alias above it another."""
+    refused = calibrated(chosen=0.0)
+    tags = {"dimension": "toxicity", "layer": "1", "checkpoint": "models:/ckpt.m/1", "checkpoint_step": "8"}
+    registered = RegisteredVector("steer.m.toxicity", "3", "run", "model", tags, aliases)
+    assert decision(replace(refused, candidate=replace(refused.candidate, registered=registered))).startswith(said)
 
 
 def test_what_works_is_recommended_and_promoted():
