@@ -12,6 +12,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
 h2 { margin-top: 2.5rem; border-top: 1px solid #ccc; padding-top: 1rem }
 code, pre { font: 14px/1.4 ui-monospace, monospace }
+code, td { overflow-wrap: anywhere }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid #e2e2e2 }

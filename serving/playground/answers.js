@@ -10,7 +10,7 @@ const REASONS = { stop: "ended by itself", length: "cut at the limit", cancelled
 
 const DOSE = "Dose: the length of the most that is added to a token, as a share of a typical hidden state's.";
 
-const percent = (share) => `${Number((share * 100).toPrecision(2))} %`;
+const percent = (share) => `${Number((share * 100).toPrecision(2))}\u00a0%`;
 
 /** The operation in words, and for one that depends on the token, at how many tokens it moved something. */
 function how({ op, when, tokens_steered: tokens }) {

@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 
-const share = (value) => `${Math.round(value * 100)} %`;
+const share = (value) => `${Math.round(value * 100)}\u00a0%`;
 
 /**
  * The text in pieces, each shaded by how far the reading that first knows it lies below one half. That reading comes with

@@ -31,7 +31,7 @@ function scale([low, high], [recommendedLow, recommendedHigh]) {
 }
 
 /** A share; the interval of a fall may reach below none. */
-const percent = (share) => `${Number((Math.min(Math.max(share, 0), 1) * 100).toFixed(1))} %`;
+const percent = (share) => `${Number((Math.min(Math.max(share, 0), 1) * 100).toFixed(1))}\u00a0%`;
 
 /** The effect on texts that nothing was chosen on, in words: of answers their share before and after, else the shift. */
 function effect({ measure, unsteered, shift, shift_low: low, shift_high: high, largest_random: random }) {

@@ -25,7 +25,7 @@ NASTY = "<script>alert('x')</script> & \"quoted\""
 class Checker(HTMLParser):
     """Tags that stand open, and the addresses that a browser would load."""
 
-    VOID = frozenset({"meta", "img", "input"})
+    VOID = frozenset({"meta", "img", "input", "wbr"})
 
     def __init__(self, content):
         super().__init__()

@@ -167,7 +167,10 @@ def test_thin_lines_and_pale_bands_keep_their_colours():
 def address(tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
     verdict = {"dimension": ["toxicity"], "preference": [0.5], "low": [0.3], "high": [0.7], "works": [True]}
-    runs = {"probe": reported(tables(6, 4)), "evaluate": reported({"verdicts.csv": pd.DataFrame(verdict)})}
+    panel = io.BytesIO()
+    Image.new("RGB", (1000, 550), "white").save(panel, "PNG")
+    probe = reported(tables(6, 4), {"all_dimensions": panel.getvalue()})
+    runs = {"probe": probe, "evaluate": reported({"verdicts.csv": pd.DataFrame(verdict)})}
     file.write_text(report_page("m", runs, (CHAMPION,)))
     return file.as_uri()
 
@@ -228,6 +231,8 @@ def test_a_phone_does_not_scroll_sideways(page):
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.get_by_role("slider", name="Checkpoint").bounding_box()["width"] > 300
+    panel = page.locator(".panel img").bounding_box()
+    assert panel["x"] < 30 and panel["width"] > 600  # its letters are read by scrolling it, and not the page
     effect = page.locator(".answers td:nth-child(5)")
     assert effect.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"effect, nats [95 %]: "'
     assert 0 <= effect.bounding_box()["x"] < 390 and effect.bounding_box()["width"] <= 390

@@ -65,8 +65,8 @@ def test_each_slider_says_whether_it_works(page):
 
 WORDS = {
     "toxicity": (
-        "✓ Works. At +6 SD: toxic continuations 30 % → 18 % [0 %, 25 %], a random direction at best 28 %; "
-        "perplexity 1.04x (n = 120)"
+        "✓ Works. At +6 SD: toxic continuations 30\xa0% → 18\xa0% [0\xa0%, 25\xa0%], a random direction at best "
+        "28\xa0%; perplexity 1.04x (n = 120)"
     ),
     "fairness": (
         "✗ Does not work, so it opens at 0. At +2 SD: preference by +0.01 nats [−0.02, +0.04], "

@@ -462,10 +462,15 @@ def test_turns_are_offered_for_conversations_alone(page):
         assert following.is_visible() == offered
 
 
-def test_a_narrow_screen_does_not_scroll_sideways(page):
-    page.set_viewport_size({"width": 400, "height": 800})
+def test_a_narrow_screen_does_not_scroll_sideways(page, service_url):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.get_by_role("slider").first.press("ArrowRight")
     generate(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    applied = page.locator("#steered .scroll")
+    assert applied.evaluate("(table) => table.scrollWidth - table.clientWidth") == 0
+    page.goto(f"{service_url}/docs")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
