@@ -179,7 +179,7 @@ def clamp_to_joint_limit(
             f"{limit.perplexity_ratio:.3g}x), add up to {sum(shares):.3g}, over {limit.most:.3g}; {fits} would fit"
         )
         first = next(iter(members))
-        _reject_or_warn(message, on_exceed, first.removesuffix(".strength"), warnings)
+        _reject_or_warn(message, on_exceed, first.removesuffix(".strength"), warnings, what="them")
         if on_exceed == "clamp":
             within |= {param: given.shrunk(factor) for param, given in members.items()}
     return within
@@ -193,9 +193,9 @@ def joint_limit_of(intervention: Intervention) -> JointLimit | None:
         return None
 
 
-def _reject_or_warn(message: str, on_exceed: OnExceed, param: str, warnings: list[str]) -> None:
+def _reject_or_warn(message: str, on_exceed: OnExceed, param: str, warnings: list[str], *, what: str = "it") -> None:
     if on_exceed == "reject":
-        raise StrengthOutOfRange(f"{message}; lower it, or set `on_exceed` to clamp or warn", param=param)
+        raise StrengthOutOfRange(f"{message}; lower {what}, or set `on_exceed` to clamp or warn", param=param)
     warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
 
 

@@ -35,6 +35,11 @@ def test_a_taken_port_is_told_with_another():
     assert problem is not None and problem.startswith(f"port {port} is not free (Address already in use); choose")
 
 
+def test_below_make_the_way_out_is_a_command_of_make(monkeypatch):
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert listening_problem("127.0.0.1", 70000).endswith("such as `make serve PORT=3000`")
+
+
 def test_the_last_port_has_none_after_it(monkeypatch):
     def refuse(*_):
         raise OSError(98, "Address already in use")

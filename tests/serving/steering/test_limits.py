@@ -93,7 +93,7 @@ def test_champions_together_stay_within_what_was_measured():
     assert "each over that at which all were measured together (perplexity 1.15x), add up to 4.29, over 3" in str(
         raised.value
     )
-    assert "toxicity=1.4, privacy=0.7, fairness=0.7 would fit; lower it, or set `on_exceed`" in str(raised.value)
+    assert "toxicity=1.4, privacy=0.7, fairness=0.7 would fit; lower them, or set `on_exceed`" in str(raised.value)
 
 
 def test_a_limit_of_other_strengths_or_damaged_does_not_hold():
