@@ -151,6 +151,14 @@ def _unavailable(error: Exception) -> Unavailable:
     reason, registry = first_line(error), mlflow.get_registry_uri()
     if "readonly database" in reason:
         return Unavailable(redacted(f"the MLflow registry at {registry} cannot be written: its file is read-only here"))
+    refused = re.search(r"Failed to establish a new connection: \[Errno -?\d+\] ([\w ]+)", reason)
+    if refused is not None:  # in words of classes and calls
+        return Unavailable(
+            redacted(
+                f"the MLflow registry at {registry} does not answer ({refused[1]}): start it there, or unset "
+                "MLFLOW_TRACKING_URI to use mlflow.db in this directory"
+            )
+        )
     # SQLite makes tables one by one; PostgreSQL makes all of them or none.
     half_made = "; it was left half made by a process that was ended then, so delete it if it is new"
     hint = half_made if re.search(r"table \S+ already exists", reason) else ""

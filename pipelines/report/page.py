@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Number
 from pathlib import Path
 from types import MappingProxyType
@@ -139,10 +140,12 @@ def run_reporting(options: ReportOptions) -> None:
     with entry_point_run(f"report {model}", options.params()) as run:
         runs = newest_runs(model, tuple(SECTIONS))
         if not runs:
-            reported = ", ".join(reported_models())
-            others = f"it has runs of {reported}; " if reported else ""
-            start = mlflow_run("probe", model=model)
-            raise NotFound(f"MLflow has no finished run of {model}; {others}start with {start}")
+            reported = reported_models()
+            near = get_close_matches(model, reported, n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            others = f"it has runs of {', '.join(reported)}; " if reported else ""
+            start = mlflow_run("report", model=near[0]) if near else mlflow_run("probe", model=model)
+            raise NotFound(f"MLflow has no finished run of {model}; {meant}{others}start with {start}")
         content = report_page(model, runs, champions(model))
         place = log_page(content)
         if output is not None:

@@ -211,6 +211,15 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report.html") == content
 
 
+def test_a_mistyped_model_is_told_the_nearest(tracking, capsys):
+    with mlflow.start_run(tags={"trusttrace.entry_point": "probe"}):
+        mlflow.log_param("model", "smollm2")
+    assert run_command(main, ["--model", "smolm2"]) == 2
+    told = capsys.readouterr().err
+    assert "did you mean smollm2? it has runs of smollm2; start with mlflow run . -e report " in told
+    assert told.rstrip().endswith("-P model=smollm2")
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"), [("nobody", "MLflow has no finished run of nobody"), ("o'brien", "holds a quote")]
 )
