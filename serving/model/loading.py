@@ -9,7 +9,9 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ PROBED_TOKENS = 12
 """Length of the two texts of ``require_causal``, which differ in the last token alone."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.02}
 """Largest difference of a state, relative to its norm, that rounding explains where experts get other batches."""
+_PARSING = Lock()
 
 
 def read_config(directory: Path) -> Any:
@@ -97,11 +100,26 @@ def read_gguf(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     how = {**source, "dtype": torch.float32, "output_loading_info": True}
     require_no_adapter(path.parent, [beside.name for beside in path.parent.iterdir()])
-    with _edge(f"{path.name} could not be read as GGUF", "fetch the file again, or another conversion of the model"):
+    remedy = "fetch the file again, or another conversion of the model"
+    with _edge(f"{path.name} could not be read as GGUF", remedy), _parsed_once():
         network, report = AutoModelForCausalLM.from_pretrained(path.parent, trust_remote_code=False, **how)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, trust_remote_code=False, **source)
     require_whole(path, report)
     return network, tokenizer
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Keep the fields of a GGUF file: transformers parses them for configuration, weights and tokenizer, in seconds."""
+    import gguf
+
+    with _PARSING:
+        reader = gguf.GGUFReader
+        gguf.GGUFReader = lru_cache(maxsize=1)(reader)
+        try:
+            yield
+        finally:
+            gguf.GGUFReader = reader
 
 
 def read_network(directory: Path, config: Any, placement: Placement, device_map: str | None = None) -> Any:

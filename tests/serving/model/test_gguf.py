@@ -68,6 +68,20 @@ def test_a_gguf_file_is_loaded_with_all_of_its_tensors(tmp_path, cache):
     assert model.n_layers == 3
 
 
+def test_the_fields_of_a_gguf_file_are_parsed_once(tmp_path, cache, monkeypatch):
+    parsed = []
+
+    class Reader(gguf.GGUFReader):
+        def __init__(self, path):
+            parsed.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Reader)
+    load(find_series(str(write_gguf(tmp_path / "tiny.gguf"))).checkpoints[0])
+    assert parsed == [str(tmp_path / "tiny.gguf")]
+    assert gguf.GGUFReader is Reader
+
+
 def test_a_gguf_file_that_lacks_tensors_is_refused(tmp_path, cache):
     path = write_gguf(tmp_path / "half.gguf", dropped=("model.layers.1.mlp.up_proj.weight",))
     for _ in range(2):
