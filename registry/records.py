@@ -135,6 +135,12 @@ class RegisteredVector:
         text = self.tags.get(EXAMPLE_TAG)
         return None if text is None else Example.from_json(text)
 
+    def is_refuted_at(self, strength: float) -> bool:
+        """Whether `-e evaluate -P by=text` showed that at this strength it does not work. Raises ``CorruptFile``."""
+        text = self.tags.get(TEXT_VERDICT_TAG)
+        verdict = None if text is None else TextVerdict.from_json(text)
+        return verdict is not None and not verdict.works and verdict.strength == strength
+
     @property
     def text_verdict(self) -> TextVerdict | None:
         """What `-e evaluate -P by=text` measured for it, at the strength that is recommended now, if it did.

@@ -187,7 +187,7 @@ def _calibrated(
             )
             fitted = result.candidate.fitted if result.candidate.registered is None else None
             probe = probes.of(fitted) if fitted is not None else None
-            vector, decision = log.add(result, statements, subject.unit, probe)
+            result, vector, decision = log.add(result, statements, subject.unit, probe)
             member = _member(result, vector, subject.champion, validation, test)
             yield CalibratedDimension(model.checkpoint, statements.dimension, result, vector, decision), member
 

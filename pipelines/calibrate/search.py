@@ -69,6 +69,8 @@ class Calibrated:
     """Random directions that cost as much as the chosen one, on the same test statements."""
     champion: Effect | None = None
     """The running champion on the same test statements, where it was not chosen."""
+    is_refuted: bool = False
+    """Whether an evaluation showed that at the strength recommended here what is written does not improve."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -104,7 +106,7 @@ class Calibrated:
 
     @property
     def is_promoted(self) -> bool:
-        return self.works and not self.is_less_than_champion
+        return self.works and not self.is_refuted and not self.is_less_than_champion
 
 
 def steps_of(candidates: Sequence[Candidate]) -> int:

@@ -1,5 +1,7 @@
 """Calibrations in MLflow: the effect of each vector, the version that carries it, and whether it becomes champion."""
 
+from dataclasses import replace
+
 from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.effects import Effect
 from pipelines.calibrate.joint import JointEffect
@@ -38,21 +40,22 @@ class CalibrationLog:
         statements: LabelledStatements,
         unit: UnitResult | None,
         probe: FittedProbe | None = None,
-    ) -> tuple[RegisteredVector, str]:
-        """The chosen vector, registered and calibrated, and why it is champion or is not.
+    ) -> tuple[Calibrated, RegisteredVector, str]:
+        """The result, its vector, registered and calibrated, and why it is champion or is not.
 
         ``unit`` is the unit that a direction was fitted in; a registered vector needs none. ``probe`` is that of the
         answers which it was read on.
         """
         log_points(self._run_id, _points(statements.dimension, result))
         registered = result.candidate.registered or self._register(result.candidate, unit, probe)
+        result = replace(result, is_refuted=registered.is_refuted_at(result.recommended))
         calibration, reason = to_calibration(result, statements.digest, self._run_id), decision(result)
         calibrated = self._vectors.calibrate(
             registered, calibration, summary=verdict_of_version(result, reason), run_page=self._page
         )
         if result.is_promoted:
             self._vectors.promote(calibrated, reason=reason)
-        return calibrated, reason
+        return result, calibrated, reason
 
     def limit(self, joint: JointEffect) -> None:
         """The joint limit, on every champion that was measured together."""
@@ -113,6 +116,11 @@ def decision(result: Calibrated) -> str:
         return (
             f"calibrated: on validation, {where}, strength {chosen.strength:g}, {chosen.describe()} at "
             f"{chosen.perplexity} times the perplexity"
+        )
+    if result.works and result.is_refuted:
+        return (
+            f"not champion: {where} works on this test half, but an evaluation showed that at strength "
+            f"{result.recommended:g} what is written does not improve; calibrate by what is written: by=text"
         )
     if result.works and result.champion is not None:
         running = result.champion

@@ -1,6 +1,7 @@
 """Calibration as a user runs it, on a tiny series and a real tracking store."""
 
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import mlflow
@@ -14,6 +15,7 @@ from pipelines.calibrate.__main__ import main
 from pipelines.cli.command import run_command
 from pipelines.probe.__main__ import main as probe
 from registry.store import VectorStore
+from registry.verdicts import TextVerdict
 from tests.conftest import WORDS, new_store, use_store
 from tests.pipelines.behaviours.small_behaviour import cruel_answers
 from tests.small_statements import write_statements
@@ -137,6 +139,22 @@ def test_a_running_champion_is_never_replaced_by_less(calibrated, capsys):
     assert run_command(main, [*calibrated, "--layers", "0"]) == 0
     assert VectorStore().resolve("steer.mini.toxicity@champion").version == champion.version
     assert f"steer.mini.toxicity/{champion.version} at layer 2" in capsys.readouterr().out
+
+
+def test_what_an_evaluation_refuted_replaces_no_champion(calibrated, capsys):
+    store = VectorStore()
+    refuted = store.resolve("steer.mini.toxicity@champion")
+    numbers = {field.name: 0.0 for field in fields(TextVerdict) if field.type is float}
+    told = {"behaviour": "toxic continuations", "n": 200, "random_directions": 13, "run_id": "r"}
+    verdict = {**numbers, **told, "works": False, "strength": refuted.calibration.recommended}
+    store.demote(store.judge(refuted, TextVerdict(**verdict)))
+    assert run_command(main, [*calibrated, "--layers", "2"]) == 0
+    version = store.get(refuted.name, refuted.version)
+    assert version.calibration == replace(refuted.calibration, run_id=version.calibration.run_id)
+    assert (version.aliases, version.recommended) == ((), 0.0)
+    printed = capsys.readouterr().out
+    assert "not champion: mass-mean at layer 2 works on this test half, but an evaluation showed" in printed
+    assert "make serve" not in printed
 
 
 def test_several_layers_contend_as_one_vector(arguments, capsys):

@@ -316,6 +316,12 @@ def test_what_works_is_recommended_and_promoted():
     assert decision(works).startswith("calibrated: on validation, mass-mean at layer 1, strength 2,")
 
 
+def test_what_was_refuted_is_not_promoted():
+    refuted = replace(calibrated(), is_refuted=True)
+    assert (refuted.works, refuted.is_promoted) == (True, False)
+    assert decision(refuted).startswith("not champion: mass-mean at layer 1 works on this test half, but")
+
+
 @pytest.mark.parametrize(
     ("champion", "promoted"),
     [
@@ -349,9 +355,10 @@ MUTANTS = {
     "without the form": (" and self.tested.keeps_form", ""),
     "a strength that validation did not choose": ("self.chosen > 0 and ", ""),
     "recommended before it works": ("self.chosen if self.works else 0.0", "self.chosen"),
-    "promoted before it works": ("self.works and not self.is_less_than_champion", "not self.is_less_than_champion"),
-    "promoted over a better champion": ("self.works and not self.is_less_than_champion", "self.works"),
+    "promoted before it works": ("self.works and not self.is_refuted", "not self.is_refuted"),
+    "promoted over a better champion": (" and not self.is_less_than_champion", ""),
     "kept for a dear champion": ("running.is_cheap and ", ""),
+    "promoted though refuted": (" and not self.is_refuted", ""),
     "kept for a champion of another form": (" and running.keeps_form", ""),
 }
 
@@ -365,7 +372,7 @@ def decisions(kind):
     better, dear = effect(value=0.31, low=0.1, label="old"), effect(value=0.31, ratio=1.11, label="old")
     short = effect(value=0.31, label="old", form=SHORTER)
     champions = [calibrated(champion=running) for running in (None, better, dear, short)]
-    results = [*REFUSED.values(), *champions]
+    results = [*REFUSED.values(), *champions, replace(calibrated(), is_refuted=True)]
     return [decided(kind(**vars(result))) for result in results]
 
 
