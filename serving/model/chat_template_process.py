@@ -4,6 +4,8 @@ It knows no torch (``USE_TORCH=0``), so that it is small and begins fast. A chil
 imported everything when it is forked; its memory is limited, and it may be killed without loss.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -18,6 +20,8 @@ MEMORY = 2**29
 CHARACTERS = 2**22
 """The longest text that a template may give."""
 
+DIE_WITH_PARENT = 1
+"""``PR_SET_PDEATHSIG`` of Linux."""
 LONGEST = 60
 """Seconds of processor time after which a rendering ends itself, for when nobody is left to end it."""
 
@@ -29,16 +33,25 @@ def serve(control: int) -> None:
     render = _renderer()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    parent = socket.socket(fileno=control)
+    parent, own = socket.socket(fileno=control), os.getpid()
     while True:
         message, connections, _, _ = socket.recv_fds(parent, 1, 1)
         if not message:
             return
         if os.fork() == 0:
+            _end_with(own)
             parent.close()
             _answer(socket.socket(fileno=connections[0]), render)
             os._exit(0)
         os.close(connections[0])
+
+
+def _end_with(parent: int) -> None:
+    """End this process with its parent, even amid a rendering: a service that was killed leaves nothing running."""
+    with contextlib.suppress(AttributeError):  # another system than Linux
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it had ended before
+        os._exit(0)
 
 
 def _answer(connection: socket.socket, render: Render) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -218,6 +220,26 @@ def test_closing_ends_what_is_being_rendered(endless):
     endless.close()
     loops.join(20)
     assert isinstance(loops.error, Unavailable) and "shutting down" in str(loops.error)
+
+
+ENDLESS = """
+import threading, time
+from serving.model.chat_templates import ChatTemplates
+from tests.serving.model.test_chat_templates import LOOPS, USER, tokenizer
+templates = ChatTemplates(seconds=100)
+threading.Thread(target=templates.render, args=(tokenizer(LOOPS), [USER]), daemon=True).start()
+while not (templates._rendering and templates._rendering[0][1]._process_id):
+    time.sleep(0.001)
+print(templates._rendering[0][1]._process_id, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_service_leaves_no_rendering_behind():
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True) as service:
+        rendering = psutil.Process(int(service.stdout.readline()))
+        service.kill()
+    assert not psutil.wait_procs([rendering], timeout=10)[1]
 
 
 def test_a_slow_rendering_yields_the_machine_and_is_ended(templates):
