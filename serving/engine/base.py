@@ -5,7 +5,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,6 +14,7 @@ from jaxtyping import Float32
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
 from serving.engine.calls import Calls
 from serving.engine.stats import EngineStats
+from serving.engine.wakes import Reader
 from serving.steering.monitor import Monitor, Reading
 from serving.steering.plan import Operation, SteeringPlan
 
@@ -188,10 +188,10 @@ class Generation:
         self._read = 0
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._wake: Callable[[], None] | None = None
-        """Called at the next event."""
-        self._ended: Callable[[], None] | None = None
-        """Called at the end alone."""
+        self._at_next: Reader | None = None
+        """Awoken at the next event."""
+        self._at_end: Reader | None = None
+        """Awoken at the end alone."""
 
     def cancel(self) -> None:
         """Ask the engine to end this at its next step; what was generated stays."""
@@ -204,7 +204,7 @@ class Generation:
         with self._lock:
             events, self._read = self._events[self._read :], len(self._events)
             if self.outcome is None:
-                self._wake = _waker(changed, asyncio.get_running_loop())
+                self._at_next = Reader(changed, asyncio.get_running_loop())
             return events, self.outcome
 
     async def completion(self) -> Completion:
@@ -213,7 +213,7 @@ class Generation:
             ended = None
             if self.outcome is None:
                 ended = asyncio.Event()
-                self._ended = _waker(ended, asyncio.get_running_loop())
+                self._at_end = Reader(ended, asyncio.get_running_loop())
         if ended is not None:
             await ended.wait()
         return self._completion()
@@ -237,28 +237,20 @@ class Generation:
         """For the engine: hand one event to the reader."""
         with self._lock:
             self._events.append(event)
-            wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
+            reader, self._at_next = self._at_next, None
+        if reader is not None:
+            reader.wake()
 
     def finish(self, outcome: GenerationOutcome) -> None:
         """For the engine: there will be no further event."""
         with self._lock:
             self.outcome = outcome
-            wakes = (self._wake, self._ended)
-            self._wake = self._ended = None
+            readers = (self._at_next, self._at_end)
+            self._at_next = self._at_end = None
         self._done.set()
-        for wake in wakes:
-            if wake is not None:
-                wake()
-
-
-def _waker(changed: asyncio.Event, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-    def wake() -> None:
-        with suppress(RuntimeError):  # the reader's loop has closed: nobody waits
-            loop.call_soon_threadsafe(changed.set)
-
-    return wake
+        for reader in readers:
+            if reader is not None:
+                reader.wake()
 
 
 class Engine(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.scheduler import Scheduler
+from serving.engine.wakes import together
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ def run_step(scheduler: Scheduler, runner: ModelRunner, clients: Collection[str]
     except Exception as error:
         _run_alone(batch, scheduler, runner, error)
     else:
-        scheduler.postprocess(batch, logits)
+        with together():
+            scheduler.postprocess(batch, logits)
     return batch.tokens_by_client
 
 
