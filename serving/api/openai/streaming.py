@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from serving.api.errors import ApiError, ClientGone, DeadlineExceeded, ServiceUnavailable
-from serving.engine.base import Completion, Engine, Generation, GenerationOutcome, GenerationRequest, TokenEvent
+from serving.engine.base import (
+    Completion,
+    Engine,
+    EngineStopped,
+    Generation,
+    GenerationOutcome,
+    GenerationRequest,
+    TokenEvent,
+)
 
 Result = TypeVar("Result")
 
@@ -35,7 +43,7 @@ def cancel(generations: Sequence[Generation]) -> None:
 
 
 async def completions(generations: Sequence[Generation], request: Request | None, seconds: float) -> list[Completion]:
-    """Wait for all. Raises ``DeadlineExceeded``, ``ClientGone``, ``GenerationFailed`` or ``ServiceUnavailable``."""
+    """Wait for all. Raises ``DeadlineExceeded``, ``ClientGone`` and what ``require_ended`` does."""
     answers = asyncio.ensure_future(asyncio.gather(*(generation.completion() for generation in generations)))
     try:
         ended = await result_for(answers, request, seconds)
@@ -62,7 +70,7 @@ async def result_for(future: "asyncio.Future[Result]", request: Request | None, 
 
 
 Event = TokenEvent | GenerationOutcome
-FAILED = frozenset({"error", "cancelled"})
+FAILED = frozenset({"error", "unavailable", "cancelled"})
 """Reasons of generations that came to no end of their own."""
 
 
@@ -71,7 +79,7 @@ async def events(
 ) -> AsyncIterator[list[tuple[int, Event]]]:
     """The events of each, by its index: together what has happened since; nothing after ``heartbeat`` s of silence.
 
-    Closing the iterator cancels the rest. Raises ``DeadlineExceeded``, ``GenerationFailed`` or ``ServiceUnavailable``.
+    Closing the iterator cancels the rest. Raises ``DeadlineExceeded`` and what ``require_ended`` does.
     """
     deadline, changed = time.monotonic() + seconds, asyncio.Event()
     running = dict(enumerate(generations))
@@ -124,9 +132,13 @@ async def _is_set(changed: asyncio.Event, seconds: float) -> bool:
 
 
 def require_ended(outcome: GenerationOutcome) -> None:
-    """Raise for a generation that came to no end of its own."""
+    """Raise for a generation that came to no end of its own: ``GenerationFailed``, ``EngineStopped`` where the engine
+    has stopped, ``ServiceUnavailable`` where it shuts down.
+    """
     if outcome.reason == "error":
         raise GenerationFailed(outcome.error)
+    if outcome.reason == "unavailable":
+        raise EngineStopped(outcome.error)
     if outcome.reason == "cancelled":
         raise ServiceUnavailable("the service is shutting down and broke off this answer; send it again")
 

@@ -283,7 +283,7 @@ class SlotEngine:
 
     def _end(self) -> None:
         problem = self._admission.problem
-        reason: FinishReason = "error" if problem else "cancelled"
+        reason: FinishReason = "unavailable" if problem else "cancelled"
         self._admission.close()
         self._scheduler.end_all(reason, problem)
         self._prefixes.clear()
@@ -292,7 +292,7 @@ class SlotEngine:
             for generation in tuple(self._queue):
                 self._drop(generation, reason, problem)
             self._queue.clear()
-        self._readings.end_all(EngineStopped("the engine stopped before it could answer"))
+        self._readings.end_all(EngineStopped(problem or "the engine stopped before it could answer"))
 
 
 def _clients(waiting: Iterable[SlotGeneration | SlotSequence]) -> set[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, TrustTraceError
 from serving.engine.admission import Admission
 from serving.engine.base import (
     Engine,
@@ -199,7 +199,7 @@ class VllmEngine:
             pass
         except Exception as failure:
             logger.exception("vLLM failed a request")
-            reason, error = "error", f"vLLM failed ({type(failure).__name__}); try again"
+            reason, error = "unavailable" if self.problem else "error", str(self._as_told(failure))
         finally:
             self._tasks.discard(task)
             if running.tokens:  # the last one is drawn and never read
@@ -269,9 +269,19 @@ class VllmEngine:
             return read
         except asyncio.CancelledError:
             raise EngineStopped("the engine stopped before it could answer") from None
+        except Exception as failure:
+            raise self._as_told(failure) from failure
         finally:
             self._tasks.discard(task)
             self._admission.ended()
+
+    def _as_told(self, failure: Exception) -> Exception:
+        """What a client is told of a failure: where vLLM has stopped, what everybody is told who asks from then on."""
+        if self.problem:
+            return EngineStopped(self.problem)
+        if isinstance(failure, TrustTraceError):
+            return failure
+        return RuntimeError(f"vLLM failed the request ({type(failure).__name__}); the service's log says why")
 
 
 def norms_read(model: LanguageModel, engine: Engine) -> dict[int, float]:

@@ -241,7 +241,8 @@ def test_a_missing_model_is_told_by_every_route(registry, tmp_path):
         assert client.get("/livez").status_code == 200
 
 
-def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
+@pytest.mark.parametrize("route", ["/v1/completions", "/v1/probe"])
+def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch, route):
     with serving(registry) as (served, client):
         assert client.get("/readyz").status_code == 200
         engine = served.require_loaded().engine
@@ -249,9 +250,13 @@ def test_an_engine_that_has_stopped_is_told_by_readyz(registry, monkeypatch):
         def broken(_):
             raise RuntimeError
 
-        monkeypatch.setattr(engine._scheduler, "has_room", broken)
-        assert client.post("/v1/completions", json=ASKED).status_code == 500
+        broken_part = (engine._scheduler, "has_room") if route == "/v1/completions" else (engine._readings, "advance")
+        monkeypatch.setattr(*broken_part, lambda *_: broken(None))
+        running, later = (client.post(route, json=ASKED if "comp" in route else {"input": "a"}) for _ in range(2))
         told = client.get("/readyz")
+        assert running.status_code == later.status_code == 503
+        assert running.json() == later.json()
+        assert running.json()["error"]["message"] == told.json()["problem"]
         assert (told.status_code, told.json()["status"]) == (503, "failed")
         assert "the engine has stopped" in told.json()["problem"]
         assert client.get("/livez").status_code == 200

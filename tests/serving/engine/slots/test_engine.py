@@ -321,6 +321,7 @@ def test_an_engine_that_stops_leaves_nobody_waiting(model, engine, monkeypatch, 
     for generation in (running, waiting):
         with pytest.raises(EngineStopped, match=r"has stopped \(RuntimeError\).* started again"):
             generation.result(60)
+        assert generation.outcome.reason == "unavailable"
     with pytest.raises(EngineStopped, match="has stopped"):
         engine.submit(request(range(5)))
     assert engine.problem.startswith("the engine has stopped")
