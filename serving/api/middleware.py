@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import TrustTraceError
 from serving.api.auth import WATCHED, client_name, is_trusted, require_allowed
-from serving.api.bodies import RequestBodies
+from serving.api.bodies import CLOSE, RequestBodies
 from serving.api.errors import Forbidden, as_reply, http_envelope
 from serving.api.metrics import route_label
 from serving.api.pace import Pace
@@ -125,6 +125,8 @@ class ServiceMiddleware:
                 "TRUSTTRACE_ALLOWED_ORIGINS"
             )
         require_allowed(self._settings, scope["method"], scope["path"], headers, _address(scope))
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may have read it otherwise
+            raise HTTPException(400, "send either Content-Length or Transfer-Encoding, not both", CLOSE)
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > self._bodies.limit:
             raise HTTPException(413)

@@ -23,8 +23,9 @@ HiddenStates = list[dict[int, Float32[np.ndarray, "tokens d_model"]]]
 Keep = Callable[[dict[int, Float32[np.ndarray, "tokens d_model"]]], dict[int, Float32[np.ndarray, "tokens ..."]]]
 """What is kept of the hidden states of some tokens, by layer or by any other number."""
 
-FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error", "unavailable"]
-"""``content_filter``: the condition of the request's monitor was met; ``unavailable``: the engine has stopped."""
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error", "refused", "unavailable"]
+"""``content_filter``: the condition of the request's monitor was met; ``refused``: the request cannot be done;
+``unavailable``: the engine has stopped."""
 
 
 GREEDY = 1e-5
@@ -153,7 +154,7 @@ class GenerationOutcome:
     steered_prompt: int
     steered_generation: int
     error: str = ""
-    """What went wrong, when the reason is ``error`` or ``unavailable``."""
+    """What went wrong, when the reason is ``error``, ``refused`` or ``unavailable``."""
     cached_prompt: int | None = None
     """Tokens of the prompt that were not read, since their keys and values were kept from an earlier request; ``None``
     of an engine that does not tell."""
@@ -223,7 +224,7 @@ class Generation:
         if not self._done.wait(timeout):
             raise TimeoutError(f"no answer within {timeout} s; {len(self._events)} tokens so far")
         assert self.outcome is not None
-        if self.outcome.reason in ("error", "unavailable"):
+        if self.outcome.reason in ("error", "refused", "unavailable"):
             raise EngineStopped(self.outcome.error)
         return self._completion()
 

@@ -44,7 +44,7 @@ class Grammar:
     def accept(self, token: int) -> bool:
         """Take the token drawn; whether the answer is complete. Raises ``SchemaRefused`` where it cannot go on."""
         if not self._matcher.consume_token(token):
-            raise SchemaRefused(f"the JSON schema cannot be followed: {self._matcher.get_error()[:200]}")
+            raise SchemaRefused(f"the JSON schema cannot be followed: {_reason(self._matcher.get_error())}")
         return self._matcher.is_stopped()
 
 
@@ -97,8 +97,9 @@ class GrammarCompiler:
             tokens = self._tokens
         refused, messages = LLMatcher.validate_grammar_with_warnings(text, tokens)
         if refused or messages:
-            reason = messages[0].split("\n")[0] if messages else "unknown"
-            raise SchemaRefused(f"the JSON schema cannot be followed: {reason}")
+            raise SchemaRefused(
+                f"the JSON schema cannot be followed: {_reason(messages[0] if messages else 'unknown')}"
+            )
         return LLMatcher(tokens, text, log_level=0)
 
     @cached_property
@@ -118,6 +119,12 @@ class GrammarCompiler:
                 f"this model's tokenizer cannot be held to a JSON schema ({error}); leave `response_format` and "
                 "`tools` out"
             ) from error
+
+
+def _reason(message: str) -> str:
+    """The sentence of llguidance's message: its first line, or the last where that only says what kind it is."""
+    lines = message.partition("<state>")[0].strip().splitlines()
+    return (lines[-1] if lines[0].endswith(":") else lines[0])[:200]
 
 
 def _grammar_of(sampling: Sampling, names: frozenset[str]) -> str | None:

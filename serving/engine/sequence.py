@@ -1,15 +1,19 @@
 """Sequence: one generation while it runs, from the tokens drawn to the text that its reader sees."""
 
+import logging
 import random
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 
+from registry.errors import InvalidInput
 from serving.engine.base import FinishReason, Generation, GenerationOutcome, TokenEvent, TokenLogprob
 from serving.engine.detokenizer import IncrementalDetokenizer
 from serving.engine.grammar import Grammar
 from serving.model.token_bytes import TokenBytes
 from serving.steering.monitor import LowReadings, Reading, RunningReadings
+
+logger = logging.getLogger(__name__)
 
 Logprobs = tuple[float, list[tuple[int, float]]]
 """The log-probability of the token drawn, and the likeliest tokens with theirs, likeliest first."""
@@ -91,6 +95,14 @@ class Sequence:
         label, label_bytes = self._vocabulary.label, self._vocabulary.label_bytes
         top = tuple(TokenLogprob(other, label(other), value, label_bytes(other)) for other, value in likeliest)
         return TokenEvent(token, text, own, top, readings)
+
+
+def ending_of(error: Exception) -> tuple[FinishReason, str]:
+    """The reason and the words with which one answer ends by what it raised, which is logged if it is a fault."""
+    if isinstance(error, InvalidInput):
+        return "refused", str(error)
+    logger.error("a request failed", exc_info=error)
+    return "error", f"the request failed ({type(error).__name__}); the service's log says why"
 
 
 def outcome_of(

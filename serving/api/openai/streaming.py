@@ -70,7 +70,7 @@ async def result_for(future: "asyncio.Future[Result]", request: Request | None, 
 
 
 Event = TokenEvent | GenerationOutcome
-FAILED = frozenset({"error", "unavailable", "cancelled"})
+FAILED = frozenset({"error", "refused", "unavailable", "cancelled"})
 """Reasons of generations that came to no end of their own."""
 
 
@@ -132,11 +132,13 @@ async def _is_set(changed: asyncio.Event, seconds: float) -> bool:
 
 
 def require_ended(outcome: GenerationOutcome) -> None:
-    """Raise for a generation that came to no end of its own: ``GenerationFailed``, ``EngineStopped`` where the engine
-    has stopped, ``ServiceUnavailable`` where it shuts down.
+    """Raise for a generation that came to no end of its own: ``GenerationFailed``, ``ApiError`` where it cannot be
+    done, ``EngineStopped`` where the engine has stopped, ``ServiceUnavailable`` where it shuts down.
     """
     if outcome.reason == "error":
         raise GenerationFailed(outcome.error)
+    if outcome.reason == "refused":
+        raise ApiError(outcome.error)
     if outcome.reason == "unavailable":
         raise EngineStopped(outcome.error)
     if outcome.reason == "cancelled":

@@ -64,7 +64,7 @@ def split_alias(model: str | None) -> tuple[str | None, str | None]:
 
 def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        number = float(text.replace("_", "?"))  # Python reads 1_0 as ten
     except ValueError:
         return None
     return number if math.isfinite(number) else None

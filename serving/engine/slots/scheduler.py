@@ -8,7 +8,7 @@ from torch import Tensor
 
 from serving.engine.base import FinishReason, Generation
 from serving.engine.grammar import Grammar
-from serving.engine.sequence import Logprobs
+from serving.engine.sequence import Logprobs, ending_of
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.drawing import draw_with_logprobs
 from serving.engine.slots.kv_cache import SlotCache
@@ -186,9 +186,8 @@ class Scheduler:
 
     def fail(self, running: SlotSequence, error: Exception) -> None:
         """End one request by what it raised."""
-        logger.error("a request failed", exc_info=error)
         running.slot.pool.clear(running.slot)
-        self._retire(running, "error", f"the request failed ({type(error).__name__}); the service's log says why")
+        self._retire(running, *ending_of(error))
 
     def end_all(self, reason: FinishReason, error: str = "") -> None:
         for running in tuple(self._running):

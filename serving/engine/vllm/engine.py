@@ -198,8 +198,11 @@ class VllmEngine:
         except asyncio.CancelledError:
             pass
         except Exception as failure:
-            logger.exception("vLLM failed a request")
-            reason, error = "unavailable" if self.problem else "error", str(self._as_told(failure))
+            told = self._as_told(failure)
+            if not isinstance(told, InvalidInput):
+                logger.exception("vLLM failed a request")
+            reason = "refused" if isinstance(told, InvalidInput) else "unavailable" if self.problem else "error"
+            error = str(told)
         finally:
             self._tasks.discard(task)
             if running.tokens:  # the last one is drawn and never read

@@ -147,6 +147,17 @@ def test_a_schema_changes_no_other_answer_of_the_batch(client, service):
         assert {reply.result().status_code for reply in held} == {200}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_without_an_end_is_the_clients_own_fault(client, stream):
+    endless = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"], "additionalProperties": False}
+    format = {"type": "json_schema", "json_schema": {"schema": endless}}
+    reply = client.post("/v1/completions", json={"prompt": "a", "response_format": format, "stream": stream})
+    assert reply.status_code == (200 if stream else 400)
+    error = json.loads(reply.text.removeprefix("data: "))["error"]
+    assert error["code"] == "invalid_request" and "Too many items" in error["message"]
+    assert "\n" not in error["message"]
+
+
 def test_messages_of_other_clients_read_the_same(client):
     plain = [USER, {"role": "assistant", "content": ""}, USER]
     decorated = [

@@ -210,7 +210,11 @@ def test_a_huge_body_and_unknown_paths(client):
     assert client.get("/nowhere").json()["error"]["code"] == "not_found"
     wrong = client.get("/v1/completions")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "bad_method")
-    for path, methods in (("/health", "GET, HEAD"), ("/v1/steering/vectors", "DELETE, GET, POST")):
+    for path, methods in (
+        ("/health", "GET, HEAD"),
+        ("/docs.json", "GET, HEAD"),
+        ("/v1/steering/vectors", "DELETE, GET, POST"),
+    ):
         refused = client.patch(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, methods)
         assert refused.json()["error"]["message"] == f"{path} does not take PATCH; it takes {methods}"

@@ -65,6 +65,19 @@ def test_a_body_that_never_comes_ends_with_408(keyed):
         assert 1 < time.monotonic() - began < 15
 
 
+def test_a_body_of_two_lengths_is_refused(keyed):
+    host, port = keyed.removeprefix("http://").split(":")
+    body = b'1d\r\n{"prompt":"a","max_tokens":1}\r\n0\r\n\r\n'
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k1\r\nContent-Length: 5\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + body)
+        reply = b"".join(iter(lambda: connection.recv(10_000), b"")).decode()  # until the service closes it
+    assert reply.startswith("HTTP/1.1 400") and "either Content-Length or Transfer-Encoding" in reply
+
+
 def test_paths_without_a_key_add_no_metrics(keyed, service_url):
     def series():
         return len(httpx.get(f"{keyed}/metrics").text.splitlines())

@@ -7,7 +7,7 @@ import pytest
 
 from serving.engine.base import Sampling
 from serving.engine.calls import CallFrame, Calls
-from serving.engine.grammar import ANSWERS, KEPT, LONGEST_KEPT, Grammar, GrammarCompiler, SchemaRefused
+from serving.engine.grammar import ANSWERS, KEPT, LONGEST_KEPT, Grammar, GrammarCompiler, SchemaRefused, _reason
 from tests.serving.model.tokenizers_of_each_kind import byte_level
 
 
@@ -28,6 +28,18 @@ def test_arguments_nested_too_deep_are_refused():
     calls = Calls((CallFrame("a", "<", nested(100_000), ">"),))
     with pytest.raises(SchemaRefused, match="cannot be followed: .*recursion"):
         GrammarCompiler(None, 10, [0]).compile(Sampling(8, calls=calls))
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("regex parse error:\n    (\n    ^\nerror: unclosed group", "error: unclosed group"),
+        ("Too many items\n<state>\nTokens: 1", "Too many items"),
+        ("a" * 300, "a" * 200),
+    ],
+)
+def test_a_reason_is_one_sentence(message, reason):
+    assert _reason(message) == reason
 
 
 SCHEMAS = [{"type": "object", "properties": {f"a{number}": {"type": "null"}}} for number in range(KEPT + 1)]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from serving.api.errors import DeadlineExceeded, ServiceUnavailable
+from serving.api.errors import ApiError, DeadlineExceeded, ServiceUnavailable
 from serving.api.openai.streaming import GenerationFailed, events
 from serving.engine.base import EngineStopped, Generation, TokenEvent
 from serving.engine.sequence import outcome_of
@@ -88,11 +88,16 @@ def test_the_deadline_holds_while_tokens_come():
     assert isinstance(error, DeadlineExceeded)
 
 
-@pytest.mark.parametrize("reason", ["error", "unavailable", "cancelled"])
+@pytest.mark.parametrize("reason", ["error", "refused", "unavailable", "cancelled"])
 def test_a_failure_comes_after_what_preceded_it(reason):
     other = generation(1)
     batches, error = read([generation(2, reason), other])
     assert batches == [[(0, 0), (0, 1), (1, 0)]]
-    kinds = {"error": GenerationFailed, "unavailable": EngineStopped, "cancelled": ServiceUnavailable}
+    kinds = {
+        "error": GenerationFailed,
+        "refused": ApiError,
+        "unavailable": EngineStopped,
+        "cancelled": ServiceUnavailable,
+    }
     assert type(error) is kinds[reason]
     assert other.cancelled

@@ -11,7 +11,7 @@ def test_strengths_are_read_as_they_are_written():
     assert parse_strengths("off", "x") == "off"
 
 
-@pytest.mark.parametrize("text", ["", "toxicity", "toxicity=", "=1", "toxicity=inf", "a=1,a=2", "a=1,"])
+@pytest.mark.parametrize("text", ["", "toxicity", "toxicity=", "=1", "toxicity=inf", "a=1,a=2", "a=1,", "a=1_0"])
 def test_other_texts_are_refused_by_field(text):
     with pytest.raises(ApiError, match="toxicity=1.5") as refused:
         parse_strengths(text, "model")

@@ -57,15 +57,15 @@ def test_who_runs_when_vllm_stops_is_told_what_mends_it(monkeypatch, failure):
 
 
 @pytest.mark.parametrize(
-    ("failure", "message"),
+    ("failure", "expected", "message"),
     [
-        (InvalidInput("top_logprobs is 21 and may be 20 with vLLM"), "top_logprobs is 21 and may be 20 with vLLM"),
-        (ValueError("secret"), "vLLM failed the request (ValueError); the service's log says why"),
+        (InvalidInput("top_logprobs is 21 and may be 20"), "refused", "top_logprobs is 21 and may be 20"),
+        (ValueError("secret"), "error", "vLLM failed the request (ValueError); the service's log says why"),
     ],
 )
-def test_a_failure_of_one_request_is_its_own(monkeypatch, failure, message):
+def test_a_failure_of_one_request_is_its_own(monkeypatch, failure, expected, message):
     reason, answered, read = told(monkeypatch, failure, has_stopped=False)
-    assert (reason, answered) == ("error", message)
+    assert (reason, answered) == (expected, message)
     assert str(read) == message
 
 
