@@ -1,5 +1,5 @@
 # Two images for compose.yaml. Versions stand once: in conda.yaml, and the server's database driver in pyproject.toml;
-# requirements.lock has the hashes of all that is installed. A tag moves: --build-arg PYTHON=python@sha256:… holds it.
+# requirements.lock has the hashes of all that is installed. A tag moves: PYTHON_IMAGE=python@sha256:… in .env holds it.
 ARG PYTHON=python:3.11-slim-bookworm
 FROM ${PYTHON} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -15,7 +15,7 @@ RUN install -d -o trusttrace -g trusttrace /artifacts
 USER trusttrace
 
 FROM base AS service
-# For PyTorch without CUDA: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# For PyTorch without CUDA: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in .env
 ARG PIP_EXTRA_INDEX_URL=
 COPY .ci/install .ci/install
 RUN .ci/install
@@ -25,5 +25,9 @@ COPY MLproject README.md LICENSE ./
 COPY registry registry
 COPY serving serving
 COPY pipelines pipelines
-RUN install -d -o trusttrace -g trusttrace /cache && chown trusttrace /trusttrace
+# A checkout may be its owner's alone (umask 077).
+RUN chmod -R a+rX . && install -d -o trusttrace -g trusttrace /cache && chown trusttrace /trusttrace
+# The image has no .git: experiments that run in it take their commit from here, and MLflow looks for no git.
+ARG COMMIT=
+ENV TRUSTTRACE_COMMIT=${COMMIT} GIT_PYTHON_REFRESH=quiet
 USER trusttrace

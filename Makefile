@@ -134,7 +134,7 @@ simulate: $(VENV)/developing ## error rates, coverage and power on data whose tr
 	$(RUN) OMP_NUM_THREADS=1 python -m tests.simulate
 
 endurance: $(VENV)/developing $(VENV)/fetched $(VENV)/programs ## loads, kills, faults and damaged files; the loads alone take 22 minutes
-	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py hostile.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py notebooks.py elsewhere.py)
+	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py hostile.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py notebooks.py elsewhere.py containers.py)
 
 clean: ## remove the virtual environment and tool caches; MLflow's data stays
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm $(VENV)-clients $(VENV)-llama .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

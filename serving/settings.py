@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_ADMIN_KEY` | none | the key that loads vectors and sets default strengths |
     | `TRUSTTRACE_WEBHOOK_SECRET` | none | the secret by which MLflow signs its webhooks; without one they are refused |
     | `TRUSTTRACE_ALLOWED_ORIGINS` | none | browser origins that may call the API, separated by commas, such as `https://chat.example` |
-    | `TRUSTTRACE_MLFLOW_UI` | the tracking URI, if http | where the playground's links to MLflow lead |
+    | `TRUSTTRACE_MLFLOW_UI` | the tracking URI, if http | where links to MLflow lead, the playground's and those that experiments print |
     | `TRUSTTRACE_LOG_PROMPTS` | `false` | whether logs and traces hold prompts and answers |
     | `TRUSTTRACE_TRACE` | `false` | whether each request is traced to MLflow |
     | `MLFLOW_TRACKING_URI` | `sqlite:///mlflow.db` in the working directory | MLflow's own: where runs are |

@@ -132,7 +132,7 @@ def tracking_server(root: Path, *, settings: Mapping[str, str] | None = None, wo
 def accounts(root: Path, changes: Mapping[str, str]) -> dict[str, str]:
     """The login of ``compose.yaml``'s tracking server, with its settings in ``root``."""
     root.mkdir(parents=True, exist_ok=True)
-    content = yaml.safe_load((ROOT / "compose.yaml").read_text())["configs"]["accounts"]["content"]
+    content = (ROOT / yaml.safe_load((ROOT / "compose.yaml").read_text())["configs"]["accounts"]["file"]).read_text()
     for old, new in changes.items():
         content = content.replace(old, new)
     (root / "auth.ini").write_text(content)

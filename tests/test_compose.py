@@ -20,12 +20,16 @@ SERVICES = COMPOSE["services"]
 ENDINGS = {"counter": "_total", "histogram": "_bucket"}
 
 
+def config(name: str) -> str:
+    return (ROOT / COMPOSE["configs"][name]["file"]).read_text()
+
+
 def test_ports_are_published_on_loopback_alone():
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
     assert {name: ports for name, ports in published.items() if ports} == {
-        "tracking": ["127.0.0.1:5000:5000"],
-        "service": ["127.0.0.1:3000:3000"],
-        "grafana": ["127.0.0.1:3001:3000"],
+        "tracking": ["127.0.0.1:${MLFLOW_PORT:-5000}:5000"],
+        "service": ["127.0.0.1:${SERVICE_PORT:-3000}:3000"],
+        "grafana": ["127.0.0.1:${GRAFANA_PORT:-3001}:3000"],
     }
 
 
@@ -40,6 +44,8 @@ def test_secrets_come_from_the_environment_and_have_no_default():
     example = dict(line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line)
     assert example.keys() == used
     assert not any(example[name] for name in secret)
+    defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
+    assert {name: value for name, value in example.items() if name not in secret} == defaults
     assert ".env" in (ROOT / ".gitignore").read_text().split()
 
 
@@ -54,7 +60,10 @@ def test_services_tell_their_health_and_wait():
 def test_commands_exist_and_the_service_can_read_its_settings(monkeypatch):
     for name in ("tracking", "service"):
         assert shutil.which(SERVICES[name]["command"][0], path=str(Path(sys.executable).parent))
-    environment = {key: value for key, value in SERVICES["service"]["environment"].items() if "${" not in value}
+    environment = {
+        key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in SERVICES["service"]["environment"].items()
+    }
+    environment = {key: value for key, value in environment.items() if "${" not in value}
     for name, value in {**environment, "TRUSTTRACE_API_KEYS": "a", "TRUSTTRACE_ADMIN_KEY": "b"}.items():
         monkeypatch.setenv(name, value)
     settings = read_settings()
@@ -68,9 +77,26 @@ def test_containers_write_nowhere_and_gain_nothing():
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["mem_limit"] and service["pids_limit"] and service["tmpfs"]
         assert service["restart"] == "unless-stopped"
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     assert [name for name, service in SERVICES.items() if "cap_add" in service] == ["database"]
     home = SERVICES["service"]["environment"]["BENTOML_HOME"]
     assert home.startswith(f"{SERVICES['service']['tmpfs'][0]}/")
+
+
+def test_configs_are_files_that_read_only_containers_can_mount():
+    assert all(source.keys() == {"file"} for source in COMPOSE["configs"].values())
+    files = {(ROOT / source["file"]).resolve() for source in COMPOSE["configs"].values()}
+    assert files == set((ROOT / "serving" / "deployment").iterdir())
+
+
+def test_builds_are_given_each_argument_of_their_image():
+    stages = re.split(r"^FROM \S+ AS ", (ROOT / "Dockerfile").read_text(), flags=re.M)
+    everywhere = set(re.findall(r"^ARG (\w+)", stages[0], re.M))
+    wanted = {stage.split()[0]: everywhere | set(re.findall(r"^ARG (\w+)", stage, re.M)) for stage in stages[1:]}
+    for name in ("tracking", "service"):
+        assert SERVICES[name]["build"]["args"].keys() == wanted[name]
+    default = re.search(r"^ARG PYTHON=(\S+)", stages[0], re.M).group(1)
+    assert SERVICES["service"]["build"]["args"]["PYTHON"] == f"${{PYTHON_IMAGE:-{default}}}"
 
 
 def test_images_install_what_is_pinned_and_locked_here():
@@ -111,7 +137,7 @@ def metric_names(text):
 
 
 def test_the_dashboard_shows_every_metric_of_the_service():
-    dashboard = json.loads((ROOT / "serving" / "grafana-dashboard.json").read_text())
+    dashboard = json.loads(config("dashboard"))
     shown = metric_names(" ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"]))
     metrics = [metric for metric in vars(served_metrics).values() if isinstance(metric, MetricWrapperBase)]
     described = [metric.describe()[0] for metric in metrics]
@@ -123,16 +149,15 @@ def test_the_dashboard_shows_every_metric_of_the_service():
 
 
 def test_grafana_and_prometheus_are_wired_and_grafana_has_no_account():
-    configs = COMPOSE["configs"]
-    scraped = yaml.safe_load(configs["prometheus"]["content"])["scrape_configs"][0]["static_configs"][0]["targets"]
+    scraped = yaml.safe_load(config("prometheus"))["scrape_configs"][0]["static_configs"][0]["targets"]
     assert scraped == ["service:3000"] and "--port=3000" in SERVICES["service"]["command"]
-    (source,) = yaml.safe_load(configs["datasource"]["content"])["datasources"]
-    dashboard = json.loads((ROOT / configs["dashboard"]["file"]).read_text())
+    (source,) = yaml.safe_load(config("datasource"))["datasources"]
+    dashboard = json.loads(config("dashboard"))
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
-    (provider,) = yaml.safe_load(configs["dashboards"]["content"])["providers"]
+    (provider,) = yaml.safe_load(config("dashboards"))["providers"]
     mounted = {config["source"]: config["target"] for config in SERVICES["grafana"]["configs"]}
     assert Path(mounted["dashboard"]).parent.as_posix() == provider["options"]["path"]
-    assert mounted.keys() | {"prometheus", "accounts"} == configs.keys()
+    assert mounted.keys() | {"prometheus", "accounts"} == COMPOSE["configs"].keys()
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"

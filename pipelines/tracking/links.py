@@ -29,7 +29,12 @@ def version_path(vector: RegisteredVector) -> str:
 
 
 def address() -> str:
-    """The tracking server, without its password, or where `make ui` shows a database."""
+    """Where people see MLflow: what was set, the tracking server without its password, or where `make ui` answers.
+
+    Within Compose's network the tracking server has a name that nobody's browser knows.
+    """
+    if shown := os.environ.get("TRUSTTRACE_MLFLOW_UI", "").strip():
+        return shown.rstrip("/")
     return UI_ADDRESS if needs_ui() else redacted(str(mlflow.get_tracking_uri()).rstrip("/"))
 
 

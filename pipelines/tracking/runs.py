@@ -173,7 +173,10 @@ def log_points(run_id: str, points: Sequence[Point], params: Mapping[str, object
 
 @cache
 def code_commit() -> str:
-    """The commit of the code that runs, ``-dirty`` when files differ from it, ``unknown`` outside a repository."""
+    """The commit of the code that runs, ``-dirty`` when files differ from it.
+
+    Outside a repository it is ``$TRUSTTRACE_COMMIT``, which an image carries, or ``unknown``.
+    """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
@@ -185,7 +188,7 @@ def code_commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("TRUSTTRACE_COMMIT") or "unknown"
     return commit.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
 
 

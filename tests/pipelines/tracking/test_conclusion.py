@@ -73,6 +73,11 @@ def test_a_long_table_is_cut_and_its_rest_counted(tracking):
     assert description.endswith("Next: `make serve`")
 
 
+def test_links_lead_to_the_address_that_people_know(tracking, monkeypatch):
+    monkeypatch.setenv("TRUSTTRACE_MLFLOW_UI", "https://mlflow.example/")
+    assert page(run_path("1", "r")).startswith("https://mlflow.example/#/experiments/1/runs/r")
+
+
 def test_the_ending_links_to_this_run(tracking, capsys):
     run = concluded()
     printed = capsys.readouterr().out
