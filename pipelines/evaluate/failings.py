@@ -14,6 +14,11 @@ def unmet(rules: Mapping[str, bool]) -> tuple[str, ...]:
     return tuple(failing for failing, is_met in rules.items() if not is_met)
 
 
+def random_failing(directions: int, *, is_beaten: bool) -> str:
+    """Of a vector that is not beyond random directions: one of them is as good, or they cannot tell."""
+    return "a random direction does as much" if is_beaten else f"{directions} random directions are too few to tell"
+
+
 def says(failings: Sequence[str]) -> str:
     """``yes``, or ``no`` and why."""
     return f"no: {', '.join(failings)}" if failings else "yes"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition
-from pipelines.evaluate.failings import CHANCE, TOO_COSTLY, unmet
+from pipelines.evaluate.failings import CHANCE, TOO_COSTLY, random_failing, unmet
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.significance import Comparison, compare, holm
 
@@ -48,7 +48,7 @@ class Verdict:
     @property
     def failings(self) -> tuple[str, ...]:
         """Why it does not work."""
-        random = "a random direction moves preference as far" if self.random else "no random direction was drawn"
+        random = random_failing(len(self.random), is_beaten=not self.beats_random and len(self.random) > 0)
         return unmet(
             {
                 CHANCE: self.p < ALPHA and self.row.comparison.difference.low > 0,
@@ -66,6 +66,14 @@ def rows_of(condition: Condition, base: Sequence[Measurement], measured: Sequenc
     known = {(measurement.dimension, measurement.metric): measurement for measurement in base}
     for measurement in measured:
         yield Row(condition, measurement, compare(known[measurement.dimension, measurement.metric], measurement))
+
+
+def rows_named(rows: Sequence[Row], kind: str, dimension: str, metric: str) -> Iterator[Row]:
+    """Those of a metric of a dimension under its conditions of one kind, and under conditions of no dimension."""
+    for row in rows:
+        measured = row.measurement.metric == metric and row.measurement.dimension == dimension
+        if measured and row.condition.kind == kind and row.condition.dimension in ("", dimension):
+            yield row
 
 
 def verdicts_of(rows: Sequence[Row]) -> list[Verdict]:

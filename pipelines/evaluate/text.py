@@ -16,9 +16,9 @@ from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition, Subject
 from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions, vector_cost
-from pipelines.evaluate.failings import CHANCE, OTHER_FORM, TOO_COSTLY, unmet
+from pipelines.evaluate.failings import CHANCE, OTHER_FORM, TOO_COSTLY, random_failing, unmet
 from pipelines.evaluate.measurement import Measurement
-from pipelines.evaluate.results import ALPHA, Row, rows_of
+from pipelines.evaluate.results import ALPHA, Row, rows_named, rows_of
 from pipelines.evaluate.significance import holm, sequential_p
 from pipelines.evaluate.silencing import (
     SILENCED_DIRECTIONS,
@@ -176,12 +176,7 @@ class TextResult:
     @property
     def failings(self) -> tuple[str, ...]:
         """Why it does not work."""
-        directions = len(self.controls)
-        random = (
-            f"{directions} random directions are too few to tell"
-            if self.beats_random or not directions
-            else "a random direction does as much"
-        )
+        random = random_failing(len(self.controls), is_beaten=bool(self.controls) and not self.beats_random)
         return unmet(
             {
                 CHANCE: self.p < ALPHA and self.vector.comparison.difference.high < 0,
@@ -271,7 +266,7 @@ def text_results(rows: Sequence[Row], costs: Mapping[str, float]) -> list[TextRe
             behaviour=NAMES[name],
             base=_headline(rows, "base", name),
             vector=vector,
-            controls=tuple(_rows(rows, "equal cost", name)),
+            controls=tuple(rows_named(rows, "equal cost", name, ANSWERS)),
             p=p,
             perplexity_ratio=costs[name],
             form=_form_change(rows, name),
@@ -282,29 +277,24 @@ def text_results(rows: Sequence[Row], costs: Mapping[str, float]) -> list[TextRe
 
 
 def _silencings(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Silencing]:
-    silenced = {name: row for name in names for row in _rows(rows, "silenced", name)}
+    silenced = {name: row for name in names for row in rows_named(rows, "silenced", name, ANSWERS)}
     adjusted = holm([row.comparison.p for row in silenced.values()])
     return {
-        name: Silencing(row, tuple(_rows(rows, "silenced random", name)), p)
+        name: Silencing(row, tuple(rows_named(rows, "silenced random", name, ANSWERS)), p)
         for (name, row), p in zip(silenced.items(), adjusted, strict=True)
     }
 
 
 def _form_change(rows: Sequence[Row], dimension: str) -> FormChange:
     def forms(kind: str) -> AnswerForms:
-        repetition, tokens = (next(_rows(rows, kind, dimension, metric)).measurement for metric in (REPETITION, LENGTH))
+        repetition, tokens = (
+            next(rows_named(rows, kind, dimension, metric)).measurement for metric in (REPETITION, LENGTH)
+        )
         return AnswerForms(repetition.columns[:, 0], tokens.columns[:, 0])
 
-    groups = next(_rows(rows, "base", dimension, LENGTH)).measurement.groups
+    groups = next(rows_named(rows, "base", dimension, LENGTH)).measurement.groups
     return form_change(forms("base"), forms("vector"), groups)
 
 
-def _rows(rows: Sequence[Row], kind: str, dimension: str, metric: str = ANSWERS) -> Iterator[Row]:
-    for row in rows:
-        measured = row.measurement.metric == metric and row.measurement.dimension == dimension
-        if measured and row.condition.kind == kind and row.condition.dimension in ("", dimension):
-            yield row
-
-
 def _headline(rows: Sequence[Row], kind: str, dimension: str) -> Row:
-    return next(_rows(rows, kind, dimension))
+    return next(rows_named(rows, kind, dimension, ANSWERS))
