@@ -24,8 +24,8 @@ PATIENCE = 1.0
 """How long a conversation waits for slow ones until it is refused."""
 PLACES = 8
 """Renderings at once."""
-SHARE = 2
-"""Renderings at once of one client."""
+SHARE, SHARE_OF_SLOW = 2, 1
+"""Renderings at once of one client, and of one that was slow lately where others ask too: places stay free for them."""
 REMEMBERED = 60.0
 """Seconds after a slow rendering in which its client's others have the machine only while nobody else wants it, where
 other clients ask too."""
@@ -133,11 +133,12 @@ class ChatTemplates:
     def _begin(self, client: str) -> Renderer:
         began = time.monotonic()
         with self._changed:
-            while self._has_to_wait(held := self._held(client)):
+            share = SHARE_OF_SLOW if self._gives_others_way(client) else SHARE
+            while self._has_to_wait(held := self._held(client), share):
                 if not held:
                     self._make_room()
                 elif time.monotonic() - began > PATIENCE:
-                    self._require_hope(held)
+                    self._require_hope(held, share)
                 self._newcomers += not held
                 self._changed.wait(QUICK_SECONDS)
                 self._newcomers -= not held
@@ -145,9 +146,9 @@ class ChatTemplates:
             self._rendering.append((client, child))
             return child
 
-    def _has_to_wait(self, held: Sequence[Renderer]) -> bool:
+    def _has_to_wait(self, held: Sequence[Renderer], share: int) -> bool:
         """Whether the client that holds these has to wait; a place that comes free is for one that holds none."""
-        taken = len(held) >= SHARE or len(self._rendering) >= PLACES
+        taken = len(held) >= share or len(self._rendering) >= PLACES
         return taken or bool(held and self._newcomers)
 
     def _make_room(self) -> None:
@@ -156,14 +157,14 @@ class ChatTemplates:
         if slow and not any(child.gives_way for child in slow):
             slow[0].give_way("the conversation was rendered for long and gave way to another client's; try again")
 
-    def _require_hope(self, held: Sequence[Renderer]) -> None:
+    def _require_hope(self, held: Sequence[Renderer], share: int) -> None:
         """Raise where the places that the holder of these waits for are taken by slow renderings."""
-        if len(held) >= SHARE and all(child.is_lowered for child in held):
+        if len(held) >= share and all(child.is_lowered for child in held):
             raise TemplateShareExceeded(
-                f"{SHARE} conversations of this client are still being rendered by the model's chat template; "
-                "try again when they have ended"
+                "this client's conversations that are still being rendered by the model's chat template hold its "
+                f"{len(held)} of {PLACES} places; try again when they have ended"
             )
-        if len(held) < SHARE and all(child.is_lowered for _, child in self._rendering):
+        if len(held) < share and all(child.is_lowered for _, child in self._rendering):
             raise Unavailable(f"{PLACES} conversations are being rendered by the chat template; try again")
 
     def _held(self, client: str) -> list[Renderer]:

@@ -143,7 +143,7 @@ def test_a_client_whose_conversations_loop_holds_up_itself_alone(endless):
     time.sleep(1.5)
     refused = [thread for thread in hostile if isinstance(thread.error, TemplateShareExceeded)]
     assert len(refused) == 20 - SHARE and endless._rendering
-    assert "2 conversations of this client are still being rendered" in str(refused[0].error)
+    assert "hold its 2 of 8 places; try again" in str(refused[0].error)
     endless.close()
     for thread in hostile:
         thread.join(20)
@@ -267,6 +267,21 @@ def test_a_client_yields_from_the_beginning_after_a_slow_rendering(endless):
     assert not endless._idle[-1].is_lowered
     endless.close()
     second.join(20)
+
+
+def test_a_client_that_was_slow_holds_one_place(endless):
+    first = Looping(endless, "hostile")
+    until_slow(endless, 1)
+    endless.render(tokenizer(LOOPS_FOR_SOME), [USER], client="first")
+    endless._rendering[0][1].give_way("enough")
+    first.join(20)
+    held = [Looping(endless, "hostile") for _ in range(3)]
+    until_slow(endless, 1)
+    time.sleep(1.5)
+    assert len(endless._held("hostile")) == 1
+    refused = [str(thread.error) for thread in held if thread.error]
+    assert len(refused) == 2 and all("hold its 1 of 8 places" in each for each in refused)
+    endless.close()
 
 
 def lowered_children(templates):
