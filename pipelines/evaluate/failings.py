@@ -15,8 +15,8 @@ def unmet(rules: Mapping[str, bool]) -> tuple[str, ...]:
 
 
 def random_failing(directions: int, *, is_beaten: bool) -> str:
-    """Of a vector that is not beyond random directions: one of them is as good, or they cannot tell."""
-    return "a random direction does as much" if is_beaten else f"{directions} random directions are too few to tell"
+    """Of a vector that is not beyond random directions: one of them may be as good, or they are too few."""
+    return "a random direction may do as much" if is_beaten else f"{directions} random directions are too few to tell"
 
 
 def says(failings: Sequence[str]) -> str:
