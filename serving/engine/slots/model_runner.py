@@ -18,6 +18,7 @@ from serving.engine.slots.attention import SLOTS
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.batch_invariance import StepRows, require_supported
 from serving.engine.slots.decode_graphs import DecodeGraphs, recorder_for
+from serving.engine.slots.four_bit import FEW_ROWS
 from serving.engine.slots.fused_blocks import fused
 from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.kv_cache import SlotCache
@@ -53,7 +54,7 @@ class ModelRunner:
         if kernels.batch_invariant:
             require_supported(model.dtype, model.device)
         self._own_attention = str(model.network.config._attn_implementation)
-        self._own_threads = self._step_threads = torch.get_num_threads()
+        self._own_threads = self._few_threads = self._step_threads = torch.get_num_threads()
         plain, shapes = self._plain_logits(probe := _probe_tokens(model))
         record = recorder_for(model) if kernels.cuda_graphs else None
         self.weight_bytes = sum(parameter.nbytes for parameter in self._network.parameters())
@@ -70,7 +71,8 @@ class ModelRunner:
         try:
             self._require_alike(plain, probe)
             if not kernels.batch_invariant:  # a step's threads would change with its tokens
-                self._step_threads = self._fastest_threads()
+                few, many = self._fastest_threads(1), self._fastest_threads(self.slots)
+                self._few_threads, self._step_threads = few, many
         except Mismatch:
             self.close()
             raise
@@ -105,7 +107,7 @@ class ModelRunner:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
         self._use_all_threads()
         if len(tokens) <= MANY_TOKENS:
-            torch.set_num_threads(self._step_threads)
+            torch.set_num_threads(self._few_threads if len(tokens) <= FEW_ROWS else self._step_threads)
         with torch.inference_mode():
             if self._graphs is not None and not interventions and not readings:
                 replayed = self._graphs.run(tokens, batch, offsets)
@@ -192,25 +194,26 @@ class ModelRunner:
             self._graphs.stop()
             _require_alike(self._slot_logits(tokens), plain, self.model)
 
-    def _fastest_threads(self) -> int:
-        """How many threads take one token a slot through the model fastest.
+    def _fastest_threads(self, tokens: int) -> int:
+        """How many threads take so many tokens, one a slot, through the model fastest.
 
         A small step is cut into pieces so short that waking a thread for one can take longer than the piece itself.
         """
-        slots = [self.cache.reserve(1) for _ in range(self.slots)]
+        slots = [self.cache.reserve(1) for _ in range(tokens)]
         batch = TokenBatch.of([(slot, 0) for slot in slots], [], self.model.device)
-        fastest, least = self._own_threads, math.inf
+        fastest, least, tried = self._own_threads, math.inf, self._own_threads
         while self.model.device.type == "cpu" and self._own_threads > 1:
+            self._few_threads = self._step_threads = tried
             seconds = math.inf
             for _ in range(3):
                 began = time.perf_counter()
-                self.forward([0] * self.slots, batch, [0], {})
+                self.forward([0] * tokens, batch, [0], {})
                 seconds = min(seconds, time.perf_counter() - began)
             if seconds < least:
-                fastest, least = self._step_threads, seconds
-            if seconds > least or self._step_threads == 1:
+                fastest, least = tried, seconds
+            if seconds > least or tried == 1:
                 break
-            self._step_threads //= 2
+            tried //= 2
         for slot in slots:
             self.cache.release(slot)
         return fastest
