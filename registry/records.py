@@ -137,8 +137,7 @@ class RegisteredVector:
 
     def is_refuted_at(self, strength: float) -> bool:
         """Whether `-e evaluate -P by=text` showed that at this strength it does not work. Raises ``CorruptFile``."""
-        text = self.tags.get(TEXT_VERDICT_TAG)
-        verdict = None if text is None else TextVerdict.from_json(text)
+        verdict = self._latest_text_verdict
         return verdict is not None and not verdict.works and verdict.strength == strength
 
     @property
@@ -147,11 +146,16 @@ class RegisteredVector:
 
         Raises ``CorruptFile``.
         """
-        text, calibration = self.tags.get(TEXT_VERDICT_TAG), self.calibration
-        verdict = None if text is None else TextVerdict.from_json(text)
+        verdict, calibration = self._latest_text_verdict, self.calibration
         if verdict is None or calibration is None or calibration.recommended not in (0.0, verdict.strength):
             return None
         return verdict
+
+    @property
+    def _latest_text_verdict(self) -> TextVerdict | None:
+        """At whatever strength it was measured."""
+        text = self.tags.get(TEXT_VERDICT_TAG)
+        return None if text is None else TextVerdict.from_json(text)
 
     @property
     def joint_limit(self) -> JointLimit | None:
