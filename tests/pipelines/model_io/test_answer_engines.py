@@ -13,6 +13,7 @@ from serving.engine.slots.engine import SlotEngine
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.mutants import mutant
+from tests.threads import threads_of_torch
 
 PROMPTS = ("the city", "you are", "a letter of Paris is", "kind", "the city of") * 8
 
@@ -24,10 +25,8 @@ def model(request, series_directory):
 
 @pytest.fixture
 def two_cores():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
+    with threads_of_torch(2):
+        yield
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import torch
 from serving.model import log_sums
 from serving.model.log_sums import log_sum_exp
 from tests.mutants import mutant
+from tests.threads import threads_of_torch
 
 
 @pytest.fixture
 def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with threads_of_torch(2):
+        yield
 
 
 def logits(rows, vocabulary, spread=5.0):

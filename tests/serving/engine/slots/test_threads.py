@@ -8,6 +8,7 @@ from transformers import LlamaConfig
 
 from serving.engine.slots.model_runner import ModelRunner
 from tests.serving.engine.small_models import SMALL, small_model
+from tests.threads import threads_of_torch
 
 
 @pytest.mark.parametrize("fastest", [{1: 1, 16: 2}, {1: 2, 16: 1}])
@@ -18,11 +19,7 @@ def test_few_and_many_tokens_have_the_threads_that_are_fastest(monkeypatch, fast
 
     run = ModelRunner._logits
     monkeypatch.setattr(ModelRunner, "_logits", logits)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads_of_torch(2):
         runner = ModelRunner(small_model(LlamaConfig(**SMALL)), 16)
         assert (runner._few_threads, runner._step_threads) == (fastest[1], fastest[16])
         runner.close()
-    finally:
-        torch.set_num_threads(before)
