@@ -60,6 +60,16 @@ class Candidate:
         )
 
 
+def steered_layers(candidates: Iterable[Candidate]) -> tuple[int, ...]:
+    """Every layer that one of them steers."""
+    return tuple(sorted({layer for candidate in candidates for layer in candidate.layers}))
+
+
+def lowest_layers(candidates: Iterable[Candidate]) -> tuple[int, ...]:
+    """The lowest layer that each steers."""
+    return tuple(sorted({min(candidate.layers) for candidate in candidates}))
+
+
 def fitted_candidates(
     model: LanguageModel,
     result: UnitResult,

@@ -1,7 +1,7 @@
 """Effects of steering: how far it moves a model's preference between statements, and its cost on ordinary prose."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -13,7 +13,7 @@ from pipelines.calibrate.candidates import Candidate
 from pipelines.calibrate.writing import Writing
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.preference import preference_shift
-from pipelines.model_io.likelihoods import NO_LIKELIHOODS, Below, Likelihoods, likelihoods
+from pipelines.model_io.likelihoods import NO_LIKELIHOODS, Likelihoods, ReadingCache, likelihoods
 from registry.calibration import CalibrationPoint
 from serving.model.language_model import LanguageModel
 
@@ -23,20 +23,38 @@ CHEAP = 1.10
 
 
 @dataclass(frozen=True, eq=False)
+class MeasuredProse:
+    """Ordinary sentences, as the unsteered model has them."""
+
+    sentences: tuple[str, ...]
+    plain: Likelihoods
+    cache: ReadingCache
+
+    @classmethod
+    def measured(cls, model: LanguageModel, sentences: Sequence[str], layers: Collection[int] = ()) -> "MeasuredProse":
+        """``layers`` are the lowest ones of what will steer it."""
+        cache = ReadingCache(layers)
+        return cls(tuple(sentences), likelihoods(model, sentences, cache=cache), cache)
+
+    def cost(self, model: LanguageModel, offsets: Mapping[int, Tensor]) -> Estimate:
+        """Their perplexity under ``offsets``, over that of the unsteered model."""
+        return perplexity_ratio(self.plain, likelihoods(model, self.sentences, offsets, cache=self.cache))
+
+
+@dataclass(frozen=True, eq=False)
 class Texts:
     """Statements, or prompts to write answers to, and prose to measure on, each as the unsteered model has them."""
 
     statements: tuple[str, ...]
     labels: Bool[np.ndarray, " n"]
     groups: Int64[np.ndarray, " n"]
-    prose: tuple[str, ...]
+    prose: MeasuredProse
     plain: Likelihoods
     """Of the statements, where their likelihood decides."""
-    plain_prose: Likelihoods
+    cache: ReadingCache
+    """Of the statements."""
     writing: Writing | None = None
     """Where what is written decides, and not the likelihood of statements."""
-    below: tuple[Below, Below] = field(default_factory=lambda: (Below(), Below()))
-    """Of the statements and of the prose, under the layers steered so far."""
 
     @classmethod
     def measured(
@@ -45,11 +63,18 @@ class Texts:
         statements: Sequence[str],
         labels: Bool[np.ndarray, " n"],
         groups: Int64[np.ndarray, " n"],
-        prose: Sequence[str],
+        prose: MeasuredProse,
         writing: Writing | None = None,
+        layers: Collection[int] = (),
     ) -> "Texts":
-        plain = likelihoods(model, statements) if writing is None else NO_LIKELIHOODS
-        return cls(tuple(statements), labels, groups, tuple(prose), plain, likelihoods(model, prose), writing)
+        """``layers`` are the lowest ones of what will steer them."""
+        cache = ReadingCache(layers)
+        plain = likelihoods(model, statements, cache=cache) if writing is None else NO_LIKELIHOODS
+        return cls(tuple(statements), labels, groups, prose, plain, cache, writing)
+
+    def steered(self, model: LanguageModel, offsets: Mapping[int, Tensor]) -> Likelihoods:
+        """The statements as the model has them under ``offsets``."""
+        return likelihoods(model, self.statements, offsets, cache=self.cache)
 
 
 @dataclass(frozen=True)
@@ -134,8 +159,7 @@ class CostedStrength:
 
 def measure_cost(model: LanguageModel, texts: Texts, candidate: Candidate, strength: float) -> CostedStrength:
     """``candidate`` added at ``strength`` to every position, with what that costs on prose."""
-    prose = likelihoods(model, texts.prose, candidate.offsets(strength), below=texts.below[1])
-    return CostedStrength(candidate, strength, perplexity_ratio(texts.plain_prose, prose))
+    return CostedStrength(candidate, strength, texts.prose.cost(model, candidate.offsets(strength)))
 
 
 def measure_effects(
@@ -149,7 +173,7 @@ def measure_effects(
         return tuple(_effects_on_writing(model, texts.writing, settings, on_setting))
     effects = []
     for setting in settings:
-        steered = likelihoods(model, texts.statements, setting.offsets, below=texts.below[0])
+        steered = texts.steered(model, setting.offsets)
         shift = preference_shift(texts.plain.log_probabilities, steered.log_probabilities, texts.labels, texts.groups)
         effects.append(setting.effect(shift))
         on_setting()
@@ -170,7 +194,7 @@ def _effects_on_writing(
 
 def no_effect(texts: Texts, candidate: Candidate) -> Effect:
     """Strength 0, which need not be measured."""
-    ratio, writing = Estimate(1.0, 1.0, 1.0, len(texts.prose)), texts.writing
+    ratio, writing = Estimate(1.0, 1.0, 1.0, len(texts.prose.sentences)), texts.writing
     n = len(texts.statements if writing is None else writing.prompts)
     effect = Effect(candidate.label, candidate.layers, 0.0, ratio, Estimate(0.0, 0.0, 0.0, n))
     if writing is None:

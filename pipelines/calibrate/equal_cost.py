@@ -5,14 +5,18 @@ directions are drawn evenly from the sphere, half with the covariance of the lay
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
 from pipelines.calibrate.candidates import Candidate
+from pipelines.model_io.activations import Activations, extract
+from pipelines.statements.prose import background_prose
+from serving.model.language_model import LanguageModel
 
 LEAST_COST = math.log(1.01)
 """What directions cost at least: beside a vector that costs nothing they would not be steered at all."""
@@ -27,6 +31,21 @@ States = Mapping[int, Float32[np.ndarray, "n d_model"]]
 """Activations by layer, the lowest first."""
 Units = Mapping[int, Float32[np.ndarray, " d_model"]]
 """A unit vector by layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class BackgroundStates:
+    """What ``model`` has at ``layers`` on average over each sentence of background prose: read when first asked for."""
+
+    model: LanguageModel
+    layers: tuple[int, ...]
+
+    @cached_property
+    def _read(self) -> Activations:
+        return extract(self.model, background_prose(), layers=self.layers, pooling="mean")
+
+    def of(self, layers: Sequence[int]) -> States:
+        return {layer: self._read.layer(layer) for layer in layers}
 
 
 def random_like(candidate: Candidate, states: States, count: int, seed: int) -> Iterator[Candidate]:

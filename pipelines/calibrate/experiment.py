@@ -11,19 +11,22 @@ from pipelines.behaviours.packaged import behaviour_of
 from pipelines.calibrate.candidates import (
     Candidate,
     fitted_candidates,
+    lowest_layers,
     registered_candidate,
     registered_candidates,
     require_candidates,
     require_comparable,
     require_of_model,
+    steered_layers,
     with_champion,
 )
 from pipelines.calibrate.effects import Texts
+from pipelines.calibrate.equal_cost import BackgroundStates
 from pipelines.calibrate.figures import calibration_curve
 from pipelines.calibrate.joint import JointMember, measure_joint
 from pipelines.calibrate.options import By, CalibrateOptions
 from pipelines.calibrate.search import Calibrated, Champion, calibrate, steps_of
-from pipelines.calibrate.splits import measured_halves
+from pipelines.calibrate.splits import measured_halves, prose_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, outcome_table, summary
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.pasting import mlflow_run
@@ -177,13 +180,19 @@ def _calibrated(
 ) -> Iterator[tuple[CalibratedDimension, JointMember | None]]:
     """Each dimension, and what it puts into the joint calibration: its champion, where that has a strength."""
     total = sum(steps_of(subject.candidates) for subject in subjects)
+    every = [candidate for subject in subjects for candidate in subject.candidates]
+    prose, background = prose_halves(model, seen, lowest_layers(every)), BackgroundStates(model, steered_layers(every))
     with progress_bar(total, "steering", "step") as bar:
         for subject in subjects:
             statements = subject.statements
             bar.set_postfix_str(statements.dimension, refresh=False)
-            validation, test = measured_halves(model, statements, seen, protocol, subject.behaviour)
+            layers = lowest_layers(subject.candidates)
+            validation, test = measured_halves(model, statements, prose, protocol, subject.behaviour, layers)
             result = calibrate(
-                model, subject.candidates, validation, test, champion=subject.champion, on_step=bar.update
+                *(model, subject.candidates, validation, test),
+                background=background,
+                champion=subject.champion,
+                on_step=bar.update,
             )
             fitted = result.candidate.fitted if result.candidate.registered is None else None
             probe = probes.of(fitted) if fitted is not None else None

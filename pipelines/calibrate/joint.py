@@ -7,7 +7,7 @@ on the test halves. Costs that add up are less certain than one, so that prose i
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import Texts, perplexity_ratio
+from pipelines.calibrate.effects import MeasuredProse, Texts
 from pipelines.calibrate.splits import HALVES
 from pipelines.estimators.estimate import (
     Estimate,
@@ -25,7 +25,6 @@ from pipelines.estimators.estimate import (
     mean_of_first,
 )
 from pipelines.estimators.preference import preference_shift
-from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
 from pipelines.statements.prose import prose_for
 from registry.joint import JointLimit
 from registry.records import RegisteredVector
@@ -50,27 +49,12 @@ class JointMember:
     test: Texts
 
 
-@dataclass(frozen=True, eq=False)
-class JointProse:
-    """Ordinary sentences, as the unsteered model has them."""
-
-    sentences: tuple[str, ...]
-    plain: Likelihoods
-    below: Below = field(default_factory=Below)
-    """Under the lowest layer steered."""
-
-    @classmethod
-    def measured(cls, model: LanguageModel, sentences: Sequence[str]) -> "JointProse":
-        return cls(tuple(sentences), likelihoods(model, sentences))
-
-    def cost(self, model: LanguageModel, offsets: Mapping[int, Tensor]) -> Estimate:
-        """Their perplexity under ``offsets``, over that of the unsteered model."""
-        return perplexity_ratio(self.plain, likelihoods(model, self.sentences, offsets, below=self.below))
-
-
-def joint_prose(model: LanguageModel, seen: Collection[str]) -> tuple[JointProse, JointProse]:
+def joint_prose(
+    model: LanguageModel, members: Sequence[JointMember], seen: Collection[str]
+) -> tuple[MeasuredProse, MeasuredProse]:
     """All prose for the validation half and all for the test half, none of it among the ``seen`` texts."""
-    validation, test = (JointProse.measured(model, prose_for(use, seen)) for use in HALVES)
+    layers = [min(min(member.candidate.layers) for member in members)]
+    validation, test = (MeasuredProse.measured(model, prose_for(use, seen), layers) for use in HALVES)
     return validation, test
 
 
@@ -112,7 +96,7 @@ def measure_joint(model: LanguageModel, members: Sequence[JointMember], seen: Co
     """What ``members`` do together, on prose that is not among the ``seen`` texts; ``None`` for fewer than two."""
     if len(members) < 2:
         return None
-    validation, test = joint_prose(model, seen)
+    validation, test = joint_prose(model, members, seen)
     scales = _allowed_scales(model, members, validation)
     kept = tuple(kept_share(model, member, members, scales) for member in members)
     return JointEffect(tuple(members), scales, test.cost(model, joint_offsets(members, scales)), kept)
@@ -139,7 +123,7 @@ def kept_share(
     )
 
 
-def _allowed_scales(model: LanguageModel, members: Sequence[JointMember], prose: JointProse) -> tuple[float, ...]:
+def _allowed_scales(model: LanguageModel, members: Sequence[JointMember], prose: MeasuredProse) -> tuple[float, ...]:
     """By member, how far its strength has to give way until validation prose is cheap, or no further step is left."""
     steps = [0] * len(members)
     alone = [_alone(model, member, member.validation) for member in members]
@@ -172,7 +156,7 @@ def _all_kept(
     ]
 
 
-def _is_cheap(model: LanguageModel, members: Sequence[JointMember], prose: JointProse, steps: Sequence[int]) -> bool:
+def _is_cheap(model: LanguageModel, members: Sequence[JointMember], prose: MeasuredProse, steps: Sequence[int]) -> bool:
     return prose.cost(model, joint_offsets(members, _scales(steps))).high <= JOINT_CHEAP
 
 
@@ -223,5 +207,4 @@ def _rises(
 ) -> Iterator[Float64[np.ndarray, " n"]]:
     """Of each statement's log-probability, in nats, under each of ``settings``."""
     for offsets in settings:
-        steered = likelihoods(model, texts.statements, offsets, below=texts.below[0])
-        yield steered.log_probabilities - texts.plain.log_probabilities
+        yield texts.steered(model, offsets).log_probabilities - texts.plain.log_probabilities

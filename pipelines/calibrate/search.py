@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf, log, sqrt
 
-from pipelines.calibrate.candidates import Candidate
+from pipelines.calibrate.candidates import Candidate, steered_layers
 from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts, measure_cost, measure_effects, no_effect
-from pipelines.calibrate.equal_cost import LEAST_COST, random_like, strengths_at_cost
-from pipelines.model_io.activations import extract
-from pipelines.statements.prose import background_prose
+from pipelines.calibrate.equal_cost import LEAST_COST, BackgroundStates, random_like, strengths_at_cost
 from registry.calibration import PERPLEXITY_CAP
 from serving.model.language_model import LanguageModel
 
@@ -121,11 +119,16 @@ def calibrate(
     validation: Texts,
     test: Texts,
     *,
+    background: BackgroundStates | None = None,
     champion: Champion | None = None,
     seed: int = 0,
     on_step: Callable[[], object] = lambda: None,
 ) -> Calibrated:
-    """Choose candidate and strengths on ``validation``, then measure the choice on ``test`` beside its controls."""
+    """Choose candidate and strengths on ``validation``, then measure the choice on ``test`` beside its controls.
+
+    ``background`` is of all layers of ``candidates``; it is read here where it is not given.
+    """
+    background = background or BackgroundStates(model, steered_layers(candidates))
 
     def cost(texts: Texts, candidate: Candidate, strength: float) -> CostedStrength:
         on_step()
@@ -153,7 +156,7 @@ def calibrate(
         *([] if running is None else [(running.candidate, _strength(running, trials))]),
     ]
     settings = [cost(test, *each) for each in wanted]
-    drawn = _at_equal_cost(model, test, settings[0], seed, on_step)
+    drawn = _at_equal_cost(model, test, settings[0], background, seed, on_step)
     tested, *rest = measure(test, [*settings, *drawn])
     return Calibrated(
         *(candidate, tuple(trial.effect for trial in trials), curve, low, high, chosen, tested),
@@ -185,14 +188,17 @@ def contend(
 
 
 def _at_equal_cost(
-    model: LanguageModel, texts: Texts, setting: CostedStrength, seed: int, on_direction: Callable[[], object]
+    model: LanguageModel,
+    texts: Texts,
+    setting: CostedStrength,
+    background: BackgroundStates,
+    seed: int,
+    on_direction: Callable[[], object],
 ) -> Iterator[CostedStrength]:
     """Random directions, each at the strength that costs on ``texts`` what ``setting`` does."""
     chosen = setting.candidate
     target = max(log(setting.perplexity.value), LEAST_COST)
-    read = extract(model, background_prose(), layers=chosen.layers, pooling="mean")
-    states = {layer: read.layer(layer) for layer in chosen.layers}
-    directions = list(random_like(chosen, states, RANDOM_DIRECTIONS, seed))
+    directions = list(random_like(chosen, background.of(chosen.layers), RANDOM_DIRECTIONS, seed))
     tried: list[dict[float, CostedStrength]] = [{} for _ in directions]
 
     def cost(direction: Candidate, costed: dict[float, CostedStrength], strength: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pipelines.behaviours.behaviour import Behaviour
-from pipelines.calibrate.effects import Texts
+from pipelines.calibrate.effects import MeasuredProse, Texts
 from pipelines.calibrate.writing import Writing
 from pipelines.estimators.estimate import FEWEST_GROUPS
 from pipelines.statements.labelled import LabelledStatements
@@ -48,24 +48,32 @@ def calibration_halves(
     return validation, test
 
 
+def prose_halves(
+    model: LanguageModel, seen: Collection[str], layers: Collection[int]
+) -> tuple[MeasuredProse, MeasuredProse]:
+    """Validation and test prose, none of it among the ``seen`` texts, read unsteered; ``layers`` will be steered."""
+    validation, test = (MeasuredProse.measured(model, prose_for(use, seen)[:PROSE_SENTENCES], layers) for use in HALVES)
+    return validation, test
+
+
 def measured_halves(
     model: LanguageModel,
     statements: LabelledStatements,
-    seen: Collection[str],
+    prose: tuple[MeasuredProse, MeasuredProse],
     protocol: FittingProtocol,
     behaviour: Behaviour | None = None,
+    layers: Collection[int] = (),
 ) -> tuple[Texts, Texts]:
-    """Validation and test with prose of their own, none of it among the ``seen`` texts; both read unsteered.
+    """Validation and test, read unsteered, each with its ``prose``; ``layers`` will be steered.
 
     With a ``behaviour`` each has prompts of it too.
     """
     halves: list[Texts] = []
-    for use, half in zip(HALVES, calibration_halves(statements, protocol), strict=True):
+    for use, half, of_half in zip(HALVES, calibration_halves(statements, protocol), prose, strict=True):
         writing = None
         if behaviour is not None:
             writing = Writing.measured(model, behaviour, behaviour.of(use, PROMPTS), always=use == "test")
-        prose = prose_for(use, seen)[:PROSE_SENTENCES]
-        halves.append(Texts.measured(model, half.texts, half.labels, half.groups, prose, writing))
+        halves.append(Texts.measured(model, half.texts, half.labels, half.groups, of_half, writing, layers))
     validation, test = halves
     return validation, test
 

@@ -11,7 +11,7 @@ import torch
 from pipelines.calibrate.equal_cost import LEAST_COST, States, drawn_directions, strengths_at_cost
 from pipelines.evaluate.conditions import Condition, Subject, live
 from pipelines.model_io.activations import extract
-from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
+from pipelines.model_io.likelihoods import Likelihoods, ReadingCache, likelihoods
 from registry.vectors import SteeringVector
 from serving.model.language_model import LanguageModel
 
@@ -22,17 +22,17 @@ class ProseCost:
 
     model: LanguageModel
     prose: tuple[str, ...]
-    below: Below = field(default_factory=Below)
+    cache: ReadingCache = field(default_factory=ReadingCache)
 
     @cached_property
     def plain(self) -> Likelihoods:
         """Read when a cost is first asked for."""
-        return likelihoods(self.model, self.prose)
+        return likelihoods(self.model, self.prose, cache=self.cache)
 
     def of(self, vector: SteeringVector, strength: float) -> float:
         """The logarithm of the ratio of perplexities."""
         offsets = {layer: torch.from_numpy(offset) for layer, offset in vector.offsets(strength).items()}
-        steered = likelihoods(self.model, self.prose, offsets, below=self.below)
+        steered = likelihoods(self.model, self.prose, offsets, cache=self.cache)
         return math.log(steered.perplexity / self.plain.perplexity)
 
 

@@ -1,7 +1,7 @@
 """Log-probabilities of whole texts under a model, plain or steered."""
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +30,10 @@ TOKENS_PER_BATCH = 1024
 TOKENS_PER_CORE = 512
 """The same where each core reads passes of its own: few enough that a hundred sentences keep a few cores busy."""
 
+BlockOutput = Tensor | tuple[Tensor, ...]
+OffsetsKey = tuple[tuple[int, bytes], ...]
+"""What is added, by layer."""
+
 
 @dataclass(frozen=True)
 class Likelihoods:
@@ -51,38 +55,47 @@ NO_LIKELIHOODS = Likelihoods(np.empty(0), np.empty(0, np.int64))
 
 
 @dataclass
-class Below:
-    """What decoder blocks said of some texts before an offset was added: what lies below a steered layer is run once.
+class ReadingCache:
+    """What is kept of texts that are read under many offsets: what lies below the steered layers is run once.
 
     Belongs to one model and one sequence of texts.
     """
 
-    outputs: dict[tuple[int, int], Tensor | tuple[Tensor, ...]] = field(default_factory=dict)
-    """By layer and batch."""
+    layers: Collection[int] = ()
+    """That will be steered: their outputs are kept as soon as a pass comes by them unsteered."""
+    known: dict[OffsetsKey, Likelihoods] = field(default_factory=dict)
+    """Of the texts, by what was added."""
+    outputs: dict[int, dict[int, BlockOutput]] = field(default_factory=dict)
+    """By batch and layer, before anything was added."""
     batches: tuple[ReadingBatch, ...] = ()
     """Of the texts, once they were read."""
     _now: threading.local = field(default_factory=threading.local)
 
     def read(self, batch: int) -> None:
         """Say which batch the next forward pass of this thread is of."""
-        self._now.batch = batch
+        self._now.outputs = self.outputs.setdefault(batch, {})
 
     @contextmanager
-    def reused(self, network: nn.Module, layer: int) -> Iterator[None]:
-        """While open, a pass starts after block ``layer`` where its batch was there before, and else is remembered."""
-        blocks = list(decoder_blocks(network))[: layer + 1]
+    def reused(self, network: nn.Module, steered: Collection[int]) -> Iterator[None]:
+        """While open, a pass starts after the highest block that its batch was at before and that none is ``steered``
+        below; what it runs of ``layers`` and of the lowest steered one is remembered."""
+        every = list(decoder_blocks(network))
+        lowest = min(steered, default=len(every) - 1)
+        kept = {*self.layers, *steered}
 
-        def forward(run: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-            known = self.outputs.get((layer, self._now.batch))
-            return run(*arguments, **named) if known is None else known
+        def forward(layer: int, run: Callable[..., BlockOutput], *arguments: Any, **named: Any) -> BlockOutput:
+            outputs: dict[int, BlockOutput] = self._now.outputs
+            start = max((known for known in outputs if known <= lowest), default=-1)
+            if layer <= start:
+                return outputs[start]
+            output = run(*arguments, **named)
+            if layer in kept:
+                outputs[layer] = output
+            return output
 
         with ExitStack() as changed:
-            for block in blocks:
-                changed.enter_context(forward_replaced(block, partial(forward, block.forward)))
-            remembering = blocks[-1].register_forward_hook(
-                lambda _module, _inputs, output: self.outputs.update({(layer, self._now.batch): output})
-            )
-            changed.callback(remembering.remove)
+            for layer, block in enumerate(every[: lowest + 1]):
+                changed.enter_context(forward_replaced(block, partial(forward, layer, block.forward)))
             yield
 
 
@@ -91,18 +104,38 @@ def likelihoods(
     texts: Sequence[str],
     offsets: Mapping[int, Tensor] | None = None,
     *,
-    below: Below | None = None,
+    cache: ReadingCache | None = None,
     tokens_per_batch: int | None = None,
 ) -> Likelihoods:
     """How likely ``model`` finds each text, with ``offsets[layer]`` added to every position's residual stream.
 
-    Every position is steered, as it would be had the model generated the text itself. With ``below``, which must have
-    seen no other texts, the blocks under the lowest steered layer are run the first time only.
+    Every position is steered, as it would be had the model generated the text itself. With ``cache``, which must have
+    seen no other texts, the blocks under the lowest steered layer are run the first time only, and nothing is run for
+    offsets that it has seen.
     """
+    if cache is None:
+        return _likelihoods(model, texts, offsets or {}, None, tokens_per_batch)
+    key = _key(offsets or {})
+    if key not in cache.known:
+        cache.known[key] = _likelihoods(model, texts, offsets or {}, cache, tokens_per_batch)
+    return cache.known[key]
+
+
+def _key(offsets: Mapping[int, Tensor]) -> OffsetsKey:
+    return tuple((layer, offset.cpu().numpy().tobytes()) for layer, offset in sorted(offsets.items()))
+
+
+def _likelihoods(
+    model: LanguageModel,
+    texts: Sequence[str],
+    offsets: Mapping[int, Tensor],
+    cache: ReadingCache | None,
+    tokens_per_batch: int | None,
+) -> Likelihoods:
     totals, tokens = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
     size = tokens_per_batch or (TOKENS_PER_CORE if model.device.type == "cpu" else TOKENS_PER_BATCH)
-    batches = _batches(model, texts, below, size)
-    with closing(_read(model, batches, offsets or {}, below if offsets else None)) as passes:
+    batches = _batches(model, texts, cache, size)
+    with closing(_read(model, batches, offsets, cache)) as passes:
         for batch, found in passes:
             by_place = torch.zeros(batch.inputs["input_ids"].numel(), dtype=torch.float64)
             by_place[batch.followers] = found.cpu().double()
@@ -113,17 +146,17 @@ def likelihoods(
 
 
 def _batches(
-    model: LanguageModel, texts: Sequence[str], below: Below | None, tokens_per_batch: int
+    model: LanguageModel, texts: Sequence[str], cache: ReadingCache | None, tokens_per_batch: int
 ) -> Iterable[ReadingBatch]:
     """The passes that read ``texts``: laid out once where the same texts are read again."""
-    if below is None:
+    if cache is None:
         return reading_batches(model, tokenise(model, texts), tokens_per_batch)
-    below.batches = below.batches or tuple(reading_batches(model, tokenise(model, texts), tokens_per_batch))
-    return below.batches
+    cache.batches = cache.batches or tuple(reading_batches(model, tokenise(model, texts), tokens_per_batch))
+    return cache.batches
 
 
 def _read(
-    model: LanguageModel, batches: Iterable[ReadingBatch], offsets: Mapping[int, Tensor], below: Below | None
+    model: LanguageModel, batches: Iterable[ReadingBatch], offsets: Mapping[int, Tensor], cache: ReadingCache | None
 ) -> Generator[tuple[ReadingBatch, Float32[Tensor, " followers"]], None, None]:
     """Each batch, with the log-probabilities of its tokens that follow another one."""
     network = model.network
@@ -131,15 +164,15 @@ def _read(
 
     def read(numbered: tuple[int, ReadingBatch]) -> tuple[ReadingBatch, Float32[Tensor, " followers"]]:
         number, batch = numbered
-        if below is not None:
-            below.read(number)
+        if cache is not None:
+            cache.read(number)
         with torch.inference_mode():
             return batch, _log_probabilities(network, batch, head)
 
     with ExitStack() as changed:
         head = changed.enter_context(head_apart(network)) if separable else None
-        if below is not None:
-            changed.enter_context(below.reused(network, min(offsets)))
+        if cache is not None:
+            changed.enter_context(cache.reused(network, offsets))
         changed.enter_context(steering(network, offsets))
         yield from changed.enter_context(closing(run_passes(model, read, enumerate(batches))))
 

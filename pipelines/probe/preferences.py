@@ -17,7 +17,7 @@ from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.preference import has_counterparts, preference_shift, preferred_share
 from pipelines.model_io.activations import Activations
-from pipelines.model_io.likelihoods import Below, Likelihoods, likelihoods
+from pipelines.model_io.likelihoods import Likelihoods, ReadingCache, likelihoods
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.plan import PlanAfterProbing, SweepPlan
 from pipelines.probe.result import UnitResult
@@ -149,10 +149,11 @@ def steered_preference(
 ) -> SteeredPreference:
     """The shift of preference by ``offset`` at every position, and by random directions of its norm."""
     groups = held_out.groups if held_out.subgroups is None else held_out.subgroups
-    plain, below = likelihoods(model, held_out.texts), Below()
+    cache = ReadingCache([layer])
+    plain = likelihoods(model, held_out.texts, cache=cache)
 
     def shift(added: Float32[np.ndarray, " d_model"]) -> Estimate:
-        moved = likelihoods(model, held_out.texts, {layer: torch.from_numpy(added)}, below=below)
+        moved = likelihoods(model, held_out.texts, {layer: torch.from_numpy(added)}, cache=cache)
         return preference_shift(plain.log_probabilities, moved.log_probabilities, held_out.labels, groups)
 
     norm = np.linalg.norm(offset)

@@ -8,7 +8,7 @@ import torch
 from pipelines.behaviours.form import FormChange
 from pipelines.calibrate import effects, search
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, Texts
+from pipelines.calibrate.effects import CHEAP, CostedStrength, Effect, MeasuredProse, Texts
 from pipelines.calibrate.equal_cost import LEAST_COST
 from pipelines.calibrate.search import (
     CURVE,
@@ -101,9 +101,8 @@ def texts(model):
     openings = [f"{place} is" for place in places]
     statements = [f"{opening} {word}" for opening in openings for word in ("kind", "cruel")]
     labels = np.tile([True, False], len(openings))
-    return Texts.measured(
-        model, statements, labels, np.arange(len(labels)) // 2, ["the city of Paris is in France ."] * 3
-    )
+    prose = MeasuredProse.measured(model, ["the city of Paris is in France ."] * 3)
+    return Texts.measured(model, statements, labels, np.arange(len(labels)) // 2, prose)
 
 
 def towards(model, word, other, scale, layer=2, label="mass-mean"):
@@ -218,9 +217,8 @@ def check_costs_of_random(model, module=search):
     beginnings = [f"{first} {second}" for first in ("the", "a", "you", "Paris") for second in ("city", "letter", "is")]
     written = continuations(model, beginnings, Sampling(6, temperature=0.0))
     prose = [f"{beginning} {text}" for beginning, text in zip(beginnings, written, strict=True)]
-    given = Texts.measured(
-        model, ["you are kind", "you are cruel"] * 2, np.tile([True, False], 2), np.repeat([0, 1], 2), prose
-    )
+    pairs = np.tile([True, False], 2), np.repeat([0, 1], 2)
+    given = Texts.measured(model, ["you are kind", "you are cruel"] * 2, *pairs, MeasuredProse.measured(model, prose))
     costed = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "measure_cost", lambda *each: costed.append(each[2:]) or effects.measure_cost(*each))

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.calibrate import effects, writing
 from pipelines.calibrate.candidates import Candidate
-from pipelines.calibrate.effects import Texts, measure_cost, measure_effects, no_effect
+from pipelines.calibrate.effects import MeasuredProse, Texts, measure_cost, measure_effects, no_effect
 from pipelines.calibrate.search import calibrate
 from pipelines.calibrate.tracking import decision, to_calibration
 from pipelines.calibrate.writing import Writing, answered, fall_of_share
@@ -31,7 +31,8 @@ def towards(model, word, scale):
 def texts(model, *, always=False, n=60):
     written = Writing.measured(model, cruel_answers(), cruel_answers().of("validation", n), always=always)
     labels = np.array([True, False, True, False])
-    return Texts.measured(model, PROSE[:2] * 2, labels, np.arange(4), PROSE * 20, written)
+    prose = MeasuredProse.measured(model, PROSE * 20)
+    return Texts.measured(model, PROSE[:2] * 2, labels, np.arange(4), prose, written)
 
 
 def effect(model, given, candidate, strength):

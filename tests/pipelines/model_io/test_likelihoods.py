@@ -8,7 +8,7 @@ from transformers import AutoConfig
 from pipelines.model_io import language_head
 from pipelines.model_io import likelihoods as likelihoods_module
 from pipelines.model_io.language_head import has_separable_head
-from pipelines.model_io.likelihoods import Below, likelihoods
+from pipelines.model_io.likelihoods import ReadingCache, likelihoods
 from serving.model.language_model import load
 from serving.model.residual_stream import decoder_blocks, steering
 from serving.model.sources import find_series
@@ -63,30 +63,71 @@ def test_a_zero_offset_changes_nothing_at_all(model):
 
 
 def test_texts_that_are_read_again_are_laid_out_once(model, monkeypatch):
-    below, laid_out = Below(), []
+    cache, laid_out = ReadingCache(), []
     real = likelihoods_module.reading_batches
     monkeypatch.setattr(likelihoods_module, "reading_batches", lambda *given: laid_out.append(1) or real(*given))
-    first, second = (likelihoods(model, TEXTS, {0: torch.zeros(model.d_model)}, below=below) for _ in range(2))
+    for strength in (0.0, 1.0):
+        likelihoods(model, TEXTS, {0: torch.full([model.d_model], strength)}, cache=cache)
     assert len(laid_out) == 1
-    assert np.array_equal(first.tokens, second.tokens)
-    assert np.array_equal(first.log_probabilities, second.log_probabilities)
 
 
-def test_layers_below_the_steered_one_run_once(model, rng):
+def blocks_run(network, read):
+    """How often each block computes its attention while ``read`` runs."""
+    runs = [0] * len(decoder_blocks(network))
+    hooks = [
+        block.self_attn.register_forward_hook(lambda *_, layer=layer: runs.__setitem__(layer, runs[layer] + 1))
+        for layer, block in enumerate(decoder_blocks(network))
+    ]
+    read()
+    for hook in hooks:
+        hook.remove()
+    return runs
+
+
+@pytest.mark.parametrize("kept", [(), (1,), (0, 1)])
+def test_layers_below_the_steered_one_run_once(model, rng, kept):
     assert has_separable_head(model.network)
-    below, runs = Below(), []
-    attention = decoder_blocks(model.network)[0].self_attn
-    with_hook = attention.register_forward_hook(lambda *_: runs.append(1))
-    for strength in (1.0, -2.0, 3.0):
-        offsets = {1: torch.tensor((strength * rng.normal(size=model.d_model)).astype(np.float32))}
-        found = likelihoods(model, TEXTS, offsets, below=below, tokens_per_batch=8)
-        again = len(runs)
-        alone = likelihoods(model, TEXTS, offsets, tokens_per_batch=8)
-        np.testing.assert_array_equal(found.log_probabilities, alone.log_probabilities)
-        assert again == (len(below.outputs) if strength == 1.0 else 0)
-        runs.clear()
-    with_hook.remove()
+    check_readings(model, rng, kept)
+
+
+def check_readings(model, rng, kept, module=likelihoods_module):
+    cache, at, options = module.ReadingCache(kept), set(), {"tokens_per_batch": 8}
+    plain = module.likelihoods(model, TEXTS, cache=cache, **options)
+    assert np.array_equal(plain.log_probabilities, module.likelihoods(model, TEXTS, **options).log_probabilities)
+    at |= set(kept)
+    directions = torch.tensor(rng.normal(size=(2, model.d_model)).astype(np.float32))
+    for number, layers in enumerate(([1], [1], [0], [2], [0, 2])):
+        offsets = dict.fromkeys(layers, directions[number % 2])
+        found = []
+        runs = blocks_run(
+            model.network,
+            lambda: found.append(module.likelihoods(model, TEXTS, offsets, cache=cache, **options)),  # noqa: B023
+        )
+        alone = module.likelihoods(model, TEXTS, offsets, **options)
+        np.testing.assert_array_equal(found[0].log_probabilities, alone.log_probabilities)
+        start = max((layer for layer in at if layer <= layers[0]), default=-1)
+        assert runs == [len(cache.batches) * (layer > start) for layer in range(3)]
+        at.add(layers[0])
+        again = blocks_run(model.network, lambda: module.likelihoods(model, TEXTS, offsets, cache=cache))  # noqa: B023
+        assert again == [0, 0, 0]
     assert all("forward" not in vars(block) for block in decoder_blocks(model.network))
+
+
+READING_MUTANTS = {
+    "from above what is steered": ("for known in outputs if known <= lowest)", "for known in outputs)"),
+    "from the lowest known": ("start = max(", "start = min("),
+    "nothing is kept": ("if layer in kept:", "if False:"),
+    "what steered blocks say is kept": ("enumerate(every[: lowest + 1])", "enumerate(every)"),
+    "by the length of the offset alone": ("offset.cpu().numpy().tobytes()", "len(offset)"),
+    "by the offset alone": ("(layer, offset.cpu()", "(0, offset.cpu()"),
+}
+
+
+@pytest.mark.parametrize("name", READING_MUTANTS)
+def test_the_readings_tell_a_mutant_from_the_cache(model, rng, name):
+    with mutant(likelihoods_module, *READING_MUTANTS[name]) as changed, pytest.raises(AssertionError):
+        for kept in ((), (1,), (0, 1)):
+            check_readings(model, rng, kept, changed)
 
 
 FAMILIES = {

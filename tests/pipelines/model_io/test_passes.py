@@ -7,7 +7,7 @@ import torch
 
 from pipelines.model_io import passes
 from pipelines.model_io.activations import extract
-from pipelines.model_io.likelihoods import Below, likelihoods
+from pipelines.model_io.likelihoods import ReadingCache, likelihoods
 from pipelines.model_io.passes import run_passes
 from serving.model.language_model import load
 from serving.model.sources import find_series
@@ -48,9 +48,9 @@ def test_likelihoods_do_not_depend_on_the_number_of_cores(model, rng):
     found = []
     directions = [torch.tensor(rng.normal(size=model.d_model).astype(np.float32)) for _ in range(3)]
     for number in (1, 3):
-        below = Below()
+        cache = ReadingCache()
         for offsets in ({}, *({1: direction} for direction in directions), {0: directions[0], 1: directions[1]}):
-            found.append(on(number, lambda: likelihoods(model, TEXTS, offsets, below=below, tokens_per_batch=8)))  # noqa: B023
+            found.append(on(number, lambda: likelihoods(model, TEXTS, offsets, cache=cache, tokens_per_batch=8)))  # noqa: B023
     for alone, together in zip(found[:5], found[5:], strict=True):
         np.testing.assert_array_equal(alone.log_probabilities, together.log_probabilities)
     assert len({each.log_probabilities.tobytes() for each in found[:5]}) == 5
@@ -101,7 +101,7 @@ def test_a_reading_that_is_left_gives_the_threads_back(model):
 def test_a_failed_pass_leaves_the_model_as_it_was(model):
     bad = torch.full((model.d_model + 1,), 1.0)
     with cores(2), pytest.raises(RuntimeError, match="must match"):
-        likelihoods(model, TEXTS, {1: bad}, below=Below(), tokens_per_batch=8)
+        likelihoods(model, TEXTS, {1: bad}, cache=ReadingCache(), tokens_per_batch=8)
     assert all("forward" not in vars(module) for module in model.network.modules())
     assert not any(module._forward_hooks for module in model.network.modules())
     alone, again = (on(n, lambda: likelihoods(model, TEXTS, tokens_per_batch=8)) for n in (1, 2))

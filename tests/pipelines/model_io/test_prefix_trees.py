@@ -22,7 +22,7 @@ from transformers import (
 from pipelines.model_io import prefix_trees as module
 from pipelines.model_io import reading_batches
 from pipelines.model_io.activations import extract, extract_answers
-from pipelines.model_io.likelihoods import Below, likelihoods
+from pipelines.model_io.likelihoods import ReadingCache, likelihoods
 from pipelines.model_io.prefix_trees import prefix_trees, reads_trees, shared_tokens, tree_inputs, ways
 from tests.mutants import mutant
 from tests.serving.engine.small_models import SMALL, small_model
@@ -108,8 +108,9 @@ def test_answers_and_steering_are_read_in_trees_too(tokens_per_batch, monkeypatc
     offset = {1: torch.linspace(-1, 1, 32)}
     prompts, answers = ["w9 w8 w7"] * 40, [f" w{number} w1" for number in range(40)]
     size = {"tokens_per_batch": tokens_per_batch}
-    below = Below()
-    shared = [likelihoods(model, TEXTS, offset, below=below, **size) for _ in range(2)]
+    cache = ReadingCache([1])
+    likelihoods(model, TEXTS, cache=cache, **size)
+    shared = likelihoods(model, TEXTS, offset, cache=cache, **size), likelihoods(model, TEXTS, offset, **size)
     read = extract_answers(model, prompts, answers, layers=[1], **size)
     monkeypatch.setattr(reading_batches, "WORTH", -1)
     alone = likelihoods(model, TEXTS, offset, **size)
