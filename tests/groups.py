@@ -19,6 +19,7 @@ FILES = {
         "tests/clients/test_programs.py",
         "tests/serving/api/test_clients.py",
         "tests/serving/api/test_contract.py",
+        "tests/serving/api/test_fields.py",
         "tests/serving/api/test_hidden_states.py",
         "tests/serving/api/test_http.py",
         "tests/serving/api/test_monitors.py",

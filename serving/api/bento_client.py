@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from serving.api.dependencies import RequestContext, SteeredContext
-from serving.api.errors import documented
-from serving.api.openai.completions import begin, whole
+from serving.api.error_documents import documented
+from serving.api.openai.completions import begin, renamed, whole
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, WholeNumber
 from serving.api.openai.usage import Usage
 from serving.api.request_body import RequestBody
@@ -68,7 +68,8 @@ async def generate(body: GenerateRequest, context: SteeredContext) -> JSONRespon
 
 async def answer_prompt(body: GenerateRequest, context: RequestContext) -> dict[str, Any]:
     """Raises whatever the same request to OpenAI's routes is refused with."""
-    answer = await context.run(begin, context, body.as_openai())
+    with renamed({"messages": "prompt"}):
+        answer = await context.run(begin, context, body.as_openai())
     content = await whole(context, answer)
     choice = content["choices"][0]
     return {

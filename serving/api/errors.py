@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound, TrustTraceError, Unavailable, redacted
@@ -32,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5
 """Seconds after which a client may ask a service again that is loading or going away."""
+
+LONGEST_TOLD = 1000
+"""Characters of a message, or of a field's name, which both may repeat what a client sent and go into the log."""
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -78,6 +80,20 @@ class ClientGone(ApiError):
     status, code = 499, "client_closed_request"
 
 
+class ContextExceeded(ApiError):
+    """A text that does not fit, in the words by which clients know a context overflow."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, cause: PromptTooLong, param: str | None = None) -> None:
+        room, what = (", one of them for the answer", "prompt") if cause.is_answered else ("", "text")
+        super().__init__(
+            f"This model's maximum context length is {cause.window} tokens{room}. However, your {what} has "
+            f"{cause.length} tokens. Please shorten it.",
+            param=param,
+        )
+
+
 class DeadlineExceeded(ApiError):
     status, type, code = 504, SERVER, "timeout"
 
@@ -88,26 +104,12 @@ def require_model(name: str | None, served: str) -> None:
         raise ModelNotFound(f"the model {name!r} is not served here; served: {served}", param="model")
 
 
-class ErrorDetail(BaseModel):
-    message: str
-    """One sentence: which values clash, and what to do."""
-    type: str
-    param: str | None
-    """The field at fault, such as ``steering.strengths.privacy``."""
-    code: str
-
-
-class ErrorBody(BaseModel):
-    error: ErrorDetail
-
-
 DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
     (StrengthOutOfRange, 422, INVALID, "dose_exceeded"),
     (VectorNotServed, 404, INVALID, "vector_not_found"),
     (VectorRefused, 409, INVALID, "vector_unavailable"),
     (SteeringNotReady, 503, SERVER, "unavailable"),
     (InvalidSteering, 400, INVALID, "invalid_steering"),
-    (PromptTooLong, 400, INVALID, "context_length_exceeded"),
     (QueueFull, 429, "rate_limit_error", "queue_full"),
     (TemplateShareExceeded, 429, "rate_limit_error", "client_share_exceeded"),
     (NotFound, 404, INVALID, "vector_not_found"),
@@ -121,53 +123,6 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
 NO_OBJECT = "the body must be a JSON object, sent with the header Content-Type: application/json"
 UNREADABLE = "the body cannot be read: send JSON as it is, not compressed, nested less deep and with shorter numbers"
 """In place of FastAPI's word for what JSON's parser raises beside syntax errors."""
-MEANINGS: Mapping[int, str] = {
-    400: "Bad request: a field is wrong, not supported, or the prompt is longer than the model's context",
-    401: "Unauthorized: an API key is needed, or a signature that fits",
-    403: "Forbidden: this key lacks the permission, or the client is not local",
-    404: "Not found: no such model, vector or path",
-    405: "The path does not have this method",
-    408: "The request body did not arrive in time",
-    409: "The vector does not belong to the model that is served",
-    413: "The request body is too large",
-    422: "A strength is beyond its range",
-    429: "The queue, or this client's share of it, is full; Retry-After says when to try again",
-    500: "A fault of the service; its log has the request's id",
-    503: "The service is loading, shutting down, or cannot reach the registry",
-    504: "The answer took longer than a request may",
-}
-
-
-CODES: Mapping[int, tuple[str, ...]] = {
-    400: ("invalid_request", "invalid_steering", "context_length_exceeded"),
-    401: ("invalid_api_key", "invalid_signature"),
-    403: ("not_allowed",),
-    404: ("model_not_found", "vector_not_found", "answer_not_found"),
-    408: ("request_timeout",),
-    409: ("vector_checkpoint_mismatch", "vector_unavailable", "vector_unreadable", "answers_not_traced"),
-    413: ("request_too_large",),
-    422: ("dose_exceeded",),
-    429: ("queue_full", "client_share_exceeded"),
-    500: ("internal_error", "generation_failed"),
-    503: ("unavailable", "default_unavailable"),
-    504: ("timeout",),
-}
-"""The codes of the envelope, by status."""
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route, for the OpenAPI document: those that every route has, and ``statuses``."""
-    every = (400, 401, 403, 408, 413, 500)
-    return {status: _documented(status) for status in sorted({*every, *statuses})}
-
-
-def _documented(status: int) -> dict[str, Any]:
-    """An error response with the codes that it may have."""
-    codes = CODES.get(status, ())
-    description = f"{MEANINGS[status]} ({', '.join(codes)})" if codes else MEANINGS[status]
-    error = {"message": MEANINGS[status], "type": INVALID if status < 500 else SERVER, "param": None}
-    content = {"application/json": {"example": {"error": {**error, "code": codes[0] if codes else "error"}}}}
-    return {"model": ErrorBody, "description": description, "content": content}
 
 
 def envelope(message: str, type: str, code: str, param: str | None = None) -> dict[str, Any]:
@@ -176,11 +131,16 @@ def envelope(message: str, type: str, code: str, param: str | None = None) -> di
 
 
 def _writable(text: Any) -> Any:
-    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    shown = text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}…"
+    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def as_reply(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers. What nobody foresaw is logged, and answered without its text."""
+    if isinstance(error, PromptTooLong):
+        error = ContextExceeded(error)
     if isinstance(error, ApiError):
         body = envelope(str(error), error.type, error.code, error.param)
         return error.status, body, _headers(error.status, RETRY_SECONDS)
@@ -190,19 +150,9 @@ def as_reply(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             if isinstance(error, VectorRefused) and isinstance(error.__cause__, Mismatch):
                 code = "vector_checkpoint_mismatch"
             param = error.param if isinstance(error, SteeringError) else None
-            return status, envelope(_message(error), type, code, param), _headers(status, wait)
+            return status, envelope(str(error), type, code, param), _headers(status, wait)
     logger.error("request failed", exc_info=error)
     return 500, envelope("the service failed; its log has the request's id", SERVER, "internal_error"), {}
-
-
-def _message(error: TrustTraceError) -> str:
-    if isinstance(error, PromptTooLong):  # the words by which clients know a context overflow
-        room, what = (", one of them for the answer", "prompt") if error.is_answered else ("", "text")
-        return (
-            f"This model's maximum context length is {error.window} tokens{room}. However, your {what} has "
-            f"{error.length} tokens. Please shorten it."
-        )
-    return str(error)
 
 
 def _headers(status: int, wait: float) -> dict[str, str]:
@@ -246,7 +196,9 @@ def http_envelope(status: int, detail: str, method: str, path: str, allowed: str
     return envelope(message, INVALID if status < 500 else SERVER, code)
 
 
-_UNION_MEMBER = re.compile(r"(Steering|Message|TextPart|str|float|int|(list|literal|dict|function-\w+)\[.*\])")
+_UNION_MEMBER = re.compile(
+    r"(Steering|Message|TextPart|NamedTool|str|float|int|(list|literal|dict|function-\w+)\[.*\])"
+)
 """Names that pydantic adds to the location of a field that may be of several types."""
 
 
@@ -262,7 +214,7 @@ def invalid_envelope(problems: Sequence[Mapping[str, Any]], skip: int = 1) -> di
     ``skip`` parts of a location come before the field; FastAPI's have one.
     """
     field = problems[0]["loc"][: skip + 1]
-    problem = max((problem for problem in problems if problem["loc"][: skip + 1] == field), key=_depth)
+    problem = max((problem for problem in problems if problem["loc"][: skip + 1] == field), key=_reach)
     place = _place(problem)[skip:]
     param = ".".join(place) or None
     if problem["type"] == "json_invalid":
@@ -282,8 +234,11 @@ def _place(problem: Mapping[str, Any]) -> list[str]:
     return [str(part) for part in problem["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
 
 
-def _depth(problem: Mapping[str, Any]) -> int:
-    return len(_place(problem))
+def _reach(problem: Mapping[str, Any]) -> tuple[int, list[int]]:
+    """How deep in the field it is, and how far along its lists: of the types that a field may be of, the one that the
+    value was taken for the longest is the one that was meant.
+    """
+    return len(_place(problem)), [part for part in problem["loc"] if isinstance(part, int)]
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

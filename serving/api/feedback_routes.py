@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from registry.errors import NotFound
 from registry.traces import TraceLog
-from serving.api.errors import ApiError, documented
+from serving.api.error_documents import documented
+from serving.api.errors import ApiError
 from serving.api.request_body import RequestBody
 
 router = APIRouter(tags=["feedback"])

@@ -13,11 +13,19 @@ from pydantic import BaseModel, Field, model_validator
 
 from registry.errors import Mismatch
 from serving.api.dependencies import Context, Loaded, RequestContext
-from serving.api.errors import ApiError, documented, require_model
-from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
+from serving.api.error_documents import documented
+from serving.api.errors import ApiError, require_model
+from serving.api.openai.prompts import (
+    Tokens,
+    chat_tokens,
+    n_prompts,
+    prompt_names,
+    prompt_tokens,
+    require_fitting,
+)
 from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.streaming import result_for
-from serving.api.request_body import RequestBody, field_error
+from serving.api.request_body import Listed, RequestBody, field_error
 from serving.engine.base import HiddenStates
 from serving.served_model import LoadedModel
 
@@ -33,7 +41,7 @@ class HiddenStatesRequest(RequestBody):
 
     model: str | None = Field(None, max_length=300)
     input: Prompt | None = Field(None, examples=["Bats are blind."])
-    messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
+    messages: Listed[Message] | None = Field(None, min_length=1, max_length=1000)
     layer: int = Field(ge=0, examples=[2])
     """Counted from 0: the output of decoder block ``layer``, before any final norm."""
     tokens: Literal["all", "last"] = "all"
@@ -88,6 +96,8 @@ def _begin(
     client = context.record.client
     sequences = _sequences(loaded, body, client)
     _require_bounded(sequences, body, loaded.model.d_model)
+    names = ["messages"] if body.input is None else prompt_names(body.input, "input")
+    require_fitting(sequences, loaded.engine.window, names, is_answered=False)
     read = loaded.engine.hidden_states
     (reading,) = context.shares.submit(client, loaded.engine, lambda: [read(sequences, [body.layer], client)])
     return sequences, reading

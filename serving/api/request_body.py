@@ -1,11 +1,27 @@
-"""Request body: the strict base of every body that the service reads."""
+"""Request body: the strict base of every body that the service reads.
 
-from collections.abc import Iterator, Mapping
+Bodies are validated on the event loop, through which everybody's answers go. So whatever is wrong with one is found
+once: a million wrong items are refused by the first.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+SUGGESTED = 8
+"""Unknown fields of a body that are compared with the known ones; a body with more is refused by the first."""
+LONGEST_NAME = 64
+"""Characters of a field's name that is compared."""
+DEEP = "it is nested too deep: send it flatter"
+HALF = "it holds half of a surrogate pair, which no tokenizer can read: send whole characters"
+
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(fail_fast=True)]
+"""A list that is refused by its first wrong item."""
 
 
 class RequestBody(BaseModel):
@@ -24,9 +40,7 @@ class RequestBody(BaseModel):
     def _require_unicode(cls, values: Any) -> Any:
         for name, text in _texts(values) if isinstance(values, dict) else ():
             if _is_broken(text):
-                raise field_error(
-                    name, "it holds half of a surrogate pair, which no tokenizer can read: send whole characters"
-                )
+                raise field_error(name, HALF)
         return values
 
     @model_validator(mode="before")
@@ -34,15 +48,18 @@ class RequestBody(BaseModel):
     def _suggest_fields(cls, values: Any) -> Any:
         """Refuse a field that belongs elsewhere or looks misspelt with its place; pydantic refuses the others."""
         known = {field.alias or name for name, field in cls.model_fields.items()}
-        for name in values.keys() - known if isinstance(values, dict) else ():
+        unknown = [name for name in values if name not in known] if isinstance(values, dict) else []
+        for name in unknown[:SUGGESTED]:
             if name in cls.HINTS:
                 raise field_error(name, cls.HINTS[name])
-            near = get_close_matches(str(name), known - values.keys(), n=1, cutoff=0.75)
-            if near:
+            near = get_close_matches(str(name)[: LONGEST_NAME + 1], known - values.keys(), n=1, cutoff=0.75)
+            if near and len(str(name)) <= LONGEST_NAME:
                 raise field_error(name, f"there is no field `{name}`; did you mean `{near[0]}`?")
             outer = next((outer for outer, body in cls._bodies() if name in body.model_fields), None)
             if outer is not None:
                 raise field_error(name, f'`{name}` is a field of `{outer}`: send {{"{outer}": {{"{name}": …}}}}')
+        if len(unknown) > SUGGESTED:
+            raise field_error(unknown[0], f"there is no field `{unknown[0]}`, and no {len(unknown) - 1} others")
         return values
 
     @classmethod
@@ -57,8 +74,44 @@ class RequestBody(BaseModel):
 
 def field_error(name: str | int, message: str, value: object = None) -> ValidationError:
     """The error for a validator to raise: ``name`` is at fault, and ``message`` says why."""
-    problem = PydanticCustomError("refused", "{message}", {"message": message})
-    return ValidationError.from_exception_data("", [InitErrorDetails(type=problem, loc=(name,), input=value)])
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=_problem(message), loc=(name,), input=value)])
+
+
+def _problem(message: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def _require_writable(value: dict[str, Any]) -> dict[str, Any]:
+    """An object of any JSON, once it is certain that it can be written as a text again."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _problem(HALF) from error
+    except RecursionError as error:
+        raise _problem(DEEP) from error
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_require_writable)]
+"""An object whose fields nobody here knows, such as a schema."""
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """The JSON object that ``text`` is. Raises ``ValueError`` saying what is wrong with it."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(DEEP) from error
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("it must be a JSON object, written as text")
+    return _require_writable(value) if "\\u" in text else value
+
+
+def drop_fields(values: Any, names: Collection[str]) -> Any:
+    """``values`` without these fields, where they are an object."""
+    return {name: value for name, value in values.items() if name not in names} if isinstance(values, dict) else values
 
 
 def _texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

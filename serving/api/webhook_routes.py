@@ -19,7 +19,8 @@ from pydantic import BaseModel, Field
 from registry.records import vector_name
 from serving.api.auth import WEBHOOK
 from serving.api.dependencies import Loaded, Served
-from serving.api.errors import ApiError, Forbidden, documented
+from serving.api.error_documents import documented
+from serving.api.errors import ApiError, Forbidden
 
 logger = logging.getLogger(__name__)
 

@@ -22,3 +22,5 @@ class Calls:
     frames: tuple[CallFrame, ...]
     trigger: str = ""
     """The text that begins every call within text; empty where the answer is one call."""
+    at_most_one: bool = False
+    """Whether the answer ends with its first call within text."""

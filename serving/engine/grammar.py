@@ -150,7 +150,8 @@ def _calls_grammar(calls: Calls, names: frozenset[str], ends: Sequence[int] = ()
         others = sorted(names - {calls.trigger})
         named = f"(TEXT ({' | '.join(others)}))*" if others else ""
         end = f"(<[{','.join(map(str, ends))}]>)?" if ends else ""
-        lines += [f"start: call* {named} TEXT {end}", r"TEXT: /(.|\n)*/"]
+        start = "call |" if calls.at_most_one else "call*"
+        lines += [f"start: {start} {named} TEXT {end}", r"TEXT: /(.|\n)*/"]
         lines += [f"written[lazy]: TEXT {json.dumps(calls.trigger)}"]
         lines += [f"call: {named} ({' | '.join(head)}) ({_alternatives(numbers)})"]
     else:

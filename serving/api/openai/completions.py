@@ -1,19 +1,27 @@
 """Completions: a completion or chat request on its way to its answer."""
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
-from serving.api.openai.prompts import Tokens, chat_tokens, n_prompts, prompt_tokens
+from serving.api.openai.prompts import (
+    Tokens,
+    chat_tokens,
+    n_prompts,
+    prompt_names,
+    prompt_tokens,
+    require_fitting,
+)
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest, SampledRequest
 from serving.api.openai.responses import AnswerFormat, ChatFormat, Envelope, Json, TextFormat
 from serving.api.openai.streaming import completions, submit_all
 from serving.api.openai.tool_calls import allowed_calls
 from serving.api.request_record import RequestRecord
-from serving.api.steering.block import SteeringChoice
+from serving.api.steering.block import SteeringChoice, steering_request
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
 from serving.api.steering.shorthand import HEADER, parse_strengths, split_alias
@@ -21,6 +29,7 @@ from serving.engine.base import Generation, GenerationOutcome, GenerationRequest
 from serving.engine.calls import Calls
 from serving.engine.grammar import SchemaRefused
 from serving.served_model import LoadedModel, ServedModel
+from serving.steering.request import SteeringRequest
 from serving.steering.resolution import SteeringResolution
 
 DONE = b"data: [DONE]\n\n"
@@ -48,9 +57,9 @@ def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
     loaded = served.require_loaded()
     model, alias = split_alias(body.model)
     require_model(model, loaded.name)
-    choice, source = steering_of(body.steering, context.x_steering, alias)
+    request, source = steering_of(body.steering, context.x_steering, alias)
     is_challenged = random.Random(body.seed).random() < served.settings.challenger  # a seed draws the same again
-    steering = resolve_steering(served, loaded, choice, source, is_challenged=is_challenged).after(
+    steering = resolve_steering(served, loaded, request, source, is_challenged=is_challenged).after(
         "chat" if isinstance(body, ChatRequest) else "none"
     )
     _require_choices(body, served.settings.max_choices)
@@ -72,13 +81,30 @@ def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
     return Answer(envelope, generations, steering, record)
 
 
-def steering_of(body: SteeringChoice, header: str | None, alias: str | None) -> tuple[SteeringChoice, str]:
-    """A request's steering, of its body, else of its header, else of the model's alias; and which field that is."""
-    if body is not None:
-        return body, "steering"
-    if header is not None:
-        return parse_strengths(header, HEADER), HEADER
-    return (None, "steering") if alias is None else (parse_strengths(alias, "model"), "model")
+def steering_of(body: SteeringChoice, header: str | None, alias: str | None) -> tuple[SteeringRequest, str]:
+    """A request's steering, of its body, else of its header, else of the model's alias; and which field that is.
+
+    A body that steers nothing of its own, such as one with a monitor alone, goes together with the other's strengths.
+    """
+    own, (text, source) = steering_request(body), (alias, "model") if header is None else (header, HEADER)
+    if text is None or body == "off" or own.dimensions.names or own.vectors:
+        return own, "steering"
+    given = steering_request(parse_strengths(text, source))
+    if own == SteeringRequest():
+        return given, source
+    scope = own.dimensions.scope or given.dimensions.scope
+    dimensions = replace(own.dimensions, strengths=given.dimensions.strengths, scope=scope)
+    return replace(own, dimensions=dimensions, inherits=given.inherits), "steering"
+
+
+@contextmanager
+def renamed(fields: Mapping[str, str]) -> Iterator[None]:
+    """Errors name the fields of a request by other names than the OpenAI request has that was made from it."""
+    try:
+        yield
+    except ApiError as error:
+        error.param = fields.get(error.param or "", error.param)
+        raise
 
 
 def _require_choices(body: OpenAIRequest, most: int) -> None:
@@ -95,17 +121,22 @@ def _calls(loaded: LoadedModel, body: OpenAIRequest) -> Calls | None:
     """The calls of tools that the answer must or may make."""
     if not isinstance(body, ChatRequest) or not body.offered_tools:
         return None
-    return allowed_calls(loaded.model, body.offered_tools, body.tool_choice or "auto")
+    choice, is_one = body.tool_choice or "auto", body.parallel_tool_calls is False
+    return allowed_calls(loaded.model, body.offered_tools, choice, at_most_one=is_one)
 
 
 def _prompts(
     loaded: LoadedModel, body: OpenAIRequest, calls: Calls | None, client: str
 ) -> tuple[list[Tokens], AnswerFormat]:
+    window = loaded.engine.window
     if isinstance(body, ChatRequest):
-        tokens = chat_tokens(loaded.model, body.messages, loaded.engine.window, body.offered_tools, client)
+        tokens = chat_tokens(loaded.model, body.messages, window, body.offered_tools, client)
+        require_fitting([tokens], window, ["messages"], is_answered=True)
         return [tokens], ChatFormat(calls)
     assert isinstance(body, CompletionRequest)
-    return prompt_tokens(loaded.model, body.prompt, loaded.engine.window), TextFormat(body.logprobs is not None)
+    prompts = prompt_tokens(loaded.model, body.prompt, window)
+    require_fitting(prompts, window, prompt_names(body.prompt), is_answered=True)
+    return prompts, TextFormat(body.logprobs is not None)
 
 
 def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0, calls: Calls | None = None) -> Sampling:
@@ -121,7 +152,7 @@ def sampling_of(served: ServedModel, body: SampledRequest, choice: int = 0, call
         prompt_logprobs=isinstance(body, CompletionRequest) and bool(body.echo),
         schema=_schema(body),
         calls=calls,
-        ignore_eos=body.ignore_eos,
+        ignore_eos=bool(body.ignore_eos),
     )
 
 

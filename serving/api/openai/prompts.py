@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from registry.errors import InvalidInput
-from serving.api.errors import ApiError
+from serving.api.errors import ApiError, ContextExceeded
 from serving.api.openai.requests import Message, Prompt
 from serving.api.openai.tool_calls import instructions, renders_tools
 from serving.api.openai.tools import Tool
 from serving.engine.base import PromptTooLong
-from serving.engine.requirements import require_tokens
+from serving.engine.requirements import require_room, require_tokens
 from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.language_model import LanguageModel
 from serving.model.text_tokens import text_tokens
@@ -24,9 +24,9 @@ than twice the tokens that have room."""
 
 def tokens_of(model: LanguageModel, text: str, window: int, param: str = "prompt") -> Tokens:
     """A text's tokens, as the tokenizer begins one. Raises ``ApiError`` for a text without any, and
-    ``PromptTooLong`` for one that is far too long.
+    ``ContextExceeded`` for one that is far too long.
     """
-    tokens = _tokens(model, text, window) if text else ()
+    tokens = _tokens(model, text, window, param) if text else ()
     if not tokens:
         raise ApiError(f"`{param}` is empty; give at least one character", param=param)
     return tokens
@@ -37,13 +37,13 @@ def answer_tokens(model: LanguageModel, text: str, window: int, param: str) -> T
     word. Raises as ``tokens_of`` does.
     """
     before = text_tokens(model.tokenizer, "\n", add_special_tokens=False)
-    tokens = _tokens(model, f"\n{text}", window, add_special_tokens=False) if text else before
+    tokens = _tokens(model, f"\n{text}", window, param, add_special_tokens=False) if text else before
     if tokens[: len(before)] != before:  # the line's end is part of a longer token
-        return _tokens(model, text, window, add_special_tokens=False)
+        return _tokens(model, text, window, param, add_special_tokens=False)
     return tokens[len(before) :] or tokens_of(model, "", window, param)
 
 
-def _tokens(model: LanguageModel, text: str, window: int, *, add_special_tokens: bool = True) -> Tokens:
+def _tokens(model: LanguageModel, text: str, window: int, param: str, *, add_special_tokens: bool = True) -> Tokens:
     """A text is not read to its end where its beginning alone has twice the tokens that have room: what follows a
     beginning changes its last few tokens at most.
     """
@@ -51,13 +51,28 @@ def _tokens(model: LanguageModel, text: str, window: int, *, add_special_tokens:
     if len(text) > 2 * len(beginning):
         fewest = len(text_tokens(model.tokenizer, beginning, add_special_tokens=False))
         if fewest >= 2 * window:
-            raise PromptTooLong(fewest // 2, window, at_least=True)
+            raise ContextExceeded(PromptTooLong(fewest // 2, window, at_least=True), param)
     return text_tokens(model.tokenizer, text, add_special_tokens=add_special_tokens)
+
+
+def require_fitting(sequences: Sequence[Tokens], window: int, names: Sequence[str], *, is_answered: bool) -> None:
+    """Raise ``ContextExceeded`` naming the field of the first sequence that does not fit, or could not be answered."""
+    for tokens, name in zip(sequences, names, strict=True):
+        try:
+            require_room(tokens, window, is_answered=is_answered)
+        except PromptTooLong as error:
+            raise ContextExceeded(error, name) from error
 
 
 def n_prompts(prompt: Prompt) -> int:
     """How many prompts a completion has, known before any is tokenised."""
-    return 1 if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else len(prompt)
+    return len(prompt_names(prompt))
+
+
+def prompt_names(prompt: Prompt, field: str = "prompt") -> list[str]:
+    """The names of the prompts of a request's ``field``."""
+    is_one = isinstance(prompt, str) or bool(prompt and isinstance(prompt[0], int))
+    return [field] if is_one else [f"{field}.{index}" for index in range(len(prompt))]
 
 
 def prompt_tokens(model: LanguageModel, prompt: Prompt, window: int, field: str = "prompt") -> list[Tokens]:
@@ -97,12 +112,13 @@ def chat_tokens(
     Tools, calls and their results are told in words where the template does not know them. ``client`` is whose share
     of the template's renderings is used.
 
-    Raises ``InvalidInput`` for a model that has no template, and for messages that its template refuses;
-    ``PromptTooLong`` for a conversation that is far too long.
+    Raises ``ApiError`` for a model that has no template, and for messages that its template refuses;
+    ``ContextExceeded`` for a conversation that is far too long.
     """
     if not has_chat(model):
-        raise InvalidInput(
-            f"{model.checkpoint.model} has no chat template; send the text as `prompt` to /v1/completions instead"
+        raise ApiError(
+            f"{model.checkpoint.model} has no chat template; send the text as `prompt` to /v1/completions instead",
+            param="messages",
         )
     knows_tools = renders_tools(model)
     if not knows_tools:
@@ -111,8 +127,11 @@ def chat_tokens(
     if tools and not knows_tools:
         conversation = with_instructions(conversation, instructions(tools))
     offered = [tool.function.to_dict() for tool in tools] if knows_tools and tools else None
-    text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
-    return _tokens(model, text, window, add_special_tokens=False)
+    try:
+        text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
+    except InvalidInput as error:
+        raise ApiError(str(error), param="messages") from error
+    return _tokens(model, text, window, "messages", add_special_tokens=False)
 
 
 def as_rendered(message: Message) -> dict[str, Any]:

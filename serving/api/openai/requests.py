@@ -1,19 +1,20 @@
 """Requests of OpenAI's routes: OpenAI's fields, `steering`, and the neutral values of fields that are not supported."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from serving.api.openai.tools import Tool, ToolCall, ToolChoice, require_known
-from serving.api.request_body import RequestBody, field_error
+from serving.api.request_body import JsonObject, Listed, RequestBody, drop_fields, field_error
 from serving.api.steering.block import SteeringChoice
 
 MAX_STOPS = 64
+MOST_MESSAGES = 1000
 
 IGNORED = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-     "parallel_tool_calls", "cache_salt", "priority", "request_id"}
+     "parallel_tool_calls", "cache_salt", "priority", "request_id", "include_reasoning"}
 )  # fmt: skip
 """Fields of OpenAI's and vLLM's clients that cannot change the answer."""
 
@@ -27,11 +28,14 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "documents": ([],), "suffix": ("",), "echo": (False,), "tools": ([],), "functions": ([],),
     "tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],),
     "reasoning_effort": ("none",), "verbosity": ("medium",),
-    "audio": (), "prediction": (), "web_search_options": (), "prompt_logprobs": (), "chat_template": (),
-    "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "structured_outputs": (),
+    "early_stopping": (False,), "prompt_cache_options": ({},), "logits_processors": ([],), "mm_processor_kwargs": ({},),
+    "audio": (), "prediction": (), "web_search_options": (), "moderation": (), "prompt_logprobs": (),
+    "chat_template": (), "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (),
+    "guided_decoding_backend": (), "guided_whitespace_pattern": (), "structured_outputs": (), "prompt_embeds": (),
     "allowed_token_ids": (), "truncate_prompt_tokens": (), "kv_transfer_params": (), "vllm_xargs": (),
 }  # fmt: skip
-"""Fields that are not supported, and the values at which they do not change the answer. Null is always one."""
+"""Fields that are not supported, and the values at which they do not change the answer. Null is always one, and so are
+fields of an object that are."""
 
 
 def _as_whole(value: Any) -> Any:
@@ -61,10 +65,10 @@ class SampledRequest(RequestBody):
     temperature: float | None = Field(None, ge=0, le=2, examples=[0.7])
     top_p: float | None = Field(None, gt=0, le=1)
     seed: WholeNumber | None = Field(None, ge=-(2**63), lt=2**63, examples=[7])
-    stop: str | list[str] | None = None
+    stop: str | Listed[str] | None = None
     """A text, or up to 64 of them, before which the answer ends."""
     steering: SteeringChoice = None
-    ignore_eos: bool = False
+    ignore_eos: bool | None = None
     """Go on past the model's end of text, for benchmarks."""
 
     @model_validator(mode="before")
@@ -82,6 +86,8 @@ class SampledRequest(RequestBody):
                 kept[name] = value
             elif name in cls.unsupported:
                 neutral = cls.unsupported[name]
+                if name == "best_of" and value == (values.get("n") or 1):  # the best so many of so many
+                    continue
                 if value is not None and not _is_neutral(value, neutral):
                     raise field_error(name, _refusal(name, neutral), value)
             elif name not in IGNORED:
@@ -102,6 +108,8 @@ class SampledRequest(RequestBody):
 
 
 def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    if isinstance(value, dict):
+        value = {name: part for name, part in value.items() if part is not None}
     return any(value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral)
 
 
@@ -113,7 +121,7 @@ def _refusal(name: str, neutral: tuple[Any, ...]) -> str:
 class JsonSchemaFormat(RequestBody):
     name: str | None = None
     description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema", examples=[{"type": "object"}])
+    schema_: JsonObject = Field(alias="schema", examples=[{"type": "object"}])
     strict: bool | None = None
     """Accepted either way: the schema is always followed to the letter."""
 
@@ -159,11 +167,13 @@ class OpenAIRequest(SampledRequest):
         return bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
 
-Prompt = str | list[str] | list[int] | list[list[int]]
+Prompt = str | Listed[str] | Listed[int] | Listed[Listed[int]]
 
 
 class CompletionRequest(OpenAIRequest):
     """POST /v1/completions."""
+
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {**NEUTRAL, "add_special_tokens": (True,)}
 
     prompt: Prompt = Field(examples=["The city of Lyon is in"])
     max_tokens: WholeNumber | None = Field(None, ge=0, le=1_000_000, examples=[64])
@@ -192,8 +202,12 @@ class TextPart(RequestBody):
         return drop_fields(values, {"cache_control", "annotations"})
 
 
-EMPTY = frozenset({"refusal", "annotations", "audio", "function_call", "reasoning_content", "reasoning"})
+EMPTY = frozenset(
+    {"refusal", "annotations", "audio", "function_call", "reasoning_content", "reasoning", "thinking_blocks"}
+)
 """Fields of messages that are accepted where they are null or empty."""
+HINTS_OF_CLIENTS = frozenset({"cache_control", "parsed", "provider_specific_fields"})
+"""Fields that clients keep in messages beside what they say."""
 
 
 class Message(RequestBody):
@@ -203,10 +217,10 @@ class Message(RequestBody):
     }
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Listed[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[ToolCall] | None = Field(None, max_length=64)
+    tool_calls: Listed[ToolCall] | None = Field(None, max_length=64)
 
     @model_validator(mode="before")
     @classmethod
@@ -216,7 +230,7 @@ class Message(RequestBody):
         for name in EMPTY & values.keys():
             if values[name]:
                 raise field_error(name, f"`{name}` is not supported: leave it out", values[name])
-        return drop_fields(values, {"cache_control", *EMPTY})
+        return drop_fields(values, HINTS_OF_CLIENTS | EMPTY)
 
     @model_validator(mode="after")
     def _require_content(self) -> Self:
@@ -233,24 +247,25 @@ class Message(RequestBody):
         return self.content or ""
 
 
-def drop_fields(values: Any, names: Collection[str]) -> Any:
-    """``values`` without these fields, where they are an object."""
-    return {name: value for name, value in values.items() if name not in names} if isinstance(values, dict) else values
-
-
 class ChatRequest(OpenAIRequest):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(
-        min_length=1, max_length=1000, examples=[[{"role": "user", "content": "Is it true that bats are blind?"}]]
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {**NEUTRAL, "add_special_tokens": (False,)}
+
+    messages: Listed[Message] = Field(
+        min_length=1,
+        max_length=MOST_MESSAGES,
+        examples=[[{"role": "user", "content": "Is it true that bats are blind?"}]],
     )
     max_completion_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000)
     logprobs: bool | None = None
     top_logprobs: WholeNumber | None = Field(None, ge=0, le=20)
-    tools: list[Tool] | None = Field(None, max_length=128)
+    tools: Listed[Tool] | None = Field(None, max_length=128)
     """Functions that the answer may call."""
     tool_choice: ToolChoice | None = None
     """``required`` or a function: the answer is a call. ``auto`` (default) needs a chat template that writes calls."""
+    parallel_tool_calls: bool | None = None
+    """Whether an answer may make several calls, where it chooses to call."""
 
     @property
     def offered_tools(self) -> list[Tool]:

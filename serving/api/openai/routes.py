@@ -6,12 +6,14 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from serving.api.dependencies import Loaded, RequestContext, Served, SteeredContext
-from serving.api.errors import documented, require_model
+from serving.api.error_documents import documented
+from serving.api.errors import require_model
 from serving.api.openai.chunks import streamed
 from serving.api.openai.completions import begin, whole
 from serving.api.openai.prompts import has_chat
 from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRequest
 from serving.api.openai.responses import CompletionResponse, ModelInfo, ModelList
+from serving.api.steering.block import steering_request
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import dimension_info
 from serving.api.steering.shorthand import format_strengths, parse_strengths, split_alias
@@ -61,7 +63,7 @@ def model(model_id: str, served: Served, loaded: Loaded) -> JSONResponse:
     name, alias = split_alias(model_id)
     require_model(name, loaded.name)
     if alias is not None:
-        resolve_steering(served, loaded, parse_strengths(alias, "model"), "model")
+        resolve_steering(served, loaded, steering_request(parse_strengths(alias, "model")), "model")
     return JSONResponse(_model_info(model_id, served, loaded))
 
 

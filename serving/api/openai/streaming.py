@@ -49,8 +49,8 @@ async def completions(generations: Sequence[Generation], request: Request | None
         ended = await result_for(answers, request, seconds)
     finally:
         cancel(generations)
-    for completion in ended:
-        require_ended(completion.outcome)
+    for generation, completion in zip(generations, ended, strict=True):
+        require_ended(completion.outcome, generation.request)
     return ended
 
 
@@ -89,8 +89,8 @@ async def events(
             happened, failed = _happened(running, changed)
             if happened:
                 yield happened
-            for outcome in failed:
-                require_ended(outcome)
+            for generation, outcome in failed:
+                require_ended(outcome, generation.request)
             patience = min(heartbeat, deadline - time.monotonic())
             if running and patience <= 0:
                 raise _deadline_exceeded(seconds)
@@ -102,12 +102,12 @@ async def events(
 
 def _happened(
     running: dict[int, Generation], changed: asyncio.Event
-) -> tuple[list[tuple[int, Event]], list[GenerationOutcome]]:
+) -> tuple[list[tuple[int, Event]], list[tuple[Generation, GenerationOutcome]]]:
     """The events since the last call, and the outcomes of those that came to no end of their own; who has ended runs
     no more.
     """
     happened: list[tuple[int, Event]] = []
-    failed: list[GenerationOutcome] = []
+    failed: list[tuple[Generation, GenerationOutcome]] = []
     for index, generation in tuple(running.items()):
         tokens, outcome = generation.take(changed)
         happened += ((index, token) for token in tokens)
@@ -115,7 +115,7 @@ def _happened(
             continue
         del running[index]
         if outcome.reason in FAILED:
-            failed.append(outcome)
+            failed.append((generation, outcome))
         else:
             happened.append((index, outcome))
     return happened, failed
@@ -131,14 +131,15 @@ async def _is_set(changed: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def require_ended(outcome: GenerationOutcome) -> None:
+def require_ended(outcome: GenerationOutcome, request: GenerationRequest) -> None:
     """Raise for a generation that came to no end of its own: ``GenerationFailed``, ``ApiError`` where it cannot be
     done, ``EngineStopped`` where the engine has stopped, ``ServiceUnavailable`` where it shuts down.
     """
     if outcome.reason == "error":
         raise GenerationFailed(outcome.error)
     if outcome.reason == "refused":
-        raise ApiError(outcome.error)
+        # What cannot be done while an answer is written is its schema.
+        raise ApiError(outcome.error, param="response_format" if request.sampling.calls is None else "tools")
     if outcome.reason == "unavailable":
         raise EngineStopped(outcome.error)
     if outcome.reason == "cancelled":

@@ -24,7 +24,9 @@ def renders_tools(model: LanguageModel) -> bool:
     return "tools" in str(model.tokenizer.chat_template)
 
 
-def allowed_calls(model: LanguageModel, tools: Sequence[Tool], choice: ToolChoice) -> Calls:
+def allowed_calls(
+    model: LanguageModel, tools: Sequence[Tool], choice: ToolChoice, *, at_most_one: bool = False
+) -> Calls:
     """The calls that an answer must or may make. Raises ``ApiError`` where the model cannot choose to call."""
     functions = [tool.function for tool in tools]
     if isinstance(choice, NamedTool):
@@ -40,7 +42,7 @@ def allowed_calls(model: LanguageModel, tools: Sequence[Tool], choice: ToolChoic
             param="tool_choice",
         )
     frames = tuple(_frame(function, f"{OPENING}\n", f"}}\n{CLOSING}") for function in functions)
-    return Calls(frames, trigger=OPENING)
+    return Calls(frames, trigger=OPENING, at_most_one=at_most_one)
 
 
 def _frame(function: FunctionDefinition, before: str, end: str) -> CallFrame:

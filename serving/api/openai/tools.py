@@ -1,11 +1,10 @@
 """Tools of a chat request: the functions that its answer may call, and earlier calls in its conversation."""
 
-import json
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.api.request_body import RequestBody, field_error
+from serving.api.request_body import JsonObject, RequestBody, drop_fields, field_error, read_object
 
 NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
@@ -16,15 +15,24 @@ PLAIN = frozenset({"$schema", "$id", "$defs", "definitions", "title", "descripti
 class FunctionDefinition(RequestBody):
     name: str = Field(pattern=NAME, examples=["get_weather"])
     description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, examples=[{"type": "object"}])
+    parameters: JsonObject | None = Field(None, examples=[{"type": "object"}])
     """A JSON schema of the arguments; they follow it to the letter. Without one, a function takes no arguments."""
     strict: bool | None = None
     """Accepted either way: the schema is always followed to the letter."""
 
+    @model_validator(mode="after")
+    def _require_object(self) -> Self:
+        kinds = (self.parameters or {}).get("type", "object")
+        if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+            raise field_error(
+                "parameters", f"its `type` is {kinds!r}, and arguments are a JSON object: describe one, by type object"
+            )
+        return self
+
     @property
     def schema_of_arguments(self) -> dict[str, Any]:
-        """What arguments follow: no function can be called with others than it names, unless its schema allows some."""
-        schema = self.parameters or NO_ARGUMENTS
+        """What arguments follow: an object, of which no others can be given than it names, unless it allows some."""
+        schema = {**(self.parameters or NO_ARGUMENTS), "type": "object"}
         return {**schema, "additionalProperties": False} if _names_all(schema) else schema
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,15 +71,21 @@ class FunctionCall(RequestBody):
     arguments: str
     """JSON."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_parsed(cls, values: Any) -> Any:
+        return drop_fields(values, {"parsed_arguments"})
+
     @model_validator(mode="after")
-    def _require_json(self) -> "FunctionCall":
+    def _require_json(self) -> Self:
         try:
-            arguments = json.loads(self.arguments or "{}")
-        except ValueError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            raise field_error("arguments", "it must be a JSON object, written as text", self.arguments)
+            self.as_object()
+        except ValueError as error:
+            raise field_error("arguments", str(error), self.arguments) from error
         return self
+
+    def as_object(self) -> dict[str, Any]:
+        return read_object(self.arguments or "{}")
 
 
 class ToolCall(RequestBody):
@@ -81,10 +95,16 @@ class ToolCall(RequestBody):
     type: Literal["function"] = "function"
     function: FunctionCall
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_place(cls, values: Any) -> Any:
+        """Clients that add up a stream's chunks keep the number of each call."""
+        return drop_fields(values, {"index"})
+
     def to_dict(self) -> dict[str, Any]:
         """As chat templates take it."""
-        arguments = json.loads(self.function.arguments or "{}")
-        return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
+        function = {"name": self.function.name, "arguments": self.function.as_object()}
+        return {"id": self.id, "type": "function", "function": function}
 
 
 def require_known(tools: list[Tool], choice: ToolChoice) -> None:

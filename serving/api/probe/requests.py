@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from serving.api.openai.requests import Message
-from serving.api.request_body import RequestBody, field_error
+from serving.api.request_body import Listed, RequestBody, field_error
 
 
 class ProbeRequest(RequestBody):
@@ -15,12 +15,12 @@ class ProbeRequest(RequestBody):
     """
 
     model: str | None = Field(None, max_length=300)
-    input: str | list[str] | None = Field(None, examples=["Bats are blind."])
+    input: str | Listed[str] | None = Field(None, examples=["Bats are blind."])
     prompt: str | None = None
     """What the texts of ``input`` go on with, or answer."""
-    messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
+    messages: Listed[Message] | None = Field(None, min_length=1, max_length=1000)
     """A conversation to score or, beside ``input``, to be answered by its texts."""
-    dimensions: list[str] | None = Field(None, min_length=1, max_length=64)
+    dimensions: Listed[str] | None = Field(None, min_length=1, max_length=64)
     per_token: bool = False
 
     @model_validator(mode="after")

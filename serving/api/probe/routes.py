@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from serving.api.dependencies import Context, Loaded
-from serving.api.errors import documented
+from serving.api.error_documents import documented
 from serving.api.probe.requests import ProbeRequest
 from serving.api.probe.responses import ProbeResponse
 from serving.api.probe.scoring import score

@@ -13,7 +13,7 @@ from registry.errors import InvalidInput
 from registry.vectors import LinearProbe
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
-from serving.api.openai.prompts import Tokens, answer_tokens, chat_tokens, tokens_of
+from serving.api.openai.prompts import Tokens, answer_tokens, chat_tokens, require_fitting, tokens_of
 from serving.api.openai.streaming import result_for
 from serving.api.probe.requests import ProbeRequest
 from serving.api.steering.responses import vector_info
@@ -64,13 +64,18 @@ def prompt_of(model: LanguageModel, body: ProbeRequest, window: int, client: str
 def input_tokens(model: LanguageModel, body: ProbeRequest, prompt: Tokens, window: int, client: str) -> list[Tokens]:
     """Each text's tokens, as it would be read on its own or after ``prompt``, with those of the prompt."""
     if body.input is None:
-        return [chat_tokens(model, body.messages or (), window, client=client)]
+        conversation = chat_tokens(model, body.messages or (), window, client=client)
+        require_fitting([conversation], window, ["messages"], is_answered=False)
+        return [conversation]
     if not 0 < len(body.texts) <= MOST_TEXTS:
         raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
     names = ["input" if single else f"input.{index}" for index in range(len(body.texts))]
     read = answer_tokens if prompt else tokens_of
-    return [prompt + read(model, text, window, name) for text, name in zip(body.texts, names, strict=True)]
+    require_fitting([prompt], window, ["messages" if body.messages else "prompt"], is_answered=False)
+    texts = [prompt + read(model, text, window, name) for text, name in zip(body.texts, names, strict=True)]
+    require_fitting(texts, window, names, is_answered=False)
+    return texts
 
 
 async def score(context: RequestContext, loaded: LoadedModel, body: ProbeRequest) -> dict[str, Any]:

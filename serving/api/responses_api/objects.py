@@ -82,7 +82,7 @@ class ResponseWriter:
             "incomplete_details": None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
-            "metadata": {},
+            "metadata": body.metadata or {},
             "model": envelope.model.checkpoint.model,
             "output": output,
             "parallel_tool_calls": False,

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.api.openai.requests import NEUTRAL, ChatRequest, SampledRequest, StreamOptions, WholeNumber, drop_fields
-from serving.api.request_body import RequestBody, field_error
+from serving.api.openai.requests import MOST_MESSAGES, NEUTRAL, ChatRequest, SampledRequest, StreamOptions, WholeNumber
+from serving.api.request_body import JsonObject, Listed, RequestBody, drop_fields, field_error
 
 Unsupported = Mapping[str, tuple[Any, ...]]
 
@@ -26,7 +26,7 @@ class InputMessage(RequestBody):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[InputText]
+    content: str | Listed[InputText]
 
     @model_validator(mode="before")
     @classmethod
@@ -44,7 +44,7 @@ class ResponseTextFormat(RequestBody):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema", examples=[{"type": "object"}])
+    schema_: JsonObject | None = Field(None, alias="schema", examples=[{"type": "object"}])
     strict: bool | None = None
     """Accepted either way: the schema is always followed to the letter."""
 
@@ -69,12 +69,13 @@ class ResponsesRequest(SampledRequest):
     unsupported: ClassVar[Unsupported] = {
         **NEUTRAL, "background": (False,), "include": ([], ["reasoning.encrypted_content"]),
         "previous_response_id": (), "conversation": (), "prompt": (), "truncation": ("disabled",),
-        "reasoning": ({}, {"effort": "none"}, {"summary": "auto"}), "top_logprobs": (0,),
+        "reasoning": ({}, {"effort": "none"}, {"summary": "auto"}, {"effort": "none", "summary": "auto"}),
+        "top_logprobs": (0,),
         "max_tool_calls": (), "context_management": ([],), "moderation": (), "image": (), "background_options": (),
         "access_programs": (), "prompt_cache_options": (None, {}),
     }  # fmt: skip
 
-    input: str | list[InputMessage] = Field(examples=["Is it true that bats are blind?"])
+    input: str | Listed[InputMessage] = Field(examples=["Is it true that bats are blind?"])
     instructions: str | None = None
     """A system message before the input."""
     max_tokens: None = None
@@ -83,11 +84,15 @@ class ResponsesRequest(SampledRequest):
     text: ResponseText | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    metadata: JsonObject | None = None
+    """Told again in the response."""
 
     @model_validator(mode="after")
     def _require_answerable(self) -> Self:
         if not self.input:
             raise field_error("input", "`input` is empty; give a text, or a list of messages")
+        if isinstance(self.input, list) and len(self.input) >= MOST_MESSAGES:
+            raise field_error("input", f"it holds {len(self.input)} messages and may hold {MOST_MESSAGES - 1}")
         return self
 
     def as_chat(self) -> ChatRequest:

@@ -1,15 +1,25 @@
 """The `steering` block: what a request says about steering, and what an answer says was applied."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from serving.api.request_body import RequestBody
+from serving.api.request_body import Listed, RequestBody
 from serving.steering.monitor import StopCondition
 from serving.steering.plan import Bound, GenerationScope, ProbeCondition, PromptScope, TokenScope
 from serving.steering.request import DimensionSteering, OnExceed, SteeringRequest, VectorSteering
 
-Strengths = Annotated[dict[str, float], Field(max_length=64)]
+MOST_STRENGTHS = 64
+
+
+def _require_few(value: Any) -> Any:
+    """Of a mapping every value is looked at, however many may be."""
+    if isinstance(value, dict) and len(value) > MOST_STRENGTHS:
+        raise ValueError(f"it names {len(value)} dimensions and may name {MOST_STRENGTHS}")
+    return value
+
+
+Strengths = Annotated[dict[str, float], BeforeValidator(_require_few), Field(max_length=MOST_STRENGTHS)]
 """Dimension → standard deviations; positive is more trustworthy."""
 
 
@@ -45,7 +55,7 @@ class VectorChoice(RequestBody):
     """Whether ``project`` moves to the target from both sides (``exactly``, the default) or from one."""
     when: SteeringCondition | None = None
     """Which tokens; all of them where there is no condition."""
-    layers: list[int] | None = Field(None, max_length=512)
+    layers: Listed[int] | None = Field(None, max_length=512)
     """A vector is valid at the layers where it was fitted; naming others is an error."""
     apply: Apply = Apply()
 
@@ -94,10 +104,10 @@ class StopWhen(RequestBody):
 class Steering(ByDimension):
     """``strengths`` and ``targets`` by dimension through the champions, ``vectors`` by reference."""
 
-    vectors: list[VectorChoice] = Field(default_factory=list, max_length=64)
+    vectors: Listed[VectorChoice] = Field(default_factory=list, max_length=64)
     on_exceed: OnExceed = "reject"
     """What happens to a strength beyond its range."""
-    monitor: list[str] = Field(default_factory=list, max_length=64, examples=[["toxicity"]])
+    monitor: Listed[str] = Field(default_factory=list, max_length=64, examples=[["toxicity"]])
     """Dimensions whose registered probes read every token of the answer; each choice then has ``readings``."""
     stop_when: StopWhen | None = None
     """The readings at which the answer ends, with ``finish_reason`` ``content_filter``."""

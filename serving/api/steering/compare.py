@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
 from serving.api.openai.completions import sampling_of
-from serving.api.openai.prompts import chat_tokens, prompt_tokens
+from serving.api.openai.prompts import chat_tokens, require_fitting, tokens_of
 from serving.api.openai.responses import Json, token_readings
 from serving.api.openai.streaming import completions, submit_all
 from serving.api.openai.usage import usage
 from serving.api.request_record import RequestRecord
+from serving.api.steering.block import steering_request
 from serving.api.steering.requests import CompareRequest
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
@@ -71,15 +72,17 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     require_model(body.model, loaded.name)
     _require_no_header(context)
     settings = [
-        resolve_steering(served, loaded, setting.steering, f"settings.{index}.steering").after(
+        resolve_steering(served, loaded, steering_request(setting.steering), f"settings.{index}.steering").after(
             "chat" if body.messages else "none"
         )
         for index, setting in enumerate(body.settings)
     ]
+    window = loaded.engine.window
     if body.messages:
-        tokens = chat_tokens(loaded.model, body.messages, loaded.engine.window, client=record.client)
+        tokens = chat_tokens(loaded.model, body.messages, window, client=record.client)
     else:
-        (tokens,) = prompt_tokens(loaded.model, body.prompt or "", loaded.engine.window)
+        tokens = tokens_of(loaded.model, body.prompt or "", window)
+    require_fitting([tokens], window, ["messages" if body.messages else "prompt"], is_answered=True)
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
     seed = secrets.randbits(31) if body.seed is None else body.seed
     sampling = replace(sampling_of(served, body), seed=seed)

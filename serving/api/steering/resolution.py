@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from registry.errors import TrustTraceError
 from serving.api.errors import ServiceUnavailable
-from serving.api.steering.block import SteeringChoice, steering_request
 from serving.served_model import LoadedModel, ServedModel
 from serving.steering.request import SteeringRequest
 from serving.steering.resolution import SteeringResolution
@@ -14,7 +13,7 @@ from serving.steering.resolver import SteeringResolver
 def resolve_steering(
     served: ServedModel,
     loaded: LoadedModel,
-    choice: SteeringChoice,
+    request: SteeringRequest,
     param: str = "steering",
     *,
     is_challenged: bool = False,
@@ -23,7 +22,7 @@ def resolve_steering(
 
     A request that inherits such a default is neither answered unsteered nor blamed for a field that it did not send.
     """
-    resolver, request = served.steering_resolver(loaded), steering_request(choice)
+    resolver = served.steering_resolver(loaded)
     try:
         return resolver.resolve_variant(request, param, is_challenged=is_challenged)
     except TrustTraceError:

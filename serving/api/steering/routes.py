@@ -12,7 +12,9 @@ from registry.gguf import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
 from serving.api.dependencies import Loaded, Served, SteeredContext
-from serving.api.errors import as_reply, documented, require_model
+from serving.api.error_documents import documented
+from serving.api.errors import as_reply, require_model
+from serving.api.steering.block import steering_request
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
 from serving.api.steering.resolution import resolve_steering
@@ -143,7 +145,7 @@ def validate(body: ValidateRequest, served: Served, loaded: Loaded) -> JSONRespo
     """The effect of a request with this steering, or why it would be refused; nothing is generated."""
     require_model(body.model, loaded.name)
     try:
-        resolution = resolve_steering(served, loaded, body.steering)
+        resolution = resolve_steering(served, loaded, steering_request(body.steering))
     except TrustTraceError as error:
         _, reply, _ = as_reply(error)
         return JSONResponse({"valid": False, "applied": [], "fingerprint": "", "warnings": [], **reply})

@@ -63,8 +63,10 @@ def split_alias(model: str | None) -> tuple[str | None, str | None]:
 
 
 def _number(text: str) -> float | None:
+    if not text.isascii() or "_" in text:  # Python reads 1_0 as ten, and the digits of every script
+        return None
     try:
-        number = float(text.replace("_", "?"))  # Python reads 1_0 as ten
+        number = float(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

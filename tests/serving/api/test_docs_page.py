@@ -7,7 +7,7 @@ from html import escape
 import pytest
 from starlette.testclient import TestClient
 
-import serving.api.errors as errors
+from serving.api import error_documents, errors
 from serving.api.app import create_app
 from serving.api.docs_page import docs_page, example_of
 from serving.api.openai.requests import ChatRequest, CompletionRequest
@@ -49,14 +49,14 @@ def test_every_operation_says_what_it_does_and_how_it_fails(document):
         if path not in ("/livez", "/readyz"):
             assert {400, 401, 403, 500} <= failures, (method, path)
             for status in failures - {422}:
-                assert operation["responses"][str(status)]["description"].startswith(errors.MEANINGS[status])
+                assert operation["responses"][str(status)]["description"].startswith(error_documents.MEANINGS[status])
 
 
 def test_every_code_of_an_error_is_documented():
     raised = {(kind.status, kind.code) for kind in errors.ApiError.__subclasses__()} | {(400, "invalid_request")}
     raised |= {(status, code) for _, status, _, code in errors.DOMAIN}
     raised -= {(499, "client_closed_request")}  # nobody reads it
-    assert raised <= {(status, code) for status, codes in errors.CODES.items() for code in codes}
+    assert raised <= {(status, code) for status, codes in error_documents.CODES.items() for code in codes}
 
 
 @pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest, ResponsesRequest, CompareRequest])

@@ -143,7 +143,7 @@ BAD = [
     ({"prompt": []}, 400, "invalid_request", "prompt"),
     ({"prompt": 7}, 400, "invalid_request", "prompt"),
     ({"prompt": [999_999]}, 400, "invalid_request", "prompt"),
-    ({"prompt": "the city " * 400}, 400, "context_length_exceeded", None),
+    ({"prompt": "the city " * 400}, 400, "context_length_exceeded", "prompt"),
     ({"model": "gpt-4"}, 404, "model_not_found", "model"),
     ({"max_tokens": 0}, 400, "invalid_request", "max_tokens"),
     ({"max_tokens": "5"}, 400, "invalid_request", "max_tokens"),

@@ -3,10 +3,15 @@
 import pytest
 from pydantic import ValidationError
 
+from serving.api import request_body
 from serving.api.bento_client import GenerateRequest
 from serving.api.errors import invalid_envelope
-from serving.api.openai.requests import CompletionRequest, Message
+from serving.api.hidden_states_routes import HiddenStatesRequest
+from serving.api.openai.requests import ChatRequest, CompletionRequest, Message
+from serving.api.probe.requests import ProbeRequest
+from serving.api.responses_api.requests import ResponsesRequest
 from serving.api.steering.block import Steering, StopWhen
+from serving.api.steering.requests import CompareRequest
 
 
 @pytest.mark.parametrize(
@@ -63,3 +68,51 @@ def test_a_misspelt_field_is_refused_with_the_nearest(body, kind, param, message
 
 def test_every_alias_is_a_known_field():
     assert StopWhen.model_validate({"probe_below": 0.1, "for": 3}).for_ == 3
+
+
+MANY, PART = 500, {"type": "text", "text": "a", "x": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"prompt": [None] * MANY}, CompletionRequest),
+        ({"prompt": [[None] * MANY] * 2}, CompletionRequest),
+        ({"prompt": "a", "stop": [None] * MANY}, CompletionRequest),
+        ({"prompt": "a", "steering": {"strengths": {str(number): None for number in range(MANY)}}}, CompletionRequest),
+        ({"messages": [{"role": "user", "content": [PART] * MANY}]}, ChatRequest),
+        ({"messages": [{"role": "user", "content": "a", "x": 1}] * MANY}, ChatRequest),
+        ({"messages": [{"role": "assistant", "tool_calls": [1] * 60}]}, ChatRequest),
+        ({"messages": [{"role": "user", "content": "a"}], "tools": [1] * 120}, ChatRequest),
+        ({"input": [1] * MANY}, ResponsesRequest),
+        ({"input": [{"role": "user", "content": [1] * MANY}]}, ResponsesRequest),
+        ({"input": [None] * MANY}, ProbeRequest),
+        ({"input": "a", "dimensions": [None] * 60}, ProbeRequest),
+        ({"input": [None] * MANY, "layer": 1}, HiddenStatesRequest),
+        ({"prompt": "a", "settings": [1] * MANY}, CompareRequest),
+        ({"vectors": [1] * MANY}, Steering),
+        ({"vectors": [{"ref": "a", "layers": [None] * MANY}]}, Steering),
+        ({"monitor": [None] * MANY}, Steering),
+        ({f"x{number}": 1 for number in range(MANY)}, Steering),
+    ],
+)
+def test_a_body_is_refused_by_its_first_fault(body, kind):
+    """Each further one costs the event loop time, and a body has room for hundreds of thousands."""
+    with pytest.raises(ValidationError) as refused:
+        kind.model_validate(body)
+    assert refused.value.error_count() <= 4  # one for each type that a field may be of
+
+
+def test_few_of_many_unknown_fields_are_compared(monkeypatch):
+    compared, find = [], request_body.get_close_matches
+    monkeypatch.setattr(
+        request_body, "get_close_matches", lambda *given, **how: compared.append(given) or find(*given, **how)
+    )
+    with pytest.raises(ValidationError) as refused:
+        CompletionRequest.model_validate({"prompt": "a", **{f"x{number}": 1 for number in range(MANY)}})
+    assert len(compared) == request_body.SUGGESTED
+    error = invalid_envelope(refused.value.errors(), skip=0)["error"]
+    assert error["param"] == "x0" and f"{MANY - 1} others" in error["message"]
+    with pytest.raises(ValidationError):
+        CompletionRequest.model_validate({"prompt": "a", "temperatur" * 1000: 1})
+    assert len(compared[-1]) <= request_body.LONGEST_NAME + 1

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.api.errors import ApiError
+from serving.api.errors import ApiError, ContextExceeded
 from serving.api.openai import prompts
 from serving.api.openai.prompts import READ_FIRST
-from serving.engine.base import PromptTooLong
 from serving.model.token_bytes import TokenBytes
 from tests.mutants import mutant
 from tests.serving.model.tokenizers_of_each_kind import BYTES, byte_level, words
@@ -43,7 +42,7 @@ def refusals(module=prompts):
     for tokenizer, text in ((words(), f"the city{' ' * 10_000}"), (byte_level(), "a" * 10_000)):
         try:
             tokens(tokenizer, text, module)
-        except PromptTooLong:
+        except ContextExceeded:
             refused.append(True)
         else:
             refused.append(False)
@@ -51,8 +50,10 @@ def refusals(module=prompts):
 
 
 def test_a_text_far_too_long_is_read_in_part(read):
-    with pytest.raises(PromptTooLong, match=f"at least {READ_FIRST * WINDOW // 2} tokens and the window {WINDOW}"):
+    words = f"maximum context length is {WINDOW} tokens.* your prompt has at least {READ_FIRST * WINDOW // 2} tokens"
+    with pytest.raises(ContextExceeded, match=words) as raised:
         tokens(byte_level(), "a" * 100_000)
+    assert raised.value.param == "prompt"
     assert read == [READ_FIRST * WINDOW]
 
 

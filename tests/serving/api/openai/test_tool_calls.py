@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from registry.checkpoints import Checkpoint
 from serving.api.errors import ApiError
+from serving.api.openai import completions
 from serving.api.openai.prompts import chat_tokens
 from serving.api.openai.requests import ChatRequest
 from serving.api.openai.tool_calls import CallReader, allowed_calls
@@ -151,3 +153,19 @@ def test_a_template_without_tools_hears_of_them_in_words(model):
     head, _, described = text.partition("\n")
     assert head.startswith("<system>To call one of these functions")
     assert json.loads(described.removesuffix("<user>4?"))["name"] == "add"
+
+
+@pytest.mark.parametrize("kind", ["model", "named"])
+def test_an_answer_without_parallel_calls_makes_one(kind, model, named):
+    made = {"model": model, "named": named}[kind]
+    calls = allowed_calls(made, request().offered_tools, "auto", at_most_one=True)
+    for text in ("I cannot.", CALL, f"Let me see. {CALL}"):
+        assert follows(made, calls, text)
+    for text in (f"{CALL}\n{SECOND}", CALL + SECOND):
+        assert not follows(made, calls, text)
+
+
+@pytest.mark.parametrize(("given", "most"), [(False, True), (True, False), (None, False)])
+def test_a_request_says_whether_calls_are_parallel(named, given, most):
+    calls = completions._calls(SimpleNamespace(model=named), request(parallel_tool_calls=given))
+    assert calls.at_most_one is most
