@@ -15,31 +15,37 @@ CONTEXT = 4
 class IncrementalDetokenizer:
     """The text of an answer that may be shown so far, special tokens left out, up to the first stop text.
 
-    Its pieces join to the text of the whole answer.
+    Its pieces join to the text of the whole answer. Stop texts are found in what is shown, and in what it would be if
+    special tokens were written by their names: ``<|im_start|>user`` ends an answer before that token.
     """
 
     def __init__(self, vocabulary: TokenBytes, prompt: Sequence[int], stop: Sequence[str]) -> None:
         self.stopped = False
         """Whether a stop text has come."""
         self._vocabulary, self._stop = vocabulary, stop
-        self._stop_tokens = vocabulary.stop_tokens(stop) if stop else frozenset()
         self._previous: int | None = None
         self._decoder = utf8_decoder()
         self._held = ""
+        self._names: list[tuple[int, str]] = []
+        """Names of special tokens within the text that is held, each with its place."""
         for token in prompt[-CONTEXT:]:
             self._decoded(token)
 
     def add(self, token: int) -> str:
         """The text that may be shown now that ``token`` is there."""
-        if token in self._stop_tokens:
-            self.stopped = True
-            return self._rest()
         self._held += self._decoded(token)
-        return self._released()
+        if not self._stop:
+            return self._shown(len(self._held))
+        if token in self._vocabulary.special:
+            self._names.append((len(self._held), self._vocabulary.label(token)))
+        text = self._released_amid_names() if self._names else self._released()
+        if self.stopped and token in self._vocabulary.special:  # bytes of a character that the token has cut off
+            text += self._decoder.decode(b"", final=True)
+        return text
 
     def flush(self) -> str:
         """The text that was held back, now that nothing follows."""
-        return self._rest()
+        return self._shown(len(self._held)) + self._decoder.decode(b"", final=True)
 
     def _decoded(self, token: int) -> str:
         content = self._vocabulary.of(token, self._previous)
@@ -47,20 +53,41 @@ class IncrementalDetokenizer:
             self._previous = token
         return self._decoder.decode(content)
 
-    def _rest(self) -> str:
-        text, self._held = self._held + self._decoder.decode(b"", final=True), ""
+    def _shown(self, place: int) -> str:
+        """The held text up to ``place``, which is held no longer."""
+        text, self._held = self._held[:place], self._held[place:]
         return text
 
     def _released(self) -> str:
         places = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
         if places:
             self.stopped = True
-            text, self._held = self._held[: min(places)], ""
-            return text
-        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
-        cut = len(self._held) - keep
-        text, self._held = self._held[:cut], self._held[cut:]
-        return text
+            return self._shown(min(places))
+        return self._shown(len(self._held) - max(_overlap(self._held, stop) for stop in self._stop))
+
+    def _released_amid_names(self) -> str:
+        """The same where special tokens stand in the text: their names may belong to a stop text."""
+        named, origins = self._with_names()
+        places = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
+        places += [origins[place] for stop in self._stop if (place := named.find(stop)) >= 0]
+        if places:
+            self.stopped = True
+            return self._shown(min(places))
+        overlap = max(_overlap(named, stop) for stop in self._stop)
+        place = len(self._held) - max(_overlap(self._held, stop) for stop in self._stop)
+        if overlap:
+            place = min(place, origins[len(named) - overlap])
+        self._names = [(at - place, name) for at, name in self._names if at >= place and overlap]
+        return self._shown(place)
+
+    def _with_names(self) -> tuple[str, list[int]]:
+        """The held text with the names in it, and the place in the held text of each of its characters."""
+        named, origins, begin = "", list[int](), 0
+        for at, name in self._names:
+            named += self._held[begin:at] + name
+            origins += [*range(begin, at), *([at] * len(name))]
+            begin = at
+        return named + self._held[begin:], [*origins, *range(begin, len(self._held))]
 
 
 def _overlap(text: str, stop: str) -> int:

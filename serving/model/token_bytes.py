@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -75,11 +75,6 @@ class TokenBytes:
         if first is not None and self._strips_first_space:
             pieces[first] = pieces[first].removeprefix(" ")
         return pieces
-
-    def stop_tokens(self, stops: Iterable[str]) -> frozenset[int]:
-        """Special tokens whose name holds a stop text: they are no text, and are matched as tokens."""
-        stops = tuple(stops)
-        return frozenset(token for token in self.special if any(stop in self.label(token) for stop in stops))
 
     @cached_property
     def _strips_first_space(self) -> bool:

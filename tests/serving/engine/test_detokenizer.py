@@ -74,3 +74,62 @@ def test_a_prompt_that_ends_within_a_character_is_completed():
     for tokenizer in MADE.values():
         tokens = tokenizer("a😀", add_special_tokens=False)["input_ids"]
         assert "".join(streamed(tokenizer, tokens[-2:], prompt=tokens[:-2])) == "😀"
+
+
+STOPS = (
+    SPECIAL,
+    f"{SPECIAL}a",
+    f"a{SPECIAL}",
+    f"b{SPECIAL}a",
+    f"{SPECIAL}{SPECIAL}b",
+    "start|>a",
+    "a<|im",
+    "ab",
+    "a漢",
+)
+
+
+def cut(tokenizer, tokens, stops):
+    """The text before the first stop text, found anew after each token in the text with names and without."""
+    vocabulary, text, named = TokenBytes(tokenizer), "", []
+    for token in tokens:
+        piece = vocabulary.of(token).decode()
+        named += [(letter, len(text) + place) for place, letter in enumerate(piece)]
+        named += [(letter, len(text)) for letter in vocabulary.label(token) if not piece]
+        text += piece
+        letters = "".join(letter for letter, _ in named)
+        places = [text.find(stop) for stop in stops if stop in text]
+        places += [named[letters.find(stop)][1] for stop in stops if stop in letters]
+        if places:
+            return text[: min(places)]
+    return text
+
+
+@pytest.mark.parametrize("kind", BYTES)
+@given(data=st.data())
+@settings(deadline=None)
+def test_a_stop_text_may_straddle_special_tokens(kind, data):
+    tokenizer = MADE[kind]
+    letters = {letter: tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in "ab"}
+    drawn = data.draw(st.lists(st.sampled_from(["a", "b", SPECIAL]), max_size=12))
+    tokens = [letters.get(name, tokenizer.convert_tokens_to_ids(SPECIAL)) for name in drawn]
+    stops = data.draw(st.lists(st.sampled_from(STOPS), min_size=1, max_size=3, unique=True))
+    assert "".join(streamed(tokenizer, tokens, stops)) == cut(tokenizer, tokens, stops)
+
+
+@pytest.mark.parametrize("kind", BYTES)
+def test_nothing_is_held_back_for_names_without_need(kind):
+    tokenizer = MADE[kind]
+    special, (letter,) = (
+        tokenizer.convert_tokens_to_ids(SPECIAL),
+        tokenizer("x", add_special_tokens=False)["input_ids"][-1:],
+    )
+    detokenizer = IncrementalDetokenizer(TokenBytes(tokenizer), (), (f"{SPECIAL}user",))
+    assert [detokenizer.add(token) for token in (letter, special, letter, letter)] == ["x", "", "x", "x"]
+
+
+def test_half_a_character_before_a_stopping_token_is_shown():
+    tokenizer = MADE["byte-level"]
+    (lone,) = [token for token in range(len(tokenizer)) if TokenBytes(tokenizer).of(token) == b"\xf0"]
+    tokens = [lone, tokenizer.convert_tokens_to_ids(SPECIAL)]
+    assert "".join(streamed(tokenizer, tokens, (SPECIAL,))) == "\ufffd"

@@ -44,8 +44,6 @@ def test_special_tokens_have_a_name_and_no_text():
         vocabulary, token = TokenBytes(tokenizer), tokenizer.convert_tokens_to_ids(SPECIAL)
         assert (vocabulary.of(token), vocabulary.label(token)) == (b"", SPECIAL)
         assert vocabulary.label_bytes(token) == SPECIAL.encode()
-        assert vocabulary.stop_tokens([SPECIAL]) == {token}
-        assert vocabulary.stop_tokens(["the"]) == frozenset()
 
 
 def test_words_are_joined_as_their_tokenizer_joins_them():
