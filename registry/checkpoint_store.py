@@ -11,12 +11,11 @@ from mlflow.entities.model_registry import ModelVersion
 from registry.checkpoints import Checkpoint
 from registry.errors import NotFound
 from registry.mlflow_client import (
+    ModelVersions,
     aliases_of,
     all_versions,
     connect,
-    create_version,
     ensure_model,
-    find_version,
     logged_name,
     model_id_of,
     reachable,
@@ -37,6 +36,7 @@ class CheckpointStore:
     def __init__(self) -> None:
         self._client = connect()
         self._registered: dict[tuple[Checkpoint, str], RegisteredCheckpoint] = {}
+        self._versions_of: dict[str, ModelVersions] = {}
 
     def register(self, checkpoint: Checkpoint, weights_digest: str) -> RegisteredCheckpoint:
         """The version of ``checkpoint`` with these weights: the one that exists, or a new one."""
@@ -50,7 +50,9 @@ class CheckpointStore:
         name, alias = checkpoint_name(checkpoint.model), checkpoint_alias(checkpoint)
         tags = checkpoint_tags(checkpoint, weights_digest)
         identity = {key: tags[key] for key in ("weights_digest", "revision")}
-        existing = find_version(self._client, name, identity)
+        if name not in self._versions_of:
+            self._versions_of[name] = ModelVersions(self._client, name)
+        existing = self._versions_of[name].find(identity)
         version = existing or self._create(checkpoint, name, identity, tags)
         if existing is None or alias not in aliases_of(self._client, name):
             set_alias(self._client, name, alias, str(version.version))
@@ -59,8 +61,10 @@ class CheckpointStore:
     def _create(
         self, checkpoint: Checkpoint, name: str, identity: Mapping[str, str], tags: Mapping[str, str]
     ) -> ModelVersion:
-        series = f"Pre-training checkpoints of `{checkpoint.model}`, by step; the weights stay in `{checkpoint.repo}`."
-        ensure_model(self._client, name, series)
+        versions = self._versions_of[name]
+        if versions.is_empty:
+            place = f"the weights stay in `{checkpoint.repo}`"
+            ensure_model(self._client, name, f"Pre-training checkpoints of `{checkpoint.model}`, by step; {place}.")
         external = mlflow.create_external_model(
             name=logged_name(f"{name} {checkpoint.label}"),
             model_type="pretraining-checkpoint",
@@ -68,9 +72,7 @@ class CheckpointStore:
             tags={"model": checkpoint.model},
         )
         description = f"`{checkpoint.repo}` at revision `{checkpoint.revision}`: {checkpoint.label}"
-        return create_version(
-            self._client, name, identity, model_id=external.model_id, tags=tags, description=description
-        )
+        return versions.create(identity, model_id=external.model_id, tags=tags, description=description)
 
     def get(self, model: str, step: int) -> RegisteredCheckpoint:
         """The newest version of a step of the first stage. Raises ``NotFound``, naming the steps that exist."""

@@ -9,19 +9,21 @@ P(trustworthy).
 import os
 import platform
 import shutil
-import sys
+import tempfile
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.models.model import ModelInfo
 from mlflow.models.utils import _save_example
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from .errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError
@@ -174,20 +176,27 @@ def log_model(
     params: dict[str, str],
     tags: dict[str, str],
     step: int,
-) -> ModelInfo:
-    """Log to the active run; register with the store, which knows the names."""
-    logged: ModelInfo = Model.log(
-        artifact_path=None,
-        name=name,
-        flavor=sys.modules[__name__],
-        vector=vector,
-        probe=probe,
-        params=params,
-        tags=tags,
-        model_type="steering-vector",
-        step=step,
-        validate_serving_input=False,  # it would load the carried code into this process
-    )
+) -> LoggedModel:
+    """Log to the active run; register with the store, which knows the names.
+
+    As ``Model.log`` does, which besides copies the run's parameters and its metrics at ``step``, and would load the
+    carried code into this process to see that it answers.
+    """
+    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    logged: LoggedModel = mlflow.initialize_logged_model(name, params=params, tags=tags, model_type="steering-vector")
+    status = LoggedModelStatus.FAILED
+    try:
+        run_id = None if run is None else run.info.run_id
+        if run_id is not None:
+            client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+        described = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+        with tempfile.TemporaryDirectory() as directory:
+            save_model(directory, vector, probe, described)
+            repository: Any = get_artifact_repository(logged.artifact_location)
+            repository.log_artifacts(directory)
+        status = LoggedModelStatus.READY
+    finally:
+        client.finalize_logged_model(logged.model_id, status)
     return logged
 
 
@@ -218,10 +227,16 @@ def _write_environment(directory: Path) -> None:
     code.mkdir(parents=True)
     for module in CODE:
         shutil.copyfile(Path(__file__).with_name(f"{module}.py"), code / f"{module}.py")
-    (directory / "requirements.txt").write_text("".join(f"{name}=={version(name)}\n" for name in REQUIREMENTS))
+    (directory / "requirements.txt").write_text(_requirements())
     (directory / "python_env.yaml").write_text(
         f"python: {platform.python_version()}\nbuild_dependencies: [pip]\ndependencies: [-r requirements.txt]\n"
     )
+
+
+@cache
+def _requirements() -> str:
+    """Versions are read from the packages' metadata, which takes longer than all files of a directory."""
+    return "".join(f"{name}=={version(name)}\n" for name in REQUIREMENTS)
 
 
 def _signature(vector: SteeringVector) -> ModelSignature:

@@ -1,8 +1,10 @@
 """Logged vectors: a vector and its probe as a logged model of the active run, from which a version is registered."""
 
+import time
 from collections.abc import Mapping
 
 import mlflow
+from mlflow.entities import Metric
 
 from registry import flavor
 from registry.mlflow_client import logged_name
@@ -11,9 +13,14 @@ from registry.vectors import LinearProbe, SteeringVector
 
 
 def log_vector(
-    name: str, vector: SteeringVector, probe: LinearProbe | None, metrics: Mapping[str, float], unit_digest: str
+    name: str,
+    vector: SteeringVector,
+    probe: LinearProbe | None,
+    metrics: Mapping[str, float],
+    unit_digest: str,
+    batch: list[Metric] | None = None,
 ) -> str:
-    """Log the model; return its id."""
+    """Log the model; return its id. Its metrics are logged too, or put into ``batch``."""
     step = vector.lineage.checkpoint_step
     tags = vector_tags(vector, unit_digest)
     logged = flavor.log_model(
@@ -24,6 +31,9 @@ def log_vector(
         tags=tags,
         step=max(0, step),
     )
-    if metrics:
+    if batch is not None:
+        now = int(time.time() * 1000)
+        batch += (Metric(key, value, now, step, model_id=logged.model_id) for key, value in metrics.items())
+    elif metrics:
         mlflow.log_metrics(dict(metrics), step=step, model_id=logged.model_id)
     return str(logged.model_id)

@@ -52,42 +52,73 @@ def find_version(client: MlflowClient, name: str, tags: Mapping[str, str]) -> Mo
     return min(matching, key=lambda version: int(version.version), default=None)
 
 
-def create_version(
-    client: MlflowClient,
-    name: str,
-    identity: Mapping[str, str],
-    *,
-    model_id: str,
-    tags: Mapping[str, str],
-    description: str,
-    run_id: str | None = None,
-) -> ModelVersion:
-    """Register a logged model, unless another process registered one with the same ``identity`` at the same time.
+class ModelVersions:
+    """The versions of one registered model, listed once for all that a sweep registers under its name.
 
-    MLflow has no unique key to hold them apart, so each process creates its version and looks again: the lowest number
-    stays, and whoever made another takes it back. Processes agree, because numbers are handed out one by one.
+    MLflow hands numbers out one by one. A new version whose number follows the last one listed is therefore the only
+    new one; any other number says that others were made or deleted since, and all are listed again.
     """
-    source = f"models:/{model_id}"
-    created = client.create_model_version(
-        name, source, run_id=run_id, tags=dict(tags), description=description, model_id=model_id
-    )
-    first = find_version(client, name, identity)
-    if first is None or int(first.version) >= int(created.version):
-        number = str(created.version)
-        client.update_model_version(name, number, of_version(description, number))
-        _link(client, model_id, created)
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self._client, self._name = client, name
+        self._tags: list[dict[str, str]] = []
+        self._last = 0
+        self._list()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._tags
+
+    def find(self, identity: Mapping[str, str]) -> ModelVersion | None:
+        """The first version that has the tags ``identity``, if any; what was listed may have been deleted since."""
+        if any(identity.items() <= tags.items() for tags in self._tags):
+            return find_version(self._client, self._name, identity)
+        return None
+
+    def create(
+        self,
+        identity: Mapping[str, str],
+        *,
+        model_id: str,
+        tags: Mapping[str, str],
+        description: str,
+        run_id: str | None = None,
+    ) -> ModelVersion:
+        """Register a logged model, unless another process registered one with the same ``identity`` at the same time.
+
+        MLflow has no unique key to hold them apart, so each process creates its version and looks again where another
+        one may have: the lowest number stays, and whoever made another takes it back.
+        """
+        name, expected = self._name, self._last + 1
+        created = self._client.create_model_version(
+            name,
+            f"models:/{model_id}",
+            run_id=run_id,
+            tags=dict(tags),
+            description=of_version(description, str(expected)),
+            model_id=model_id,
+        )
+        if int(created.version) == expected:
+            self._tags.append(named_tags(tags))
+            self._last = expected
+        else:
+            self._list()
+            first = self.find(identity)
+            if first is not None and int(first.version) < int(created.version):
+                self._client.delete_model_version(name, str(created.version))
+                self._client.delete_logged_model(model_id)
+                return first
+            number = str(created.version)
+            self._client.update_model_version(name, number, of_version(description, number))
+        # The logged model's page names its version, as after `mlflow.register_model`.
+        link = [{"name": name, "version": created.version}]
+        self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(link)})
         return created
-    client.delete_model_version(name, str(created.version))
-    client.delete_logged_model(model_id)
-    return first
 
-
-def _link(client: MlflowClient, model_id: str, version: ModelVersion) -> None:
-    """Let the logged model's page name its version, as `mlflow.register_model` does; a server may have done it."""
-    linked = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
-    if all((link["name"], str(link["version"])) != (version.name, str(version.version)) for link in linked):
-        linked.append({"name": version.name, "version": version.version})
-        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(linked)})
+    def _list(self) -> None:
+        listed = all_versions(self._client, self._name)
+        self._tags = [named_tags(version.tags) for version in listed]
+        self._last = max((int(version.version) for version in listed), default=0)
 
 
 def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -27,10 +28,10 @@ from registry.errors import CorruptFile, Mismatch, NotFound
 from registry.layers import layers_text
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
+    ModelVersions,
     aliases_of,
     all_versions,
     connect,
-    create_version,
     delete_alias,
     ensure_model,
     find_version,
@@ -62,7 +63,7 @@ class VectorStore:
 
     def __init__(self) -> None:
         self._client = connect()
-        self._models: set[str] = set()
+        self._versions_of: dict[str, ModelVersions] = {}
 
     def register(
         self,
@@ -74,26 +75,27 @@ class VectorStore:
         tags: Mapping[str, str] | None = None,
         description: str = "",
         run_id: str = "",
+        batch: list[Metric] | None = None,
     ) -> RegisteredVector:
         """Register ``vector`` under the active run, once for each (unit, checkpoint, layer).
 
         ``unit_digest`` names the measurement that it came from: a second registration returns the version that exists,
         so an interrupted sweep registers nothing twice. An import gives further ``tags``, a ``description`` and its
-        own ``run_id``.
+        own ``run_id``. Into ``batch`` go the metrics, for whoever logs others of the run with them.
         """
-        name = vector_name(vector.lineage.steers, vector.dimension)
+        name, identity = vector_name(vector.lineage.steers, vector.dimension), _identity(vector, unit_digest)
         with reachable():
-            existing = self.find(vector, unit_digest)
+            if name not in self._versions_of:
+                self._versions_of[name] = ModelVersions(self._client, name)
+            versions = self._versions_of[name]
+            existing = versions.find(identity)
             if existing is not None:
-                return existing
-            if name not in self._models:
+                return self.get(name, str(existing.version))
+            if versions.is_empty:
                 ensure_model(self._client, name, describe_vectors(vector.lineage.steers, vector.dimension))
-                self._models.add(name)
-            version = create_version(
-                self._client,
-                name,
-                _identity(vector, unit_digest),
-                model_id=log_vector(name, vector, probe, metrics, unit_digest),
+            version = versions.create(
+                identity,
+                model_id=log_vector(name, vector, probe, metrics, unit_digest, batch),
                 tags=stored_tags({**(tags or {}), **vector_tags(vector, unit_digest)}),
                 description=description or describe_uncalibrated(describe_vector(vector, metrics, probe), vector),
                 run_id=run_id or vector.lineage.run_id,

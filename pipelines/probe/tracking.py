@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 
 from pipelines.estimators.saturation import Saturation
 from pipelines.probe.controls import Floors
@@ -39,18 +39,28 @@ class UnitLog:
     ) -> tuple[RegisteredVector, ...]:
         """A child run with the layer profile (step = layer), its data set, its checkpoint, and vectors registered."""
         with unit_run(result, statements, self._parent, self._checkpoints) as (run_id, checkpoint):
+            batch: list[Metric] = []
             vectors = tuple(
-                register_direction(self._vectors, result, layer, checkpoint, run_id) for layer in layers_to_register
+                register_direction(self._vectors, result, layer, checkpoint, run_id, batch)
+                for layer in layers_to_register
             )
             points = _profile_points(result, floors, random_init)
-            log_points(run_id, points, {**unit_params(result), "n_test": result.pooled[0].accuracy.n})
+            log_points(run_id, points, {**unit_params(result), "n_test": result.pooled[0].accuracy.n}, batch)
         return vectors
 
 
 def register_direction(
-    store: VectorStore, result: UnitResult, layer: int, checkpoint: RegisteredCheckpoint, run_id: str
+    store: VectorStore,
+    result: UnitResult,
+    layer: int,
+    checkpoint: RegisteredCheckpoint,
+    run_id: str,
+    batch: list[Metric] | None = None,
 ) -> RegisteredVector:
-    """The version of a unit's direction at one layer, with its probe and its scores; made under the active run."""
+    """The version of a unit's direction at one layer, with its probe and its scores; made under the active run.
+
+    Its metrics are logged, or put into ``batch``.
+    """
     found, score = result.direction(layer), result.score(layer)
     vector, probe = _vector_and_probe(result, found, checkpoint, run_id)
     metrics = {
@@ -58,7 +68,7 @@ def register_direction(
         f"{result.dimension}/validation_accuracy": score.validation_accuracy,
         f"{result.dimension}/direction_auroc": found.held_out_auroc,
     }
-    return store.register(vector, probe, metrics, unit_digest=result.digest)
+    return store.register(vector, probe, metrics, unit_digest=result.digest, batch=batch)
 
 
 def _profile_points(result: UnitResult, floors: Floors, random_init: UnitResult) -> list[Point]:

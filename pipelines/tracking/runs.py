@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines.tracking.links import PARENTS, run_path
 from pipelines.tracking.named_experiment import experiment_is_named
@@ -123,8 +124,9 @@ def _in_default(run_id: str) -> Run | None:
 @contextmanager
 def child_run(name: str, tags: Mapping[str, str], parent: Run) -> Iterator[Run]:
     """A run below ``parent``; FAILED when an error leaves it. Each thread may have one open."""
-    place = {"parent_run_id": parent.info.run_id, "experiment_id": parent.info.experiment_id}
-    with mlflow.start_run(run_name=name, nested=True, tags=dict(tags), **place) as run:
+    # Given as an argument the parent would be fetched, to see whether it is deleted.
+    below = {**tags, MLFLOW_PARENT_RUN_ID: parent.info.run_id}
+    with mlflow.start_run(run_name=name, nested=True, tags=below, experiment_id=parent.info.experiment_id) as run:
         try:
             yield run
         except BaseException as error:
@@ -162,10 +164,15 @@ def newest_finished(entry_point: str, params: Sequence[Mapping[str, str]]) -> Ru
     return newest
 
 
-def log_points(run_id: str, points: Sequence[Point], params: Mapping[str, object] | None = None) -> None:
-    """Log many metrics at once; one at a time each would cost a transaction."""
+def log_points(
+    run_id: str,
+    points: Sequence[Point],
+    params: Mapping[str, object] | None = None,
+    further: Sequence[Metric] = (),
+) -> None:
+    """Log many metrics at once, with ``further`` ones; one at a time each would cost a transaction."""
     client = MlflowClient()
-    metrics = [Metric(key, value, 0, step) for key, value, step in points]
+    metrics = [*(Metric(key, value, 0, step) for key, value, step in points), *further]
     first = [mlflow.entities.Param(key, str(value)) for key, value in (params or {}).items()]
     for start in range(0, max(len(metrics), 1), METRICS_PER_BATCH):
         client.log_batch(run_id, metrics[start : start + METRICS_PER_BATCH], first if start == 0 else ())

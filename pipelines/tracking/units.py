@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import mlflow
 from mlflow.data.pandas_dataset import PandasDataset, from_pandas
@@ -55,7 +56,9 @@ def log_statements(statements: Iterable[LabelledStatements]) -> None:
         mlflow.log_input(dataset_of(labelled), context=labelled.dimension)
 
 
+@lru_cache(maxsize=16)
 def dataset_of(statements: LabelledStatements) -> PandasDataset:
+    """Made once for all units of a dimension: MLflow looks at every text to tell the types of columns."""
     return from_pandas(
         statements.to_frame(),
         name=f"{statements.dimension}-{statements.source}".replace(":", "-")[:200],

@@ -1,6 +1,7 @@
 """What the stores promise, written once and run against SQLite and against real servers on SQLite and PostgreSQL."""
 
 import dataclasses
+import json
 import os
 import traceback
 import uuid
@@ -14,7 +15,6 @@ import pytest
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from registry import mlflow_client
 from registry.calibration import Calibration, CalibrationPoint
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint
@@ -45,12 +45,12 @@ def make_vector(checkpoint_uri, run_id, *, dimension="toxicity", layer=1, model=
     )
 
 
-def register(unit="u1", *, dimension="toxicity", layer=1, model="tiny"):
+def register(unit="u1", *, dimension="toxicity", layer=1, model="tiny", store=None):
     checkpoint = CheckpointStore().register(CHECKPOINT, "ab" * 32)
     with mlflow.start_run() as run:
         vector = make_vector(checkpoint.uri, run.info.run_id, dimension=dimension, layer=layer, model=model)
         probe = LinearProbe(dimension, layer, np.array([1.0, 2.0], np.float32), 0.1, vector.lineage)
-        return VectorStore().register(vector, probe, {f"{dimension}/auroc": 0.9}, unit_digest=unit)
+        return (store or VectorStore()).register(vector, probe, {f"{dimension}/auroc": 0.9}, unit_digest=unit)
 
 
 @contextmanager
@@ -139,22 +139,34 @@ class StoreBehaviour:
         assert [first.version, other.version] == ["1", "2"]
         assert [version.version for version in VectorStore().list("tiny", "toxicity")] == ["2", "1"]
 
-    def test_a_race_ends_with_one_version(self, tracking, monkeypatch):
-        with monkeypatch.context() as patch:
-            looked = iter([None])  # each looked before the other had registered
-            real = mlflow_client.find_version
-            patch.setattr("registry.store.find_version", lambda *found: next(looked, None) or real(*found))
-            first = register("u1")
-        with monkeypatch.context() as patch:
-            patch.setattr("registry.store.find_version", lambda *_: None)
-            patch.setattr("registry.checkpoint_store.find_version", lambda *_: None)
-            checkpoint = CheckpointStore().register(CHECKPOINT, "ab" * 32)
-            with mlflow.start_run() as run:
-                vector = make_vector(checkpoint.uri, run.info.run_id)
-                second = VectorStore().register(vector, None, {}, unit_digest="u1")
-        assert first == second
-        assert [version.version for version in VectorStore().list("tiny")] == ["1"]
-        assert [version.version for version in CheckpointStore().list("tiny")] == ["1"]
+    def test_a_race_ends_with_one_version(self, tracking):
+        overtaken, checkpoints = VectorStore(), CheckpointStore()
+        early, late = (dataclasses.replace(CHECKPOINT, revision=f"step{step}", step=step) for step in (1, 2))
+        checkpoints.register(early, "12" * 32)
+        register("u0", store=overtaken)  # both have listed what there is
+        others = [register(unit) for unit in ("u1", "u2")]
+        assert [register(unit, store=overtaken) for unit in ("u1", "u2")] == others
+        assert CheckpointStore().register(late, "34" * 32) == checkpoints.register(late, "34" * 32)
+        last = register("u3", store=overtaken)
+        assert [version.version for version in VectorStore().list("tiny")] == [last.version, "3", "2", "1"]
+        assert sorted(version.step for version in CheckpointStore().list("tiny")) == [1, 2, 64]
+
+    def test_a_version_deleted_meanwhile_is_registered_anew(self, tracking):
+        store = VectorStore()
+        first = register("u1", store=store)
+        mlflow.MlflowClient().delete_model_version(first.name, first.version)
+        again = register("u1", store=store)
+        assert again.model_id != first.model_id
+        assert [version.model_id for version in VectorStore().list("tiny")] == [again.model_id]
+
+    def test_commands_of_a_description_name_its_own_version(self, tracking):
+        store, client = VectorStore(), mlflow.MlflowClient()
+        versions = [register("u1", store=store), register("u2"), register("u3", store=store)]
+        for vector in versions:
+            described = client.get_model_version(vector.name, vector.version).description
+            assert f"{vector.name}/{vector.version}`" in described
+            links = json.loads(client.get_logged_model(vector.model_id).tags["mlflow.modelVersions"])
+            assert [(link["name"], str(link["version"])) for link in links] == [(vector.name, vector.version)]
 
     def test_a_page_shows_eight_tags_at_most(self, tracking):
         registered = VectorStore().calibrate(register(), MEASURED)
