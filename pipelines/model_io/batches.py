@@ -1,5 +1,6 @@
 """Texts as batches of tokens: tokenised alone, filled by length, padded on the right."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -37,6 +38,24 @@ def batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[Int64[np.
         size = max(1, tokens_per_batch // lengths[order[start]])
         yield order[start : start + size]
         start += size
+
+
+def even_batches(lengths: Sequence[int], tokens_per_batch: int, multiple: int) -> list[Int64[np.ndarray, " batch"]]:
+    """The same in about equally large batches, a ``multiple`` of them, or two: cores that take one each end together.
+
+    There are fewer where there are not so many rows.
+    """
+    order = np.argsort(np.negative(lengths), kind="stable")
+    longest_first = [lengths[row] for row in order]
+
+    def count(limit: int) -> int:
+        return sum(1 for _ in batches(longest_first, limit))
+
+    fewest = count(tokens_per_batch)
+    step = min(multiple, 2) if fewest <= multiple / 2 else multiple
+    wanted = -(-fewest // step) * step
+    limit = bisect_left(range(tokens_per_batch), -wanted, lo=1, key=lambda limit: -count(limit))
+    return [order[lot] for lot in batches(longest_first, limit)]
 
 
 def padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -61,15 +61,23 @@ class LanguageHead:
     """What the trunk says in this thread in place of running."""
 
     def log_probabilities(
-        self, output: Any, states: Float[Tensor, "tokens d_model"], followers: Int64[Tensor, " tokens"]
-    ) -> Float32[Tensor, " tokens"]:
-        """In nats, that each of ``followers`` comes next by its row of ``states``, taken from a trunk's ``output``."""
-        if not len(states):
-            return states.new_zeros(0, dtype=torch.float32)
-        rows = max(1, LOGITS_AT_ONCE // int(self.network.get_output_embeddings().weight.shape[0]))
+        self,
+        output: Any,
+        states: Float[Tensor, "followed d_model"],
+        rows: Int64[Tensor, " m"],
+        followers: Int64[Tensor, " m"],
+    ) -> Float32[Tensor, " m"]:
+        """In nats, that each of ``followers`` comes next by its row of ``states``, taken from a trunk's ``output``.
+
+        ``rows`` are in order; every row has a follower.
+        """
+        at_once = max(1, LOGITS_AT_ONCE // int(self.network.get_output_embeddings().weight.shape[0]))
+        counts = torch.bincount(rows // at_once).tolist()
         parts = [
-            follower_log_probabilities(self.logits(type(output), some), own)
-            for some, own in zip(torch.split(states, rows), torch.split(followers, rows), strict=True)
+            follower_log_probabilities(self.logits(type(output), some), own % at_once, next_tokens)
+            for some, own, next_tokens in zip(
+                *(torch.split(states, at_once), torch.split(rows, counts), torch.split(followers, counts)), strict=True
+            )
         ]
         return torch.cat(parts)
 
@@ -100,11 +108,11 @@ def head_apart(network: Any) -> Iterator[LanguageHead]:
 
 
 def follower_log_probabilities(
-    logits: Float[Tensor, "tokens vocabulary"], followers: Int64[Tensor, " tokens"]
-) -> Float32[Tensor, " tokens"]:
+    logits: Float[Tensor, "followed vocabulary"], rows: Int64[Tensor, " m"], followers: Int64[Tensor, " m"]
+) -> Float32[Tensor, " m"]:
     """In nats, that each of ``followers`` comes next by its row."""
-    own = logits.gather(1, followers.to(logits.device)[:, None])[:, 0].float()
-    return own - log_sum_exp(logits)
+    own = rows.to(logits.device)
+    return logits[own, followers.to(logits.device)].float() - log_sum_exp(logits)[own]
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
 
 from pipelines.model_io.batches import tokenise
+from pipelines.model_io.followers import FollowerBatch, follower_batches
 from pipelines.model_io.language_head import (
     LanguageHead,
     follower_log_probabilities,
@@ -21,7 +22,6 @@ from pipelines.model_io.language_head import (
     head_apart,
 )
 from pipelines.model_io.passes import run_passes
-from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from serving.model.language_model import LanguageModel
 from serving.model.residual_stream import decoder_blocks, steering
 
@@ -67,7 +67,7 @@ class ReadingCache:
     """Of the texts, by what was added."""
     outputs: dict[int, dict[int, BlockOutput]] = field(default_factory=dict)
     """By batch and layer, before anything was added."""
-    batches: tuple[ReadingBatch, ...] = ()
+    batches: tuple[FollowerBatch, ...] = ()
     """Of the texts, once they were read."""
     _now: threading.local = field(default_factory=threading.local)
 
@@ -137,32 +137,29 @@ def _likelihoods(
     batches = _batches(model, texts, cache, size)
     with closing(_read(model, batches, offsets, cache)) as passes:
         for batch, found in passes:
-            by_place = torch.zeros(batch.inputs["input_ids"].numel(), dtype=torch.float64)
-            by_place[batch.followers] = found.cpu().double()
-            counted = torch.arange(1, batch.places.shape[1]) < batch.lengths[:, None]
-            totals[batch.rows] = (by_place[batch.places[:, 1:]] * counted).sum(dim=1).numpy()
-            tokens[batch.rows] = batch.lengths - 1
+            totals[batch.texts] = batch.totals(found)
+            tokens[batch.texts] = batch.reading.lengths
     return Likelihoods(totals, tokens)
 
 
 def _batches(
     model: LanguageModel, texts: Sequence[str], cache: ReadingCache | None, tokens_per_batch: int
-) -> Iterable[ReadingBatch]:
+) -> Iterable[FollowerBatch]:
     """The passes that read ``texts``: laid out once where the same texts are read again."""
     if cache is None:
-        return reading_batches(model, tokenise(model, texts), tokens_per_batch)
-    cache.batches = cache.batches or tuple(reading_batches(model, tokenise(model, texts), tokens_per_batch))
+        return follower_batches(model, tokenise(model, texts), tokens_per_batch)
+    cache.batches = cache.batches or tuple(follower_batches(model, tokenise(model, texts), tokens_per_batch))
     return cache.batches
 
 
 def _read(
-    model: LanguageModel, batches: Iterable[ReadingBatch], offsets: Mapping[int, Tensor], cache: ReadingCache | None
-) -> Generator[tuple[ReadingBatch, Float32[Tensor, " followers"]], None, None]:
+    model: LanguageModel, batches: Iterable[FollowerBatch], offsets: Mapping[int, Tensor], cache: ReadingCache | None
+) -> Generator[tuple[FollowerBatch, Float32[Tensor, " m"]], None, None]:
     """Each batch, with the log-probabilities of its tokens that follow another one."""
     network = model.network
     separable = has_separable_head(network)
 
-    def read(numbered: tuple[int, ReadingBatch]) -> tuple[ReadingBatch, Float32[Tensor, " followers"]]:
+    def read(numbered: tuple[int, FollowerBatch]) -> tuple[FollowerBatch, Float32[Tensor, " m"]]:
         number, batch = numbered
         if cache is not None:
             cache.read(number)
@@ -177,11 +174,10 @@ def _read(
         yield from changed.enter_context(closing(run_passes(model, read, enumerate(batches))))
 
 
-def _log_probabilities(network: Any, batch: ReadingBatch, head: LanguageHead | None) -> Float32[Tensor, " followers"]:
+def _log_probabilities(network: Any, batch: FollowerBatch, head: LanguageHead | None) -> Float32[Tensor, " m"]:
     """By all logits at once where the head cannot be run by itself."""
-    tokens = batch.inputs["input_ids"]
-    followers = tokens.flatten()[batch.followers.to(tokens.device)]
-    output = (network if head is None else network.base_model)(**batch.inputs, use_cache=False)
+    output = (network if head is None else network.base_model)(**batch.reading.inputs, use_cache=False)
     if head is None:
-        return follower_log_probabilities(batch.at(batch.parents, output.logits), followers)
-    return head.log_probabilities(output, batch.at(batch.parents, output.last_hidden_state), followers)
+        return follower_log_probabilities(batch.reading.at(batch.places, output.logits), batch.rows, batch.tokens)
+    states = batch.reading.at(batch.places, output.last_hidden_state)
+    return head.log_probabilities(output, states, batch.rows, batch.tokens)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from serving.model.residual_stream import decoder_blocks, recording
 
-TOKENS_PER_ROW = 128
+TOKENS_PER_ROW = range(40, 129, 4)
 """A row attends within itself: the longer it is the more is shared, and the more is masked."""
-WORTH = 0.85
-"""Trees are read where they hold no more of the tokens than this."""
+WORTH = 0.97
+"""Trees are read where they cost no more than this of what texts alone do."""
 PROBE = ((3, 4, 5, 6), (3, 4, 7), (3, 5, 4))
 """Texts of a tree by which it is found out whether a model can read one."""
 TOLERANCES = {torch.float32: 1e-4}
@@ -53,7 +53,7 @@ class PrefixTree:
         return self.paths[number]
 
 
-def prefix_trees(sequences: Sequence[Sequence[int]], limit: int = TOKENS_PER_ROW) -> list[PrefixTree]:
+def prefix_trees(sequences: Sequence[Sequence[int]], limit: int) -> list[PrefixTree]:
     """All ``sequences`` in trees of at most ``limit`` tokens, or of one longer text; the longest trees first."""
     trees = [PrefixTree()]
     last: Sequence[int] = ()
@@ -127,7 +127,7 @@ def _is_readable(network: Any) -> bool:
     weight = network.get_input_embeddings().weight
     if weight.shape[0] <= max(map(max, PROBE)):
         return False
-    (tree,) = prefix_trees(PROBE)
+    (tree,) = prefix_trees(PROBE, TOKENS_PER_ROW[0])
     try:
         together = _last_states(network, tree_inputs([tree], weight.dtype, weight.device))[0]
     except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError):

@@ -64,8 +64,8 @@ def test_a_zero_offset_changes_nothing_at_all(model):
 
 def test_texts_that_are_read_again_are_laid_out_once(model, monkeypatch):
     cache, laid_out = ReadingCache(), []
-    real = likelihoods_module.reading_batches
-    monkeypatch.setattr(likelihoods_module, "reading_batches", lambda *given: laid_out.append(1) or real(*given))
+    real = likelihoods_module.follower_batches
+    monkeypatch.setattr(likelihoods_module, "follower_batches", lambda *given: laid_out.append(1) or real(*given))
     for strength in (0.0, 1.0):
         likelihoods(model, TEXTS, {0: torch.full([model.d_model], strength)}, cache=cache)
     assert len(laid_out) == 1
@@ -169,7 +169,7 @@ def test_a_family_agrees_with_its_own_logits(monkeypatch, rng, name):
         found = likelihoods(model, WORDS, given).log_probabilities
         handle.remove()
         np.testing.assert_allclose(found, [by_whole_logits(model, text, given) for text in WORDS], rtol=1e-5, atol=1e-5)
-    assert max(widest) == (35 if name == "opt" else 2)
+    assert max(widest) == (6 + 1 + 3 + 3 if name == "opt" else 2)
     assert "forward" not in vars(model.network.base_model)
 
 

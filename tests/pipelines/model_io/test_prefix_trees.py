@@ -127,11 +127,15 @@ def test_fewer_tokens_are_run_where_texts_share_much(monkeypatch):
         lambda _module, _given, named: run.append(named["input_ids"].numel()), with_kwargs=True
     )
     extract(model, TEXTS)
+    (once, _), begun_twice = run, 3
+    assert sum(run) == 3 + 3 * 40 + 1 + begun_twice and once == 64
+    run.clear()
     extract(model, ["w1 w2 w3", "w2 w3 w4"])
-    assert run == [3 + 3 * 40 + 1, 6]
+    assert run == [3, 3]
+    run.clear()
     monkeypatch.setattr(reading_batches, "WORTH", -1)
     extract(model, TEXTS)
-    assert run[-1] == 6 * len(TEXTS)
+    assert sum(run) == 6 * 40 + 6 * 4
 
 
 MUTANTS = {
