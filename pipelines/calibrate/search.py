@@ -124,10 +124,7 @@ def calibrate(
     seed: int = 0,
     on_step: Callable[[], object] = lambda: None,
 ) -> Calibrated:
-    """Choose candidate and strengths on ``validation``, then measure the choice on ``test`` beside its controls.
-
-    ``background`` is of all layers of ``candidates``; it is read here where it is not given.
-    """
+    """Choose candidate and strengths on ``validation``, then measure the choice on ``test`` beside its controls."""
     background = background or BackgroundStates(model, steered_layers(candidates))
 
     def cost(texts: Texts, candidate: Candidate, strength: float) -> CostedStrength:
