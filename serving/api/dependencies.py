@@ -67,7 +67,16 @@ XSteering = Annotated[
 async def _steered_context(context: Context, request: Request, x_steering: XSteering = None) -> RequestContext:
     """Several such headers are one, joined by commas, as HTTP has it."""
     given = request.headers.getlist(HEADER)
-    return replace(context, x_steering=x_steering if len(given) < 2 else ",".join(given))
+    header = x_steering if len(given) < 2 else ",".join(given)
+    return replace(context, x_steering=None if header is None else _as_sent(header))
+
+
+def _as_sent(header: str) -> str:
+    """A header in the encoding that clients write today, where it is: HTTP reads bytes as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 SteeredContext = Annotated[RequestContext, Depends(_steered_context)]

@@ -197,7 +197,7 @@ def http_envelope(status: int, detail: str, method: str, path: str, allowed: str
 
 
 _UNION_MEMBER = re.compile(
-    r"(Steering|Message|TextPart|NamedTool|str|float|int|(list|literal|dict|function-\w+)\[.*\])"
+    r"(Steering|Message|TextPart|NamedTool|(constrained-)?(str|float|int|bool)|(list|literal|dict|function-\w+)\[.*\])"
 )
 """Names that pydantic adds to the location of a field that may be of several types."""
 
@@ -234,11 +234,12 @@ def _place(problem: Mapping[str, Any]) -> list[str]:
     return [str(part) for part in problem["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
 
 
-def _reach(problem: Mapping[str, Any]) -> tuple[int, list[int]]:
-    """How deep in the field it is, and how far along its lists: of the types that a field may be of, the one that the
-    value was taken for the longest is the one that was meant.
+def _reach(problem: Mapping[str, Any]) -> tuple[int, list[int], bool]:
+    """How deep in the field it is, how far along its lists, and whether the value is only too long: of the types that a
+    field may be of, the one that the value was taken for the longest is the one that was meant.
     """
-    return len(_place(problem)), [part for part in problem["loc"] if isinstance(part, int)]
+    places = [part for part in problem["loc"] if isinstance(part, int)]
+    return len(_place(problem)), places, problem["type"].startswith(("string_too", "too_"))
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

@@ -1,17 +1,17 @@
 """Feedback: a client's judgement of an answer, kept as an assessment of the answer's trace in MLflow."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from registry.errors import NotFound
 from registry.traces import TraceLog
 from serving.api.error_documents import documented
 from serving.api.errors import ApiError
-from serving.api.request_body import RequestBody
+from serving.api.request_body import RequestBody, field_error
 
 router = APIRouter(tags=["feedback"])
 
@@ -32,6 +32,13 @@ class FeedbackRequest(RequestBody):
     name: str = Field("feedback", pattern=r"^[\w .:-]{1,100}$", examples=["helpful"])
     value: bool | float | Annotated[str, Field(max_length=1000)] = Field(examples=[True])
     comment: str | None = Field(None, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _require_storable(self) -> Self:
+        for name in ("value", "comment"):
+            if "\0" in str(getattr(self, name)):
+                raise field_error(name, "it holds a NUL character, which databases cannot store: leave it out")
+        return self
 
 
 class FeedbackResponse(BaseModel):

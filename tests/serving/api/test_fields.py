@@ -161,6 +161,14 @@ def test_strengths_are_written_in_plain_digits(client, amount):
     assert error_of(ask(client, model=f"mini@privacy={amount}"))["param"] == "model"
 
 
+def test_a_header_may_name_dimensions_in_any_script(client):
+    reply = client.post(COMPLETIONS, json={"prompt": PROMPT}, headers={"X-Steering": "诚实=1".encode()})
+    assert error_of(reply)["param"] == "x-steering.strengths.诚实"
+    for latin in (b"v\xe9rit\xe9=1", b"v\xc3\xa9rit\xc3\xa9=1"):
+        reply = client.post(COMPLETIONS, json={"prompt": PROMPT}, headers={"X-Steering": latin})
+        assert error_of(reply)["param"] == "x-steering.strengths.vérité"
+
+
 LONG = "word " * 600
 
 

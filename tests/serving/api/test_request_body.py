@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from serving.api import request_body
 from serving.api.bento_client import GenerateRequest
 from serving.api.errors import invalid_envelope
+from serving.api.feedback_routes import FeedbackRequest
 from serving.api.hidden_states_routes import HiddenStatesRequest
 from serving.api.openai.requests import ChatRequest, CompletionRequest, Message
 from serving.api.probe.requests import ProbeRequest
@@ -116,3 +117,20 @@ def test_few_of_many_unknown_fields_are_compared(monkeypatch):
     with pytest.raises(ValidationError):
         CompletionRequest.model_validate({"prompt": "a", "temperatur" * 1000: 1})
     assert len(compared[-1]) <= request_body.LONGEST_NAME + 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"value": None}, "value", "valid"),
+        ({"value": 10**400}, "value", "valid"),
+        ({"value": "a" * 1001}, "value", "at most 1000 characters"),
+        ({"value": "a\0"}, "value", "NUL"),
+        ({"value": 1, "comment": "\0"}, "comment", "NUL"),
+    ],
+)
+def test_feedback_that_cannot_be_kept_is_refused(fields, param, words):
+    with pytest.raises(ValidationError) as refused:
+        FeedbackRequest.model_validate({"request_id": "a", **fields})
+    error = invalid_envelope(refused.value.errors(), skip=0)["error"]
+    assert error["param"] == param and words in error["message"]
