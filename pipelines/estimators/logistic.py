@@ -77,7 +77,7 @@ class StandardisedFeatures:
         if not self.is_wide:
             return self.scaled.T @ self.scaled / len(self.scaled)
         gram = self.scaled.new_zeros(len(self.scaled), len(self.scaled))
-        for rows in torch.arange(len(gram), device=gram.device).chunk(GRAM_BLOCKS):
+        for rows in torch.arange(len(gram)).chunk(GRAM_BLOCKS):
             first, after = int(rows[0]), int(rows[-1]) + 1
             gram[first:after, :after] = self.scaled[first:after] @ self.scaled[:after].T
         return gram
