@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     | `TRUSTTRACE_MAX_CHOICES` | `64` | answers of one request: `n` times its prompts |
     | `TRUSTTRACE_BODY_LIMIT` | `1048576` | bytes of a request body; beyond them 413 |
     | `TRUSTTRACE_BODY_TIMEOUT` | `20` | seconds in which a request body must arrive; beyond them 408 |
-    | `TRUSTTRACE_PACE` | `20` | requests a second of one client that are taken up while others' are under way, in each worker; more wait up to 5 s, then 429; 0 for no limit |
+    | `TRUSTTRACE_PACE` | `20` | requests a second of one client that are taken up while others' are under way, in each worker; 16 KiB of a body count as one more, a refused one as four; more wait up to 5 s, then 429; 0 for no limit |
     | `TRUSTTRACE_TIMEOUT` | `300` | seconds that an answer may take; beyond them 504 |
     | `TRUSTTRACE_HEARTBEAT` | `10` | seconds of silence in a stream before a comment is sent to keep it open |
     | `TRUSTTRACE_DRAIN` | `30` | seconds after SIGTERM in which the service ends; running answers have all but the last two of them |

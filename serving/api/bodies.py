@@ -1,6 +1,7 @@
 """Request bodies on their way in: bounded in size and in time, and given up when the service shuts down."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
@@ -18,11 +19,11 @@ class RequestBodies:
         self._unread: set[asyncio.Timeout] = set()
         self._closed = False
 
-    async def read(self, receive: Receive) -> Receive:
+    async def read(self, receive: Receive, arrived: Callable[[int], None] = lambda _: None) -> Receive:
         """``receive`` of a request whose body is there: it gives the body, and then waits as long as the client stays.
 
-        Routes are not begun for a body that never comes. Raises ``HTTPException``, ``ServiceUnavailable``, or
-        ``ClientGone``.
+        Routes are not begun for a body that never comes. ``arrived`` is told the bytes of each part. Raises
+        ``HTTPException``, ``ServiceUnavailable``, or ``ClientGone``.
         """
         parts: list[bytes] = []
         size, more, deadline = 0, True, asyncio.get_running_loop().time() + self.seconds
@@ -31,6 +32,7 @@ class RequestBodies:
             if message["type"] != "http.request":
                 raise ClientGone("the client closed the connection before its request was whole")
             parts.append(message.get("body", b""))
+            arrived(len(parts[-1]))
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > self.limit:
                 raise HTTPException(413, headers=CLOSE)

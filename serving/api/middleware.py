@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,6 +29,8 @@ logger = logging.getLogger("trusttrace.requests")
 
 OWN = frozenset({"/", "/livez", "/healthz", "/health", "/readyz", "/metrics", "/docs.json", "/generate"})
 """Paths that BentoML answers too, and that ``own`` answers instead."""
+
+REFUSALS = frozenset(range(400, 500)) - {429}
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -93,29 +96,32 @@ class ServiceMiddleware:
             await send(message)
 
         try:
-            async with self._at_pace(scope):
+            async with self._at_pace(scope) as arrived:
                 self._require_allowed(scope)
                 app = self._own if scope["path"] in OWN else self._app
-                await app(scope, await self._bodies.read(receive), send_begun)
+                await app(scope, await self._bodies.read(receive, arrived), send_begun)
         except (TrustTraceError, HTTPException) as error:
             if not begun:
                 await _refusal(error, scope)(scope, receive, send)
 
     @asynccontextmanager
-    async def _at_pace(self, scope: Scope) -> AsyncIterator[None]:
-        """Wait for the client's turn. What a cluster asks has none; keys that nobody has given out are one client's."""
+    async def _at_pace(self, scope: Scope) -> AsyncIterator[Callable[[int], None]]:
+        """Wait for the client's turn; what is given counts the bytes of its body. What a cluster asks has no turn, and
+        keys that nobody has given out are one client's.
+        """
         record: RequestRecord = scope[KEY]
-        if scope["path"] in WATCHED:
-            yield
-            return
         client = record.client if record.is_trusted else f"unknown {_address(scope)}"
+        arrived = partial(self._pace.arrived, client)
+        if scope["path"] in WATCHED:
+            yield arrived
+            return
         wait = self._pace.begin(client)
         try:
             if wait:
                 await asyncio.sleep(wait)
-            yield
+            yield arrived
         finally:
-            self._pace.end(client)
+            self._pace.end(client, refused=not record.status or record.status in REFUSALS)
 
     def _require_allowed(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

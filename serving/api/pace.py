@@ -12,6 +12,10 @@ from serving.api.errors import ShareExceeded
 
 BURST_SECONDS = 2.0
 """So many seconds' requests are taken up at once."""
+BYTES = 16_384
+"""So many bytes of a body count as one request more."""
+REFUSED = 3
+"""So many more does one that is refused count as, or that never came whole: its client does not read the answers."""
 LONGEST = 5.0
 """Seconds that a request waits at most; one that would wait longer is refused."""
 
@@ -42,6 +46,16 @@ class Pace:
         self._under_way[client] += 1
         return max(0.0, wait)
 
-    def end(self, client: str) -> None:
+    def arrived(self, client: str, size: int) -> None:
+        """So many bytes of a body have come: the client's next requests wait for them too."""
+        self._count(client, size / BYTES)
+
+    def end(self, client: str, *, refused: bool = False) -> None:
         """A request of the client has ended."""
+        if refused:
+            self._count(client, REFUSED)
         self._under_way -= Counter({client: 1})  # which leaves out those at zero
+
+    def _count(self, client: str, requests: float) -> None:
+        if self._rate and self._under_way.keys() - {client}:
+            self._due[client] = max(self._clock(), self._due.get(client, 0.0)) + requests / self._rate

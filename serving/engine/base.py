@@ -200,23 +200,27 @@ class Generation:
 
     def take(self, changed: asyncio.Event) -> tuple[Sequence[TokenEvent], GenerationOutcome | None]:
         """The events since the last call, and how it ended if it has. From the reader's event loop, on which
-        ``changed`` is set once there is more.
+        ``changed`` is set once there is more, if there was nothing.
         """
         with self._lock:
             events, self._read = self._events[self._read :], len(self._events)
-            if self.outcome is None:
+            if self.outcome is None and not events:
                 self._at_next = Reader(changed, asyncio.get_running_loop())
             return events, self.outcome
 
+    def at_end(self, ended: asyncio.Event) -> None:
+        """``ended`` is set on the reader's event loop at the end, whatever it is; at once if that has come."""
+        with self._lock:
+            if self.outcome is None:
+                self._at_end = Reader(ended, asyncio.get_running_loop())
+            else:
+                ended.set()
+
     async def completion(self) -> Completion:
         """Wait for the end, whatever it is; nothing is awoken by the tokens in between."""
-        with self._lock:
-            ended = None
-            if self.outcome is None:
-                ended = asyncio.Event()
-                self._at_end = Reader(ended, asyncio.get_running_loop())
-        if ended is not None:
-            await ended.wait()
+        ended = asyncio.Event()
+        self.at_end(ended)
+        await ended.wait()
         return self._completion()
 
     def result(self, timeout: float | None = None) -> Completion:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -19,6 +19,9 @@ from serving.engine.base import (
 )
 
 Result = TypeVar("Result")
+
+PAUSE = 0.02
+"""Seconds between pieces of a stream, at least: a piece costs the event loop the same however many tokens it has."""
 
 
 class GenerationFailed(ApiError):
@@ -77,7 +80,8 @@ FAILED = frozenset({"error", "refused", "unavailable", "cancelled"})
 async def events(
     generations: Sequence[Generation], seconds: float, heartbeat: float
 ) -> AsyncIterator[list[tuple[int, Event]]]:
-    """The events of each, by its index: together what has happened since; nothing after ``heartbeat`` s of silence.
+    """The events of each, by its index: together what has happened since, the first and the last at once; nothing after
+    ``heartbeat`` s of silence.
 
     Closing the iterator cancels the rest. Raises ``DeadlineExceeded`` and what ``require_ended`` does.
     """
@@ -94,7 +98,9 @@ async def events(
             patience = min(heartbeat, deadline - time.monotonic())
             if running and patience <= 0:
                 raise _deadline_exceeded(seconds)
-            if running and not await _is_set(changed, patience):
+            if running and happened:
+                await _pause(running.values())
+            elif running and not await _is_set(changed, patience):
                 yield []
     finally:
         cancel(generations)
@@ -119,6 +125,14 @@ def _happened(
         else:
             happened.append((index, outcome))
     return happened, failed
+
+
+async def _pause(running: Iterable[Generation]) -> None:
+    """Until the next piece is due, or one of them has ended."""
+    ended = asyncio.Event()
+    for generation in running:
+        generation.at_end(ended)
+    await _is_set(ended, PAUSE)
 
 
 async def _is_set(changed: asyncio.Event, seconds: float) -> bool:

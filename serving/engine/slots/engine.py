@@ -24,24 +24,19 @@ from serving.engine.grammar import Grammar, GrammarCompiler
 from serving.engine.requirements import require_bank_of, require_room, require_tokens
 from serving.engine.sequence import outcome_of
 from serving.engine.slots.kernels import PLAIN, Kernels
-from serving.engine.slots.leads import Leads, shared
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.prefix_cache import PrefixCache
 from serving.engine.slots.reading import Readings, StateReading
 from serving.engine.slots.scheduler import Scheduler
 from serving.engine.slots.slot_sequence import SlotSequence
 from serving.engine.slots.steps import run_step
+from serving.engine.slots.turns import Turns
 from serving.engine.stats import EngineStats
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
 from serving.steering.plan import Operation
 
 logger = logging.getLogger(__name__)
-
-SHARING = 2
-"""Where several clients compute, pieces of their prompts are so much shorter: a step waits for its longest part."""
-PATIENCE = 8
-"""Steps' worth of computation by which a client may be ahead of the one that has had least."""
 
 
 class SlotGeneration(Generation):
@@ -100,11 +95,8 @@ class SlotEngine:
         self._grammars = GrammarCompiler(model.tokenizer, self._vocabulary, end_tokens(model))
         self._queue: deque[SlotGeneration] = deque()
         self._readings = Readings(self._runner, self._admission, prefill_chunk, max(1, slots // 4))
-        self._leads, self._prefill_chunk = Leads(), prefill_chunk
-        self._step_seconds = 0.0
-        """How long a step takes; later ones count more."""
-        self._clock = time.thread_time if model.device.type == "cpu" else time.perf_counter
-        """On a CPU of the engine's thread alone, so that nobody is charged for what else the machine does."""
+        on_cpu = model.device.type == "cpu"  # by the engine's thread alone: nobody is charged for what else runs here
+        self._turns = Turns(prefill_chunk, time.thread_time if on_cpu else time.perf_counter)
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="slot-engine", daemon=True)
         self._thread.start()
@@ -224,7 +216,7 @@ class SlotEngine:
             while self._begin_next():
                 pass
             at_work = {*self._scheduler.held, *self._readings.waiting, *_clients(self._waiting())}
-            self._leads = self._leads.among(at_work)
+            self._turns.among(at_work)
             return not self._closing
 
     def _begin_next(self) -> bool:
@@ -239,11 +231,11 @@ class SlotEngine:
         able = [each for each in waiting if each.request.client in with_room]
         if not able:
             return False
-        computing = self._leads.next_of(with_room, PATIENCE * self._step_seconds)
+        computing = self._turns.computing(with_room)
 
         def rank(each: SlotGeneration | SlotSequence) -> tuple[bool, int, float]:
             client = each.request.client
-            return client not in computing, held[client], self._leads.of(client)
+            return client not in computing, held[client], self._turns.lead(client)
 
         chosen = min(able, key=rank)
         if isinstance(chosen, SlotSequence):
@@ -267,19 +259,15 @@ class SlotEngine:
 
     def _take_turn(self) -> None:
         """Read a piece of a text and run a step of the clients that are to compute next, and charge them for it."""
-        able = {*self._scheduler.held, *self._readings.clients}
-        computing = self._leads.next_of(able, PATIENCE * self._step_seconds)
-        piece = self._prefill_chunk if len(able) == 1 else max(1, self._prefill_chunk // SHARING)
-        began = self._clock()
-        reader = self._readings.advance(computing, self._leads, piece)
-        read = self._clock()
-        tokens = run_step(self._scheduler, self._runner, computing, piece)
-        seconds = self._clock() - read
-        self._step_seconds += 0.1 * (seconds - self._step_seconds)
-        costs = shared(seconds, tokens)
+        turns = self._turns
+        turn = turns.next_of({*self._scheduler.held, *self._readings.clients})
+        began = turns.clock()
+        reader = self._readings.advance(turns.readers(turn), turns.lead, turn.piece)
+        read = turns.clock()
         if reader is not None:
-            costs[reader] = costs.get(reader, 0.0) + read - began
-        self._leads = self._leads.charged(costs)
+            turns.charge_reading(turn, reader, read - began)
+        tokens = run_step(self._scheduler, self._runner, turn)
+        turns.charge_step(tokens, turns.clock() - read)
 
     def _end(self) -> None:
         problem = self._admission.problem

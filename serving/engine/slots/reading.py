@@ -1,6 +1,6 @@
 """Readings: requests for hidden states, read piece by piece between the steps of the answers that run."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -9,7 +9,6 @@ from jaxtyping import Float32
 
 from serving.engine.admission import Admission
 from serving.engine.base import HiddenStates, Keep
-from serving.engine.slots.leads import Leads
 from serving.engine.slots.model_runner import ModelRunner
 
 
@@ -108,14 +107,14 @@ class Readings:
         """Those of whose texts a piece can be read now."""
         return frozenset(reading.client for reading in self._able())
 
-    def advance(self, clients: Collection[str], leads: Leads, piece: int) -> str | None:
+    def advance(self, clients: Collection[str], lead: Callable[[str], float], piece: int) -> str | None:
         """Read a short text, or ``piece`` tokens of a long one, for the one of ``clients`` that is least ahead, and say
         which; what it raises ends its reading alone.
         """
         for left in [reading for reading in tuple(self._readings) if reading.future.cancelled()]:
             self._finish(left)
         able = [reading for reading in self._able() if reading.client in clients]
-        reading = min(able, key=lambda reading: leads.of(reading.client), default=None)
+        reading = min(able, key=lambda reading: lead(reading.client), default=None)
         if reading is None:
             return None
         try:

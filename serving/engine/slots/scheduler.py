@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -28,6 +28,7 @@ from serving.engine.slots.slot_sequence import (
     probe_readings,
 )
 from serving.engine.slots.token_batch import Span, TokenBatch
+from serving.engine.slots.turns import Turn
 from serving.engine.window import end_tokens
 from serving.model.interventions import LayerVectors
 from serving.model.language_model import LanguageModel
@@ -121,18 +122,19 @@ class Scheduler:
         self._running.append(running)
         self._prefixes.load(running)
 
-    def schedule(self, clients: Collection[str], piece: int) -> Batch | None:
-        """The next step: of ``clients`` one token for every answer, and ``piece`` tokens of the prompts."""
+    def schedule(self, turn: Turn) -> Batch | None:
+        """The next step: one token for every answer that has its turn, and pieces of the prompts."""
         for running in [running for running in self._running if running.generation.cancelled]:
             self._retire(running, "cancelled")
         for sequence in [sequence for sequence in self._aside if sequence.generation.cancelled]:
             self._aside.remove(sequence)
             self._end(sequence, "cancelled")
         self._prefixes.begin_step()
-        chosen = [running for running in self._running if running.request.client in clients]
+        chosen = [running for running in self._running if running.request.client in turn.clients]
         prompts = [running for running in chosen if running.prefilling and not self._prefixes.waits(running)]
-        answers = [running for running in chosen if not running.prefilling]
-        reading = next_pieces(prompts, piece)
+        first, beside = turn.split(prompts)
+        reading = next_pieces(first, turn.piece) + next_pieces(beside, turn.piece_beside)
+        answers = turn.answering(running for running in chosen if not running.prefilling)
         answering = [(running, running.span(1)) for running in answers if self._has_place(running)]
         answering.sort(key=lambda part: (part[1].slot.pool.capacity, part[1].slot.row))
         return self._batch(answering, reading) if answering or reading else None

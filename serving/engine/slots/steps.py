@@ -1,19 +1,20 @@
 """Steps: one forward pass of the sequences whose clients compute next, and one by one where it fails for all."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from serving.engine.slots.batch import Batch
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.scheduler import Scheduler
+from serving.engine.slots.turns import Turn
 from serving.engine.wakes import together
 
 logger = logging.getLogger(__name__)
 
 
-def run_step(scheduler: Scheduler, runner: ModelRunner, clients: Collection[str], piece: int) -> Mapping[str, int]:
-    """Run the next step of ``clients``, with ``piece`` tokens of prompts, and say how many tokens it had of each."""
-    batch = scheduler.schedule(clients, piece)
+def run_step(scheduler: Scheduler, runner: ModelRunner, turn: Turn) -> Mapping[str, int]:
+    """Run the next step, and say how many tokens it had of each client."""
+    batch = scheduler.schedule(turn)
     if batch is None:
         return {}
     try:

@@ -161,7 +161,7 @@ async def read_events(generation):
         changed.clear()
         taken, outcome = generation.take(changed)
         events += taken
-        if outcome is None:
+        if outcome is None and not taken:
             await changed.wait()
     return events
 

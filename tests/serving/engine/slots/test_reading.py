@@ -42,7 +42,7 @@ def advance(readings, piece=CHUNK):
     """As the engine does, where every piece costs a second."""
     runner = readings._runner
     runner.leads = runner.leads.among(readings.waiting)
-    reader = readings.advance(readings.clients, runner.leads, piece)
+    reader = readings.advance(readings.clients, runner.leads.of, piece)
     runner.leads = runner.leads.charged({reader: 1.0})
 
 

@@ -9,8 +9,11 @@ import pytest
 
 from serving.engine.base import EngineStopped, QueueFull
 from serving.engine.slots import engine as slot_engine
+from serving.engine.slots import turns
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.steps import run_step
+from serving.engine.slots.turns import Turn
+from tests.mutants import mutant
 from tests.serving.engine.small_models import naive_answers, prompts, request, small_llama
 
 
@@ -123,6 +126,7 @@ def steps(monkeypatch):
 
     monkeypatch.setattr(slot_engine, "run_step", step)
     monkeypatch.setattr(slot_engine, "time", SimpleNamespace(thread_time=lambda: clock[0]))
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return tokens
 
 
@@ -139,7 +143,7 @@ def test_who_is_ahead_waits_for_who_is_not(model, steps):
         generations = submit_a_hoard(engine, hoard)
         answer = engine.submit(guest).result(60).tokens
         answers = [generation.result(60).tokens for generation in generations]
-    assert 60 <= tokens_beside(steps, "guest") <= 60 + 8 * (slot_engine.PATIENCE + 1)  # 420 in the same steps
+    assert 60 <= tokens_beside(steps, "guest") <= 60 + 8 * (turns.PATIENCE + 1)  # 420 in the same steps
     assert max(step.get("hoarder", 0) for step in steps) == 7
     assert [answer, *answers] == naive_answers(model, (guest, *hoard), [answer, *answers])
 
@@ -156,6 +160,110 @@ def test_pieces_are_shorter_where_several_compute(model, steps):
     assert [answer] == naive_answers(model, long[1:], [answer])
     beside = [step["reader"] for step in steps if step.get("guest") and step.get("reader")]
     assert alone == 16 and beside and max(beside) == 8
+
+
+def test_long_hoards_run_few_answers_beside_a_guest(model, steps):
+    hoard = [of("hoarder", [n + 1], max_tokens=100) for n in range(7)]
+    guest = of("guest", [9], max_tokens=turns.SHORT // 2)
+    with SlotEngine(model, slots=8) as engine:
+        generations = submit_a_hoard(engine, hoard)
+        while sum(step.get("hoarder", 0) for step in steps) < 20 * turns.SHORT:
+            time.sleep(0.001)
+        answer = engine.submit(guest).result(60).tokens
+        answers = [generation.result(60).tokens for generation in generations]
+    beside = [step["hoarder"] for step in steps if step.get("guest") and step.get("hoarder")]
+    assert beside and max(beside) == turns.BESIDE
+    assert steps[-1]["hoarder"] <= 7 and 7 in [step.get("hoarder") for step in steps[-40:]]
+    assert [answer, *answers] == naive_answers(model, (guest, *hoard), [answer, *answers])
+
+
+def answers_of(**lengths):
+    """Answers of so many tokens each, by client."""
+    return [
+        SimpleNamespace(request=SimpleNamespace(client=client), tokens=range(length))
+        for client, each in lengths.items()
+        for length in each
+    ]
+
+
+def running(turn, **lengths):
+    """The lengths of the answers that run, by client."""
+    found = {}
+    for answer in turn.answering(answers_of(**lengths)):
+        found.setdefault(answer.request.client, []).append(len(answer.tokens))
+    return found
+
+
+def test_of_long_clients_the_shortest_answers_run():
+    turn = Turn(frozenset("abc"), 64, short=frozenset("c"))
+    assert turn.beside == {"a", "b"} and turn.piece_beside == 64 // (2 * turns.BESIDE)
+    found = running(turn, a=[90, 20, 21], b=[80, 5, 30], c=[1])
+    assert found == {"a": [20, 21], "b": [5, 30], "c": [1]}
+    eighth = turns.RUN * 2
+    assert running(turn, a=[eighth + n for n in range(6)], c=[1])["a"] == [eighth + n for n in range(4)]
+
+
+def test_short_clients_run_as_many_answers_as_the_one_with_fewest():
+    turn = Turn(frozenset("ab"), 64, short=frozenset("ab"))
+    assert running(turn, a=[1] * 9, b=[1]) == {"a": [1] * turns.BESIDE, "b": [1]}
+    assert running(turn, a=[1] * 9, b=[1] * 6) == {"a": [1] * 6, "b": [1] * 6}
+    assert running(turn, a=[1] * 9) == {"a": [1] * 9}
+
+
+def test_where_nobody_is_short_all_answers_run():
+    turn = Turn(frozenset("ab"), 64)
+    assert running(turn, a=[1] * 9, b=[1]) == {"a": [1] * 9, "b": [1]}
+    assert turn.beside == frozenset()
+
+
+def read_beside(module):
+    """The part of the time in which texts of a long client are read, beside one that is short."""
+    turn = module.Turn(frozenset("ab"), 64, short=frozenset("b"))
+    of_all, read, run = module.Turns(64, lambda: 0.0), 0.0, 0.0
+    of_all.among("ab")
+    for _ in range(400):
+        assert "b" in of_all.readers(turn)
+        if "a" in of_all.readers(turn):
+            of_all.charge_reading(turn, "a", 3.0)
+            read += 3.0
+        of_all.charge_step({"b": 1}, 1.0)
+        run += 1.0
+    assert of_all.readers(module.Turn(frozenset("a"), 64)) == {"a"}
+    return read / (read + run)
+
+
+def test_texts_of_long_clients_take_a_part_of_the_time():
+    assert read_beside(turns) == pytest.approx(1 / turns.BESIDE, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("passage", "replacement"),
+    [
+        ("self.clients - self.short if self.short", "self.short if self.short"),
+        ("max(BESIDE, min(map(len", "max(BESIDE, max(map(len"),
+        ("if self.short else len(first)", "if self.short else BESIDE"),
+        ("// RUN)[:count]", "// 1)[:count]"),
+        ("key=lambda answer: len(answer.tokens)", "key=lambda answer: -len(answer.tokens)"),
+        ("(BESIDE - 1) * seconds * (client in turn.beside)", "0.0"),
+        ("turn.clients - turn.beside", "turn.clients"),
+        ("max(0.0, self._until_read - seconds)", "0.0"),
+    ],
+)
+def test_a_change_of_a_rule_is_noticed(passage, replacement):
+    def holds(module):
+        some = module.Turn(frozenset("ab"), 64, short=frozenset("b"))
+        both = module.Turn(frozenset("ab"), 64, short=frozenset("ab"))
+        none = module.Turn(frozenset("ab"), 64)
+        return (
+            running(some, a=[90, 20, 21, 19, 22, 16], b=[1]) == {"a": [20, 21, 19, 22], "b": [1]}
+            and running(both, a=[1] * 9, b=[1]) == {"a": [1] * 4, "b": [1]}
+            and running(none, a=[1] * 9, b=[1]) == {"a": [1] * 9, "b": [1]}
+            and read_beside(module) == pytest.approx(1 / 4, rel=0.05)
+        )
+
+    assert holds(turns)
+    with mutant(turns, passage, replacement) as changed:
+        assert not holds(changed)
 
 
 def test_who_holds_one_slot_keeps_it(model):
