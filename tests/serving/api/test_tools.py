@@ -84,7 +84,7 @@ def test_an_answer_that_breaks_off_within_a_call_is_text(sdk):
         ({"tools": [CLOCK], "tool_choice": NAMED}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({**REQUIRED, "response_format": {"type": "json_object"}}, "response_format"),
-        ({**REQUIRED, "tools": [WRONG]}, "tools"),
+        ({**REQUIRED, "tools": [WRONG]}, "tools.0.function.parameters"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(client, fields, param):
