@@ -125,7 +125,7 @@ class ModelRunner:
 
     def _logits(self, tokens: Tensor, batch: TokenBatch, rows: Tensor | int) -> Tensor:
         """The logits of ``rows`` of the tokens, 0 for all."""
-        self.cache.batch = batch
+        self.cache.batch, batch.is_invariant = batch, self._step_rows is not None
         self._begin_step(sum(group.count for group in batch.groups), len(tokens))
         output = self._network(
             input_ids=tokens[None],

@@ -93,6 +93,8 @@ class TokenBatch:
     device: torch.device
     layer: int = field(default=0, compare=False)
     """The layer whose keys and values were stored last: attention follows at once."""
+    is_invariant: bool = field(default=False, compare=False)
+    """Whether no sum may depend on how many others attend."""
     _prompt_masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict, compare=False)
     _prompt_biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict, compare=False)
 
