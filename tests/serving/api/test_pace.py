@@ -79,7 +79,7 @@ def test_a_large_body_counts_as_several_requests(pace, clock):
     assert pace.begin("a") == 0.0
 
 
-def test_bodies_of_who_is_alone_or_has_no_limit_count_nothing(pace):
+def test_bodies_of_who_is_alone_count_nothing(pace):
     for rule in (pace, Pace(0)):
         rule.begin("a")
         rule.arrived("a", 1000 * BYTES)

@@ -203,7 +203,7 @@ def test_of_long_clients_the_shortest_answers_run():
     assert running(turn, a=[eighth + n for n in range(6)], c=[1])["a"] == [eighth + n for n in range(4)]
 
 
-def test_short_clients_run_as_many_answers_as_the_one_with_fewest():
+def test_short_clients_run_as_many_as_who_has_fewest():
     turn = Turn(frozenset("ab"), 64, short=frozenset("ab"))
     assert running(turn, a=[1] * 9, b=[1]) == {"a": [1] * turns.BESIDE, "b": [1]}
     assert running(turn, a=[1] * 9, b=[1] * 6) == {"a": [1] * 6, "b": [1] * 6}
