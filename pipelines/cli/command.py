@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from pipelines.cli.waiting import spins
 from registry.errors import TrustTraceError
+from serving.waiting import spins
 
 # Both must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -24,6 +24,7 @@ from serving.engine.slots.kernels import PLAIN, Kernels
 from serving.engine.slots.kv_cache import SlotCache
 from serving.engine.slots.kv_pool import LayerShape
 from serving.engine.slots.slot_sequence import no_offset
+from serving.engine.slots.step_threads import StepThreads
 from serving.engine.slots.token_batch import Span, TokenBatch
 from serving.engine.slots.weight_packing import packed
 from serving.model.interventions import LayerIntervention, intervening
@@ -54,7 +55,8 @@ class ModelRunner:
         if kernels.batch_invariant:
             require_supported(model.dtype, model.device)
         self._own_attention = str(model.network.config._attn_implementation)
-        self._own_threads = self._few_threads = self._step_threads = torch.get_num_threads()
+        self._own_threads = torch.get_num_threads()
+        self._few = self._many = StepThreads([self._own_threads], self._own_threads)
         plain, shapes = self._plain_logits(probe := _probe_tokens(model))
         record = recorder_for(model) if kernels.cuda_graphs else None
         self.weight_bytes = sum(parameter.nbytes for parameter in self._network.parameters())
@@ -71,8 +73,7 @@ class ModelRunner:
         try:
             self._require_alike(plain, probe)
             if not kernels.batch_invariant:  # a step's threads would change with its tokens
-                few, many = self._fastest_threads(1), self._fastest_threads(self.slots)
-                self._few_threads, self._step_threads = few, many
+                self._few, self._many = self._step_threads_of(1), self._step_threads_of(self.slots)
         except Mismatch:
             self.close()
             raise
@@ -106,8 +107,23 @@ class ModelRunner:
     ) -> Float[Tensor, "rows vocabulary"]:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
         self._use_all_threads()
-        if len(tokens) <= MANY_TOKENS:
-            torch.set_num_threads(self._few_threads if len(tokens) <= FEW_ROWS else self._step_threads)
+        if len(tokens) > MANY_TOKENS:
+            return self._forward(tokens, batch, rows, offsets, interventions, readings)
+        threads, began = self._few if len(tokens) <= FEW_ROWS else self._many, time.perf_counter()
+        torch.set_num_threads(threads.next())
+        logits = self._forward(tokens, batch, rows, offsets, interventions, readings)
+        threads.took(len(tokens), time.perf_counter() - began)
+        return logits
+
+    def _forward(
+        self,
+        tokens: Sequence[int],
+        batch: TokenBatch,
+        rows: Sequence[int],
+        offsets: Mapping[int, Tensor],
+        interventions: Sequence[LayerIntervention],
+        readings: Sequence[ProbeReading],
+    ) -> Float[Tensor, "rows vocabulary"]:
         with torch.inference_mode():
             if self._graphs is not None and not interventions and not readings:
                 replayed = self._graphs.run(tokens, batch, offsets)
@@ -163,7 +179,7 @@ class ModelRunner:
 
     def close(self) -> None:
         """Give the network back as it was."""
-        self._use_all_threads()
+        torch.set_num_threads(self._own_threads)
         self._borrowed.close()
 
     @contextmanager
@@ -180,8 +196,10 @@ class ModelRunner:
             self._step_rows.n_generated, self._step_rows.n_tokens = n_generated, n_tokens
 
     def _use_all_threads(self) -> None:
-        """For prompts, and for the head and what follows it, which are as wide as the vocabulary."""
-        torch.set_num_threads(self._own_threads)
+        """For prompts, and for the head and what follows it, which are as wide as the vocabulary; fewer while that is
+        faster for steps.
+        """
+        torch.set_num_threads(self._many.chosen if self._many.is_lowered else self._own_threads)
 
     def _require_alike(self, plain: Tensor, tokens: Sequence[int]) -> None:
         """Raise ``Mismatch`` unless steps give the logits that the model gives; replayed ones are given up for that."""
@@ -194,29 +212,31 @@ class ModelRunner:
             self._graphs.stop()
             _require_alike(self._slot_logits(tokens), plain, self.model)
 
-    def _fastest_threads(self, tokens: int) -> int:
-        """How many threads take so many tokens, one a slot, through the model fastest.
+    def _step_threads_of(self, tokens: int) -> StepThreads:
+        """How many threads take steps of so many tokens, one a slot: those that are fastest now, to begin with.
 
         A small step is cut into pieces so short that waking a thread for one can take longer than the piece itself.
         """
+        if self.model.device.type != "cpu":
+            return StepThreads([self._own_threads], self._own_threads)
         slots = [self.cache.reserve(1) for _ in range(tokens)]
         batch = TokenBatch.of([(slot, 0) for slot in slots], [], self.model.device)
-        fastest, least, tried = self._own_threads, math.inf, self._own_threads
-        while self.model.device.type == "cpu" and self._own_threads > 1:
-            self._few_threads = self._step_threads = tried
+        choices = [self._own_threads >> halvings for halvings in range(self._own_threads.bit_length())]
+        fastest, least = self._own_threads, math.inf
+        for tried in choices if len(choices) > 1 else ():
+            self._few = self._many = StepThreads([tried], tried)
             seconds = math.inf
             for _ in range(3):
                 began = time.perf_counter()
                 self.forward([0] * tokens, batch, [0], {})
                 seconds = min(seconds, time.perf_counter() - began)
-            if seconds < least:
-                fastest, least = tried, seconds
-            if seconds > least or tried == 1:
+            if seconds > least:
                 break
-            tried //= 2
+            fastest, least = tried, seconds
         for slot in slots:
             self.cache.release(slot)
-        return fastest
+        # In float32 a product has other bits by other threads: they stay as they are.
+        return StepThreads(choices if self.model.dtype == torch.bfloat16 else [fastest], fastest)
 
     def _plain_logits(self, tokens: Sequence[int]) -> tuple[Tensor, list[LayerShape]]:
         """The model's own logits, and the shapes of the keys and values that it caches."""

@@ -7,12 +7,14 @@ from time import sleep
 
 SPINS = 10_000
 """Longer than the work between two products of a small network takes."""
+BRIEF_SPINS = 3_000
+"""For a process that does other things too, and whose machine's load may change while it runs."""
 SYSTEM = Path("/proc/stat")
 LOOKS, SECONDS_BETWEEN = 5, 0.01
 
 
-def spins(system: Path = SYSTEM) -> int:
-    """For ``GOMP_SPINCOUNT``: ``SPINS`` if nothing else runs just now, else 0, as where the system does not tell.
+def spins(count: int = SPINS, system: Path = SYSTEM) -> int:
+    """For ``GOMP_SPINCOUNT``: ``count`` if nothing else runs just now, else 0, as where the system does not tell.
 
     Threads that spin take cores from other work, and from the threads they wait for: up to 10x on a busy machine.
     """
@@ -24,4 +26,4 @@ def spins(system: Path = SYSTEM) -> int:
         if found is None:
             return 0
         running.append(int(found[1]))
-    return SPINS if median(running) <= 1 else 0
+    return count if median(running) <= 1 else 0

@@ -3,19 +3,20 @@ import sys
 
 import pytest
 
-from pipelines.cli.waiting import SPINS, SYSTEM, spins
+from serving.waiting import SPINS, SYSTEM, spins
 
 
 @pytest.mark.parametrize(("running", "expected"), [(1, SPINS), (2, 0), (7, 0)])
 def test_threads_spin_only_where_nothing_else_runs(running, expected, tmp_path):
     (tmp_path / "stat").write_text(f"cpu  1 2 3 4\nprocs_running {running}\nprocs_blocked 9\n")
-    assert spins(tmp_path / "stat") == expected
+    assert spins(system=tmp_path / "stat") == expected
+    assert spins(7, tmp_path / "stat") == (7 if expected else 0)
 
 
 def test_threads_sleep_where_the_system_does_not_tell(tmp_path):
-    assert spins(tmp_path / "stat") == 0
+    assert spins(system=tmp_path / "stat") == 0
     (tmp_path / "stat").write_text("cpu  1 2 3 4\n")
-    assert spins(tmp_path / "stat") == 0
+    assert spins(system=tmp_path / "stat") == 0
 
 
 @pytest.mark.skipif(not SYSTEM.is_file(), reason="only Linux tells how many threads run")
