@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 APART, SOON = 30, 4
 """Steps from one trial to the next, and to the next of what was faster."""
-GAIN = 0.9
-"""Of the time of the steps before and after, what a trial takes at most to count as faster."""
+FEWER, MORE = 0.75, 0.9
+"""Of the time of the steps before and after, what a trial takes at most to count as faster: fewer threads are chosen
+where others stand in the way of more, and not by chance.
+"""
 NEEDED = 2
 """So many such trials in a row change what is chosen."""
 
@@ -52,7 +54,8 @@ class StepThreads:
     def _judge(self) -> None:
         before, trial, after = self._latest
         alike = before[0] == trial[0] == after[0]
-        if alike and trial[1] <= GAIN * (before[1] + after[1]) / 2:
+        gain = FEWER if self._candidate < self.chosen else MORE
+        if alike and trial[1] <= gain * (before[1] + after[1]) / 2:
             self._faster, self._until = self._faster + 1, SOON
             if self._faster == NEEDED:
                 self.chosen, self._faster = self._candidate, 0
