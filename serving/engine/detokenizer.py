@@ -77,7 +77,11 @@ class IncrementalDetokenizer:
         place = len(self._held) - max(_overlap(self._held, stop) for stop in self._stop)
         if overlap:
             place = min(place, origins[len(named) - overlap])
-        self._names = [(at - place, name) for at, name in self._names if at >= place and overlap]
+        if overlap or place < len(self._held):  # names part what stands before them from what comes
+            longest = max(map(len, self._stop))  # behind so many names nothing goes on that stands before them
+            self._names = [(at - place, name) for at, name in self._names if at >= place][-longest:]
+        else:
+            self._names = []
         return self._shown(place)
 
     def _with_names(self) -> tuple[str, list[int]]:

@@ -415,7 +415,11 @@ def test_health_metrics_and_the_page(client):
 
 def test_logs_are_json_without_request_texts(client, service):
     secret = "a-prompt-that-nobody-may-read"
-    reply = client.post("/v1/completions", json={"prompt": secret, "max_tokens": 2}, headers={"x-request-id": "mine-1"})
+    reply = client.post(
+        "/v1/completions",
+        json={"prompt": secret, "max_tokens": 2, "ignore_eos": True},
+        headers={"x-request-id": "mine-1"},
+    )
     assert reply.headers["x-request-id"] == "mine-1"
     deadline = time.monotonic() + 5
     while "mine-1" not in (log := service.log.read_text()):

@@ -117,6 +117,15 @@ def test_a_stop_text_may_straddle_special_tokens(kind, data):
     assert "".join(streamed(tokenizer, tokens, stops)) == cut(tokenizer, tokens, stops)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+@pytest.mark.parametrize("kind", BYTES)
+def test_each_special_token_parts_what_surrounds_it(kind, count):
+    tokenizer = MADE[kind]
+    letters = {letter: tokenizer(letter, add_special_tokens=False)["input_ids"][-1] for letter in "ab"}
+    tokens = [letters["b"], *[tokenizer.convert_tokens_to_ids(SPECIAL)] * count, letters["a"]]
+    assert "".join(streamed(tokenizer, tokens, [f"b{SPECIAL}a"])) == ("" if count == 1 else "ba")
+
+
 @pytest.mark.parametrize("kind", BYTES)
 def test_nothing_is_held_back_for_names_without_need(kind):
     tokenizer = MADE[kind]
