@@ -5,11 +5,10 @@ BentoML runs the process, its workers and its clients; every route is the mounte
 
 import os
 
-from serving.waiting import BRIEF_SPINS, spins
+from serving.waiting import BRIEF_SPINS, choose_waiting
 
 # All are read once, by what is imported below.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", str(spins(BRIEF_SPINS)))
+choose_waiting(BRIEF_SPINS)
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # else every thread of glibc's keeps what a long text took
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

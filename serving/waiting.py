@@ -1,5 +1,6 @@
 """Waiting of OpenMP's threads for one another: by spinning on an idle machine, asleep on a busy one."""
 
+import os
 import re
 from pathlib import Path
 from statistics import median
@@ -11,6 +12,13 @@ BRIEF_SPINS = 3_000
 """For a process that does other things too, and whose machine's load may change while it runs."""
 SYSTEM = Path("/proc/stat")
 LOOKS, SECONDS_BETWEEN = 5, 0.01
+
+
+def choose_waiting(count: int = SPINS) -> None:
+    """By the environment, before torch is imported; what that says already stands."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ["GOMP_SPINCOUNT"] = str(spins(count))
 
 
 def spins(count: int = SPINS, system: Path = SYSTEM) -> int:

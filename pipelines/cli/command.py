@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from registry.errors import TrustTraceError
-from serving.waiting import spins
+from serving.waiting import choose_waiting
 
-# Both must be set before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", str(spins()))
+choose_waiting()  # before torch is imported
 
 USAGE_ERROR = 2
 INTERRUPTED = 130

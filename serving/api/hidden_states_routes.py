@@ -23,7 +23,7 @@ from serving.api.openai.prompts import (
     prompt_tokens,
     require_fitting,
 )
-from serving.api.openai.requests import Message, Prompt
+from serving.api.openai.requests import MOST_MESSAGES, Message, Prompt
 from serving.api.openai.streaming import result_for
 from serving.api.request_body import Listed, RequestBody, field_error
 from serving.engine.base import HiddenStates
@@ -41,7 +41,7 @@ class HiddenStatesRequest(RequestBody):
 
     model: str | None = Field(None, max_length=300)
     input: Prompt | None = Field(None, examples=["Bats are blind."])
-    messages: Listed[Message] | None = Field(None, min_length=1, max_length=1000)
+    messages: Listed[Message] | None = Field(None, min_length=1, max_length=MOST_MESSAGES)
     layer: int = Field(ge=0, examples=[2])
     """Counted from 0: the output of decoder block ``layer``, before any final norm."""
     tokens: Literal["all", "last"] = "all"

@@ -34,15 +34,14 @@ class Pace:
         now = self._clock()
         self._due = {name: due for name, due in self._due.items() if due > now}
         wait = 0.0
-        if self._rate and self._under_way.keys() - {client}:
-            due = self._due.get(client, now)
-            wait = due - now - BURST_SECONDS
+        if self._is_paced(client):
+            wait = self._due.get(client, now) - now - BURST_SECONDS
             if wait > LONGEST:
                 raise ShareExceeded(
                     f"this client sends more than the {self._rate:g} requests a second that one may send while others' "
                     "are under way (TRUSTTRACE_PACE); wait, or send several prompts in one request"
                 )
-            self._due[client] = due + 1 / self._rate
+        self._count(client, 1)
         self._under_way[client] += 1
         return max(0.0, wait)
 
@@ -56,6 +55,10 @@ class Pace:
             self._count(client, REFUSED)
         self._under_way -= Counter({client: 1})  # which leaves out those at zero
 
+    def _is_paced(self, client: str) -> bool:
+        """Whether there is a rate, and others are under way."""
+        return bool(self._rate and self._under_way.keys() - {client})
+
     def _count(self, client: str, requests: float) -> None:
-        if self._rate and self._under_way.keys() - {client}:
+        if self._is_paced(client):
             self._due[client] = max(self._clock(), self._due.get(client, 0.0)) + requests / self._rate

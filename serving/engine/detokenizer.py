@@ -38,7 +38,7 @@ class IncrementalDetokenizer:
             return self._shown(len(self._held))
         if token in self._vocabulary.special:
             self._names.append((len(self._held), self._vocabulary.label(token)))
-        text = self._released_amid_names() if self._names else self._released()
+        text = self._released()
         if self.stopped and token in self._vocabulary.special:  # bytes of a character that the token has cut off
             text += self._decoder.decode(b"", final=True)
         return text
@@ -59,39 +59,35 @@ class IncrementalDetokenizer:
         return text
 
     def _released(self) -> str:
-        places = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
-        if places:
-            self.stopped = True
-            return self._shown(min(places))
-        return self._shown(len(self._held) - max(_overlap(self._held, stop) for stop in self._stop))
-
-    def _released_amid_names(self) -> str:
-        """The same where special tokens stand in the text: their names may belong to a stop text."""
-        named, origins = self._with_names()
-        places = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
-        places += [origins[place] for stop in self._stop if (place := named.find(stop)) >= 0]
-        if places:
-            self.stopped = True
-            return self._shown(min(places))
-        overlap = max(_overlap(named, stop) for stop in self._stop)
-        place = len(self._held) - max(_overlap(self._held, stop) for stop in self._stop)
-        if overlap:
-            place = min(place, origins[len(named) - overlap])
-        if overlap or place < len(self._held):  # names part what stands before them from what comes
-            longest = max(map(len, self._stop))  # behind so many names nothing goes on that stands before them
-            self._names = [(at - place, name) for at, name in self._names if at >= place][-longest:]
-        else:
-            self._names = []
-        return self._shown(place)
+        """The held text before a stop text, or as far as none can begin; names of special tokens may belong to one."""
+        places, place = _sought(self._held, self._stop)
+        if self._names:
+            named, origins = self._with_names()
+            amid, begin = _sought(named, self._stop)
+            places += [origins[found] for found in amid]
+            place = min(place, origins[begin])
+            if begin < len(named) or place < len(self._held):  # names part what stands before them from what comes
+                longest = max(map(len, self._stop))  # behind so many names nothing goes on that stands before them
+                self._names = [(at - place, name) for at, name in self._names if at >= place][-longest:]
+            else:
+                self._names = []
+        self.stopped = bool(places)
+        return self._shown(min(places, default=place))
 
     def _with_names(self) -> tuple[str, list[int]]:
-        """The held text with the names in it, and the place in the held text of each of its characters."""
+        """The held text with the names in it, and where each of its characters, and its end, stands without them."""
         named, origins, begin = "", list[int](), 0
         for at, name in self._names:
             named += self._held[begin:at] + name
             origins += [*range(begin, at), *([at] * len(name))]
             begin = at
-        return named + self._held[begin:], [*origins, *range(begin, len(self._held))]
+        return named + self._held[begin:], [*origins, *range(begin, len(self._held) + 1)]
+
+
+def _sought(text: str, stops: Sequence[str]) -> tuple[list[int], int]:
+    """Where stop texts stand in ``text``, and from where on its end may begin one."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return places, len(text) - max(_overlap(text, stop) for stop in stops)
 
 
 def _overlap(text: str, stop: str) -> int:

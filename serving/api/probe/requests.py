@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from serving.api.openai.requests import Message
+from serving.api.openai.requests import MOST_MESSAGES, Message
 from serving.api.request_body import Listed, RequestBody, field_error
 
 
@@ -18,7 +18,7 @@ class ProbeRequest(RequestBody):
     input: str | Listed[str] | None = Field(None, examples=["Bats are blind."])
     prompt: str | None = None
     """What the texts of ``input`` go on with, or answer."""
-    messages: Listed[Message] | None = Field(None, min_length=1, max_length=1000)
+    messages: Listed[Message] | None = Field(None, min_length=1, max_length=MOST_MESSAGES)
     """A conversation to score or, beside ``input``, to be answered by its texts."""
     dimensions: Listed[str] | None = Field(None, min_length=1, max_length=64)
     per_token: bool = False

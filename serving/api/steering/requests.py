@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from serving.api.openai.requests import Message, SampledRequest, WholeNumber
+from serving.api.openai.requests import MOST_MESSAGES, Message, SampledRequest, WholeNumber
 from serving.api.request_body import Listed, RequestBody, field_error
 from serving.api.steering.block import ByDimension, SteeringChoice
 
@@ -25,7 +25,7 @@ class CompareRequest(SampledRequest):
     """POST /v1/steering/compare: one prompt under several settings, in one batch."""
 
     prompt: str | None = None
-    messages: Listed[Message] | None = Field(None, min_length=1, max_length=1000)
+    messages: Listed[Message] | None = Field(None, min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: WholeNumber | None = Field(None, ge=1, le=1_000_000)
     settings: Listed[Setting] = Field(
         min_length=1, max_length=8, examples=[[{"steering": "off"}, {"steering": {"strengths": {"toxicity": 1.5}}}]]

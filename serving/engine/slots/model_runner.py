@@ -106,8 +106,8 @@ class ModelRunner:
         readings: Sequence[ProbeReading] = (),
     ) -> Float[Tensor, "rows vocabulary"]:
         """Run ``tokens``, store their keys and values, and give the logits of ``rows`` of them."""
-        self._use_all_threads()
         if len(tokens) > MANY_TOKENS:
+            self._use_all_threads()
             return self._forward(tokens, batch, rows, offsets, interventions, readings)
         threads, began = self._few if len(tokens) <= FEW_ROWS else self._many, time.perf_counter()
         torch.set_num_threads(threads.next())
@@ -217,13 +217,13 @@ class ModelRunner:
 
         A small step is cut into pieces so short that waking a thread for one can take longer than the piece itself.
         """
-        if self.model.device.type != "cpu":
-            return StepThreads([self._own_threads], self._own_threads)
+        fastest, least, on_cpu = self._own_threads, math.inf, self.model.device.type == "cpu"
+        choices = [fastest >> halvings for halvings in range(fastest.bit_length() if on_cpu else 1)]
+        if len(choices) == 1:
+            return StepThreads(choices, fastest)
         slots = [self.cache.reserve(1) for _ in range(tokens)]
         batch = TokenBatch.of([(slot, 0) for slot in slots], [], self.model.device)
-        choices = [self._own_threads >> halvings for halvings in range(self._own_threads.bit_length())]
-        fastest, least = self._own_threads, math.inf
-        for tried in choices if len(choices) > 1 else ():
+        for tried in choices:
             self._few = self._many = StepThreads([tried], tried)
             seconds = math.inf
             for _ in range(3):

@@ -7,28 +7,22 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from pipelines.estimators import parallel
 from pipelines.estimators.parallel import map_on_cores
+from tests.threads import threads_of_torch
 
 
 def test_results_keep_order_and_threads_are_returned():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
+    with threads_of_torch(3):
         seen = map_on_cores(lambda piece: (piece, torch.get_num_threads()), range(20))
         assert seen == tuple((piece, 1) for piece in range(20))
         assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_a_result_does_not_depend_on_the_number_of_cores(rng):
     matrices = [torch.tensor(rng.normal(size=(300, 200))) for _ in range(6)]
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 4):
-            torch.set_num_threads(threads)
+    results = []
+    for threads in (1, 2, 4):
+        with threads_of_torch(threads):
             results.append(map_on_cores(lambda matrix: torch.linalg.eigvalsh(matrix.T @ matrix), matrices))
-    finally:
-        torch.set_num_threads(before)
     for alone, other in zip(results[0], results[2], strict=True):
         assert torch.equal(alone, other)
 

@@ -137,12 +137,8 @@ def test_few_answers_are_written_by_one_engine(model, opened):
 def test_engines_that_do_not_divide_the_cores_use_all(model, opened, monkeypatch):
     size = sum(weight.nbytes for weight in model.network.parameters())
     monkeypatch.setattr(answer_engines, "COPIED", 2 * size)
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
+    with threads_of_torch(3):
         write(model)
-    finally:
-        torch.set_num_threads(before)
     assert [threads for _, threads in opened] == [2, 1]
 
 

@@ -1,5 +1,5 @@
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from pipelines.model_io.passes import run_passes
 from serving.model.language_model import load
 from serving.model.sources import find_series
 from tests.mutants import mutant
+from tests.threads import threads_of_torch
 
 TEXTS = [f"the city of Paris is {end}" for end in ("in France", "kind", "cruel .", "a letter")] + [
     f"you are {word}" for word in ("kind", "cruel", "in France", "a letter", "of Paris", ".")
@@ -23,18 +24,8 @@ def model(series_directory):
     return load(find_series(str(series_directory)).checkpoints[-1], precision="float32")
 
 
-@contextmanager
-def cores(number):
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def on(number, read):
-    with cores(number):
+    with threads_of_torch(number):
         return read()
 
 
@@ -64,14 +55,14 @@ def test_passes_in_several_threads_keep_their_order(model):
         names.append(threading.current_thread().name)
         return batch, torch.get_num_threads()
 
-    with cores(3):
+    with threads_of_torch(3):
         assert list(run_passes(model, run, range(9))) == [(batch, 1) for batch in range(9)]
         assert torch.get_num_threads() == 3
     assert len(set(names)) == 3
 
 
 def threads_of(model, batches, module=passes):
-    with cores(2):
+    with threads_of_torch(2):
         return set(module.run_passes(model, lambda _: threading.current_thread(), range(batches)))
 
 
@@ -91,7 +82,7 @@ def test_fewer_batches_than_cores_have_all_cores(model):
 
 
 def test_a_reading_that_is_left_gives_the_threads_back(model):
-    with cores(2):
+    with threads_of_torch(2):
         with closing(run_passes(model, abs, range(9))) as reading:
             assert next(reading) == 0
             assert torch.get_num_threads() == 1
@@ -100,7 +91,7 @@ def test_a_reading_that_is_left_gives_the_threads_back(model):
 
 def test_a_failed_pass_leaves_the_model_as_it_was(model):
     bad = torch.full((model.d_model + 1,), 1.0)
-    with cores(2), pytest.raises(RuntimeError, match="must match"):
+    with threads_of_torch(2), pytest.raises(RuntimeError, match="must match"):
         likelihoods(model, TEXTS, {1: bad}, cache=ReadingCache(), tokens_per_batch=8)
     assert all("forward" not in vars(module) for module in model.network.modules())
     assert not any(module._forward_hooks for module in model.network.modules())

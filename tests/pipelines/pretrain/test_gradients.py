@@ -8,6 +8,7 @@ from pipelines.pretrain.gradients import head_gradients, loss_gradients
 from pipelines.pretrain.options import TrainingConfig
 from pipelines.pretrain.trainer import build_network
 from tests.mutants import mutant
+from tests.threads import threads_of_torch
 
 CONFIG = TrainingConfig(d_model=32, n_layers=2, vocabulary=300)
 
@@ -68,14 +69,10 @@ def test_large_logits_neither_overflow_nor_vanish():
 
 def test_gradients_do_not_depend_on_the_number_of_cores():
     network, tokens = build_network(CONFIG), batch(8)
-    before, found = torch.get_num_threads(), []
-    try:
-        for cores in (1, 3):
-            torch.set_num_threads(cores)
-            with one_core_each() as on_cores:
-                found.append(loss_gradients(network, tokens, on_cores))
-    finally:
-        torch.set_num_threads(before)
+    found = []
+    for cores in (1, 3):
+        with threads_of_torch(cores), one_core_each() as on_cores:
+            found.append(loss_gradients(network, tokens, on_cores))
     alone, together = found
     assert alone.loss == together.loss
     assert all(map(torch.equal, alone.by_parameter, together.by_parameter))

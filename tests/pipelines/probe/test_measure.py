@@ -7,6 +7,7 @@ from pipelines.model_io.activations import Activations
 from pipelines.probe.measure import layers_at_once, measure
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
+from tests.threads import threads_of_torch
 
 
 @pytest.fixture
@@ -77,13 +78,10 @@ def test_the_papers_probe_has_the_distances_of_its_plane():
 def test_no_number_depends_on_how_many_cores_there_are():
     statements, features = separable(apart=2.0)
     read = Activations((0, 1, 2), np.stack([features, 2 * features[:, ::-1], np.roll(features, 1, axis=1)]))
-    before, found = torch.get_num_threads(), []
-    try:
-        for cores in (1, 3):
-            torch.set_num_threads(cores)
+    found = []
+    for cores in (1, 3):
+        with threads_of_torch(cores):
             found.append(measure(read, statements, FittingProtocol(seeds=2)))
-    finally:
-        torch.set_num_threads(before)
     alone, together = found
     assert alone.scores == together.scores
     for name in ("probabilities", "validation", "distances"):
