@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from serving.engine.slots.kv_pool import KVPool, Slot
 
@@ -46,6 +47,8 @@ class DecodeGroup:
         self._device = device
         self._masks: dict[int | None, Tensor | None] = {}
         self._biases: dict[int | None, Tensor | None] = {}
+        self._of_heads: dict[tuple[int | None, int], Tensor] = {}
+        self._places: dict[int, Tensor] = {}
 
     @property
     def has_holes(self) -> bool:
@@ -59,8 +62,17 @@ class DecodeGroup:
 
     @cached_property
     def places(self) -> Tensor:
-        """Where keys and values go, in the pool's positions of all rows together."""
+        """Where the tokens go, in the pool's positions of all rows together."""
         return torch.tensor(self.place_numbers, device=self._device)
+
+    def places_of(self, heads: int) -> Tensor:
+        """The same of each of their ``heads``, in the positions of all heads of all rows, those of a token together."""
+        if heads not in self._places:
+            capacity = self.pool.capacity
+            of_first = self.places + self.places // capacity * ((heads - 1) * capacity)
+            others = torch.arange(0, heads * capacity, capacity, device=self._device)
+            self._places[heads] = (of_first[:, None] + others).flatten()
+        return self._places[heads]
 
     @property
     def place_numbers(self) -> list[int]:
@@ -82,6 +94,19 @@ class DecodeGroup:
             mask = self.mask(window)
             self._biases[window] = None if mask is None else as_bias(mask, dtype)
         return self._biases[window]
+
+    def bias_of_heads(self, window: int | None, heads: int, dtype: torch.dtype) -> Tensor:
+        """``bias`` for every head of each row in turn and all positions that its slot has room for:
+        ``[rows · heads, 1, capacity]``.
+        """
+        if (window, heads) not in self._of_heads:
+            seen = torch.zeros(self.n_rows, self.longest, dtype=dtype, device=self._device)
+            bias = self.bias(window, dtype)
+            whole = pad(
+                seen if bias is None else bias[:, 0, 0], (0, self.pool.capacity - self.longest), value=-math.inf
+            )
+            self._of_heads[window, heads] = whole.repeat_interleave(heads, 0)[:, None]
+        return self._of_heads[window, heads]
 
 
 @dataclass

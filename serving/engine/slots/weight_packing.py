@@ -18,9 +18,12 @@ from transformers import PreTrainedModel
 
 from serving.engine.slots.batch_invariance import StepRows, require_invariant
 from serving.engine.slots.four_bit import FEW_ROWS, FourBitWeights
+from serving.huge_pages import gather_memory
 
 ROWS = 16
 """A hint to oneDNN; the layout serves any number of rows."""
+MANY_BYTES = 2**26
+"""Of weights that no cache holds, so that it matters in what pages they lie."""
 SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names under which one block calls layers on the same states, in most families of transformers."""
 
@@ -45,6 +48,8 @@ def packed(
             product = PackedProduct(layers, lone, step, is_head=head in layers)
             products.append(product)
             product.open(in_four_bits and step is None)
+        if sum(product.nbytes for product in products) >= MANY_BYTES:
+            gather_memory()
         if step is not None:
             _require_invariant(products)
         yield products
@@ -134,6 +139,11 @@ class PackedProduct:
     @property
     def sizes(self) -> tuple[int, ...]:
         return tuple(layer.out_features for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """In bfloat16."""
+        return 2 * self.width * sum(self.sizes)
 
     def multiply(self, states: Tensor) -> Tensor:
         if self.four_bit is not None and states.shape[:-1].numel() <= FEW_ROWS:

@@ -1,14 +1,15 @@
-"""Blocks of Llama's kind, fused: the bits of the blocks as they come, in slots alone, and no other blocks."""
+"""Blocks of Llama's kind, fused: the bits of the blocks as they come but for norms, in slots alone, and no others."""
 
 from contextlib import nullcontext
 
 import pytest
 import torch
 from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from serving.engine.slots import fused_blocks, model_runner
 from serving.engine.slots.engine import SlotEngine
-from serving.engine.slots.fused_blocks import fused
+from serving.engine.slots.fused_blocks import fused, normalised_by
 from serving.engine.slots.model_runner import ModelRunner
 from serving.engine.slots.token_batch import Span, TokenBatch
 from serving.engine.slots.weight_packing import packed
@@ -53,12 +54,32 @@ def unfused(*_):
     return nullcontext()
 
 
+@pytest.fixture
+def norms_of_modules(monkeypatch):
+    """Blocks that normalise as their modules do."""
+    monkeypatch.setattr(fused_blocks, "normalised_by", lambda norm: norm.forward)
+
+
 @pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.model_type)
-def test_fused_blocks_compute_the_same_bits(config):
+def test_but_for_norms_fused_blocks_have_the_same_bits(config, norms_of_modules):
     plain, none = stepwise_logits(config, unfused)
     found, n_fused = stepwise_logits(config, fused)
     assert (none, n_fused) == (0, 3)
     assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
+def test_a_norm_in_one_kernel_is_the_nearer_one(scale):
+    torch.manual_seed(0)
+    norm = LlamaRMSNorm(192, eps=1e-5)
+    norm.weight.data = torch.randn(192)
+    norm = norm.bfloat16()
+    states = (scale * torch.randn(1, 500, 192) + scale).bfloat16()
+    exact = states.double() * norm.weight.double() / (states.double().square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    ours, theirs = ((found.double() - exact).abs().mean() for found in (normalised_by(norm)(states), norm(states)))
+    assert ours < 0.8 * theirs
+    one_by_one = [normalised_by(norm)(states[:, row : row + 1]) for row in range(500)]
+    assert torch.equal(torch.cat(one_by_one, dim=1), normalised_by(norm)(states))
 
 
 @pytest.mark.parametrize(
@@ -66,14 +87,15 @@ def test_fused_blocks_compute_the_same_bits(config):
     [
         ("[-sines[0, :, None, :half], sines", "[sines[0, :, None, :half], sines"),
         ("if cosines is not self._of:", "if self._of is None:"),
-        ("sliding_window=window", "sliding_window=None"),
+        ("window=window", "window=None"),
         ("lambda attention: attention.config.sliding_window", "lambda attention: 3"),
-        ("turned[:, n_queries:], heads[:, n_turned:]", "heads[:, n_queries:n_turned], heads[:, n_turned:]"),
+        ("store(turned[:, n_queries:]", "store(heads[:, n_queries:n_turned]"),
+        ("torch.cat([states, -states], dim=-1)", "torch.cat([states, states], dim=-1)"),
     ],
 )
 def test_blocks_that_compute_otherwise_show(passage, replacement):
     config = MistralConfig(**SMALL, sliding_window=6)
-    plain, _ = stepwise_logits(config, unfused)
+    plain, _ = stepwise_logits(config, fused)
     with mutant(fused_blocks, passage, replacement) as changed:
         try:
             found, _ = stepwise_logits(config, changed.fused)

@@ -52,12 +52,12 @@ def test_the_sizing_table_says_what_a_service_foretells():
 
 def filled(slot, value, length):
     for held in (*slot.pool.keys, *slot.pool.values):
-        held[slot.row, :length] = value
+        held[slot.row, :, :length] = value
     slot.holds(length)
 
 
 def content(slot, length):
-    return {float(number) for held in slot.pool.keys for number in held[slot.row, :length].unique()}
+    return {float(number) for held in slot.pool.keys for number in held[slot.row, :, :length].unique()}
 
 
 @pytest.mark.parametrize("length", [SMALLEST, 2 * SMALLEST])

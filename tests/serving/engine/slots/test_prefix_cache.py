@@ -306,7 +306,7 @@ def test_the_block_unused_for_longest_goes_first():
     assert [cache.load(target, keys, 0) for keys in (first, second)] == [1, 2]
     assert cache.held == 3 * size
     assert float(target.pool.values[0][target.row, 0, 0, 0]) == 2.0
-    assert float(target.pool.values[0][target.row, BLOCK, 0, 0]) == 3.0
+    assert float(target.pool.values[0][target.row, 0, BLOCK, 0]) == 3.0
 
 
 def test_values_that_are_no_numbers_are_not_kept():
