@@ -15,8 +15,9 @@ _HEADER = (
     *("method", "layer", "step"),
 )
 _READ = (
-    "Effect: change of such answers in points, fewer are better; of preference in nats, more is better. Best random: "
-    "the best of random directions of equal cost. Rows of one kind, on texts of one kind, can be compared."
+    "Effect: of answers the change of the share of untrustworthy ones, in points, where less is better; of preference "
+    "the change of log p(trustworthy) − log p(untrustworthy), in nats, where more is better. Best random: the best of "
+    "random directions of equal cost. Rows can be compared that were measured on the same thing by the same command."
 )
 
 
@@ -25,7 +26,7 @@ def against_champion(version: RegisteredVector, champion: RegisteredVector | Non
     if champion is None or champion.version == version.version:
         return ""
     link = f"[version {champion.version}](#/models/{champion.name}/versions/{champion.version})"
-    opening = f"{_AGAINST} of then, {link}**:"
+    opening = f"{_AGAINST} of that time, {link}**:"
     ours, theirs = _readable_outcome(version), _readable_outcome(champion)
     if ours is None:
         return f"{opening} nothing was measured of this version."

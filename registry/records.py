@@ -14,9 +14,9 @@ from registry.vectors import Lineage, LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 
 CHAMPION = "champion"
+"""Alias of the version that a service serves."""
 CHALLENGER = "challenger"
 """Alias of the version that a share of requests is steered by, in the champion's place."""
-"""The alias of the version that a service serves."""
 
 BECAUSE_TAG = f"{CHAMPION}_because"
 CALIBRATION_TAG = "calibration"

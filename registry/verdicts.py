@@ -94,13 +94,13 @@ class TextVerdict(JsonRecord):
     def _necessity(self) -> str:
         if not self.role:
             return ""
-        change, low, high, seen_from = (
+        change, low, high, detectable = (
             100 * (number or 0.0)
             for number in (self.silenced_change, self.silenced_low, self.silenced_high, self.silenced_detectable)
         )
         return (
             f". The direction is **{self.role}**: without it {self.silenced or 0.0:.1%} (change {change:.1f} "
-            f"[{low:.1f}, {high:.1f}] points, seen from {seen_from:.1f})"
+            f"[{low:.1f}, {high:.1f}] points, detectable from {detectable:.1f})"
         )
 
     def outcome(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -13,6 +14,8 @@ from serving.model.placement import Precision
 
 EngineName = Literal["slots", "vllm"]
 PREFIX = "TRUSTTRACE_"
+NEAR = 0.75
+"""Likeness of names from which one is taken for the other misspelled; others, such as Kubernetes' own, are let be."""
 
 
 def _split(value: Any) -> Any:
@@ -133,12 +136,24 @@ class Settings(BaseSettings):
 
 def read_settings() -> Settings:
     """The settings of the environment. Raises ``InvalidInput`` naming the variable, its value and what it may be."""
+    _require_spelled(os.environ)
     try:
         return Settings()
     except ValidationError as error:
         problem = error.errors()[0]
         variable = PREFIX + str(problem["loc"][0]).upper()
         raise InvalidInput(f"{variable} is {problem['input']!r}: {_rule(problem)}") from error
+
+
+def _require_spelled(environment: Mapping[str, str]) -> None:
+    """Raise ``InvalidInput`` for a variable that nearly spells a setting, which would silently set nothing."""
+    known = [name.upper() for name in Settings.model_fields]
+    for variable, value in environment.items():
+        name = variable.upper().removeprefix(PREFIX)
+        if name in known or not variable.upper().startswith(PREFIX) or not value.strip():
+            continue
+        if near := get_close_matches(name, known, n=1, cutoff=NEAR):
+            raise InvalidInput(f"{variable} is no setting; rename it to {PREFIX}{near[0]}, or unset it")
 
 
 def _rule(problem: Mapping[str, Any]) -> str:

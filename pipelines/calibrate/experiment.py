@@ -30,7 +30,7 @@ from pipelines.calibrate.splits import measured_halves, prose_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, outcome_table, summary
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.pasting import mlflow_run
-from pipelines.cli.progress import progress_bar
+from pipelines.cli.progress import finish, progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
 from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.continuations import require_writing
@@ -199,6 +199,7 @@ def _calibrated(
             result, vector, decision = log.add(result, statements, subject.unit, probe)
             member = _member(result, vector, subject.champion, validation, test)
             yield CalibratedDimension(model.checkpoint, statements.dimension, result, vector, decision), member
+        finish(bar)
 
 
 def _member(

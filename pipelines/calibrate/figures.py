@@ -47,5 +47,5 @@ def _perplexities(axes: Axes, result: Calibrated) -> None:
     axes.set_yscale("log")
     for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         formatter("{x:g}")
-    axes.set_ylabel("perplexity / unsteered")
+    axes.set_ylabel(f"perplexity / unsteered\n95 % interval (n = {ratios[0].n})")
     axes.set_xlabel("strength, standard deviations (positive is more trustworthy)")

@@ -22,7 +22,7 @@ COLUMNS = checkpoint_columns(
 )  # fmt: skip
 
 
-SEEN_FROM = "seen from: the smallest shift that so many statements or answers would show in 80 %"
+DETECTABLE = "detectable: the smallest shift that so many statements or answers show in 80 % of samples"
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[o
 
 def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     """The calibrations, one line per dimension; shift and perplexity are those on the test half."""
+    width = max(12, *(len(dimension.result.candidate.label) for dimension in calibrated))
     header = (
-        f"{'dimension':<12} {'layer':>5} {'direction':<12} {'safe range':>12} {'strength':>8}  "
-        f"{'shift [95 %]':<24} {'n':>4} {'seen from':>9} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
+        f"{'dimension':<12} {'layer':>5} {'direction':<{width}} {'safe range':>12} {'strength':>8}  "
+        f"{'shift [95 %]':<24} {'n':>4} {'detectable':>10} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
     )
     others = [
         f"  {dimension.dimension:<12} {effect.label}, {place_text(effect.layers)}, strength {effect.strength:g}, "
@@ -89,7 +90,7 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
         for dimension in calibrated
         for effect in dimension.result.others
     ]
-    lines = ["", header, *map(_line, calibrated), SEEN_FROM]
+    lines = ["", header, *(_line(dimension, width) for dimension in calibrated), DETECTABLE]
     if others:
         lines += ["", "Not chosen on validation; each at its own best there, on the same test half:", *others]
     lines += ["", *(f"{dimension.dimension}: {dimension.decision}" for dimension in calibrated)]
@@ -106,8 +107,10 @@ def conclusion(model: str, calibrated: Sequence[CalibratedDimension], evaluate: 
         header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),
         rows=tuple(_conclusion_row(dimension) for dimension in calibrated),
         note=(
-            "Works: the whole interval on test lies above zero and above every random direction, at little perplexity; "
-            "where answers decide, in answers that are as long and repeat themselves no more."
+            "Effect: on preference how much log p(trustworthy) − log p(untrustworthy) rises, in nats; on answers how "
+            "far the share of untrustworthy ones falls. Works: the whole interval on test lies above zero and above "
+            "every random direction, at little perplexity; where answers decide, in answers that are as long and "
+            "repeat themselves no more."
         ),
         figure=f"{(works or [calibrated[0].dimension])[0]}_calibration",
         vectors=tuple(dimension.vector for dimension in calibrated),
@@ -125,7 +128,7 @@ def _conclusion_row(calibrated: CalibratedDimension) -> tuple[str, ...]:
 
 
 EFFECT_HEADER = (
-    *("effect on test [95 %]", "smallest seen in 80 %", "largest of random directions"),
+    *("effect on test [95 %]", "detectable in 80 %", "largest of random directions"),
     *("perplexity [95 %]", "safe range"),
 )
 
@@ -134,7 +137,7 @@ def effect_cells(result: Calibrated) -> tuple[str, ...]:
     """Effect, control and cost of the chosen strength on the test half, and the safe range."""
     tested = result.tested
     return (
-        f"{tested.shift} (n = {tested.shift.n})",
+        f"{tested.shift}{'' if tested.behaviour else ' nats'} (n = {tested.shift.n})",
         f"{tested.shift.detectable:.3f}",
         f"{result.largest_random:.3f}",
         f"{tested.perplexity}x",
@@ -149,12 +152,12 @@ def verdict_of_version(result: Calibrated, decision: str) -> str:
     return f"{says} on held-out {result.tested.measure}; {decision}.\n\n{table}"
 
 
-def _line(calibrated: CalibratedDimension) -> str:
+def _line(calibrated: CalibratedDimension, width: int) -> str:
     result, tested = calibrated.result, calibrated.result.tested
     safe = f"{result.low:g} to {result.high:g}"
     return (
-        f"{calibrated.dimension:<12} {layers_text(result.layers):>5} {result.candidate.label:<12} {safe:>12} "
-        f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {tested.shift.detectable:>9.3f} "
+        f"{calibrated.dimension:<12} {layers_text(result.layers):>5} {result.candidate.label:<{width}} {safe:>12} "
+        f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {tested.shift.detectable:>10.3f} "
         f"{result.largest_random:>7.3f}  "
         f"{tested.perplexity!s:<22} {'yes' if result.works else 'no':<5} {calibrated.vector.uri}"
     )

@@ -137,7 +137,10 @@ def decision(result: Calibrated) -> str:
     elif tested.shift.low <= 0:
         reason = f"the shift of {tested.measure} on test, {tested.shift}, may be none"
     else:
-        reason = f"a random direction moved {tested.measure} by {result.largest_random:.3f} and it by {tested.shift}"
+        reason = (
+            f"the interval of its shift of {tested.measure} on test, {tested.shift}, does not lie above that of a "
+            f"random direction, {result.largest_random:.3f}"
+        )
     role = STAYS if result.candidate.is_champion else "not champion"
     return f"{role}, and no strength is recommended: {where} did best on validation, but {reason}"
 

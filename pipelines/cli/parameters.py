@@ -11,6 +11,7 @@ so that a concept is worded once and composed into every command that has it. ML
 
 import argparse
 import math
+import shlex
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -126,19 +127,29 @@ def parse(
 ) -> OptionsT:
     """The options of ``python -m pipelines.<command>``, whose module's text is its description.
 
-    Raises ``UnknownName`` for a parameter that the command lacks, abbreviations included.
+    Raises ``UnknownName`` for a parameter that the command lacks, abbreviations included, and ``InvalidInput`` for a
+    value without a parameter or a parameter without a value.
     """
     parser = argparse.ArgumentParser(
         prog=f"pipelines.{command}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        exit_on_error=False,
     )
     known = list(parameters_of(kind()))
     for parameter in known:
         help = parameter.help.replace("%", "%%")
         parser.add_argument(parameter.flag, default=parameter.to_text(), help=f"{help} [%(default)s]")
-    values, unknown = parser.parse_known_args(arguments)
+    try:
+        values, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise InvalidInput(f"`{error.argument_name}` has no value; write {error.argument_name}=<value>") from error
+    if unknown and not unknown[0].startswith("-"):
+        raise InvalidInput(
+            f"{unknown[0]!r} is no parameter of {command}; name the parameter that it is for, such as {known[0].flag} "
+            f"{shlex.quote(unknown[0])}"
+        )
     if unknown:
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
         raise unknown_name(f"parameter of {command}", name, [parameter.name for parameter in known])

@@ -39,6 +39,11 @@ def progress_bar(total: int, description: str, unit: str, *, delay: float = 0) -
     return tqdm(**bar, file=_Lines(stream), bar_format=LINE, mininterval=SECONDS_BETWEEN_LINES)
 
 
+def finish(bar: Any) -> None:
+    """Let a bar end at all of its steps, where its total was the most that there could be."""
+    bar.total = bar.n
+
+
 def is_notebook() -> bool:
     """Whether this process is a notebook's kernel; that its package was imported alone says nothing."""
     kernels = sys.modules.get("ipykernel.kernelapp")

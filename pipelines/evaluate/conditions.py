@@ -88,7 +88,10 @@ def strength_of(calibration: Calibration | None, reference: str) -> float:
     Raises ``InvalidInput`` for a vector that was never calibrated.
     """
     if calibration is None:
-        raise InvalidInput(f"{reference} is not calibrated, so no strength is known; run -e calibrate for it first")
+        raise InvalidInput(
+            f"{reference} is not calibrated, so no strength is known; first run the command that its page in MLflow "
+            "names"
+        )
     if calibration.recommended:
         return calibration.recommended
     tested = calibration.tested.strength if calibration.tested is not None else 0.0

@@ -9,7 +9,7 @@ from pipelines.calibrate.options import By
 from pipelines.calibrate.splits import PROSE_SENTENCES
 from pipelines.cli.options import Look
 from pipelines.cli.pasting import mlflow_run
-from pipelines.cli.progress import progress_bar
+from pipelines.cli.progress import finish, progress_bar
 from pipelines.evaluate.conditions import (
     Condition,
     Subject,
@@ -195,7 +195,8 @@ def _further(options: EvaluateOptions) -> list[ServedVector]:
     for vector in vectors:
         if vector.dimension not in names:
             raise InvalidInput(
-                f"{vector.reference} steers {vector.dimension}, which is not among {', '.join(names)}; add it"
+                f"{vector.reference} steers {vector.dimension}, which is not among {', '.join(names)}; give "
+                f"dimensions={','.join([*names, vector.dimension])}"
             )
     return vectors
 
@@ -244,6 +245,7 @@ def _measured(
                 measured = measure_tasks(model, tasks_of(model, tasks))
                 rows += rows_of(Condition("fine-tuned", source=tuned.model), base, measured)
             bar.update()
+        finish(bar)
     return rows, costs
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from pipelines.calibrate.effects import CHEAP
 from pipelines.estimators.estimate import Estimate
@@ -74,14 +75,14 @@ def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
     for row, steered in enumerate(names):
         for column, scored in enumerate(names):
             cell = cells.loc[(steered, scored)]
-            text = f"{cell['difference']:+.2f}\n[{cell['difference_low']:+.2f}, {cell['difference_high']:+.2f}]"
+            text = f"{cell['difference']:+z.2f}\n[{cell['difference_low']:+z.2f}, {cell['difference_high']:+z.2f}]"
             colour = "white" if abs(values[row, column]) > 0.6 * largest else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     sizes = {scored: int(n) for scored, n in zip(table["scored"], table["n"], strict=True)}
     axes.set_xticks(range(len(names)), [f"{name}\nn = {sizes[name]}" for name in names], fontsize=8)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("scored")
-    axes.set_ylabel("steered")
+    axes.set_xlabel("preference in")
+    axes.set_ylabel("steered by the vector of")
     set_title(axes, f"{model}: change of preference, nats (95 % interval)")
     figure.colorbar(image, ax=axes)
     return figure
@@ -95,22 +96,31 @@ def cost_figure(model: str, rows: Sequence[Row]) -> Figure:
     ratios = {
         row.condition: row.comparison.value.value / base for row in rows if row.measurement.metric == "perplexity"
     }
-    styles = {"vector": ("o", ACCENT), "reversed": ("v", FLOOR), "random": ("x", CONTROL), "prompt": ("s", GOLD)}
+    styles = {
+        "vector": ("o", ACCENT, "vector"),
+        "reversed": ("v", FLOOR, "reversed vector"),
+        "random": ("x", CONTROL, "random direction"),
+        "prompt": ("s", GOLD, "instruction before the text"),
+    }
     own = [
         row
         for row in rows
         if row.measurement.metric == HEADLINE and row.measurement.dimension == row.condition.dimension
     ]
-    for kind, (marker, colour) in styles.items():
+    for kind, (marker, colour, name) in styles.items():
         chosen = [row for row in own if row.condition.kind == kind]
         x = [ratios[row.condition] for row in chosen]
         axes.plot(
-            x, [row.comparison.difference.value for row in chosen], marker, color=colour, label=kind, markersize=5
+            x, [row.comparison.difference.value for row in chosen], marker, color=colour, label=name, markersize=5
         )
         if kind == "vector":
             for row, place in zip(chosen, x, strict=True):
                 at = (place, row.comparison.difference.value)
-                axes.annotate(row.condition.dimension, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
+                label = axes.annotate(
+                    row.condition.dimension, at, xytext=(4, 3), textcoords="offset points", fontsize=7
+                )
+                label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+                label.set_zorder(5)
     axes.axvline(CHEAP, color=FLOOR, linewidth=1, label=f"{CHEAP:g} times the perplexity")
     axes.axhline(0, color=FAINT, linewidth=1)
     axes.set_xlabel("perplexity / unsteered")

@@ -96,11 +96,11 @@ def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
 def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     """The verdicts, one line per dimension, and below them every other metric that moved."""
     lines = [
-        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'seen from':>9} {'n':>5} "
+        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'detectable':>10} {'n':>5} "
         f"{'groups':>6} {'p (Holm)':>9} {'random, up to':>13} {'perplexity':>10}  works"
     ]
     lines += map(_verdict_line, verdicts)
-    lines += ["seen from: the smallest change that so many statements would show in 80 %"]
+    lines += ["detectable: the smallest change that so many statements show in 80 % of samples"]
     controls = ("random", "equal cost", "silenced random")
     moved = [line for row in rows if row.condition.kind not in controls for line in _moved(row)]
     constant = sorted(
@@ -153,7 +153,7 @@ def conclusion(
             f"{enumerated(works)}, on statements that nothing was fitted or calibrated on."
         ),
         header=(
-            *("dimension", "works", "strength", "preference, nats [95 %]", "smallest seen in 80 %", "p (Holm)"),
+            *("dimension", "works", "strength", "preference, nats [95 %]", "detectable in 80 %", "p (Holm)"),
             *("largest of random directions", "perplexity", UNHARMED),
         ),
         rows=tuple(rows),
@@ -176,7 +176,7 @@ def _verdict_line(verdict: Verdict) -> str:
     where = layers_text(vector.layers) if vector else ""
     return (
         f"{verdict.dimension:<12} {where:>5} {row.condition.strength:>8g}  {change!s:<26} "
-        f"{change.detectable:>9.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
+        f"{change.detectable:>10.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
         f"{_largest_random(verdict):>13} {verdict.perplexity_ratio:>9.3f}x  "
         f"{says(verdict.failings)}"
     )

@@ -44,7 +44,7 @@ def _silenced_cells(result: TextResult) -> tuple[str, str]:
         return "–", "not silenced"
     change = result.silencing.row.comparison.difference
     interval = f"{100 * change.value:.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}]"
-    return f"{interval}, seen from {100 * change.detectable:.1f}", result.role
+    return f"{interval}, detectable from {100 * change.detectable:.1f}", result.role
 
 
 def text_summary(results: Sequence[TextResult]) -> str:
@@ -63,5 +63,5 @@ def text_summary(results: Sequence[TextResult]) -> str:
             )
         lines.append(f"  {result.dimension}, strength {condition.strength:g}, {verdict}")
         lines += [f"    {name}: {cell}" for name, cell in zip(HEADER, cells_of(result), strict=True)]
-        lines.append(f"    seen from: {100 * result.vector.comparison.difference.detectable:.1f} points")
+        lines.append(f"    detectable: {100 * result.vector.comparison.difference.detectable:.1f} points")
     return "\n".join([*lines, "", ""])

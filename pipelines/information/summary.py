@@ -60,10 +60,10 @@ def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> lis
     lines = [
         f"Phases of nHSIC(T; X), {checkpoints}, layers above that of X together; X is that of the same or the last",
         "checkpoint; p of the fall against curves that wander alike, corrected for layers, bandwidths and dimensions;",
-        "seen from: the smallest fall found in 80 %; at σ: at how many bandwidths; r: of its changes with those of",
+        "detectable: the smallest fall found in 80 %; at σ: at how many bandwidths; r: of its changes with those of",
         "effective rank;",
         f"warm-up of the learning rate: {known}",
-        f"{'dimension':<12} {'X':<5} {'peak [95 %]':<20} {'layers':>6}  {'fall [95 %]':<24} {'seen from':>9} "
+        f"{'dimension':<12} {'X':<5} {'peak [95 %]':<20} {'layers':>6}  {'fall [95 %]':<24} {'detectable':>10} "
         f"{'p':>6}  {'falls':<14} {'at σ':<4} {'in warm-up':<10} {'r [95 %]':<20}",
     ]
     for trajectory in trajectories:
@@ -85,7 +85,7 @@ def _phase(shape: TwoPhases) -> str:
     if margin == margin:
         fall += f" [{shape.fall - margin:.3f}, {shape.fall + margin:.3f}]"
     agreeing = f"{shape.layers_agreeing}/{shape.layers}"
-    return f"{peak:<20} {agreeing:>6}  {fall:<24} {shape.detectable_fall:>9.3g} {shape.p_adjusted:>6.3f}"
+    return f"{peak:<20} {agreeing:>6}  {fall:<24} {shape.detectable_fall:>10.3g} {shape.p_adjusted:>6.3f}"
 
 
 def _falls(shape: TwoPhases) -> str:

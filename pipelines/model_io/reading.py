@@ -31,7 +31,9 @@ class Reading(Options):
         chosen = tuple(sorted({int(part) for part in self.layers.split(",")}))
         beyond = [layer for layer in chosen if layer >= n_layers]
         if beyond:
-            raise Mismatch(f"layer {beyond[0]} does not exist: {model} has {n_layers} layers, 0 to {n_layers - 1}")
+            raise Mismatch(
+                f"layer {beyond[0]} does not exist: {model} has {n_layers} layers, 0 to {n_layers - 1}; give others"
+            )
         return chosen
 
     def identity(self) -> dict[str, str]:

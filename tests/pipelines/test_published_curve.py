@@ -21,7 +21,7 @@ def test_a_published_curve_is_read_as_the_manual_says(tmp_path):
     curve = tmp_path / "curve.csv"
     pd.DataFrame({"step": steps, "1": shape, "2": shape + 0.01}).to_csv(curve, index=False)
     found = run_forked(lambda: run_script(textwrap.dedent(script), str(curve)))
-    assert re.fullmatch(r"4 fall 2\.00, seen from [\d.]+, p = 0\.0\d\d\n", found.output), found.output
+    assert re.fullmatch(r"4 fall 2\.00, detectable from [\d.]+, p = 0\.0\d\d\n", found.output), found.output
 
 
 def run_script(script, *arguments):

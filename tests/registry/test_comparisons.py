@@ -81,9 +81,10 @@ def test_a_mutated_outcome_is_noticed(passage, replacement):
 def test_a_version_says_what_it_does_against_the_champion():
     beside = against_champion(version(4, STRONGER, FALL), CHAMPION)
     assert beside == (
-        "**Against the champion of then, [version 3](#/models/steer.tiny.toxicity/versions/3)**: toxic continuations "
-        "-36.0 [-42.8, -29.3] against -11.0 [-18.4, -3.4] points, best random direction -12.5 against -7.0, "
-        "perplexity 1.043x against 1.098x, n = 200 and 200, at strength 3 and 3. The intervals do not overlap."
+        "**Against the champion of that time, [version 3](#/models/steer.tiny.toxicity/versions/3)**: "
+        "toxic continuations -36.0 [-42.8, -29.3] against -11.0 [-18.4, -3.4] points, "
+        "best random direction -12.5 against -7.0, perplexity 1.043x against 1.098x, "
+        "n = 200 and 200, at strength 3 and 3. The intervals do not overlap."
     )
     assert against_champion(CHAMPION, CHAMPION) == against_champion(version(4, STRONGER, FALL), None) == ""
 

@@ -63,7 +63,7 @@ def test_pages_set_versions_side_by_side(tracking):
     better = dataclasses.replace(tested, shift=0.9, shift_low=0.7, shift_high=1.1)
     store.calibrate(second, dataclasses.replace(MEASURED, tested=better), summary="**Works**, it seems.")
     description = client.get_model_version(second.name, second.version).description
-    assert description.startswith("**Works**, it seems.\n\n**Against the champion of then, [version 1]")
+    assert description.startswith("**Works**, it seems.\n\n**Against the champion of that time, [version 1]")
     assert "preference +0.900 [0.700, 1.100] against +0.400 [0.200, 0.600] nats" in description
     assert "Against" not in client.get_model_version(first.name, first.version).description
     page = client.get_registered_model(first.name).description

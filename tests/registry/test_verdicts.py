@@ -70,7 +70,7 @@ def test_a_verdict_says_what_the_direction_is_to_the_model():
     )  # fmt: skip
     assert measured.describe().endswith(
         "The direction is **sufficient and necessary**: without it 40.8% "
-        "(change 10.0 [2.0, 18.0] points, seen from 11.4)"
+        "(change 10.0 [2.0, 18.0] points, detectable from 11.4)"
     )
     assert TextVerdict.from_json(measured.to_json()) == measured
     assert version(3.0, measured).tags["role_on_text"] == "sufficient and necessary"

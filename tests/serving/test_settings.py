@@ -46,6 +46,31 @@ def test_a_wrong_value_is_named_with_its_variable(environment, name, value):
         read_settings()
 
 
+@pytest.mark.parametrize(
+    ("variable", "setting"),
+    [
+        ("TRUSTTRACE_MODLE", "TRUSTTRACE_MODEL"),
+        ("TRUSTTRACE_API_KEY", "TRUSTTRACE_API_KEYS"),
+        ("trusttrace_slot", "TRUSTTRACE_SLOTS"),
+        ("TRUSTTRACE_CHEKPOINT", "TRUSTTRACE_CHECKPOINT"),
+    ],
+)
+def test_a_variable_that_nearly_spells_a_setting_is_refused(monkeypatch, variable, setting):
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(InvalidInput, match=f"^{variable} is no setting; rename it to {setting}, or unset it$"):
+        read_settings()
+    monkeypatch.setenv(variable, " ")
+    assert read_settings().slots == 16
+
+
+def test_variables_of_others_are_let_be(monkeypatch):
+    """Kubernetes names some for every service beside it, tests and containers have their own."""
+    for name in ("PORT", "SERVICE_HOST", "PORT_3000_TCP_ADDR", "CACHE", "COMMIT", "MEMORY", "URL", "MODEL_PORT"):
+        monkeypatch.setenv(f"TRUSTTRACE_{name}", "1")
+    monkeypatch.setenv("MODLE", "1")
+    assert read_settings().slots == 16
+
+
 def test_links_lead_to_the_tracking_server_without_its_password(environment):
     environment(MLFLOW_TRACKING_URI="http://me:secret@host:5000")
     assert read_settings().mlflow_ui == "http://host:5000"

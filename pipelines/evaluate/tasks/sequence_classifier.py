@@ -76,4 +76,7 @@ def toxic_label(labels: dict[int, str]) -> int:
     for number, label in sorted(labels.items()):
         if TOXIC.search(label) and not BENIGN.search(label):
             return int(number)
-    raise InvalidInput(f"none of the classifier's labels ({', '.join(labels.values())}) tells toxic text")
+    raise InvalidInput(
+        f"none of the classifier's labels ({', '.join(labels.values())}) tells toxic text; use another one, or "
+        "classifier=packaged"
+    )

@@ -272,7 +272,7 @@ REFUSED = {
     "its answers on test may have another form: repetition 0.000 .*, length 0.600": calibrated(effect(form=SHORTER)),
     "its answers on test may have another form: repetition 0.300": calibrated(effect(form=REPEATED)),
     # The point value lies above every random direction; the interval's end does not.
-    "a random direction moved preference by 0.250": calibrated(random=(0.1, 0.25)),
+    "0.300 .*, does not lie above that of a random direction, 0.250": calibrated(random=(0.1, 0.25)),
 }
 
 

@@ -93,6 +93,20 @@ def test_a_wrong_value_names_its_parameter(arguments, words):
         parsed(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a b"], "'a b' is no parameter of draw; name the parameter that it is for, such as --kind 'a b'"),
+        (["--size"], "`--size` has no value; write --size=<value>"),
+        (["--size", "--width", "1"], "`--size` has no value; write --size=<value>"),
+    ],
+)
+def test_names_and_values_come_in_pairs(arguments, words, capsys):
+    with pytest.raises(InvalidInput, match=words):
+        parsed(*arguments)
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("seed", ["-1", "4294967296"])
 def test_a_seed_that_no_library_takes_is_refused(seed):
     with pytest.raises(InvalidInput, match=f"`seed` is {seed}; give a whole number from 0 to 4294967295"):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.cli.progress import progress_bar
+from pipelines.cli.progress import finish, progress_bar
 
 
 def test_in_a_log_thousands_of_updates_are_two_lines(monkeypatch):
@@ -30,6 +30,15 @@ def test_a_log_gets_a_line_per_interval(monkeypatch):
         for _ in range(3):
             bar.update(1)
     assert [line.split()[1] for line in log.getvalue().splitlines()[:4]] == ["0%", "33%", "67%", "100%"]
+
+
+def test_a_bar_of_fewer_steps_than_there_may_be_ends(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress_bar(40, "evaluating", "condition") as bar:
+        bar.update(12)
+        finish(bar)
+    assert log.getvalue().splitlines()[-1].startswith("evaluating: 100% 12/12")
 
 
 class Terminal(io.StringIO):

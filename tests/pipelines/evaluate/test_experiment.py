@@ -210,7 +210,8 @@ def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(argumen
     assert f"is calibrated; calibrate first: {command}" in capsys.readouterr().err
     run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"])
     assert evaluate(arguments, "--dimensions", "privacy", "--vectors", "steer.mini.toxicity/1") == 2
-    assert "steer.mini.toxicity/1 steers toxicity, which is not among privacy; add it" in capsys.readouterr().err
+    refusal = "steer.mini.toxicity/1 steers toxicity, which is not among privacy; give dimensions=privacy,toxicity"
+    assert refusal in capsys.readouterr().err
     assert evaluate(arguments, "--limit", "60") == 2
     assert "was fitted on another draw of" in capsys.readouterr().err
 
