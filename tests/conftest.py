@@ -73,7 +73,7 @@ class FigureFiles:
 
     def _is_new(self, target: Path) -> bool:
         """``toxicity_curve.png`` and ``privacy_curve.png`` are of one kind."""
-        look = "paper" if target.parent.name == "paper" else "screen"
+        look = target.parent.name if target.parent.name in ("paper", "description") else "screen"
         news = {(look, target.stem.partition("_")[2] or target.stem), (look, target.suffix)}
         if self._drawn is None or news <= self._drawn:
             return False

@@ -32,6 +32,7 @@ from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import finish, progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.figures.style import Figure
 from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.continuations import require_writing
 from pipelines.model_io.reading import Reading
@@ -103,23 +104,23 @@ def run_calibration(options: CalibrateOptions) -> None:
         measured = list(_calibrated(model, subjects, seen, options.protocol, log, probes))
         calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
-        log_figures(
-            {
-                f"{dimension.dimension}_calibration": calibration_curve(
-                    f"{checkpoint.model}: {dimension.dimension}", dimension.result
-                )
-                for dimension in calibrated
-            },
-            options.figures,
-        )
+        given = options.checkpoint.model
+        concluded = conclusion(given, calibrated, mlflow_run("evaluate", options.statements, model=given))
+        log_figures(_figures(checkpoint.model, calibrated), options.figures, preview=concluded.figure)
         notes = [*(subject.note for subject in subjects if subject.note), *probes.notes]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
         joint = measure_joint(model, [member for _, member in measured if member is not None], seen)
         if joint is not None:
             log.limit(joint)
             print(f"\n{joint.describe()}")  # noqa: T201
-        given = options.checkpoint.model
-        conclude(run, conclusion(given, calibrated, mlflow_run("evaluate", options.statements, model=given)))
+        conclude(run, concluded)
+
+
+def _figures(model: str, calibrated: Sequence[CalibratedDimension]) -> dict[str, Figure]:
+    return {
+        f"{each.dimension}_calibration": calibration_curve(f"{model}: {each.dimension}", each.result)
+        for each in calibrated
+    }
 
 
 def _say_what_is_left(model: LanguageModel, by: By) -> None:

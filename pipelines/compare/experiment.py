@@ -23,7 +23,9 @@ def run_comparing(options: CompareOptions) -> None:
         require_comparable(series)
         comparisons = [compare(dimension, series) for dimension in shared_dimensions(series)]
         log_tables({"compare.csv": compare_table(comparisons), "onsets.csv": onset_table(comparisons)})
-        log_figures({f"{each.dimension}_comparison": comparison_figure(each) for each in comparisons}, options.figures)
+        figures = {f"{each.dimension}_comparison": comparison_figure(each) for each in comparisons}
+        first = next(iter(figures))
+        log_figures(figures, options.figures, preview=first)
         print("\n".join(left_out(series)))  # noqa: T201
         rows = [_row(comparison) for comparison in comparisons]
         for row in (HEADER, *rows):
@@ -35,7 +37,7 @@ def run_comparing(options: CompareOptions) -> None:
                 verdict=f"{len(comparisons)} dimensions over {len(series)} series: {names}.",
                 header=HEADER,
                 rows=tuple(rows),
-                figure=f"{comparisons[0].dimension}_comparison",
+                figure=first,
             ),
         )
 

@@ -124,7 +124,7 @@ def _log(
     log_tables({"verdicts.csv": verdict_table(verdicts), "evaluate.csv": table, "entanglement.csv": entanglement})
     if texts:
         log_tables({"text.csv": text_table(texts, run.info.run_id)})
-        log_figures({"text": text_figure(checkpoint.model, texts)}, look)
+        log_figures({"text": text_figure(checkpoint.model, texts)}, look, preview="text")
     log_figures(
         {
             "effects": effects_figure(checkpoint.model, verdicts),
@@ -132,6 +132,7 @@ def _log(
             "cost": cost_figure(checkpoint.model, rows),
         },
         look,
+        preview="" if texts else "effects",
     )
     log_verdicts(run.info.run_id, verdicts)
 

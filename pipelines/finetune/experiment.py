@@ -51,7 +51,7 @@ def run_finetuning(options: FinetuneOptions) -> None:
         child = Checkpoint(directory.name, str(directory), "main", 0)
         made = register_finetuned(parent, parent_digest, child, locate(child).digest(), directory / MANIFEST)
         log_losses(run.info.run_id, losses)
-        log_figures({"loss": loss_figure(directory.name, losses)}, options.figures)
+        log_figures({"loss": loss_figure(directory.name, losses)}, options.figures, preview="loss")
         first, last = losses[0], losses[-1]
         print(  # noqa: T201
             f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "

@@ -7,7 +7,7 @@ from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import after_random_init, inspected_statements, known_selection, resolve_series
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
-from pipelines.probe.figures import curve, heat_map, panel, profile
+from pipelines.probe.figures import PANEL, curve, heat_map, panel, profile
 from pipelines.probe.ladder import Ladder, ladder_lines, ladder_table, ladder_verdict, lexical_ladder
 from pipelines.probe.learnt import learnt_table
 from pipelines.probe.notes import coinciding, saturated, without_saturation
@@ -171,13 +171,13 @@ def _draw(
     selection: Selection,
     options: ProbeOptions,
 ) -> None:
-    figures = {"all_dimensions": panel(selection, floors)}
+    figures = {PANEL: panel(selection, floors)}
     for dimension, floor in floors.items():
         results = [each.result for each in trained if each.result.dimension == dimension]
         figures[f"{dimension}_heat_map"] = heat_map(results, floor)
         figures[f"{dimension}_curve"] = curve(selection.layers_of(dimension), floor, selection.initial[dimension])
         figures[f"{dimension}_profile"] = profile(results[-1], floor, initial[dimension])
-    log_figures(figures, options.figures)
+    log_figures(figures, options.figures, preview=PANEL)
 
 
 def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: Selection) -> dict[str, Found]:
@@ -280,7 +280,7 @@ def conclusion(
         ),
         rows=tuple(rows),
         note="Best at: by cross-validation over all folds. Vector: by the validation fold of what it was fitted on.",
-        figure="all_dimensions",
+        figure=PANEL,
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
     )
 

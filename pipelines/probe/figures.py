@@ -34,6 +34,8 @@ from pipelines.probe.selection import SATURATED, SelectedProbe, Selection
 from pipelines.sweep.unit import without_place
 
 FRAGILITY = "#4f9a94"
+PANEL = "all_dimensions"
+"""The name of the figure of all dimensions, which the run's description shows."""
 
 
 def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:

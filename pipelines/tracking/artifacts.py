@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from matplotlib import rcParams
 from mlflow import MlflowClient
 from PIL import Image
 
@@ -31,29 +32,35 @@ def log_tables(tables: Mapping[str, pd.DataFrame]) -> None:
         mlflow.log_artifacts(directory)
 
 
-def log_figures(figures: Mapping[str, Figure], look: Look = "screen") -> None:
-    """Each figure as PNG, which MLflow and the report show, and as SVG; for ``paper`` in a column's size too."""
+def log_figures(figures: Mapping[str, Figure], look: Look = "screen", *, preview: str = "") -> None:
+    """Each figure as PNG, which MLflow and the report show, and as SVG; for ``paper`` in a column's size too.
+
+    ``preview`` names the one that the run's description shows, which is drawn no wider than there is room.
+    """
     with tempfile.TemporaryDirectory() as directory:
+        shown = Path(directory) / "figures"
+        shown.mkdir()
         for name, figure in figures.items():
             for kind in ("png", "svg"):
-                figure.savefig(Path(directory) / f"{name}.{kind}")
-        if look == "paper":
-            (Path(directory) / "paper").mkdir()
+                figure.savefig(shown / f"{name}.{kind}")
+        if preview:
+            _save_preview(figures[preview], Path(directory) / PREVIEWS / f"{preview}.png")
+        if look == "paper":  # which changes a figure
+            (shown / "paper").mkdir()
             for name, figure in figures.items():
-                save_for_paper(figure, Path(directory) / "paper", name)
-        mlflow.log_artifacts(directory, "figures")
+                save_for_paper(figure, shown / "paper", name)
+        mlflow.log_artifacts(directory)
 
 
-def log_preview(run_id: str, figure: str) -> None:
-    """A logged figure once more, no wider than a description has room for."""
-    client = MlflowClient()
-    with tempfile.TemporaryDirectory() as scratch:
-        small = Path(scratch) / f"{figure}.png"
-        with Image.open(client.download_artifacts(run_id, f"figures/{figure}.png", scratch)) as logged:
-            picture = logged.convert("RGB")
-        picture.thumbnail((WIDEST_PREVIEW, 4 * WIDEST_PREVIEW))
-        picture.save(small, optimize=True)
-        client.log_artifact(run_id, str(small), PREVIEWS)
+def _save_preview(figure: Figure, path: Path) -> None:
+    """Drawn anew, twice as wide as it is shown: the figure's own picture may take 20 MiB once it is decoded."""
+    path.parent.mkdir()
+    # Half a pixel more, since the width of a canvas is cut to whole ones.
+    dots = (2 * WIDEST_PREVIEW + 0.5) / float(figure.get_size_inches()[0])
+    figure.savefig(path, dpi=min(float(rcParams["savefig.dpi"]), dots))
+    with Image.open(path) as drawn:
+        drawn.thumbnail((WIDEST_PREVIEW, 4 * WIDEST_PREVIEW))
+        drawn.convert("RGB").save(path, optimize=True)
 
 
 def log_text_table(name: str, header: Row, rows: Sequence[Row]) -> None:

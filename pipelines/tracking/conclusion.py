@@ -10,7 +10,7 @@ import mlflow
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from pipelines.figures.text_tables import markdown_table
-from pipelines.tracking.artifacts import PREVIEWS, log_preview
+from pipelines.tracking.artifacts import PREVIEWS
 from pipelines.tracking.links import needs_ui, page, run_path, runs_path, version_path
 from pipelines.tracking.runs import DESCRIPTION, Run
 from registry.records import RegisteredVector
@@ -31,7 +31,7 @@ class Conclusion:
     note: str = ""
     """What the words of the table mean."""
     figure: str = ""
-    """A figure of the run that shows it."""
+    """The figure that shows it: the ``preview`` of the run's figures."""
     vectors: tuple[RegisteredVector, ...] = ()
     next: str = ""
     """The command to paste next."""
@@ -40,8 +40,6 @@ class Conclusion:
 def conclude(run: Run, conclusion: Conclusion) -> None:
     """Describe ``run`` on its page and print where to look and what to run next."""
     client, run_id = mlflow.MlflowClient(), run.info.run_id
-    if conclusion.figure:
-        log_preview(run_id, conclusion.figure)
     client.set_tag(run_id, DESCRIPTION, description(run_id, conclusion))
     if conclusion.vectors:
         client.set_tag(run_id, VECTORS, ", ".join(map(_name, conclusion.vectors[:MOST_NAMED])))

@@ -18,6 +18,7 @@ from registry.store import VectorStore
 from registry.verdicts import TextVerdict
 from tests.conftest import WORDS, new_store, use_store
 from tests.pipelines.behaviours.small_behaviour import cruel_answers
+from tests.pipelines.described import described_picture
 from tests.small_statements import write_statements
 
 
@@ -84,6 +85,7 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
     assert outcome[0]["strength"] == calibration.recommended and outcome[0]["low"] > 0
     figures = [Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")]
     assert figures == ["toxicity_calibration.png", "toxicity_calibration.svg"]
+    assert described_picture(run.info.run_id).name == "toxicity_calibration.png"
     printed = capsys.readouterr().out
     assert champion.uri in printed
     assert "left out: 2 of 3 checkpoints: not chosen; `checkpoint` chooses one" in printed

@@ -19,6 +19,7 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.probe.__main__ import main as probe
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS
 from tests.conftest import new_store, tiny_llama
+from tests.pipelines.described import described_picture
 from tests.small_statements import write_statements
 
 
@@ -86,6 +87,7 @@ def test_two_series_become_tables_and_a_figure(store, capsys):
     run = newest("compare")
     figures = {artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run.info.run_id, "figures")}
     assert "figures/toxicity_comparison.png" in figures
+    assert described_picture(run.info.run_id).name == "toxicity_comparison.png"
     compared, onsets = tables_of(run)
     assert set(compared["model"]) == {"mini", "other", "mean of series"}
     own = compared[compared["model"] != "mean of series"]

@@ -38,6 +38,7 @@ from registry.errors import InvalidInput, Mismatch
 from registry.store import VectorStore
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
+from tests.pipelines.described import described_picture
 from tests.pipelines.evaluate.endpoint import endpoint
 from tests.serving.engine.small_models import naive_tokens, served_vector, small_llama
 from tests.small_statements import write_statements
@@ -124,6 +125,7 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
     figures = {Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, "figures")}
     names = ("cost", "effects", "entanglement", "tracing")
     assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert described_picture(run.info.run_id).name == "effects.png"
     traced = pd.read_csv(client.download_artifacts(run.info.run_id, "tracing.csv")).set_index("step")
     assert traced.index.tolist() == [10, 100]
     # The champion is the direction of the checkpoint that it was calibrated on.
@@ -156,6 +158,7 @@ def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, 
     version = VectorStore().list("mini", "toxicity")[0]
     (verdict,) = text.itertuples()
     assert (verdict.run_id, verdict.n) == (run.info.run_id, 12)
+    assert described_picture(run.info.run_id).name == "text.png"
     told = {"change_on_text": verdict.change, "n_on_text": 12, "perplexity_ratio_on_text": verdict.perplexity_ratio}
     assert told.items() <= {name.removeprefix("toxicity/"): v for name, v in run.data.metrics.items()}.items()
     assert run.data.tags["trusttrace.vectors"] == f"steer.mini.toxicity/{version.version}"

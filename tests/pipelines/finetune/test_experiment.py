@@ -15,6 +15,7 @@ from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from registry.checkpoint_store import CheckpointStore
 from serving.model.sources import find_series
+from tests.pipelines.described import described_picture
 from tests.small_statements import write_statements
 
 
@@ -49,6 +50,7 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
         "series.csv",
         "series.md",
     }
+    assert described_picture(run.info.run_id).name == "loss.png"
     assert f"-P finetuned={directory}" in capsys.readouterr().out
     changed = (directory / "model.safetensors").stat().st_mtime_ns
     assert run_command(main, [*arguments, "--method", "lora"]) == 0

@@ -30,6 +30,7 @@ from registry.errors import Mismatch, NotFound
 from registry.store import VectorStore
 from tests.conftest import new_store, tiny_llama, use_store
 from tests.forked import run_forked
+from tests.pipelines.described import described_picture
 from tests.small_statements import write_two_dimensions
 
 
@@ -111,6 +112,7 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(measured, argumen
     assert figures == {"paper"} | {"all_dimensions"} | {
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in ("heat_map", "curve", "profile")
     }
+    assert described_picture(parent.info.run_id).name == "all_dimensions.png"
     table = pd.read_csv(client.download_artifacts(parent.info.run_id, "probe.csv"))
     assert len(table) == 4 * 2 * 3 * 2 + 3 * 2 + 2  # the last are what the choices are worth
     ladder = pd.read_csv(client.download_artifacts(parent.info.run_id, "ladder.csv"))

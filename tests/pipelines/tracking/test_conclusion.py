@@ -1,13 +1,14 @@
 """A command's last words: they lead to its own run, and describe it."""
 
+import io
 import os
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mlflow.tracking import fluent
 from PIL import Image
 
@@ -18,6 +19,7 @@ from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.links import page, print_runs_link, run_path
 from pipelines.tracking.runs import entry_point_run
 from tests.forked import run_forked
+from tests.pipelines.described import described_picture
 
 CONCLUSION = Conclusion(
     verdict="1 of 1 dimensions is readable.",
@@ -54,13 +56,41 @@ def test_a_run_is_described_by_its_verdict_and_table(tracking):
 def test_a_description_shows_a_figure_no_wider_than_its_page(tracking, inches):
     """At 200 dots per inch a panel is 2,200 pixels wide, and MLflow widens the page for it, tables and all."""
     with entry_point_run("probe tiny", {"model": "tiny"}) as run:
-        log_figures({"curve": Figure(figsize=(inches, 2))})
+        log_figures({"other": Figure(), "curve": Figure(figsize=(inches, 2))}, preview="curve")
         conclude(run, replace(CONCLUSION, figure="curve"))
-    client, run_id = mlflow.MlflowClient(), run.info.run_id
-    shown = re.search(r"get-artifact\?path=(\S+)&", client.get_run(run_id).data.tags["mlflow.note.content"])[1]
-    for path, width in ((shown, min(200 * inches, 640)), ("figures/curve.png", 200 * inches)):
-        with Image.open(client.download_artifacts(run_id, path)) as picture:
+    run_id = run.info.run_id
+    logged = mlflow.MlflowClient().download_artifacts(run_id, "figures/curve.png")
+    for path, width in ((described_picture(run_id), min(200 * inches, 640)), (logged, 200 * inches)):
+        with Image.open(path) as picture:
             assert picture.width == width
+
+
+@pytest.mark.draws
+def test_a_preview_has_the_title_that_paper_figures_lack(tracking):
+    def titled():
+        figure = Figure(figsize=(4, 2))
+        figure.subplots().set_title("a title")
+        return figure
+
+    with entry_point_run("probe tiny", {"model": "tiny"}) as run:
+        log_figures({"curve": titled()}, "paper", preview="curve")
+        conclude(run, replace(CONCLUSION, figure="curve"))
+    expected = io.BytesIO()
+    titled().savefig(expected)
+    with Image.open(described_picture(run.info.run_id)) as shown, Image.open(expected) as whole:
+        whole.thumbnail((640, 2560))
+        assert shown.tobytes() == whole.convert("RGB").tobytes()
+
+
+@pytest.mark.draws
+def test_a_preview_is_drawn_without_a_canvas_of_full_size(tracking, monkeypatch):
+    drawn, draw = [], FigureCanvasAgg.draw
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda canvas: drawn.append(canvas.get_width_height()) or draw(canvas))
+    monkeypatch.setattr(mlflow.MlflowClient, "download_artifacts", None)
+    with entry_point_run("probe tiny", {"model": "tiny"}) as run:
+        log_figures({"curve": Figure(figsize=(11, 2))}, preview="curve")
+        conclude(run, replace(CONCLUSION, figure="curve"))
+    assert drawn == [(2200, 400), (1280, 232)]
 
 
 def test_a_long_table_is_cut_and_its_rest_counted(tracking):
