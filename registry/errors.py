@@ -15,12 +15,16 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"'<>]*@")
+# A password may hold anything but white space, since libraries take it unquoted too; what follows a port is a path.
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/@\s:]*:(?![0-9]{1,5}(?:[/?#\s]|$))\S*|[^/@\s\"'<>]*)@")
+_PARAMETERS = re.compile(
+    r"([?&;][\w-]*(?:password|passwd|pwd|token|secret|credential|signature|sig|key)=)[^&;\s\"'<>#]+", re.IGNORECASE
+)
 
 
 def redacted(text: str) -> str:
-    """``text`` without the user names and passwords of the URIs in it."""
-    return _CREDENTIALS.sub("***@", text)
+    """``text`` without the user names and passwords of the URIs in it, and without secrets among their parameters."""
+    return _PARAMETERS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 def first_line(error: BaseException, longest: int | None = None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput, Mismatch, NotFound
+from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound
 from registry.examples import Example
 from registry.joint import JointLimit
 from registry.layers import layers_text, read_layers
@@ -77,7 +77,10 @@ class RegisteredCheckpoint:
 
 @dataclass(frozen=True)
 class RegisteredVector:
-    """One version of ``steer.<model>.<dimension>``, with the lineage in its tags."""
+    """One version of ``steer.<model>.<dimension>``, with the lineage in its tags.
+
+    Raises ``Mismatch`` for one without our tags, ``CorruptFile`` for one whose numbers are none.
+    """
 
     name: str
     version: str
@@ -88,6 +91,12 @@ class RegisteredVector:
 
     def __post_init__(self) -> None:
         _require_tags(self.name, self.version, self.tags, VECTOR_TAGS)
+        try:
+            read_layers(self.tags["layer"])
+            for tag in ("checkpoint_step", "n_train"):
+                int(self.tags.get(tag, "0"))
+        except ValueError as error:
+            raise CorruptFile(f"{self.uri} has a tag that cannot be read ({error}); register it again") from error
 
     @property
     def uri(self) -> str:
@@ -99,7 +108,7 @@ class RegisteredVector:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that it steers, in order. Raises ``InvalidInput`` for a tag that names none."""
+        """The layers that it steers, in order."""
         return read_layers(self.tags["layer"])
 
     @property

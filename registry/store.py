@@ -4,6 +4,7 @@ A vector is ``steer.<model>.<dimension>``; the alias ``champion`` is the version
 carries its lineage as tags, so that a person can follow it in the UI and a program can search by it.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -54,6 +55,8 @@ from registry.records import (
 from registry.vectors import LinearProbe, SteeringVector
 from registry.verdicts import TextVerdict
 from registry.version_tags import named_tags, stored_tags
+
+logger = logging.getLogger(__name__)
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -137,7 +140,10 @@ class VectorStore:
         return tuple(name for name in names if "." not in name)
 
     def list(self, model: str, dimension: str | None = None) -> list[RegisteredVector]:
-        """All versions of a model's vectors, the newest first in each dimension; one without our tags is left out."""
+        """All versions of a model's vectors, the newest first in each dimension.
+
+        One without our tags is left out, and one whose tags cannot be read too, which the log says.
+        """
         names = [vector_name(model, known) for known in self.dimensions(model) if dimension in (None, known)]
         with reachable():
             return [vector for name in names for vector in self._versions(name)]
@@ -157,7 +163,10 @@ class VectorStore:
         for version in all_versions(self._client, name):
             number = str(version.version)
             if version.tags.keys() >= VECTOR_TAGS:
-                yield _vector(version, tuple(alias for alias, target in aliases.items() if target == number))
+                try:
+                    yield _vector(version, tuple(alias for alias, target in aliases.items() if target == number))
+                except CorruptFile as error:
+                    logger.warning("left out: %s", error)
 
     def load(self, registered: RegisteredVector, *, d_model: int | None = None) -> SteeringVector:
         """Download a vector and check it against its tags. Raises ``Mismatch`` when they disagree."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -16,6 +17,8 @@ EngineName = Literal["slots", "vllm"]
 PREFIX = "TRUSTTRACE_"
 NEAR = 0.75
 """Likeness of names from which one is taken for the other misspelled; others, such as Kubernetes' own, are let be."""
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:]+\]|[^\s/?#@*:]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
+_PORTS = {"http": "80", "https": "443"}
 
 
 def _split(value: Any) -> Any:
@@ -128,10 +131,27 @@ class Settings(BaseSettings):
             raise ValueError("holds commas and no key; separate keys by commas, or unset it")
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _require_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_as_sent, origins))
+
     @property
     def is_open(self) -> bool:
         """Whether no key is configured at all."""
         return not self.api_keys and self.admin_key is None
+
+
+def _as_sent(origin: str) -> str:
+    """An origin as browsers send it. Raises ``ValueError`` for what none sends, or what pages of any site may."""
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        raise ValueError(
+            f"{origin!r} is no origin that a page can be told by; list scheme and host of each, such as "
+            "https://chat.example"
+        )
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3]
+    return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
 def read_settings() -> Settings:

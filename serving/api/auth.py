@@ -26,28 +26,22 @@ ADMINISTRATION = frozenset(
         ("POST", "/v1/hidden_states"),
     }
 )
-FORWARDING = frozenset(
-    {
-        "forwarded",
-        "via",
-        "x-real-ip",
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "x-original-forwarded-for",
-        "x-envoy-external-address",
-        "true-client-ip",
-        "cf-connecting-ip",
-        "fastly-client-ip",
-    }
+_FORWARDING = re.compile(
+    r"via|cdn-loop|x-scheme|remote-user|(.*-)?forward(ed)?(-.*)?|(.*-)?(client|connection|connecting|real|remote|socket)-?"
+    r"(ip|addr)|x-(originating|proxyuser|cluster-client|appengine-user)-ip|(cf|fly|ngrok|tailscale|x-amzn|x-appengine|"
+    r"x-auth-request|x-azure|x-envoy|x-goog|x-original)-.*"
 )
-"""Headers by which a proxy says that the client is another machine, beside all that begin with `x-forwarded`."""
+"""Headers by which a proxy says that the client is another machine, or that it is a proxy."""
 
 _LOCAL = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 
 
-def require_allowed(settings: Settings, method: str, path: str, headers: Mapping[str, str], client: str | None) -> None:
-    """Raise ``KeyRequired`` or ``Forbidden``. ``headers`` have lower-case names; ``client`` is the peer's address.
+def require_allowed(
+    settings: Settings, method: str, path: str, headers: Mapping[str, str], client: str | None, version: str = "1.1"
+) -> None:
+    """Raise ``KeyRequired`` or ``Forbidden``. ``headers`` have lower-case names; ``client`` is the peer's address and
+    ``version`` that of HTTP.
 
     Without API keys the service accepts requests from localhost only. It refuses pages of other sites that a browser on
     this machine has open, which carry another origin or another name of this machine, and whatever a proxy forwards.
@@ -58,7 +52,7 @@ def require_allowed(settings: Settings, method: str, path: str, headers: Mapping
     if _is_admin_key(settings, key):
         return
     if not settings.api_keys:
-        _require_local(settings, headers, client)
+        _require_local(settings, headers, client, version)
     administers = (method, path.rstrip("/")) in ADMINISTRATION
     if administers and not settings.is_open:
         if key and settings.admin_key is not None:
@@ -97,13 +91,15 @@ def client_name(settings: Settings, headers: Mapping[str, str], client: str | No
     return client or "unknown"
 
 
-def _require_local(settings: Settings, headers: Mapping[str, str], client: str | None) -> None:
+def _require_local(settings: Settings, headers: Mapping[str, str], client: str | None, version: str = "1.1") -> None:
     host, origin = headers.get("host", ""), headers.get("origin")
-    forwarding = next((name for name in headers if name in FORWARDING or name.startswith("x-forwarded")), None)
-    if forwarding is not None:
+    sign = next((f"header {name}" for name in headers if _FORWARDING.fullmatch(name.replace("_", "-"))), None)
+    if version == "1.0":  # all that nginx shows of itself where nobody tells it otherwise
+        sign = "HTTP/1.0"
+    if sign is not None:
         raise Forbidden(
-            f"this request came through a proxy (header {forwarding}), and without API keys the service accepts "
-            "requests from localhost only; start it with TRUSTTRACE_API_KEYS"
+            f"this request came through a proxy ({sign}), and without API keys the service accepts requests from "
+            "localhost only; start it with TRUSTTRACE_API_KEYS"
         )
     if client is not None and not _LOOPBACK.match(client):
         raise Forbidden(

@@ -125,12 +125,17 @@ class ServiceMiddleware:
 
     def _require_allowed(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        if scope["method"] == "OPTIONS" and "origin" in headers:
+        if (
+            scope["method"] == "OPTIONS"
+            and "origin" in headers
+            and headers["origin"] not in self._settings.allowed_origins
+        ):
             raise Forbidden(
                 f"pages of {headers['origin'][:100]!r} may not call this service; add the origin to "
                 "TRUSTTRACE_ALLOWED_ORIGINS"
             )
-        require_allowed(self._settings, scope["method"], scope["path"], headers, _address(scope))
+        version = scope["http_version"]
+        require_allowed(self._settings, scope["method"], scope["path"], headers, _address(scope), version)
         if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may have read it otherwise
             raise HTTPException(400, "send either Content-Length or Transfer-Encoding, not both", CLOSE)
         declared = headers.get("content-length", "0")

@@ -125,10 +125,9 @@ class Catalog:
 
     def load(self, reference: str) -> ServedVector:
         """Make a version live beside the champions. Raises ``NotFound``, ``Mismatch``, ``Unavailable``, …"""
+        vector = self._current(self.store().resolve(reference))
+        reference = vector.reference
         with self._changing:
-            registered = self.store().resolve(reference)
-            vector = self._current(registered)
-            reference = vector.reference
             self._shared.update(lambda now: replace(now, vectors=(*_without(reference, now.vectors), reference)))
             self._loaded[reference] = vector
             self._swap(self._live_champions(), self._served.refused)
@@ -256,6 +255,7 @@ class Catalog:
     def _current(self, registered: RegisteredVector) -> ServedVector:
         """``registered`` loaded, with what its tags say now: a version can be calibrated after it went live."""
         known = self._served.bank.find(f"{registered.name}/{registered.version}")
+        require_fits(registered, self._model)  # before anything is downloaded, and again when its tags have changed
         if known is None:
             return self._load(registered)
         return known if known.registered == registered else replace(known, registered=registered)
@@ -265,7 +265,6 @@ class Catalog:
         return self._slow_files.load(registered.uri, lambda: self._current(registered))
 
     def _load(self, registered: RegisteredVector) -> ServedVector:
-        require_fits(registered, self._model)  # before anything is downloaded
         store, width = self.store(), self._model.d_model
         try:
             vector, probe = store.load_with_probe(registered, d_model=width)

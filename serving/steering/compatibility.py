@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from registry.checkpoints import Checkpoint
 from registry.errors import Mismatch
-from registry.records import RegisteredVector, checkpoint_name
+from registry.records import RegisteredVector, checkpoint_name, vector_name
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,14 @@ def require_fits(registered: RegisteredVector, model: ModelFacts) -> None:
     A vector of any checkpoint of the model's series fits: steering a model with vectors from earlier in its
     pre-training is what the series is for. A vector that names the served revision must come from the served weights.
     A transferred vector names the model it was made for, and must have been measured on the served weights.
+    MLflow copies a version under any name; one under another dimension's name steers nothing.
     """
-    tags = registered.tags
+    tags, named = registered.tags, registered.name.rpartition(".")[2]
+    if named != registered.dimension:
+        raise Mismatch(
+            f"{registered.uri} is a vector of {registered.dimension} under the name of {named}; give its alias to a "
+            f"version of {vector_name(model.name, registered.dimension)}"
+        )
     series = registered.checkpoint_uri.removeprefix("models:/").rpartition("/")[0]
     target = tags.get("target", "")
     if target and target != model.name:

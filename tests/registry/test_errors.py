@@ -1,7 +1,7 @@
 import pytest
 
 from registry import errors
-from registry.errors import TrustTraceError, UnknownName, first_line, unknown_name
+from registry.errors import TrustTraceError, UnknownName, first_line, redacted, unknown_name
 
 
 def test_the_docstring_draws_every_error():
@@ -40,3 +40,34 @@ def test_an_unknown_name_comes_with_the_nearest_and_with_all():
 )
 def test_the_first_line_of_an_error_says_what_went_wrong(text, longest, expected):
     assert first_line(OSError(text), longest) == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("http://user:SECRET@host:5000/x", "http://***@host:5000/x"),
+        ("postgresql://user:SE/CR?ET#@host/mlflow", "postgresql://***@host/mlflow"),
+        ("http://user:SE@CRET@host", "http://***@host"),
+        ("mysql+pymysql://user:SE'CR\"E<T@host/mlflow", "mysql+pymysql://***@host/mlflow"),
+        ("http://user:5SECRET@host", "http://***@host"),
+        ("postgresql:///mlflow?host=db&user=u&password=SECRET", "postgresql:///mlflow?host=db&user=u&password=***"),
+        ("https://host/c?sv=1&sig=SECRET%3D&se=2", "https://host/c?sv=1&sig=***&se=2"),
+        ("https://host/?X-Amz-Signature=SECRET", "https://host/?X-Amz-Signature=***"),
+        ("https://host/?access_token=SECRET#top", "https://host/?access_token=***#top"),
+    ],
+)
+def test_no_secret_of_an_address_is_shown(uri, expected):
+    assert redacted(f"the registry at {uri} does not answer") == f"the registry at {expected} does not answer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:5000/#/models/steer.tiny.toxicity@champion",
+        "models:/steer.tiny.toxicity@champion is not live",
+        "write to a@b.example, or see http://host:5000 and a@b.example",
+        "sqlite:///mlflow.db?timeout=5&key_words=a",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    assert redacted(text) == text

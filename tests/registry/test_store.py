@@ -71,6 +71,19 @@ def test_files_that_are_gone_are_said_in_a_sentence(tracking, tmp_path):
         VectorStore().load(registered)
 
 
+@pytest.mark.parametrize(
+    ("tag", "value"), [("layer", "abc"), ("checkpoint_step", "x"), ("n_train", "many"), ("layer", "")]
+)
+def test_a_version_with_damaged_tags_hides_no_other(tracking, caplog, tag, value):
+    kept, damaged = register(), register(layer=9)
+    mlflow.MlflowClient().set_model_version_tag(damaged.name, damaged.version, tag, value)
+    assert VectorStore().list("tiny") == [kept]
+    told = rf"{damaged.name}/{damaged.version} has a tag that cannot be read .*{value!r}.*; register it again"
+    with pytest.raises(CorruptFile, match=told):
+        VectorStore().resolve(f"{damaged.name}/{damaged.version}")
+    assert "left out: models:/" in caplog.text
+
+
 def test_a_version_of_the_old_layout_is_read_and_steers(tracking, monkeypatch, tmp_path):
     def without_code(path, vector, probe=None, mlflow_model=None, **_ignored):
         flavor.save_model(path, vector, probe, mlflow_model)

@@ -71,6 +71,23 @@ def test_variables_of_others_are_let_be(monkeypatch):
     assert read_settings().slots == 16
 
 
+def test_origins_are_read_as_browsers_send_them(environment):
+    environment(
+        ALLOWED_ORIGINS="HTTPS://Chat.Example/, http://localhost:8080,https://a.example:443, app://obsidian.md, "
+    )
+    expected = ("https://chat.example", "http://localhost:8080", "https://a.example", "app://obsidian.md")
+    assert read_settings().allowed_origins == expected
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "chat.example", "https://*.example", "https://a.example/b", "https://"]
+)
+def test_what_is_no_origin_is_refused(environment, origin):
+    environment(ALLOWED_ORIGINS=f"https://chat.example,{origin}")
+    with pytest.raises(InvalidInput, match=rf"TRUSTTRACE_ALLOWED_ORIGINS .*{re.escape(repr(origin))} is no origin"):
+        read_settings()
+
+
 def test_links_lead_to_the_tracking_server_without_its_password(environment):
     environment(MLFLOW_TRACKING_URI="http://me:secret@host:5000")
     assert read_settings().mlflow_ui == "http://host:5000"

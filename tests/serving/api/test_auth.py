@@ -47,6 +47,13 @@ def test_without_keys_other_sites_are_refused(headers):
         ask(OPEN, CHAT, headers=headers)
 
 
+@pytest.mark.parametrize(
+    "name", ["x-stainless-os", "traceparent", "x-request-id", "x-steering", "user-agent", "x-client-name"]
+)
+def test_headers_of_ordinary_clients_are_no_sign_of_a_proxy(name):
+    ask(OPEN, CHAT, headers={**HOST, name: "203.0.113.9"})
+
+
 def test_the_own_page_is_let_in():
     ask(OPEN, CHAT, headers={**HOST, "origin": "http://localhost:3000"})
 

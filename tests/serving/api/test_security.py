@@ -120,6 +120,8 @@ def test_origins_are_let_in_by_setting_alone(keyed):
     assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
     refused = httpx.request("OPTIONS", path, headers={"origin": "https://evil.example", **preflight})
     assert refused.status_code == 403 and "TRUSTTRACE_ALLOWED_ORIGINS" in refused.text
+    bare = httpx.request("OPTIONS", path, headers={"origin": "https://chat.example"})
+    assert bare.status_code == 401 and "ALLOWED_ORIGINS" not in bare.text
     for origin, header in (("https://chat.example", "https://chat.example"), ("https://evil.example", None)):
         headers = {"authorization": "Bearer k1", "origin": origin}
         reply = httpx.post(path, json={"prompt": PROMPT, "max_tokens": 1}, headers=headers)

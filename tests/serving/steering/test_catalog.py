@@ -183,3 +183,43 @@ def test_a_challenger_follows_its_alias(deployment, model, tmp_path):
         client.delete_registered_model_alias(newer.name, "challenger")
         catalog.refresh()
         assert catalog.served.challengers == {} and reference not in references(catalog)
+
+
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_what_fits_no_longer_holds_up_nobody_else(deployment, model, tmp_path, alias):
+    """A copy by MLflow's page under another dimension's name, and a tag that is set on a version that is live."""
+    copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with tracked_at(own.tracking_uri):
+        client = mlflow.MlflowClient()
+        client.set_registered_model_alias(
+            "steer.mini.fairness", "challenger", promoted(own, "fairness", seed=8).version
+        )
+        client.set_registered_model_alias("steer.mini.fairness", "champion", "1")
+        catalog = Catalog(model, with_challengers=True)
+        catalog.refresh()
+        client.copy_model_version("models:/steer.mini.toxicity/1", "steer.mini.fairness")
+        client.set_registered_model_alias("steer.mini.fairness", alias, "3")
+        client.set_model_version_tag("steer.mini.reliability", "1", "target", "mini")
+        newer = promoted(own, "privacy", seed=10)
+        catalog.refresh()
+        champions = catalog.served.bank.champions
+        assert champions["privacy"] == f"{newer.name}/{newer.version}" and catalog.health.answers
+        assert "measured on weights" in str(catalog.served.refused["reliability"])
+        assert catalog.served.challenged.bank.champions == champions
+        refused = {} if alias == "challenger" else {"fairness"}
+        assert champions.keys() == set(DIMENSIONS) - {"reliability", *refused}
+
+
+def test_a_version_that_is_loaded_slowly_holds_up_no_promotion(deployment, model, tmp_path):
+    with tracked_at(deployment.tracking_uri):
+        store = SlowStore()
+        catalog = Catalog(model, lambda: store)
+        loading = threading.Thread(target=catalog.load, args=(TOXICITY,))
+        loading.start()
+        assert store.asked.wait(30)
+        assert catalog._changing.acquire(timeout=5)
+        catalog._changing.release()
+        store.answer.set()
+        loading.join(30)
+        assert TOXICITY in references(catalog)

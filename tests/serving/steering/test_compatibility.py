@@ -31,6 +31,12 @@ def test_misfits_are_refused_naming_both_values(tags, model, message):
         require_fits(registered, model)
 
 
+def test_a_copy_under_the_name_of_another_dimension_is_refused():
+    copied = replace(VECTOR.registered, name="steer.small.privacy")
+    with pytest.raises(Mismatch, match=r"privacy/1 is a vector of toxicity .* a version of steer\.small\.toxicity"):
+        require_fits(copied, facts())
+
+
 def test_a_vector_of_an_earlier_checkpoint_fits():
     earlier = {"checkpoint_revision": "step10", "weights_digest": "0" * 64}
     require_fits(replace(VECTOR.registered, tags={**VECTOR.registered.tags, **earlier}), facts())
