@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-AT_ONCE = 1 << 19
-"""Logits that are summed at a time: ten rows of 49,152, which stay near the processor."""
+AT_ONCE = 1 << 20
+"""Logits that are summed at a time: 21 rows of 49,152, which stay near the processor."""
 BLOCK = 256
 LOG2_E = math.log2(math.e)
 
@@ -29,8 +29,10 @@ def log_sum_exp(
         some = slice(first, first + rows)
         powers = values[: len(logits[some])].copy_(logits[some])
         highest = powers.amax(dim=-1) if largest is None else largest[some].float()
-        powers.sub_(highest[:, None]).mul_(LOG2_E).exp2_()
-        found[some] = _sums(powers).log_().add_(highest)
+        taken_off = highest * -LOG2_E  # rounded, but it is put back as it is
+        torch.add(taken_off[:, None], powers, alpha=LOG2_E, out=powers)
+        sums = _sums(powers.exp2_()).double()
+        found[some] = (sums.log2_() - taken_off) / LOG2_E
     return found
 
 
