@@ -1,22 +1,24 @@
 """Rates of the engine over vLLM and of the slot engine, in turns; run by a Python that has vLLM, as JSON on stdout.
 
-Both engines run on the same model, prompts and strengths; each figure is the best of its rounds.
+Both engines run on the same model, prompts and strengths, as the service runs them; each figure is the best of its
+rounds.
 """
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Sequence
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import psutil
 
 from serving.engine.base import Engine, GenerationRequest, Sampling
 from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.kernels import Kernels
 from serving.engine.vllm.engine import VllmEngine
 from serving.engine.vllm.version import installed_release
 from serving.model.language_model import load
@@ -39,6 +41,26 @@ def run(engine: Engine, vocabulary: int, plans: Sequence[SteeringPlan], count: i
     return count * tokens
 
 
+@contextmanager
+def stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """While open, ``processes`` do not run: those of vLLM look for work even where there is none."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def in_passing(make: Callable[[], Any]) -> Any:
+    """What ``make`` gives, made by a thread that ends: threads that a living one has beside it would keep those of an
+    engine from spinning.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="[%(default)s]")
@@ -46,7 +68,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
     parser.add_argument("--eager", action="store_true", help="without torch.compile in vLLM")
     given = parser.parse_args()
-    model = load(find_series(given.model).checkpoints[-1], precision=given.precision)
+    checkpoint = find_series(given.model).checkpoints[-1]
+    model = in_passing(lambda: load(checkpoint, precision=given.precision))
     bank = random_bank(model, dict.fromkeys(range(model.n_layers), 1.0))
     size = model.network.get_input_embeddings().num_embeddings
     strengths = np.random.default_rng(1).uniform(0.1, 1.0, (256, len(bank.vectors)))
@@ -54,19 +77,26 @@ def main() -> None:
     settings = {"none": [SteeringPlan(bank)], "five": plans[:1], "many": plans}
     # vLLM's CPU worker forks its own threads; the engines take turns and are idle meanwhile.
     with (
-        SlotEngine(model, slots=CONCURRENT) as slots,
+        in_passing(lambda: SlotEngine(model, slots=CONCURRENT, kernels=Kernels(four_bit=True))) as slots,
         VllmEngine(model, slots=CONCURRENT, window=512, arguments={"enforce_eager": given.eager}) as vllm,
     ):
+        processes = psutil.Process().children(recursive=True)
+
+        def rate_of(engine: Engine, steered: Sequence[SteeringPlan], count: int, at_once: int) -> Callable[[], int]:
+            def work() -> int:
+                with stopped([] if engine is vllm else processes):
+                    return run(engine, size, steered, count, at_once, 48)
+
+            return work
+
         engines: dict[str, Engine] = {"slots": slots, "vllm": vllm}
         work = {
-            f"{name} {setting}": lambda engine=engine, steered=steered: run(  # type: ignore[misc]
-                engine, size, steered, CONCURRENT, CONCURRENT, 48
-            )
+            f"{name} {setting}": rate_of(engine, steered, CONCURRENT, CONCURRENT)
             for setting, steered in settings.items()
             for name, engine in engines.items()
         }
         for name, engine in engines.items():
-            work[f"{name} serial"] = lambda engine=engine: run(engine, size, settings["none"], 2, 1, 48)  # type: ignore[misc]
+            work[f"{name} serial"] = rate_of(engine, settings["none"], 2, 1)
         rates = best_rates(work, given.rounds)
     print(json.dumps({"version": installed_release(), "rates": rates}))
 
