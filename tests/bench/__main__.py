@@ -48,7 +48,7 @@ def main() -> None:
         ],
         "information": compare_information,
         "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
-        "extras": lambda: compare_extras(given.model, given.pairs),
+        "extras": lambda: compare_extras(given.model, max(1, given.pairs // 4)),
         "peers": lambda: compare_peers(given.model),
         "vllm": lambda: compare_vllm(given.model, given.rounds),
         "http": lambda: compare_http(given.model),
