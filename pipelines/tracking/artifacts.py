@@ -7,9 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-from matplotlib import rcParams
 from mlflow import MlflowClient
-from PIL import Image
 
 from pipelines.cli.options import Look
 from pipelines.figures.paper import save_for_paper
@@ -44,23 +42,13 @@ def log_figures(figures: Mapping[str, Figure], look: Look = "screen", *, preview
             for kind in ("png", "svg"):
                 figure.savefig(shown / f"{name}.{kind}")
         if preview:
-            _save_preview(figures[preview], Path(directory) / PREVIEWS / f"{preview}.png")
+            (Path(directory) / PREVIEWS).mkdir()
+            figures[preview].save_small(Path(directory) / PREVIEWS / f"{preview}.png", WIDEST_PREVIEW)
         if look == "paper":  # which changes a figure
             (shown / "paper").mkdir()
             for name, figure in figures.items():
                 save_for_paper(figure, shown / "paper", name)
         mlflow.log_artifacts(directory)
-
-
-def _save_preview(figure: Figure, path: Path) -> None:
-    """Drawn anew, twice as wide as it is shown: the figure's own picture may take 20 MiB once it is decoded."""
-    path.parent.mkdir()
-    # Half a pixel more, since the width of a canvas is cut to whole ones.
-    dots = (2 * WIDEST_PREVIEW + 0.5) / float(figure.get_size_inches()[0])
-    figure.savefig(path, dpi=min(float(rcParams["savefig.dpi"]), dots))
-    with Image.open(path) as drawn:
-        drawn.thumbnail((WIDEST_PREVIEW, 4 * WIDEST_PREVIEW))
-        drawn.convert("RGB").save(path, optimize=True)
 
 
 def log_text_table(name: str, header: Row, rows: Sequence[Row]) -> None:
