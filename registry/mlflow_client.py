@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from requests.exceptions import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from registry.descriptions import of_version
 from registry.errors import InvalidInput, Unavailable, first_line, redacted
@@ -20,17 +20,9 @@ from registry.version_tags import named_tags, retired_keys, stored_key
 
 
 def connect() -> MlflowClient:
-    """A client of the registry that MLflow is set to. Raises ``Unavailable``, or ``InvalidInput`` for a kind of address
-    that MLflow does not know, which no waiting mends.
-    """
-    try:
-        with reachable():
-            return MlflowClient()
-    except UnsupportedModelRegistryStoreURIException as error:
-        raise InvalidInput(
-            redacted(f"MLflow keeps no registry at {mlflow.get_registry_uri()}: set MLFLOW_TRACKING_URI")
-            + " to an address such as sqlite:///mlflow.db or http://127.0.0.1:5000"
-        ) from error
+    """A client of the registry that MLflow is set to. Raises ``Unavailable`` or ``InvalidInput``."""
+    with reachable():
+        return MlflowClient()
 
 
 def logged_name(text: str) -> str:
@@ -167,9 +159,14 @@ def model_id_of(version: ModelVersion) -> str:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Say in one sentence when the registry does not answer."""
+    """Say in one sentence when the registry does not answer, or where nothing can: no waiting mends an address."""
     try:
         yield
+    except (UnsupportedModelRegistryStoreURIException, ArgumentError) as error:
+        raise InvalidInput(
+            redacted(f"MLflow keeps no registry at {mlflow.get_registry_uri()}: set MLFLOW_TRACKING_URI")
+            + " to an address such as sqlite:///mlflow.db or http://127.0.0.1:5000"
+        ) from error
     except MlflowException as error:
         if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") and "API request" not in str(error):
             raise

@@ -128,7 +128,8 @@ class VectorStore:
             except MlflowException as error:
                 if error.error_code not in _MISSING:
                     raise
-                raise NotFound(f"{name} has no version {version}; {self._what_exists(name)}") from error
+                kind = "alias" if version.startswith("@") else "version"
+                raise NotFound(f"{name} has no {kind} {version}; {self._what_exists(name, kind)}") from error
         return _vector(resolved, tuple(resolved.aliases))
 
     def dimensions(self, model: str) -> tuple[str, ...]:
@@ -245,8 +246,11 @@ class VectorStore:
             set_version_tags(self._client, version, tags)
         return self.get(name, number)
 
-    def _what_exists(self, name: str) -> str:
+    def _what_exists(self, name: str, kind: str) -> str:
         versions = [str(version.version) for version in all_versions(self._client, name)]
+        if versions and kind == "alias":
+            aliases = sorted(self._client.get_registered_model(name).aliases)
+            return f"aliases: {', '.join(f'@{alias}' for alias in aliases) or 'none'}; or give a version by number"
         if versions:
             return f"versions: {', '.join(reversed(versions))}"
         of_model = model_names(self._client, name.rpartition(".")[0] + ".")

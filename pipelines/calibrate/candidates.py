@@ -17,7 +17,7 @@ from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.methods import RESPONSE_METHODS, FittedDirection, FittingSet, fit_directions, fitting_rows
 from pipelines.vectors.places import Fitted, Place, gathered, layers_of
 from pipelines.vectors.responses import response_directions, response_methods
-from registry.errors import InvalidInput, Mismatch
+from registry.errors import InvalidInput, Mismatch, unknown_name
 from registry.records import CHAMPION, RegisteredVector, parse_reference, vector_name
 from serving.model.language_model import LanguageModel
 from serving.steering.bank import ServedVector
@@ -160,9 +160,14 @@ def require_of_model(references: Sequence[str], model: str, dimensions: Sequence
 
     ``given`` is the model as it was given, for the command that mends it.
     """
-    names = {vector_name(model, dimension) for dimension in dimensions}
+    names, of_model = {vector_name(model, dimension) for dimension in dimensions}, vector_name(model, "")
     for reference in references:
-        if parse_reference(reference)[0] not in names:
+        name, _ = parse_reference(reference)
+        dimension = name.removeprefix(of_model)
+        # The vectors of a model called tiny.v2 begin with "steer.tiny." too; dimensions have no dots.
+        if name.startswith(of_model) and dimension not in dimensions and "." not in dimension:
+            raise unknown_name(f"dimension of {reference}", dimension, dimensions)
+        if name not in names:
             raise InvalidInput(
                 f"{reference} is no vector of {model} for {', '.join(dimensions)}; make one of another checkpoint's: "
                 "mlflow run . -e vectors --env-manager local -P model=<its series> "

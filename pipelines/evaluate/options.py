@@ -1,6 +1,7 @@
 """Evaluation options: what a user may choose; see ``python -m pipelines.evaluate --help``."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pipelines.behaviours.names import require_behaviour
@@ -8,7 +9,7 @@ from pipelines.calibrate.options import By
 from pipelines.cli.options import LOOK, CheckpointOptions, Look
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, unknown_name
 from serving.model.placement import Placement
 
 
@@ -55,5 +56,7 @@ class EvaluateOptions(Options):
                 f"margin_accuracy is {self.margin_accuracy} and must be below 1: no share moves by more, so all would "
                 "be unharmed"
             )
+        if "/" not in self.classifier and self.classifier != "packaged" and not Path(self.classifier).exists():
+            raise unknown_name("classifier", self.classifier, ("packaged", "a hub id such as org/name", "a directory"))
         for dimension in self.statements.chosen if self.by == "text" else ():
             require_behaviour(dimension.name)

@@ -54,7 +54,7 @@ def run_finetuning(options: FinetuneOptions) -> None:
         log_figures({"loss": loss_figure(directory.name, losses)}, options.figures, preview="loss")
         first, last = losses[0], losses[-1]
         print(  # noqa: T201
-            f"\n{directory.name} ({made.uri}): {last.epoch} epochs; loss on held-out trustworthy statements "
+            f"\n{directory.name} ({made.uri}): epochs: {last.epoch}; loss on held-out trustworthy statements "
             f"{first.validation:.3f} -> {last.validation:.3f} nats per token\n{directory}"
         )
         conclude(
@@ -62,7 +62,7 @@ def run_finetuning(options: FinetuneOptions) -> None:
             Conclusion(
                 verdict=(
                     f"{directory.name}: loss on held-out trustworthy statements went from {first.validation:.3f} to "
-                    f"{last.validation:.3f} nats per token in {last.epoch} epochs."
+                    f"{last.validation:.3f} nats per token; epochs: {last.epoch}."
                 ),
                 figure="loss",
                 next=mlflow_run(

@@ -3,11 +3,12 @@
 import shlex
 from pathlib import Path
 
+from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import resolve_series
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
 from registry.pack_exchange import PackImport, import_pack
 from registry.pack_folder import StoredPack, read_pack
@@ -17,10 +18,18 @@ from serving.model.weights import weights_digest
 from .options import ImportOptions
 from .tracking import log_import
 
+SHIPPED = "serving/packs/smollm2"
+
 
 def run_import(options: ImportOptions) -> None:
     """Verify the pack and the model, register the vectors, and print what is new and how to serve it."""
-    stored = read_pack(Path(options.pack).expanduser())
+    directory = Path(options.pack).expanduser()
+    if not directory.is_dir():
+        raise NotFound(
+            f"there is no folder {directory}; give one that `export` wrote, or the shipped one: "
+            f"{mlflow_run('import', pack=SHIPPED)}"
+        )
+    stored = read_pack(directory)
     model = stored.pack.model
     with entry_point_run(f"import {model.name}", options.params()) as run:
         checkpoint = local_checkpoint(model, options.model or model_here(model))

@@ -18,7 +18,7 @@ from pipelines.probe.plan import SweepPlan
 from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.rungs import RungResult, read_rungs
-from pipelines.probe.selection import Selection
+from pipelines.probe.selection import ABOVE_BOTH, NOTE, Selection
 from pipelines.probe.tables import control_table, probe_table
 from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
@@ -224,7 +224,7 @@ def summary(
     says = max(10, *(len(_above(False, name, ladders)) for name in floors))
     head = f"{'dimension':<12} {'step':>{width}} {'layer':>5}  "
     lines = [
-        f"accuracy: {first.what} {first.how}",
+        f"accuracy: {first.what} {first.how}; {ABOVE_BOTH}",
         f"{head}{'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} {'above both':<{says}} vector",
     ]
     last = {unit.result.dimension: unit for unit in trained}
@@ -279,7 +279,7 @@ def conclusion(
             *(f"{kind} from step" for kind in dict.fromkeys(onset.kind for onset in onsets)),
         ),
         rows=tuple(rows),
-        note="Best at: by cross-validation over all folds. Vector: by the validation fold of what it was fitted on.",
+        note=NOTE,
         figure=PANEL,
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
     )

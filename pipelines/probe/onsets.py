@@ -21,7 +21,7 @@ from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 CHANCE = Estimate(0.5, 0.5, 0.5, 0)
 ZERO = Estimate(0.0, 0.0, 0.0, 0)
 RULES = {
-    READABLE: "accuracy of the probe above random initialisation and the n-gram floor",
+    READABLE: "accuracy of the probe above random initialisation and the n-gram floor, intervals may overlap",
     USED: "preference of the checkpoint as it stands above chance and random initialisation",
     STEERABLE: f"shift by its own vector, strength {STRENGTH:g}, above zero and one more random direction of its norm",
 }

@@ -19,6 +19,13 @@ from registry.checkpoints import Checkpoint
 
 NESTED = "chosen on an inner fold of each outer fold, tested on the outer fold"
 AS_PAPER = "chosen on the test rows, as in arXiv 2402.19465"
+ABOVE_BOTH = "above both: its interval lies above the intervals of both"
+NOTE = (
+    "Best at: by cross-validation over all folds. Vector: by the validation fold of what it was fitted on. Above both: "
+    "the interval of accuracy lies above the intervals of both controls. Readable from: the first step at which the "
+    "difference from both is beyond chance, which asks less."
+)
+"""What the columns of a run's table mean."""
 SATURATED = 0.99
 """An accuracy beyond which probes are told apart by margin, fragility and TPR at 1 % FPR alone."""
 

@@ -121,6 +121,14 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
 """Errors of the packages below, the most special first."""
 
 NO_OBJECT = "the body must be a JSON object, sent with the header Content-Type: application/json"
+WORDS = {
+    "Input should": "it should",
+    "Field required": "it is required",
+    "a valid dictionary or object to extract fields from": "a JSON object",
+    "a valid dictionary": "a JSON object",
+    "a valid list": "a list",
+}
+"""Pydantic's words and ours: who sends JSON need not know Python."""
 UNREADABLE = "the body cannot be read: send JSON as it is, not compressed, nested less deep and with shorter numbers"
 """In place of FastAPI's word for what JSON's parser raises beside syntax errors."""
 
@@ -248,7 +256,9 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         return str(problem["ctx"]["error"])
     if problem["type"] == "extra_forbidden":
         return "there is no such field"
-    message = str(problem["msg"]).replace("Input should", "it should", 1).replace("Field required", "it is required", 1)
+    message = str(problem["msg"])
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours, 1)
     value = problem.get("input")
     short = isinstance(value, str | int | float) and len(repr(value)) <= 40 and problem["type"] != "refused"
     return f"{message}, not {value!r}" if short else message

@@ -219,8 +219,11 @@ class StoreBehaviour:
         register("u1")
         with pytest.raises(NotFound, match=r"no version 9; versions: 1"):
             VectorStore().resolve("steer.tiny.toxicity/9")
-        with pytest.raises(NotFound, match=r"@champion; versions: 1"):
+        with pytest.raises(NotFound, match=r"no alias @champion; aliases: none; or give a version by number"):
             VectorStore().resolve("steer.tiny.toxicity@champion")
+        VectorStore().promote(VectorStore().resolve("steer.tiny.toxicity/1"), reason="the only one")
+        with pytest.raises(NotFound, match=r"no alias @champ; aliases: @champion; or give a version by number"):
+            VectorStore().resolve("steer.tiny.toxicity@champ")
         with pytest.raises(NotFound, match=r"registered vectors: steer.tiny.toxicity"):
             VectorStore().resolve("steer.tiny.toxcity/1")
 

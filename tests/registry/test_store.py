@@ -44,13 +44,15 @@ def test_a_file_that_is_no_database_is_refused(tracking, tmp_path):
         VectorStore().list("tiny")
 
 
-def test_an_address_of_an_unknown_kind_is_refused_with_others(tracking):
-    mlflow.set_tracking_uri("foo://x/y")
-    mlflow.set_registry_uri("foo://x/y")
-    with pytest.raises(
-        InvalidInput, match=r"no registry at foo://x/y: set MLFLOW_TRACKING_URI to .* sqlite:///mlflow\.db"
-    ):
-        VectorStore()
+@pytest.mark.parametrize("address", ["foo://x/y", "sqlite://mlflow.db"])
+def test_an_address_where_nothing_can_be_is_refused_with_others(tracking, address):
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    way_out = rf"no registry at {address}: set MLFLOW_TRACKING_URI to .* sqlite:///mlflow\.db"
+    with pytest.raises(InvalidInput, match=way_out):
+        VectorStore().list("tiny")
+    with pytest.raises(InvalidInput, match=way_out), entry_point_run("probe tiny", {}):
+        pass
 
 
 def test_a_half_made_database_is_named_as_that(tracking, tmp_path):

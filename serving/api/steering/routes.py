@@ -1,6 +1,6 @@
 """Steering routes: dimensions, vectors and their lineage, limits, defaults, comparisons."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query
@@ -98,7 +98,7 @@ def export(
     name: str,
     version: str,
     loaded: Loaded,
-    format: Annotated[str, Query(pattern="^(safetensors|gguf)$")] = "safetensors",
+    format: Literal["safetensors", "gguf"] = "safetensors",
     strength: Annotated[float, Query(gt=0, lt=1e6, allow_inf_nan=False)] = 1.0,
 ) -> Response:
     """The vector as a file: ours, or a control vector for llama.cpp at the given strength."""

@@ -249,6 +249,8 @@ def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys)
         (["--checkpoint", "50"], "50"),
         (["--methods", "none"], "leave nothing to calibrate for toxicity"),
         (["--vectors", "steer.other.toxicity/1"], "is no vector of mini for toxicity; make one"),
+        (["--vectors", "steer.mini.v2.toxicity/1"], "is no vector of mini for toxicity; make one"),
+        (["--vectors", "steer.mini.toxcity/1"], "steer.mini.toxcity/1 'toxcity'; did you mean 'toxicity'?"),
     ],
 )
 def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, capsys):

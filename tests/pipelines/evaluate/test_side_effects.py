@@ -91,6 +91,12 @@ def test_each_vector_has_a_line_and_a_cell():
     assert table["detectable"].tolist() == pytest.approx([0.8 * 2.8016 / 3.92, 0.4 * 2.8016 / 3.92])
 
 
+def test_a_misspelled_classifier_is_not_asked_of_the_hub():
+    with pytest.raises(InvalidInput, match="unknown classifier 'packged'; did you mean 'packaged'"):
+        EvaluateOptions(classifier="packged")
+    assert EvaluateOptions(classifier="org/name").classifier == "org/name"
+
+
 def test_no_margin_is_refused():
     with pytest.raises(InvalidInput, match="margin is 0.0 and must be above 0"):
         EvaluateOptions(margin=0.0)

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import re
 import shutil
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -67,6 +69,14 @@ def series(registered, series_directory, cache, tmp_path, monkeypatch):
     shutil.copy(registered / "mlflow.db", tmp_path)
     use_store(tmp_path, monkeypatch)
     return series_directory
+
+
+def test_a_folder_that_is_not_there_names_the_shipped_pack(tmp_path, capsys):
+    assert run_command(import_, ["--pack", str(tmp_path / "packs" / "tinny")]) == 2
+    refusal = capsys.readouterr().err
+    assert "packs/tinny; give one that `export` wrote, or the shipped one: mlflow run . -e import" in refusal
+    shipped = re.search(r"-P pack=(\S+)", refusal)[1]
+    assert (Path(__file__).parents[3] / shipped / "pack.json").is_file()
 
 
 @pytest.fixture

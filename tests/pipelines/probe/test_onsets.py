@@ -182,6 +182,8 @@ def test_a_run_leaves_onsets_and_what_they_are_decided_on(series_directory, tmp_
     assert run_command(main, [*arguments, "--onsets", "readable,used,steerable"]) == 0
     printed = capsys.readouterr().out
     assert "Onsets, each wrong in at most 5 % over 3 steps:" in printed
+    assert "; above both: its interval lies above the intervals of both\n" in printed
+    assert "the n-gram floor, intervals may overlap\n" in printed
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("trusttrace")
     (parent,) = [

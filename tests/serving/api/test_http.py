@@ -286,6 +286,20 @@ def test_probes_score_the_last_token_and_every_token(client):
     assert client.post("/v1/probe", json={"input": []}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("steering", "message"),
+    [
+        ("on", "`steering`: it should be a JSON object, not 'on'"),
+        ({"strengths": ["toxicity"]}, "`steering.strengths`: it should be a JSON object"),
+        ({"monitor": "toxicity"}, "`steering.monitor`: it should be a list, not 'toxicity'"),
+    ],
+)
+def test_refusals_speak_of_json(client, steering, message):
+    refused = client.post("/v1/completions", json={"prompt": "the", "steering": steering})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == message
+
+
 def test_the_scores_of_too_many_tokens_are_refused(client):
     texts = ["a" * 500] * 33
     refused = client.post("/v1/probe", json={"input": texts, "per_token": True}).json()["error"]
@@ -304,6 +318,9 @@ def test_vectors_are_listed_with_their_lineage_and_exported(client):
     assert own.lineage.run_id == one["run_id"]
     gguf = client.get(f"{path}/export", params={"format": "gguf", "strength": 2.0})
     assert "filename*=UTF-8''steer.mini.toxicity-1.gguf" in gguf.headers["content-disposition"]
+    refused = client.get(f"{path}/export", params={"format": "ggml"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == "`format`: it should be 'safetensors' or 'gguf', not 'ggml'"
     assert client.get("/v1/steering/vectors/steer.mini.toxicity/versions/9").status_code == 404
     assert client.get("/v1/steering/vectors/other/versions/1").status_code == 400
 
