@@ -40,10 +40,11 @@ if STATE not in os.environ:
 # BentoML keeps metrics in a folder that services share, and empties it when one starts. prometheus_client reads this.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
+from registry.errors import InvalidInput
 from serving.imports import importing
 from serving.logs import configure_logs
 from serving.ports import listening_problem
-from serving.settings import read_settings
+from serving.settings import Settings, read_settings
 
 CONDA = Path(__file__).parents[1] / "conda.yaml"
 """The one list of requirements; a bento carries it."""
@@ -65,9 +66,17 @@ def require_free_port() -> None:
         raise SystemExit(problem)
 
 
+def settings_of_environment() -> Settings:
+    """The settings; exits with one sentence where one is wrong, in place of a traceback."""
+    try:
+        return read_settings()
+    except InvalidInput as error:
+        raise SystemExit(str(error)) from error
+
+
 configure_logs()
 require_free_port()
-SETTINGS = read_settings()
+SETTINGS = settings_of_environment()
 
 
 class PassThrough:

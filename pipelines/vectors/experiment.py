@@ -16,6 +16,7 @@ from pipelines.estimators.mass_mean import MassMean, fit_mass_mean
 from pipelines.experiment import (
     audited,
     inspected_statements,
+    known_series,
     registered_series,
     require_selectable,
     resolve_series,
@@ -72,6 +73,8 @@ def run_extraction(options: VectorOptions) -> None:
     methods = choose_methods(options.methods)
     require_layers(options.layers, methods)
     with entry_point_run(f"vectors {options.series.model}", options.params()) as run:
+        if options.target:
+            known_series(options.target)  # before anything is measured
         checkpoints = _trained(options)
         require_layers_of(options.layers, checkpoints[0])
         statements = inspected_statements(options.statements)

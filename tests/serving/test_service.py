@@ -45,6 +45,14 @@ print({"torch", "transformers", "mlflow", "pandas"} & set(sys.modules))
 """
 
 
+def test_a_wrong_setting_is_one_sentence(deployment, tmp_path):
+    environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path), "TRUSTTRACE_SLOTS": "many"}
+    done = subprocess.run([sys.executable, "-c", STARTING], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("TRUSTTRACE_SLOTS is 'many': it must be a valid integer")
+
+
 def test_the_process_that_starts_workers_loads_no_model_library(deployment, tmp_path):
     environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path)}
     done = subprocess.run(

@@ -236,6 +236,12 @@ def test_only_models_of_one_architecture_take_a_vector(arguments, tmp_path, word
     assert "mini has layers 3 and the target shallow has 2" in capsys.readouterr().err
 
 
+def test_a_target_that_is_not_there_is_refused_at_once(arguments, cache, capsys):
+    assert run_command(main, [*arguments, "--target", "./nowhere"]) == 2
+    assert "there is no file or directory './nowhere'" in capsys.readouterr().err
+    assert not (cache / "probe").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
