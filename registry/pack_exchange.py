@@ -126,7 +126,8 @@ def _metrics(client: MlflowClient, version: RegisteredVector) -> dict[str, float
 
 
 def import_pack(stored: StoredPack, checkpoint: Checkpoint, weights_digest: str) -> PackImport:
-    """Register a pack's vectors for ``checkpoint`` under the active run, as champions where there are none.
+    """Register a pack's vectors for ``checkpoint`` under the active run, as champions where there are none. A vector
+    that text has shown not to work since it was imported before becomes none again.
 
     Raises ``Mismatch`` for a model that the pack was not made for, ``InvalidInput`` without an active run.
     """
@@ -140,10 +141,10 @@ def import_pack(stored: StoredPack, checkpoint: Checkpoint, weights_digest: str)
         with _accepted(stored, packed):
             version, is_new = _registered(store, checkpoints, packed, stored, checkpoint, run.info.run_id)
             champion = _champion(store, version)
-            if champion is None:
+            if champion is None and (is_new or not version.is_refuted):
                 store.promote(version, reason=packed.because or f"imported from {packed.origin}")
                 promoted.append(packed.dimension)
-            elif champion.version != version.version:
+            elif champion is not None and champion.version != version.version:
                 kept[packed.dimension] = champion
             registered += [packed.dimension] if is_new else []
             version = store.get(version.name, version.version)

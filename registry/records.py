@@ -144,6 +144,12 @@ class RegisteredVector:
         text = self.tags.get(EXAMPLE_TAG)
         return None if text is None else Example.from_json(text)
 
+    @property
+    def is_refuted(self) -> bool:
+        """Whether text showed that it does not work. Raises ``CorruptFile``."""
+        verdict = self.text_verdict
+        return verdict is not None and not verdict.works
+
     def is_refuted_at(self, strength: float) -> bool:
         """Whether `-e evaluate -P by=text` showed that at this strength it does not work. Raises ``CorruptFile``."""
         verdict = self._latest_text_verdict

@@ -20,7 +20,7 @@ from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.rungs import RungResult, read_rungs
 from pipelines.probe.selection import ABOVE_BOTH, NOTE, Selection
 from pipelines.probe.tables import control_table, probe_table
-from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion
+from pipelines.probe.tracking import UnitLog, log_curves, log_preferences, promote_champion, reason_against
 from pipelines.sweep.executors import Executor, choose_executor, placement_of
 from pipelines.sweep.logged import run_logged
 from pipelines.sweep.unit import twins
@@ -199,8 +199,8 @@ def _promote(trained: Sequence[Found], floors: Mapping[str, Floors], selection: 
         if unit.vector is not None:
             candidates = sum(other.result.dimension == dimension for other in contending)
             champion = promote_champion(unit.vector, _validation(unit), candidates, selection.best[dimension])
-            if champion.uri != unit.vector.uri:
-                print(f"{champion.uri} is calibrated and stays champion; calibrate again to replace it")  # noqa: T201
+            if champion is None or champion.uri != unit.vector.uri:
+                print(reason_against(unit.vector, champion))  # noqa: T201
     return champions
 
 

@@ -187,19 +187,29 @@ def log_preferences(run_id: str, results: Sequence[PreferenceResult]) -> None:
 
 def promote_champion(
     vector: RegisteredVector, validation_accuracy: float, candidates: int, selected: SelectedProbe
-) -> RegisteredVector:
-    """Give ``vector`` the alias ``champion``, with the rule it was chosen by, and return the champion.
+) -> RegisteredVector | None:
+    """Give ``vector`` the alias ``champion``, with the rule it was chosen by, and return the champion, if there is one.
 
-    A champion that was calibrated stays: it was chosen by what it does, and its range is what a service enforces.
+    A champion that was calibrated stays: it was chosen by what it does, and its range is what a service enforces. A
+    vector that text showed not to work is given nothing.
     """
     store = VectorStore()
     with suppress(NotFound):
         champion = store.get(vector.name, f"@{CHAMPION}")
         if champion.calibration is not None:
             return champion
+    if vector.is_refuted:
+        return None
     reason = (
         f"highest validation accuracy of {candidates} checkpoints in its sweep: {validation_accuracy:.4f}; on "
         f"statements without part in the choice {selected.accuracy}"
     )
     store.promote(vector, reason=reason)
     return vector
+
+
+def reason_against(vector: RegisteredVector, champion: RegisteredVector | None) -> str:
+    """Why ``vector`` was not made champion, where another one is or none."""
+    if champion is None:
+        return f"{vector.uri} does not work on text, as an evaluation showed: no champion"
+    return f"{champion.uri} is calibrated and stays champion; calibrate again to replace it"

@@ -96,8 +96,8 @@ def _begin(
     client = context.record.client
     sequences = _sequences(loaded, body, client)
     _require_bounded(sequences, body, loaded.model.d_model)
-    names = ["messages"] if body.input is None else prompt_names(body.input, "input")
-    require_fitting(sequences, loaded.engine.window, names, is_answered=False)
+    if body.input is not None:
+        require_fitting(sequences, loaded.engine.window, prompt_names(body.input, "input"), is_answered=False)
     read = loaded.engine.hidden_states
     (reading,) = context.shares.submit(client, loaded.engine, lambda: [read(sequences, [body.layer], client)])
     return sequences, reading
@@ -113,7 +113,7 @@ def _require_layer(loaded: LoadedModel, layer: int) -> None:
 def _sequences(loaded: LoadedModel, body: HiddenStatesRequest, client: str) -> list[Tokens]:
     model, window = loaded.model, loaded.engine.window
     if body.messages:
-        return [chat_tokens(model, body.messages, window, client=client)]
+        return [chat_tokens(model, body.messages, window, client=client, is_answered=False)]
     assert body.input is not None
     count = n_prompts(body.input)
     if not 0 < count <= MOST_PROMPTS:

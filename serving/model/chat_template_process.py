@@ -80,8 +80,11 @@ def _renderer() -> Render:
                 add_generation_prompt=True,
                 **request["variables"],
             )
+            texts[0].encode()
         except TemplateError as error:
             return {"refused": str(error)[:500]}
+        except UnicodeEncodeError:
+            return {"failed": "its text holds half of a surrogate pair"}
         except Exception as error:
             return {"failed": f"{type(error).__name__}: {error}"[:500]}
         if len(texts[0]) > CHARACTERS:

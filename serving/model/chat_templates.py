@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from registry.errors import TrustTraceError, Unavailable
+from registry.errors import TrustTraceError, Unavailable, first_line
 from serving.model.renderers import QUICK_SECONDS, Renderer, RendererParent, TemplateRefused
 
 SECONDS = 5.0
@@ -75,8 +75,12 @@ class ChatTemplates:
         Raises ``TemplateRefused``; ``TemplateShareExceeded`` or ``Unavailable`` where no place comes free soon or the
         machine is starved.
         """
+        try:
+            template = tokenizer.get_chat_template(None, tools)
+        except ValueError as error:  # several by name, and none of them the default
+            raise TemplateRefused(f"the model has no chat template for these messages: {first_line(error)}") from error
         request = {
-            "template": tokenizer.get_chat_template(None, tools),
+            "template": template,
             "conversation": [
                 {name: value for name, value in turn.items() if value is not None} for turn in conversation
             ],

@@ -21,10 +21,22 @@ from registry.checkpoints import Checkpoint
 from registry.errors import NotFound
 from registry.store import VectorStore
 from registry.vectors import Lineage, LinearProbe, SteeringVector
+from registry.verdicts import TextVerdict
 from tests.forked import run_forked
 
 CHECKPOINT = Checkpoint("tiny", "org/tiny", "step64", 64)
 MEASURED = Calibration(-1.0, 2.0, 1.0, 1.34, (CalibrationPoint(0.0, 1.0, 0.0, 0.0, 0.0),), 9, "s", "r")
+
+
+_NUMBERS = {field.name: 0.0 for field in dataclasses.fields(TextVerdict) if field.type is float}
+REFUTED = TextVerdict(
+    **_NUMBERS | {"strength": MEASURED.recommended},
+    works=False,
+    behaviour="toxic continuations",
+    n=200,
+    random_directions=13,
+    run_id="r",
+)
 
 
 def lineage(checkpoint_uri, run_id, *, model="tiny"):

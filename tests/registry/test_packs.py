@@ -30,6 +30,7 @@ from registry.verdicts import TextVerdict
 from tests.conftest import new_store, use_store
 from tests.mutants import mutant
 from tests.probe_qualities import GOOD, POOR
+from tests.registry.store_behaviour import REFUTED
 
 DIGEST, OTHER = "ab" * 32, "ef" * 32
 CHECKPOINT = Checkpoint("tiny", "/home/somebody/series/tiny", "step_64", 64)
@@ -254,6 +255,16 @@ def test_what_was_deleted_after_an_import_stays_deleted(stored, elsewhere):
     imported(stored)
     connect().delete_registered_model("steer.tiny.toxicity")
     assert not is_wanted(VectorStore(), stored)
+
+
+def test_what_text_refuted_since_is_no_champion_again(stored, elsewhere):
+    store = VectorStore()
+    first = next(version for version in imported(stored).vectors if version.calibration is not None)
+    verdict = dataclasses.replace(REFUTED, strength=first.calibration.recommended)
+    store.demote(store.judge(first, verdict))
+    again = imported(stored)
+    assert first.dimension not in again.promoted
+    assert store.get(first.name, first.version).aliases == ()
 
 
 def test_a_running_champion_stays(stored, elsewhere):

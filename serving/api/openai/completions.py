@@ -130,8 +130,7 @@ def _prompts(
 ) -> tuple[list[Tokens], AnswerFormat]:
     window = loaded.engine.window
     if isinstance(body, ChatRequest):
-        tokens = chat_tokens(loaded.model, body.messages, window, body.offered_tools, client)
-        require_fitting([tokens], window, ["messages"], is_answered=True)
+        tokens = chat_tokens(loaded.model, body.messages, window, body.offered_tools, client, is_answered=True)
         return [tokens], ChatFormat(calls)
     assert isinstance(body, CompletionRequest)
     prompts = prompt_tokens(loaded.model, body.prompt, window)

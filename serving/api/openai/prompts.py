@@ -105,15 +105,21 @@ def _known(model: LanguageModel, tokens: Sequence[int], param: str) -> Tokens:
 
 
 def chat_tokens(
-    model: LanguageModel, messages: Sequence[Message], window: int, tools: Sequence[Tool] = (), client: str = ""
+    model: LanguageModel,
+    messages: Sequence[Message],
+    window: int,
+    tools: Sequence[Tool] = (),
+    client: str = "",
+    *,
+    is_answered: bool,
 ) -> Tokens:
-    """A conversation by the model's own template, up to where the assistant's answer begins.
+    """A conversation that fits, by the model's own template, up to where the assistant's answer begins.
 
     Tools, calls and their results are told in words where the template does not know them. ``client`` is whose share
     of the template's renderings is used.
 
-    Raises ``ApiError`` for a model that has no template, and for messages that its template refuses;
-    ``ContextExceeded`` for a conversation that is far too long.
+    Raises ``ApiError`` for a model that has no template, and for messages that its template refuses or makes nothing
+    of; ``ContextExceeded`` for a conversation that is too long.
     """
     if not has_chat(model):
         raise ApiError(
@@ -131,7 +137,11 @@ def chat_tokens(
         text = CHAT_TEMPLATES.render(model.tokenizer, conversation, offered, client)
     except InvalidInput as error:
         raise ApiError(str(error), param="messages") from error
-    return _tokens(model, text, window, "messages", add_special_tokens=False)
+    tokens = _tokens(model, text, window, "messages", add_special_tokens=False)
+    if not tokens:
+        raise ApiError("the model's chat template makes no text of these messages; send others", param="messages")
+    require_fitting([tokens], window, ["messages"], is_answered=is_answered)
+    return tokens
 
 
 def as_rendered(message: Message) -> dict[str, Any]:

@@ -57,22 +57,23 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
 def prompt_of(model: LanguageModel, body: ProbeRequest, window: int, client: str) -> Tokens:
     """The tokens before each of the texts; none where they answer nothing."""
     if body.prompt is not None:
-        return tokens_of(model, body.prompt, window)
-    return chat_tokens(model, body.messages, window, client=client) if body.messages and body.input is not None else ()
+        prompt = tokens_of(model, body.prompt, window)
+        require_fitting([prompt], window, ["prompt"], is_answered=False)
+        return prompt
+    if body.messages and body.input is not None:
+        return chat_tokens(model, body.messages, window, client=client, is_answered=False)
+    return ()
 
 
 def input_tokens(model: LanguageModel, body: ProbeRequest, prompt: Tokens, window: int, client: str) -> list[Tokens]:
     """Each text's tokens, as it would be read on its own or after ``prompt``, with those of the prompt."""
     if body.input is None:
-        conversation = chat_tokens(model, body.messages or (), window, client=client)
-        require_fitting([conversation], window, ["messages"], is_answered=False)
-        return [conversation]
+        return [chat_tokens(model, body.messages or (), window, client=client, is_answered=False)]
     if not 0 < len(body.texts) <= MOST_TEXTS:
         raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
     single = isinstance(body.input, str)
     names = ["input" if single else f"input.{index}" for index in range(len(body.texts))]
     read = answer_tokens if prompt else tokens_of
-    require_fitting([prompt], window, ["messages" if body.messages else "prompt"], is_answered=False)
     texts = [prompt + read(model, text, window, name) for text, name in zip(body.texts, names, strict=True)]
     require_fitting(texts, window, names, is_answered=False)
     return texts

@@ -79,10 +79,10 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     ]
     window = loaded.engine.window
     if body.messages:
-        tokens = chat_tokens(loaded.model, body.messages, window, client=record.client)
+        tokens = chat_tokens(loaded.model, body.messages, window, client=record.client, is_answered=True)
     else:
         tokens = tokens_of(loaded.model, body.prompt or "", window)
-    require_fitting([tokens], window, ["messages" if body.messages else "prompt"], is_answered=True)
+        require_fitting([tokens], window, ["prompt"], is_answered=True)
     record.begin(lambda: loaded.model.tokenizer.decode(tokens), settings)
     seed = secrets.randbits(31) if body.seed is None else body.seed
     sampling = replace(sampling_of(served, body), seed=seed)

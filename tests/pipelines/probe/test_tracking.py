@@ -1,6 +1,7 @@
 """What a unit's run costs: statements of SQL, and looking at texts."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -10,10 +11,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from pipelines.probe.controls import measure_floors
-from pipelines.probe.tracking import UnitLog
+from pipelines.probe.tracking import UnitLog, promote_champion
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.runs import entry_point_run
+from registry.errors import NotFound
+from registry.store import VectorStore
 from tests.pipelines.probe.units import PROTOCOL, unit
+from tests.registry.store_behaviour import MEASURED, REFUTED, register
 
 LAYERS = 3
 
@@ -77,3 +81,17 @@ def test_a_version_has_its_metrics_and_the_run_too(tracking, units):
     }
     assert model.status.name == "READY" and model.source_run_id == vector.run_id
     assert [output.model_id for output in mlflow.get_run(vector.run_id).outputs.model_outputs] == [vector.model_id]
+
+
+def test_what_text_refuted_becomes_no_champion(tracking):
+    def promoted(version):
+        return promote_champion(version, 0.9, 3, SimpleNamespace(accuracy="0.8 [0.7, 0.9]"))
+
+    store = VectorStore()
+    refuted = store.demote(store.judge(store.calibrate(register("u1"), MEASURED), REFUTED))
+    assert promoted(refuted) is None
+    with pytest.raises(NotFound):
+        store.resolve("steer.tiny.toxicity@champion")
+    other = register("u2")
+    assert promoted(other) == other
+    assert store.resolve("steer.tiny.toxicity@champion").version == other.version

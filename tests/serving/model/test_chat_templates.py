@@ -90,6 +90,8 @@ def test_the_text_is_that_of_transformers(templates):
         ("{% for i in range(10 ** 9) %}{% endfor %}", "fails on these messages .OverflowError"),
         ("{{ messages.nothing.at.all }}", "refuses these messages"),
         ("{{ ''.__class__.__mro__ }}", "refuses these messages"),
+        ("{{ '\\ud83d' }}", "fails on these messages .its text holds half of a surrogate pair"),
+        ({"tool": "a"}, "no chat template for these messages: .*default"),
     ],
 )
 def test_a_hostile_template_ends_its_own_request_soon(templates, template, reason):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from serving.api.errors import ApiError, ContextExceeded
 from serving.api.openai import prompts
-from serving.api.openai.prompts import READ_FIRST
+from serving.api.openai.prompts import READ_FIRST, chat_tokens
+from serving.api.openai.requests import Message
 from serving.model.token_bytes import TokenBytes
 from tests.mutants import mutant
 from tests.serving.model.tokenizers_of_each_kind import BYTES, byte_level, words
@@ -93,3 +94,23 @@ def test_the_tokens_of_an_answer_add_nothing_to_its_text(kind, text):
 def test_an_answer_without_text_is_refused():
     with pytest.raises(ApiError, match="`input.1` is empty"):
         prompts.answer_tokens(SimpleNamespace(tokenizer=byte_level()), "", WINDOW, "input.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_answered", "error", "words"),
+    [
+        ("", False, ApiError, "makes no text of these messages"),
+        ("a" * WINDOW, True, ContextExceeded, "one of them for the answer"),
+        ("a" * (WINDOW + 1), False, ContextExceeded, f"your text has {WINDOW + 1} tokens"),
+    ],
+)
+def test_a_conversation_has_text_and_fits(monkeypatch, text, is_answered, error, words):
+    model = SimpleNamespace(tokenizer=byte_level())
+    model.tokenizer.chat_template = "{{ messages }}"
+    monkeypatch.setattr(prompts.CHAT_TEMPLATES, "render", lambda *_: text)
+    messages = [Message(role="user", content="a")]
+    with pytest.raises(error, match=words) as raised:
+        chat_tokens(model, messages, WINDOW, is_answered=is_answered)
+    assert raised.value.param == "messages"
+    monkeypatch.setattr(prompts.CHAT_TEMPLATES, "render", lambda *_: "a" * WINDOW)
+    assert len(chat_tokens(model, messages, WINDOW, is_answered=False)) == WINDOW

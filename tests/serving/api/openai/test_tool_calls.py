@@ -134,17 +134,17 @@ def test_the_template_is_given_tools_and_earlier_calls(model):
     history = [{"role": "user", "content": "4?"}, {"role": "assistant", "tool_calls": [call]}]
     history.append({"role": "tool", "tool_call_id": "call_1", "content": "8"})
     body = request(messages=history)
-    text = model.tokenizer.decode(chat_tokens(model, body.messages, 512, body.offered_tools))
+    text = model.tokenizer.decode(chat_tokens(model, body.messages, 512, body.offered_tools, is_answered=True))
     assert text.startswith('Tools: [{"type": "function", "function": {"name": "add"')
     assert '<tool_call>\n{"name": "add", "arguments": {"a": 4}}\n</tool_call><tool>8' in text
-    assert "Tools" not in model.tokenizer.decode(chat_tokens(model, body.messages[:1], 512))
+    assert "Tools" not in model.tokenizer.decode(chat_tokens(model, body.messages[:1], 512, is_answered=True))
 
 
 def test_a_template_without_tools_hears_of_them_in_words(model):
     model.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     try:
         body = request(tool_choice="required")
-        text = model.tokenizer.decode(chat_tokens(model, body.messages, 512, body.offered_tools))
+        text = model.tokenizer.decode(chat_tokens(model, body.messages, 512, body.offered_tools, is_answered=True))
         with pytest.raises(ApiError, match="send `tool_choice` required") as raised:
             allowed_calls(model, body.offered_tools, "auto")
     finally:
