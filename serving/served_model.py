@@ -181,7 +181,12 @@ class ServedModel:
             return self._pack
 
         catalog = Catalog(model.facts, self._connect, self._shared, supply, bool(settings.challenger))
-        catalog.refresh()
+        try:
+            catalog.refresh()
+        except TrustTraceError:
+            raise
+        except Exception:  # the registry's trouble, not the model's: those that follow say it and try again
+            logger.info("%s is loaded, and its registry could not be read", model.checkpoint.model)
         catalog.follow(settings.poll)
         return LoadedModel(model, engine, catalog, norms, int(time.time()))
 

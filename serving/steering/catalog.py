@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError, Unavailable
+from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError, Unavailable, first_line, redacted
 from registry.records import CHALLENGER, CHAMPION, RegisteredVector, vector_name
 from registry.store import VectorStore
 from serving.steering.bank import ServedVector, SteeringBank
@@ -165,9 +165,10 @@ class Catalog:
             announced = self._shared.current().announced
             try:
                 self.refresh()
-            except Exception:
+            except Exception as error:
                 logger.exception("the registry could not be read; trying again")
-                self._health = replace(self._health, answers=False, problem="the registry could not be read")
+                problem = redacted(f"the registry could not be read: {first_line(error, 200)}")
+                self._health = replace(self._health, answers=False, problem=problem)
             deadline = time.monotonic() + seconds
             while self._shared.current().announced == announced and time.monotonic() < deadline:
                 if self._stopped.wait(min(TICK, seconds)):

@@ -170,17 +170,20 @@ def test_default_strengths_hold_until_a_request_overrides_or_clears_them(registr
         assert applied(None) == {}
 
 
-def test_a_registry_may_answer_after_the_start(registry):
+@pytest.mark.parametrize("error", [Unavailable("the registry does not answer"), RuntimeError("an odd answer")])
+def test_a_registry_may_answer_after_the_start(registry, error):
     broken = threading.Event()
     broken.set()
 
     class Store(VectorStore):
         def dimensions(self, model):
             if broken.is_set():
-                raise Unavailable("the registry does not answer")
+                raise error
             return super().dimensions(model)
 
     with serving(registry, Store, poll=0.1) as (served, client):
+        until(lambda: served.trouble == ("registry", served.require_loaded().catalog.health.problem))
+        assert str(error) in served.trouble[1]
         waiting = client.get("/readyz")
         assert (waiting.status_code, waiting.json()["status"]) == (503, "waiting for the registry")
         assert complete(client)["steering"]["applied"] == []
