@@ -97,7 +97,7 @@ def run_chain(options: MainOptions) -> None:
                 verdict=f"{len(rows)} stages of {model} are finished.",
                 header=("stage", "", "run"),
                 rows=tuple(rows),
-                next=mlflow_run("report", model=model),
+                next="" if "report" in stages else mlflow_run("report", model=model),
             ),
         )
 

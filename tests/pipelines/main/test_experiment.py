@@ -61,7 +61,9 @@ def test_stages_run_below_the_chain_once_and_failures_again(
     assert report.data.params == {"model": str(series_directory), "output": "none"}
     capfd.readouterr()
     assert run_command(main, given) == 0
-    assert f"report: unchanged since run {report.info.run_id}, skipped" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert f"report: unchanged since run {report.info.run_id}, skipped" in printed
+    assert "next: " not in printed
     assert len(stage_runs("report")) == 2
 
 
@@ -80,7 +82,8 @@ def test_champions_that_calibration_left_do_not_run_it_again(series_directory, d
         {"model": str(series_directory), "data": f"toxicity={data}", "dimensions": "toxicity", "stages": "calibrate"},
     )
     workflow.run_chain(given)
-    assert "calibrate: --model" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert "calibrate: --model" in printed and "next: mlflow run . -e report --env-manager local" in printed
     workflow.run_chain(given)
     assert "calibrate: unchanged" in capfd.readouterr().out
     champions[:] = ["v/3"]  # as promoted by hand
