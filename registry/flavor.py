@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _save_example
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from .errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError
@@ -190,10 +191,13 @@ def log_model(
         if run_id is not None:
             client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
         described = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-        with tempfile.TemporaryDirectory() as directory:
-            save_model(directory, vector, probe, described)
-            repository: Any = get_artifact_repository(logged.artifact_location)
-            repository.log_artifacts(directory)
+        repository: Any = get_artifact_repository(logged.artifact_location)
+        if isinstance(repository, LocalArtifactRepository):
+            save_model(repository.artifact_dir, vector, probe, described)
+        else:
+            with tempfile.TemporaryDirectory() as directory:
+                save_model(directory, vector, probe, described)
+                repository.log_artifacts(directory)
         status = LoggedModelStatus.READY
     finally:
         client.finalize_logged_model(logged.model_id, status)

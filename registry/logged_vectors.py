@@ -10,6 +10,7 @@ from registry import flavor
 from registry.mlflow_client import logged_name
 from registry.records import vector_tags
 from registry.vectors import LinearProbe, SteeringVector
+from registry.version_tags import stored_tags
 
 
 def log_vector(
@@ -28,7 +29,7 @@ def log_vector(
         vector,
         probe,
         params={key: tags[key] for key in ("checkpoint", "statements_source", "layer", "method")},
-        tags=tags,
+        tags=stored_tags(tags),
         step=max(0, step),
     )
     if batch is not None:

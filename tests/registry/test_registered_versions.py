@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import mlflow
 import pytest
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
 from registry.checkpoint_store import CheckpointStore
@@ -173,6 +174,17 @@ def test_the_logged_model_names_its_version_once(tracking):
     tags = mlflow.MlflowClient().get_logged_model(registered.model_id).tags
     links = [(link["name"], str(link["version"])) for link in json.loads(tags["mlflow.modelVersions"])]
     assert links == [("steer.tiny.toxicity", "1")]
+    seen = {key for key in tags if not key.startswith("mlflow.")}
+    assert seen == {"dimension", "layer", "checkpoint", "checkpoint_step", "method"}
+    assert json.loads(tags["mlflow.trusttrace.lineage"])["unit_digest"] == "u1"
+
+
+def test_files_of_a_local_registry_are_written_in_their_place(tracking, monkeypatch):
+    register("u1")
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifacts", None)
+    registered = register("u2")
+    vector, probe = VectorStore().load_with_probe(registered)
+    assert vector.scale == 2.0 and probe is not None
 
 
 def test_champion_is_an_alias_with_its_reason(tracking):
