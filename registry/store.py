@@ -25,7 +25,7 @@ from registry.descriptions import (
     describe_vector,
     describe_vectors,
 )
-from registry.errors import CorruptFile, Mismatch, NotFound
+from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError
 from registry.layers import layers_text
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
@@ -182,9 +182,16 @@ class VectorStore:
     def _read(
         self, registered: RegisteredVector, names: tuple[str, ...], d_model: int | None
     ) -> tuple[SteeringVector, LinearProbe | None]:
-        with reachable(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            fetch_files(self._client, registered.uri, registered.model_id, names, Path(scratch))
-            vector, probe = flavor.load_model(scratch, d_model=d_model), flavor.load_probe(scratch, d_model=d_model)
+        try:
+            with reachable(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+                fetch_files(self._client, registered.uri, registered.model_id, names, Path(scratch))
+                vector, probe = flavor.load_model(scratch, d_model=d_model), flavor.load_probe(scratch, d_model=d_model)
+        except TrustTraceError:
+            raise
+        except Exception as error:  # whatever an artifact store raises for a link, a pipe or a file that is gone
+            raise CorruptFile(
+                f"{registered.uri} could not be read ({type(error).__name__}); register it again"
+            ) from error
         registered.require_agrees(vector, probe)
         width = registered.tags.get("d_model", str(vector.d_model))
         if width != str(vector.d_model):

@@ -86,6 +86,15 @@ def test_a_version_with_damaged_tags_hides_no_other(tracking, caplog, tag, value
     assert "left out: models:/" in caplog.text
 
 
+def test_a_link_among_the_files_is_said_in_a_sentence(tracking, tmp_path):
+    registered = register()
+    (file,) = (tmp_path / "artifacts").rglob("vector.safetensors")
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    with pytest.raises(CorruptFile, match=rf"{registered.uri} could not be read \(\w+\); register it again"):
+        VectorStore().load(registered)
+
+
 def test_a_version_of_the_old_layout_is_read_and_steers(tracking, monkeypatch, tmp_path):
     def without_code(path, vector, probe=None, mlflow_model=None, **_ignored):
         flavor.save_model(path, vector, probe, mlflow_model)
