@@ -60,6 +60,11 @@ def read_config(directory: Path) -> Any:
         raise InvalidInput(f"{directory} is an encoder-decoder ({kind}); only decoders are read and steered")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise InvalidInput(f"{directory} is a {kind}, which has no causal language model; use a decoder")
+    if not hasattr(config.get_text_config(decoder=True), "vocab_size"):
+        raise CorruptFile(
+            f"{directory / CONFIG} has a part for text that is no configuration of a {kind}; save it again with "
+            "save_pretrained"
+        )
     # A file may ask for attention by a kernel that is fetched and run; the architecture's own is used.
     config._attn_implementation = None
     config._experts_implementation = None

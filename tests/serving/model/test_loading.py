@@ -58,6 +58,7 @@ def checkpoint(series_directory, tmp_path):
         ({"quantization_config": "int8"}, InvalidInput, r"quantised \(int8\)"),
         ({"model_type": ["llama"]}, InvalidInput, r"model_type \['llama'\]"),
         ({"num_hidden_layers": "three"}, CorruptFile, "config.json could not be read"),
+        ({"text_config": {"hidden_size": 8}}, CorruptFile, "a part for text that is no configuration of a llama"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(checkpoint, changes, error, message):
