@@ -1,5 +1,6 @@
 """The slot engine on one device: exact, how fast beside ``generate`` and its floor, and what steering costs there."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from serving.engine.base import Completion, GenerationRequest, Sampling
-from serving.engine.slots.attention import _by_product
+from serving.engine.slots.attention import _by_products
 from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.kernels import Kernels
 from serving.model.language_model import LanguageModel
@@ -31,6 +32,8 @@ SETTINGS = 256
 PROMPT_LENGTHS = (16, 40, 24, 64)
 VARIANTS = (("plain", "step by step", False), ("graphs", "CUDA graphs", True))
 """How the engine decodes: a key, in words, and whether it replays recorded steps."""
+CAPACITY = 256
+"""Positions of a pool's slots, which two products read whole."""
 SHORT = 4
 """Tokens of a short run; what a longer one takes beyond it is the time of its further steps."""
 
@@ -173,25 +176,27 @@ def compare_attention(shape: str, device: str, rows: int, length: int) -> Iterat
     width = config["hidden_size"] // heads
     make = partial(torch.randn, dtype=torch.bfloat16, device=device)
     query = make(rows, groups, heads // groups, width)
-    keys, values = (make(rows, 256, groups, width)[:, :length].transpose(1, 2) for _ in range(2))
-    seen = torch.arange(length, device=device) <= torch.randint(1, length, (rows, 1), device=device)
-    mask = seen[:, None, None]
-    bias = torch.zeros(mask.shape, dtype=query.dtype, device=device).masked_fill_(~mask, float("-inf"))
-    attend = partial(scaled_dot_product_attention, query, keys, values)
-    ways: dict[str, Callable[[], object]] = {"a product": lambda: _by_product(query, keys, values, mask, None, None)}
+    keys, values = (make(rows, groups, CAPACITY, width) for _ in range(2))
+    last = torch.randint(1, length, (rows, 1, 1, 1), device=device)
+    bias = make(rows, 1, 1, CAPACITY).fill_(-math.inf).masked_fill_(torch.arange(CAPACITY, device=device) <= last, 0)
+    of_heads = bias[:, 0].repeat_interleave(groups, 0)
+    attend = partial(scaled_dot_product_attention, query, keys[:, :, :length], values[:, :, :length])
+    ways: dict[str, Callable[[], object]] = {
+        "products": lambda: _by_products(query, keys, values, of_heads, None),
+    }
     kernels = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION] if device != "cpu" else [SDPBackend.MATH]
     for kernel in kernels:
-        ways[kernel.name] = _with_kernel(kernel, partial(attend, attn_mask=bias))
+        ways[kernel.name] = _with_kernel(kernel, partial(attend, attn_mask=bias[..., :length]))
     times = {}
     for name, way in ways.items():
         try:
             times[name] = _device_seconds(way, torch.device(device))
         except RuntimeError as error:
             print(f"  {name} cannot: {str(error).splitlines()[0]}", flush=True)
-    product = times.pop("a product")
+    product = times.pop("products")
     what = f"attention of {rows} tokens to {length} positions each, a layer of {shape}"
     for name, took in times.items():
-        against = f"{1e6 * product:.0f} µs by a product"
+        against = f"{1e6 * product:.0f} µs by two products"
         key = f"attention/{shape}_{name.lower()}"
         yield Comparison(key, f"{what}, {name}", f"{1e6 * took:.0f} µs", against, product / took, "x")
 
