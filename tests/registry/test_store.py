@@ -17,6 +17,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from pipelines.tracking.runs import entry_point_run
 from registry import flavor
 from registry.errors import CorruptFile, InvalidInput, Mismatch, Unavailable
+from registry.mlflow_client import _require_database
 from registry.serialization import LARGEST_FILE_BYTES
 from registry.store import VectorStore
 from tests.registry.store_behaviour import StoreBehaviour, register
@@ -42,6 +43,35 @@ def test_a_file_that_is_no_database_is_refused(tracking, tmp_path):
     mlflow.set_registry_uri(f"sqlite:///{broken}")
     with pytest.raises(Unavailable, match=r"broken\.db does not answer: .*not a database"):
         VectorStore().list("tiny")
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("/", r"is a folder; .* sqlite:///.*/mlflow\.db$"),
+        ("/text", "text is not a database"),
+        ("/link", "link leads to .*, whose folder does not exist"),
+        (None, "in memory is gone with this process"),
+    ],
+)
+def test_a_place_for_no_database_is_refused_at_once(tracking, tmp_path, place, reason):
+    (tmp_path / "text").write_text("experiments")
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "mlflow.db")
+    address = "sqlite://" if place is None else f"sqlite:///{tmp_path}{place}"
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=reason):
+        VectorStore()
+    assert time.monotonic() - began < 5
+
+
+def test_an_empty_file_becomes_a_database(tracking, empty_database, tmp_path):
+    (tmp_path / "empty.db").touch()
+    _require_database(f"sqlite:///{tmp_path / 'empty.db'}")
+    _require_database(f"sqlite:///{empty_database}")
+    _require_database(f"sqlite:///{tmp_path / 'to' / 'come.db'}")
+    _require_database("databricks")
 
 
 @pytest.mark.parametrize("address", ["foo://x/y", "sqlite://mlflow.db"])
