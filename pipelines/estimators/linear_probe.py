@@ -59,11 +59,10 @@ def probe_layer(
     cross-entropy on the next fold when fitted on the others; the probe is then fitted again on all but the tested one.
     ``standardised`` are these features on ``device``, where they are there already.
     """
-    matrix = torch.tensor(features, device=device)
-    shared = StandardisedFeatures.of(matrix) if standardised is None else standardised
+    shared = standardised or StandardisedFeatures.of(torch.tensor(features, device=device))
     wanted = range(int(folds.max()) + 1) if tested is None else tested
     plans = [(seed, fold) for seed in range(len(folds)) for fold in wanted]
-    chosen, accuracies = _choose_penalties(matrix, shared, labels, folds, plans, penalties)
+    chosen, accuracies = _choose_penalties(shared, labels, folds, plans, penalties)
     masks = np.stack([folds[seed] != fold for seed, fold in plans], axis=1)
     shuffled = np.stack([_shuffled(labels, masks[:, k], k) for k in range(len(plans))], axis=1)
     fits = fit_logistic(
@@ -72,7 +71,7 @@ def probe_layer(
         np.concatenate([masks, masks], axis=1),
         np.concatenate([chosen, chosen]),
     )
-    logits = fits.logits(matrix)
+    logits = fits.fitted_logits
     probabilities = torch.sigmoid(logits).cpu().numpy().astype(np.float64)
     true = slice(len(plans))
     distances = plane_distances(logits[:, true].cpu().numpy(), fits.weights[:, true].cpu().numpy(), features)
@@ -95,9 +94,8 @@ def predict_further(
 
     Probes are fitted as by ``probe_layer``, so they have no part in what is predicted if ``further`` has none.
     """
-    matrix = torch.tensor(features, device=device)
-    shared = StandardisedFeatures.of(matrix)
-    chosen, _ = _choose_penalties(matrix, shared, labels, folds, plans, penalties)
+    shared = StandardisedFeatures.of(torch.tensor(features, device=device))
+    chosen, _ = _choose_penalties(shared, labels, folds, plans, penalties)
     masks = np.stack([folds[seed] != fold for seed, fold in plans], axis=1)
     fits = fit_logistic(shared, np.repeat(labels[:, None], len(plans), axis=1), masks, chosen)
     logits = fits.logits(torch.tensor(further, device=device))
@@ -117,7 +115,6 @@ def plane_distances(
 
 
 def _choose_penalties(
-    matrix: torch.Tensor,
     shared: StandardisedFeatures,
     labels: Bool[np.ndarray, " n"],
     folds: Int64[np.ndarray, "seeds n"],
@@ -138,7 +135,7 @@ def _choose_penalties(
     for penalty in sorted(penalties):
         targets = np.repeat(labels[:, None], len(falling), axis=1)
         fits = fit_logistic(shared, targets, train[:, falling], np.full(len(falling), penalty))
-        margins = signs * fits.logits(matrix).cpu().numpy().astype(np.float64)
+        margins = signs * fits.fitted_logits.cpu().numpy().astype(np.float64)
         found = np.average(np.logaddexp(0, -margins), axis=0, weights=validation[:, falling])
         better = found < losses[falling]
         right = np.average(margins > 0, axis=0, weights=validation[:, falling])

@@ -8,9 +8,8 @@ from itertools import tee
 
 import torch
 
-from pipelines.calibrate.equal_cost import LEAST_COST, States, drawn_directions, strengths_at_cost
+from pipelines.calibrate.equal_cost import LEAST_COST, BackgroundStates, States, drawn_directions, strengths_at_cost
 from pipelines.evaluate.conditions import Condition, Subject, live
-from pipelines.model_io.activations import extract
 from pipelines.model_io.likelihoods import Likelihoods, ReadingCache, likelihoods
 from registry.vectors import SteeringVector
 from serving.model.language_model import LanguageModel
@@ -48,14 +47,21 @@ def vector_cost(subject: Subject, cost: ProseCost) -> float:
     return cost.of(subject.champion.vector, subject.strength)
 
 
+def states_of(subjects: Sequence[Subject], model: LanguageModel) -> BackgroundStates:
+    """What ``model`` has on background prose at every layer that a vector of ``subjects`` steers."""
+    layers = {layer for subject in subjects for layer in subject.champion.vector.layers}
+    return BackgroundStates(model, tuple(sorted(layers)))
+
+
 def equal_cost_conditions(
-    subject: Subject, cost: ProseCost, prose: Sequence[str], count: int, seed: int
+    subject: Subject, cost: ProseCost, states: States, count: int, seed: int
 ) -> Iterator[EqualCostCondition]:
-    """``count`` random directions, isotropic and covariance-matched by turns; ``prose`` gives the covariance."""
+    """``count`` random directions, isotropic and covariance-matched by turns: of the covariance of ``states``.
+
+    These are of the vector's layers.
+    """
     vector, strength = subject.champion.vector, subject.strength
     target = max(vector_cost(subject, cost), LEAST_COST)
-    read = extract(cost.model, prose, layers=vector.layers, pooling="mean")
-    states = {layer: read.layer(layer) for layer in vector.layers}
     drawn, sought = tee(drawn_vectors(vector, states, count, seed))
     strengths = strengths_at_cost((partial(cost.of, each) for _, each in sought), target, abs(strength))
     for number, ((source, each), (found, reached)) in enumerate(zip(drawn, strengths, strict=True)):

@@ -15,7 +15,7 @@ import numpy as np
 from pipelines.behaviours.form import AnswerForms, FormChange, form_change
 from pipelines.calibrate.effects import CHEAP
 from pipelines.evaluate.conditions import Condition, Subject
-from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions, vector_cost
+from pipelines.evaluate.equal_cost import EqualCostCondition, ProseCost, equal_cost_conditions, states_of, vector_cost
 from pipelines.evaluate.failings import CHANCE, OTHER_FORM, TOO_COSTLY, random_failing, unmet
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.results import ALPHA, Row, rows_named, rows_of
@@ -33,7 +33,6 @@ from pipelines.evaluate.suite import request_for
 from pipelines.evaluate.tasks.behaviour import ANSWERS, BEHAVIOUR, LENGTH, NAMES, REPETITION
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.model_io.continuations import written_answers
-from pipelines.statements.prose import background_prose
 from registry.verdicts import TextVerdict
 from serving.model.language_model import LanguageModel
 
@@ -88,11 +87,12 @@ class TextDesign:
         self, cost: ProseCost, tasks: Sequence[Task], rows: Sequence[Row], on_direction: Callable[[], object]
     ) -> Iterator[Row]:
         """The behaviour under random directions of equal cost, for every dimension that is judged by text."""
+        background = states_of(self.subjects, cost.model)
         for subject in self.subjects:
-            name = subject.dimension.name
+            name, states = subject.dimension.name, background.of(subject.champion.vector.layers)
             task = _behaviour(tasks, name)
             base, vector = (_headline(rows, kind, name) for kind in ("base", "vector"))
-            conditions = equal_cost_conditions(subject, cost, background_prose(), self.directions, self.seed)
+            conditions = equal_cost_conditions(subject, cost, states, self.directions, self.seed)
             while lot := list(islice(conditions, DRAWN_AT_ONCE)):
                 controls = list(_control_rows(cost.model, task, lot, base.measurement, on_direction))
                 yield from controls

@@ -1,14 +1,39 @@
 """Request bodies on their way in: bounded in size and in time, and given up when the service shuts down."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 from serving.api.errors import ClientGone, ServiceUnavailable
 
-CLOSE = {"Connection": "close"}
+LINGER = 2.0
+"""Seconds in which a client may send the rest of a body that nobody wants, before its connection is closed."""
+MOST_DISCARDED = 2**22
+"""So many bytes of that rest are read at most."""
+
+
+class IncomingBody:
+    """The body of one request as it arrives. ``has_ended`` when nothing more of it can come."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str]) -> None:
+        self._receive = receive
+        self._awaits_consent = "expect" in headers
+        self.has_ended = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.has_ended = self.has_ended or not message.get("more_body", False)
+        return message
+
+    async def take_arrived(self) -> None:
+        """Drop what has come already, without waiting; a client that awaits `100 Continue` is not told to send."""
+        with suppress(TimeoutError):
+            while not (self.has_ended or self._awaits_consent):
+                async with asyncio.timeout(0):
+                    await self.receive()
 
 
 class RequestBodies:
@@ -35,13 +60,23 @@ class RequestBodies:
             arrived(len(parts[-1]))
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > self.limit:
-                raise HTTPException(413, headers=CLOSE)
+                raise HTTPException(413)
         whole: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
 
         async def receive_whole() -> Message:
             return whole.pop() if whole else await receive()
 
         return receive_whole
+
+    async def discard(self, body: IncomingBody) -> None:
+        """Drop the rest of a body whose request is answered, for a while.
+
+        A connection that is closed while its client sends is reset, and the client may never see the answer.
+        """
+        size, deadline = 0, asyncio.get_running_loop().time() + LINGER
+        with suppress(HTTPException, ServiceUnavailable):
+            while not body.has_ended and size <= MOST_DISCARDED:
+                size += len((await self._next(body.receive, deadline)).get("body", b""))
 
     def close(self) -> None:
         """Give up what has not arrived, and wait for no body any more; from the event loop's thread."""
@@ -58,6 +93,6 @@ class RequestBodies:
         except TimeoutError as error:
             if self._closed:
                 raise ServiceUnavailable("the service is shutting down; ask another one") from error
-            raise HTTPException(408, headers=CLOSE) from error
+            raise HTTPException(408) from error
         finally:
             self._unread.discard(timeout)

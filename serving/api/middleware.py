@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import TrustTraceError
 from serving.api.auth import WATCHED, client_name, is_trusted, require_allowed
-from serving.api.bodies import CLOSE, RequestBodies
+from serving.api.bodies import IncomingBody, RequestBodies
 from serving.api.errors import Forbidden, as_reply, http_envelope
 from serving.api.metrics import route_label
 from serving.api.pace import Pace
@@ -67,13 +67,17 @@ class ServiceMiddleware:
             return
         headers = Headers(scope=scope)
         record = scope[KEY] = self._record(scope, headers)
-        reply = _Reply(send, record, rewrap=scope["path"] not in OWN)
+        body = IncomingBody(receive, headers)
+        reply = _Reply(send, record, body, rewrap=scope["path"] not in OWN)
         app = self._with_cors if headers.get("origin") in self._settings.allowed_origins else self._answer
         try:
-            await app(scope, receive, reply.send)
+            await app(scope, body.receive, reply.send)
         finally:
             logger.info("answered", extra=record.to_dict())
             self._on_end(record)
+        if reply.is_unfinished:
+            await self._bodies.discard(body)
+            await reply.finish()
 
     def _record(self, scope: Scope, headers: Headers) -> RequestRecord:
         given, address = headers.get("x-request-id", ""), _address(scope)
@@ -137,7 +141,9 @@ class ServiceMiddleware:
         version = scope["http_version"]
         require_allowed(self._settings, scope["method"], scope["path"], headers, _address(scope), version)
         if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may have read it otherwise
-            raise HTTPException(400, "send either Content-Length or Transfer-Encoding, not both", CLOSE)
+            raise HTTPException(
+                400, "send either Content-Length or Transfer-Encoding, not both", {"Connection": "close"}
+            )
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > self._bodies.limit:
             raise HTTPException(413)
@@ -156,12 +162,31 @@ def _refusal(error: Exception, scope: Scope) -> JSONResponse:
 
 
 class _Reply:
-    """The way back: with the request's id, errors of whatever origin in the one envelope, and their code recorded."""
+    """The way back: with the request's id, errors of whatever origin in the one envelope, and their code recorded.
 
-    def __init__(self, send: Send, record: RequestRecord, *, rewrap: bool) -> None:
-        self._send, self._record, self._rewrap = send, record, rewrap
+    Where a request is answered before its body has come, the connection ends with it: the rest would be read as long as
+    the client sends, uncounted, and the server's timer for idle connections would not run.
+    """
+
+    def __init__(self, send: Send, record: RequestRecord, request_body: IncomingBody, *, rewrap: bool) -> None:
+        self._send_on, self._record, self._request_body, self._rewrap = send, record, request_body, rewrap
         self._held: Message | None = None
         self._body = b""
+        self.is_unfinished = False
+        """Whether all has been sent but the end of the answer, with which the connection is closed."""
+
+    async def finish(self) -> None:
+        await self._send_on({"type": "http.response.body", "body": b""})
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._request_body.take_arrived()
+            self.is_unfinished = not self._request_body.has_ended
+            if self.is_unfinished:
+                MutableHeaders(scope=message)["connection"] = "close"
+        elif self.is_unfinished:
+            message = {**message, "more_body": True}
+        await self._send_on(message)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -71,6 +71,26 @@ def test_moments_of_a_mask_are_computed_once(rng, n, d):
         shared.moments(others)
 
 
+@pytest.mark.parametrize("n, d", [(120, 24), (60, 200)])
+def test_folds_share_a_factor_for_each_penalty(rng, n, d, monkeypatch):
+    features = torch.tensor(correlated_features(rng, n=n, d=d))
+    shared, factored, factor = StandardisedFeatures.of(features), [], torch.linalg.cholesky
+    monkeypatch.setattr(torch.linalg, "cholesky", lambda matrix: factored.append(len(matrix)) or factor(matrix))
+    for left_out in (1, 2):
+        masks = np.stack([np.arange(n) % 5 >= left_out] * 3, axis=1)
+        for penalties in ([1e-3] * 3, [1e-3, 1e-2, 1e-2]):
+            fit_logistic(shared, rng.random((n, 3)) < 0.5, masks, np.array(penalties))
+    assert factored == [min(n, d)] * 2
+
+
+@pytest.mark.parametrize("n, d", [(120, 24), (60, 200)])
+def test_fits_know_the_logits_of_their_own_features(rng, n, d):
+    features = torch.tensor(correlated_features(rng, n=n, d=d))
+    labels, masks = rng.random((n, 4)) < 0.5, rng.random((n, 4)) < 0.8
+    fits = fit_logistic(features, labels, masks, np.array([1e-3, 1e-2, 0.1, 1.0]))
+    torch.testing.assert_close(fits.fitted_logits, fits.logits(features), atol=1e-4, rtol=1e-4)
+
+
 def test_problems_of_several_penalties_are_solved_as_each_by_itself(rng):
     features, labels = torch.tensor(correlated_features(rng, n=60, d=200)), rng.random((60, 3)) < 0.5
     masks, penalties = rng.random((60, 3)) < 0.8, np.array([1e-3, 1e-1, 1e-3])

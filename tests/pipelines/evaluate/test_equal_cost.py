@@ -11,6 +11,7 @@ from pipelines.calibrate import equal_cost as calibrate_equal_cost
 from pipelines.calibrate.equal_cost import LEAST_COST
 from pipelines.evaluate import equal_cost
 from pipelines.evaluate.conditions import Subject, live
+from pipelines.model_io.activations import extract
 from pipelines.model_io.continuations import constant_plan, continuations
 from pipelines.model_io.likelihoods import likelihoods
 from registry.dimensions import TOXICITY
@@ -44,7 +45,14 @@ def subject_of(model, strength):
 
 def conditions(model, prose, module=equal_cost, strength=0.3, count=4):
     subject = subject_of(model, strength)
-    return list(module.equal_cost_conditions(subject, module.ProseCost(model, prose), prose, count, 0))
+    return list(
+        module.equal_cost_conditions(subject, module.ProseCost(model, prose), states(model, prose, 1), count, 0)
+    )
+
+
+def states(model, prose, *layers):
+    read = extract(model, prose, layers=layers, pooling="mean")
+    return {layer: read.layer(layer) for layer in layers}
 
 
 def cost(model, prose, offsets):
@@ -74,7 +82,8 @@ def test_a_vector_of_several_layers_has_controls_of_its_layers(model, prose):
     vector = dataclasses.replace(subject.champion.vector, directions=(first, second))
     champion = live(vector, subject.champion.registered, "several")
     subject = Subject(TOXICITY, champion, 0.3)
-    controls = list(equal_cost.equal_cost_conditions(subject, equal_cost.ProseCost(model, prose), prose, 2, 0))
+    prose_cost = equal_cost.ProseCost(model, prose)
+    controls = list(equal_cost.equal_cost_conditions(subject, prose_cost, states(model, prose, 1, 2), 2, 0))
     offsets = {layer: torch.from_numpy(offset) for layer, offset in vector.offsets(0.3).items()}
     wanted = cost(model, prose, offsets)
     assert equal_cost.vector_cost(subject, equal_cost.ProseCost(model, prose)) == pytest.approx(wanted)

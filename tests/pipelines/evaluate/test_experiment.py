@@ -144,7 +144,7 @@ def test_every_condition_stands_beside_the_base(arguments, series, capsys):
 def test_by_text_answers_decide_and_the_version_says_so(arguments, monkeypatch, capsys):
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
     monkeypatch.setattr("pipelines.evaluate.experiment.prose_for", lambda *_: sentences * 5)
-    monkeypatch.setattr("pipelines.evaluate.text.background_prose", lambda: sentences * 5)
+    monkeypatch.setattr("pipelines.calibrate.equal_cost.background_prose", lambda: sentences * 5)
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
     VectorStore().promote(VectorStore().list("mini", "toxicity")[0], reason="to see what it does")
     capsys.readouterr()
@@ -181,7 +181,7 @@ def test_a_champion_shown_not_to_work_loses_its_place(arguments, monkeypatch, ca
     monkeypatch.setattr("pipelines.evaluate.text.FEWEST_DIRECTIONS", 1)
     sentences = [f"the city of {place} is in {country}" for place in ("Paris", "Peru") for country in ("France", "a")]
     monkeypatch.setattr("pipelines.evaluate.experiment.prose_for", lambda *_: sentences * 5)
-    monkeypatch.setattr("pipelines.evaluate.text.background_prose", lambda: sentences * 5)
+    monkeypatch.setattr("pipelines.calibrate.equal_cost.background_prose", lambda: sentences * 5)
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
     VectorStore().promote(VectorStore().list("mini", "toxicity")[0], reason="to see what it does")
     judged_at = running_champion("mini", "toxicity").registered.calibration

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.calibrate import equal_cost
 from pipelines.evaluate import silencing, text
 from pipelines.evaluate.silencing import SilencedCondition, role_of
 from pipelines.evaluate.suite import request_for
@@ -59,7 +60,7 @@ def test_each_layer_loses_its_own_direction():
 
 
 def test_answers_are_written_without_the_direction(monkeypatch):
-    monkeypatch.setattr(text, "background_prose", lambda: ("w1 w2 w3",) * 20)
+    monkeypatch.setattr(equal_cost, "background_prose", lambda: ("w1 w2 w3",) * 20)
     model = words_model()
     *_, given, task = design((), 2)
     conditions = list(silencing.silenced_conditions(model, task, given.subjects[0], 2, 0))
@@ -76,7 +77,7 @@ def test_answers_are_written_without_the_direction(monkeypatch):
 
 
 def test_controls_are_silenced_beyond_chance_only(monkeypatch):
-    monkeypatch.setattr(text, "background_prose", lambda: ("w1 w2 w3",) * 20)
+    monkeypatch.setattr(equal_cost, "background_prose", lambda: ("w1 w2 w3",) * 20)
     monkeypatch.setattr(text, "DRAWN_AT_ONCE", 2)
     model = words_model()
     _, rows, _, given, task = design((), 5)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipelines.behaviours.form import FormChange
+from pipelines.calibrate import equal_cost
 from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate import text
 from pipelines.evaluate.conditions import Condition, Subject
@@ -19,7 +20,7 @@ from pipelines.evaluate.tasks.behaviour import ANSWERS, LENGTH, REPETITION, beha
 from pipelines.evaluate.text import TextDesign, TextResult
 from pipelines.evaluate.text_tables import text_summary
 from pipelines.model_io.likelihoods import likelihoods
-from registry.dimensions import TOXICITY
+from registry.dimensions import PRIVACY, TOXICITY
 from tests.mutants import mutant
 from tests.pipelines.evaluate.test_experiment import words_model
 from tests.serving.engine.small_models import served_vector
@@ -213,7 +214,7 @@ def test_the_cost_is_told_of_the_prose_of_the_design():
 
 
 def test_directions_are_drawn_until_one_does_as_much(monkeypatch):
-    monkeypatch.setattr(text, "background_prose", lambda: PROSE)
+    monkeypatch.setattr(equal_cost, "background_prose", lambda: PROSE)
     monkeypatch.setattr(text, "DRAWN_AT_ONCE", 3)
     # Nothing is untrustworthy, so that the first lot does as much as the vector: nothing.
     controls, rows, done, given, task = design((), 8)
@@ -231,13 +232,33 @@ def test_directions_are_drawn_until_one_does_as_much(monkeypatch):
 
 
 def test_controls_are_compared_on_the_prompts_of_the_vector(monkeypatch):
-    monkeypatch.setattr(text, "background_prose", lambda: PROSE)
+    monkeypatch.setattr(equal_cost, "background_prose", lambda: PROSE)
     controls, rows, *_ = design({f"w{number}" for number in range(0, 40)}, 2)
     base, vector = rows[0], rows[3]
     assert vector.comparison.difference.value == vector.measurement.value - base.measurement.value
     for control in controls:
         assert control.measurement.n == base.measurement.n
         assert control.comparison.difference.value == control.measurement.value - base.measurement.value
+
+
+def test_dimensions_are_drawn_beside_prose_that_is_read_once(monkeypatch):
+    read, reads = equal_cost.extract, []
+    monkeypatch.setattr(equal_cost, "background_prose", lambda: PROSE)
+    monkeypatch.setattr(equal_cost, "extract", lambda *given, **named: reads.append(named) or read(*given, **named))
+    model = words_model()
+    vectors = {TOXICITY: served_vector(layer=1, scale=3.0), PRIVACY: served_vector(layer=0, scale=3.0)}
+    subjects = tuple(Subject(dimension, vector, 2.0) for dimension, vector in vectors.items())
+    names = [dimension.name for dimension in vectors]
+    tasks = [
+        behaviour_task(name, ["w1 w2"], np.arange(1), lambda answers: [False for _ in answers], tokens=3)
+        for name in names
+    ]
+    measured = [measure for each in tasks for measure in measure_tasks(model, [each])]
+    conditions = [Condition("base"), *(Condition("vector", name) for name in names)]
+    rows = [row for condition in conditions for row in rows_of(condition, measured, measured)]
+    controls = list(TextDesign(subjects, PROSE, 2, 0).control_rows(ProseCost(model, PROSE), tasks, rows, lambda: None))
+    assert [named["layers"] for named in reads] == [(0, 1)]
+    assert [control.condition.vector.layers for control in controls] == [(1,), (1,), (0,), (0,)]
 
 
 def test_the_verdict_of_a_version_says_what_was_measured():
