@@ -36,7 +36,7 @@ def gather_memory() -> int:
         first, last = -(-begin // PAGE) * PAGE, end // PAGE * PAGE
         if last > first:
             madvise(first, last - first, MADV_COLLAPSE)
-    return _kilobytes("smaps_rollup", "AnonHugePages") * 1024
+    return 1024 * sum(int(line.split()[1]) for line in _lines("smaps_rollup") if line.startswith("AnonHugePages:"))
 
 
 def _dense_mappings() -> Iterator[tuple[int, int]]:
@@ -49,10 +49,6 @@ def _dense_mappings() -> Iterator[tuple[int, int]]:
             begin, end = int(match[1], 16), int(match[2], 16)
         elif "-" in line.split(" ", 1)[0]:
             begin = end = 0
-
-
-def _kilobytes(file: str, name: str) -> int:
-    return next((int(line.split()[1]) for line in _lines(file) if line.startswith(f"{name}:")), 0)
 
 
 def _lines(file: str) -> list[str]:

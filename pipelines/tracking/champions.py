@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pipelines.cli.pasting import mlflow_run
 from registry.embedded import model_argument, registry_name
 from registry.errors import Mismatch, NotFound
 from registry.model_names import model_short_name, named_model
@@ -48,8 +49,8 @@ def require_held_out(vector: ServedVector) -> None:
     if lineage.protocol == "paper":
         raise Mismatch(
             f"{vector.reference} was fitted under protocol=paper on {lineage.split} of {lineage.statements_source}, "
-            "among them statements that it would be tested on; fit one under protocol=sound: mlflow run . -e probe "
-            f"--env-manager local -P model={model_argument(lineage.model)} -P dimensions={vector.dimension}"
+            "among them statements that it would be tested on; fit one under protocol=sound: "
+            f"{mlflow_run('probe', model=model_argument(lineage.model), dimensions=vector.dimension)}"
         )
 
 

@@ -67,7 +67,7 @@ def require_allowed(
         )
 
 
-def is_trusted(settings: Settings, headers: Mapping[str, str], client: str | None) -> bool:
+def is_trusted(settings: Settings, headers: Mapping[str, str], client: str | None, version: str = "1.1") -> bool:
     """Whether a client may read messages that name paths and hosts: it holds a key, or is local where none is set."""
     key = _bearer(headers)
     if _is_admin_key(settings, key):
@@ -75,7 +75,7 @@ def is_trusted(settings: Settings, headers: Mapping[str, str], client: str | Non
     if settings.api_keys:
         return _is_api_key(settings, key)
     try:
-        _require_local(settings, headers, client)
+        _require_local(settings, headers, client, version)
     except Forbidden:
         return False
     return True
@@ -91,7 +91,7 @@ def client_name(settings: Settings, headers: Mapping[str, str], client: str | No
     return client or "unknown"
 
 
-def _require_local(settings: Settings, headers: Mapping[str, str], client: str | None, version: str = "1.1") -> None:
+def _require_local(settings: Settings, headers: Mapping[str, str], client: str | None, version: str) -> None:
     host, origin = headers.get("host", ""), headers.get("origin")
     sign = next((f"header {name}" for name in headers if _FORWARDING.fullmatch(name.replace("_", "-"))), None)
     if version == "1.0":  # all that nginx shows of itself where nobody tells it otherwise

@@ -86,7 +86,7 @@ class ServiceMiddleware:
             scope["method"],
             scope["path"],
             client=client_name(self._settings, headers, address),
-            is_trusted=is_trusted(self._settings, headers, address),
+            is_trusted=is_trusted(self._settings, headers, address, scope["http_version"]),
             route=route_label(scope["path"], self._routes),
             keeps_texts=self._settings.log_prompts,
         )

@@ -52,14 +52,12 @@ def median_ratio(times: Float[np.ndarray, "pairs 2"]) -> tuple[float, float, flo
     return float(first), float(second), float(np.median(ratios)), float(low), float(high)
 
 
-def _once(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _once(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
     """What ``work`` takes of this process' threads together, which a machine that others use changes less."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    return _once(work, time.process_time)

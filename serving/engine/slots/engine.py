@@ -31,6 +31,7 @@ from serving.engine.slots.scheduler import Scheduler
 from serving.engine.slots.slot_sequence import SlotSequence
 from serving.engine.slots.steps import run_step
 from serving.engine.slots.turns import Turns
+from serving.engine.slots.weight_packing import in_huge_pages
 from serving.engine.stats import EngineStats
 from serving.engine.window import end_tokens, window_of
 from serving.model.language_model import LanguageModel, require_layer
@@ -82,6 +83,7 @@ class SlotEngine:
         self._vocabulary = model.vocabulary
         self._admission = Admission(slots, queue_limit)
         self._runner = ModelRunner(model, slots, kernels)
+        in_huge_pages(self._runner.products)
         self._prefixes = PrefixCache(prefix_cache)
         self._scheduler = Scheduler(
             model,

@@ -65,8 +65,8 @@ class ModelRunner:
         self._borrowed = ExitStack()
         self._step_rows = StepRows() if kernels.batch_invariant else None
         products = packed(self._network, in_four_bits=kernels.four_bit, step=self._step_rows)
-        self._products = self._borrowed.enter_context(products)
-        self._borrowed.enter_context(fused(self._network, self._products))
+        self.products = self._borrowed.enter_context(products)
+        self._borrowed.enter_context(fused(self._network, self.products))
         self._borrowed.enter_context(self._attention(SLOTS))
         head = self._network.get_output_embeddings()
         self._borrowed.callback(head.register_forward_pre_hook(lambda *_: self._use_all_threads()).remove)
@@ -88,7 +88,7 @@ class ModelRunner:
     @property
     def four_bit_bytes(self) -> int:
         """Of weights that are held in four bits too."""
-        return sum(product.four_bit.nbytes for product in self._products if product.four_bit is not None)
+        return sum(product.four_bit.nbytes for product in self.products if product.four_bit is not None)
 
     def run(self, batch: Batch) -> Float[Tensor, "rows vocabulary"]:
         """The logits of the tokens after which one is drawn; keys and values of all are stored."""

@@ -100,12 +100,10 @@ class DecodeGroup:
         ``[rows · heads, 1, capacity]``.
         """
         if (window, heads) not in self._of_heads:
-            seen = torch.zeros(self.n_rows, self.longest, dtype=dtype, device=self._device)
-            bias = self.bias(window, dtype)
-            whole = pad(
-                seen if bias is None else bias[:, 0, 0], (0, self.pool.capacity - self.longest), value=-math.inf
-            )
-            self._of_heads[window, heads] = whole.repeat_interleave(heads, 0)[:, None]
+            bias, room = self.bias(window, dtype), self.pool.capacity - self.longest
+            if bias is None:
+                bias = torch.zeros(self.n_rows, 1, 1, self.longest, dtype=dtype, device=self._device)
+            self._of_heads[window, heads] = pad(bias[:, 0], (0, room), value=-math.inf).repeat_interleave(heads, 0)
         return self._of_heads[window, heads]
 
 

@@ -48,14 +48,18 @@ def packed(
             product = PackedProduct(layers, lone, step, is_head=head in layers)
             products.append(product)
             product.open(in_four_bits and step is None)
-        if sum(product.nbytes for product in products) >= MANY_BYTES:
-            gather_memory()
         if step is not None:
             _require_invariant(products)
         yield products
     finally:
         for product in products:
             product.close()
+
+
+def in_huge_pages(products: Sequence["PackedProduct"]) -> None:
+    """Let packed weights lie in pages of 2 MiB, where there are enough of them."""
+    if sum(product.nbytes for product in products) >= MANY_BYTES:
+        gather_memory()
 
 
 def _products(network: nn.Module) -> Iterator[tuple[nn.Linear, ...]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.api.auth import client_name, require_allowed
+from serving.api.auth import client_name, is_trusted, require_allowed
 from serving.api.errors import Forbidden, KeyRequired
 from serving.settings import Settings
 
@@ -52,6 +52,12 @@ def test_without_keys_other_sites_are_refused(headers):
 )
 def test_headers_of_ordinary_clients_are_no_sign_of_a_proxy(name):
     ask(OPEN, CHAT, headers={**HOST, name: "203.0.113.9"})
+
+
+def test_who_may_be_behind_a_proxy_reads_no_paths():
+    assert is_trusted(OPEN, HOST, "127.0.0.1", "1.1")
+    assert not is_trusted(OPEN, HOST, "127.0.0.1", "1.0")
+    assert not is_trusted(OPEN, {**HOST, "via": "1.0 fred"}, "127.0.0.1", "1.1")
 
 
 def test_the_own_page_is_let_in():

@@ -120,7 +120,7 @@ def test_another_attention_is_noticed(without_tiles, passage, replacement):
 
 @pytest.mark.parametrize(
     ("passage", "replacement"),
-    [("value=-math.inf", "value=0"), ("repeat_interleave(heads, 0)", "repeat(heads, 1)")],
+    [("value=-math.inf", "value=0"), ("repeat_interleave(heads, 0)", "repeat(heads, 1, 1)")],
 )
 def test_another_bias_of_products_is_noticed(without_tiles, passage, replacement):
     with mutant(token_batch, passage, replacement) as changed:

@@ -3,7 +3,11 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from serving.engine.slots import weight_packing
+from serving.engine.slots.engine import SlotEngine
+from serving.engine.slots.model_runner import require_runnable
 from serving.engine.slots.weight_packing import packed
+from tests.serving.engine.small_models import SMALL, small_model
 
 SIZES = {
     "hidden_size": 64,
@@ -86,3 +90,17 @@ def test_weights_can_be_trained_through_after_inference(network):
     states = network.model.embed_tokens(torch.arange(3)[None]) + offset
     network(inputs_embeds=states).logits.sum().backward()
     assert offset.grad.isfinite().all() and offset.grad.any()
+
+
+def test_an_engine_alone_gathers_weights_that_no_cache_holds(monkeypatch):
+    gathered = []
+    monkeypatch.setattr(weight_packing, "gather_memory", lambda: gathered.append(1))
+    model = small_model(LlamaConfig(**SMALL), dtype=torch.bfloat16)
+    SlotEngine(model, slots=1).close()
+    monkeypatch.setattr(weight_packing, "MANY_BYTES", 1024)
+    require_runnable(model)
+    assert not gathered
+    SlotEngine(model, slots=1).close()
+    assert gathered == [1]
+    SlotEngine(small_model(LlamaConfig(**SMALL)), slots=1).close()  # nothing is packed in float32
+    assert gathered == [1]
