@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
-from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
+from pipelines.estimators.logistic import fit_logistic
+from pipelines.estimators.standardised_features import StandardisedFeatures
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Candidates for C, scikit-learn's inverse regularisation strength, on standardised activations."""

@@ -4,7 +4,7 @@ A layer is probed with dozens of regressions that share its features and differ 
 their labels and in their penalty: folds, seeds, candidates for C, shuffled labels. Solved together, each iteration is
 two matrix products for all of them, where a regression fitted alone reads the features again at every iteration:
 scikit-learn took 2.0 and 2.8 times as long for 60 problems of 880 × 192 on one thread of a busy machine. A problem is a
-row of every matrix but the features: on a CPU a product of few rows takes half of the time of one of few columns.
+row of every matrix but the features, which are laid out once where they are large (``ReusedMatrix``).
 
 Every problem ``k`` is the one that scikit-learn's ``LogisticRegression(C=C[k])`` solves after a ``StandardScaler``
 fitted on its own rows:
@@ -19,18 +19,17 @@ Where there are more features than rows the same inverse comes from the smaller 
 import math
 from collections import deque
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pipelines.estimators.standardised_features import StandardisedFeatures
+
 HISTORY = 8
 LINE_SEARCH_STEPS = 8
 LONGEST_STEP = 8.0
-GRAM_BLOCKS = 8
-"""Of rows, of which each is multiplied by those up to its own: 9 of 16 products of a symmetric matrix."""
 
 
 @dataclass(frozen=True)
@@ -45,86 +44,6 @@ class LogisticFits:
 
     def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         return (self.weights.T @ features.T).T + self.biases
-
-
-@dataclass(frozen=True, eq=False)
-class StandardisedFeatures:
-    """Features with mean 0 and standard deviation 1 over all rows, and what all regressions on them share.
-
-    Where several calls fit the same features it is half of the work: make it once.
-    """
-
-    scaled: Float[Tensor, "n d"]
-    """A constant feature is 0."""
-    centre: Float[Tensor, " d"]
-    spread: Float[Tensor, " d"]
-
-    @classmethod
-    def of(cls, features: Float[Tensor, "n d"]) -> "StandardisedFeatures":
-        centre = features.mean(dim=0)
-        centred = features - centre
-        spread = centred.square().mean(dim=0).sqrt()  # of columns, torch's own takes four times as long
-        spread = torch.where(spread > 1e-6 * centre.abs().clamp_min(1e-6), spread, torch.inf)
-        return cls(centred.div_(spread), centre, spread)
-
-    @property
-    def is_wide(self) -> bool:
-        return self.scaled.shape[1] > self.scaled.shape[0]
-
-    @cached_property
-    def gram(self) -> Tensor:
-        """``[n, n]`` where there are more features than rows, else ``[d, d]`` over the number of rows.
-
-        What lies above the diagonal is not all there.
-        """
-        if not self.is_wide:
-            return self.scaled.T @ self.scaled / len(self.scaled)
-        gram = self.scaled.new_zeros(len(self.scaled), len(self.scaled))
-        for rows in torch.arange(len(gram)).chunk(GRAM_BLOCKS):
-            first, after = int(rows[0]), int(rows[-1]) + 1
-            gram[first:after, :after] = self.scaled[first:after] @ self.scaled[:after].T
-        return gram
-
-    def bound_factor(self, bend: float) -> Tensor:
-        """The Cholesky factor of a bound on Hessians ``a ZᵀZ + I``, of which ``a`` is ``bend`` over the number of rows.
-
-        ``[d, d]``, where there are more features than rows that of ``ZZᵀ + I / a``, ``[n, n]``. Factors are kept:
-        candidates for C come back with other labels and rows.
-        """
-        if bend not in self._bound_factors:
-            identity = torch.eye(len(self.gram), dtype=self.scaled.dtype, device=self.scaled.device)
-            bound = self.gram + (len(self.scaled) / bend) * identity if self.is_wide else bend * self.gram + identity
-            self._bound_factors[bend] = torch.linalg.cholesky(bound)
-        return self._bound_factors[bend]
-
-    @cached_property
-    def _bound_factors(self) -> dict[float, Tensor]:
-        return {}
-
-    def moments(self, masks: Bool[np.ndarray, "n k"]) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
-        """Means over the rows that each mask selects, and inverse standard deviations, 0 where there is none.
-
-        Those of a mask are kept: candidates for C and shuffled labels share their rows.
-        """
-        keys = [mask.tobytes() for mask in masks.T]
-        missing = {key: column for column, key in enumerate(keys) if key not in self._moments}
-        if missing:
-            mask = torch.tensor(masks.T[list(missing.values())], dtype=self.scaled.dtype, device=self.scaled.device)
-            counts = mask.sum(dim=1, keepdim=True)
-            means = mask @ self.scaled / counts
-            variances = (mask @ self._squares / counts - means.square()).clamp_min(0)
-            inverse_stds = torch.where(variances > 1e-8, variances.rsqrt(), 0.0)
-            self._moments.update(zip(missing, zip(means, inverse_stds, strict=True), strict=True))
-        kept = [self._moments[key] for key in keys]
-        return torch.stack([means for means, _ in kept]), torch.stack([inverse for _, inverse in kept])
-
-    @cached_property
-    def _squares(self) -> Float[Tensor, "n d"]:
-        return self.scaled.square()
-
-    @cached_property
-    def _moments(self) -> dict[bytes, tuple[Float[Tensor, " d"], Float[Tensor, " d"]]]:
-        return {}
 
 
 def fit_logistic(
@@ -190,10 +109,7 @@ class _Problems:
     That first standardisation changes no solution, since each problem's own follows it; it keeps float32 accurate.
     """
 
-    features: Tensor
-    """``[n, d]``, standardised over all rows."""
-    centre: Tensor
-    spread: Tensor
+    features: StandardisedFeatures
     means: Tensor
     """``[k, d]``, of each problem's rows."""
     inverse_stds: Tensor
@@ -206,11 +122,11 @@ class _Problems:
 
     @property
     def is_wide(self) -> bool:
-        return self.d > self.features.shape[0]
+        return self.features.is_wide
 
     @property
     def d(self) -> int:
-        return self.features.shape[1]
+        return self.features.scaled.shape[1]
 
     @property
     def k(self) -> int:
@@ -237,17 +153,17 @@ class _Problems:
             for penalty, rows in zip(distinct, members, strict=True)
         )
         targets = torch.tensor(labels.T, dtype=scaled.dtype, device=scaled.device) * 2 - 1
-        return cls(scaled, shared.centre, shared.spread, means, inverse_stds, targets, mask * rates, factors)
+        return cls(shared, means, inverse_stds, targets, mask * rates, factors)
 
     def logits(self, parameters: Tensor) -> Tensor:
         slopes = parameters[:, :-1] * self.inverse_stds
-        return slopes @ self.features.T + (parameters[:, -1:] - _dot(self.means, slopes))
+        return self.features.projected(slopes) + (parameters[:, -1:] - _dot(self.means, slopes))
 
     def gradient(self, parameters: Tensor, misfits: Tensor) -> Tensor:
         """``misfits [k, n]`` are the probabilities given to the wrong label."""
         residuals = -self.weights * self.targets * misfits
         totals = residuals.sum(dim=1, keepdim=True)
-        slopes = (residuals @ self.features - self.means * totals) * self.inverse_stds + parameters[:, :-1]
+        slopes = (self.features.summed(residuals) - self.means * totals) * self.inverse_stds + parameters[:, :-1]
         return torch.cat([slopes, totals], dim=1)
 
     def precondition(self, gradient: Tensor) -> Tensor:
@@ -255,7 +171,7 @@ class _Problems:
         result[:, -1] = gradient[:, -1] / (0.25 * self.weights.sum(dim=1))
         slopes = gradient[:, :-1]
         if self.is_wide:  # both products are of all problems, whatever their C
-            result[:, :-1] = slopes - self._solved(slopes @ self.features.T) @ self.features
+            result[:, :-1] = slopes - self.features.summed(self._solved(self.features.projected(slopes)))
         else:
             result[:, :-1] = self._solved(slopes)
         return result
@@ -295,6 +211,6 @@ class _Problems:
 
     def unstandardised(self, parameters: Tensor, margins: Tensor, iterations: int) -> LogisticFits:
         scaled = parameters[:, :-1] * self.inverse_stds
-        weights = (scaled / self.spread).T
-        biases = parameters[:, -1] - _dot(self.means, scaled)[:, 0] - self.centre @ weights
+        weights = (scaled / self.features.spread).T
+        biases = parameters[:, -1] - _dot(self.means, scaled)[:, 0] - self.features.centre @ weights
         return LogisticFits(weights, biases, (self.targets * margins).T, iterations)

@@ -10,13 +10,14 @@ from jaxtyping import Float, Float32, Int64
 
 from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.linear_probe import ProbePredictions, probe_layer
-from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
+from pipelines.estimators.logistic import fit_logistic
 from pipelines.estimators.mass_mean import MeansCoincide, fit_mass_mean
 from pipelines.estimators.paper_protocol import paper_probe
 from pipelines.estimators.parallel import map_on_cores
 from pipelines.estimators.probe_direction import DIRECTION_PENALTY
 from pipelines.estimators.saturation import saturation
 from pipelines.estimators.scores import auroc, calibration_error, cross_entropy_bits
+from pipelines.estimators.standardised_features import StandardisedFeatures
 from pipelines.model_io.activations import Activations
 from pipelines.probe.result import LayerDirection, ProbeScore
 from pipelines.statements.labelled import LabelledStatements

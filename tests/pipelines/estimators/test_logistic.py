@@ -4,7 +4,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.estimators.logistic import StandardisedFeatures, fit_logistic
+from pipelines.estimators.logistic import fit_logistic
+from pipelines.estimators.standardised_features import StandardisedFeatures
 
 
 def correlated_features(rng, n=300, d=24):
@@ -51,24 +52,6 @@ def test_features_standardised_once_give_the_same_bits(rng, n, d):
         labels, masks = rng.random((n, 4)) < 0.5, rng.random((n, 4)) < 0.8
         once, anew = (fit_logistic(each, labels, masks, np.array(penalties)) for each in (shared, features))
         assert torch.equal(once.weights, anew.weights) and torch.equal(once.biases, anew.biases)
-    product = shared.scaled @ shared.scaled.T if d > n else shared.scaled.T @ shared.scaled / n
-    torch.testing.assert_close(shared.gram.tril(), product.tril(), atol=1e-3, rtol=1e-4)
-    assert shared.gram is shared.gram
-
-
-@pytest.mark.parametrize("n, d", [(120, 24), (60, 200)])
-def test_moments_of_a_mask_are_computed_once(rng, n, d):
-    features = torch.tensor(correlated_features(rng, n=n, d=d))
-    shared, masks, others = StandardisedFeatures.of(features), *(rng.random((2, n, 3)) < 0.8)
-    means, inverse_stds = shared.moments(masks)
-    selected = [shared.scaled[torch.tensor(mask)] for mask in masks.T]
-    torch.testing.assert_close(means, torch.stack([rows.mean(dim=0) for rows in selected]))
-    torch.testing.assert_close(1 / inverse_stds, torch.stack([rows.std(dim=0, correction=0) for rows in selected]))
-    shared.__dict__["_squares"] = None  # to compute others needs them
-    again = shared.moments(masks[:, [1, 0, 1]])
-    assert torch.equal(again[0], means[[1, 0, 1]]) and torch.equal(again[1], inverse_stds[[1, 0, 1]])
-    with pytest.raises(TypeError):
-        shared.moments(others)
 
 
 @pytest.mark.parametrize("n, d", [(120, 24), (60, 200)])

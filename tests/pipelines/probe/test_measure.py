@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.estimators.logistic import StandardisedFeatures
+from pipelines.estimators.standardised_features import StandardisedFeatures
 from pipelines.model_io.activations import Activations
 from pipelines.probe.measure import layers_at_once, measure
 from pipelines.statements.labelled import LabelledStatements
