@@ -4,10 +4,14 @@ Whoever may register a version chooses its source, and a service follows it with
 logged model, its files are fetched by name after their sizes were seen, and a store that hangs costs one version alone.
 """
 
+import errno
 import re
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from registry.errors import CorruptFile, Mismatch, Unavailable, redacted
+from registry.errors import CorruptFile, Mismatch, TrustTraceError, Unavailable, first_line, redacted
 from registry.serialization import LARGEST_FILE_BYTES
 
 SECONDS = 30.0
@@ -28,12 +32,69 @@ _LOGGED_MODEL = re.compile(r"m-[0-9a-f]{32}")
 _VERSION = re.compile(r"([^/@:]+)/([0-9]{1,9})")
 _MOST_COPIES = 8
 _BY_ADDRESS = ("http", "https", "ftp", "sftp")
+_GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, shutil.SpecialFileError)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 
 Result = TypeVar("Result")
 
 
 class _TooLate(Exception):
     """Work that is not done when its time is over; not a ``TimeoutError``, which a store may raise itself."""
+
+
+@contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """Say whose fault it is that a version cannot be read: ``CorruptFile`` its own, ``Unavailable`` this machine's."""
+    try:
+        yield
+    except TrustTraceError:
+        raise
+    except MemoryError as error:
+        raise Unavailable(f"{uri} could not be read: no memory is left; free some, and try again") from error
+    except _GONE as error:
+        raise _damaged(uri, error) from error
+    except OSError as error:
+        raise Unavailable(f"{uri} could not be read here: {_cause(error)}") from error
+    except (MlflowException, ValueError) as error:
+        if getattr(error, "error_code", "") not in _REFUSED:
+            raise _damaged(uri, error) from error
+        raise Unavailable(
+            f"{uri} may not be read: {first_line(error, 200)}; ask for the right to, or log in"
+        ) from error
+    except Exception as error:  # of an artifact store's own library
+        told = f"{type(error).__name__}: {first_line(error, 200)}"
+        raise Unavailable(f"{uri} could not be read ({told}); try again, or register it again") from error
+
+
+def _damaged(uri: str, error: Exception) -> CorruptFile:
+    """Whatever a store raises for a link, a pipe or a file that is gone."""
+    return CorruptFile(f"{uri} could not be read ({type(error).__name__}); register it again")
+
+
+def _cause(error: OSError) -> str:
+    """What this machine lacks, and what to do."""
+    reason = error.strerror or first_line(error, 200)
+    if error.errno in _FULL:
+        return f"{tempfile.gettempdir()} is full ({reason}); free some room there, or set TMPDIR to another folder"
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        place = f" {error.filename}" if error.filename else " the files"
+        return f"this user may not use{place} ({reason}); give it the right to"
+    return f"{reason}; try again"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards. Raises ``Unavailable`` where none can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    except OSError as error:
+        raise Unavailable(
+            f"no folder for temporary files can be made ({first_line(error)}); free some room, or set TMPDIR to a "
+            "folder that this user can write"
+        ) from error
+    with folder as path:
+        yield Path(path)
 
 
 def fetch_files(client: MlflowClient, uri: str, model_id: str, names: Sequence[str], directory: Path) -> None:

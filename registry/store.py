@@ -5,17 +5,15 @@ carries its lineage as tags, so that a person can follow it in the UI and a prog
 """
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from registry import flavor
-from registry.artifacts import fetch_files
+from registry.artifacts import fetch_files, readable, scratch_folder
 from registry.calibration import Calibration
 from registry.comparisons import against_champion, measured_versions, with_comparison, with_measured_versions
 from registry.descriptions import (
@@ -25,7 +23,7 @@ from registry.descriptions import (
     describe_vector,
     describe_vectors,
 )
-from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError
+from registry.errors import CorruptFile, Mismatch, NotFound
 from registry.layers import layers_text
 from registry.logged_vectors import log_vector
 from registry.mlflow_client import (
@@ -182,16 +180,9 @@ class VectorStore:
     def _read(
         self, registered: RegisteredVector, names: tuple[str, ...], d_model: int | None
     ) -> tuple[SteeringVector, LinearProbe | None]:
-        try:
-            with reachable(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-                fetch_files(self._client, registered.uri, registered.model_id, names, Path(scratch))
-                vector, probe = flavor.load_model(scratch, d_model=d_model), flavor.load_probe(scratch, d_model=d_model)
-        except TrustTraceError:
-            raise
-        except Exception as error:  # whatever an artifact store raises for a link, a pipe or a file that is gone
-            raise CorruptFile(
-                f"{registered.uri} could not be read ({type(error).__name__}); register it again"
-            ) from error
+        with readable(registered.uri), reachable(), scratch_folder() as scratch:
+            fetch_files(self._client, registered.uri, registered.model_id, names, scratch)
+            vector, probe = flavor.load_model(scratch, d_model=d_model), flavor.load_probe(scratch, d_model=d_model)
         registered.require_agrees(vector, probe)
         width = registered.tags.get("d_model", str(vector.d_model))
         if width != str(vector.d_model):

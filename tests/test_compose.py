@@ -47,6 +47,8 @@ def test_secrets_come_from_the_environment_and_have_no_default():
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
     assert {name: value for name, value in example.items() if name not in secret} == defaults
     assert ".env" in (ROOT / ".gitignore").read_text().split()
+    for file in ("compose.yaml", ".env.example", "serving/README.md"):  # `cp` would leave it readable for everybody
+        assert "install -m 600 .env.example .env" in (ROOT / file).read_text()
 
 
 def test_services_tell_their_health_and_wait():

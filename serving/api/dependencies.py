@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Annotated, TypeVar, TypeVarTuple, Unpack
 
 from fastapi import Depends, Header, Request
 
+from serving.api.errors import ApiError
 from serving.api.fair_share import FairShare
+from serving.api.request_body import LONGEST_NAME
 from serving.api.request_record import KEY, RequestRecord
 from serving.api.steering.shorthand import HEADER
 from serving.served_model import LoadedModel, ServedModel
@@ -27,6 +30,11 @@ class RequestContext:
     x_steering: str | None = None
     """The header that steers clients which can send no field of their own."""
 
+    def require_no_header(self, refusal: str) -> None:
+        """Raise ``ApiError`` for a header that asks for steering where it would not be heard."""
+        if self.x_steering is not None:
+            raise ApiError(f"the header {HEADER} {refusal}", param=HEADER, code="invalid_steering")
+
     async def run(self, function: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
         """``function`` on one of the client's threads."""
         return await self.shares.run(self.record.client, function, *arguments)
@@ -35,6 +43,19 @@ class RequestContext:
 async def _served(request: Request) -> ServedModel:
     served: ServedModel = request.app.state.served
     return served
+
+
+async def require_known_query(request: Request) -> None:
+    """Raise ``ApiError`` for a parameter of the address that the route lacks, or that stands twice."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name[:LONGEST_NAME], known, n=1)
+            told = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known) or 'none'}"
+            raise ApiError(f"there is no parameter `{name}`; {told}", param=name)
+        if given.count(name) > 1:
+            raise ApiError(f"the parameter `{name}` stands twice: send it once", param=name)
 
 
 def _loaded(request: Request) -> LoadedModel:

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from pydantic import BaseModel, Field, model_validator
 
 from registry.errors import Mismatch
-from serving.api.dependencies import Context, Loaded, RequestContext
+from serving.api.dependencies import Loaded, RequestContext, SteeredContext
 from serving.api.error_documents import documented
 from serving.api.errors import ApiError, require_model
 from serving.api.openai.prompts import (
@@ -80,8 +80,9 @@ class HiddenStatesResponse(BaseModel):
     responses={200: {"model": HiddenStatesResponse}, **documented(404, 429, 503, 504)},
     summary="Read prompts' hidden states at one layer",
 )
-async def hidden_states(body: HiddenStatesRequest, context: Context, loaded: Loaded) -> JSONResponse:
+async def hidden_states(body: HiddenStatesRequest, context: SteeredContext, loaded: Loaded) -> JSONResponse:
     """The unsteered residual stream after one decoder block (admin key). At most 64 prompts and 4,194,304 numbers."""
+    context.require_no_header("steers no hidden states, which are read unsteered: leave it out")
     require_model(body.model, loaded.name)
     _require_layer(loaded, body.layer)
     sequences, reading = await context.run(_begin, context, loaded, body)

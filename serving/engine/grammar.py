@@ -100,7 +100,10 @@ class GrammarCompiler:
             raise SchemaRefused(
                 f"the JSON schema cannot be followed: {_reason(messages[0] if messages else 'unknown')}"
             )
-        return LLMatcher(tokens, text, log_level=0)
+        matcher = LLMatcher(tokens, text, log_level=0)
+        if not matcher.is_accepting() and not _begins(matcher.deep_copy()):
+            raise SchemaRefused("the JSON schema cannot be followed: no text fits it; look for definitions in a circle")
+        return matcher
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -119,6 +122,12 @@ class GrammarCompiler:
                 f"this model's tokenizer cannot be held to a JSON schema ({error}); leave `response_format` and "
                 "`tools` out"
             ) from error
+
+
+def _begins(matcher: "LLMatcher") -> bool:
+    """Whether any token may come first; it is known once they were looked for."""
+    matcher.compute_bitmask()
+    return not matcher.is_stopped()
 
 
 def _reason(message: str) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from registry.errors import CorruptFile, Mismatch, NotFound, TrustTraceError, Unavailable, first_line, redacted
+from registry.artifacts import readable
+from registry.errors import Mismatch, NotFound, TrustTraceError, Unavailable, first_line, redacted
 from registry.records import CHALLENGER, CHAMPION, RegisteredVector, vector_name
 from registry.store import VectorStore
 from serving.steering.bank import ServedVector, SteeringBank
@@ -267,15 +268,9 @@ class Catalog:
 
     def _load(self, registered: RegisteredVector) -> ServedVector:
         store, width = self.store(), self._model.d_model
-        try:
+        with readable(registered.uri):
             vector, probe = store.load_with_probe(registered, d_model=width)
             return ServedVector(registered, vector, probe, store.experiment_id(registered))
-        except TrustTraceError:
-            raise
-        except Exception as error:  # whatever an artifact store raises for a file that is gone
-            raise CorruptFile(
-                f"{registered.uri} could not be read ({type(error).__name__}); register it again"
-            ) from error
 
     def _live_champions(self) -> dict[str, ServedVector]:
         bank = self._served.bank

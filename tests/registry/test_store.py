@@ -1,5 +1,6 @@
 """The stores on SQLite."""
 
+import errno
 import shutil
 import sqlite3
 import threading
@@ -11,7 +12,9 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from pipelines.tracking.runs import entry_point_run
@@ -122,6 +125,39 @@ def test_a_link_among_the_files_is_said_in_a_sentence(tracking, tmp_path):
     file.unlink()
     file.symlink_to("/etc/passwd")
     with pytest.raises(CorruptFile, match=rf"{registered.uri} could not be read \(\w+\); register it again"):
+        VectorStore().load(registered)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"\S+ is full \(No space .*or set TMPDIR to another folder"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a/b"),
+            r"this user may not use /a/b \(Permission .*right",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), r"this user may not use the files \(Read-only"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files; try again"),
+        (MemoryError(), "no memory is left; free some"),
+        (MlflowException("not yours", error_code=PERMISSION_DENIED), "may not be read: not yours; ask for the right"),
+        (RuntimeError("token expired"), r"could not be read \(RuntimeError: token expired\); try again, or register"),
+    ],
+)
+def test_trouble_of_the_machine_is_not_the_versions(tracking, monkeypatch, error, cause):
+    registered = register()
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("registry.artifacts._fetch", fail)
+    with pytest.raises(Unavailable, match=f"{registered.uri} .*{cause}"):
+        VectorStore().load(registered)
+
+
+def test_a_folder_for_scratch_that_is_gone_is_named(tracking, monkeypatch, tmp_path):
+    registered = register()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(Unavailable, match=r"no folder for temporary files can be made \(.*gone.*or set TMPDIR"):
         VectorStore().load(registered)
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serving.api.dependencies import Context, Loaded
+from serving.api.dependencies import Loaded, SteeredContext
 from serving.api.error_documents import documented
 from serving.api.probe.requests import ProbeRequest
 from serving.api.probe.responses import ProbeResponse
@@ -17,6 +17,7 @@ router = APIRouter(tags=["probes"])
     responses={200: {"model": ProbeResponse}, **documented(404, 429, 503, 504)},
     summary="Score texts by the registered probes",
 )
-async def probe(body: ProbeRequest, context: Context, loaded: Loaded) -> JSONResponse:
+async def probe(body: ProbeRequest, context: SteeredContext, loaded: Loaded) -> JSONResponse:
     """P(trustworthy) of each text, or of a conversation, by dimension; of every token where asked for."""
+    context.require_no_header("steers no text that is scored: leave it out")
     return JSONResponse(await score(context, loaded, body))

@@ -75,6 +75,11 @@ class ResponsesRequest(SampledRequest):
         "access_programs": (), "prompt_cache_options": (None, {}),
     }  # fmt: skip
 
+    HINTS: ClassVar[Mapping[str, str]] = {
+        **SampledRequest.HINTS,
+        "messages": "`messages` is `input` on this route: send the conversation as that",
+    }
+
     input: str | Listed[InputMessage] = Field(examples=["Is it true that bats are blind?"])
     instructions: str | None = None
     """A system message before the input."""
@@ -86,6 +91,14 @@ class ResponsesRequest(SampledRequest):
     stream_options: StreamOptions | None = None
     metadata: JsonObject | None = None
     """Told again in the response."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_own_length(cls, values: Any) -> Any:
+        for name in ("max_tokens", "max_completion_tokens"):
+            if isinstance(values, dict) and values.get(name) is not None:
+                raise field_error(name, f"`{name}` is `max_output_tokens` on this route: send that", values[name])
+        return drop_fields(values, {"max_completion_tokens"})
 
     @model_validator(mode="after")
     def _require_answerable(self) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from serving.api.dependencies import RequestContext
-from serving.api.errors import ApiError, require_model
+from serving.api.errors import require_model
 from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, require_fitting, tokens_of
 from serving.api.openai.responses import Json, token_readings
@@ -18,7 +18,6 @@ from serving.api.steering.block import steering_request
 from serving.api.steering.requests import CompareRequest
 from serving.api.steering.resolution import resolve_steering
 from serving.api.steering.responses import applied_steering
-from serving.api.steering.shorthand import HEADER
 from serving.engine.base import Generation, GenerationRequest
 from serving.model.language_model import LanguageModel
 from serving.steering.resolution import SteeringResolution
@@ -70,7 +69,7 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
     served, record = context.served, context.record
     loaded = served.require_loaded()
     require_model(body.model, loaded.name)
-    _require_no_header(context)
+    context.require_no_header("steers no comparison: put `steering` inside each entry of `settings`")
     settings = [
         resolve_steering(served, loaded, steering_request(setting.steering), f"settings.{index}.steering").after(
             "chat" if body.messages else "none"
@@ -102,13 +101,3 @@ def _places(settings: Sequence[SteeringResolution]) -> list[int]:
     keys = [setting.plan.fingerprint if setting.monitor is None else index for index, setting in enumerate(settings)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return [numbers[key] for key in keys]
-
-
-def _require_no_header(context: RequestContext) -> None:
-    """Raise ``ApiError`` for a header that would steer settings, or not, unseen."""
-    if context.x_steering is not None:
-        raise ApiError(
-            f"the header {HEADER} steers no comparison: put `steering` inside each entry of `settings`",
-            param=HEADER,
-            code="invalid_steering",
-        )

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 
 from registry.dimensions import DIMENSIONS
@@ -11,10 +11,10 @@ from registry.errors import TrustTraceError
 from registry.gguf import vector_to_gguf
 from registry.records import parse_reference
 from registry.serialization import vector_to_bytes
-from serving.api.dependencies import Loaded, Served, SteeredContext
+from serving.api.dependencies import Loaded, Served, SteeredContext, require_known_query
 from serving.api.error_documents import documented
-from serving.api.errors import as_reply, require_model
-from serving.api.steering.block import steering_request
+from serving.api.errors import ApiError, as_reply, require_model
+from serving.api.openai.completions import steering_of
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
 from serving.api.steering.resolution import resolve_steering
@@ -30,11 +30,12 @@ from serving.api.steering.responses import (
     monitored,
     vector_info,
 )
+from serving.api.steering.shorthand import split_alias
 from serving.served_model import LoadedModel, ServedModel
 from serving.steering.errors import SteeringError
 from serving.steering.request import DimensionSteering, SteeringRequest
 
-router = APIRouter(tags=["steering"])
+router = APIRouter(tags=["steering"], dependencies=[Depends(require_known_query)])
 
 Name = Annotated[str, Query(max_length=100)]
 VERSION = "/v1/steering/vectors/{name}/versions/{version}"
@@ -102,6 +103,11 @@ def export(
     strength: Annotated[float, Query(gt=0, lt=1e6, allow_inf_nan=False)] = 1.0,
 ) -> Response:
     """The vector as a file: ours, or a control vector for llama.cpp at the given strength."""
+    if format != "gguf" and strength != 1:
+        raise ApiError(
+            f"`strength` is {strength:g}, which a file of {format} cannot hold: leave it out, or send `format` gguf",
+            param="strength",
+        )
     store = loaded.catalog.store()
     steering_vector = store.load(store.resolve(f"{name}/{version}"))
     if format == "gguf":
@@ -141,11 +147,13 @@ def unload(body: VectorReference, loaded: Loaded) -> JSONResponse:
     responses={200: {"model": ValidationResponse}, **documented(404, 503)},
     summary="Try a setting",
 )
-def validate(body: ValidateRequest, served: Served, loaded: Loaded) -> JSONResponse:
-    """The effect of a request with this steering, or why it would be refused; nothing is generated."""
-    require_model(body.model, loaded.name)
+def validate(body: ValidateRequest, context: SteeredContext, loaded: Loaded) -> JSONResponse:
+    """The effect of a request with this steering, header or alias, or why it would be refused; nothing is generated."""
+    model, alias = split_alias(body.model)
+    require_model(model, loaded.name)
     try:
-        resolution = resolve_steering(served, loaded, steering_request(body.steering))
+        request, source = steering_of(body.steering, context.x_steering, alias)
+        resolution = resolve_steering(context.served, loaded, request, source)
     except TrustTraceError as error:
         _, reply, _ = as_reply(error)
         return JSONResponse({"valid": False, "applied": [], "fingerprint": "", "warnings": [], **reply})

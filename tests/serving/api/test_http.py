@@ -325,6 +325,42 @@ def test_vectors_are_listed_with_their_lineage_and_exported(client):
     assert client.get("/v1/steering/vectors/other/versions/1").status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("query", "param", "told"),
+    [
+        ("format=safetensors&strength=2", "strength", "`strength` is 2, which a file of safetensors cannot hold"),
+        ("strength=0.5", "strength", "which a file of safetensors cannot hold: leave it out, or send `format` gguf"),
+        ("format=gguf&strengths=2", "strengths", "there is no parameter `strengths`; did you mean `strength`?"),
+        ("format=gguf&format=safetensors", "format", "the parameter `format` stands twice"),
+        ("x=1", "x", "there is no parameter `x`; known: format, strength"),
+    ],
+)
+def test_no_parameter_of_an_export_goes_unheard(client, query, param, told):
+    path = "/v1/steering/vectors/steer.mini.toxicity/versions/1/export"
+    refused = client.get(f"{path}?{query}")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    assert told in refused.json()["error"]["message"]
+    assert client.get(f"{path}?strength=1").status_code == 200
+    listed = client.get("/v1/steering/vectors?dimensions=toxicity").json()["error"]
+    assert "did you mean `dimension`?" in listed["message"]
+
+
+def test_a_setting_of_a_header_or_an_alias_is_validated(client):
+    named = client.post("/v1/steering/validate", json={"model": "mini@toxicity=0.5"}).json()
+    sent = client.post("/v1/steering/validate", json={}, headers={"x-steering": "toxicity=0.5"}).json()
+    assert named["fingerprint"] == sent["fingerprint"] != "" and sent["applied"][0]["strength"] == 0.5
+    wrong = client.post("/v1/steering/validate", json={}, headers={"x-steering": "kindness=1"}).json()
+    assert not wrong["valid"] and wrong["error"]["param"] == "x-steering.strengths.kindness"
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/probe", {}), ("/v1/hidden_states", {"layer": 1})])
+def test_a_header_that_steers_nothing_there_is_refused(client, path, body):
+    refused = client.post(path, json={"input": "a", **body}, headers={"x-steering": "toxicity=0.5"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x-steering")
+    assert "leave it out" in refused.json()["error"]["message"]
+    assert client.post(path, json={"input": "a", **body}).status_code == 200
+
+
 def test_an_exported_control_vector_is_read_by_the_gguf_package(client, tmp_path):
     content = client.get("/v1/steering/vectors/steer.mini.privacy/versions/1/export", params={"format": "gguf"}).content
     (tmp_path / "vector.gguf").write_bytes(content)

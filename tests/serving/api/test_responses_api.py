@@ -118,6 +118,20 @@ def test_what_it_cannot_do_is_refused_by_name(client, fields, param):
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param), reply.text
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "own"),
+    [
+        ("max_tokens", 3, "max_output_tokens"),
+        ("max_completion_tokens", 3, "max_output_tokens"),
+        ("messages", [], "input"),
+    ],
+)
+def test_fields_of_chat_are_refused_with_their_names_here(client, field, value, own):
+    error = client.post("/v1/responses", json={"input": "a", field: value}).json()["error"]
+    assert error["param"] == field and f"`{field}` is `{own}` on this route" in error["message"]
+    assert client.post("/v1/responses", json={"input": "a", "max_output_tokens": 2, "max_tokens": None}).is_success
+
+
 def test_fields_that_change_nothing_are_accepted(client):
     neutral = {"store": False, "metadata": {"a": "b"}, "reasoning": {}, "include": [], "truncation": "disabled"}
     body = {"input": "you", "max_output_tokens": 2, "parallel_tool_calls": True, "tools": [], "tool_choice": "auto"}

@@ -30,6 +30,15 @@ def test_arguments_nested_too_deep_are_refused():
         GrammarCompiler(None, 10, [0]).compile(Sampling(8, calls=calls))
 
 
+@pytest.mark.parametrize("circle", [{"$ref": "#/$defs/a"}, {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}])
+def test_a_schema_that_no_text_fits_is_refused(circle):
+    compiler = GrammarCompiler(byte_level(), 300, [0])
+    with pytest.raises(SchemaRefused, match="no text fits it"):
+        compiler.compile(Sampling(8, schema={"$defs": {"a": circle}, "$ref": "#/$defs/a"}))
+    null = {"anyOf": [circle, {"type": "null"}]}
+    assert compiler.compile(Sampling(8, schema={"$defs": {"a": null}, "$ref": "#/$defs/a"}))
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
