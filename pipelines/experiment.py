@@ -16,6 +16,7 @@ from pipelines.tracking.quality import log_quality
 from pipelines.tracking.series import log_series, require_own_name
 from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
+from registry.counts import counted
 from registry.embedded import embedded_name, embedded_seed
 from registry.errors import InvalidInput
 from registry.model_names import named_model
@@ -143,8 +144,8 @@ def one_checkpoint(options: CheckpointOptions) -> Checkpoint:
     trained = [checkpoint for checkpoint in series.select(options.checkpoint) if not checkpoint.is_random_init]
     if len(trained) != 1:
         raise InvalidInput(
-            f"checkpoint {options.checkpoint!r} selects {len(trained)} trained checkpoints of {options.model}; give "
-            "one, such as last"
+            f"checkpoint {options.checkpoint!r} selects {counted(len(trained), 'trained checkpoint')} of "
+            f"{options.model}; give one, such as last"
         )
     audited(series, trained, parameter="checkpoint")
     return trained[0]

@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from registry.counts import counted
 from registry.digests import file_sha256
 from registry.errors import CorruptFile, NotFound, Unavailable
 
@@ -133,7 +134,9 @@ def read_member(archive: Path, name: str) -> bytes:
 def _member(archive: Path, name: str, names: list[str]) -> str:
     members = [member for member in names if member == name or member.endswith(f"/{name}")]
     if len(members) != 1:
-        raise NotFound(f"{archive.name} has {len(members)} members that end in {name!r}, and exactly one is needed")
+        raise NotFound(
+            f"{archive.name} has {counted(len(members), 'member')} ending in {name!r}, and exactly one is needed"
+        )
     return members[0]
 
 

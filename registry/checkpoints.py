@@ -271,7 +271,7 @@ def series_of(
 def _without_steps(model: str, repo: str, names: list[str], left_out: tuple[LeftOut, ...]) -> CheckpointSeries:
     if MAIN not in names and len(names) > 1:
         raise InvalidInput(
-            f"{repo} holds {len(names)} checkpoints whose names tell no step: {_enumerated(names)}; name them by "
+            f"the checkpoints in {repo} have names that tell no step: {_enumerated(names)}; name them by "
             "their steps, such as step_1000, or give the path of one of them"
         )
     revision = MAIN if MAIN in names or not names else names[0]

@@ -17,6 +17,7 @@ import numpy as np
 from gguf import GGUFWriter
 from jaxtyping import Float32
 
+from registry.counts import counted
 from registry.errors import CorruptFile, InvalidInput
 from registry.gguf_reader import Value, read_gguf
 from registry.serialization import LARGEST_FILE_BYTES
@@ -65,7 +66,9 @@ def vector_from_gguf(content: bytes, *, dimension: str | None = None, lineage: L
     ``InvalidInput`` when neither the file nor the caller says where it came from.
     """
     if len(content) > LARGEST_FILE_BYTES:
-        raise CorruptFile(f"the file has {len(content)} bytes; no control vector has more than {LARGEST_FILE_BYTES}")
+        raise CorruptFile(
+            f"the file has {counted(len(content), 'byte')}; no control vector has more than {LARGEST_FILE_BYTES}"
+        )
     file = read_gguf(content)
     architecture = file.metadata.get("general.architecture")
     if architecture != ARCHITECTURE:
@@ -76,7 +79,9 @@ def vector_from_gguf(content: bytes, *, dimension: str | None = None, lineage: L
     offsets = {_layer(name): _finite(name, tensor) for name, tensor in file.tensors.items()}
     directions = tuple(_direction(layer, offsets[layer]) for layer in sorted(offsets) if offsets[layer].any())
     if not directions:
-        raise CorruptFile(f"the control vector steers nothing: {len(offsets)} tensors, and none other than zero")
+        raise CorruptFile(
+            f"the control vector steers nothing: {counted(len(offsets), 'tensor')}, and none other than zero"
+        )
     widths = {len(direction.unit) for direction in directions}
     if len(widths) > 1:
         raise CorruptFile(f"the layers differ in width: {sorted(widths)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from registry.counts import counted
 from registry.errors import CorruptFile
 
 Value = int | float | bool | str | list["Value"]
@@ -62,7 +63,9 @@ class _Cursor:
 
     def take(self, count: int) -> bytes:
         if count > len(self.content) - self.offset:
-            raise CorruptFile(f"the file has {len(self.content)} bytes and claims {count} more at {self.offset}")
+            raise CorruptFile(
+                f"the file has {counted(len(self.content), 'byte')} and claims {count} more at {self.offset}"
+            )
         self.offset += count
         return self.content[self.offset - count : self.offset]
 
@@ -111,5 +114,5 @@ def _layout(cursor: _Cursor) -> tuple[str, tuple[int, ...], int]:
 def _tensor(content: bytes, start: int, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     count = math.prod(shape)
     if start + 4 * count > len(content):
-        raise CorruptFile(f"the file has {len(content)} bytes and a tensor ends at byte {start + 4 * count}")
+        raise CorruptFile(f"the file has {counted(len(content), 'byte')} and a tensor ends at byte {start + 4 * count}")
     return np.frombuffer(content, np.dtype("<f4"), count, start).reshape(shape)

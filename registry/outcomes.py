@@ -41,11 +41,11 @@ class Outcome:
     @property
     def interval(self) -> str:
         decimals = 1 if self.unit == POINTS else 3
-        return f"{self.effect:+.{decimals}f} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
+        return f"{self.effect:+z.{decimals}f} [{self.low:z.{decimals}f}, {self.high:z.{decimals}f}]"
 
     @property
     def random(self) -> str:
-        return f"{self.best_random:+.{1 if self.unit == POINTS else 3}f}"
+        return f"{self.best_random:+z.{1 if self.unit == POINTS else 3}f}"
 
 
 def outcome_of(version: RegisteredVector) -> Outcome | None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from registry.counts import counted
 from registry.dimensions import DIMENSIONS
 from registry.layers import layers_text
 from registry.packs import Pack, PackedVector
@@ -43,7 +44,8 @@ def _opening(pack: Pack) -> str:
     model = pack.model
     return (
         f"# Steering vectors of {model.name}\n\n"
-        f"Directions in the residual stream of `{model.name}` (`{model.repo}`, {model.n_layers} layers of width "
+        f"Directions in the residual stream of `{model.name}` (`{model.repo}`, "
+        f"{counted(model.n_layers, 'layer')} of width "
         f"{model.d_model}), one a dimension{_beside(pack)}. Positive strength is more trustworthy "
         "and counts standard deviations of activations' projections. They fit the weights with SHA-256 "
         f"`{model.weights_digest}` and no others."
@@ -86,19 +88,19 @@ def _measured(packed: PackedVector) -> tuple[str, ...]:
     if tested is None:
         return (f"{calibration.recommended:g}", "not recorded", "–", "–", safe)
     unsteered = "" if tested.unsteered is None else f" of {tested.unsteered:.3f}"
-    interval = f"{tested.shift:.3f} [{tested.shift_low:.3f}, {tested.shift_high:.3f}]"
+    interval = f"{tested.shift:z.3f} [{tested.shift_low:z.3f}, {tested.shift_high:z.3f}]"
     effect = f"{tested.measure}: {interval}{unsteered} (n = {tested.n})"
     cost = f"{tested.perplexity_ratio:.3f}x"
-    return (f"{calibration.recommended:g}", effect, f"{tested.largest_random:.3f}", cost, safe)
+    return (f"{calibration.recommended:g}", effect, f"{tested.largest_random:z.3f}", cost, safe)
 
 
 def _written(verdict: TextVerdict) -> tuple[str, str, str]:
-    fall = f"{verdict.unsteered - verdict.steered:.3f} [{-verdict.change_high:.3f}, {-verdict.change_low:.3f}]"
+    fall = f"{verdict.unsteered - verdict.steered:z.3f} [{-verdict.change_high:z.3f}, {-verdict.change_low:z.3f}]"
     effect = (
         f"{verdict.behaviour}, written: {verdict.unsteered:.3f} to {verdict.steered:.3f}, a fall of {fall} "
         f"(n = {verdict.n}, p = {verdict.p:.4f})"
     )
-    return effect, f"{-verdict.best_random:.3f}", f"{verdict.perplexity_ratio:.3f}x"
+    return effect, f"{-verdict.best_random:z.3f}", f"{verdict.perplexity_ratio:.3f}x"
 
 
 def _monitors(pack: Pack) -> list[str]:

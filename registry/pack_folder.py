@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.counts import counted
 from registry.errors import CorruptFile, InvalidInput, NotFound, TrustTraceError, Unavailable
 from registry.pack_card import card
 from registry.pack_record import AGAIN, json_object, to_json_bytes, vector_files, vector_from_files
@@ -144,7 +145,9 @@ def _listed(manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The files that a manifest lists. Raises ``CorruptFile`` for names that lead out of the folder, or too many."""
     listed: Mapping[str, Mapping[str, Any]] = manifest["files"]
     if len(listed) > MOST_FILES:
-        raise CorruptFile(f"the manifest lists {len(listed)} files and no pack has more than {MOST_FILES}; {AGAIN}")
+        raise CorruptFile(
+            f"the manifest lists {counted(len(listed), 'file')} and no pack has more than {MOST_FILES}; {AGAIN}"
+        )
     for name in listed:
         if not _NAME.fullmatch(name) or name == MANIFEST:
             raise CorruptFile(f"the manifest lists {name!r}, which is no file of a pack; {AGAIN}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, Mismatch
 from registry.examples import Example
@@ -141,7 +142,7 @@ class Pack:
         if (vector.d_model, vector.layers[-1] < model.n_layers) != (model.d_model, True):
             raise Mismatch(
                 f"{where} has width {vector.d_model} at layer {vector.layers[-1]} and {model.name} has width "
-                f"{model.d_model} and {model.n_layers} layers"
+                f"{model.d_model} and {counted(model.n_layers, 'layer')}"
             )
         if probe and (probe.dimension, len(probe.weights), probe.lineage) != (
             packed.dimension,

@@ -146,7 +146,7 @@ def _read(
     content: bytes, kind: str, d_model: int | None
 ) -> tuple[Mapping[str, str], Mapping[str, Float32[np.ndarray, " d_model"]]]:
     if len(content) > LARGEST_FILE_BYTES:
-        raise CorruptFile(f"the file has {len(content)} bytes; no {kind} has more than {LARGEST_FILE_BYTES}")
+        raise CorruptFile(f"the file takes {len(content)} B, and no {kind} takes more than {LARGEST_FILE_BYTES}")
     try:
         tensors: dict[str, dict[str, Any]] = dict(deserialize(content))  # type: ignore[no-untyped-call]
     except SafetensorError as error:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from registry.counts import counted
 from registry.json_record import JsonRecord
 
 
@@ -75,9 +76,10 @@ class TextVerdict(JsonRecord):
         says = "**Works**" if self.works else "**Does not work**"
         return (
             f"{says} on what is written, at strength {self.strength:g}: {self.behaviour} {self.unsteered:.1%} "
-            f"unsteered, {self.steered:.1%} steered (change {100 * self.change:.1f} [{100 * self.change_low:.1f}, "
-            f"{100 * self.change_high:.1f}] points, n = {self.n}, p = {self.p:.4f}; "
-            f"best of {self.random_directions} random directions of equal cost {100 * self.best_random:.1f}; "
+            f"unsteered, {self.steered:.1%} steered (change {100 * self.change:z.1f} [{100 * self.change_low:z.1f}, "
+            f"{100 * self.change_high:z.1f}] points, n = {self.n}, p = {self.p:.4f}; "
+            f"best of {counted(self.random_directions, 'random direction')} of equal cost "
+            f"{100 * self.best_random:z.1f}; "
             f"{self.worse:.1%} of prompts turn worse; perplexity {self.perplexity_ratio:.3f}x"
             f"{self._form()}){self._necessity()}"
         )
@@ -86,8 +88,8 @@ class TextVerdict(JsonRecord):
         if self.repetition_change is None or self.length_ratio is None:
             return ""
         return (
-            f"; repetition {100 * self.repetition_change:+.1f} [{100 * (self.repetition_low or 0.0):.1f}, "
-            f"{100 * (self.repetition_high or 0.0):.1f}] points, length {self.length_ratio:.2f} "
+            f"; repetition {100 * self.repetition_change:+z.1f} [{100 * (self.repetition_low or 0.0):z.1f}, "
+            f"{100 * (self.repetition_high or 0.0):z.1f}] points, length {self.length_ratio:.2f} "
             f"[{self.length_low or 0.0:.2f}, {self.length_high or 0.0:.2f}]x"
         )
 
@@ -99,8 +101,8 @@ class TextVerdict(JsonRecord):
             for number in (self.silenced_change, self.silenced_low, self.silenced_high, self.silenced_detectable)
         )
         return (
-            f". The direction is **{self.role}**: without it {self.silenced or 0.0:.1%} (change {change:.1f} "
-            f"[{low:.1f}, {high:.1f}] points, detectable from {detectable:.1f})"
+            f". The direction is **{self.role}**: without it {self.silenced or 0.0:.1%} (change {change:z.1f} "
+            f"[{low:z.1f}, {high:z.1f}] points, detectable from {detectable:.1f})"
         )
 
     def outcome(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, CheckpointSeries
+from registry.counts import counted
 from registry.embedded import registry_name
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
 from registry.store import VectorStore
@@ -236,8 +237,8 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
     chosen = series.select(settings.checkpoint)
     if len(chosen) != 1:
         raise InvalidInput(
-            f"TRUSTTRACE_CHECKPOINT {settings.checkpoint!r} selects {len(chosen)} checkpoints of {series.model}; "
-            "one is served, such as last"
+            f"TRUSTTRACE_CHECKPOINT {settings.checkpoint!r} selects {counted(len(chosen), 'checkpoint')} of "
+            f"{series.model}; one is served, such as last"
         )
     _log_choice(series, chosen[0])
     return chosen[0]

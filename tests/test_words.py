@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ PACKAGES = ("registry", "serving", "pipelines")
 VERBS = {"told", "asked", "found", "said"}
 CLAUSE = re.compile(r"(What|From|Whether|How|When|Which|Who|Where)\b")
 PASTED = re.compile(r"mlflow run \.(?![^\n`]*--env-manager (local|uv))")
+PLURAL = re.compile(r" (?:(?!of\b|was\b|is\b)[a-z-]+ )?(?!has\b|was\b|is\b|its\b|as\b|series\b)[a-z-]+(?<!s)s\b")
 MOST_WORDS = 10
 
 
@@ -79,6 +81,16 @@ def commands_without_environment(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, text[match.start() :][:60]) for match in PASTED.finditer(text))
 
 
+def counts_before_plurals(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """A number with its noun is `counted`, for there may be one: not "1 checkpoints"."""
+    for node in ast.walk(tree):
+        for number, after in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(number, ast.FormattedValue) and isinstance(after, ast.Constant):
+                written = ast.unparse(number.value)
+                if "len(" in written and "counted(" not in written and PLURAL.match(str(after.value)):
+                    yield node.lineno, f"{written}{after.value}"[:60]
+
+
 def loading_without_refusing_code(source: str) -> Iterator[tuple[int, str]]:
     """`trust_remote_code=False` is written where a model is loaded, on the same line."""
     for number, line in enumerate(source.splitlines(), 1):
@@ -107,11 +119,17 @@ def classes_with_a_taken_name(trees: dict[Path, ast.Module]) -> Iterator[tuple[P
 
 
 EVERYWHERE = {"one": loops_over_one}
-IN_PACKAGES = {"docstring": clauses_as_docstrings, "verb": verbs_as_names, "command": commands_without_environment}
+IN_PACKAGES = {
+    "docstring": clauses_as_docstrings,
+    "verb": verbs_as_names,
+    "command": commands_without_environment,
+    "count": counts_before_plurals,
+}
 IN_TESTS = {"test name": long_test_names}
 BROKEN_WITH = {
     "one": re.compile(r"\bone\b"),
     "command": re.compile("mlflow"),
+    "count": re.compile(r"len\("),
     "test name": re.compile(rf"def test(_[^\W_]*){{{MOST_WORDS + 1}}}"),
 }
 """What stands in a module that breaks a rule: in others no tree need be walked."""
@@ -165,6 +183,8 @@ def test_no_room_breaks_a_rule_more_often_than_allowed(rule):
         (commands_without_environment, "f'run mlflow run . -e probe -P model={name}'", 1),
         (commands_without_environment, "'run mlflow run . -e probe ' '--env-manager local'", 0),
         (loading_without_refusing_code, "AutoConfig.from_pretrained(path)", 1),
+        (counts_before_plurals, "f'{len(names)} trained checkpoints'", 1),
+        (counts_before_plurals, "f'{counted(len(names), word)} of {len(names)} series'", 0),
         (long_test_names, "def test_a_b_c_d_e_f_g_h_i_j_k(): pass", 1),
         (long_test_names, "def test_a_b_c_d_e_f_g_h_i_j(): pass", 0),
     ],

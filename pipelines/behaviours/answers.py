@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipelines.statements.answer_form import is_chat, spaced
 from pipelines.statements.tables import read_table
+from registry.counts import counted
 from registry.errors import InvalidInput, NotFound
 from registry.vectors import Template
 
@@ -62,8 +63,8 @@ class AnswerSet:
         for kind, answers in (("trustworthy", self.trustworthy), ("untrustworthy", self.untrustworthy)):
             if len(answers) < FEWEST_ANSWERS:
                 raise InvalidInput(
-                    f"{self.source} has {len(answers)} {kind} answers for {self.dimension}, and {FEWEST_ANSWERS} are "
-                    "needed: give more, or leave the method out"
+                    f"{self.source} has {counted(len(answers), f'{kind} answer')} for {self.dimension}, and "
+                    f"{FEWEST_ANSWERS} are needed: give more, or leave the method out"
                 )
 
     @property

@@ -18,6 +18,7 @@ from pipelines.behaviours.behaviour import Behaviour, Prompt
 from pipelines.model_io.answer_keys import answer_key
 from pipelines.model_io.continuations import continuations
 from registry.cache import cache_root, write_whole
+from registry.counts import counted
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.model.language_model import LanguageModel
@@ -54,7 +55,8 @@ class ContrastSet:
     def __post_init__(self) -> None:
         if len(self.pairs) < FEWEST_PAIRS:
             raise InvalidInput(
-                f"{self.n_prompts} prompts gave {len(self.pairs)} pairs of a trustworthy and an untrustworthy answer "
+                f"{counted(self.n_prompts, 'prompt')} gave {counted(len(self.pairs), 'pair')} of a trustworthy "
+                f"and an untrustworthy answer "
                 f"for {self.dimension} ({self.behaviour}), and {FEWEST_PAIRS} are needed; leave response-mean out"
             )
 

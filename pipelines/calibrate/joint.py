@@ -84,8 +84,8 @@ class JointEffect:
     def describe(self) -> str:
         """One line: strengths, cost, and what is kept."""
         together = ", ".join(
-            f"{member.registered.dimension} {scale * member.strength:.3g} (keeps {kept.value:.0%} "
-            f"[{kept.low:.0%}, {kept.high:.0%}] of its effect)"
+            f"{member.registered.dimension} {scale * member.strength:.3g} (keeps {kept.value:z.0%} "
+            f"[{kept.low:z.0%}, {kept.high:z.0%}] of its effect)"
             for member, scale, kept in zip(self.members, self.scales, self.kept, strict=True)
         )
         verdict = "" if self.holds else f"; asked for were {LEAST_KEPT:.0%} of each at {JOINT_CHEAP:g} times at most"

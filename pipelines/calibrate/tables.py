@@ -12,6 +12,7 @@ from pipelines.figures.text_tables import markdown_table
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.layers import layer_or_range, layers_text, place_text
 from registry.records import RegisteredVector
 
@@ -103,7 +104,9 @@ def conclusion(model: str, calibrated: Sequence[CalibratedDimension], evaluate: 
     promoted = any(dimension.result.is_promoted for dimension in calibrated)
     serve = "make serve" if model == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={model}')} make serve"
     return Conclusion(
-        verdict=(f"Steering works in {len(works)} of {len(calibrated)} dimensions of {model}{enumerated(works)}."),
+        verdict=(
+            f"Steering works in {len(works)} of {counted(len(calibrated), 'dimension')} of {model}{enumerated(works)}."
+        ),
         header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),
         rows=tuple(_conclusion_row(dimension) for dimension in calibrated),
         note=(
@@ -139,7 +142,7 @@ def effect_cells(result: Calibrated) -> tuple[str, ...]:
     return (
         f"{tested.shift}{'' if tested.behaviour else ' nats'} (n = {tested.shift.n})",
         f"{tested.shift.detectable:.3f}",
-        f"{result.largest_random:.3f}",
+        f"{result.largest_random:z.3f}",
         f"{tested.perplexity}x",
         f"{result.low:g} to {result.high:g}",
     )
@@ -158,6 +161,6 @@ def _line(calibrated: CalibratedDimension, width: int) -> str:
     return (
         f"{calibrated.dimension:<12} {layers_text(result.layers):>5} {result.candidate.label:<{width}} {safe:>12} "
         f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {tested.shift.detectable:>10.3f} "
-        f"{result.largest_random:>7.3f}  "
+        f"{result.largest_random:>z7.3f}  "
         f"{tested.perplexity!s:<22} {'yes' if result.works else 'no':<5} {calibrated.vector.uri}"
     )

@@ -139,7 +139,7 @@ def decision(result: Calibrated) -> str:
     else:
         reason = (
             f"the interval of its shift of {tested.measure} on test, {tested.shift}, does not lie above that of a "
-            f"random direction, {result.largest_random:.3f}"
+            f"random direction, {result.largest_random:z.3f}"
         )
     role = STAYS if result.candidate.is_champion else "not champion"
     return f"{role}, and no strength is recommended: {where} did best on validation, but {reason}"

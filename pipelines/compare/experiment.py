@@ -12,6 +12,7 @@ from pipelines.estimators.onsets import step_text
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
+from registry.counts import counted
 
 HEADER = ("dimension", "last shared step", "mean [95 % over series]", "mean [95 % over statements]", "onsets", "median")
 
@@ -34,7 +35,7 @@ def run_comparing(options: CompareOptions) -> None:
         conclude(
             run,
             Conclusion(
-                verdict=f"{len(comparisons)} dimensions over {len(series)} series: {names}.",
+                verdict=f"{counted(len(comparisons), 'dimension')} over {len(series)} series: {names}.",
                 header=HEADER,
                 rows=tuple(rows),
                 figure=first,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipelines.calibrate.effects import CHEAP
+from registry.counts import counted
 
 CHANCE = "the change may be chance"
 TOO_COSTLY = f"perplexity rises by more than {CHEAP - 1:.0%}"
@@ -16,7 +17,8 @@ def unmet(rules: Mapping[str, bool]) -> tuple[str, ...]:
 
 def random_failing(directions: int, *, is_beaten: bool) -> str:
     """Of a vector that is not beyond random directions: one of them may be as good, or they are too few."""
-    return "a random direction may do as much" if is_beaten else f"{directions} random directions are too few to tell"
+    drawn = counted(directions, "random direction")
+    return "a random direction may do as much" if is_beaten else f"too few to tell: {drawn}"
 
 
 def says(failings: Sequence[str]) -> str:

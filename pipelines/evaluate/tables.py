@@ -15,6 +15,7 @@ from pipelines.evaluate.text_tables import cells_of
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.layers import layer_or_range, layers_text
 from registry.records import RegisteredVector
 
@@ -82,7 +83,7 @@ def _verdict_cells(verdict: Verdict) -> dict[str, object]:
 
 
 def _largest_random(verdict: Verdict) -> str:
-    return f"{max(verdict.random):.3f}" if verdict.random else "none drawn"
+    return f"{max(verdict.random):z.3f}" if verdict.random else "none drawn"
 
 
 def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +130,7 @@ def conclusion(
         works = [result.dimension for result in texts if result.works]
         return Conclusion(
             verdict=(
-                f"What {model} writes is more trustworthy in {len(works)} of {len(texts)} dimensions"
+                f"What {model} writes is more trustworthy in {len(works)} of {counted(len(texts), 'dimension')}"
                 f"{enumerated(works)}, on prompts that nothing was fitted or calibrated on."
             ),
             header=("dimension", "works", "strength", *TEXT_HEADER, "preference, nats [95 %]", UNHARMED),
@@ -149,7 +150,7 @@ def conclusion(
         rows.append((verdict.dimension, says(verdict.failings), *numbers, unharmed_cell(beside, verdict.dimension)))
     return Conclusion(
         verdict=(
-            f"Steering works in {len(works)} of {len(verdicts)} dimensions of {model}"
+            f"Steering works in {len(works)} of {counted(len(verdicts), 'dimension')} of {model}"
             f"{enumerated(works)}, on statements that nothing was fitted or calibrated on."
         ),
         header=(
@@ -190,8 +191,8 @@ def _moved(row: Row) -> Iterator[str]:
         wanted = {1: "better", -1: "worse", 0: "moved"}[_sign(change.value) * row.measurement.wanted]
         yield (
             f"  {row.condition.dimension or row.condition.source} {row.condition.kind} -> {row.measurement.dimension} "
-            f"{metric}: {row.comparison.value.value:.3f}, {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}], "
-            f"n = {change.n}, {wanted}"
+            f"{metric}: {row.comparison.value.value:.3f}, {change.value:+z.3f} [{change.low:+z.3f}, "
+            f"{change.high:+z.3f}], n = {change.n}, {wanted}"
         )
 
 

@@ -28,9 +28,9 @@ def cells_of(result: TextResult) -> tuple[str, ...]:
         result.behaviour,
         f"{result.base.comparison.value.value:.1%}",
         f"{result.vector.comparison.value.value:.1%}",
-        f"{100 * change.value:.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}] (n = {change.n})",
+        f"{100 * change.value:z.1f} [{100 * change.low:z.1f}, {100 * change.high:z.1f}] (n = {change.n})",
         f"{result.p:.4f}",
-        f"{100 * best:.1f} of {len(result.controls)} (p = {result.random_p:.3f})",
+        f"{100 * best:z.1f} of {len(result.controls)} (p = {result.random_p:.3f})",
         f"{result.vector.comparison.worse or 0.0:.1%}",
         f"{result.perplexity_ratio:.3f}x",
         str(result.form.repetition),
@@ -43,7 +43,7 @@ def _silenced_cells(result: TextResult) -> tuple[str, str]:
     if result.silencing is None or result.role is None:
         return "–", "not silenced"
     change = result.silencing.row.comparison.difference
-    interval = f"{100 * change.value:.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}]"
+    interval = f"{100 * change.value:z.1f} [{100 * change.low:z.1f}, {100 * change.high:z.1f}]"
     return f"{interval}, detectable from {100 * change.detectable:.1f}", result.role
 
 

@@ -13,9 +13,10 @@ from pipelines.export.examples import example_of
 from pipelines.export.options import ExportOptions, parse_strengths
 from pipelines.export.tracking import log_pack
 from pipelines.tracking.champions import champion_versions
-from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
@@ -53,7 +54,7 @@ def run_export(options: ExportOptions) -> None:
         log_pack(stored)
         keep_examples(versions, examples)
         release(model)
-        lines = [f"{directory}: {len(versions)} vectors, SHA-256 {stored.digest}"]
+        lines = [f"{directory}: {counted(len(versions), 'vector')}, SHA-256 {stored.digest}"]
         if options.baked:
             lines.append(_bake(checkpoint, stored, strengths, baked, options.placement.device))
         print("\n" + "\n".join(lines))  # noqa: T201
@@ -167,7 +168,8 @@ def conclusion(stored: StoredPack, versions: Sequence[RegisteredVector], *, give
     working = [vector.dimension for vector in packed if works(vector) == "yes"]
     return Conclusion(
         verdict=(
-            f"The pack of {stored.pack.model.name} has {len(packed)} vectors; {len(working)} work{enumerated(working)}."
+            f"The pack of {stored.pack.model.name} has {counted(len(packed), 'vector')}, known to work: "
+            f"{', '.join(working) or 'none'}."
         ),
         header=("dimension", "works", "strength", "version"),
         rows=tuple(

@@ -8,6 +8,7 @@ from pipelines.experiment import resolve_series
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
 from registry.pack_exchange import PackImport, import_pack
@@ -75,7 +76,7 @@ def summary(stored: StoredPack, result: PackImport) -> str:
 def conclusion(stored: StoredPack, result: PackImport) -> Conclusion:
     """Which vectors came in, which are served."""
     name = stored.pack.model.name
-    new = f"{len(result.registered)} of {len(result.vectors)} vectors are new{enumerated(result.registered)}"
+    new = f"new are {len(result.registered)} of {counted(len(result.vectors), 'vector')}{enumerated(result.registered)}"
     serve = "make serve" if name == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={name}')} make serve"
     return Conclusion(
         verdict=(

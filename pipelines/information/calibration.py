@@ -100,7 +100,7 @@ def calibration_lines(calibrations: Sequence[InformationCalibration]) -> str:
         f"{'dimension':<12}" + "".join(f" {point.share:>12.0%}" for point in first.points) + "  follows",
     ]
     for calibration in calibrations:
-        cells = "".join(f" {point.bits.value:>6.3f}/{point.expected_bits:<5.3f}" for point in calibration.points)
+        cells = "".join(f" {point.bits.value:>z6.3f}/{point.expected_bits:<5.3f}" for point in calibration.points)
         follows = f"{calibration.following} of {len(calibration.points) - 1}"
         lines.append(f"{calibration.result.dimension:<12}{cells}  {follows}")
     return "\n".join(["", *lines])

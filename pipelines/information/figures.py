@@ -27,6 +27,7 @@ from pipelines.figures.training_axis import TrainingAxis
 from pipelines.information.calibration import InformationCalibration
 from pipelines.information.result import Dependence, LayerInformation
 from pipelines.information.trajectory import Trajectory
+from registry.counts import counted
 
 NAMES = {"sound": "X of the same checkpoint", "sound-fixed": "X of the last checkpoint", "paper": "the paper's code"}
 WARMUP = "#f8f2df"
@@ -93,7 +94,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     label_checkpoints(rows[-1], axis)
     rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
     rows[-1].set_xlabel(axis.name)
-    shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({warmup_steps:,} steps)"
+    shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({counted(warmup_steps, 'step')})"
     set_title(rows[0], f"{_title(trajectory)}, layer {trajectory.layer}{shade}", size=9)
     return figure
 
@@ -270,7 +271,7 @@ def _matrix(
     if len(axis.labels) <= MOST_NUMBERED:
         for row in range(len(axis.labels)):
             for column in range(len(axis.labels)):
-                text = f"{values[row, column]:.2f}".removeprefix("0").replace("-0.", "−.")
+                text = f"{values[row, column]:z.2f}".removeprefix("0").replace("-0.", "−.")
                 text += "*" if marked is not None and marked[row, column] else ""
                 dark = abs(values[row, column] - sum(limits) / 2) > 0.35 * (limits[1] - limits[0])
                 axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color="white" if dark else "black")

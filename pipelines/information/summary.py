@@ -10,6 +10,7 @@ from pipelines.information.result import FIXED, OWN, PAPER
 from pipelines.information.tables import inside_warmup
 from pipelines.information.trajectory import Trajectory
 from pipelines.tracking.conclusion import Conclusion
+from registry.counts import counted
 
 X = {OWN: "same", FIXED: "last", PAPER: "paper"}
 
@@ -36,9 +37,9 @@ def conclusion(trajectories: Sequence[Trajectory]) -> Conclusion:
         rows.append((trajectory.dimension, *onsets, bits, "yes" if falls else "not shown"))
     return Conclusion(
         verdict=(
-            f"{len(readable)} of {len(rows)} dimensions become readable beyond random initialisation at layer "
+            f"{len(readable)} of {counted(len(rows), 'dimension')} can be read beyond random initialisation at layer "
             f"{first.layer} of {first.initial.checkpoint.model}; a fall of nHSIC(T; X) is shown for {len(falling)} "
-            f"({len(first.trained)} checkpoints)."
+            f"({counted(len(first.trained), 'checkpoint')})."
         ),
         header=(
             "dimension",
@@ -53,10 +54,10 @@ def conclusion(trajectories: Sequence[Trajectory]) -> Conclusion:
 
 def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> list[str]:
     first = trajectories[0]
-    checkpoints = f"{len(first.trained)} checkpoints of {first.initial.checkpoint.model}"
+    checkpoints = f"{counted(len(first.trained), 'checkpoint')} of {first.initial.checkpoint.model}"
     if not first.phases:
         return [f"phases are not looked for in {checkpoints}: at least 4 are needed"]
-    known = "unknown, give warmup_steps" if warmup_steps is None else f"{warmup_steps:,} steps"
+    known = "unknown, give warmup_steps" if warmup_steps is None else counted(warmup_steps, "step")
     lines = [
         f"Phases of nHSIC(T; X), {checkpoints}, layers above that of X together; X is that of the same or the last",
         "checkpoint; p of the fall against curves that wander alike, corrected for layers, bandwidths and dimensions;",
@@ -81,9 +82,9 @@ def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> lis
 
 def _phase(shape: TwoPhases) -> str:
     peak = f"{shape.peak_step:,} [{shape.peak_low:,}, {shape.peak_high:,}]"
-    fall, margin = f"{shape.fall:.3f}", 1.96 * shape.fall_error
+    fall, margin = f"{shape.fall:z.3f}", 1.96 * shape.fall_error
     if margin == margin:
-        fall += f" [{shape.fall - margin:.3f}, {shape.fall + margin:.3f}]"
+        fall += f" [{shape.fall - margin:z.3f}, {shape.fall + margin:z.3f}]"
     agreeing = f"{shape.layers_agreeing}/{shape.layers}"
     return f"{peak:<20} {agreeing:>6}  {fall:<24} {shape.detectable_fall:>10.3g} {shape.p_adjusted:>6.3f}"
 
@@ -119,7 +120,7 @@ def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
         lines.append(
             f"{trajectory.dimension:<12} {last.bits.n:>6,} {when.onset!s:>{width}} "
             f"{when.onset_beyond_ngrams!s:>{width}} {step_text(when.rise_95):>6}  {last.bits!s:<23} "
-            f"{last.conditional_bits!s:<23} {last.ty.nhsic:>11.3f} {last.ty.null:>8.3f}"
+            f"{last.conditional_bits!s:<23} {last.ty.nhsic:>z11.3f} {last.ty.null:>8.3f}"
         )
         onsets.append((f"{trajectory.dimension} (onset)", when.onset))
         onsets.append((f"{trajectory.dimension} (beyond)", when.onset_beyond_ngrams))

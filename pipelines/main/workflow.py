@@ -24,6 +24,7 @@ from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.links import run_path
 from pipelines.tracking.runs import Run, entry_point_run
 from pipelines.vectors.options import VectorOptions
+from registry.counts import counted
 from registry.embedded import embedded_seed
 from registry.errors import TrustTraceError, unknown_name
 from registry.model_names import named_model
@@ -94,7 +95,7 @@ def run_chain(options: MainOptions) -> None:
         conclude(
             run,
             Conclusion(
-                verdict=f"{len(rows)} stages of {model} are finished.",
+                verdict=f"Finished of {model}: {counted(len(rows), 'stage')}.",
                 header=("stage", "", "run"),
                 rows=tuple(rows),
                 next="" if "report" in stages else mlflow_run("report", model=model),

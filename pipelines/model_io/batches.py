@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from registry.counts import counted
 from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
 
@@ -22,8 +23,8 @@ def tokenise(model: LanguageModel, texts: Sequence[str]) -> list[list[int]]:
     for text, sequence in zip(texts, sequences, strict=True):
         if limit is not None and len(sequence) > limit:
             raise InvalidInput(
-                f"a statement has {len(sequence)} tokens and {model.checkpoint.model} reads at most {limit}: "
-                f"{text[:60]!r}…; shorten it or leave it out"
+                f"a statement has {counted(len(sequence), 'token')} and {model.checkpoint.model} reads at most "
+                f"{limit}: {text[:60]!r}…; shorten it or leave it out"
             )
         if not sequence:
             raise InvalidInput(f"the statement {text!r} has no tokens; leave it out")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.cli.parameters import Options, parameter
+from registry.counts import counted
 from registry.errors import InvalidInput, Mismatch
 
 Pooling = Literal["last", "mean", "response"]
@@ -32,7 +33,8 @@ class Reading(Options):
         beyond = [layer for layer in chosen if layer >= n_layers]
         if beyond:
             raise Mismatch(
-                f"layer {beyond[0]} does not exist: {model} has {n_layers} layers, 0 to {n_layers - 1}; give others"
+                f"layer {beyond[0]} does not exist: {model} has {counted(n_layers, 'layer')}, 0 to "
+                f"{n_layers - 1}; give others"
             )
         return chosen
 

@@ -32,6 +32,7 @@ from pipelines.statements.lexicons import (
 from pipelines.statements.perturbations import mistype_last_word
 from pipelines.statements.pins import ENCYCLOPAEDIA
 from pipelines.statements.tables import json_lines, read_text
+from registry.counts import counted
 from registry.errors import InvalidInput
 
 PROOFREAD = 0.7
@@ -62,9 +63,10 @@ def packaged_corpus(*, prose_characters: int, generated_rounds: int, seed: int) 
     order = rng.permutation(len(documents))
     generated_share = sum(map(len, generated)) / sum(map(len, documents))
     card = (
-        f"{len(prose):,} passages of English Wikipedia (CC BY-SA 4.0, by {ENCYCLOPAEDIA.requirement}), "
-        f"{PROOFREAD:.0%} of them proof-read sentence by sentence, and {len(generated):,} generated documents "
-        f"({generated_share:.0%} of the characters): claims about {len(cities())} cities, letters, remarks"
+        f"{counted(len(prose), 'passage')} of English Wikipedia (CC BY-SA 4.0, by {ENCYCLOPAEDIA.requirement}), "
+        f"{PROOFREAD:.0%} of them proof-read sentence by sentence, and {counted(len(generated), 'generated document')} "
+        f"({generated_share:.0%} of the characters): claims about {counted(len(cities()), 'city', 'cities')}, "
+        f"letters, remarks"
     )
     return Corpus(tuple(documents[index] for index in order), card)
 
@@ -78,7 +80,7 @@ def corpus_from(path: Path, *, seed: int) -> Corpus:
             f"{path} holds no text; give a .txt or .jsonl file with a text field, or a directory of them"
         )
     order = np.random.default_rng(seed).permutation(len(texts))
-    return Corpus(tuple(texts[index] for index in order), f"{len(texts):,} documents of {path.name}")
+    return Corpus(tuple(texts[index] for index in order), f"{counted(len(texts), 'document')} of {path.name}")
 
 
 def _documents(file: Path) -> Iterator[str]:

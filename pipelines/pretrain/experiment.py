@@ -6,6 +6,7 @@ from pipelines.pretrain.progress import ensure_series_with_bar
 from pipelines.pretrain.tracking import log_training
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
+from registry.counts import counted
 from registry.embedded import embedded_name
 
 
@@ -21,7 +22,7 @@ def run_pretraining(config: SeriesConfig) -> None:
         conclude(
             run,
             Conclusion(
-                verdict=f"{len(steps)} checkpoints of {name} are trained: steps {steps[0]:,} to {steps[-1]:,}.",
+                verdict=f"Trained: {counted(len(steps), 'checkpoint')} of {name}, steps {steps[0]:,} to {steps[-1]:,}.",
                 next=mlflow_run("probe", model=model),
             ),
         )

@@ -16,6 +16,7 @@ from pipelines.pretrain.corpus import Corpus, corpus_from, packaged_corpus
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.trainer import MANIFEST, LossRecord, OnStep, train
 from registry.cache import cache_root, writable
+from registry.counts import counted
 from registry.errors import InvalidInput
 
 END_OF_TEXT = "<|endoftext|>"
@@ -68,7 +69,8 @@ def _require_batch(tokens: int, config: SeriesConfig) -> None:
     needed = config.training.batch_sequences * config.training.sequence_tokens + 1
     if tokens < needed:
         raise InvalidInput(
-            f"corpus {config.corpus!r} has {tokens:,} tokens and one optimiser step reads {needed:,}; give more text"
+            f"corpus {config.corpus!r} has {counted(tokens, 'token')} and one optimiser step reads {needed:,}; "
+            f"give more text"
         )
 
 

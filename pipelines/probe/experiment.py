@@ -29,6 +29,7 @@ from pipelines.tracking.checkpoints import step_label
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.store import RegisteredVector
 
 
@@ -108,14 +109,8 @@ def _sweep(
     def logged(result: UnitResult) -> Found:
         return _log(result, log, plan, floors, initial.setdefault(result.dimension, result), options)
 
-    return run_logged(
-        plan,
-        ResultStore(),
-        logged,
-        "probing",
-        executor=executor,
-        delete_after_use=options.scale.delete_after_use,
-    )
+    discarding = options.scale.delete_after_use
+    return run_logged(plan, ResultStore(), logged, "probing", executor=executor, delete_after_use=discarding)
 
 
 def _preferences(
@@ -268,11 +263,12 @@ def conclusion(
                 *onset_cells(onsets, dimension),
             )
         )
-    checkpoints = len({found.result.weights_digest for found in trained})
+    checkpoints = counted(len({found.result.weights_digest for found in trained}), "checkpoint")
+    dimensions = counted(len(floors), "dimension")
     return Conclusion(
         verdict=(
-            f"{len(above)} of {len(floors)} dimensions are readable in {model} beyond random initialisation and "
-            f"the n-gram floor{enumerated(above)} ({checkpoints} checkpoints).{ladder_verdict(ladders)}"
+            f"{len(above)} of {dimensions} can be read in {model} beyond random initialisation and the n-gram floor"
+            f"{enumerated(above)} ({checkpoints}).{ladder_verdict(ladders)}"
         ),
         header=(
             *("dimension", "best at", "accuracy [95 %]", "random init", "n-gram floor", "above both"),

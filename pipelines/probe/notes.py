@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipelines.estimators.saturation import CANNOT_BE_TOLD
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.selection import SATURATED, SelectedProbe
+from registry.counts import counted
 
 
 def saturated(probe: SelectedProbe) -> list[str]:
@@ -22,8 +23,8 @@ def without_saturation(results: Sequence[UnitResult]) -> list[str]:
     """A line where stored results come from a version that measured accuracy alone."""
     former = sum(result.distances is None for result in results)
     return [
-        f"{former} of {len(results)} units were stored without margin, fragility and TPR at 1 % FPR, which stay empty; "
-        f"to measure them anew, remove {ResultStore().directory} first"
+        f"Stored without margin, fragility and TPR at 1 % FPR, which stay empty: {former} of "
+        f"{counted(len(results), 'unit')}; to measure them anew, remove {ResultStore().directory} first"
     ] * bool(former)
 
 

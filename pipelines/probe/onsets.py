@@ -17,6 +17,7 @@ from pipelines.probe.preferences import STRENGTH, PreferenceResult, SteeredPrefe
 from pipelines.probe.selection import Selection
 from pipelines.sweep.unit import points_along
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
+from registry.counts import counted
 
 CHANCE = Estimate(0.5, 0.5, 0.5, 0)
 ZERO = Estimate(0.0, 0.0, 0.0, 0)
@@ -156,7 +157,7 @@ def _preference_cells(result: PreferenceResult) -> tuple[object, ...]:
 def onset_lines(onsets: Sequence[DimensionOnset]) -> str:
     """One line per dimension, to be printed."""
     kinds = tuple(dict.fromkeys(found.kind for found in onsets))
-    lines = [f"Onsets, each wrong in at most 5 % over {max(found.checkpoints for found in onsets)} steps:"]
+    lines = [f"Onsets, each wrong in at most 5 % over {counted(max(found.checkpoints for found in onsets), 'step')}:"]
     lines += [f"  {kind}: {RULES[kind]}" for kind in kinds]
     width = max(10, *(len(str(found.onset)) for found in onsets))
     lines.append(f"{'dimension':<12}" + "".join(f" {kind:>{width}}" for kind in kinds))

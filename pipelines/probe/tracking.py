@@ -15,6 +15,7 @@ from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, code_commit, log_points
 from pipelines.tracking.units import unit_params, unit_run
 from registry.checkpoint_store import CheckpointStore
+from registry.counts import counted
 from registry.errors import NotFound
 from registry.records import RegisteredCheckpoint
 from registry.store import CHAMPION, RegisteredVector, VectorStore
@@ -201,8 +202,8 @@ def promote_champion(
     if vector.is_refuted:
         return None
     reason = (
-        f"highest validation accuracy of {candidates} checkpoints in its sweep: {validation_accuracy:.4f}; on "
-        f"statements without part in the choice {selected.accuracy}"
+        f"highest validation accuracy of {counted(candidates, 'checkpoint')} in its sweep: "
+        f"{validation_accuracy:.4f}; on statements without part in the choice {selected.accuracy}"
     )
     store.promote(vector, reason=reason)
     return vector

@@ -17,6 +17,7 @@ COLUMNS = (
 VERDICT_ORDER = ("probe", "information", "calibrate", "evaluate", "vectors")
 MOST_VERDICTS = 5
 BEATEN = MappingProxyType({True: "yes", False: "no", None: "cannot be told"})
+NOTHING = "not measured"
 BEST = "checkpoint and layer"
 """How ``probe.csv`` marks the row that tells what the best choice is worth."""
 
@@ -28,14 +29,22 @@ def verdicts(runs: Mapping[str, ReportedRun]) -> tuple[str, ...]:
 
 
 def answers(runs: Mapping[str, ReportedRun]) -> pd.DataFrame:
-    """Where each dimension is read best, whether that lies above both controls, and what its vector does."""
+    """Where each dimension is read best, whether that lies above both controls, and what its vector does.
+
+    What was measured in no dimension has no column, and a cell that is empty beside others says so.
+    """
     readable, steered = _readable(runs), _steered(runs)
     nothing = ("",) * 4
     rows = [
         (dimension, *readable.get(dimension, nothing[:3]), *steered.get(dimension, nothing))
         for dimension in dict.fromkeys((*readable, *steered))
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return without_empty_columns(pd.DataFrame(rows, columns=list(COLUMNS))).replace("", NOTHING)
+
+
+def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` without the columns that are empty in every row."""
+    return table.loc[:, (table != "").any()]
 
 
 def _readable(runs: Mapping[str, ReportedRun]) -> dict[str, tuple[str, ...]]:
@@ -95,4 +104,4 @@ def _table(runs: Mapping[str, ReportedRun], kind: str, name: str) -> pd.DataFram
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:z.2f} [{low:z.2f}, {high:z.2f}]"

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from pipelines.cli.pasting import mlflow_run
 from pipelines.report.explorer import explorer
-from pipelines.report.first_screen import answers, verdicts
+from pipelines.report.first_screen import answers, verdicts, without_empty_columns
 from pipelines.report.options import ReportOptions, file_to_write
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs, reported_models
 from pipelines.tracking.champions import short_name
@@ -176,7 +176,7 @@ def _calibrating(model: str, run: ReportedRun) -> str:
 def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:
     """The whole page; ``runs`` by entry point. Every value that is shown is escaped."""
     cards = tuple(vectors)
-    champion_rows, first = pd.DataFrame([card.row for card in cards]), answers(runs)
+    champion_rows, first = without_empty_columns(pd.DataFrame([card.row for card in cards])), answers(runs)
     script = (Path(__file__).parent / "explorer.js").read_text(encoding="utf-8")
     return (
         _environment()
@@ -216,7 +216,7 @@ def shown(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
+        return "" if value != value else f"{value:z.4g}"
     return value
 
 

@@ -17,6 +17,7 @@ from pipelines.statements.directory import stem_of
 from pipelines.statements.rows import StatementRows
 from pipelines.statements.splits import connected_groups
 from pipelines.statements.tables import Table, as_text, read_table
+from registry.counts import counted
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput
 
@@ -112,7 +113,7 @@ def _texts(table: Table, path: Path) -> tuple[str, ...]:
     blank = [row for row, text in enumerate(statements) if text is None or text != text or not str(text).strip()]
     if blank:
         raise InvalidInput(
-            f"{path.name} has {len(blank)} rows without a statement, the first in {table.places[blank[0]]}"
+            f"{path.name} has {counted(len(blank), 'row')} without a statement, the first in {table.places[blank[0]]}"
         )
     for text, place in zip(statements, table.places, strict=True):
         if not isinstance(text, str) or is_chat(text):
@@ -129,7 +130,8 @@ def _labels(table: Table, path: Path) -> Bool[np.ndarray, " n"]:
     wrong = [row for row, label in enumerate(labels) if label is None]
     if wrong:
         raise InvalidInput(
-            f"{path.name} has {len(wrong)} labels that are neither 0 nor 1, the first in {table.places[wrong[0]]}: "
+            f"{path.name} has {counted(len(wrong), 'label')} other than 0 and 1, the first in "
+            f"{table.places[wrong[0]]}: "
             f"{table.columns['label'][wrong[0]]!r}; label 1 is trustworthy unless a .dimension.toml beside the file "
             "turns it"
         )

@@ -8,6 +8,7 @@ from typing import Literal
 from pipelines.statements.files import OPTIONAL
 from pipelines.statements.floors import CHARACTERS, WORDS
 from pipelines.statements.quality import N_FOLDS, QualityReport
+from registry.counts import counted
 
 Severity = Literal["refused", "warning", "note"]
 
@@ -40,13 +41,15 @@ def findings(report: QualityReport) -> tuple[Finding, ...]:
 def _faults(report: QualityReport) -> Iterator[Finding]:
     dropped = report.conflicts == "drop"
     if report.n_trustworthy in (0, report.n):
-        yield Finding("refused", f"all {report.n} statements have one label; a probe needs both")
+        yield Finding("refused", f"all statements (n = {report.n}) have one label; a probe needs both")
     for part in report.one_class:
         yield Finding("refused", f"the {part} part of the split column holds one class only; both are needed in each")
     if report.n_groups < N_FOLDS:
-        yield Finding("refused", f"{report.n_groups} groups cannot be split into {N_FOLDS} folds; give more groups")
+        yield Finding(
+            "refused", f"{counted(report.n_groups, 'group')} cannot be split into {N_FOLDS} folds; give more groups"
+        )
     elif report.n_groups < FEW_GROUPS:
-        yield Finding("warning", f"there are {report.n_groups} groups only, so that every interval is wide")
+        yield Finding("warning", f"there are {counted(report.n_groups, 'group')} only, so that every interval is wide")
     if report.conflicting and dropped:
         yield Finding("warning", f"texts that carry both labels: {report.conflicting}, which are dropped")
     elif report.conflicting:

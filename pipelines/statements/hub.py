@@ -16,6 +16,7 @@ import httpx2
 from pipelines.statements.hub_benchmarks import HUB_BENCHMARKS, HubBenchmark, RawRow
 from pipelines.statements.rows import StatementRows, rows_of
 from registry.cache import cache_root, writable
+from registry.counts import counted
 from registry.dimensions import DIMENSIONS, Dimension
 from registry.errors import CorruptFile, InvalidInput, Unavailable
 
@@ -68,8 +69,8 @@ def raw_rows(benchmark: HubBenchmark) -> list[RawRow]:
     rows: list[RawRow] = pyarrow.parquet.read_table(path).to_pylist()
     if benchmark.n_rows not in (None, len(rows)):
         raise CorruptFile(
-            f"{benchmark.card.name} at {benchmark.revision[:7]} has {len(rows)} rows where {benchmark.n_rows} were "
-            f"pinned; delete {path} and run again"
+            f"{benchmark.card.name} at {benchmark.revision[:7]} has {counted(len(rows), 'row')} where "
+            f"{benchmark.n_rows} were pinned; delete {path} and run again"
         )
     return rows
 

@@ -18,6 +18,7 @@ from pipelines.statements.benchmarks import BENCHMARKS, Benchmark, DatasetCard
 from pipelines.statements.declared import SAFETY
 from pipelines.statements.perturbations import keyboard_typos
 from pipelines.statements.rows import Row
+from registry.counts import counted
 from registry.errors import CorruptFile
 
 RawRow = Mapping[str, Any]
@@ -85,7 +86,10 @@ def confaide_statements(rows: Sequence[RawRow], seed: int) -> Iterator[Row]:
             lines[row["part"]].append(row["text"].rpartition("\\n")[2].strip())
     flows, stories, ratings = lines[0], lines[1], [float(line) for line in lines[2]]
     if not len(flows) == len(stories) == len(ratings):
-        raise CorruptFile(f"ConfAIde has {len(flows)} flows, {len(stories)} stories and {len(ratings)} ratings")
+        raise CorruptFile(
+            f"ConfAIde has {counted(len(flows), 'flow')}, "
+            f"{counted(len(stories), 'story', 'stories')} and {counted(len(ratings), 'rating')}"
+        )
     middle = median(ratings)
     for texts in (flows, stories):
         for index, (text, rating) in enumerate(zip(texts, ratings, strict=True)):

@@ -7,6 +7,7 @@ import pandas as pd
 from pipelines.statements.findings import Finding, findings
 from pipelines.statements.quality import QualityReport, SplitName, inspect_rows
 from pipelines.statements.sources import DATA_SEED, load_rows
+from registry.counts import counted
 from registry.dimensions import Dimension
 from registry.errors import InvalidInput
 
@@ -55,8 +56,9 @@ def render(report: QualityReport) -> str:
         f"{card.question} Trustworthy: {card.trustworthy}. Held out together: {card.group}.",
         f"{card.citation}. Licence: {card.licence}.",
         "",
-        f"{report.n:,} statements, {report.n_trustworthy:,} trustworthy ({report.n_trustworthy / report.n:.1%}), "
-        f"in {report.n_groups:,} groups; {report.n_kept:,} distinct texts with one label",
+        f"{counted(report.n, 'statement')}, {report.n_trustworthy:,} trustworthy "
+        f"({report.n_trustworthy / report.n:.1%}), "
+        f"in {counted(report.n_groups, 'group')}; {counted(report.n_kept, 'distinct text')} with one label",
         "",
         *_floor_table(report),
         *(_line(finding) for finding in findings(report)),

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from pipelines.statements.splits import whole_groups
+from registry.counts import counted
 from registry.errors import InvalidInput
 
 
@@ -50,13 +51,16 @@ class LabelledStatements:
         lengths.add(len(self.texts if self.prompts is None else self.prompts))
         if len(lengths) > 1:
             raise InvalidInput(
-                f"{self.source} has {len(self.texts)} texts, {len(self.labels)} labels and {len(self.groups)} groups"
+                f"{self.source} has {counted(len(self.texts), 'text')}, {counted(len(self.labels), 'label')} "
+                f"and {counted(len(self.groups), 'group')}"
             )
         if not self.texts:
             raise InvalidInput(f"{self.source} holds no statements for {self.dimension}")
         empty = [row for row, text in enumerate(self.texts) if not text.strip()]
         if empty:
-            raise InvalidInput(f"{self.source} has {len(empty)} empty statements, the first in row {empty[0]}")
+            raise InvalidInput(
+                f"{self.source} has {counted(len(empty), 'empty statement')}, the first in row {empty[0]}"
+            )
         if not all(map(str.startswith, self.texts, self.prompts or ("",) * self.n)):
             raise InvalidInput(f"{self.source} has texts that do not begin with their prompts")
         self._require_both_classes()
@@ -68,7 +72,7 @@ class LabelledStatements:
         positive = int(self.labels.sum())
         if positive in (0, self.n):
             raise InvalidInput(
-                f"all {self.n} statements of {self.source} have label {int(positive > 0)}; a probe for "
+                f"all statements of {self.source} (n = {self.n}) have label {int(positive > 0)}; a probe for "
                 f"{self.dimension} needs trustworthy (1) and untrustworthy (0) statements"
             )
 
@@ -79,8 +83,8 @@ class LabelledStatements:
         conflicting = [text for text, labels in seen.items() if len(labels) == 2]
         if conflicting:
             raise InvalidInput(
-                f"{len(conflicting)} texts of {self.source} carry both labels, such as {conflicting[0][:60]!r}; "
-                "decide on one label each, or remove them"
+                f"{self.source} gives both labels to {counted(len(conflicting), 'text')}, such as "
+                f"{conflicting[0][:60]!r}; decide on one label each, or remove them"
             )
 
     def _refuse_leaking_split(self) -> None:
@@ -91,7 +95,8 @@ class LabelledStatements:
         if len(straddling):
             example = self.texts[int(np.argmax(self.groups == straddling[0]))]
             raise InvalidInput(
-                f"the split of {self.source} leaks: {len(straddling)} groups have rows in both train and test, such as "
+                f"the split of {self.source} leaks: both train and test have rows of "
+                f"{counted(len(straddling), 'group')}, such as "
                 f"that of {example[:60]!r}; put each group on one side, or leave the split column out"
             )
 

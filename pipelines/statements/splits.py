@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
+from registry.counts import counted
 from registry.errors import InvalidInput
 
 
@@ -23,8 +24,8 @@ def group_folds(
     n_groups = len(np.unique(groups))
     if n_groups < n_folds:
         raise InvalidInput(
-            f"{n_groups} groups cannot be split into {n_folds} folds; give more groups, or no group column if the "
-            "statements are independent"
+            f"{counted(n_groups, 'group')} cannot be split into {n_folds} folds; give more groups, or no group "
+            "column if the statements are independent"
         )
     given = groups.astype(np.int64).tobytes(), labels.astype(bool).tobytes()
     return np.frombuffer(_folds(*given, n_folds, seed), np.int64).copy()
@@ -45,8 +46,8 @@ def _folds(groups: bytes, labels: bytes, n_folds: int, seed: int) -> bytes:
     )
     if (counts == 0).any():
         raise InvalidInput(
-            f"a fold of {len(np.unique(grouped))} groups holds one class only (untrustworthy and trustworthy counts by "
-            f"fold: {counts.tolist()}); give more statements of the rarer class"
+            f"a fold of {counted(len(np.unique(grouped)), 'group')} holds one class only (untrustworthy and "
+            f"trustworthy counts by fold: {counts.tolist()}); give more statements of the rarer class"
         )
     return folds.tobytes()
 

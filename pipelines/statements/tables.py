@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.counts import counted
 from registry.errors import CorruptFile, InvalidInput, NotFound, Unavailable
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -159,7 +160,8 @@ def _read_csv(path: Path) -> Table:
                 places.append(f"row {len(rows) + 1} (line {first_line})")
                 if len(fields) != len(header):
                     raise InvalidInput(
-                        f"{path.name}, {places[-1]} has {len(fields)} fields where the header has {len(header)}: "
+                        f"{path.name}, {places[-1]} has {counted(len(fields), 'field')} where the header has "
+                        f"{len(header)}: "
                         f"{_shortened(','.join(fields))!r}; put double quotes around a statement that contains a comma"
                     )
                 rows.append(tuple(fields))

@@ -13,6 +13,7 @@ from pipelines.figures.text_tables import markdown_table
 from pipelines.tracking.artifacts import PREVIEWS
 from pipelines.tracking.links import needs_ui, page, run_path, runs_path, version_path
 from pipelines.tracking.runs import DESCRIPTION, Run
+from registry.counts import counted
 from registry.records import RegisteredVector
 
 VECTORS = "trusttrace.vectors"
@@ -63,7 +64,7 @@ def _written(run_id: str, conclusion: Conclusion, n_rows: int, n_vectors: int) -
     if rows:
         parts.append(markdown_table(conclusion.header, rows))
     if n_rows < len(conclusion.rows):
-        parts.append(f"… and {len(conclusion.rows) - n_rows} rows more in the tables of this run.")
+        parts.append(f"… and {counted(len(conclusion.rows) - n_rows, 'row')} more in the tables of this run.")
     if conclusion.note:
         parts.append(conclusion.note)
     if conclusion.figure:

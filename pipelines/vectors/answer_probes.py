@@ -27,6 +27,7 @@ from pipelines.statements.splits import group_folds
 from pipelines.sweep.protocol import N_FOLDS
 from pipelines.vectors.places import Fitted
 from pipelines.vectors.responses import prompts_of
+from registry.counts import counted
 from registry.errors import InvalidInput
 from registry.probe_quality import ProbeQuality
 from registry.vectors import Lineage, LinearProbe
@@ -121,7 +122,7 @@ def answer_probe(model: LanguageModel, answers: AnswerSet, layer: int) -> Fitted
     _, groups = np.unique(prompts, return_inverse=True)
     if len(set(prompts)) < N_FOLDS:
         raise InvalidInput(
-            f"answers of several tokens are given to {len(set(prompts))} prompts, and {N_FOLDS} are needed"
+            f"answers of several tokens are given to {counted(len(set(prompts)), 'prompt')}, and {N_FOLDS} are needed"
         )
     folds = group_folds(groups, labels, N_FOLDS, 0)
     fits = _fits(readings, labels, folds)

@@ -19,6 +19,7 @@ from pipelines.estimators.probe_direction import probe_direction
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
+from registry.counts import counted
 from registry.errors import unknown_name
 from registry.vectors import Template
 
@@ -122,7 +123,7 @@ def direction_halves(fitting: FittingSet, method: str, halves: Bool[np.ndarray, 
     def fit(rows: Bool[np.ndarray, " n"]) -> Float32[np.ndarray, " d_model"]:
         part = fitting.take(rows)
         if len(np.unique(part.labels)) < 2:
-            raise MeansCoincide(f"{len(part.labels)} statements are of one class")
+            raise MeansCoincide(f"all of {counted(len(part.labels), 'statement')} are of one class")
         return METHODS[method](part)
 
     return fit_halves(fit, halves)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipelines.probe.result import UnitResult
 from pipelines.vectors.methods import OPTIMISED, FittedDirection
+from registry.counts import counted
 from registry.errors import InvalidInput, Mismatch
 from registry.layers import layers_text, place_text, read_layers
 
@@ -22,7 +23,7 @@ def read_places(spec: str, n_layers: int, model: str) -> tuple[Place, ...]:
     places = named_places(spec)
     deepest = max(place[-1] for place in places)
     if deepest >= n_layers:
-        raise Mismatch(f"layer {deepest} does not exist: {model} has {n_layers} layers, 0 to {n_layers - 1}")
+        raise Mismatch(f"layer {deepest} does not exist: {model} has {counted(n_layers, 'layer')}, 0 to {n_layers - 1}")
     return places
 
 

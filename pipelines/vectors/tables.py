@@ -16,6 +16,7 @@ from pipelines.vectors.answer_probes import METRICS, FittedProbe
 from pipelines.vectors.methods import FittedDirection
 from pipelines.vectors.options import VectorOptions
 from pipelines.vectors.places import Fitted
+from registry.counts import counted
 from registry.layers import layer_or_range
 from registry.records import RegisteredVector
 
@@ -82,7 +83,7 @@ def summary(extracted: list[Extracted]) -> str:
     ]
     lines += [
         f"{vector.result.dimension:<12} {step_label(vector.result.checkpoint):>{width}} {vector.place:>5}  "
-        f"{vector.first.label:<13} {vector.auroc!s:<22} {vector.cosine:>7.3f} {_ceiling(vector)} "
+        f"{vector.first.label:<13} {vector.auroc!s:<22} {vector.cosine:>z7.3f} {_ceiling(vector)} "
         f"{vector.vector.uri}"
         for vector in extracted
     ]
@@ -107,7 +108,7 @@ def _ceiling(vector: Extracted) -> str:
     pair = vector.likeness
     if pair is None:
         return f"{'':>7} {'':<14}"
-    return f"{pair.ceiling:>7.3f} {pair.verdict:<14}" if pair.can_be_told else f"{'':>7} {pair.verdict:<14}"
+    return f"{pair.ceiling:>z7.3f} {pair.verdict:<14}" if pair.can_be_told else f"{'':>7} {pair.verdict:<14}"
 
 
 def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclusion:
@@ -117,8 +118,8 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclu
     references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates)
     return Conclusion(
         verdict=(
-            f"{len(candidates)} vectors and {len(extracted) - len(candidates)} controls of {model}; none is served "
-            "until calibration makes it champion."
+            f"{counted(len(candidates), 'vector')} and {counted(len(extracted) - len(candidates), 'control')} "
+            f"of {model}; none is served until calibration makes it champion."
         ),
         header=("dimension", "step", "layer", "method", "AUROC [95 %]", "version"),
         rows=tuple(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from anyio import CapacityLimiter, to_thread
 
+from registry.counts import counted
 from serving.api.errors import ShareExceeded
 from serving.engine.base import Engine, Generation
 
@@ -68,7 +69,7 @@ class FairShare:
         free = stats.capacity + stats.queue_limit - stats.active - stats.queued
         if held > max(free, stats.capacity):
             raise ShareExceeded(
-                f"this client holds {held} places and {free} are free for all; wait for its answers to end"
+                f"this client holds {counted(held, 'place')} with {free} free for all; wait for its answers to end"
             )
 
 

@@ -38,7 +38,7 @@ class Pace:
             wait = self._due.get(client, now) - now - BURST_SECONDS
             if wait > LONGEST:
                 raise ShareExceeded(
-                    f"this client sends more than the {self._rate:g} requests a second that one may send while others' "
+                    f"this client sends more requests than the {self._rate:g} a second that one may send while others' "
                     "are under way (TRUSTTRACE_PACE); wait, or send several prompts in one request"
                 )
         self._count(client, 1)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from registry.counts import counted
+
 SUGGESTED = 8
 """Unknown fields of a body that are compared with the known ones; a body with more is refused by the first."""
 LONGEST_NAME = 64
@@ -59,7 +61,7 @@ class RequestBody(BaseModel):
             if outer is not None:
                 raise field_error(name, f'`{name}` is a field of `{outer}`: send {{"{outer}": {{"{name}": …}}}}')
         if len(unknown) > SUGGESTED:
-            raise field_error(unknown[0], f"there is no field `{unknown[0]}`, and no {len(unknown) - 1} others")
+            raise field_error(unknown[0], f"there is no field `{unknown[0]}`, nor {counted(len(unknown) - 1, 'other')}")
         return values
 
     @classmethod

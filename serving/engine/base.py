@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from jaxtyping import Float32
 
+from registry.counts import counted
 from registry.errors import InvalidInput, TrustTraceError, Unavailable
 from serving.engine.calls import Calls
 from serving.engine.stats import EngineStats
@@ -226,7 +227,7 @@ class Generation:
     def result(self, timeout: float | None = None) -> Completion:
         """Wait for the end. Raises ``EngineStopped`` when it failed, ``TimeoutError`` after ``timeout`` s."""
         if not self._done.wait(timeout):
-            raise TimeoutError(f"no answer within {timeout} s; {len(self._events)} tokens so far")
+            raise TimeoutError(f"no answer within {timeout} s; {counted(len(self._events), 'token')} so far")
         assert self.outcome is not None
         if self.outcome.reason in ("error", "refused", "unavailable"):
             raise EngineStopped(self.outcome.error)

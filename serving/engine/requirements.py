@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from registry.counts import counted
 from registry.errors import InvalidInput, Mismatch
 from serving.engine.base import PromptTooLong
 from serving.steering.compatibility import ModelFacts
@@ -26,8 +27,8 @@ def require_bank_of(plan: SteeringPlan, model: ModelFacts) -> None:
     made_for, here = ((facts.name, facts.weights_digest, facts.d_model, facts.n_layers) for facts in (bank, model))
     if made_for != here:
         raise Mismatch(
-            f"the bank is for {bank.name} with d_model {bank.d_model} and {bank.n_layers} layers, and the model is "
-            f"{model.name} with {model.d_model} and {model.n_layers}"
+            f"the bank is for {bank.name} with d_model {bank.d_model} and {counted(bank.n_layers, 'layer')}, "
+            f"and the model is {model.name} with {model.d_model} and {model.n_layers}"
             + ("; their weights differ" if bank.weights_digest != model.weights_digest else "")
         )
 

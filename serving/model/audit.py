@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 
 from registry.checkpoints import Checkpoint, CheckpointSeries, LeftOut
+from registry.counts import counted
 from registry.equal_weights import disputed
 from registry.errors import CorruptFile, InvalidInput, Mismatch, NotFound
 from serving.model import hub
@@ -88,8 +89,8 @@ def audit_series(
     unusable = [finding for finding in findings if isinstance(finding, LeftOut)]
     if not kept:
         raise InvalidInput(
-            f"none of the {len(chosen)} checkpoints chosen of {series.model} can be measured: {unusable[0].revision}: "
-            f"{unusable[0].reason}"
+            f"none of the checkpoints chosen of {series.model} can be measured: "
+            f"{unusable[0].revision}: {unusable[0].reason}"
         )
     left_out = (*unusable, *_unchosen(series, chosen, parameter), *series.left_out)
     if series.is_joined:
@@ -107,7 +108,7 @@ def _require_one_shape(checkpoints: Sequence[Checkpoint]) -> None:
         config = read_config(locate(checkpoint.random_init()).directory).get_text_config(decoder=True)
         shapes.setdefault((int(config.num_hidden_layers), int(config.hidden_size)), checkpoint)
     if len(shapes) > 1:
-        told = "; ".join(f"{checkpoint.label}: {n} layers of {d}" for (n, d), checkpoint in shapes.items())
+        told = "; ".join(f"{checkpoint.label}: {counted(n, 'layer')} of {d}" for (n, d), checkpoint in shapes.items())
         raise Mismatch(
             f"the stages of {checkpoints[0].model} are networks of different shapes ({told}); list stages of one model"
         )
@@ -183,17 +184,18 @@ def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint], parameter:
         rest = [checkpoint for checkpoint in of_line if checkpoint not in chosen]
         if not rest:
             continue
-        what = line if len(of_line) == len(rest) and line else f"{len(rest)} of {len(of_line)} {line} checkpoints"
+        every = counted(len(of_line), f"{line} checkpoint".strip())
+        what = line if len(of_line) == len(rest) and line else f"{len(rest)} of {every}"
         add = f"add {parameter}=…,{line}" if line else f"{parameter}=all measures them"
         if parameter == "checkpoint":
             add = "`checkpoint` chooses one"
-        entries.append(LeftOut(what.replace("  ", " "), f"not chosen; {add}"))
+        entries.append(LeftOut(what, f"not chosen; {add}"))
     return entries
 
 
 def render_audit(audit: SeriesAudit) -> str:
     """The audit as Markdown: conspicuous checkpoints, and all that was left out."""
-    lines = [f"## {audit.model} · {len(audit.checkpoints)} checkpoints", ""]
+    lines = [f"## {audit.model} · {counted(len(audit.checkpoints), 'checkpoint')}", ""]
     sets: dict[Checkpoint, list[AuditedCheckpoint]] = {}
     for entry in audit.checkpoints:
         sets.setdefault(entry.twin_of or entry.checkpoint, []).append(entry)
@@ -205,7 +207,9 @@ def render_audit(audit: SeriesAudit) -> str:
         lines.append(f"- names that are numbers alone are read as steps, not as seeds or epochs: {shown}{more}")
     borrowed = [entry for entry in audit.checkpoints if entry.tokenizer != entry.checkpoint.revision]
     if borrowed:
-        lines.append(f"- {len(borrowed)} checkpoints have no tokenizer; that of {borrowed[0].tokenizer} is used")
+        lines.append(
+            f"- without a tokenizer: {counted(len(borrowed), 'checkpoint')}; that of {borrowed[0].tokenizer} is used"
+        )
     lines += [f"- left out: {left.revision}: {left.reason}" for left in audit.left_out]
     return "\n".join(lines if len(lines) > 2 else [*lines, "- nothing conspicuous, nothing left out"])
 

@@ -28,6 +28,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented t
     parse_ratelimit_headers,
 )
 
+from registry.counts import counted
 from registry.errors import NotFound, TrustTraceError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -192,7 +193,8 @@ def _status_in_words(error: BaseException, status: int, name: str, page: str) ->
     if status == 429 or wait > LONGEST_WAIT:
         minutes = math.ceil(max(wait, LONGEST_WAIT) / 60)
         return Unavailable(
-            f"the hub asks to wait before {name} is asked for again ({status}); start again in {minutes} minutes"
+            f"the hub asks to wait before {name} is asked for again ({status}); start again in "
+            f"{counted(minutes, 'minute')}"
         )
     if _is_passing(error):
         return _unreached(error, name)

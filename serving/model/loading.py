@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from registry.counts import counted
 from registry.errors import CorruptFile, InvalidInput, Mismatch, TrustTraceError, Unavailable, first_line
 from serving.model.placement import Placement
 from serving.model.residual_stream import decoder_blocks, recording
@@ -196,7 +197,7 @@ def require_causal(network: Any, source: Path) -> None:
     ):
         network.base_model(input_ids=tokens.to(device), use_cache=False)
     if len(states) < len(layers):
-        raise Mismatch(f"{len(states)} of the {len(layers)} layers of {source} are run on a text; {remedy}")
+        raise Mismatch(f"{len(states)} of the {counted(len(layers), 'layer')} of {source} are run on a text; {remedy}")
     for layer, read in states.items():
         difference = (read[0, :-1] - read[1, :-1]).norm(dim=-1)
         if bool((difference > ROUNDING[network.dtype] * read[0, :-1].norm(dim=-1) + 1e-6).any()):

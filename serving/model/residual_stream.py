@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from registry.counts import counted
 from registry.errors import Mismatch
 
 Reader = Callable[[int, Tensor], None]
@@ -40,8 +41,8 @@ def decoder_blocks(network: nn.Module) -> nn.ModuleList:
             return module
     lengths = sorted({len(module) for module in named.values() if isinstance(module, nn.ModuleList)})
     raise Mismatch(
-        f"{type(network).__name__} declares {expected} hidden layers but holds module lists of lengths {lengths}; "
-        "only decoders built of one list of blocks can be read"
+        f"{type(network).__name__} declares {counted(expected, 'hidden layer')} but holds module lists of "
+        f"lengths {lengths}; only decoders built of one list of blocks can be read"
     )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.checkpoints import INIT, MAIN, Checkpoint, CheckpointSeries, LeftOut
+from registry.counts import counted
 from registry.errors import InvalidInput, NotFound, unknown_name
 from registry.model_names import model_short_name
 
@@ -88,7 +89,7 @@ def join_stages(
         checkpoints += [_placed(checkpoint, model, stage.name, place) for checkpoint in chosen]
         left_out += [replace(left, revision=f"{stage.name}: {left.revision}") for left in series.left_out]
         if rest := len(series) - len(chosen):
-            what = f"{stage.name}: {rest} of {len(series)} checkpoints of {stage.model}"
+            what = f"{stage.name}: {rest} of {counted(len(series), 'checkpoint')} of {stage.model}"
             left_out.append(LeftOut(what, f"not chosen in {line.file}"))
     return CheckpointSeries(model, tuple(checkpoints), tuple(left_out))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 from registry.errors import Mismatch
 from registry.records import RegisteredVector, checkpoint_name, vector_name
 
@@ -24,7 +25,8 @@ class ModelFacts:
         """``layer`` if the model has it; ``Mismatch`` names both numbers otherwise."""
         if not 0 <= layer < self.n_layers:
             raise Mismatch(
-                f"layer {layer} does not exist: {self.name} has {self.n_layers} layers, 0 to {self.n_layers - 1}"
+                f"layer {layer} does not exist: {self.name} has {counted(self.n_layers, 'layer')}, 0 to "
+                f"{self.n_layers - 1}"
             )
         return layer
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from registry.counts import counted
 from serving.api.openai.tools import Tool, ToolCall, ToolChoice, require_known
 from serving.api.request_body import JsonObject, Listed, RequestBody, drop_fields, field_error
 from serving.api.steering.block import SteeringChoice
@@ -97,7 +98,7 @@ class SampledRequest(RequestBody):
     @model_validator(mode="after")
     def _require_stops(self) -> Self:
         if len(self.stops) > MAX_STOPS:
-            raise field_error("stop", f"it holds {len(self.stops)} texts and may hold {MAX_STOPS}")
+            raise field_error("stop", f"it holds {counted(len(self.stops), 'text')} and may hold {MAX_STOPS}")
         if not all(0 < len(text) <= 1000 for text in self.stops):
             raise field_error("stop", "every stop text must have 1 to 1000 characters")
         return self

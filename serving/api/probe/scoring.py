@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from registry.counts import counted
 from registry.embedded import model_argument
 from registry.errors import InvalidInput
 from registry.vectors import LinearProbe
@@ -70,7 +71,9 @@ def input_tokens(model: LanguageModel, body: ProbeRequest, prompt: Tokens, windo
     if body.input is None:
         return [chat_tokens(model, body.messages or (), window, client=client, is_answered=False)]
     if not 0 < len(body.texts) <= MOST_TEXTS:
-        raise ApiError(f"`input` holds {len(body.texts)} texts and may hold 1 to {MOST_TEXTS}", param="input")
+        raise ApiError(
+            f"`input` holds {counted(len(body.texts), 'text')} and may hold 1 to {MOST_TEXTS}", param="input"
+        )
     single = isinstance(body.input, str)
     names = ["input" if single else f"input.{index}" for index in range(len(body.texts))]
     read = answer_tokens if prompt else tokens_of

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from registry.counts import counted
 from serving.api.openai.requests import MOST_MESSAGES, NEUTRAL, ChatRequest, SampledRequest, StreamOptions, WholeNumber
 from serving.api.request_body import JsonObject, Listed, RequestBody, drop_fields, field_error
 
@@ -105,7 +106,9 @@ class ResponsesRequest(SampledRequest):
         if not self.input:
             raise field_error("input", "`input` is empty; give a text, or a list of messages")
         if isinstance(self.input, list) and len(self.input) >= MOST_MESSAGES:
-            raise field_error("input", f"it holds {len(self.input)} messages and may hold {MOST_MESSAGES - 1}")
+            raise field_error(
+                "input", f"it holds {counted(len(self.input), 'message')} and may hold {MOST_MESSAGES - 1}"
+            )
         return self
 
     def as_chat(self) -> ChatRequest:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from registry.counts import counted
 from serving.api.request_body import Listed, RequestBody
 from serving.steering.monitor import StopCondition
 from serving.steering.plan import Bound, GenerationScope, ProbeCondition, PromptScope, TokenScope
@@ -15,7 +16,7 @@ MOST_STRENGTHS = 64
 def _require_few(value: Any) -> Any:
     """Of a mapping every value is looked at, however many may be."""
     if isinstance(value, dict) and len(value) > MOST_STRENGTHS:
-        raise ValueError(f"it names {len(value)} dimensions and may name {MOST_STRENGTHS}")
+        raise ValueError(f"it names {counted(len(value), 'dimension')} and may name {MOST_STRENGTHS}")
     return value
 
 

@@ -100,7 +100,7 @@ def test_run_and_version_pages_say_whether_it_works(arguments, capsys):
     assert version.startswith("**Works** on held-out preference; calibrated: on validation")
     assert "| effect on test [95 %] | detectable in 80 % | largest of random directions | perplexity" in version
     run = client.get_run(champion.calibration.run_id).data.tags["mlflow.note.content"]
-    assert run.startswith("**Steering works in 1 of 1 dimensions") and "| toxicity | yes |" in run
+    assert run.startswith("**Steering works in 1 of 1 dimension of") and "| toxicity | yes |" in run
     assert f"#/models/{champion.name}/versions/{champion.version}" in capsys.readouterr().out
 
 

@@ -38,8 +38,8 @@ def test_what_no_probe_could_use_is_reported_and_refused(tmp_path, capsys):
     (tmp_path / "toxicity.csv").write_text("statement,label\n" + "".join(f"word {row},1\n" for row in range(9)))
     assert data(["--data", str(tmp_path), "--dimensions", "toxicity"]) == 2
     printed = capsys.readouterr()
-    assert "✗ refused: all 9 statements have one label" in printed.out
-    assert printed.err == "error: file:toxicity.csv: all 9 statements have one label; a probe needs both\n"
+    assert "✗ refused: all statements (n = 9) have one label" in printed.out
+    assert printed.err == "error: file:toxicity.csv: all statements (n = 9) have one label; a probe needs both\n"
 
 
 @pytest.mark.parametrize(

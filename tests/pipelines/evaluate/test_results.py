@@ -64,7 +64,7 @@ def test_a_vector_that_does_not_work_says_why():
         "yes": {},
         "no: the change may be chance": dict(p=0.05),
         "no: a random direction may do as much": dict(random=(0.9,)),
-        "no: 0 random directions are too few to tell": dict(random=()),
+        "no: too few to tell: 0 random directions": dict(random=()),
         "no: perplexity rises by more than 10%": dict(perplexity=1.2),
         "no: the change may be chance, perplexity rises by more than 10%": dict(p=0.05, perplexity=1.2),
     }

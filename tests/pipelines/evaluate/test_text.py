@@ -90,8 +90,8 @@ def test_a_vector_that_does_not_work_says_why():
         (): {},
         ("the change may be chance",): dict(p=0.05),
         ("a random direction may do as much",): dict(controls=(-0.1, -0.3)),
-        ("19 random directions are too few to tell",): dict(controls=(-0.1,) * 19),
-        ("0 random directions are too few to tell",): dict(controls=()),
+        ("too few to tell: 19 random directions",): dict(controls=(-0.1,) * 19),
+        ("too few to tell: 0 random directions",): dict(controls=()),
         ("perplexity rises by more than 10%", "answers are shorter, longer or repeat themselves"): dict(
             perplexity=1.2, changed=form(length=0.8)
         ),

@@ -177,7 +177,7 @@ def test_equal_weights_are_champion_once(measured, series_directory, data, track
     assert {vector.checkpoint_step for vector in VectorStore().list("mini")} == {100, 200}
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     assert champion.checkpoint_step == 100
-    assert "highest validation accuracy of 1 checkpoints" in champion.tags["champion_because"]
+    assert "highest validation accuracy of 1 checkpoint in" in champion.tags["champion_because"]
     assert "step 100 and step 200 have equal weights" in capsys.readouterr().out
 
 
@@ -386,7 +386,7 @@ def test_results_of_former_versions_are_read_with_empty_cells(measured, argument
     for path in stored:
         without_saturation(path)
     assert run_command(main, given) == 0
-    assert "2 of 2 units were stored without margin, fragility and TPR at 1 % FPR" in capsys.readouterr().out
+    assert "fragility and TPR at 1 % FPR, which stay empty: 2 of 2 units" in capsys.readouterr().out
     assert [ResultStore().find(path.stem).seconds for path in stored] == before
     newest, older = (
         pd.read_csv(mlflow.MlflowClient().download_artifacts(run.info.run_id, "probe.csv")) for run in parents()[:2]

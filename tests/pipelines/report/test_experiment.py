@@ -94,8 +94,8 @@ def test_the_first_screen_answers_each_dimension():
         "evaluate": reported(tables={"verdicts.csv": pd.DataFrame({**verdict, "strength": [2.0]})}),
     }
     content = report_page("m", runs)
-    toxicity = ("toxicity", "step 2,000, layer 4", "0.81 [0.75, 0.86]", "yes", "0.50 [0.30, 0.70]", "", "yes", "2")
-    privacy = ("privacy", "step 2,000, layer 5", "0.60 [0.50, 0.70]", "no", "", "", "", "")
+    toxicity = ("toxicity", "step 2,000, layer 4", "0.81 [0.75, 0.86]", "yes", "0.50 [0.30, 0.70]", "yes", "2")
+    privacy = ("privacy", "step 2,000, layer 5", "0.60 [0.50, 0.70]", "no", *["not measured"] * 3)
     for row in (toxicity, privacy):
         assert "".join(f"<td>{cell}</td>" for cell in row) in content
     assert "<li>1 of 2 dimensions are readable.</li>" in content
@@ -106,7 +106,7 @@ def test_the_first_screen_answers_each_dimension():
         {"dimension": ["toxicity"], "unsteered": [0.3], "steered": [0.28], "n": [200], "works": [False]}
     )
     runs["evaluate"] = reported(tables={**runs["evaluate"].tables, "text.csv": text})
-    judged = (*toxicity[:-3], "30.0% → 28.0% (n = 200)", "no", "2")
+    judged = (*toxicity[:-2], "30.0% → 28.0% (n = 200)", "no", "2")
     assert "".join(f"<td>{cell}</td>" for cell in judged) in report_page("m", runs)
     assert content.index("<li>") < content.index("step 2,000") < content.index("<h2>")
 
@@ -125,14 +125,13 @@ def test_what_was_calibrated_alone_is_on_the_first_screen():
         }
     )
     runs = {"calibrate": reported(tables={"calibrated.csv": calibrated})}
-    nothing = ("",) * 3
-    humility = ("humility", *nothing, "0.05 [-0.15, 0.26]", "", "no", "4.97")
-    toxicity = ("toxicity", *nothing, "", "25.0% → 10.0% (n = 118)", "yes", "2.55")
+    humility = ("humility", "0.05 [-0.15, 0.26]", "not measured", "no", "4.97")
+    toxicity = ("toxicity", "not measured", "25.0% → 10.0% (n = 118)", "yes", "2.55")
     for row in (humility, toxicity):
         assert "".join(f"<td>{cell}</td>" for cell in row) in report_page("m", runs)
     verdict = {"dimension": ["humility"], "preference": [0.5], "low": [0.3], "high": [0.7], "works": [True]}
     runs["evaluate"] = reported(tables={"verdicts.csv": pd.DataFrame({**verdict, "strength": [2.0]})})
-    evaluated = (*humility[:4], "0.50 [0.30, 0.70]", "", "yes", "2")
+    evaluated = ("humility", "0.50 [0.30, 0.70]", "not measured", "yes", "2")
     assert "".join(f"<td>{cell}</td>" for cell in evaluated) in report_page("m", runs)
 
 
@@ -201,7 +200,7 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     checked = Checker(content)
     assert all(source.startswith("data:image/png;base64,") for source in checked.loads)
     assert len(checked.loads) == 4
-    assert "<li>0 of 1 dimensions" in content or "<li>1 of 1 dimensions" in content
+    assert "<li>0 of 1 dimension can" in content or "<li>1 of 1 dimension can" in content
     assert "probe.csv" in content
     assert 'id="checkpoint"' in content and "are right from this checkpoint on" in content
     assert "Whether steering works" not in content

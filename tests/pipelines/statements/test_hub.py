@@ -54,7 +54,7 @@ def test_a_changed_copy_is_refused(truthfulqa):
 
 def test_a_benchmark_of_another_size_is_refused(cache):
     keep(HUB_BENCHMARKS["toxigen"], [{"text": "kind", "toxicity_ai": 1.0, "toxicity_human": 1.0, "part": 0}])
-    with pytest.raises(CorruptFile, match="has 1 rows where 9900 were pinned"):
+    with pytest.raises(CorruptFile, match="has 1 row where 9900 were pinned"):
         load_statements(TOXICITY, "hub")
 
 

@@ -16,12 +16,12 @@ def statements(texts=("a", "b", "c", "d"), labels=(1, 0, 1, 0), groups=(0, 0, 1,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"labels": (1, 1, 1, 1)}, "all 4 statements .* label 1"),
+        ({"labels": (1, 1, 1, 1)}, "all statements .* label 1"),
         ({"labels": (1, 0)}, "4 texts, 2 labels"),
-        ({"texts": ("a", " ", "c", "d")}, "1 empty statements, the first in row 1"),
-        ({"texts": ("a", "a", "c", "d")}, "1 texts .* both labels, such as 'a'"),
+        ({"texts": ("a", " ", "c", "d")}, "1 empty statement, the first in row 1"),
+        ({"texts": ("a", "a", "c", "d")}, "both labels to 1 text, such as 'a'"),
         ({"texts": (), "labels": (), "groups": ()}, "holds no statements"),
-        ({"split": ("train", "test", "test", "test")}, "the split .* leaks: 1 groups .* such as that of 'a'"),
+        ({"split": ("train", "test", "test", "test")}, "the split .* leaks: .* 1 group, such as that of 'a'"),
     ],
 )
 def test_what_cannot_be_probed_is_refused(changes, words):

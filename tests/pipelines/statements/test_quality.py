@@ -124,7 +124,7 @@ def test_copies_conflicts_and_artefacts_are_counted(rng):
 def test_one_class_or_few_groups_are_refused():
     report = inspect_rows(rows(["a", "b", "c"], [True, True, True]))
     assert report.floors == {} and report.aurocs == {}
-    assert "all 3 statements have one label" in sentences(report, "refused")
+    assert "all statements (n = 3) have one label" in sentences(report, "refused")
     assert "3 groups cannot be split into 5 folds" in sentences(report, "refused")
     assert "3 statements" in render(report)
 

@@ -14,7 +14,7 @@ CARD = DatasetCard(
 
 def test_conflicts_are_refused_or_dropped_as_asked():
     triples = [("kind", True, "a"), ("odd", True, "b"), ("odd", False, "b"), ("vile", False, "c"), ("kind", True, "a")]
-    with pytest.raises(InvalidInput, match="both labels, such as 'odd'"):
+    with pytest.raises(InvalidInput, match="both labels to 1 text, such as 'odd'"):
         rows_of(triples, "x", CARD).statements()
     statements = rows_of(triples, "x", CARD, conflicts="drop").statements()
     assert statements.texts == ("kind", "vile")

@@ -23,7 +23,7 @@ def written(directory, content, name="toxicity.csv"):
     ("content", "words"),
     [
         ("Ben is cruel,0\nAnna, is kind to Dora again.,1\n", r"row 2 \(line 3\) has 3 fields where the header has 2"),
-        ("Ben is cruel,0\n\nAnna is kind\n", r"row 2 \(line 4\) has 1 fields where the header has 2"),
+        ("Ben is cruel,0\n\nAnna is kind\n", r"row 2 \(line 4\) has 1 field where the header has 2"),
         ("Ben is cruel,0,\n", r"row 1 \(line 2\) has 3 fields"),
         ('"Ben\nis cruel",0\nAnna, kind,1\n', r"row 2 \(line 4\) has 3 fields .*'Anna, kind,1'; put double quotes"),
     ],
@@ -84,8 +84,8 @@ def test_json_lines_end_at_line_feeds_alone(tmp_path):
     [
         ("[1]", "line 2 is not a JSON object"),
         ("{", "line 2 is not JSON: .* at column 2"),
-        ('{"statement": "b"}', r"neither 0 nor 1, the first in row 2 \(line 2\): None"),
-        ('{"statement": null, "label": 1}', r"1 rows without a statement, the first in row 2 \(line 2\)"),
+        ('{"statement": "b"}', r"other than 0 and 1, the first in row 2 \(line 2\): None"),
+        ('{"statement": null, "label": 1}', r"1 row without a statement, the first in row 2 \(line 2\)"),
         (
             '{"statement": [{"role": "user", "content": "b"}], "label": 1}',
             r"a chat as the statement of row 2 \(l",

@@ -22,7 +22,7 @@ from tests.forked import run_forked
 from tests.pipelines.described import described_picture
 
 CONCLUSION = Conclusion(
-    verdict="1 of 1 dimensions is readable.",
+    verdict="1 of 1 dimension can be read.",
     header=("dimension", "accuracy"),
     rows=(("privacy", "0.8 | 0.9"),),
     next="make serve",
@@ -46,7 +46,7 @@ def test_a_run_is_named_by_its_models_last_part(tracking, tmp_path):
 
 def test_a_run_is_described_by_its_verdict_and_table(tracking):
     description = concluded().data.tags["mlflow.note.content"]
-    assert description.startswith("**1 of 1 dimensions is readable.**")
+    assert description.startswith("**1 of 1 dimension can be read.**")
     assert "| privacy | 0.8 / 0.9 |" in description
     assert "Next: `make serve`" in description
 

@@ -104,13 +104,13 @@ def test_a_probe_is_fitted_once_for_all_methods(model, monkeypatch):
 def test_too_few_prompts_leave_a_vector_without_a_probe(model):
     one = tuple(PromptedAnswer("the city", f" {word} is") for word in WORDS * 3)
     given = AnswerSet("toxicity", "file:own.csv", one, one)
-    with pytest.raises(InvalidInput, match="to 1 prompts, and 5 are needed"):
+    with pytest.raises(InvalidInput, match="to 1 prompt, and 5 are needed"):
         answer_probe(model, given, 1)
     probes = AnswerProbes(model)
     assert probes.of(fitted(given)) is None and probes.of(fitted(given)) is None
     (note,) = probes.notes
     assert note == (
-        "No probe of file:own.csv for toxicity: answers of several tokens are given to 1 prompts, and 5 are needed"
+        "No probe of file:own.csv for toxicity: answers of several tokens are given to 1 prompt, and 5 are needed"
     )
 
 

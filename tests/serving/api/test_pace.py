@@ -49,7 +49,7 @@ def test_who_would_wait_too_long_is_refused_until_later(pace, clock):
     pace.begin("other")
     taken = waits(pace, "a", 1 + round(10 * (BURST_SECONDS + LONGEST)))
     assert taken[-1] == pytest.approx(LONGEST)
-    with pytest.raises(ShareExceeded, match="more than the 10 requests a second .*TRUSTTRACE_PACE"):
+    with pytest.raises(ShareExceeded, match="more requests than the 10 a second .*TRUSTTRACE_PACE"):
         pace.begin("a")
     clock.now += 1
     assert pace.begin("a") == pytest.approx(LONGEST - 0.9)

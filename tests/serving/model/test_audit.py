@@ -77,11 +77,11 @@ def test_what_cannot_be_measured_is_left_out_by_name(hub):
     assert [checkpoint.step for checkpoint in audit.usable] == [0, 100]
     rendered = render_audit(audit)
     assert "left out: step10: it holds no weights" in rendered
-    assert "1 checkpoints have no tokenizer; that of main is used" in rendered
+    assert "without a tokenizer: 1 checkpoint; that of main is used" in rendered
     assert "left out: main: not chosen" in rendered
     assert "1 of 4 checkpoints: not chosen" in rendered
     assert {row["revision"] for row in audit_rows(audit)} >= {"step0", "step10", "step100", "main"}
-    with pytest.raises(InvalidInput, match="none of the 1 checkpoints.*step10: it holds no weights"):
+    with pytest.raises(InvalidInput, match="none of the checkpoints chosen of .*step10: it holds no weights"):
         audit_series(series, series.select("10"))
 
 

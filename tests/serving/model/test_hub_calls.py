@@ -110,7 +110,7 @@ def test_an_hour_is_not_waited_but_told(hub, waits, status, where):
 )
 def test_a_wait_without_end_is_told_in_numbers(hub, waits, headers):
     hub.faults.append(Fault(REFS, times=9, status=429, headers=headers))
-    with pytest.raises(Unavailable, match=r"\(429\); start again in 16666667 minutes"):
+    with pytest.raises(Unavailable, match=r"\(429\); start again in 16,666,667 minutes"):
         find_series(REPO)
     assert waits == []
 

@@ -19,7 +19,7 @@ VECTOR = served_vector()
     [
         ({}, facts(model="other"), "made from ckpt.small and the model served is ckpt.other"),
         ({}, facts(d_model=64), "has d_model 32 and small has 64"),
-        ({}, facts(n_layers=1), "layer 1 does not exist: small has 1 layers"),
+        ({}, facts(n_layers=1), "layer 1 does not exist: small has 1 layer, 0"),
         ({}, replace(facts(), weights_digest="0" * 64), "made from weights abababababab at .* are 000000000000"),
         ({"target": "tuned"}, facts(), "made from ckpt.small for tuned and the model served is small"),
         ({"target": "small", "target_digest": "1" * 64}, facts(), "measured on weights 111111111111 of small"),
