@@ -16,32 +16,38 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+LAUNCHER = os.getppid()
+"""Of a worker the process that started it; looked for first, since the imports take seconds."""
+
 import atexit
 import importlib
 import re
 import shutil
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import bentoml
 import click
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http import traffic
+from circus.sighandler import SysHandler
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.shared_folder import make_folder, take_room
 
 STATE = "TRUSTTRACE_STATE"
 """Variable of the folder in which the workers of one service share metrics and administrators' changes."""
 
 # The process that starts the workers imports this first, and they inherit its environment.
 if STATE not in os.environ:
-    os.environ[STATE] = mkdtemp(prefix="trusttrace-")
+    os.environ[STATE] = make_folder()
     atexit.register(shutil.rmtree, os.environ[STATE], ignore_errors=True)
 # BentoML keeps metrics in a folder that services share, and empties it when one starts. prometheus_client reads this.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
 from registry.errors import InvalidInput
 from serving.imports import importing
+from serving.launcher import end_at_hangup, tell_taken_ports
 from serving.logs import configure_logs
 from serving.ports import listening_problem
 from serving.settings import Settings, read_settings
@@ -58,12 +64,13 @@ def starts_workers() -> bool:
 
 def require_free_port() -> None:
     """Exit with one sentence where `bentoml serve` could not listen; it would print a traceback."""
-    command = click.get_current_context(silent=True)
-    options = command.params if command else {}
-    host, port = options.get("host"), options.get("port")
-    problem = listening_problem(host or "0.0.0.0", int(port)) if port else None
+    options = click.get_current_context().params
+    host, port = options.get("host") or BentoMLContainer.http.host.get(), options.get("port")
+    port = BentoMLContainer.http.port.get() if port is None else port
+    problem = listening_problem(host, port)
     if problem is not None:
         raise SystemExit(problem)
+    tell_taken_ports(host, port)
 
 
 def settings_of_environment() -> Settings:
@@ -75,8 +82,11 @@ def settings_of_environment() -> Settings:
 
 
 configure_logs()
-require_free_port()
+if starts_workers():
+    require_free_port()
+    end_at_hangup(SysHandler)
 SETTINGS = settings_of_environment()
+take_room(Path(os.environ[STATE]), SETTINGS.workers if starts_workers() else None)
 
 
 class PassThrough:
@@ -147,6 +157,6 @@ if not starts_workers():
         from serving.api.hosting import Hosting
         from serving.api.middleware import ServiceMiddleware
 
-    hosting = Hosting(SETTINGS, Path(os.environ[STATE]))
+    hosting = Hosting(SETTINGS, Path(os.environ[STATE]), LAUNCHER)
     SteeringService.mount_asgi_app(hosting.app, path="/")  # type: ignore[attr-defined]
     SteeringService.add_asgi_middleware(ServiceMiddleware, **hosting.middleware_options)  # type: ignore[attr-defined]

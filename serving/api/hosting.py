@@ -1,6 +1,8 @@
 """Hosting: one served model with its application, metrics and traces, as each worker of the service has it."""
 
 import asyncio
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from serving.api.bento_client import GenerateRequest, answer_prompt
 from serving.api.bodies import RequestBodies
 from serving.api.dependencies import RequestContext
 from serving.api.request_record import RequestRecord
-from serving.api.shutdown import Deadlines, after, on_termination
+from serving.api.shutdown import Deadlines, after, end_with, on_termination
 from serving.api.tracing import trace_of
 from serving.served_model import ServedModel
 from serving.settings import Settings
@@ -25,10 +27,12 @@ for hundreds of times a step; a tenth of Python's default.
 
 
 class Hosting:
-    """The application and all that it answers with. ``state`` is the folder that the workers of a service share."""
+    """The application and all that it answers with. ``state`` is the folder that the workers of a service share, and
+    ``launcher`` the process that started this one.
+    """
 
-    def __init__(self, settings: Settings, state: Path) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, state: Path, launcher: int) -> None:
+        self._settings, self._state, self._launcher = settings, state, launcher
         self._served = ServedModel(settings, shared=SharedState(state / "changes.json"))
         self._traces = TraceLog() if settings.trace else None
         self._bodies = RequestBodies(settings.body_limit, settings.body_timeout)
@@ -62,9 +66,12 @@ class Hosting:
 
         deadlines = Deadlines.of_drain(self._settings.drain)
         on_termination(leave, deadlines)
+        end_with(self._launcher)
 
     def drain(self) -> None:
         self._served.drain()
+        if os.getppid() != self._launcher:  # which would have taken it away
+            shutil.rmtree(self._state, ignore_errors=True)
 
     async def generate(self, **fields: Any) -> dict[str, Any]:
         """The answer to a call that came by BentoML's client and not by HTTP."""

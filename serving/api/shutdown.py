@@ -1,13 +1,17 @@
 """Shutdown: what has to happen as soon as the process is asked to end, before the server waits for its clients."""
 
+import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,21 @@ def on_termination(leave: Callable[[], None], deadlines: Deadlines, end: Callabl
             previous(number, frame)
 
         signal.signal(number, handle)
+
+
+def end_with(launcher: int, seconds: float = 0.5) -> None:
+    """End as by SIGTERM once the process ``launcher`` that started this one was killed.
+
+    Else the worker would keep its port and its memory, and nobody would start another one in its place.
+    """
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(seconds)
+        logger.error("the process that started this worker was killed, so it ends too")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
 def after(seconds: float, function: Callable[[], object]) -> None:

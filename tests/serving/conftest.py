@@ -20,7 +20,7 @@ from tests.servers import free_port
 ROOT = Path(__file__).parents[2]
 COMMAND = ("serve", "serving.service:SteeringService", "--timeout-keep-alive", "75")
 """As ``make serve`` and ``compose.yaml`` have it."""
-TAKEN = "Address already in use (addr='tcp://127.0.0.1:"
+TAKEN = "between BentoML's processes was taken while the service started"
 CHAT = (
     "{% for m in messages %}{% if m.role == 'assistant' and loop.first %}{{ raise_exception('begin with user') }}"
     "{% endif %}{% if m.content == 'loop' %}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}"

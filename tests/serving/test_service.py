@@ -1,11 +1,18 @@
 """The BentoML service as it is put together, in a process of its own, since its module reads the environment."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 from tests.forked import run_forked
-from tests.serving.conftest import ROOT
+from tests.servers import free_port
+from tests.serving.conftest import ROOT, Service
 
 
 def print_middleware(environment):
@@ -37,25 +44,95 @@ def test_a_tracer_that_is_configured_stays(deployment, tmp_path):
     assert [name for name in found if "OpenTelemetry" in name]
 
 
+SMALL_FILES = """
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+"""
 STARTING = """
 import click, sys
-with click.Context(click.Command("serve"), info_name="serve"):
+with click.Context(click.Command("serve"), info_name="serve") as context:
+    context.params = {"host": "127.0.0.1", "port": int(sys.argv[1])}
     import serving.service
 print({"torch", "transformers", "mlflow", "pandas"} & set(sys.modules))
 """
 
 
+def launched(deployment, tmp_path, port=None, **environment):
+    """What the process that starts workers prints, before it starts any."""
+    given = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path), **environment}
+    command = [sys.executable, "-c", STARTING, str(free_port() if port is None else port)]
+    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True)
+
+
 def test_a_wrong_setting_is_one_sentence(deployment, tmp_path):
-    environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path), "TRUSTTRACE_SLOTS": "many"}
-    done = subprocess.run([sys.executable, "-c", STARTING], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = launched(deployment, tmp_path, TRUSTTRACE_SLOTS="many")
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("TRUSTTRACE_SLOTS is 'many': it must be a valid integer")
 
 
 def test_the_process_that_starts_workers_loads_no_model_library(deployment, tmp_path):
-    environment = {**os.environ, **deployment.environment, "BENTOML_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", STARTING], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "set()\n"
+    assert launched(deployment, tmp_path).stdout == "set()\n"
+
+
+def test_port_zero_is_refused_before_a_start(deployment, tmp_path):
+    done = launched(deployment, tmp_path, 0)
+    assert done.returncode == 1 and done.stderr.startswith("there is no port 0; choose one")
+
+
+def test_the_port_that_is_named_nowhere_is_looked_at_too(deployment, tmp_path):
+    """Whoever names no port, or names it to BentoML alone, is told so too."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = f"api_server.http.port={taken.getsockname()[1]}"
+        script = STARTING.replace('"port": int(sys.argv[1])', '"port": None')
+        environment = {**os.environ, **deployment.environment, "BENTOML_CONFIG_OPTIONS": options}
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "is not free (Address already in use)" in done.stderr
+
+
+def test_a_folder_for_temporary_files_without_room_is_one_sentence(deployment, tmp_path, monkeypatch):
+    """By a limit on the size of files, which a full disk is like."""
+    limited = STARTING.replace("import click, sys", "import click, resource, signal, sys\n" + SMALL_FILES)
+    monkeypatch.setitem(globals(), "STARTING", limited)
+    done = launched(deployment, tmp_path, TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"{tmp_path} has no room for 960 KiB of metrics (File too large); free some there")
+    assert not list(tmp_path.glob("trusttrace-*"))
+
+
+@pytest.fixture
+def own_service(deployment, tmp_path):
+    (tmp_path / "own").mkdir()
+    running = Service(deployment, tmp_path / "log", TMPDIR=str(tmp_path / "own"))
+    running.await_ready()
+    yield running
+    running.stop()
+
+
+def children(process):
+    of_threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(child) for file in of_threads for child in file.read_text().split()]
+
+
+def until(holds, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_workers_whose_launcher_was_killed_end_too(own_service, tmp_path):
+    workers = children(own_service.process)
+    assert len(workers) == 1 and list((tmp_path / "own").glob("trusttrace-*"))
+    own_service.process.kill()
+    own_service.process.wait()
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    assert not list((tmp_path / "own").glob("trusttrace-*"))
+
+
+def test_a_closed_terminal_ends_the_service(own_service):
+    workers = children(own_service.process)
+    own_service.process.send_signal(signal.SIGHUP)
+    assert own_service.process.wait(60) == 0
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

@@ -1,0 +1,36 @@
+"""Launcher: the process of `bentoml serve` that starts the workers, and what it says and does beside BentoML."""
+
+import errno
+import os
+import signal
+import sys
+from types import TracebackType
+from typing import Any
+
+from serving.ports import listening_problem
+
+
+def end_at_hangup(handler: Any) -> None:
+    """A closed terminal ends the service, and is nothing to one that was started by `nohup`.
+
+    ``handler`` is circus' class of signal handlers. By itself it starts all workers anew, and the service stays on its
+    port with nobody to end it.
+    """
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        handler.SIGNALS = [number for number in handler.SIGNALS if number != signal.SIGHUP]
+    else:
+        handler.handle_hup = handler.handle_term
+
+
+def tell_taken_ports(host: str, port: int) -> None:
+    """Say in a sentence that a port was taken after it was looked at; BentoML ends with a traceback."""
+    former = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if getattr(error, "errno", None) != errno.EADDRINUSE:
+            former(kind, error, traceback)
+            return
+        own = "a port between BentoML's processes was taken while the service started; start it again"
+        os.write(2, f"{listening_problem(host, port) or own}\n".encode())
+
+    sys.excepthook = tell
