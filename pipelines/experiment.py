@@ -1,9 +1,11 @@
 """Experiment start: the series, the statements and the checkpoint that an experiment works on."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from pipelines.cli.options import CheckpointOptions
-from pipelines.model_io.reading import Pooling
+from pipelines.model_io.reading import ALL, Pooling, Reading
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
 from pipelines.pretrain.series import is_trained
@@ -11,18 +13,20 @@ from pipelines.pretrain.tracking import log_training_below
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.options import StatementsOptions
-from pipelines.statements.sources import load_statements
+from pipelines.statements.sources import PACKAGED, load_statements, require_source
 from pipelines.tracking.quality import log_quality
 from pipelines.tracking.series import log_series, require_own_name
 from pipelines.tracking.units import log_statements
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.counts import counted
-from registry.embedded import embedded_name, embedded_seed
-from registry.errors import InvalidInput
+from registry.embedded import EMBEDDED, embedded_name, embedded_seed
+from registry.errors import CorruptFile, InvalidInput, NotFound
 from registry.model_names import named_model
 from serving.model.audit import SeriesAudit, audit_series, render_audit
+from serving.model.loading import read_config
 from serving.model.sources import find_series
 from serving.model.training_line import join_stages, names_line, read_line
+from serving.model.weights import locate
 
 
 def resolve_series(model: str) -> CheckpointSeries:
@@ -34,12 +38,15 @@ def resolve_series(model: str) -> CheckpointSeries:
     return find_series(model) if seed is None else _embedded_series(seed)
 
 
-def known_selection(model: str, spec: str) -> CheckpointSeries | None:
-    """As ``known_series``; raises for a ``spec`` that selects none of its checkpoints too."""
+def known_selection(model: str, spec: str, reading: Reading = Reading()) -> CheckpointSeries | None:
+    """As ``known_series``; raises for a ``spec`` that selects none of its checkpoints, and for layers they lack."""
     require_selectable(model, spec)
     series = known_series(model)
     if series is not None:
         trained_checkpoints(series, spec)
+    if reading.layers != ALL:
+        with suppress(NotFound, CorruptFile):  # a checkpoint that cannot be measured is the audit's to name
+            reading.chosen_layers(known_layers(series, spec), EMBEDDED if series is None else series.model)
     return series
 
 
@@ -61,6 +68,23 @@ def known_series(model: str) -> CheckpointSeries | None:
     found = {stage.model: known_series(stage.model) for stage in line.stages}
     known = {stage: series for stage, series in found.items() if series is not None}
     return join_stages(line, known.__getitem__, name=given or None) if len(known) == len(found) else None
+
+
+def series_name(model: str) -> str:
+    """What the registry calls the series of ``model``, which need not be trained for that."""
+    given, source = named_model(model)
+    if names_line(source):
+        return given or read_line(source).name
+    seed = embedded_seed(model)
+    return find_series(model).model if seed is None else embedded_name(seed)
+
+
+def known_layers(series: CheckpointSeries | None, spec: str) -> int:
+    """How many layers the networks that ``spec`` selects have; of an embedded series, which need not be trained."""
+    if series is None:
+        return SeriesConfig().training.n_layers
+    config = read_config(locate(series.select(spec)[-1].random_init()).directory)
+    return int(config.get_text_config(decoder=True).num_hidden_layers)
 
 
 def registered_series(model: str) -> CheckpointSeries:
@@ -86,6 +110,7 @@ def inspected_statements(
 
     Raises ``InvalidInput`` for those that ``pooling`` cannot read.
     """
+    require_sources(options, pooling)
     reports = inspect_statements(options.chosen, options.data, limit=options.limit)
     print("\n\n".join(render(report) for report in reports), end="\n\n")  # noqa: T201
     log_quality(reports)
@@ -99,14 +124,26 @@ def inspected_statements(
     return statements
 
 
+def require_sources(options: StatementsOptions, pooling: Pooling = "last") -> None:
+    """Raise before anything is read for ``data`` that are not there, or of which ``pooling`` can read nothing."""
+    for dimension in options.chosen:
+        source = require_source(dimension, options.data)
+        if pooling == "response" and source == PACKAGED:
+            _refuse_response(f"packaged {dimension.name}", dimension.name)
+
+
 def require_readable(statements: Iterable[LabelledStatements], pooling: Pooling) -> None:
     """Raise ``InvalidInput`` for statements without answers, where the tokens of answers are to be read."""
     for labelled in statements if pooling == "response" else ():
         if labelled.prompts is None:
-            raise InvalidInput(
-                f"`pooling` is response, which reads answers, and the statements of {labelled.source} have none: give "
-                f"data={labelled.dimension}=<a file with prompt, response, label>, or pooling=last"
-            )
+            _refuse_response(labelled.source, labelled.dimension)
+
+
+def _refuse_response(source: str, dimension: str) -> NoReturn:
+    raise InvalidInput(
+        f"`pooling` is response, which reads answers, and the statements of {source} have none: give "
+        f"data={dimension}=<a file with prompt, response, label>, or pooling=last"
+    )
 
 
 def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:

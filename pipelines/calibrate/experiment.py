@@ -31,7 +31,15 @@ from pipelines.calibrate.tables import CalibratedDimension, calibration_table, c
 from pipelines.calibrate.tracking import CalibrationLog
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import finish, progress_bar
-from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.experiment import (
+    inspected_statements,
+    known_layers,
+    known_series,
+    one_checkpoint,
+    require_selectable,
+    require_sources,
+    series_name,
+)
 from pipelines.figures.style import Figure
 from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.continuations import require_writing
@@ -49,12 +57,9 @@ from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.answer_probes import AnswerProbes
 from pipelines.vectors.methods import choose_methods
 from pipelines.vectors.places import Place, layers_of, names_places, read_places, require_trainable, with_directions
-from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput, Mismatch
 from registry.records import RegisteredVector
 from serving.model.language_model import LanguageModel
-from serving.model.loading import read_config
-from serving.model.weights import locate
 from serving.steering.bank import ServedVector
 
 
@@ -77,16 +82,21 @@ def run_calibration(options: CalibrateOptions) -> None:
     """Calibrate every dimension, make what works champion, and print the effects of steering."""
     methods = choose_methods(options.methods)
     with entry_point_run(f"calibrate {options.checkpoint.model}", options.params()) as run, ExitStack() as kept:
-        checkpoint = one_checkpoint(options.checkpoint)
-        chosen = [dimension.name for dimension in options.statements.chosen]
-        require_of_model(options.vectors, checkpoint.model, chosen, given=options.checkpoint.model)
-        vectors = named_vectors(options.vectors)
-        statements = inspected_statements(options.statements)
-        places = places_to_try(options.layers, checkpoint)
+        # Validate cheap inputs before training or downloading a checkpoint.
+        given, placement = options.checkpoint.model, options.placement.resolved()
+        require_selectable(given, options.checkpoint.checkpoint)
+        name, n_layers = series_name(given), known_layers(known_series(given), options.checkpoint.checkpoint)
+        places = places_to_try(options.layers, n_layers, name)
         require_trainable(places, methods)
-        plan = SweepPlan((checkpoint,), statements, options.protocol, placement=options.placement)
+        require_sources(options.statements)
+        chosen = [dimension.name for dimension in options.statements.chosen]
+        require_of_model(options.vectors, name, chosen, given=given)
+        vectors = named_vectors(options.vectors)
+        checkpoint = one_checkpoint(options.checkpoint)
+        statements = inspected_statements(options.statements)
+        plan = SweepPlan((checkpoint,), statements, options.protocol, placement=placement)
         units = _probed(plan, layers_of(places)) if methods else {}
-        model = load_at(checkpoint, options.placement)
+        model = load_at(checkpoint, placement)
         _say_what_is_left(model, options.by)
         kept.enter_context(keeping_engines(model))
         subjects = []
@@ -104,7 +114,6 @@ def run_calibration(options: CalibrateOptions) -> None:
         measured = list(_calibrated(model, subjects, seen, options.protocol, log, probes))
         calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
-        given = options.checkpoint.model
         concluded = conclusion(given, calibrated, mlflow_run("evaluate", options.statements, model=given))
         log_figures(_figures(checkpoint.model, calibrated), options.figures, preview=concluded.figure)
         notes = [*(subject.note for subject in subjects if subject.note), *probes.notes]
@@ -216,9 +225,8 @@ def _member(
     return JointMember(running.candidate.registered, running.candidate, running.strength, validation, test)
 
 
-def places_to_try(spec: str, checkpoint: Checkpoint) -> tuple[Place, ...]:
-    """The places that ``spec`` names; ``auto`` spreads five layers over the middle half, where steering works."""
-    n = int(read_config(locate(checkpoint).directory).get_text_config(decoder=True).num_hidden_layers)
+def places_to_try(spec: str, n: int, model: str) -> tuple[Place, ...]:
+    """The places that ``spec`` names, of ``n``; ``auto`` spreads five over the middle half, where steering works."""
     if spec == "auto":
         layers = sorted({round(layer) for layer in np.linspace(n / 4, 3 * n / 4, 5)} & set(range(n)))
         return tuple((layer,) for layer in layers)
@@ -227,7 +235,7 @@ def places_to_try(spec: str, checkpoint: Checkpoint) -> tuple[Place, ...]:
             f"layers {spec!r} is neither 'auto' nor numbers separated by commas, such as 8,12,16, or ranges such as "
             "10-14"
         )
-    return read_places(spec, n, checkpoint.model)
+    return read_places(spec, n, model)
 
 
 def _probed(plan: SweepPlan, layers: tuple[int, ...]) -> dict[str, UnitResult]:

@@ -8,6 +8,7 @@ from pipelines.cli.options import LOOK, CheckpointOptions, Look
 from pipelines.cli.parameters import Options, group, parameter
 from pipelines.statements.options import StatementsOptions
 from pipelines.sweep.protocol import FittingProtocol
+from registry.errors import InvalidInput
 from serving.model.placement import Placement
 
 By = Literal["auto", "statements", "text"]
@@ -31,5 +32,9 @@ class CalibrateOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.methods == "none" and not self.vectors:
+            raise InvalidInput(
+                "`methods` and `vectors` are none and leave nothing to calibrate; give methods=mass-mean, or vectors"
+            )
         for dimension in self.statements.chosen if self.by == "text" else ():
             require_behaviour(dimension.name)

@@ -2,6 +2,7 @@
 
 from pipelines.cli.pasting import mlflow_run
 from pipelines.data.options import DataOptions
+from pipelines.experiment import require_sources
 from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.sources import load_statements
 from pipelines.tracking.conclusion import Conclusion, conclude
@@ -14,6 +15,7 @@ def run_inspection(options: DataOptions) -> None:
     """Print and log the reports. Raises ``InvalidInput`` for statements that a probe would refuse."""
     data, limit = options.statements.data, options.statements.limit
     with entry_point_run("data", options.params()) as run:
+        require_sources(options.statements)
         reports = []
         for dimension in options.statements.chosen:
             reports += inspect_statements((dimension,), data, limit=limit, seed=options.seed)

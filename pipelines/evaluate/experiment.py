@@ -1,5 +1,6 @@
 """Evaluation experiment: from a user's options to ``evaluate.csv``, figures and a verdict for each dimension."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.behaviours.names import has_behaviour
@@ -22,6 +23,7 @@ from pipelines.evaluate.equal_cost import ProseCost
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, text_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
+from pipelines.evaluate.requirements import further_vectors, require_reachable
 from pipelines.evaluate.results import Row, Verdict, rows_of, verdicts_of
 from pipelines.evaluate.sheets import log_sheets
 from pipelines.evaluate.side_effects import (
@@ -51,23 +53,30 @@ from pipelines.evaluate.tracing import (
     tracing_table,
 )
 from pipelines.evaluate.tracking import log_classifier, log_text_verdicts, log_verdicts, shuffled_vectors
-from pipelines.experiment import audited, inspected_statements, one_checkpoint, resolve_series, trained_checkpoints
+from pipelines.experiment import (
+    audited,
+    inspected_statements,
+    one_checkpoint,
+    resolve_series,
+    series_name,
+    trained_checkpoints,
+)
 from pipelines.model_io.answer_engines import keeping_engines
 from pipelines.model_io.continuations import require_writing
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
+from pipelines.statements.sources import PACKAGED
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import loaded
 from pipelines.tracking.artifacts import log_figures, log_tables
-from pipelines.tracking.champions import named_vectors, vector_to_judge
+from pipelines.tracking.champions import vector_to_judge
 from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import Run, entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.dimensions import TOXICITY, Dimension
-from registry.errors import InvalidInput
 from serving.model.language_model import LanguageModel
 from serving.model.placement import Placement
 from serving.model.sources import find_series
@@ -77,18 +86,24 @@ from serving.steering.bank import ServedVector
 def run_evaluation(options: EvaluateOptions) -> None:
     """Measure every condition on its tasks, compare each with the base, and print what steering is worth."""
     with entry_point_run(f"evaluate {options.checkpoint.model}", options.params()) as run:
-        checkpoint = one_checkpoint(options.checkpoint)
-        further = _further(options)
-        subjects = [_subject(dimension, checkpoint, options) for dimension in options.statements.chosen]
+        # Validate cheap inputs before training or downloading a checkpoint.
+        finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
+        name = series_name(options.checkpoint.model)
+        further = further_vectors(options)
+        require_reachable(options)
+        subjects = [_subject(dimension, name, options) for dimension in options.statements.chosen]
         for subject in subjects if options.trace is not None else ():
             require_traceable(subject)
-        finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
+        named = (
+            None if options.classifier == PACKAGED else load_sequence_classifier(os.path.expanduser(options.classifier))
+        )
+        checkpoint = one_checkpoint(options.checkpoint)
         statements = inspected_statements(options.statements)
         protocol = FittingProtocol()
         held_out = {subject.dimension.name: held_out_for(subject, statements, protocol) for subject in subjects}
         print("".join(overlap_note(subject, statements) for subject in subjects), end="")  # noqa: T201
         seen = tuple(text for labelled in statements.values() for text in labelled.texts)
-        classifier = _classifier(options.classifier)
+        classifier = named or packaged_classifier()
         tasks = _tasks(subjects, held_out, seen, classifier, options)
         conditions = [condition for subject in subjects for condition in _conditions(subject, further, options)]
         design = _design(subjects, seen, options)
@@ -186,25 +201,9 @@ def _tasks(
     return (*tasks, *(judged_task(judge, dimension, given, options.prompts) for dimension, given in chosen))
 
 
-def _classifier(name: str) -> Judges:
-    return packaged_classifier() if name == "packaged" else load_sequence_classifier(name)
-
-
-def _further(options: EvaluateOptions) -> list[ServedVector]:
-    """The vectors that the user names. Raises ``InvalidInput`` for one of a dimension that is not evaluated."""
-    vectors, names = named_vectors(options.vectors), [dimension.name for dimension in options.statements.chosen]
-    for vector in vectors:
-        if vector.dimension not in names:
-            raise InvalidInput(
-                f"{vector.reference} steers {vector.dimension}, which is not among {', '.join(names)}; give "
-                f"dimensions={','.join([*names, vector.dimension])}"
-            )
-    return vectors
-
-
-def _subject(dimension: Dimension, checkpoint: Checkpoint, options: EvaluateOptions) -> Subject:
+def _subject(dimension: Dimension, model: str, options: EvaluateOptions) -> Subject:
     calibrate = mlflow_run("calibrate", options.statements, model=options.checkpoint.model)
-    champion = vector_to_judge(checkpoint.model, dimension.name, calibrate=calibrate)
+    champion = vector_to_judge(model, dimension.name, calibrate=calibrate)
     return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
 
 

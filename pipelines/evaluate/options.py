@@ -56,7 +56,14 @@ class EvaluateOptions(Options):
                 f"margin_accuracy is {self.margin_accuracy} and must be below 1: no share moves by more, so all would "
                 "be unharmed"
             )
-        if "/" not in self.classifier and self.classifier != "packaged" and not Path(self.classifier).exists():
+        is_path = "/" not in self.classifier or self.classifier.startswith((".", "/", "~"))
+        if is_path and self.classifier != "packaged" and not Path(self.classifier).expanduser().exists():
             raise unknown_name("classifier", self.classifier, ("packaged", "a hub id such as org/name", "a directory"))
+        if self.source is not None and self.trace is None:
+            raise InvalidInput(f"`source` {self.source} is the series that `trace` is of; give trace=log:12 too")
+        if self.judge is None and self.judge_model != "default":
+            raise InvalidInput(
+                f"`judge_model` {self.judge_model} is asked for at `judge`; give judge=http://127.0.0.1:8000/v1 too"
+            )
         for dimension in self.statements.chosen if self.by == "text" else ():
             require_behaviour(dimension.name)

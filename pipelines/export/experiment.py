@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pipelines.cli.pasting import mlflow_run
-from pipelines.experiment import one_checkpoint
+from pipelines.experiment import one_checkpoint, series_name
 from pipelines.export.baking import bake, require_baked
 from pipelines.export.examples import example_of
 from pipelines.export.options import ExportOptions, parse_strengths
@@ -33,15 +33,17 @@ from serving.steering.compatibility import require_fits
 def run_export(options: ExportOptions) -> None:
     """Write the pack, and what is baked; log it, and print where it lies and how it is used."""
     with entry_point_run(f"export {options.checkpoint.model}", options.params()) as run:
-        checkpoint = one_checkpoint(options.checkpoint)
-        directory = Path(options.to or f"packs/{checkpoint.model}").expanduser().resolve()
-        versions = versions_to_pack(checkpoint.model, options.vectors, given=options.checkpoint.model)
-        # Before anything is loaded or written.
+        # Validate cheap inputs before training or downloading a checkpoint.
+        options.placement.resolved()
+        name = series_name(options.checkpoint.model)
+        directory = Path(options.to or f"packs/{name}").expanduser().resolve()
+        versions = versions_to_pack(name, options.vectors, given=options.checkpoint.model)
         require_replaceable(directory)
         strengths = strengths_to_bake(options.strengths, versions) if options.baked else {}
         baked = directory.with_name(f"{directory.name}-baked")
         if options.baked:
             require_baked(baked)
+        checkpoint = one_checkpoint(options.checkpoint)
         model = load(checkpoint, precision=options.placement.precision, device=options.placement.device)
         for version in versions:
             require_fits(version, model.facts)

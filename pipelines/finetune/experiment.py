@@ -10,8 +10,9 @@ import numpy as np
 
 from pipelines.cli.pasting import mlflow_run
 from pipelines.cli.progress import progress_bar
-from pipelines.experiment import inspected_statements, one_checkpoint
+from pipelines.experiment import inspected_statements, one_checkpoint, require_sources
 from pipelines.finetune.figures import loss_figure
+from pipelines.finetune.lora import require_peft
 from pipelines.finetune.options import FinetuneConfig, FinetuneOptions
 from pipelines.finetune.tracking import log_losses, register_finetuned
 from pipelines.finetune.training import (
@@ -40,6 +41,11 @@ HELD_OUT_FOLD, VALIDATION_FOLD = 0, 1
 def run_finetuning(options: FinetuneOptions) -> None:
     """Fine-tune, unless it was done before; register the checkpoint, log its curve, and print where it lies."""
     with entry_point_run(f"finetune {options.checkpoint.model}", options.params()) as run:
+        # Validate cheap inputs before training or downloading a checkpoint.
+        options.placement.resolved()
+        if options.config.method == "lora":
+            require_peft()
+        require_sources(options.statements)
         parent = one_checkpoint(options.checkpoint)
         statements = inspected_statements(options.statements)
         parent_digest = locate(parent).digest()

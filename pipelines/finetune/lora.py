@@ -19,8 +19,7 @@ def adapt(network: nn.Module, config: FinetuneConfig) -> Any:
     Its ``merge_and_unload()`` leaves ``network`` of its own kind, with the adapters added to its weights. Raises
     ``Unavailable`` where peft is not installed, ``Mismatch`` for a network whose blocks hold no linear maps.
     """
-    if find_spec("peft") is None:
-        raise Unavailable(f"`method=lora` needs the peft package; run: pip install peft=={PEFT}")
+    require_peft()
     from peft import LoraConfig, LoraModel
 
     names = _linear_maps(network)
@@ -28,6 +27,12 @@ def adapt(network: nn.Module, config: FinetuneConfig) -> Any:
         raise Mismatch(f"the blocks of {type(network).__name__} hold no linear maps to adapt; use method=full")
     settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules=names)
     return LoraModel(network, settings, "default")
+
+
+def require_peft() -> None:
+    """Raise ``Unavailable`` where peft is not installed."""
+    if find_spec("peft") is None:
+        raise Unavailable(f"`method=lora` needs the peft package; run: pip install peft=={PEFT}")
 
 
 def _linear_maps(network: nn.Module) -> list[str]:

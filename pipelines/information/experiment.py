@@ -47,6 +47,7 @@ def run_information(options: InformationOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"information {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
+        placement = placement_of(options.scale, options.placement)
         known = known_selection(model, options.series.checkpoints)
         statements = inspected_statements(
             options.statements, as_released=options.settings.is_paper, pooling=options.reading.pooling
@@ -54,7 +55,6 @@ def run_information(options: InformationOptions) -> None:
         checkpoints = after_random_init(known or resolve_series(model), options.series.checkpoints)
         warmup = known_warmup(checkpoints[0]) if options.warmup_steps is None else options.warmup_steps
         store = InformationStore()
-        placement = placement_of(options.scale, options.placement)
         unprepared = InformationPlan(checkpoints, statements, options.settings, options.reading, placement)
         plan = _prepared(unprepared, store)
         results = _sweep(plan, store, options, executor, run)

@@ -13,6 +13,7 @@ from pipelines.calibrate.options import CalibrateOptions
 from pipelines.cli.parameters import Options, parameters_of
 from pipelines.cli.pasting import mlflow_run
 from pipelines.evaluate.options import EvaluateOptions
+from pipelines.experiment import known_selection, require_sources
 from pipelines.information.options import InformationOptions
 from pipelines.main.options import MainOptions
 from pipelines.main.tracking import champion_references, finished_stage, name_inputs, stage_run
@@ -71,6 +72,11 @@ def run_chain(options: MainOptions) -> None:
     model = options.series.model
     stages = chosen_stages(options.stages, model)
     with entry_point_run(f"main {model}", options.params()) as run:
+        # Validate cheap inputs before statements are read and a series is trained.
+        options.placement.resolved()
+        require_sources(options.statements)
+        for selection in filter(None, (options.series.checkpoints, options.trace)):
+            known_selection(model, selection)
         key = inputs_digest(options)
         rows: list[tuple[str, ...]] = []
         for stage in stages:

@@ -7,6 +7,7 @@ from pipelines.cli.parameters import Options, parameter
 from registry.counts import counted
 from registry.errors import InvalidInput, Mismatch
 
+ALL = "all"
 Pooling = Literal["last", "mean", "response"]
 """The last token, the mean over all tokens, or that over the tokens of an answer after its prompt."""
 
@@ -15,19 +16,19 @@ Pooling = Literal["last", "mean", "response"]
 class Reading(Options):
     """How activations are read."""
 
-    layers: str = parameter("all", "all, or numbers separated by commas")
+    layers: str = parameter(ALL, "all, or numbers separated by commas")
     pooling: Pooling = parameter("last", "last, mean or response (after the prompt): which tokens' activations")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layers != "all" and not all(part.strip().isdecimal() for part in self.layers.split(",")):
+        if self.layers != ALL and not all(part.strip().isdecimal() for part in self.layers.split(",")):
             raise InvalidInput(
                 f"layers {self.layers!r} is neither 'all' nor numbers separated by commas, such as 0,6,12"
             )
 
     def chosen_layers(self, n_layers: int, model: str) -> tuple[int, ...]:
         """The layers to read, of the ``n_layers`` that the model has."""
-        if self.layers == "all":
+        if self.layers == ALL:
             return tuple(range(n_layers))
         chosen = tuple(sorted({int(part) for part in self.layers.split(",")}))
         beyond = [layer for layer in chosen if layer >= n_layers]

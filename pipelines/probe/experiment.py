@@ -13,7 +13,7 @@ from pipelines.probe.learnt import learnt_table
 from pipelines.probe.notes import coinciding, saturated, without_saturation
 from pipelines.probe.onsets import DimensionOnset, onset_cells, onset_lines, onset_table, onsets_of, preference_table
 from pipelines.probe.options import ProbeOptions
-from pipelines.probe.other_source import OtherSource, other_sources
+from pipelines.probe.other_source import OtherSource, other_sources, require_others
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.preferences import PreferencePlan, PreferenceResult, PreferenceStore
 from pipelines.probe.result import ResultStore, UnitResult
@@ -47,8 +47,9 @@ def run_probing(options: ProbeOptions) -> None:
     executor, model = choose_executor(options.scale), options.series.model
     with entry_point_run(f"probe {model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a series.
-        known = known_selection(model, options.series.checkpoints)
-        pooling = options.reading.pooling
+        placement, pooling = placement_of(options.scale, options.placement), options.reading.pooling
+        known = known_selection(model, options.series.checkpoints, options.reading)
+        require_others(options.statements.chosen, options.further)
         statements = inspected_statements(options.statements, as_released=options.protocol.is_paper, pooling=pooling)
         others = other_sources(options.statements.chosen, statements, options.further)
         series = known or resolve_series(model)
@@ -57,7 +58,7 @@ def run_probing(options: ProbeOptions) -> None:
             statements,
             options.protocol,
             options.reading,
-            placement_of(options.scale, options.placement),
+            placement,
             options.keep_activations,
         )
         floors = {name: measure_floors(given, options.protocol) for name, given in statements.items()}

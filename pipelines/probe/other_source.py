@@ -19,7 +19,7 @@ from pipelines.statements.mix import parse_mix
 from pipelines.statements.packaged import SOURCES, packaged_statements
 from pipelines.statements.perturbations import mistype_last_word
 from pipelines.statements.rows import Row, rows_of
-from pipelines.statements.sources import DATA_SEED, load_statements
+from pipelines.statements.sources import DATA_SEED, load_statements, require_source
 from registry.dimensions import FAIRNESS, PRIVACY, RELIABILITY, ROBUSTNESS, TOXICITY, Dimension
 from registry.errors import Unavailable
 
@@ -63,6 +63,14 @@ def other_sources(
                 raise
             found[dimension.name] = OtherSource(reason=str(error))
     return found
+
+
+def require_others(dimensions: Iterable[Dimension], spec: str) -> None:
+    """Raise before anything is read where ``spec`` names a source that is not there."""
+    mix = parse_mix(spec)
+    for dimension in dimensions if spec not in (AUTO, PACKAGED, NONE) else ():
+        if mix is None or dimension.name in mix:
+            require_source(dimension, spec)
 
 
 def other_source(dimension: Dimension, fitted: LabelledStatements, spec: str) -> OtherSource:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pipelines.cli.parameters import Options, parameter
 from pipelines.statements.choice import choose_dimensions
 from registry.dimensions import Dimension
+from registry.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class StatementsOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.limit < 0:
+            raise InvalidInput(f"`limit` is {self.limit}; give a number of statements, or 0 for all")
         _ = self.chosen
 
     @cached_property

@@ -17,6 +17,7 @@ from registry.dimensions import Dimension
 from registry.errors import InvalidInput, NotFound, unknown_name
 
 DATA_SEED = 0
+PACKAGED = "packaged"
 
 
 def load_statements(
@@ -34,20 +35,33 @@ def load_statements(
 
 def load_rows(dimension: Dimension, data: str, *, seed: int = DATA_SEED) -> StatementRows:
     """The same before anything is refused or dropped: every row of the source, in its order."""
-    source = _source_for(dimension.name, data)
-    path = Path(source).expanduser()
-    if source == "packaged":
+    source = require_source(dimension, data)
+    if source == PACKAGED:
         return packaged_rows(dimension.name, seed)
     if is_hub_source(source):
         return hub_rows(source, dimension, seed)
+    path = Path(source).expanduser()
     if path.is_dir():
         rows = rows_in_file(require_file_for(path, dimension.name), dimension)
         return replace(rows, unread_files=files_of_no_dimension(path))
-    if path.is_file():
-        return rows_in_file(path, dimension)
+    return rows_in_file(path, dimension)
+
+
+def require_source(dimension: Dimension, data: str) -> str:
+    """The part of ``data`` that speaks of ``dimension``, once it is known to exist; nothing is read or fetched.
+
+    Raises ``UnknownName``, ``NotFound``, or ``InvalidInput`` for a mix that leaves the dimension out.
+    """
+    source = _source_for(dimension.name, data)
+    path = Path(source).expanduser()
+    if source == PACKAGED or is_hub_source(source) or path.is_file():
+        return source
+    if path.is_dir():
+        require_file_for(path, dimension.name)
+        return source
     if "/" in source or path.suffix.lower() in SUFFIXES:
         raise NotFound(f"there is no {source}; give a directory, a {', '.join(SUFFIXES)} file, packaged or hub")
-    known = ("packaged", "hub", *HUB_BENCHMARKS, "a directory", "a .csv, .jsonl or .parquet file")
+    known = (PACKAGED, "hub", *HUB_BENCHMARKS, "a directory", "a .csv, .jsonl or .parquet file")
     raise unknown_name("data source", source, known)
 
 

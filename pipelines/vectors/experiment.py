@@ -1,6 +1,7 @@
 """Vectors experiment: from a user's options to registered versions and their table."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from pipelines.behaviours.answers import files_by_dimension
+from pipelines.cli.options import SeriesOptions
 from pipelines.cli.progress import with_progress
 from pipelines.estimators.estimate import GroupBootstrap
 from pipelines.estimators.jackknife import jackknife_halves
@@ -16,10 +18,13 @@ from pipelines.estimators.mass_mean import MassMean, fit_mass_mean
 from pipelines.experiment import (
     audited,
     inspected_statements,
+    known_layers,
     known_series,
     registered_series,
     require_selectable,
+    require_sources,
     resolve_series,
+    series_name,
     trained_checkpoints,
 )
 from pipelines.model_io.activations import Activations, extract
@@ -60,9 +65,7 @@ from pipelines.vectors.tables import Extracted, conclusion, summary, vector_tabl
 from pipelines.vectors.tracking import VectorLog, champion_place
 from pipelines.vectors.transfer import Target, rescaled
 from registry.checkpoints import Checkpoint
-from registry.errors import InvalidInput
-from serving.model.loading import read_config
-from serving.model.weights import locate
+from registry.errors import CorruptFile, InvalidInput, NotFound
 
 Fits = tuple[tuple[str, ...], int]
 """Methods to fit, and how many of each control."""
@@ -73,12 +76,16 @@ def run_extraction(options: VectorOptions) -> None:
     methods = choose_methods(options.methods)
     require_layers(options.layers, methods)
     with entry_point_run(f"vectors {options.series.model}", options.params()) as run:
+        # Validate cheap inputs before training or downloading a series.
+        placement = options.placement.resolved()
+        require_sources(options.statements)
         if options.target:
-            known_series(options.target)  # before anything is measured
+            known_series(options.target)
+        if names_places(options.layers):
+            require_depth(options.layers, options.series)
         checkpoints = _trained(options)
-        require_layers_of(options.layers, checkpoints[0])
         statements = inspected_statements(options.statements)
-        plan = SweepPlan(checkpoints, statements, options.protocol, placement=options.placement)
+        plan = SweepPlan(checkpoints, statements, options.protocol, placement=placement)
         results = run_with_bar(plan, ResultStore())
         target, fits = _target(options), (methods, options.controls)
         served = target.name if target else ""
@@ -144,11 +151,11 @@ def require_layers(spec: str, methods: Sequence[str]) -> None:
     require_trainable(named_places(spec), methods)
 
 
-def require_layers_of(spec: str, checkpoint: Checkpoint) -> None:
-    """Raise ``Mismatch``, before anything is measured, for numbered layers that the checkpoint's network lacks."""
-    if names_places(spec):
-        config = read_config(locate(checkpoint.random_init()).directory).get_text_config(decoder=True)
-        read_places(spec, int(config.num_hidden_layers), checkpoint.model)
+def require_depth(spec: str, options: SeriesOptions) -> None:
+    """Raise ``Mismatch`` for numbered layers that the networks of a series lack, before it is trained or fetched."""
+    series = known_series(options.model)
+    with suppress(NotFound, CorruptFile):  # a checkpoint that cannot be measured is the audit's to name
+        read_places(spec, known_layers(series, options.checkpoints), series_name(options.model))
 
 
 def places_to_fit(spec: str, result: UnitResult, target: str = "") -> tuple[Place, ...]:

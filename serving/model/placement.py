@@ -1,5 +1,6 @@
 """Placement: the precision and the device that a model is loaded with, ``auto`` resolved to what this machine has."""
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
+MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""How Hugging Face spreads layers over devices; a map may also name one device."""
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Placement:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise unknown_name("precision", self.precision, get_args(Precision))
+        if not _DEVICE.fullmatch(self.device):
+            raise InvalidInput(f"`device` is {self.device!r}; give auto, cpu, cuda, or one of several, such as cuda:1")
+        if self.device_map is not None and self.device_map not in MAPS and not _DEVICE.fullmatch(self.device_map):
+            raise unknown_name("device_map", self.device_map, MAPS)
 
     @property
     def is_resolved(self) -> bool:

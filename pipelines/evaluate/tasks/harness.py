@@ -28,13 +28,16 @@ def harness_tasks(names: Sequence[str], limit: int) -> tuple[Task, ...]:
     Raises ``Unavailable`` where the harness is not installed or a task's data cannot be reached, ``InvalidInput`` for
     a task that does not exist or is not multiple choice.
     """
-    if not names:
-        return ()
-    if find_spec("lm_eval") is None:
+    require_harness(names)
+    return tuple(chain.from_iterable(_loaded(name, limit) for name in names))
+
+
+def require_harness(names: Sequence[str]) -> None:
+    """Raise ``Unavailable`` where the harness is asked for and not installed."""
+    if names and find_spec("lm_eval") is None:
         raise Unavailable(
             f"harness={','.join(names)} needs the lm-evaluation-harness; run: pip install lm-eval=={HARNESS}"
         )
-    return tuple(chain.from_iterable(_loaded(name, limit) for name in names))
 
 
 def _loaded(name: str, limit: int) -> Iterator[Task]:

@@ -53,6 +53,10 @@ class Judge:
         ):
             return list(pool.map(lambda question: self._reply(client, question), questions))
 
+    def require_answer(self) -> None:
+        """Raise ``Unavailable`` for an endpoint that gives none, before a model is evaluated for it."""
+        self.replies(["Answer yes or no: is water wet?"])
+
     def _reply(self, client: "OpenAI", question: str) -> str:
         from openai import APIStatusError, OpenAIError
 

@@ -247,7 +247,6 @@ def test_by_text_the_answers_of_the_model_decide(arguments, monkeypatch, capsys)
         (["--checkpoint", "all"], "checkpoint 'all' selects 3 trained checkpoints"),
         (["--checkpoint", "init"], "selects 0 trained checkpoints"),
         (["--checkpoint", "50"], "50"),
-        (["--methods", "none"], "leave nothing to calibrate for toxicity"),
         (["--vectors", "steer.other.toxicity/1"], "is no vector of mini for toxicity; make one"),
         (["--vectors", "steer.mini.v2.toxicity/1"], "is no vector of mini for toxicity; make one"),
         (["--vectors", "steer.mini.toxcity/1"], "steer.mini.toxcity/1 'toxcity'; did you mean 'toxicity'?"),

@@ -47,7 +47,7 @@ def test_what_no_probe_could_use_is_reported_and_refused(tmp_path, capsys):
     [
         (["--dimensions", "toxicty"], "unknown dimension 'toxicty'; did you mean 'toxicity'"),
         (["--data", "pakaged", "--dimensions", "toxicity"], "did you mean 'packaged'"),
-        (["--limit", "-5", "--dimensions", "toxicity"], "limit is -5; give a number of statements, or 0 for all"),
+        (["--limit", "-5", "--dimensions", "toxicity"], "`limit` is -5; give a number of statements, or 0 for all"),
     ],
 )
 def test_a_mistake_is_met_with_what_would_be_right(arguments, words, capsys):

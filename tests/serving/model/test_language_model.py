@@ -113,7 +113,7 @@ def test_wrong_choices_are_met_with_the_right_ones(series_directory, tmp_path):
     checkpoint = find_series(str(series_directory)).checkpoints[0]
     with pytest.raises(InvalidInput, match="float16.*auto, float32, bfloat16"):
         load(checkpoint, precision="float16")
-    with pytest.raises(InvalidInput, match="device 'tpu'"):
+    with pytest.raises(InvalidInput, match="`device` is 'tpu'"):
         load(checkpoint, device="tpu")
     with pytest.raises(UnknownName, match="unknown model 'smollm3'; did you mean 'smollm2'"):
         find_series("smollm3")

@@ -25,5 +25,5 @@ def test_precision_and_kind_of_device_are_the_identity():
 def test_wrong_placements_are_refused():
     with pytest.raises(InvalidInput, match="unknown precision 'int8'; known: auto, float32, bfloat16"):
         Placement("int8")
-    with pytest.raises(InvalidInput, match="device 'tpu9' is not available here; use auto or one of: cpu"):
+    with pytest.raises(InvalidInput, match="`device` is 'tpu9'; give auto, cpu, cuda, or one of several"):
         Placement(device="tpu9").resolved()
