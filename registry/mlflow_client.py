@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import mlflow
 from mlflow import MlflowClient
@@ -13,22 +12,34 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from requests.exceptions import RequestException
-from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from registry.descriptions import of_version
 from registry.errors import InvalidInput, Unavailable, first_line, redacted
+from registry.sqlite_files import in_turn, require_database
 from registry.version_tags import named_tags, retired_keys, stored_key
-
-SQLITE = b"SQLite format 3\0"
-"""The beginning of every file that holds anything."""
 
 
 def connect() -> MlflowClient:
     """A client of the registry that MLflow is set to. Raises ``Unavailable`` or ``InvalidInput``."""
+    address = mlflow.get_registry_uri()
     with reachable():
-        _require_database(mlflow.get_registry_uri())
-        return MlflowClient()
+        require_database(address)
+        with in_turn(address):
+            return MlflowClient()
+
+
+def ensure_experiment(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, which is made where there is none; another process may make it at the same moment."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    return str(experiment.experiment_id)
 
 
 def logged_name(text: str) -> str:
@@ -179,36 +190,6 @@ def reachable() -> Iterator[None]:
         raise _unavailable(error) from error
     except (RequestException, SQLAlchemyError) as error:
         raise _unavailable(error) from error
-
-
-def _require_database(address: str) -> None:
-    """Raise ``Unavailable`` for a place where SQLite can have no file: MLflow tries for a minute and a half to."""
-    if not address.startswith("sqlite"):
-        return
-    url = make_url(address)
-    path = Path(url.database or "")
-    if url.host or str(path).startswith("file:"):
-        return
-    if str(path) in (".", ":memory:"):
-        reason, other = "what it keeps in memory is gone with this process", "mlflow.db"
-    elif path.is_dir():
-        reason, other = f"{path} is a folder", f"{path}/mlflow.db"
-    elif path.is_symlink() and not path.resolve().parent.is_dir():
-        reason, other = f"{path} leads to {path.resolve()}, whose folder does not exist", "mlflow.db"
-    elif path.is_file() and not _may_be_sqlite(path):
-        reason, other = f"{path} is not a database", "mlflow.db"
-    else:
-        return
-    raise Unavailable(
-        redacted(f"the MLflow registry at {address} does not answer: {reason}; set MLFLOW_TRACKING_URI")
-        + f" to a file such as sqlite:///{other}"
-    )
-
-
-def _may_be_sqlite(path: Path) -> bool:
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(len(SQLITE)) in (SQLITE, b"")
-    return True
 
 
 def _unavailable(error: Exception) -> Unavailable:

@@ -24,7 +24,7 @@ from registry.descriptions import (
 )
 from registry.errors import CorruptFile, InvalidInput, NotFound
 from registry.examples import Example
-from registry.mlflow_client import connect, reachable
+from registry.mlflow_client import connect, ensure_experiment, reachable
 from registry.pack_folder import StoredPack
 from registry.packs import Pack, PackedModel, PackedVector
 from registry.records import (
@@ -242,8 +242,7 @@ def import_run(stored: StoredPack) -> Iterator[None]:
     name = f"import {stored.pack.model.name}"
     with reachable():
         client = connect()
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        place = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        place = ensure_experiment(client, EXPERIMENT)
         said = f"The registry had no vectors of {stored.pack.model.name}, so a service imported the pack that it has."
         tags = {"trusttrace.entry_point": "import", PACK_TAG: stored.digest, "mlflow.note.content": f"**{said}**"}
         with mlflow.start_run(experiment_id=place, run_name=name, tags=tags):

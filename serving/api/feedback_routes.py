@@ -3,12 +3,12 @@
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, model_validator
 
 from registry.errors import NotFound
 from registry.traces import TraceLog
+from serving.api.dependencies import Context
 from serving.api.error_documents import documented
 from serving.api.errors import ApiError
 from serving.api.request_body import RequestBody, field_error
@@ -58,9 +58,11 @@ def _traces(request: Request) -> TraceLog:
     responses={200: {"model": FeedbackResponse}, **documented(404, 409, 503)},
     summary="Judge an answer",
 )
-async def feedback(body: FeedbackRequest, traces: Annotated[TraceLog, Depends(_traces)]) -> JSONResponse:
+async def feedback(
+    body: FeedbackRequest, context: Context, traces: Annotated[TraceLog, Depends(_traces)]
+) -> JSONResponse:
     try:
-        assessment = await run_in_threadpool(traces.judge, body.request_id, body.name, body.value, body.comment)
+        assessment = await context.run(traces.judge, body.request_id, body.name, body.value, body.comment)
     except NotFound as error:
         raise AnswerNotFound(str(error), param="request_id") from error
     return JSONResponse({"request_id": body.request_id, "assessment_id": assessment})

@@ -34,7 +34,7 @@ class Hosting:
     def __init__(self, settings: Settings, state: Path, launcher: int) -> None:
         self._settings, self._state, self._launcher = settings, state, launcher
         self._served = ServedModel(settings, shared=SharedState(state / "changes.json"))
-        self._traces = TraceLog() if settings.trace else None
+        self._traces = TraceLog(is_shared=settings.workers > 1) if settings.trace else None
         self._bodies = RequestBodies(settings.body_limit, settings.body_timeout)
         self.app = create_app(self._served, self._traces)
 

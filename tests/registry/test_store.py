@@ -1,10 +1,13 @@
 """The stores on SQLite."""
 
 import errno
+import fcntl
+import os
 import shutil
 import sqlite3
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +23,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from pipelines.tracking.runs import entry_point_run
 from registry import flavor
 from registry.errors import CorruptFile, InvalidInput, Mismatch, Unavailable
-from registry.mlflow_client import _require_database
 from registry.serialization import LARGEST_FILE_BYTES
+from registry.sqlite_files import SQLITE, in_turn, require_database
 from registry.store import VectorStore
 from tests.registry.store_behaviour import StoreBehaviour, register
 
@@ -71,10 +74,52 @@ def test_a_place_for_no_database_is_refused_at_once(tracking, tmp_path, place, r
 
 def test_an_empty_file_becomes_a_database(tracking, empty_database, tmp_path):
     (tmp_path / "empty.db").touch()
-    _require_database(f"sqlite:///{tmp_path / 'empty.db'}")
-    _require_database(f"sqlite:///{empty_database}")
-    _require_database(f"sqlite:///{tmp_path / 'to' / 'come.db'}")
-    _require_database("databricks")
+    require_database(f"sqlite:///{tmp_path / 'empty.db'}")
+    require_database(f"sqlite:///{empty_database}")
+    require_database(f"sqlite:///{tmp_path / 'to' / 'come.db'}")
+    require_database("databricks")
+
+
+def test_processes_make_one_file_in_turn(tracking, tmp_path):
+    address, entered = f"sqlite:///{tmp_path / 'new' / 'new.db'}", threading.Event()
+    (tmp_path / "new").mkdir()
+
+    def enter():
+        with in_turn(address):
+            entered.set()
+
+    for content in (None, SQLITE):  # of a file that is being made something may be there
+        if content:
+            (tmp_path / "new" / "new.db").write_bytes(content)
+        entered.clear()
+        with fcntl_locked(tmp_path / "new"):
+            other = threading.Thread(target=enter)
+            other.start()
+            assert not entered.wait(0.3)
+        assert entered.wait(10)
+        other.join()
+    with in_turn(address), in_turn(address, 0.0):  # those who find it made do not wait for one another
+        pass
+
+
+def test_nobody_waits_for_ever_to_make_a_file(tmp_path):
+    address = f"sqlite:///{tmp_path / 'new.db'}"
+    with fcntl_locked(tmp_path), in_turn(address, 0.2):
+        pass
+    for nowhere in ("sqlite:////nonexistent/folder/a.db", "http://127.0.0.1:9"):
+        with in_turn(nowhere):
+            pass
+
+
+@contextmanager
+def fcntl_locked(folder):
+    """As a process holds it that makes the tables."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("address", ["foo://x/y", "sqlite://mlflow.db"])
