@@ -4,10 +4,28 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from serving.ports import listening_problem
+
+UNHEARD = {
+    "api_workers": "TRUSTTRACE_WORKERS",
+    "timeout": "TRUSTTRACE_TIMEOUT",
+    "timeout_graceful_shutdown": "TRUSTTRACE_DRAIN",
+}
+"""Options of `bentoml serve` that change nothing here, and the settings that do."""
+
+
+def require_heard(options: Mapping[str, Any]) -> None:
+    """Exit with one sentence where an option was given that would change nothing."""
+    for name, setting in UNHEARD.items():
+        value = options.get(name)
+        if value is not None:
+            raise SystemExit(
+                f"--{name.replace('_', '-')} {value} is not heard here: set {setting}={value} in its place"
+            )
 
 
 def end_at_hangup(handler: Any) -> None:
@@ -20,6 +38,20 @@ def end_at_hangup(handler: Any) -> None:
         handler.SIGNALS = [number for number in handler.SIGNALS if number != signal.SIGHUP]
     else:
         handler.handle_hup = handler.handle_term
+
+
+def close_port_at_end(handler: Any) -> None:
+    """Refuse new connections as soon as the service is to end; held open, they would be answered by nobody.
+
+    The workers close the port for themselves then, and circus' own process does so when they have ended.
+    """
+    former = handler.quit
+
+    def quit_closed(self: Any) -> None:
+        self.controller.arbiter.sockets.close_all()
+        former(self)
+
+    handler.quit = quit_closed
 
 
 def tell_taken_ports(host: str, port: int) -> None:

@@ -47,7 +47,7 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
 from registry.errors import InvalidInput
 from serving.imports import importing
-from serving.launcher import end_at_hangup, tell_taken_ports
+from serving.launcher import close_port_at_end, end_at_hangup, require_heard, tell_taken_ports
 from serving.logs import configure_logs
 from serving.ports import listening_problem
 from serving.settings import Settings, read_settings
@@ -62,9 +62,10 @@ def starts_workers() -> bool:
     return command is not None and command.info_name == "serve"
 
 
-def require_free_port() -> None:
-    """Exit with one sentence where `bentoml serve` could not listen; it would print a traceback."""
+def require_usable_options() -> None:
+    """Exit with one sentence where `bentoml serve` could not listen, or would not hear an option."""
     options = click.get_current_context().params
+    require_heard(options)
     host, port = options.get("host") or BentoMLContainer.http.host.get(), options.get("port")
     port = BentoMLContainer.http.port.get() if port is None else port
     problem = listening_problem(host, port)
@@ -83,8 +84,9 @@ def settings_of_environment() -> Settings:
 
 configure_logs()
 if starts_workers():
-    require_free_port()
+    require_usable_options()
     end_at_hangup(SysHandler)
+    close_port_at_end(SysHandler)
 SETTINGS = settings_of_environment()
 take_room(Path(os.environ[STATE]), SETTINGS.workers if starts_workers() else None)
 

@@ -4,6 +4,9 @@ import asyncio
 import os
 import shutil
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from serving.api.bento_client import GenerateRequest, answer_prompt
 from serving.api.bodies import RequestBodies
 from serving.api.dependencies import RequestContext
 from serving.api.request_record import RequestRecord
-from serving.api.shutdown import Deadlines, after, end_with, on_termination
+from serving.api.shutdown import Deadlines, after, end_with, is_alive, on_termination
 from serving.api.tracing import trace_of
 from serving.served_model import ServedModel
 from serving.settings import Settings
@@ -24,6 +27,10 @@ SWITCH_SECONDS = 0.0005
 """How long the event loop, or a thread that reads a request, may keep the engine from the interpreter, which it asks
 for hundreds of times a step; a tenth of Python's default.
 """
+
+LOOK_SECONDS = 0.1
+LOADED = "loaded-"
+"""Files of the workers that have loaded the model, by their process."""
 
 
 class Hosting:
@@ -57,7 +64,6 @@ class Hosting:
         """Load the model, and leave in good order when asked to; from the main thread, on the server's event loop."""
         sys.setswitchinterval(SWITCH_SECONDS)
         self._served.start()
-        metrics.follow(self._served)
         loop = asyncio.get_running_loop()
 
         def leave() -> None:
@@ -67,6 +73,24 @@ class Hosting:
         deadlines = Deadlines.of_drain(self._settings.drain)
         on_termination(leave, deadlines)
         end_with(self._launcher)
+        threading.Thread(target=self._tell_loaded, name="loaded", daemon=True).start()
+        # Before the server listens: a worker that is started anew refuses nobody whom another one would answer.
+        while self._served.status == "loading" and self._others_have_loaded():
+            metrics.READY.set(1)
+            time.sleep(LOOK_SECONDS)
+        metrics.follow(self._served)
+
+    def _tell_loaded(self) -> None:
+        """Leave a file in the shared folder once the model is loaded."""
+        while self._served.status == "loading":
+            time.sleep(LOOK_SECONDS)
+        if self._served.loaded is not None:
+            with suppress(OSError):  # of a full disk: others then do not wait
+                (self._state / f"{LOADED}{os.getpid()}").touch()
+
+    def _others_have_loaded(self) -> bool:
+        others = [int(path.name.removeprefix(LOADED)) for path in self._state.glob(f"{LOADED}*")]
+        return any(is_alive(process) for process in others)
 
     def drain(self) -> None:
         self._served.drain()

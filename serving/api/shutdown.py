@@ -75,6 +75,14 @@ def end_with(launcher: int, seconds: float = 0.5) -> None:
     threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return False
+    return True
+
+
 def after(seconds: float, function: Callable[[], object]) -> None:
     """Call ``function`` on a thread after so many seconds, unless the process has ended."""
     timer = threading.Timer(seconds, function)

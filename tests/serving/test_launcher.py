@@ -8,8 +8,39 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.launcher import end_at_hangup, tell_taken_ports
+from serving.launcher import close_port_at_end, end_at_hangup, require_heard, tell_taken_ports
 from tests.servers import free_port
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("api_workers", "--api-workers 2 is not heard here: set TRUSTTRACE_WORKERS=2 in its place"),
+        ("timeout", "--timeout 2 is not heard here: set TRUSTTRACE_TIMEOUT=2 in its place"),
+        (
+            "timeout_graceful_shutdown",
+            "--timeout-graceful-shutdown 2 is not heard here: set TRUSTTRACE_DRAIN=2 in its place",
+        ),
+    ],
+)
+def test_an_option_that_changes_nothing_is_refused(option, told):
+    require_heard({"port": 3000, "timeout": None, "timeout_keep_alive": 75})
+    with pytest.raises(SystemExit, match=told):
+        require_heard({option: 2})
+
+
+def test_the_port_is_closed_before_the_workers_end():
+    class Handler:
+        def quit(self):
+            done.append("end")
+
+    done = []
+    close_port_at_end(Handler)
+    handler = Handler()
+    sockets = SimpleNamespace(close_all=lambda: done.append("closed"))
+    handler.controller = SimpleNamespace(arbiter=SimpleNamespace(sockets=sockets))
+    handler.quit()
+    assert done == ["closed", "end"]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.forked import run_forked
@@ -129,6 +130,18 @@ def test_workers_whose_launcher_was_killed_end_too(own_service, tmp_path):
     own_service.process.wait()
     until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert not list((tmp_path / "own").glob("trusttrace-*"))
+
+
+def test_the_port_is_closed_while_answers_end(own_service):
+    """Whoever comes then is refused at once, and may ask another service."""
+    long = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "stream": True, "n": 8}
+    with httpx.stream("POST", f"{own_service.url}/v1/completions", json=long, timeout=60) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        own_service.process.terminate()
+        until(lambda: own_service.readiness() == 0, 5)
+        assert sum('"finish_reason": "length"' in line or '"finish_reason":"length"' in line for line in lines) == 8
+    assert own_service.process.wait(60) == 0
 
 
 def test_a_closed_terminal_ends_the_service(own_service):

@@ -1,6 +1,8 @@
 """Two workers on one port answer as one service, and both hear at once of promotions by a real server's webhooks."""
 
 import json
+import os
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +120,18 @@ def test_metrics_count_what_both_did(two_workers):
     while (count := counted()) < 40 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert count == 40
+
+
+def test_a_killed_worker_is_replaced_unnoticed(two_workers):
+    """While another one takes its place nobody is sent to it."""
+    _, service = two_workers
+    until_all(lambda reply: reply.status_code == 200 and len(workers_of(service)) == 2, service)
+    before = workers_of(service)
+    os.kill(min(before), signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while not workers_of(service) - before:
+        assert {reply.status_code for reply in ask_all(service, 8)} == {200}
+        assert time.monotonic() < deadline
 
 
 def test_shutting_down_waits_for_no_client(two_workers):
