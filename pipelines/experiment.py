@@ -38,25 +38,27 @@ def resolve_series(model: str) -> CheckpointSeries:
     return find_series(model) if seed is None else _embedded_series(seed)
 
 
-def known_selection(model: str, spec: str, reading: Reading = Reading()) -> CheckpointSeries | None:
+def known_selection(
+    model: str, spec: str, reading: Reading = Reading(), *, parameter: str = "checkpoints"
+) -> CheckpointSeries | None:
     """As ``known_series``; raises for a ``spec`` that selects none of its checkpoints, and for layers they lack."""
-    require_selectable(model, spec)
+    require_selectable(model, spec, parameter=parameter)
     series = known_series(model)
     if series is not None:
-        trained_checkpoints(series, spec)
+        trained_checkpoints(series, spec, parameter=parameter)
     if reading.layers != ALL:
         with suppress(NotFound, CorruptFile):  # a checkpoint that cannot be measured is the audit's to name
             reading.chosen_layers(known_layers(series, spec), EMBEDDED if series is None else series.model)
     return series
 
 
-def require_selectable(model: str, spec: str) -> None:
+def require_selectable(model: str, spec: str, *, parameter: str = "checkpoints") -> None:
     """Raise ``InvalidInput`` for a ``spec`` that selects no checkpoint of an embedded series, before it is trained."""
     seed = embedded_seed(model)
     if seed is not None:
         name, steps = embedded_name(seed), SeriesConfig().with_seed(seed).training.checkpoint_steps
         planned = tuple(Checkpoint(name, "", f"step_{step:06d}", step) for step in steps)
-        trained_checkpoints(CheckpointSeries(name, planned), spec)
+        trained_checkpoints(CheckpointSeries(name, planned), spec, parameter=parameter)
 
 
 def known_series(model: str) -> CheckpointSeries | None:
@@ -156,11 +158,13 @@ def after_random_init(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, 
     return (series.random_init, *audited(series, trained).usable)
 
 
-def trained_checkpoints(series: CheckpointSeries, spec: str) -> tuple[Checkpoint, ...]:
-    """Those of ``spec`` but the random initialisation. Raises ``InvalidInput`` where there are none."""
+def trained_checkpoints(
+    series: CheckpointSeries, spec: str, *, parameter: str = "checkpoints"
+) -> tuple[Checkpoint, ...]:
+    """Those of ``spec`` but the random initialisation. Raises ``InvalidInput``, naming ``parameter``, for none."""
     trained = tuple(checkpoint for checkpoint in series.select(spec) if not checkpoint.is_random_init)
     if not trained:
-        raise InvalidInput(f"checkpoints {spec!r} selects no trained one of {series.model}; give one, such as last")
+        raise InvalidInput(f"`{parameter}` {spec!r} selects no trained one of {series.model}; give one, such as last")
     return trained
 
 
@@ -176,7 +180,7 @@ def audited(
 
 def one_checkpoint(options: CheckpointOptions) -> Checkpoint:
     """The one trained checkpoint that is asked for, audited. Raises ``InvalidInput`` for none or several."""
-    require_selectable(options.model, options.checkpoint)
+    require_selectable(options.model, options.checkpoint, parameter="checkpoint")
     series = registered_series(options.model)
     trained = [checkpoint for checkpoint in series.select(options.checkpoint) if not checkpoint.is_random_init]
     if len(trained) != 1:

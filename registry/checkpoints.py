@@ -155,7 +155,7 @@ class CheckpointSeries:
         chosen = {checkpoint for part in parts for checkpoint in self._part(part)}
         if not chosen:
             raise InvalidInput(
-                f"checkpoints {spec!r} selects none; use all, log:12, or steps such as {self._examples()}"
+                f"{spec!r} selects no checkpoint; use all, log:12, last, or steps such as {self._examples()}"
             )
         return tuple(sorted(chosen, key=lambda checkpoint: checkpoint.order))
 

@@ -170,7 +170,7 @@ def require_of_model(references: Sequence[str], model: str, dimensions: Sequence
         if name not in names:
             raise InvalidInput(
                 f"{reference} is no vector of {model} for {', '.join(dimensions)}; make one of another checkpoint's: "
-                "mlflow run . -e vectors --env-manager local -P model=<its series> "
+                "mlflow run . -e vectors --env-manager local -P 'model=<its series>' "
                 f"{shlex.join(['-P', f'target={given}'])}"
             )
 

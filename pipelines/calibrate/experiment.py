@@ -84,7 +84,7 @@ def run_calibration(options: CalibrateOptions) -> None:
     with entry_point_run(f"calibrate {options.checkpoint.model}", options.params()) as run, ExitStack() as kept:
         # Validate cheap inputs before training or downloading a checkpoint.
         given, placement = options.checkpoint.model, options.placement.resolved()
-        require_selectable(given, options.checkpoint.checkpoint)
+        require_selectable(given, options.checkpoint.checkpoint, parameter="checkpoint")
         name, n_layers = series_name(given), known_layers(known_series(given), options.checkpoint.checkpoint)
         places = places_to_try(options.layers, n_layers, name)
         require_trainable(places, methods)

@@ -18,7 +18,7 @@ def require_reachable(options: EvaluateOptions) -> None:
         presidio_details()
     require_sources(options.statements)
     if options.trace is not None:
-        known_selection(options.source or options.checkpoint.model, options.trace)
+        known_selection(options.source or options.checkpoint.model, options.trace, parameter="trace")
     if options.judge is not None:
         Judge(options.judge, options.judge_model).require_answer()
 

@@ -75,8 +75,9 @@ def run_chain(options: MainOptions) -> None:
         # Validate cheap inputs before statements are read and a series is trained.
         options.placement.resolved()
         require_sources(options.statements)
-        for selection in filter(None, (options.series.checkpoints, options.trace)):
-            known_selection(model, selection)
+        known_selection(model, options.series.checkpoints)
+        if options.trace is not None:
+            known_selection(model, options.trace, parameter="trace")
         key = inputs_digest(options)
         rows: list[tuple[str, ...]] = []
         for stage in stages:

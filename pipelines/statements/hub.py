@@ -36,13 +36,14 @@ def hub_rows(source: str, dimension: Dimension, seed: int) -> StatementRows:
     Raises ``InvalidInput`` when the benchmark stands for another dimension, ``Unavailable`` when it is not in the cache
     and cannot be had, and ``CorruptFile`` when it is not what was pinned.
     """
-    name = _benchmark_name(source, dimension)
+    name = benchmark_name(source, dimension)
     benchmark = HUB_BENCHMARKS[name]
     rows = benchmark.statements(raw_rows(benchmark), seed)
     return rows_of(rows, f"hub:{name}@{benchmark.revision[:7]}", benchmark.card, conflicts="drop")
 
 
-def _benchmark_name(source: str, dimension: Dimension) -> str:
+def benchmark_name(source: str, dimension: Dimension) -> str:
+    """The benchmark that ``source`` names, or the dimension's own. Raises ``InvalidInput`` for one of another."""
     for name, benchmark in HUB_BENCHMARKS.items():
         fits = name == source if source in HUB_BENCHMARKS else name.endswith("@paper") == source.endswith("@paper")
         if fits and benchmark.card.dimension == dimension.name:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.statements.choice import files_of_no_dimension
 from pipelines.statements.directory import require_file_for
 from pipelines.statements.files import rows_in_file
-from pipelines.statements.hub import hub_rows, is_hub_source
+from pipelines.statements.hub import benchmark_name, hub_rows, is_hub_source
 from pipelines.statements.hub_benchmarks import HUB_BENCHMARKS
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.mix import parse_mix
@@ -54,7 +54,10 @@ def require_source(dimension: Dimension, data: str) -> str:
     """
     source = _source_for(dimension.name, data)
     path = Path(source).expanduser()
-    if source == PACKAGED or is_hub_source(source) or path.is_file():
+    if is_hub_source(source):
+        benchmark_name(source, dimension)
+        return source
+    if source == PACKAGED or path.is_file():
         return source
     if path.is_dir():
         require_file_for(path, dimension.name)

@@ -217,7 +217,8 @@ def _edge(trouble: str, remedy: str, kind: type[TrustTraceError] = CorruptFile) 
             raise
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise Unavailable(
-                f"{trouble}: out of memory; use precision=bfloat16, device_map=auto or a larger machine"
+                f"{trouble}: out of memory; use a larger machine, bfloat16 (`precision`, or TRUSTTRACE_PRECISION) or, "
+                "in probe and information, device_map=auto"
             ) from error
         except Exception as error:
             raise kind(f"{trouble} ({type(error).__name__}: {first_line(error, 200)}); {remedy}") from error

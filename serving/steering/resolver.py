@@ -1,5 +1,6 @@
 """Steering resolver: a request's steering made into a plan on the live bank, within the limits of its vectors."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -286,4 +287,4 @@ def unknown_dimension(name: str, served: ServedVectors) -> UnknownName:
 
 
 def _calibrate(model: str) -> str:
-    return f"mlflow run . --env-manager local -e calibrate -P model={model_argument(model)}"
+    return f"mlflow run . --env-manager local -e calibrate -P {shlex.quote(f'model={model_argument(model)}')}"

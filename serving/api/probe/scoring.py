@@ -1,6 +1,7 @@
 """Scoring: texts scored by the registered probes, read by the served model between two steps of its generations."""
 
 import asyncio
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -50,7 +51,7 @@ def require_probes(served: ServedVectors, dimensions: Sequence[str] | None) -> d
         model = served.bank.model.name
         raise ApiError(
             f"no probes of {model} are registered; make some with mlflow run . --env-manager local -e calibrate "
-            f"-P model={model_argument(model)}"
+            f"-P {shlex.quote(f'model={model_argument(model)}')}"
         )
     return probed
 
