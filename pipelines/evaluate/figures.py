@@ -12,7 +12,19 @@ from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.results import HEADLINE, Row, Verdict
 from pipelines.evaluate.text import TextResult
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
-from pipelines.figures.style import ACCENT, CONTROL, FAINT, FLOOR, GOLD, Figure, legend_below, set_title
+from pipelines.figures.style import (
+    ACCENT,
+    CONTROL,
+    FAINT,
+    FLOOR,
+    GOLD,
+    NARROWEST,
+    Figure,
+    broken,
+    legend_below,
+    set_heading,
+    set_title,
+)
 
 
 def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
@@ -21,7 +33,7 @@ def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
         [(verdict.row.comparison.difference, verdict.random) for verdict in verdicts], "random directions"
     )
     axes.set_yticks(
-        range(len(verdicts)), [f"{verdict.dimension} (n = {verdict.row.measurement.n})" for verdict in verdicts]
+        range(len(verdicts)), [f"{broken(verdict.dimension)} (n = {verdict.row.measurement.n})" for verdict in verdicts]
     )
     axes.set_xlabel("change of preference for trustworthy statements, nats")
     set_title(axes, f"{model}: held-out statements")
@@ -36,7 +48,7 @@ def text_figure(model: str, results: Sequence[TextResult]) -> Figure:
     ]
     figure, axes = _changes(changes, "random directions of equal cost", scale=100)
     axes.set_yticks(
-        range(len(results)), [f"{result.dimension} (n = {result.vector.measurement.n})" for result in results]
+        range(len(results)), [f"{broken(result.dimension)} (n = {result.vector.measurement.n})" for result in results]
     )
     axes.set_xlabel("change of the share of untrustworthy answers, points (left is better)")
     set_title(axes, f"{model}: what is written")
@@ -66,7 +78,7 @@ def _changes(
 def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
     """What each dimension's vector (rows) does to the preference in every dimension (columns), with intervals."""
     names = list(dict.fromkeys(table["steered"]))
-    figure = Figure(figsize=(2.6 + 1.35 * len(names), 1.8 + 0.75 * len(names)), layout="constrained")
+    figure = Figure(figsize=(max(NARROWEST, 2.6 + 1.35 * len(names)), 1.8 + 0.75 * len(names)), layout="constrained")
     axes = figure.subplots()
     cells = table.set_index(["steered", "scored"])
     values = np.array([[cells.loc[(row, column), "difference"] for column in names] for row in names], np.float64)
@@ -79,8 +91,8 @@ def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
             colour = "white" if abs(values[row, column]) > 0.6 * largest else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     sizes = {scored: int(n) for scored, n in zip(table["scored"], table["n"], strict=True)}
-    axes.set_xticks(range(len(names)), [f"{name}\nn = {sizes[name]}" for name in names], fontsize=8)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), [f"{broken(name)}\nn = {sizes[name]}" for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), [broken(name) for name in names])
     axes.set_xlabel("preference in")
     axes.set_ylabel("steered by the vector of")
     set_title(axes, f"{model}: change of preference, nats (95 % interval)")
@@ -136,7 +148,7 @@ def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations:
     names = list(dict.fromkeys(checkpoint.dimension for checkpoint in traced))
     columns = min(3, max(1, len(names)))
     lines = -(-len(names) // columns) or 1
-    figure = Figure(figsize=(3.2 * columns, 0.6 + 2.7 * lines), layout="constrained")
+    figure = Figure(figsize=(max(NARROWEST, 3.2 * columns), 0.6 + 2.7 * lines), layout="constrained")
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
@@ -150,10 +162,10 @@ def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations:
             }
             axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
         changes = next(each.changes for each in correlations if each.dimension == name)
-        axes.set_title(f"{name}: r of changes\n{changes}, n = {changes.n}", loc="left", fontsize=8)
+        axes.set_title(f"{broken(name, 30)}\nr of changes {changes}, n = {changes.n}", loc="left", fontsize=8)
         axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xlabel("probe accuracy", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.supylabel("change of preference, nats", fontsize=8)
-    figure.suptitle(f"{model}: each checkpoint's direction in one model", fontsize=10)
+    set_heading(figure, f"{model}: each checkpoint's direction in one model")
     return figure

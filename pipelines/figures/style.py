@@ -1,6 +1,7 @@
 """Style: colours, resolution and the axis of pre-training that all figures share, and fonts for any script."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ REPEATED = "weights of an earlier checkpoint"
 Places = Sequence[float] | Float[np.ndarray, " checkpoints"]
 WIDEST = 12.0
 """Inches; a heat map of more checkpoints has narrower columns."""
+NARROWEST = 5.0
+"""Inches; a heat map of one checkpoint has a wider column, and room for its title."""
 _EAST_ASIAN = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -113,8 +116,24 @@ def set_title(axes: Axes, text: str, *, size: float = 10) -> None:
     axes.set_title(text, loc="left", fontsize=size, wrap=True)
 
 
-def width(columns: int, each: float, margin: float) -> float:
-    return min(margin + each * columns, WIDEST)
+def width(columns: int, each: float, margin: float, *, least: float = NARROWEST) -> float:
+    """Inches of a figure whose ``columns`` take ``each``."""
+    return min(max(margin + each * columns, least), WIDEST)
+
+
+def broken(name: str, most: int = 18) -> str:
+    """``name`` on lines of about ``most`` letters, broken after underscores: a dimension of one's own may be long."""
+    lines = [""]
+    for part in re.findall(r"[^_]*_|[^_]+", name):
+        if lines[-1] and len(lines[-1] + part) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def set_heading(figure: _Figure, text: str, *, size: float = 10) -> None:
+    """A title of several panels, broken where the figure ends."""
+    figure.suptitle(text, fontsize=size, x=0.02, ha="left", wrap=True)
 
 
 def draw_curve(
@@ -149,6 +168,8 @@ def draw_band(
 ) -> None:
     """The intervals of the line that ``draw_curve`` draws."""
     x, below, above = (np.asarray(column)[distinct] for column in (places, low, high))
+    if len(x) == 1:  # which has no breadth
+        axes.vlines(x, below, above, color=colour, alpha=0.4, linewidth=2)
     axes.fill_between(x, below, above, color=colour, alpha=0.2, linewidth=0)
 
 

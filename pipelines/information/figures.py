@@ -13,12 +13,14 @@ from pipelines.figures.style import (
     FLOOR,
     MARKED,
     Figure,
+    broken,
     draw_band,
     draw_curve,
     hatch_repeated,
     label_checkpoints,
     legend_below,
     legend_beside,
+    set_heading,
     set_title,
     spread,
     width,
@@ -35,6 +37,8 @@ LEAST = 0.1
 """The least height of an axis of nHSIC(T; Y) or bits, so that noise around nothing does not fill it."""
 WIDEST_MATRIX = 5.0
 """Inches of one of three panels."""
+MOST_BESIDE = 4
+"""Panels in a row."""
 MOST_NUMBERED = 12
 """Checkpoints, beyond which the numbers in a matrix would be too small to read."""
 COLOURS = {"sound": ACCENT, "sound-fixed": "#4f9a94", "paper": ACCENT}
@@ -85,7 +89,7 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     rows[2].set_ylabel("nHSIC(T; Y)")
     _bits(rows[3], trajectory, points)
     for axes in rows:
-        if warmup_steps is not None:
+        if warmup_steps is not None and warmup_steps >= trajectory.steps[0]:
             axes.axvspan(-0.4, _position(trajectory.steps, warmup_steps), color=WARMUP, zorder=0, linewidth=0)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
@@ -94,7 +98,10 @@ def curves(trajectory: Trajectory, warmup_steps: int | None) -> Figure:
     label_checkpoints(rows[-1], axis)
     rows[-1].set_xlim(-0.4, len(trajectory.steps) - 0.6)
     rows[-1].set_xlabel(axis.name)
-    shade = "" if warmup_steps is None else f"; shaded: warm-up of the learning rate ({counted(warmup_steps, 'step')})"
+    shade = ""
+    if warmup_steps is not None:
+        shown = "; shaded: " if warmup_steps >= trajectory.steps[0] else "; before it: "
+        shade = f"{shown}warm-up of the learning rate ({counted(warmup_steps, 'step')})"
     set_title(rows[0], f"{_title(trajectory)}, layer {trajectory.layer}{shade}", size=9)
     return figure
 
@@ -126,7 +133,8 @@ def _dependence(axes: Axes, trajectory: Trajectory, found: Sequence[Dependence],
     margin = 1.96 * np.array([dependence.standard_error for dependence in found])
     if np.isfinite(margin).all():
         draw_band(axes, places, values - margin, values + margin, distinct, colour=colour)
-    axes.plot([dependence.null for dependence in found], ":", color=colour, linewidth=1, label="its 95 % null")
+    line = ":" if len(found) > 1 else "_"  # a line of one point is not seen
+    axes.plot([dependence.null for dependence in found], line, color=colour, linewidth=1, label="its 95 % null")
 
 
 def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]) -> None:
@@ -167,7 +175,9 @@ def heat_maps(trajectory: Trajectory) -> Figure:
         ("effective rank", lambda point: point.spectrum.effective_rank),
     )
     layers, axis = trajectory.initial.layers, _axis(trajectory)
-    figure = Figure(figsize=(width(len(axis.labels), 0.84, 2.4), 3.8 + 0.2 * len(layers)), layout="constrained")
+    figure = Figure(
+        figsize=(width(len(axis.labels), 0.84, 2.4, least=7.4), 3.8 + 0.2 * len(layers)), layout="constrained"
+    )
     for axes, (name, value) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, quantities, strict=True):
         values = np.array([[value(result.point(layer)) for result in trajectory.trained] for layer in layers])
         image = axes.imshow(
@@ -181,7 +191,7 @@ def heat_maps(trajectory: Trajectory) -> Figure:
         figure.colorbar(image, ax=axes)
     figure.supxlabel(f"{axis.name}{hatched}", fontsize=9)
     figure.supylabel("layer", fontsize=9)
-    figure.suptitle(f"{_title(trajectory)} (n = {trajectory.initial.n})", fontsize=10, x=0.02, ha="left")
+    set_heading(figure, f"{_title(trajectory)} (n = {trajectory.initial.n})")
     return figure
 
 
@@ -191,9 +201,13 @@ def _axis(trajectory: Trajectory) -> TrainingAxis:
 
 def information_calibration(calibrations: Sequence[InformationCalibration]) -> Figure:
     """Bits over the share of flipped labels, a panel per dimension: measured, and what they must be."""
-    figure = Figure(figsize=(1.0 + 2.6 * len(calibrations), 3.2), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(calibrations), sharey=True))
-    for axes, calibration in zip(panels, calibrations, strict=True):
+    columns = min(MOST_BESIDE, len(calibrations))
+    rows = -(-len(calibrations) // columns)
+    figure = Figure(figsize=(1.0 + 2.6 * max(2, columns), 0.6 + 2.6 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for axes in panels[len(calibrations) :]:
+        axes.set_visible(False)
+    for axes, calibration in zip(panels, calibrations, strict=False):
         points = calibration.points
         shares, bits = [point.share for point in points], [point.bits for point in points]
         below, above = [each.value - each.low for each in bits], [each.high - each.value for each in bits]
@@ -212,11 +226,12 @@ def information_calibration(calibrations: Sequence[InformationCalibration]) -> F
             label="this probe",
         )
         axes.plot(shares, [point.neighbour_bits for point in points], "x", color=CONTROL, label="nearest neighbours")
-        axes.set_title(f"{calibration.result.dimension} (n = {bits[0].n:,})", loc="left", fontsize=9)
+        axes.set_title(f"{broken(calibration.result.dimension, 24)} (n = {bits[0].n:,})", loc="left", fontsize=9)
         axes.set_xlabel("share of labels flipped")
         axes.spines[["top", "right"]].set_visible(False)
     _show_at_least(panels[0], -LEAST / 2, LEAST)
-    panels[0].set_ylabel("bits, held out\n95 % interval")
+    for axes in panels[::columns]:
+        axes.set_ylabel("bits, held out\n95 % interval")
     legend_below(figure, columns=4)
     first = calibrations[0]
     figure.suptitle(
@@ -232,24 +247,21 @@ def _title(trajectory: Trajectory) -> str:
 def transfer_matrices(trajectory: Trajectory) -> Figure:
     """Probes of one checkpoint (row) on another's activations (column), as they are and re-centred; then cosines."""
     axis, transfer = _axis(trajectory), trajectory.transfer
-    size = min(width(len(axis.labels), 0.34, 1.8), WIDEST_MATRIX)
-    figure = Figure(figsize=(3 * size + 1.6, size + 0.6), layout="compressed")
+    size = min(width(len(axis.labels), 0.34, 1.8, least=2.7), WIDEST_MATRIX)
+    figure = Figure(figsize=(3 * size + 1.6, size + 0.9), layout="compressed")
     left, middle, right = figure.subplots(1, 3)
     _matrix(figure, left, transfer.accuracy, axis, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
-    _matrix(figure, middle, transfer.recentred, axis, "the same, each checkpoint's mean removed", (0.0, 1.0))
+    _matrix(figure, middle, transfer.recentred, axis, "the same, each\ncheckpoint's mean removed", (0.0, 1.0))
     another = np.array([[pair.is_another for pair in row] for row in transfer.likeness])
-    name = "cosine of mass-mean directions; *: another direction"
+    name = "cosine of mass-mean\ndirections; *: another"
     _matrix(figure, right, transfer.cosine, axis, name, (-1.0, 1.0), another)
     left.set_ylabel(f"probe fitted at: {axis.name}")
     for axes in (left, middle):
         axes.set_xlabel(f"applied at: {axis.name}")
     right.set_xlabel(axis.name)
     model, source = trajectory.initial.checkpoint.model, trajectory.initial.statements_source
-    figure.suptitle(
-        f"{model}: {trajectory.dimension} ({source}), layer {transfer.layer}; white: chance, no likeness",
-        fontsize=10,
-        x=0.02,
-        ha="left",
+    set_heading(
+        figure, f"{model}: {trajectory.dimension} ({source}), layer {transfer.layer}; white: chance, no likeness"
     )
     return figure
 

@@ -4,12 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.estimators.dynamics import Correlation
 from pipelines.estimators.estimate import Estimate
 from pipelines.evaluate.conditions import Condition
-from pipelines.evaluate.figures import cost_figure, entanglement_figure
+from pipelines.evaluate.figures import cost_figure, entanglement_figure, tracing_figure
 from pipelines.evaluate.measurement import mean_of
 from pipelines.evaluate.results import HEADLINE, Row
 from pipelines.evaluate.significance import Comparison
+from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
+from registry.checkpoints import Checkpoint
+from tests.pipelines.figures.fitting import cut_texts, overlapping_titles
+
+LONG = "acknowledging_limits_of_knowledge"
 
 
 def rows_at(kind, change, perplexity, dimension="toxicity"):
@@ -48,3 +54,21 @@ def test_what_rounds_to_nothing_has_no_sign_of_its_own():
     )
     (text,) = entanglement_figure("tiny", table).axes[0].texts
     assert text.get_text() == "+0.00\n[-0.23, +0.00]"
+
+
+@pytest.mark.parametrize("names", [[LONG], [LONG, *(f"dimension_{number}" for number in range(7))]])
+def test_long_names_of_one_or_eight_dimensions_are_not_cut(names):
+    cells = [(steered, scored) for steered in names for scored in names]
+    table = pd.DataFrame(cells, columns=["steered", "scored"]).assign(
+        difference=0.05, difference_low=-0.1, difference_high=0.2, n=12
+    )
+    figures = [entanglement_figure("tiny", table), tracing(names)]
+    assert [cut_texts(figure) + overlapping_titles(figure) for figure in figures] == [[], []]
+
+
+def tracing(names):
+    estimate = Estimate(0.6, 0.5, 0.7, 80)
+    checkpoint = Checkpoint("tiny", "", "step_2000", 2000)
+    traced = [TracedCheckpoint(name, checkpoint, 2, estimate, estimate) for name in names]
+    changes = Correlation(0.5, -0.2, 0.9, 12)
+    return tracing_figure("tiny", traced, [TracedCorrelation(name, changes) for name in names])
