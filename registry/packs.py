@@ -5,13 +5,14 @@ and into another.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
 from registry.counts import counted
-from registry.embedded import embedded_seed
+from registry.embedded import embedded_seed, model_argument
 from registry.errors import InvalidInput, Mismatch
 from registry.examples import Example
 from registry.json_record import require_types
@@ -62,7 +63,7 @@ class PackedModel:
             raise Mismatch(
                 f"the pack is for weights {self.weights_digest[:12]} of {self.name} ({self.repo}) and {name} has "
                 f"{weights_digest[:12]}: give the model that it was made for, or make vectors of {name}: "
-                "mlflow run . -e calibrate --env-manager local -P model=…"
+                f"mlflow run . -e calibrate --env-manager local -P {shlex.quote(f'model={model_argument(name)}')}"
             )
         if name != self.name:
             raise Mismatch(

@@ -12,6 +12,7 @@ so that a concept is worded once and composed into every command that has it. ML
 import argparse
 import math
 import shlex
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -137,12 +138,12 @@ def parse(
         allow_abbrev=False,
         exit_on_error=False,
     )
-    known = list(parameters_of(kind()))
+    known, given = list(parameters_of(kind())), sys.argv[1:] if arguments is None else arguments
     for parameter in known:
         help = parameter.help.replace("%", "%%")
         parser.add_argument(parameter.flag, default=parameter.to_text(), help=f"{help} [%(default)s]")
     try:
-        values, unknown = parser.parse_known_args(arguments)
+        values, unknown = parser.parse_known_args([_with_dashes(part) for part in given])
     except argparse.ArgumentError as error:
         raise InvalidInput(f"`{error.argument_name}` has no value; write {error.argument_name}=<value>") from error
     if unknown and not unknown[0].startswith("-"):
@@ -154,6 +155,12 @@ def parse(
         name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
         raise unknown_name(f"parameter of {command}", name, [parameter.name for parameter in known])
     return with_values(kind(), vars(values))
+
+
+def _with_dashes(argument: str) -> str:
+    """``--device_map=auto`` as ``--device-map=auto``: MLproject and this manual write names with underscores."""
+    name, equals, value = argument.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else argument
 
 
 def with_values(options: OptionsT, texts: Mapping[str, str]) -> OptionsT:

@@ -17,7 +17,7 @@ from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.counts import counted
-from registry.embedded import embedded_seed
+from registry.embedded import embedded_seed, model_argument
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
 from registry.pack_exchange import keep_examples, packed_vectors, public_repo
@@ -108,16 +108,29 @@ def strengths_to_bake(text: str, versions: Sequence[RegisteredVector]) -> dict[s
     given = dict(parse_strengths(text))
     strengths = given or recommended_together(versions)
     if not strengths:
-        raise InvalidInput("no strength is recommended for any dimension; give strengths, such as toxicity=1")
+        raise InvalidInput(
+            f"no strength is recommended for any dimension of {', '.join(vectors)}: give strengths within the safe "
+            f"ranges, such as {next(iter(vectors))}=1, after {_calibrating(versions[0])}"
+        )
     for dimension, strength in strengths.items():
         if dimension not in vectors:
             raise InvalidInput(f"strengths names {dimension} and the pack has {', '.join(vectors)}; give one of these")
         calibration = vectors[dimension].calibration
-        if calibration is None or not calibration.allows(strength):
-            safe = f"{calibration.low:g} to {calibration.high:g}" if calibration else "not calibrated"
+        if calibration is None:
+            raise InvalidInput(
+                f"{vectors[dimension].uri} has no safe range that strength {strength:g} of {dimension} could lie in; "
+                f"calibrate it: {_calibrating(vectors[dimension])}"
+            )
+        if not calibration.allows(strength):
+            safe = f"{calibration.low:g} to {calibration.high:g}"
             raise InvalidInput(f"strength {strength:g} of {dimension} is not within its safe range, {safe}; lower it")
     _require_together(vectors, strengths)
     return strengths
+
+
+def _calibrating(version: RegisteredVector) -> str:
+    model = version.name.removeprefix("steer.").removesuffix(f".{version.dimension}")
+    return mlflow_run("calibrate", model=model_argument(model), dimensions=version.dimension)
 
 
 def recommended_together(versions: Sequence[RegisteredVector]) -> dict[str, float]:

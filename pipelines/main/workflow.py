@@ -63,7 +63,7 @@ def chosen_stages(spec: str, model: str) -> tuple[str, ...]:
     names = [name.strip() for name in spec.split(",") if name.strip()]
     for name in names:
         if name not in possible:
-            raise unknown_name("stage", name, possible)
+            raise unknown_name("stage", name, ("all alone", *possible) if name == "all" else possible)
     return tuple(stage for stage in possible if stage in names)
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.cli.pasting import mlflow_run
+from pipelines.experiment import known_series
 from pipelines.report.explorer import explorer
 from pipelines.report.first_screen import answers, verdicts, without_empty_columns
 from pipelines.report.options import ReportOptions, file_to_write
@@ -21,7 +22,7 @@ from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_
 from pipelines.tracking.champions import short_name
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import code_commit, entry_point_run
-from registry.errors import NotFound, Unavailable
+from registry.errors import NotFound, Unavailable, UnknownName
 
 SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -144,8 +145,8 @@ def run_reporting(options: ReportOptions) -> None:
             near = get_close_matches(model, reported, n=1)
             meant = f"did you mean {near[0]}? " if near else ""
             others = f"it has runs of {', '.join(reported)}; " if reported else ""
-            start = mlflow_run("report", model=near[0]) if near else mlflow_run("probe", model=model)
-            raise NotFound(f"MLflow has no finished run of {model}; {meant}{others}start with {start}")
+            start = f"start with {mlflow_run('report', model=near[0])}" if near else _probing(model)
+            raise NotFound(f"MLflow has no finished run of {model}; {meant}{others}{start}")
         content = report_page(model, runs, champions(model))
         place = log_page(content)
         if output is not None:
@@ -157,6 +158,16 @@ def run_reporting(options: ReportOptions) -> None:
         missing = "" if "calibrate" in runs else _calibrating(model, next(iter(runs.values())))
         verdict = f"One page of {model}, of its newest runs of {kinds}: report.html."
         conclude(run, Conclusion(verdict=verdict, next=missing))
+
+
+def _probing(model: str) -> str:
+    """The command that makes the first run of ``model``, or why there can be none."""
+    try:
+        if "/" not in model:  # the hub is not asked for this
+            known_series(model)
+    except UnknownName as error:
+        return str(error)
+    return f"start with {mlflow_run('probe', model=model)}"
 
 
 def _write(path: Path, content: str) -> None:

@@ -76,6 +76,10 @@ def unread(monkeypatch, cache, tracking):
         ("main", "stages=everything", "everything"),
         ("import", "pack=nowhere", "there is no folder"),
         ("report", "model=nowhere", "MLflow has no finished run"),
+        ("report", "model=tiny", "start with mlflow run . -e probe --env-manager local -P model=tiny"),
+        ("compare", "models=tiny:0,tyni", "MLflow has no finished probe run of tiny:0; probe it first"),
+        ("compare", "models=tyni,tiny:0", "unknown model 'tyni'; known: smollm2, tiny, a hub id"),
+        ("main", "stages=all,report", "known: all alone, pretrain"),
         ("compare", "models=tiny:0,tiny:7", "MLflow has no finished probe run"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from pipelines.cli.parameters import Options, group, parameter, parameters_of, parse, with_values
+from pipelines.probe.options import ProbeOptions
 from registry.errors import InvalidInput, UnknownName
 
 
@@ -131,3 +132,8 @@ def test_help_and_typos_load_no_libraries(command):
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout.splitlines()[-1] == "[]"
     assert time.perf_counter() - began < 5
+
+
+def test_a_name_may_have_underscores_as_in_mlproject():
+    options = parse(ProbeOptions, "probe", None, ["--keep_activations=true", "--delete_after_use", "true"])
+    assert options.keep_activations and options.scale.delete_after_use

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -170,8 +171,11 @@ def test_strengths_to_bake_are_recommended_or_within_range(series, tmp_path):
         strengths_to_bake("fairness=7", packed)
     with pytest.raises(InvalidInput, match="names toxicity and the pack has fairness, robustness"):
         strengths_to_bake("toxicity=1", packed)
-    with pytest.raises(InvalidInput, match="no strength is recommended"):
+    with pytest.raises(InvalidInput, match="no strength is recommended .*such as robustness=1, after mlflow run"):
         strengths_to_bake("recommended", packed[1:])
+    bare = replace(packed[0], tags={name: tag for name, tag in packed[0].tags.items() if name != "calibration"})
+    with pytest.raises(InvalidInput, match=r"no safe range that strength 1 of fairness .*calibrate it: mlflow run"):
+        strengths_to_bake("fairness=1", [bare])
 
 
 def test_strengths_measured_together_are_baked_together(series):

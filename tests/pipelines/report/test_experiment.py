@@ -228,4 +228,4 @@ def test_a_model_without_runs_is_one_sentence(tracking, model, sentence, capsys)
     assert run_command(main, ["--model", model]) == 2
     told = capsys.readouterr().err
     assert sentence in told
-    assert ("it has runs of /runs/mine; start with mlflow run . -e probe" in told) == (model == "nobody")
+    assert ("it has runs of /runs/mine; unknown model 'nobody'; known: smollm2, tiny," in told) == (model == "nobody")

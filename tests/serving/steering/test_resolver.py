@@ -108,7 +108,7 @@ def test_projections_take_the_room_that_strengths_leave():
             strengths(robustness=1.0),
             InvalidSteering,
             "strengths.robustness",
-            r"small has no live vector for robustness; live: .*-e calibrate -P model=.* -P dimensions=robustness",
+            r"small has no live vector for robustness; live: .*-e calibrate -P 'model=.*' -P dimensions=robustness",
         ),
         (
             SteeringRequest(DimensionSteering({"privacy": 1.0}, {"privacy": 1.0})),
