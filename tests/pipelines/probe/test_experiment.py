@@ -217,7 +217,7 @@ def test_all_layers_or_none_can_be_registered(measured, arguments):
         (["--dimensions", "fairness"], "fairness.csv or stereoset.csv would serve"),
         (["--model", "smollm3"], "did you mean 'smollm2'"),
         (["--protocol", "fair"], "sound, paper"),
-        (["--limit", "-1"], "limit is -1; give a number of statements"),
+        (["--limit", "-1"], "`limit` is -1; give a number of statements"),
         (["--delete-after-use", "maybe"], "known: true, false"),
     ],
 )
