@@ -115,7 +115,9 @@ def run_calibration(options: CalibrateOptions) -> None:
         calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
         concluded = conclusion(given, calibrated, mlflow_run("evaluate", options.statements, model=given))
-        log_figures(_figures(checkpoint.model, calibrated), options.figures, preview=concluded.figure)
+        shown = next((each for each in calibrated if each.result.works), calibrated[0])
+        figures = _figures(checkpoint.model, calibrated)
+        log_figures(figures, options.figures, preview=f"{shown.dimension}_calibration")
         notes = [*(subject.note for subject in subjects if subject.note), *probes.notes]
         print("\n".join([summary(calibrated), *notes]))  # noqa: T201
         joint = measure_joint(model, [member for _, member in measured if member is not None], seen)

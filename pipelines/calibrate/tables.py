@@ -115,7 +115,6 @@ def conclusion(model: str, calibrated: Sequence[CalibratedDimension], evaluate: 
             "every random direction, at little perplexity; where answers decide, in answers that are as long and "
             "repeat themselves no more."
         ),
-        figure=f"{(works or [calibrated[0].dimension])[0]}_calibration",
         vectors=tuple(dimension.vector for dimension in calibrated),
         next=serve if promoted else evaluate,
     )

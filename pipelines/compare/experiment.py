@@ -25,8 +25,7 @@ def run_comparing(options: CompareOptions) -> None:
         comparisons = [compare(dimension, series) for dimension in shared_dimensions(series)]
         log_tables({"compare.csv": compare_table(comparisons), "onsets.csv": onset_table(comparisons)})
         figures = {f"{each.dimension}_comparison": comparison_figure(each) for each in comparisons}
-        first = next(iter(figures))
-        log_figures(figures, options.figures, preview=first)
+        log_figures(figures, options.figures, preview=next(iter(figures)))
         print("\n".join(left_out(series)))  # noqa: T201
         rows = [_row(comparison) for comparison in comparisons]
         for row in (HEADER, *rows):
@@ -38,7 +37,6 @@ def run_comparing(options: CompareOptions) -> None:
                 verdict=f"{counted(len(comparisons), 'dimension')} over {len(series)} series: {names}.",
                 header=HEADER,
                 rows=tuple(rows),
-                figure=first,
             ),
         )
 

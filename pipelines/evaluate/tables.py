@@ -135,7 +135,6 @@ def conclusion(
             ),
             header=("dimension", "works", "strength", *TEXT_HEADER, "preference, nats [95 %]", UNHARMED),
             rows=tuple((*_text_row(result, verdicts), unharmed_cell(beside, result.dimension)) for result in texts),
-            figure="text",
             vectors=tuple(judged),
             next=report,
         )
@@ -158,7 +157,6 @@ def conclusion(
             *("largest of random directions", "perplexity", UNHARMED),
         ),
         rows=tuple(rows),
-        figure="effects",
         next=report,
     )
 

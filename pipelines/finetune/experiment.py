@@ -70,7 +70,6 @@ def run_finetuning(options: FinetuneOptions) -> None:
                     f"{directory.name}: loss on held-out trustworthy statements went from {first.validation:.3f} to "
                     f"{last.validation:.3f} nats per token; epochs: {last.epoch}."
                 ),
-                figure="loss",
                 next=mlflow_run(
                     "evaluate", options.statements, model=options.checkpoint.model, finetuned=str(directory)
                 ),

@@ -145,6 +145,7 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None, look: Lo
                 f"{trajectory.dimension}_transfer": transfer_matrices(trajectory),
             },
             look,
+            preview=f"{trajectory.dimension}_curves" if trajectory is trajectories[0] else "",
         )
 
 

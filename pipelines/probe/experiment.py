@@ -277,7 +277,6 @@ def conclusion(
         ),
         rows=tuple(rows),
         note=NOTE,
-        figure=PANEL,
         vectors=tuple(found.vector for found in champions.values() if found.vector is not None),
     )
 

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlflow
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
@@ -31,34 +32,33 @@ class Conclusion:
     rows: tuple[tuple[str, ...], ...] = ()
     note: str = ""
     """What the words of the table mean."""
-    figure: str = ""
-    """The figure that shows it: the ``preview`` of the run's figures."""
     vectors: tuple[RegisteredVector, ...] = ()
     next: str = ""
     """The command to paste next."""
 
 
 def conclude(run: Run, conclusion: Conclusion) -> None:
-    """Describe ``run`` on its page and print where to look and what to run next."""
+    """Describe ``run`` on its page, with the preview that was logged, and print where to look and what to run next."""
     client, run_id = mlflow.MlflowClient(), run.info.run_id
-    client.set_tag(run_id, DESCRIPTION, description(run_id, conclusion))
+    previews = [file.path for file in client.list_artifacts(run_id, PREVIEWS)]
+    client.set_tag(run_id, DESCRIPTION, description(run_id, conclusion, previews))
     if conclusion.vectors:
         client.set_tag(run_id, VECTORS, ", ".join(map(_name, conclusion.vectors[:MOST_NAMED])))
     print(ending(run, conclusion), flush=True)  # noqa: T201
 
 
-def description(run_id: str, conclusion: Conclusion) -> str:
-    """Markdown: verdict, table, figure, links to versions, the next command; rows and links as far as MLflow has room.
+def description(run_id: str, conclusion: Conclusion, previews: Sequence[str] = ()) -> str:
+    """Markdown: verdict, table, pictures, links to versions, next command; rows and links as far as MLflow has room.
 
     What a description has no room for stands in the tables of the run and in the registry.
     """
     rows, vectors = len(conclusion.rows), len(conclusion.vectors)
-    while len(text := _written(run_id, conclusion, rows, vectors)) > MAX_TAG_VAL_LENGTH and (rows or vectors):
+    while len(text := _written(run_id, conclusion, previews, rows, vectors)) > MAX_TAG_VAL_LENGTH and (rows or vectors):
         rows, vectors = (rows * 3 // 4, vectors) if rows > vectors else (rows, vectors * 3 // 4)
     return text
 
 
-def _written(run_id: str, conclusion: Conclusion, n_rows: int, n_vectors: int) -> str:
+def _written(run_id: str, conclusion: Conclusion, previews: Sequence[str], n_rows: int, n_vectors: int) -> str:
     rows, vectors = conclusion.rows[:n_rows], conclusion.vectors[:n_vectors]
     parts = [f"**{conclusion.verdict}**"]
     if rows:
@@ -67,8 +67,7 @@ def _written(run_id: str, conclusion: Conclusion, n_rows: int, n_vectors: int) -
         parts.append(f"… and {counted(len(conclusion.rows) - n_rows, 'row')} more in the tables of this run.")
     if conclusion.note:
         parts.append(conclusion.note)
-    if conclusion.figure:
-        parts.append(f"![{conclusion.figure}](get-artifact?path={PREVIEWS}/{conclusion.figure}.png&run_uuid={run_id})")
+    parts += [f"![{Path(path).stem}](get-artifact?path={path}&run_uuid={run_id})" for path in previews]
     if conclusion.vectors:
         links = [f"[{_name(vector)}]({version_path(vector)})" for vector in vectors]
         links += [f"{len(conclusion.vectors) - n_vectors} more"] if n_vectors < len(conclusion.vectors) else []

@@ -109,7 +109,8 @@ def run_extraction(options: VectorOptions) -> None:
         ]
         table = vector_table(extracted)
         log_tables({"vectors.csv": table})
-        log_figures({f"{name}_methods": method_chart(table, name) for name in statements}, options.figures)
+        charts = {f"{name}_methods": method_chart(table, name) for name in statements}
+        log_figures(charts, options.figures, preview=next(iter(charts)))
         print(summary(extracted))  # noqa: T201
         conclude(run, conclusion(options, extracted))
 

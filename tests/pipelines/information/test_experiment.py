@@ -13,6 +13,7 @@ from pipelines.information import experiment
 from pipelines.information.__main__ import main
 from pipelines.information.calibration import FLIPPED_SHARES
 from registry.checkpoints import Checkpoint
+from tests.pipelines.described import described_picture
 from tests.small_statements import write_two_dimensions
 
 TABLES = {"information.csv", "bandwidths.csv", "phases.csv", "dynamics.csv", "transfer.csv"}
@@ -64,6 +65,7 @@ def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
     assert figures == {"information_calibration"} | {
         f"{name}_{kind}" for name in ("toxicity", "privacy") for kind in kinds
     }
+    assert described_picture(parent.info.run_id).name == "toxicity_curves.png"
     calibration = table(parent, "information_calibration.csv")
     assert calibration["flipped"].tolist() == list(FLIPPED_SHARES) * 2
     assert set(calibration["step"]) == {100}
@@ -78,7 +80,7 @@ def test_equal_weights_are_hollow_in_the_figures(arguments, series_directory, tm
     series = shutil.copytree(series_directory, tmp_path / "twins" / "mini")
     shutil.copytree(series / "step_000000", series / "step_000001")
     figures = {}
-    monkeypatch.setattr(experiment, "log_figures", lambda drawn, *_: figures.update(drawn))
+    monkeypatch.setattr(experiment, "log_figures", lambda drawn, *_, **__: figures.update(drawn))
     assert run_command(main, [*arguments, "--model", str(series), "--calibrate", "false"]) == 0
     for axes in figures["toxicity_curves"].axes:
         lines = {line.get_label(): line for line in axes.get_lines()}

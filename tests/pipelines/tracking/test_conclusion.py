@@ -57,7 +57,7 @@ def test_a_description_shows_a_figure_no_wider_than_its_page(tracking, inches):
     """At 200 dots per inch a panel is 2,200 pixels wide, and MLflow widens the page for it, tables and all."""
     with entry_point_run("probe tiny", {"model": "tiny"}) as run:
         log_figures({"other": Figure(), "curve": Figure(figsize=(inches, 2))}, preview="curve")
-        conclude(run, replace(CONCLUSION, figure="curve"))
+        conclude(run, CONCLUSION)
     run_id = run.info.run_id
     logged = mlflow.MlflowClient().download_artifacts(run_id, "figures/curve.png")
     for path, width in ((described_picture(run_id), min(200 * inches, 640)), (logged, 200 * inches)):
@@ -74,7 +74,7 @@ def test_a_preview_has_the_title_that_paper_figures_lack(tracking):
 
     with entry_point_run("probe tiny", {"model": "tiny"}) as run:
         log_figures({"curve": titled()}, "paper", preview="curve")
-        conclude(run, replace(CONCLUSION, figure="curve"))
+        conclude(run, CONCLUSION)
     expected = io.BytesIO()
     titled().savefig(expected)
     with Image.open(described_picture(run.info.run_id)) as shown, Image.open(expected) as whole:
@@ -89,7 +89,7 @@ def test_a_preview_is_drawn_without_a_canvas_of_full_size(tracking, monkeypatch)
     monkeypatch.setattr(mlflow.MlflowClient, "download_artifacts", None)
     with entry_point_run("probe tiny", {"model": "tiny"}) as run:
         log_figures({"curve": Figure(figsize=(11, 2))}, preview="curve")
-        conclude(run, replace(CONCLUSION, figure="curve"))
+        conclude(run, CONCLUSION)
     assert drawn == [(2200, 400), (1280, 232)]
 
 
