@@ -123,6 +123,9 @@ DOMAIN: Sequence[tuple[type[TrustTraceError], int, str, str]] = (
 NO_OBJECT = "the body must be a JSON object, sent with the header Content-Type: application/json"
 WORDS = {
     "Input should": "it should",
+    "String should": "it should",
+    "List should": "it should",
+    " after validation": "",
     "Field required": "it is required",
     "a valid dictionary or object to extract fields from": "a JSON object",
     "a valid dictionary": "a JSON object",

@@ -300,6 +300,16 @@ def test_refusals_speak_of_json(client, steering, message):
     assert refused.json()["error"]["message"] == message
 
 
+def test_lengths_are_refused_in_the_words_of_json(client):
+    compare = "/v1/steering/compare"
+    for path, body, told in (
+        (compare, {"prompt": "a", "settings": [{}] * 9}, "`settings`: it should have at most 8 items, not 9"),
+        (compare, {"prompt": "a", "settings": []}, "`settings`: it should have at least 1 item, not 0"),
+        ("/v1/probe", {"input": "a", "model": "m" * 301}, "`model`: it should have at most 300 characters"),
+    ):
+        assert client.post(path, json=body).json()["error"]["message"] == told
+
+
 def test_the_scores_of_too_many_tokens_are_refused(client):
     texts = ["a" * 500] * 33
     refused = client.post("/v1/probe", json={"input": texts, "per_token": True}).json()["error"]
