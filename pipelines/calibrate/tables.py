@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipelines.calibrate.effects import Effect
 from pipelines.calibrate.search import Calibrated
+from pipelines.cli.columns import name_width
 from pipelines.figures.text_tables import markdown_table
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from pipelines.tracking.conclusion import Conclusion, enumerated
@@ -81,8 +82,9 @@ def _row(calibrated: CalibratedDimension, effect: Effect, split: str) -> tuple[o
 def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     """The calibrations, one line per dimension; shift and perplexity are those on the test half."""
     width = max(12, *(len(dimension.result.candidate.label) for dimension in calibrated))
+    name = name_width(dimension.dimension for dimension in calibrated)
     header = (
-        f"{'dimension':<12} {'layer':>5} {'direction':<{width}} {'safe range':>12} {'strength':>8}  "
+        f"{'dimension':<{name}} {'layer':>5} {'direction':<{width}} {'safe range':>12} {'strength':>8}  "
         f"{'shift [95 %]':<24} {'n':>4} {'detectable':>10} {'random':>7}  {'perplexity [95 %]':<22} {'works':<5} vector"
     )
     others = [
@@ -91,7 +93,7 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
         for dimension in calibrated
         for effect in dimension.result.others
     ]
-    lines = ["", header, *(_line(dimension, width) for dimension in calibrated), DETECTABLE]
+    lines = ["", header, *(_line(dimension, name, width) for dimension in calibrated), DETECTABLE]
     if others:
         lines += ["", "Not chosen on validation; each at its own best there, on the same test half:", *others]
     lines += ["", *(f"{dimension.dimension}: {dimension.decision}" for dimension in calibrated)]
@@ -154,11 +156,11 @@ def verdict_of_version(result: Calibrated, decision: str) -> str:
     return f"{says} on held-out {result.tested.measure}; {decision}.\n\n{table}"
 
 
-def _line(calibrated: CalibratedDimension, width: int) -> str:
+def _line(calibrated: CalibratedDimension, name: int, width: int) -> str:
     result, tested = calibrated.result, calibrated.result.tested
     safe = f"{result.low:g} to {result.high:g}"
     return (
-        f"{calibrated.dimension:<12} {layers_text(result.layers):>5} {result.candidate.label:<{width}} {safe:>12} "
+        f"{calibrated.dimension:<{name}} {layers_text(result.layers):>5} {result.candidate.label:<{width}} {safe:>12} "
         f"{tested.strength:>8g}  {tested.shift!s:<24} {tested.shift.n:>4} {tested.shift.detectable:>10.3f} "
         f"{result.largest_random:>z7.3f}  "
         f"{tested.perplexity!s:<22} {'yes' if result.works else 'no':<5} {calibrated.vector.uri}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from pipelines.cli.columns import name_width
 from pipelines.cli.pasting import mlflow_run
 from pipelines.evaluate.failings import says
 from pipelines.evaluate.measurement import Measurement
@@ -96,11 +97,12 @@ def entanglement_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary(verdicts: Sequence[Verdict], rows: Sequence[Row]) -> str:
     """The verdicts, one line per dimension, and below them every other metric that moved."""
+    name = name_width(verdict.dimension for verdict in verdicts)
     lines = [
-        f"{'dimension':<12} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'detectable':>10} {'n':>5} "
-        f"{'groups':>6} {'p (Holm)':>9} {'random, up to':>13} {'perplexity':>10}  works"
+        f"{'dimension':<{name}} {'layer':>5} {'strength':>8}  {'preference, nats [95 %]':<26} {'detectable':>10} "
+        f"{'n':>5} {'groups':>6} {'p (Holm)':>9} {'random, up to':>13} {'perplexity':>10}  works"
     ]
-    lines += map(_verdict_line, verdicts)
+    lines += [_verdict_line(verdict, name) for verdict in verdicts]
     lines += ["detectable: the smallest change that so many statements show in 80 % of samples"]
     controls = ("random", "equal cost", "silenced random")
     moved = [line for row in rows if row.condition.kind not in controls for line in _moved(row)]
@@ -169,12 +171,12 @@ def _text_row(result: TextResult, verdicts: Sequence[Verdict]) -> tuple[str, ...
     return (result.dimension, works, f"{result.vector.condition.strength:g}", *cells_of(result), str(preference))
 
 
-def _verdict_line(verdict: Verdict) -> str:
+def _verdict_line(verdict: Verdict, name: int) -> str:
     row = verdict.row
     vector, change = row.condition.vector, row.comparison.difference
     where = layers_text(vector.layers) if vector else ""
     return (
-        f"{verdict.dimension:<12} {where:>5} {row.condition.strength:>8g}  {change!s:<26} "
+        f"{verdict.dimension:<{name}} {where:>5} {row.condition.strength:>8g}  {change!s:<26} "
         f"{change.detectable:>10.3f} {change.n:>5} {row.measurement.n_groups:>6} {verdict.p:>9.4f} "
         f"{_largest_random(verdict):>13} {verdict.perplexity_ratio:>9.3f}x  "
         f"{says(verdict.failings)}"

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from pipelines.cli.columns import name_width
 from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import resolve_series
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
@@ -59,11 +60,12 @@ def local_checkpoint(model: PackedModel, given: str) -> Checkpoint:
 
 def summary(stored: StoredPack, result: PackImport) -> str:
     """The vectors, one line each: what it does, and whether it is new."""
-    lines = ["", f"{'dimension':<12} {'works':<12} {'strength':>8}  vector"]
+    name = name_width(packed.dimension for packed in stored.pack.vectors)
+    lines = ["", f"{'dimension':<{name}} {'works':<12} {'strength':>8}  vector"]
     for packed, version in zip(stored.pack.vectors, result.vectors, strict=True):
         new = "registered" if packed.dimension in result.registered else "was there already"
         lines.append(
-            f"{packed.dimension:<12} {works(packed):<12} {packed.recommended:>8g}  {version.uri} ({new}; it was "
+            f"{packed.dimension:<{name}} {works(packed):<12} {packed.recommended:>8g}  {version.uri} ({new}; it was "
             f"{packed.origin})"
         )
     lines += [

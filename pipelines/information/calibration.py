@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logit
 
+from pipelines.cli.columns import name_width
 from pipelines.estimators.estimate import Estimate, GroupBootstrap
 from pipelines.estimators.label_noise import expected_bits, expected_nhsic, flipped, passed_bits
 from pipelines.estimators.linear_probe import probe_layer
@@ -92,15 +93,15 @@ def calibrate_information(
 
 def calibration_lines(calibrations: Sequence[InformationCalibration]) -> str:
     """One line per dimension, to be printed: bits by share of flipped labels, and what they must be."""
-    first = calibrations[0]
+    first, name = calibrations[0], name_width(calibration.result.dimension for calibration in calibrations)
     lines = [
         f"Calibration: bits at {first.result.checkpoint.label}, layer {first.layer}, where a share of the labels is "
         "flipped / what they must be;",
         "follows: at how many of these shares the interval holds it",
-        f"{'dimension':<12}" + "".join(f" {point.share:>12.0%}" for point in first.points) + "  follows",
+        f"{'dimension':<{name}}" + "".join(f" {point.share:>12.0%}" for point in first.points) + "  follows",
     ]
     for calibration in calibrations:
         cells = "".join(f" {point.bits.value:>z6.3f}/{point.expected_bits:<5.3f}" for point in calibration.points)
         follows = f"{calibration.following} of {len(calibration.points) - 1}"
-        lines.append(f"{calibration.result.dimension:<12}{cells}  {follows}")
+        lines.append(f"{calibration.result.dimension:<{name}}{cells}  {follows}")
     return "\n".join(["", *lines])

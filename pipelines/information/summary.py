@@ -3,6 +3,7 @@ how far its direction stays one."""
 
 from collections.abc import Sequence
 
+from pipelines.cli.columns import name_width
 from pipelines.estimators.likeness import CANNOT_BE_TOLD
 from pipelines.estimators.onsets import not_shown_to_last, step_text
 from pipelines.estimators.phases import TwoPhases
@@ -57,6 +58,7 @@ def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> lis
     checkpoints = f"{counted(len(first.trained), 'checkpoint')} of {first.initial.checkpoint.model}"
     if not first.phases:
         return [f"phases are not looked for in {checkpoints}: at least 4 are needed"]
+    name = name_width(trajectory.dimension for trajectory in trajectories)
     known = "unknown, give warmup_steps" if warmup_steps is None else counted(warmup_steps, "step")
     lines = [
         f"Phases of nHSIC(T; X), {checkpoints}, layers above that of X together; X is that of the same or the last",
@@ -64,7 +66,7 @@ def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> lis
         "detectable: the smallest fall found in 80 %; at σ: at how many bandwidths; r: of its changes with those of",
         "effective rank;",
         f"warm-up of the learning rate: {known}",
-        f"{'dimension':<12} {'X':<5} {'peak [95 %]':<20} {'layers':>6}  {'fall [95 %]':<24} {'detectable':>10} "
+        f"{'dimension':<{name}} {'X':<5} {'peak [95 %]':<20} {'layers':>6}  {'fall [95 %]':<24} {'detectable':>10} "
         f"{'p':>6}  {'falls':<14} {'at σ':<4} {'in warm-up':<10} {'r [95 %]':<20}",
     ]
     for trajectory in trajectories:
@@ -73,7 +75,7 @@ def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> lis
             if phase is not None:
                 inside = inside_warmup(phase.shape, warmup_steps) if phase.shape.compresses else "-"
                 lines.append(
-                    f"{trajectory.dimension:<12} {X[estimator]:<5} {_phase(phase.shape)}  "
+                    f"{trajectory.dimension:<{name}} {X[estimator]:<5} {_phase(phase.shape)}  "
                     f"{_falls(phase.shape):<14} {_bandwidths(trajectory, estimator):<4} {inside:<10} "
                     f"{phase.rank_correlation!s:<20}"
                 )
@@ -104,6 +106,7 @@ def _bandwidths(trajectory: Trajectory, estimator: str) -> str:
 
 
 def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
+    name = name_width(trajectory.dimension for trajectory in trajectories)
     layer = trajectories[0].layer
     whens = [trajectory.layer_dynamics(layer) for trajectory in trajectories]
     width = max(6, *(len(str(onset)) for when in whens for onset in (when.onset, when.onset_beyond_ngrams)))
@@ -111,14 +114,14 @@ def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
         f"Bits that a linear probe tells of the label at layer {layer}, held out; onset: first step",
         "above random initialisation, at 5 % over steps and layers; beyond: the same of what an n-gram model lacks;",
         "lost: from where they are surely fewer again; 95 %: that share of the rise is done",
-        f"{'dimension':<12} {'n':>6} {'onset':>{width}} {'beyond':>{width}} {'95 %':>6}  {'bits at the last step':<23} "
-        f"{'beyond n-grams':<23} {'nHSIC(T; Y)':>11} {'its null':>8}",
+        f"{'dimension':<{name}} {'n':>6} {'onset':>{width}} {'beyond':>{width}} {'95 %':>6}  "
+        f"{'bits at the last step':<23} {'beyond n-grams':<23} {'nHSIC(T; Y)':>11} {'its null':>8}",
     ]
     onsets = []
     for trajectory, when in zip(trajectories, whens, strict=True):
         last = trajectory.trained[-1].point(layer)
         lines.append(
-            f"{trajectory.dimension:<12} {last.bits.n:>6,} {when.onset!s:>{width}} "
+            f"{trajectory.dimension:<{name}} {last.bits.n:>6,} {when.onset!s:>{width}} "
             f"{when.onset_beyond_ngrams!s:>{width}} {step_text(when.rise_95):>6}  {last.bits!s:<23} "
             f"{last.conditional_bits!s:<23} {last.ty.nhsic:>z11.3f} {last.ty.null:>8.3f}"
         )
@@ -128,11 +131,12 @@ def _dynamics(trajectories: Sequence[Trajectory]) -> list[str]:
 
 
 def _directions(trajectories: Sequence[Trajectory]) -> list[str]:
+    name = name_width(trajectory.dimension for trajectory in trajectories)
     lines = [
         f"Direction of the last checkpoint at layer {trajectories[0].layer} beside those of the others; reliability:",
         "its cosine with itself fitted on other statements (split halves, stepped up); another: how many others differ",
         "from it by more than directions so reliable may, and at which steps",
-        f"{'dimension':<12} {'reliability':>11} {'another':>7} {'not shown':>9} {'cannot be told':>14}  at steps",
+        f"{'dimension':<{name}} {'reliability':>11} {'another':>7} {'not shown':>9} {'cannot be told':>14}  at steps",
     ]
     for trajectory in trajectories:
         transfer, last = trajectory.transfer, len(trajectory.trained) - 1
@@ -140,7 +144,7 @@ def _directions(trajectories: Sequence[Trajectory]) -> list[str]:
         steps = [f"{step:,}" for step, verdict in zip(trajectory.steps, verdicts, strict=False) if verdict == "yes"]
         counts = [verdicts.count(verdict) for verdict in ("yes", "not shown", CANNOT_BE_TOLD)]
         lines.append(
-            f"{trajectory.dimension:<12} {transfer.reliability[last]:>11.3f} {counts[0]:>7} {counts[1]:>9} "
+            f"{trajectory.dimension:<{name}} {transfer.reliability[last]:>11.3f} {counts[0]:>7} {counts[1]:>9} "
             f"{counts[2]:>14}  {', '.join(steps) or 'none'}"
         )
     return lines

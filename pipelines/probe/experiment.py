@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pipelines.cli.columns import name_width
 from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import after_random_init, inspected_statements, known_selection, resolve_series
 from pipelines.model_io.reading import deep_layers
@@ -218,7 +219,8 @@ def summary(
     first = next(iter(selection.best.values()))
     width = max(7, *(len(step_label(found.result.checkpoint)) for found in trained))
     says = max(10, *(len(_above(False, name, ladders)) for name in floors))
-    head = f"{'dimension':<12} {'step':>{width}} {'layer':>5}  "
+    name = name_width(floors)
+    head = f"{'dimension':<{name}} {'step':>{width}} {'layer':>5}  "
     lines = [
         f"accuracy: {first.what} {first.how}; {ABOVE_BOTH}",
         f"{head}{'accuracy [95 %]':<22} {'random init':<22} {'n-gram floor':<22} {'above both':<{says}} vector",
@@ -230,7 +232,7 @@ def summary(
         above = _above(_is_above_controls(dimension, floor, selection), dimension, ladders)
         uri = unit.vector.uri if unit.vector else "not registered"
         lines.append(
-            f"{dimension:<12} {step_label(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
+            f"{dimension:<{name}} {step_label(unit.result.checkpoint):>{width}} {unit.layer:>5}  "
             f"{accuracy!s:<22} {control!s:<22} {floor.ngram[None]!s:<22} {above:<{says}} {uri}"
         )
     lines += [line for probe in selection.best.values() for line in saturated(probe)]

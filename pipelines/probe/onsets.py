@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipelines.cli.columns import name_width
 from pipelines.estimators.estimate import CONFIDENCE, Estimate, prediction_bound
 from pipelines.estimators.onsets import Onset, not_shown_to_last, onset_of, surely_above
 from pipelines.probe.controls import Floors
@@ -160,9 +161,10 @@ def onset_lines(onsets: Sequence[DimensionOnset]) -> str:
     lines = [f"Onsets, each wrong in at most 5 % over {counted(max(found.checkpoints for found in onsets), 'step')}:"]
     lines += [f"  {kind}: {RULES[kind]}" for kind in kinds]
     width = max(10, *(len(str(found.onset)) for found in onsets))
-    lines.append(f"{'dimension':<12}" + "".join(f" {kind:>{width}}" for kind in kinds))
+    name = name_width(found.dimension for found in onsets)
+    lines.append(f"{'dimension':<{name}}" + "".join(f" {kind:>{width}}" for kind in kinds))
     for dimension in dict.fromkeys(found.dimension for found in onsets):
-        lines.append(f"{dimension:<12}" + "".join(f" {cell:>{width}}" for cell in onset_cells(onsets, dimension)))
+        lines.append(f"{dimension:<{name}}" + "".join(f" {cell:>{width}}" for cell in onset_cells(onsets, dimension)))
     lines += not_shown_to_last((f"{found.dimension} ({found.kind})", found.onset) for found in onsets)
     return "\n".join(["", *lines])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipelines.cli.columns import name_width
 from pipelines.cli.pasting import mlflow_run
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.likeness import Likeness
@@ -77,12 +78,13 @@ def _likeness_cells(vector: Extracted) -> tuple[object, ...]:
 def summary(extracted: list[Extracted]) -> str:
     """The registered vectors, one line each."""
     width = max([7, *(len(step_label(vector.result.checkpoint)) for vector in extracted)])
+    name = name_width(vector.result.dimension for vector in extracted)
     lines = [
-        f"{'dimension':<12} {'step':>{width}} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7} "
+        f"{'dimension':<{name}} {'step':>{width}} {'layer':>5}  {'method':<13} {'AUROC [95 %]':<22} {'cosine':>7} "
         f"{'ceiling':>7} {'another':<14} vector"
     ]
     lines += [
-        f"{vector.result.dimension:<12} {step_label(vector.result.checkpoint):>{width}} {vector.place:>5}  "
+        f"{vector.result.dimension:<{name}} {step_label(vector.result.checkpoint):>{width}} {vector.place:>5}  "
         f"{vector.first.label:<13} {vector.auroc!s:<22} {vector.cosine:>z7.3f} {_ceiling(vector)} "
         f"{vector.vector.uri}"
         for vector in extracted

@@ -24,7 +24,9 @@ def long_name(tmp_path):
 
 @pytest.mark.parametrize("command", ["probe", "information", "vectors"])
 @pytest.mark.parametrize("checkpoints", ["last", "all"])
-def test_words_of_figures_are_not_cut(command, checkpoints, long_name, series_directory, cache, tracking, monkeypatch):
+def test_words_of_figures_are_not_cut(
+    command, checkpoints, long_name, series_directory, cache, tracking, monkeypatch, capsys
+):
     figures = {}
     experiment = importlib.import_module(f"pipelines.{command}.experiment")
     monkeypatch.setattr(experiment, "log_figures", lambda drawn, *_, **__: figures.update(drawn))
@@ -34,6 +36,11 @@ def test_words_of_figures_are_not_cut(command, checkpoints, long_name, series_di
     assert figures
     wrong = {name: cut_texts(figure) + overlapping_titles(figure) for name, figure in figures.items()}
     assert {name: words for name, words in wrong.items() if words} == {}
+    printed = capsys.readouterr().out.splitlines()
+    headers = [line for line in printed if line.startswith("dimension ")]
+    assert headers
+    for line in headers:  # whose next column stands behind the name
+        assert len(line) - len(line.removeprefix("dimension").lstrip()) > len(LONG)
 
 
 def test_a_cut_word_and_overlapping_titles_are_seen():
