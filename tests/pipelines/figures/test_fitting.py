@@ -56,3 +56,17 @@ def test_long_names_are_broken_and_narrow_figures_widened():
     assert broken("toxicity") == "toxicity"
     assert broken(LONG).split("\n") == ["acknowledging_", "limits_of_", "knowledge"]
     assert width(1, 0.62, 1.8) == NARROWEST
+
+
+@pytest.mark.parametrize(("steps", "shaded", "words"), [(5, 0, "before it: warm-up"), (200, 1, "shaded: warm-up")])
+def test_warm_up_is_shaded_where_a_checkpoint_lies_in_it(
+    steps, shaded, words, long_name, series_directory, cache, tracking, monkeypatch
+):
+    figures = {}
+    experiment = importlib.import_module("pipelines.information.experiment")
+    monkeypatch.setattr(experiment, "log_figures", lambda drawn, *_, **__: figures.update(drawn))
+    given = ["--model", str(series_directory), "--data", str(long_name), "--checkpoints", "last"]
+    more = ["--warmup-steps", str(steps), "--calibrate", "false"]
+    assert run_command(importlib.import_module("pipelines.information.__main__").main, [*given, *more]) == 0
+    first = figures[f"{LONG}_curves"].axes[0]
+    assert len(first.patches) == shaded and words in first.get_title(loc="left")
