@@ -31,7 +31,7 @@ class Correlation:
         return self.high - self.low < 2
 
     def __str__(self) -> str:
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if self.can_be_told else "cannot be told"
+        return f"{self.value:+z.2f} [{self.low:+z.2f}, {self.high:+z.2f}]" if self.can_be_told else "cannot be told"
 
 
 def change_correlation(first: Float[np.ndarray, " steps"], second: Float[np.ndarray, " steps"]) -> Correlation:

@@ -63,7 +63,7 @@ class Estimate:
         return (POWER_QUANTILE + QUANTILE) / (2 * QUANTILE) * (self.high - self.low)
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
 
 def mean_of_first(means: np.ndarray) -> np.ndarray:

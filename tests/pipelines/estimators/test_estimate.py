@@ -114,3 +114,7 @@ def test_a_mean_of_few_values_has_students_interval():
     assert (estimate.low, estimate.high) == (pytest.approx(0.7 - half), pytest.approx(0.7 + half))
     assert mean_of_few([0.6, 0.9], (0, 1)).high == 1
     assert mean_of_few([0.6], (0, 1)) == Estimate(0.6, 0, 1, 1)
+
+
+def test_what_rounds_to_nought_has_no_sign():
+    assert str(Estimate(-0.0002, -0.0213, -0.0, 10)) == "0.000 [-0.021, 0.000]"
