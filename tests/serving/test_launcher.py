@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from serving.launcher import close_port_at_end, end_at_hangup, require_heard, tell_taken_ports
+from tests.hangups import hangups
 from tests.servers import free_port
 
 
@@ -49,16 +50,14 @@ def handler():
 
 
 def test_a_hangup_ends_the_service(handler):
-    end_at_hangup(handler)
+    with hangups(signal.SIG_DFL):
+        end_at_hangup(handler)
     assert (handler.handle_hup, handler.SIGNALS) == ("end", [signal.SIGHUP, signal.SIGTERM])
 
 
 def test_a_hangup_is_nothing_below_nohup(handler):
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with hangups(signal.SIG_IGN):
         end_at_hangup(handler)
-    finally:
-        signal.signal(signal.SIGHUP, former)
     assert handler.SIGNALS == [signal.SIGTERM]
 
 

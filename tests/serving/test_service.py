@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.forked import run_forked
+from tests.hangups import hangups
 from tests.servers import free_port
 from tests.serving.conftest import ROOT, Service
 
@@ -105,7 +106,8 @@ def test_a_folder_for_temporary_files_without_room_is_one_sentence(deployment, t
 @pytest.fixture
 def own_service(deployment, tmp_path):
     (tmp_path / "own").mkdir()
-    running = Service(deployment, tmp_path / "log", TMPDIR=str(tmp_path / "own"))
+    with hangups(signal.SIG_DFL):
+        running = Service(deployment, tmp_path / "log", TMPDIR=str(tmp_path / "own"))
     running.await_ready()
     yield running
     running.stop()
