@@ -72,6 +72,12 @@ def known_series(model: str) -> CheckpointSeries | None:
     return join_stages(line, known.__getitem__, name=given or None) if len(known) == len(found) else None
 
 
+def require_model(model: str) -> None:
+    """Raise ``UnknownName`` for a name of no series; the hub is not asked for this."""
+    if "/" not in model:
+        known_series(model)
+
+
 def series_name(model: str) -> str:
     """What the registry calls the series of ``model``, which need not be trained for that."""
     given, source = named_model(model)

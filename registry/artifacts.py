@@ -22,7 +22,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from registry.errors import CorruptFile, Mismatch, TrustTraceError, Unavailable, first_line, redacted
+from registry.errors import (
+    FULL,
+    CorruptFile,
+    Mismatch,
+    TrustTraceError,
+    Unavailable,
+    first_line,
+    no_temporary_folder,
+    redacted,
+)
 from registry.serialization import LARGEST_FILE_BYTES
 
 SECONDS = 30.0
@@ -33,7 +42,6 @@ _VERSION = re.compile(r"([^/@:]+)/([0-9]{1,9})")
 _MOST_COPIES = 8
 _BY_ADDRESS = ("http", "https", "ftp", "sftp")
 _GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, shutil.SpecialFileError)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 
 Result = TypeVar("Result")
@@ -75,7 +83,7 @@ def _damaged(uri: str, error: Exception) -> CorruptFile:
 def _cause(error: OSError) -> str:
     """What this machine lacks, and what to do."""
     reason = error.strerror or first_line(error, 200)
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return f"{tempfile.gettempdir()} is full ({reason}); free some room there, or set TMPDIR to another folder"
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         place = f" {error.filename}" if error.filename else " the files"
@@ -89,10 +97,7 @@ def scratch_folder() -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     except OSError as error:
-        raise Unavailable(
-            f"no folder for temporary files can be made ({first_line(error)}); free some room, or set TMPDIR to a "
-            "folder that this user can write"
-        ) from error
+        raise Unavailable(no_temporary_folder(first_line(error))) from error
     with folder as path:
         yield Path(path)
 

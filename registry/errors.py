@@ -11,9 +11,13 @@
 Every message is one sentence for the user: it names the values that clash and says what to do.
 """
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of an ``OSError`` where a disk, or the share that a user has of it, is full."""
 
 # A password may hold anything but white space, since libraries take it unquoted too; what follows a port is a path.
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^/@\s:]*:(?![0-9]{1,5}(?:[/?#\s]|$))\S*|[^/@\s\"'<>]*)@")
@@ -31,6 +35,14 @@ def first_line(error: BaseException, longest: int | None = None) -> str:
     """The first line of an error's text, with the next one where it is a heading, at most ``longest`` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:longest].rstrip(".;:")
+
+
+def no_temporary_folder(reason: str) -> str:
+    """The sentence for a folder for temporary files that could not be made."""
+    return (
+        f"no folder for temporary files can be made ({reason}); free some room, or set TMPDIR to a folder that this "
+        "user can write"
+    )
 
 
 class TrustTraceError(Exception):

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from tempfile import mkdtemp
 
+from registry.errors import no_temporary_folder
+
 SIZES = {"counter": 1 << 19, "histogram": 1 << 18, **dict.fromkeys(("livesum", "livemax", "livemin"), 1 << 16)}
 """Bytes of a worker's file of each kind: more than all routes with all statuses, and fifty dimensions, have."""
 
@@ -17,10 +19,7 @@ def make_folder() -> str:
     try:
         return mkdtemp(prefix="trusttrace-")
     except OSError as error:
-        raise SystemExit(
-            f"no folder for temporary files can be made ({error.strerror or error}); free some room, or set TMPDIR to "
-            "a folder that this user can write"
-        ) from error
+        raise SystemExit(no_temporary_folder(error.strerror or str(error))) from error
 
 
 def take_room(folder: Path, processes: int | None = None) -> None:

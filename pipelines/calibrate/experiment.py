@@ -85,7 +85,9 @@ def run_calibration(options: CalibrateOptions) -> None:
         # Validate cheap inputs before training or downloading a checkpoint.
         given, placement = options.checkpoint.model, options.placement.resolved()
         require_selectable(given, options.checkpoint.checkpoint, parameter="checkpoint")
-        name, n_layers = series_name(given), known_layers(known_series(given), options.checkpoint.checkpoint)
+        series = known_series(given)
+        name = series_name(given) if series is None else series.model
+        n_layers = known_layers(series, options.checkpoint.checkpoint)
         places = places_to_try(options.layers, n_layers, name)
         require_trainable(places, methods)
         require_sources(options.statements)

@@ -1,14 +1,13 @@
 """The edge of every command: arguments in, one clear sentence and an exit code out."""
 
 import ctypes
-import errno
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from registry.errors import TrustTraceError
+from registry.errors import FULL, TrustTraceError
 from serving.waiting import choose_waiting
 
 choose_waiting()  # before torch is imported
@@ -71,9 +70,7 @@ def _disk_full(error: BaseException) -> str:
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    full = [
-        cause for cause in chain if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _says_full(cause)
-    ]
+    full = [cause for cause in chain if getattr(cause, "errno", None) in FULL or _says_full(cause)]
     if not full:
         return ""
     place = getattr(full[-1], "filename", None) or "while writing"

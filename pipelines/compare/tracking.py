@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines.compare.series import ProbedSeries, probe_command, read_curves
-from pipelines.experiment import known_series
+from pipelines.experiment import require_model
 from pipelines.tracking.artifacts import logged_tables
 from pipelines.tracking.runs import Run, newest_finished
 from registry.embedded import spellings
@@ -25,9 +25,8 @@ def probed_series(models: Sequence[str]) -> list[ProbedSeries]:
     runs = [_run_of(model) for model in models]
     like = next((run.data.params for run in runs if run is not None), {})
     for model, run in zip(models, runs, strict=True):
-        if run is None and "/" not in model:
-            known_series(model)  # which says what is no model at all
         if run is None:
+            require_model(model)
             raise NotFound(f"MLflow has no finished probe run of {model}; probe it first: {probe_command(model, like)}")
     return [_read(run) for run in runs if run is not None]
 

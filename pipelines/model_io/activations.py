@@ -28,7 +28,7 @@ from pipelines.model_io.reading import Pooling
 from pipelines.model_io.reading_batches import ReadingBatch, reading_batches
 from pipelines.model_io.trunk_reading import trunk_reading
 from registry.cache import cache_root, writable
-from registry.errors import InvalidInput, Mismatch, Unavailable
+from registry.errors import FULL, InvalidInput, Mismatch, Unavailable
 from serving.model.language_model import LanguageModel
 
 TOKENS_PER_BATCH = 1024
@@ -220,7 +220,7 @@ def _mapped(file: BinaryIO, shape: tuple[int, int, int]) -> Float32[np.ndarray, 
     try:
         _reserve(file, start + needed)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in (*FULL, errno.EFBIG):
             raise
         raise Unavailable(
             f"the activations need {needed / 1e6:.1f} MB in {cache_root()} and the disk is full ({error.strerror}); "

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.cli.pasting import mlflow_run
-from pipelines.experiment import known_series
+from pipelines.experiment import require_model
 from pipelines.report.explorer import explorer
 from pipelines.report.first_screen import answers, verdicts, without_empty_columns
 from pipelines.report.options import ReportOptions, file_to_write
@@ -163,8 +163,7 @@ def run_reporting(options: ReportOptions) -> None:
 def _probing(model: str) -> str:
     """The command that makes the first run of ``model``, or why there can be none."""
     try:
-        if "/" not in model:  # the hub is not asked for this
-            known_series(model)
+        require_model(model)
     except UnknownName as error:
         return str(error)
     return f"start with {mlflow_run('probe', model=model)}"
