@@ -142,6 +142,8 @@ class TokenEvent:
     top: tuple[TokenLogprob, ...] = ()
     readings: tuple[Reading, ...] = ()
     """P(trustworthy) by each probe of the request's monitor, of what the token was drawn from."""
+    piece: str = ""
+    """What the token itself adds to the text; a character of several tokens comes with the last of them."""
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ class IncrementalDetokenizer:
         self._vocabulary, self._stop = vocabulary, stop
         self._previous: int | None = None
         self._decoder = utf8_decoder()
-        self._held = ""
+        self._held = self._pieces = ""
         self._names: list[tuple[int, str]] = []
         """Names of special tokens within the text that is held, each with its place."""
         for token in prompt[-CONTEXT:]:
             self._decoded(token)
+        self.take_piece()
 
     def add(self, token: int) -> str:
         """The text that may be shown now that ``token`` is there."""
@@ -40,18 +41,31 @@ class IncrementalDetokenizer:
             self._names.append((len(self._held), self._vocabulary.label(token)))
         text = self._released()
         if self.stopped and token in self._vocabulary.special:  # bytes of a character that the token has cut off
-            text += self._decoder.decode(b"", final=True)
+            text += self._ended()
         return text
 
     def flush(self) -> str:
         """The text that was held back, now that nothing follows."""
-        return self._shown(len(self._held)) + self._decoder.decode(b"", final=True)
+        return self._shown(len(self._held)) + self._ended()
+
+    def take_piece(self) -> str:
+        """What tokens have added to the text since the last call, whether it may be shown or not."""
+        piece, self._pieces = self._pieces, ""
+        return piece
 
     def _decoded(self, token: int) -> str:
         content = self._vocabulary.of(token, self._previous)
         if token not in self._vocabulary.special:
             self._previous = token
-        return self._decoder.decode(content)
+        text = self._decoder.decode(content)
+        self._pieces += text
+        return text
+
+    def _ended(self) -> str:
+        """What is left of a character that is not whole."""
+        rest = self._decoder.decode(b"", final=True)
+        self._pieces += rest
+        return rest
 
     def _shown(self, place: int) -> str:
         """The held text up to ``place``, which is held no longer."""

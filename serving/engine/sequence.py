@@ -67,7 +67,7 @@ class Sequence:
         full = full or len(self.tokens) >= self.sampling.max_tokens
         if (full or filtered) and not stopped:
             text += self._detokenizer.flush()
-        self.generation.add(self._event(token, text, logprobs, readings))
+        self.generation.add(self._event(token, text, logprobs, readings, self._detokenizer.take_piece()))
         if stopped:
             return "stop"
         return "content_filter" if filtered else "length" if full else None
@@ -87,14 +87,14 @@ class Sequence:
         return replace(plain, readings=tuple(self._readings))
 
     def _event(
-        self, token: int, text: str, logprobs: Logprobs | None, readings: tuple[Reading, ...] = ()
+        self, token: int, text: str, logprobs: Logprobs | None, readings: tuple[Reading, ...] = (), piece: str = ""
     ) -> TokenEvent:
         if logprobs is None:
-            return TokenEvent(token, text, readings=readings)
+            return TokenEvent(token, text, readings=readings, piece=piece)
         own, likeliest = logprobs
         label, label_bytes = self._vocabulary.label, self._vocabulary.label_bytes
         top = tuple(TokenLogprob(other, label(other), value, label_bytes(other)) for other, value in likeliest)
-        return TokenEvent(token, text, own, top, readings)
+        return TokenEvent(token, text, own, top, readings, piece)
 
 
 def ending_of(error: Exception) -> tuple[FinishReason, str]:

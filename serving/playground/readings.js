@@ -4,25 +4,13 @@ import { element } from "./dom.js";
 
 const share = (value) => `${Math.round(value * 100)}\u00a0%`;
 
-/** The texts of tokens by their names; a character of several tokens, each named by its bytes, comes with the last. */
-export function written(names) {
-  const decoder = new TextDecoder();
-  const texts = names.map((name) => {
-    const codes = name.startsWith("bytes:") ? name.match(/(?<=\\x)[0-9a-f]{2}/g) : null;
-    const bytes = codes ? Uint8Array.from(codes, (code) => parseInt(code, 16)) : new TextEncoder().encode(name);
-    return decoder.decode(bytes, { stream: true });
-  });
-  return texts.map((text, index) => (index === texts.length - 1 ? text + decoder.decode() : text));
-}
-
 /**
  * The text in pieces, each shaded by how far the reading that first knows it lies below one half. That reading comes with
  * the next token; the last piece keeps its own. A text whose pieces are not those that were read stays plain.
  */
 export function shaded(text, readings) {
   const scores = readings.map((reading) => Object.values(reading.scores)[0]);
-  const texts = written(readings.map((reading) => reading.text));
-  const pieces = texts.map((text, index) => [text, scores[index + 1] ?? scores[index] ?? null]).filter(([piece]) => piece);
+  const pieces = readings.map((reading, index) => [reading.text, scores[index + 1] ?? scores[index] ?? null]).filter(([piece]) => piece);
   if (!pieces.length || !pieces.map(([piece]) => piece).join("").startsWith(text)) return [text];
   let left = text.length;
   return pieces.map(([piece, score]) => {

@@ -156,13 +156,13 @@ def _token_info(model: LanguageModel, token: int, logprob: float | None) -> Json
     }
 
 
-def token_readings(model: LanguageModel, dimensions: Sequence[str], events: Sequence[TokenEvent]) -> Json:
+def token_readings(dimensions: Sequence[str], events: Sequence[TokenEvent]) -> Json:
     """The ``readings`` of these tokens by the probes of these dimensions; nothing without a monitor."""
     if not dimensions:
         return {}
     readings = [
         {
-            "text": model.token_bytes.label(event.token),
+            "text": event.piece,
             "scores": {
                 name: None if score is None else round(score, 6)
                 for name, score in zip(dimensions, event.readings, strict=True)
@@ -193,7 +193,7 @@ class Envelope:
             {
                 "index": index,
                 **self.format.choice(self.model, completion),
-                **token_readings(self.model, self.monitored, completion.events),
+                **token_readings(self.monitored, completion.events),
             }
             for index, completion in enumerate(completions)
         ]
@@ -209,7 +209,7 @@ class Envelope:
         return None if opened is None else self._chunk(index, opened, None)
 
     def piece(self, index: int, event: TokenEvent, offset: int) -> Json:
-        readings = token_readings(self.model, self.monitored, [event])
+        readings = token_readings(self.monitored, [event])
         return self._chunk(index, {**self.format.piece(self.model, event, offset), **readings}, None)
 
     def text(self, index: int, text: str) -> Json:
@@ -245,6 +245,7 @@ class TokenReadings(BaseModel):
     """P(trustworthy) by dimension, of what the token was drawn from; null where nothing of the answer was read yet."""
 
     text: str
+    """What the token adds to the answer's text; a character of several tokens comes with the last of them."""
     scores: dict[str, float | None]
 
 

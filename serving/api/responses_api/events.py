@@ -48,7 +48,7 @@ class EventStream:
             ]
         self._tokens.append(token)
         envelope = writer.answer.envelope
-        readings = token_readings(envelope.model, envelope.monitored, [token])
+        readings = token_readings(envelope.monitored, [token])
         if token.text or readings:
             delta = {"delta": token.text, "logprobs": [], **readings}
             events.append(self._event("response.output_text.delta", delta))

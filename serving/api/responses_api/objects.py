@@ -36,7 +36,7 @@ class ResponseWriter:
     def item(self, text: str | None, status: str, events: Sequence[TokenEvent] = ()) -> Json:
         """The message with its text; without any part before the first token."""
         envelope = self.answer.envelope
-        readings = token_readings(envelope.model, envelope.monitored, events) if events else {}
+        readings = token_readings(envelope.monitored, events) if events else {}
         content = [] if text is None else [self.part(text)]
         item = {"type": "message", "id": self.item_id, "status": status, "role": "assistant", "content": content}
         return item | readings

@@ -53,7 +53,7 @@ class ComparedGenerations:
                 "finish_reason": completion.outcome.reason,
                 "usage": usage([completion.outcome]),
                 "steering": applied_steering(setting, [completion.outcome]),
-                **token_readings(self.model, setting.monitored_dimensions, completion.events),
+                **token_readings(setting.monitored_dimensions, completion.events),
             }
             for index, (completion, setting) in enumerate(zip(answers, self.settings, strict=True))
         ]

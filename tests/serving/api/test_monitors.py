@@ -33,6 +33,29 @@ def test_readings_agree_with_the_probe_route(client):
     assert plain["choices"][0]["text"] == choice["text"] and "readings" not in plain["choices"][0]
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/steering/compare"])
+def test_readings_join_to_the_text(client, path):
+    """At this temperature parts of characters are drawn, and what is no character at all."""
+    steering = {"monitor": ["toxicity"]}
+    given = {"/v1/completions": {"prompt": PROMPT}, "/v1/responses": {"input": PROMPT}}
+    length = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
+    body = given.get(path, {"messages": [{"role": "user", "content": PROMPT}]})
+    setting = {"settings": [{"steering": steering}]} if path == "/v1/steering/compare" else {"steering": steering}
+    texts = []
+    for seed in range(4):
+        sampled = {**body, **setting, length: 40, "temperature": 2, "seed": seed}
+        answer = client.post(path, json=sampled).json()
+        (choice,) = answer.get("choices") or answer.get("output") or answer["data"]
+        message = choice.get("message") or choice
+        texts.append(message["text"] if "text" in message else _content(message))
+        assert "".join(reading["text"] for reading in choice["readings"]) == texts[-1]
+    assert "\ufffd" in "".join(texts)
+
+
+def _content(message):
+    return message["content"] if isinstance(message["content"], str) else message["content"][0]["text"]
+
+
 @pytest.mark.parametrize("is_chat", [False, True])
 def test_the_probe_route_reads_an_answer_as_it_was_monitored(client, is_chat):
     before = {"messages": [{"role": "user", "content": PROMPT}]} if is_chat else {"prompt": PROMPT}

@@ -32,6 +32,26 @@ def test_streamed_text_is_the_bytes_of_all_tokens(kind, data):
 
 
 @pytest.mark.parametrize("kind", BYTES)
+@given(data=st.data())
+@settings(deadline=None)
+def test_pieces_are_those_of_the_whole_text(kind, data):
+    """Of an answer behind a prompt, whose first word keeps its space."""
+    tokenizer, vocabulary = MADE[kind], TokenBytes(MADE[kind])
+    prompt = tokenizer("the", add_special_tokens=False)["input_ids"]
+    tokens = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=30))
+    stop = data.draw(st.sampled_from([(), ("漢", "a")]))
+    detokenizer, pieces = IncrementalDetokenizer(vocabulary, prompt, stop), []
+    for token in tokens:
+        detokenizer.add(token)
+        pieces.append(detokenizer.take_piece())
+        if detokenizer.stopped:
+            break
+    detokenizer.flush()
+    pieces[-1] += detokenizer.take_piece()
+    assert pieces == vocabulary.pieces([*prompt, *tokens[: len(pieces)]])[len(prompt) :]
+
+
+@pytest.mark.parametrize("kind", BYTES)
 def test_no_window_cuts_a_character_of_a_long_run(kind):
     tokenizer = MADE[kind]
     prompt = tokenizer("the city is 😀")["input_ids"]
