@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.engine.calls import Calls
+from serving.engine.schemas import endless_part
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -66,7 +67,7 @@ class GrammarCompiler:
             text = _grammar_of(sampling, self._names)
         except (ValueError, RecursionError) as error:  # of a schema that is nested too deep
             raise SchemaRefused(f"the JSON schema cannot be followed: {error}") from error
-        return None if text is None else self._compiled(text)
+        return None if text is None else self._compiled(text, sampling)
 
     def specification(self, sampling: Sampling) -> dict[str, Any]:
         """The same for an engine that has llguidance itself: a schema, or calls in Lark's notation.
@@ -78,10 +79,11 @@ class GrammarCompiler:
             return {"grammar": _calls_grammar(sampling.calls, self._names, ends)}
         return {} if sampling.schema is None else {"json": _compact(sampling.schema)}
 
-    def _compiled(self, text: str) -> Grammar:
+    def _compiled(self, text: str, sampling: Sampling) -> Grammar:
         with self._lock:
             matcher, answers = self._kept.pop(text, (None, 0))
         if matcher is None:
+            _require_end(sampling)
             matcher = self._new_matcher(text)
         if len(text) <= LONGEST_KEPT and answers + 1 < ANSWERS:
             with self._lock:
@@ -122,6 +124,17 @@ class GrammarCompiler:
                 f"this model's tokenizer cannot be held to a JSON schema ({error}); leave `response_format` and "
                 "`tools` out"
             ) from error
+
+
+def _require_end(sampling: Sampling) -> None:
+    """Raise ``SchemaRefused`` where a schema has no text that ends."""
+    schemas = [frame.schema for frame in sampling.calls.frames] if sampling.calls is not None else [sampling.schema]
+    place = next(filter(None, map(endless_part, schemas)), None)
+    if place is not None:
+        raise SchemaRefused(
+            f"the JSON schema cannot be followed: no text fits it, as `{place[:200]}` needs itself without end; do not "
+            "require it, or allow null in its place"
+        )
 
 
 def _begins(matcher: "LLMatcher") -> bool:
