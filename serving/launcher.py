@@ -54,6 +54,15 @@ def close_port_at_end(handler: Any) -> None:
     handler.quit = quit_closed
 
 
+def replace_killed_workers(bentoml_serving: Any) -> None:
+    """A worker that was killed is replaced in a container too.
+
+    BentoML leaves that to whoever runs the container in its own images, which set ``BENTOML_CONTAINERIZED``. The
+    container goes on without the worker, so that nobody notices.
+    """
+    bentoml_serving.running_inside_container = lambda: False
+
+
 def tell_taken_ports(host: str, port: int) -> None:
     """Say in a sentence that a port was taken after it was looked at; BentoML ends with a traceback."""
     former = sys.excepthook

@@ -47,7 +47,13 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[STATE]
 
 from registry.errors import InvalidInput
 from serving.imports import importing
-from serving.launcher import close_port_at_end, end_at_hangup, require_heard, tell_taken_ports
+from serving.launcher import (
+    close_port_at_end,
+    end_at_hangup,
+    replace_killed_workers,
+    require_heard,
+    tell_taken_ports,
+)
 from serving.logs import configure_logs
 from serving.ports import listening_problem
 from serving.settings import Settings, read_settings
@@ -87,6 +93,7 @@ if starts_workers():
     require_usable_options()
     end_at_hangup(SysHandler)
     close_port_at_end(SysHandler)
+    replace_killed_workers(importlib.import_module("bentoml.serving"))
 SETTINGS = settings_of_environment()
 take_room(Path(os.environ[STATE]), SETTINGS.workers if starts_workers() else None)
 

@@ -37,6 +37,7 @@ def two_workers(mlflow_server, chat_model, tmp_path_factory):
             TRUSTTRACE_API_KEYS="k1",
             TRUSTTRACE_ADMIN_KEY="a1",
             TRUSTTRACE_DRAIN="3",
+            BENTOML_CONTAINERIZED="true",  # as in an image by `bentoml containerize`
         )
         webhook = mlflow.MlflowClient().create_webhook(
             name="trusttrace",
