@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NoReturn
 
 import pandas as pd
 
@@ -12,9 +13,14 @@ from pipelines.estimators.onsets import Onset, onset_above
 from pipelines.probe.options import ProbeOptions
 from pipelines.tracking.checkpoints import checkpoint_names
 from registry.checkpoints import MAIN
+from registry.embedded import embedded_seed
 from registry.errors import InvalidInput, Mismatch
+from registry.model_names import named_model
 
-DECIDING = ("data", "dimensions", "limit", "checkpoints", "layers", "pooling", "protocol", "seeds", "precision")
+DECIDING = (
+    "data", "dimensions", "limit", "checkpoints", "layers", "pooling", "protocol", "seeds", "precision", "device",
+    "device_map",
+)  # fmt: skip
 """Parameters of a probing run that decide its numbers."""
 SHARED = ("layers", "pooling", "protocol", "seeds")
 """Those that runs must share to be compared; statements are compared by their digest."""
@@ -47,6 +53,8 @@ class ProbedSeries:
 
     name: str
     """In the registry: ``tiny-1``."""
+    given: str
+    """As it was given to ``compare``: a model, or the id of a run."""
     model: str
     """As it was given to ``probe``."""
     run_id: str
@@ -139,10 +147,7 @@ def require_comparable(series: Sequence[ProbedSeries]) -> None:
     """Raise ``InvalidInput`` or ``Mismatch`` where two of the runs cannot be compared, with a command that mends it."""
     for first, second in combinations(series, 2):
         if first.name == second.name:
-            raise InvalidInput(
-                f"`models` names {first.name} twice ({first.model} and {second.model}); name each series once, such as "
-                "-P models=tiny:0,tiny:1"
-            )
+            _refuse_one_name(first, second)
         if first.weights <= second.weights or second.weights <= first.weights:
             raise Mismatch(
                 f"{first.name} and {second.name} have the same weights, so they are one series; leave {second.name} "
@@ -156,6 +161,21 @@ def require_comparable(series: Sequence[ProbedSeries]) -> None:
             f"no dimension was probed in all runs ({known}); probe the others: "
             f"{probe_command(series[1].model, series[0].params)}"
         )
+
+
+def _refuse_one_name(first: ProbedSeries, second: ProbedSeries) -> NoReturn:
+    """Raise ``InvalidInput`` for one series under two names, or for two series that the registry calls alike."""
+    spelled = "" if first.given == second.given else f" ({first.given} and {second.given})"
+    twice = f"`models` names {first.name} twice{spelled}"
+    if first.run_id == second.run_id:
+        raise InvalidInput(f"{twice}: both are the run {first.run_id}; leave one out")
+    if first.weights & second.weights or embedded_seed(first.name) is not None:
+        raise InvalidInput(f"{twice}: the runs {first.run_id} and {second.run_id} are of one series; leave one out")
+    renamed = f"{first.name}-2={named_model(second.model)[1]}"
+    raise InvalidInput(
+        f"{first.given} (run {first.run_id}) and {second.given} (run {second.run_id}) are two series that are both "
+        f"called {first.name}; give the second a name of its own: {probe_command(renamed, second.params)}"
+    )
 
 
 def _require_shared_parameters(first: ProbedSeries, second: ProbedSeries) -> None:

@@ -28,7 +28,7 @@ def probed_series(models: Sequence[str]) -> list[ProbedSeries]:
         if run is None:
             require_model(model)
             raise NotFound(f"MLflow has no finished probe run of {model}; probe it first: {probe_command(model, like)}")
-    return [_read(run) for run in runs if run is not None]
+    return [_read(run, model) for model, run in zip(models, runs, strict=True) if run is not None]
 
 
 def _run_of(model: str) -> Run | None:
@@ -46,7 +46,7 @@ def _run_of(model: str) -> Run | None:
     return run
 
 
-def _read(run: Run) -> ProbedSeries:
+def _read(run: Run, given: str) -> ProbedSeries:
     tables, params, run_id = logged_tables(run.info.run_id), run.data.params, run.info.run_id
     model = params.get("model", "")
     probes, controls = tables.get("probe.csv"), tables.get("controls.csv")
@@ -59,6 +59,7 @@ def _read(run: Run) -> ProbedSeries:
     curves, left_out = read_curves(probes, controls, tables.get("series.csv"))
     return ProbedSeries(
         name=str(probes["model"].iloc[0]),
+        given=given,
         model=model,
         run_id=run_id,
         started=run.info.start_time,

@@ -14,10 +14,12 @@ from pipelines.cli.command import run_command
 from pipelines.compare.__main__ import main
 from pipelines.compare.comparison import compare
 from pipelines.compare.figures import comparison_figure
-from pipelines.compare.series import probe_command, read_curves
+from pipelines.compare.series import ProbedSeries, probe_command, read_curves, require_comparable
+from pipelines.compare.tracking import probed_series
 from pipelines.estimators.estimate import Estimate
 from pipelines.probe.__main__ import main as probe
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS
+from registry.errors import InvalidInput
 from tests.conftest import new_store, tiny_llama
 from tests.pipelines.described import described_picture
 from tests.small_statements import write_statements
@@ -128,7 +130,37 @@ def test_an_unknown_run_is_refused(store, capsys):
 
 
 def test_a_series_named_twice_is_refused(store, capsys):
-    assert "`models` names mini twice" in refusal(["mini", "mini"], capsys)
+    run_id = newest("probe", "mini").info.run_id
+    assert f"`models` names mini twice: both are the run {run_id}; leave one out" in refusal(["mini", "mini"], capsys)
+    sentence = refusal([run_id, "mini"], capsys)
+    assert f"`models` names mini twice ({run_id} and mini): both are the run {run_id}" in sentence
+
+
+def test_two_runs_of_one_series_are_refused(store, capsys):
+    runs = newest("probe", "other").info.run_id, newest("probe", probed("./other")).info.run_id
+    assert (
+        f"`models` names other twice ({runs[0]} and ./other): the runs {runs[0]} and {runs[1]} are of one series"
+        in (refusal([runs[0], "./other"], capsys))
+    )
+
+
+def test_two_series_of_one_name_are_told_apart(store):
+    """As two commits of a model on the hub are."""
+    first, second = probed_series(["mini", probed("apart=third", "--checkpoints", "last")])
+    with pytest.raises(InvalidInput, match="apart=third .* are two series that are both called mini") as refused:
+        require_comparable([first, replace(second, name="mini")])
+    given = pasted(str(refused.value))
+    assert given[:2] == ["--model", "mini-2=third"]
+    assert run_command(probe, [*given, "--checkpoints", "last", "--register", "none"]) == 0
+    require_comparable(probed_series(["mini", "mini-2=third"]))
+
+
+def test_two_trainings_of_an_embedded_series_are_one():
+    first, second = (
+        ProbedSeries("tiny", f"{n}" * 32, "tiny", f"{n}" * 32, 0, {}, {}, frozenset({f"{n}"}), {}, ()) for n in "12"
+    )
+    with pytest.raises(InvalidInput, match=f"the runs {first.run_id} and {second.run_id} are of one series; leave"):
+        require_comparable([first, second])
 
 
 def test_equal_weights_under_two_names_are_refused(store, capsys):
@@ -178,8 +210,8 @@ def test_a_run_of_an_older_version_is_refused(store, tmp_path, capsys):
 
 
 def test_a_command_repeats_what_decides_and_quotes_it():
-    command = probe_command("tiny:1", {"data": "my file.csv", "seeds": "3", "executor": "ray", "limit": "9"})
-    assert command == "mlflow run . -e probe --env-manager local -P model=tiny:1 -P 'data=my file.csv' -P limit=9"
+    command = probe_command("tiny:1", {"data": "my file.csv", "seeds": "3", "executor": "ray", "device": "cpu"})
+    assert command == "mlflow run . -e probe --env-manager local -P model=tiny:1 -P 'data=my file.csv' -P device=cpu"
 
 
 def audited(**rows):
