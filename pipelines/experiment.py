@@ -78,13 +78,13 @@ def require_model(model: str) -> None:
         known_series(model)
 
 
-def series_name(model: str) -> str:
-    """What the registry calls the series of ``model``, which need not be trained for that."""
+def series_name(model: str, known: CheckpointSeries | None) -> str:
+    """What the registry calls the series of ``model``: ``known``, or ``None`` for one that need not be trained yet."""
+    if known is not None:
+        return known.model
     given, source = named_model(model)
-    if names_line(source):
-        return given or read_line(source).name
     seed = embedded_seed(model)
-    return find_series(model).model if seed is None else embedded_name(seed)
+    return embedded_name(seed) if seed is not None else given or read_line(source).name
 
 
 def known_layers(series: CheckpointSeries | None, spec: str) -> int:
@@ -95,9 +95,12 @@ def known_layers(series: CheckpointSeries | None, spec: str) -> int:
     return int(config.get_text_config(decoder=True).num_hidden_layers)
 
 
-def registered_series(model: str) -> CheckpointSeries:
-    """As ``resolve_series``, for what will be registered: raises ``Mismatch`` where another series has the name."""
-    series = resolve_series(model)
+def registered_series(model: str, known: CheckpointSeries | None = None) -> CheckpointSeries:
+    """As ``resolve_series``, for what will be registered: raises ``Mismatch`` where another series has the name.
+
+    ``known`` is the series, where it was looked up before.
+    """
+    series = known or resolve_series(model)
     require_own_name(series)
     return series
 
@@ -174,6 +177,12 @@ def trained_checkpoints(
     return trained
 
 
+def measured_last(series: CheckpointSeries, measured: Sequence[Checkpoint]) -> dict[str, str]:
+    """The ``checkpoint`` that a next command works on after those ``measured``; none where it does by default."""
+    spec = series.specification_of(measured[-1])
+    return {} if spec == "last" else {"checkpoint": spec}
+
+
 def audited(
     series: CheckpointSeries, chosen: Sequence[Checkpoint], *, log_as: str = "series", parameter: str = "checkpoints"
 ) -> SeriesAudit:
@@ -184,10 +193,13 @@ def audited(
     return audit
 
 
-def one_checkpoint(options: CheckpointOptions) -> Checkpoint:
-    """The one trained checkpoint that is asked for, audited. Raises ``InvalidInput`` for none or several."""
+def one_checkpoint(options: CheckpointOptions, known: CheckpointSeries | None = None) -> Checkpoint:
+    """The one trained checkpoint that is asked for, audited. Raises ``InvalidInput`` for none or several.
+
+    ``known`` is its series, where that was looked up before.
+    """
     require_selectable(options.model, options.checkpoint, parameter="checkpoint")
-    series = registered_series(options.model)
+    series = registered_series(options.model, known)
     trained = [checkpoint for checkpoint in series.select(options.checkpoint) if not checkpoint.is_random_init]
     if len(trained) != 1:
         raise InvalidInput(

@@ -71,7 +71,7 @@ class CheckpointStore:
             params=dict(tags),
             tags={"model": checkpoint.model},
         )
-        description = f"`{checkpoint.repo}` at revision `{checkpoint.revision}`: {checkpoint.label}"
+        description = f"`{checkpoint.repo}` at revision `{checkpoint.revision}`: {checkpoint.caption}"
         return versions.create(identity, model_id=external.model_id, tags=tags, description=description)
 
     def get(self, model: str, step: int) -> RegisteredCheckpoint:

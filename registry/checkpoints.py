@@ -1,14 +1,14 @@
 """Checkpoints of pre-training: one revision of a model, and the ordered series of them."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from registry.errors import InvalidInput, NotFound, unknown_name
-from registry.revisions import Position, parse_position
 
 INIT = "init"
 INIT_STEP = -1
@@ -50,10 +50,19 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
+        """Its name where it is looked up, in runs, tags and files: ``step 2000``."""
+        return self._called(str(self.step))
+
+    @property
+    def caption(self) -> str:
+        """Its name where it is read, in figures, printed tables and messages: ``step 2,000``."""
+        return self._called(f"{self.step:,}")
+
+    def _called(self, step: str) -> str:
         if self.is_random_init:
             return "random init"
         is_end = self.revision == MAIN and bool(self.line)
-        return self.line if is_end else f"{self.line} step {self.step}".lstrip()
+        return self.line if is_end else f"{self.line} step {step}".lstrip()
 
     def as_columns(self) -> dict[str, object]:
         """The cells of ``CHECKPOINT_COLUMNS``, which every table of checkpoints has."""
@@ -105,7 +114,7 @@ class CheckpointSeries:
         for earlier, later in pairwise(ordered):
             if (earlier.line, earlier.step) == (later.line, later.step):
                 raise InvalidInput(
-                    f"{earlier.revision!r} and {later.revision!r} of {self.model!r} are both {earlier.label}; remove "
+                    f"{earlier.revision!r} and {later.revision!r} of {self.model!r} are both {earlier.caption}; remove "
                     "one of them, or pin one by model=<repository>@<revision>"
                 )
         object.__setattr__(self, "checkpoints", ordered)
@@ -158,6 +167,15 @@ class CheckpointSeries:
                 f"{spec!r} selects no checkpoint; use all, log:12, last, or steps such as {self._examples()}"
             )
         return tuple(sorted(chosen, key=lambda checkpoint: checkpoint.order))
+
+    def specification_of(self, checkpoint: Checkpoint) -> str:
+        """The shortest text by which ``select`` finds this checkpoint alone."""
+        line, step = checkpoint.line, str(checkpoint.step)
+        for spec in ("last", step, line, f"{line}:last", f"{line}:{step}"):
+            with suppress(InvalidInput):
+                if self.select(spec) == (checkpoint,):
+                    return spec
+        return checkpoint.revision
 
     def _part(self, part: str) -> tuple[Checkpoint, ...]:
         if part == INIT:
@@ -229,72 +247,3 @@ def _log_spaced(line: tuple[Checkpoint, ...], count: str) -> tuple[Checkpoint, .
         chosen.append(nearest)
         remaining.remove(nearest)
     return tuple(line[index] for index in sorted(chosen))
-
-
-def series_of(
-    model: str,
-    repo: str,
-    revisions: Iterable[str],
-    *,
-    left_out: Iterable[LeftOut] = (),
-    ends_in_main: bool = False,
-    end_step: int = 0,
-) -> CheckpointSeries:
-    """The series that the names of a repository's revisions, or of a directory's members, tell.
-
-    Names that tell no step are left out by name, all but ``main``, which comes last. A series of one name needs no
-    step. With ``ends_in_main`` the model at ``main`` ends the first stage, at ``end_step`` or the last step if that is
-    later. Raises ``InvalidInput`` where names are of several runs that cannot be told apart, or none of several tells a
-    step.
-    """
-    names = list(dict.fromkeys(revisions))
-    read = {name: parse_position(name) for name in names}
-    placed = {name: position for name, position in read.items() if position is not None}
-    if not placed:
-        return _without_steps(model, repo, names, tuple(left_out))
-    strays = _strays(model, placed)
-    checkpoints = [
-        Checkpoint(model, repo, name, position.step, position.stage, position.ingredient, position.tokens)
-        for name, position in placed.items()
-        if name not in strays
-    ]
-    untold = [
-        LeftOut(name, "its name tells no step") for name, position in read.items() if position is None and name != MAIN
-    ]
-    odd = [LeftOut(name, "it is named unlike the others, as of another run") for name in strays]
-    if MAIN in names:
-        last = max(checkpoint.step for checkpoint in checkpoints)
-        checkpoints.append(Checkpoint(model, repo, MAIN, max(last, end_step), MAIN))
-    return CheckpointSeries(model, tuple(checkpoints), (*left_out, *untold, *odd), ends_in_main)
-
-
-def _without_steps(model: str, repo: str, names: list[str], left_out: tuple[LeftOut, ...]) -> CheckpointSeries:
-    if MAIN not in names and len(names) > 1:
-        raise InvalidInput(
-            f"the checkpoints in {repo} have names that tell no step: {_enumerated(names)}; name them by "
-            "their steps, such as step_1000, or give the path of one of them"
-        )
-    revision = MAIN if MAIN in names or not names else names[0]
-    untold = (LeftOut(name, "its name tells no step") for name in names if name != revision)
-    return CheckpointSeries(model, (Checkpoint(model, repo, revision, 0),), (*left_out, *untold))
-
-
-def _strays(model: str, placed: dict[str, Position]) -> list[str]:
-    """Names of other patterns than the rest, where each is alone; several runs in one series are refused."""
-    by_pattern: dict[str, list[str]] = {}
-    for name, position in placed.items():
-        by_pattern.setdefault(position.pattern, []).append(name)
-    largest = max(by_pattern.values(), key=len)
-    others = [names for names in by_pattern.values() if names is not largest]
-    if others and (len(largest) < 3 or max(map(len, others)) > 1):
-        examples = " and ".join(repr(names[0]) for names in (largest, *others[:3]))
-        raise InvalidInput(
-            f"the checkpoints of {model!r} are of several runs, which their names do not order: {examples}; keep those "
-            "of one run in a directory, or pin one by model=<repository>@<revision>"
-        )
-    return [names[0] for names in others]
-
-
-def _enumerated(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

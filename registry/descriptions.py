@@ -48,7 +48,7 @@ def describe_vector(vector: SteeringVector, metrics: Mapping[str, float], probe:
         f"{lineage.method} direction for **{vector.dimension}** at {_place(vector)}, fitted on {lineage.n_train} "
         f"statements of `{lineage.statements_source}`.\n\n"
         f"From checkpoint [{lineage.checkpoint_uri}](#/models/{_ui_path(lineage.checkpoint_uri)}) "
-        f"(step {lineage.checkpoint_step}, revision `{lineage.checkpoint_revision}`) by run "
+        f"(step {lineage.checkpoint_step:,}, revision `{lineage.checkpoint_revision}`) by run "
         f"`{lineage.run_id}` at commit `{lineage.code_commit[:12]}`.{transferred}{_monitor(probe)}\n\n{measured}\n"
         f"{describe_promotion(vector_name(lineage.steers, vector.dimension))}"
     )

@@ -203,7 +203,7 @@ def _lineage(pack: Pack) -> str:
     for packed in pack.vectors:
         vector = packed.vector
         lineage = vector.lineage
-        where = f"{lineage.model} step {lineage.checkpoint_step}"
+        where = f"{lineage.model} step {lineage.checkpoint_step:,}"
         rows.append(
             (
                 *(

@@ -29,7 +29,7 @@ from pipelines.calibrate.search import Calibrated, Champion, calibrate, steps_of
 from pipelines.calibrate.splits import measured_halves, prose_halves
 from pipelines.calibrate.tables import CalibratedDimension, calibration_table, conclusion, outcome_table, summary
 from pipelines.calibrate.tracking import CalibrationLog
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import chosen, make_serve, mlflow_run
 from pipelines.cli.progress import finish, progress_bar
 from pipelines.experiment import (
     inspected_statements,
@@ -52,7 +52,7 @@ from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import load_at
 from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import named_vectors, running_champion
-from pipelines.tracking.conclusion import conclude
+from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from pipelines.vectors.answer_probes import AnswerProbes
 from pipelines.vectors.methods import choose_methods
@@ -86,15 +86,15 @@ def run_calibration(options: CalibrateOptions) -> None:
         given, placement = options.checkpoint.model, options.placement.resolved()
         require_selectable(given, options.checkpoint.checkpoint, parameter="checkpoint")
         series = known_series(given)
-        name = series_name(given) if series is None else series.model
+        name = series_name(given, series)
         n_layers = known_layers(series, options.checkpoint.checkpoint)
         places = places_to_try(options.layers, n_layers, name)
         require_trainable(places, methods)
         require_sources(options.statements)
-        chosen = [dimension.name for dimension in options.statements.chosen]
-        require_of_model(options.vectors, name, chosen, given=given)
+        names = [dimension.name for dimension in options.statements.chosen]
+        require_of_model(options.vectors, name, names, given=given)
         vectors = named_vectors(options.vectors)
-        checkpoint = one_checkpoint(options.checkpoint)
+        checkpoint = one_checkpoint(options.checkpoint, series)
         statements = inspected_statements(options.statements)
         plan = SweepPlan((checkpoint,), statements, options.protocol, placement=placement)
         units = _probed(plan, layers_of(places)) if methods else {}
@@ -116,7 +116,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         measured = list(_calibrated(model, subjects, seen, options.protocol, log, probes))
         calibrated = [dimension for dimension, _ in measured]
         log_tables({"calibration.csv": calibration_table(calibrated), "calibrated.csv": outcome_table(calibrated)})
-        concluded = conclusion(given, calibrated, mlflow_run("evaluate", options.statements, model=given))
+        concluded = _concluded(options, calibrated)
         shown = next((each for each in calibrated if each.result.works), calibrated[0])
         figures = _figures(checkpoint.model, calibrated)
         log_figures(figures, options.figures, preview=f"{shown.dimension}_calibration")
@@ -127,6 +127,13 @@ def run_calibration(options: CalibrateOptions) -> None:
             log.limit(joint)
             print(f"\n{joint.describe()}")  # noqa: T201
         conclude(run, concluded)
+
+
+def _concluded(options: CalibrateOptions, calibrated: Sequence[CalibratedDimension]) -> Conclusion:
+    model, placed = options.checkpoint.model, chosen(options, "checkpoint", "precision", "device")
+    further = placed | chosen(options, "by", "figures")
+    evaluate = mlflow_run("evaluate", options.statements, model=model, **further)
+    return conclusion(model, calibrated, serve=make_serve(model, **placed), evaluate=evaluate)
 
 
 def _figures(model: str, calibrated: Sequence[CalibratedDimension]) -> dict[str, Figure]:

@@ -1,6 +1,5 @@
 """Tables of a calibration: ``calibration.csv``, and the lines that are printed."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,11 +99,10 @@ def summary(calibrated: Sequence[CalibratedDimension]) -> str:
     return "\n".join(lines)
 
 
-def conclusion(model: str, calibrated: Sequence[CalibratedDimension], evaluate: str) -> Conclusion:
-    """Which dimensions steering moves, with effect, control and cost; ``evaluate`` is the next command if none does."""
+def conclusion(model: str, calibrated: Sequence[CalibratedDimension], *, serve: str, evaluate: str) -> Conclusion:
+    """Which dimensions steering moves, at what cost; ``serve`` comes next, or ``evaluate`` where nothing is served."""
     works = [dimension.dimension for dimension in calibrated if dimension.result.works]
     promoted = any(dimension.result.is_promoted for dimension in calibrated)
-    serve = "make serve" if model == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={model}')} make serve"
     return Conclusion(
         verdict=(
             f"Steering works in {len(works)} of {counted(len(calibrated), 'dimension')} of {model}{enumerated(works)}."

@@ -9,7 +9,7 @@ from pipelines.behaviours.toxicity_classifier import Judges, held_out_auroc, pac
 from pipelines.calibrate.options import By
 from pipelines.calibrate.splits import PROSE_SENTENCES
 from pipelines.cli.options import Look
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import chosen, mlflow_run
 from pipelines.cli.progress import finish, progress_bar
 from pipelines.evaluate.conditions import (
     Condition,
@@ -23,7 +23,7 @@ from pipelines.evaluate.equal_cost import ProseCost
 from pipelines.evaluate.figures import cost_figure, effects_figure, entanglement_figure, text_figure, tracing_figure
 from pipelines.evaluate.measurement import Measurement
 from pipelines.evaluate.options import EvaluateOptions
-from pipelines.evaluate.requirements import further_vectors, require_reachable
+from pipelines.evaluate.requirements import further_vectors, require_reachable, traced_series
 from pipelines.evaluate.results import Row, Verdict, rows_of, verdicts_of
 from pipelines.evaluate.sheets import log_sheets
 from pipelines.evaluate.side_effects import (
@@ -56,6 +56,7 @@ from pipelines.evaluate.tracking import log_classifier, log_text_verdicts, log_v
 from pipelines.experiment import (
     audited,
     inspected_statements,
+    known_series,
     one_checkpoint,
     resolve_series,
     series_name,
@@ -75,7 +76,7 @@ from pipelines.tracking.artifacts import log_figures, log_tables
 from pipelines.tracking.champions import vector_to_judge
 from pipelines.tracking.conclusion import conclude
 from pipelines.tracking.runs import Run, entry_point_run
-from registry.checkpoints import Checkpoint
+from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.dimensions import TOXICITY, Dimension
 from serving.model.language_model import LanguageModel
 from serving.model.placement import Placement
@@ -88,16 +89,18 @@ def run_evaluation(options: EvaluateOptions) -> None:
     with entry_point_run(f"evaluate {options.checkpoint.model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a checkpoint.
         finetuned = [find_series(path).checkpoints[-1] for path in options.finetuned]
-        name = series_name(options.checkpoint.model)
+        series = known_series(options.checkpoint.model)
+        name = series_name(options.checkpoint.model, series)
         further = further_vectors(options)
         require_reachable(options)
+        traced = traced_series(options, series)
         subjects = [_subject(dimension, name, options) for dimension in options.statements.chosen]
         for subject in subjects if options.trace is not None else ():
             require_traceable(subject)
         named = (
             None if options.classifier == PACKAGED else load_sequence_classifier(os.path.expanduser(options.classifier))
         )
-        checkpoint = one_checkpoint(options.checkpoint)
+        checkpoint = one_checkpoint(options.checkpoint, series)
         statements = inspected_statements(options.statements)
         protocol = FittingProtocol()
         held_out = {subject.dimension.name: held_out_for(subject, statements, protocol) for subject in subjects}
@@ -117,7 +120,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
         print(text_summary(texts), end="")  # noqa: T201
         beside = _beside(rows, Margins(options.margin, options.margin_accuracy))
         if options.trace is not None:
-            _trace(checkpoint, options.trace, subjects, statements, tasks, options)
+            _trace(checkpoint, traced, subjects, statements, tasks, options)
         if TOXICITY.name in held_out:
             auroc = held_out_auroc(classifier)
             log_classifier(run.info.run_id, auroc)
@@ -202,7 +205,8 @@ def _tasks(
 
 
 def _subject(dimension: Dimension, model: str, options: EvaluateOptions) -> Subject:
-    calibrate = mlflow_run("calibrate", options.statements, model=options.checkpoint.model)
+    given = chosen(options, "checkpoint", "by", "precision", "device", "figures")
+    calibrate = mlflow_run("calibrate", options.statements, model=options.checkpoint.model, **given)
     champion = vector_to_judge(model, dimension.name, calibrate=calibrate)
     return Subject(dimension, champion, strength_of(champion.registered.calibration, champion.reference))
 
@@ -268,18 +272,17 @@ def _within(condition: Condition, task: Task) -> bool:
 
 def _trace(
     checkpoint: Checkpoint,
-    traced_checkpoints: str,
+    known: CheckpointSeries | None,
     subjects: Sequence[Subject],
     statements: Mapping[str, LabelledStatements],
     tasks: Sequence[Task],
     options: EvaluateOptions,
 ) -> None:
     """Probe accuracy against steering effect over some checkpoints, each set of weights once."""
-    series = resolve_series(options.source or options.checkpoint.model)
-    trained = trained_checkpoints(series, traced_checkpoints)
+    series = known or resolve_series(options.source or options.checkpoint.model)
+    trained = trained_checkpoints(series, str(options.trace))
     audit = audited(series, trained, log_as="traced_series", parameter="trace")
-    plan = SweepPlan(audit.traceable, statements, placement=options.placement)
-    results = run_with_bar(plan, ResultStore())
+    results = run_with_bar(SweepPlan(audit.traceable, statements, placement=options.placement), ResultStore())
     traced: list[TracedCheckpoint] = []
     with (
         loaded(checkpoint, options.placement) as model,

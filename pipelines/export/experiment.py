@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pipelines.cli.pasting import mlflow_run
-from pipelines.experiment import one_checkpoint, series_name
+from pipelines.experiment import known_series, one_checkpoint, series_name
 from pipelines.export.baking import bake, require_baked
 from pipelines.export.examples import example_of
 from pipelines.export.options import ExportOptions, parse_strengths
@@ -35,7 +35,8 @@ def run_export(options: ExportOptions) -> None:
     with entry_point_run(f"export {options.checkpoint.model}", options.params()) as run:
         # Validate cheap inputs before training or downloading a checkpoint.
         options.placement.resolved()
-        name = series_name(options.checkpoint.model)
+        series = known_series(options.checkpoint.model)
+        name = series_name(options.checkpoint.model, series)
         directory = Path(options.to or f"packs/{name}").expanduser().resolve()
         versions = versions_to_pack(name, options.vectors, given=options.checkpoint.model)
         require_replaceable(directory)
@@ -43,7 +44,7 @@ def run_export(options: ExportOptions) -> None:
         baked = directory.with_name(f"{directory.name}-baked")
         if options.baked:
             require_baked(baked)
-        checkpoint = one_checkpoint(options.checkpoint)
+        checkpoint = one_checkpoint(options.checkpoint, series)
         model = load(checkpoint, precision=options.placement.precision, device=options.placement.device)
         for version in versions:
             require_fits(version, model.facts)

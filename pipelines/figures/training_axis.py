@@ -30,13 +30,13 @@ class TrainingAxis:
 
     @classmethod
     def of(cls, checkpoints: Sequence[Checkpoint]) -> "TrainingAxis":
-        """Stages count steps anew: checkpoints of several are evenly spaced and called by their labels."""
+        """Stages count steps anew: checkpoints of several are evenly spaced and called by their captions."""
         axis = cls.of_steps(
             [checkpoint.step for checkpoint in checkpoints], [checkpoint.tokens for checkpoint in checkpoints]
         )
         if axis.is_ordered:
             return axis
-        labels = tuple(checkpoint.label for checkpoint in checkpoints)
+        labels = tuple(checkpoint.caption for checkpoint in checkpoints)
         return cls(f"{axis.name}, counted anew in each stage", axis.places, labels)
 
     @property

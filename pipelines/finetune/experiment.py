@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import chosen, mlflow_run
 from pipelines.cli.progress import progress_bar
 from pipelines.experiment import inspected_statements, one_checkpoint, require_sources
 from pipelines.finetune.figures import loss_figure
@@ -70,11 +70,14 @@ def run_finetuning(options: FinetuneOptions) -> None:
                     f"{directory.name}: loss on held-out trustworthy statements went from {first.validation:.3f} to "
                     f"{last.validation:.3f} nats per token; epochs: {last.epoch}."
                 ),
-                next=mlflow_run(
-                    "evaluate", options.statements, model=options.checkpoint.model, finetuned=str(directory)
-                ),
+                next=_evaluating(options, directory),
             ),
         )
+
+
+def _evaluating(options: FinetuneOptions, directory: Path) -> str:
+    given = {"finetuned": str(directory), **chosen(options, "checkpoint", "device", "figures")}
+    return mlflow_run("evaluate", options.statements, model=options.checkpoint.model, **given)
 
 
 def trustworthy_texts(

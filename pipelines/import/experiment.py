@@ -1,10 +1,9 @@
 """Import experiment: from a folder to registered versions that a service steers with."""
 
-import shlex
 from pathlib import Path
 
 from pipelines.cli.columns import name_width
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import make_serve, mlflow_run
 from pipelines.experiment import resolve_series
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
@@ -79,7 +78,6 @@ def conclusion(stored: StoredPack, result: PackImport) -> Conclusion:
     """Which vectors came in, which are served."""
     name = stored.pack.model.name
     new = f"new are {len(result.registered)} of {counted(len(result.vectors), 'vector')}{enumerated(result.registered)}"
-    serve = "make serve" if name == "smollm2" else f"{shlex.quote(f'TRUSTTRACE_MODEL={name}')} make serve"
     return Conclusion(
         verdict=(
             f"The pack {stored.digest[:12]} of {name} is in the registry: {new}; "
@@ -94,5 +92,5 @@ def conclusion(stored: StoredPack, result: PackImport) -> Conclusion:
             for packed, version in zip(stored.pack.vectors, result.vectors, strict=True)
         ),
         vectors=result.vectors,
-        next=serve,
+        next=make_serve(name),
     )

@@ -95,7 +95,7 @@ def calibration_lines(calibrations: Sequence[InformationCalibration]) -> str:
     """One line per dimension, to be printed: bits by share of flipped labels, and what they must be."""
     first, name = calibrations[0], name_width(calibration.result.dimension for calibration in calibrations)
     lines = [
-        f"Calibration: bits at {first.result.checkpoint.label}, layer {first.layer}, where a share of the labels is "
+        f"Calibration: bits at {first.result.checkpoint.caption}, layer {first.layer}, where a share of the labels is "
         "flipped / what they must be;",
         "follows: at how many of these shares the interval holds it",
         f"{'dimension':<{name}}" + "".join(f" {point.share:>12.0%}" for point in first.points) + "  follows",

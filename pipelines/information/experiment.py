@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.cli.options import Look
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import chosen, mlflow_run
 from pipelines.cli.progress import progress_bar, with_progress
 from pipelines.experiment import after_random_init, inspected_statements, known_selection, resolve_series
 from pipelines.information.calibration import calibrate_information, calibration_lines
@@ -150,4 +150,5 @@ def _draw(trajectories: Sequence[Trajectory], warmup_steps: int | None, look: Lo
 
 
 def _next(options: InformationOptions) -> str:
-    return mlflow_run("probe", options.statements, options.reading, model=options.series.model)
+    swept = chosen(options, "checkpoints", "precision", "device", "device_map", "figures")
+    return mlflow_run("probe", options.statements, options.reading, options.scale, model=options.series.model, **swept)

@@ -235,7 +235,7 @@ def information_calibration(calibrations: Sequence[InformationCalibration]) -> F
     legend_below(figure, columns=4)
     first = calibrations[0]
     figure.suptitle(
-        f"{first.result.checkpoint.model}, {first.result.checkpoint.label}, layer {first.layer}", fontsize=9
+        f"{first.result.checkpoint.model}, {first.result.checkpoint.caption}, layer {first.layer}", fontsize=9
     )
     return figure
 

@@ -9,7 +9,7 @@ from pipelines.information.trajectory import Trajectory
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, log_points
-from pipelines.tracking.units import unit_params, unit_run
+from pipelines.tracking.units import by_layer, unit_params, unit_run
 from registry.checkpoint_store import CheckpointStore
 
 
@@ -22,13 +22,19 @@ class InformationLog:
 
     def add(self, result: InformationResult, statements: LabelledStatements) -> None:
         """A child run with the layer profile (step = layer), its data set and its checkpoint."""
-        with unit_run(result, statements, self._parent, self._checkpoints) as (run_id, _):
+        with unit_run(result, statements, self._parent, self._checkpoints, measured=_measured(result)) as (run_id, _):
             points = [
                 (f"layer/{name}", value, point.layer)
                 for point in result.points
                 for name, value in _values(point).items()
             ]
             log_points(run_id, points, {**unit_params(result), "n": result.n, "seed": result.seed})
+
+
+def _measured(result: InformationResult) -> str:
+    bits = {point.layer: point.bits for point in result.points}
+    n = next(iter(bits.values())).n
+    return f"bits that a linear probe tells of the label, held out: {by_layer(bits)} (n = {n:,} statements)"
 
 
 def log_trajectories(run_id: str, trajectories: Sequence[Trajectory]) -> None:

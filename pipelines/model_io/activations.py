@@ -283,6 +283,6 @@ def _refuse(
 ) -> None:
     slot, row, _ = np.argwhere(~np.isfinite(states))[0]
     raise Mismatch(
-        f"{model.checkpoint.model} at {model.checkpoint.label} yields NaN or infinity at layer {layers[slot]} for "
+        f"{model.checkpoint.model} at {model.checkpoint.caption} yields NaN or infinity at layer {layers[slot]} for "
         f"statement {rows[row]} in {model.dtype}; try precision=float32, or check the checkpoint"
     )

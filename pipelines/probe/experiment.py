@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.cli.columns import name_width
-from pipelines.cli.pasting import mlflow_run
-from pipelines.experiment import after_random_init, inspected_statements, known_selection, resolve_series
+from pipelines.cli.pasting import chosen, mlflow_run
+from pipelines.experiment import (
+    after_random_init,
+    inspected_statements,
+    known_selection,
+    measured_last,
+    resolve_series,
+)
 from pipelines.model_io.reading import deep_layers
 from pipelines.probe.controls import Floors, measure_floors
 from pipelines.probe.figures import PANEL, curve, heat_map, panel, profile
@@ -29,7 +35,6 @@ from pipelines.tracking.artifacts import log_figures, log_tables, log_text_table
 from pipelines.tracking.checkpoints import step_label
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import Run, entry_point_run
-from registry.checkpoints import Checkpoint
 from registry.counts import counted
 from registry.store import RegisteredVector
 
@@ -91,7 +96,8 @@ def run_probing(options: ProbeOptions) -> None:
             print(onset_lines(onsets))  # noqa: T201
         concluded = conclusion(model, trained, floors, selection, champions, onsets, ladders)
         log_text_table("probe", concluded.header, concluded.rows)
-        conclude(run, replace(concluded, next=mlflow_run("calibrate", options.statements, model=model)))
+        given = measured_last(series, plan.checkpoints) | chosen(options, "seeds", "precision", "device", "figures")
+        conclude(run, replace(concluded, next=mlflow_run("calibrate", options.statements, model=model, **given)))
 
 
 def _say_where_none(floors: Mapping[str, Floors], options: ProbeOptions) -> None:
@@ -258,7 +264,7 @@ def conclusion(
         rows.append(
             (
                 dimension,
-                f"{_at(best.result.checkpoint)}, layer {best.layer}",
+                f"{best.result.checkpoint.caption}, layer {best.layer}",
                 f"{best.accuracy} (n = {best.accuracy.n})",
                 str(initial.accuracy),
                 str(floor.ngram[None]),
@@ -287,10 +293,6 @@ def _above(is_above: bool, dimension: str, ladders: Sequence[Ladder]) -> str:
     """A dimension that words alone carry is said to be so where it is said to be readable."""
     lexical = any(ladder.is_lexical for ladder in ladders if ladder.dimension == dimension)
     return f"{'yes' if is_above else 'no'}{', lexical' if lexical else ''}"
-
-
-def _at(checkpoint: Checkpoint) -> str:
-    return checkpoint.label if checkpoint.line else f"step {checkpoint.step:,}"
 
 
 def _is_above_controls(dimension: str, floor: Floors, selection: Selection) -> bool:

@@ -134,7 +134,7 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     axes = figure.subplots()
     layers = np.array([score.layer for score in result.pooled])
     for source, colour, name in (
-        (result, ACCENT, result.checkpoint.label),
+        (result, ACCENT, result.checkpoint.caption),
         (random_init, CONTROL, "random initialisation"),
     ):
         estimates = [score.accuracy for score in source.pooled]
@@ -154,7 +154,7 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
     axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {result.pooled[0].accuracy.n})")
-    set_title(axes, f"{_title(result)}, {result.checkpoint.label}")
+    set_title(axes, f"{_title(result)}, {result.checkpoint.caption}")
     legend_below(figure, columns=3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -31,7 +31,7 @@ def without_saturation(results: Sequence[UnitResult]) -> list[str]:
 def coinciding(results: Sequence[UnitResult]) -> list[str]:
     """A line for each unit with layers at which the class means coincide."""
     return [
-        f"{result.checkpoint.label}: the class means of {result.dimension} coincide at layers "
+        f"{result.checkpoint.caption}: the class means of {result.dimension} coincide at layers "
         f"{', '.join(map(str, result.layers_without_direction))}, so probes are at chance there and no direction exists"
         for result in results
         if result.layers_without_direction

@@ -96,8 +96,8 @@ class UnitResult(Unit):
             if direction.layer == layer:
                 return direction
         raise InvalidInput(
-            f"at layer {layer} of {self.checkpoint.label} the class means of {self.dimension} coincide, so there is no "
-            "direction; choose another layer or checkpoint"
+            f"at layer {layer} of {self.checkpoint.caption} the class means of {self.dimension} coincide, so there is "
+            "no direction; choose another layer or checkpoint"
         )
 
     @property

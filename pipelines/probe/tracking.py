@@ -13,7 +13,7 @@ from pipelines.probe.selection import SelectedProbe
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.tracking.checkpoints import curve_points
 from pipelines.tracking.runs import Point, code_commit, log_points
-from pipelines.tracking.units import unit_params, unit_run
+from pipelines.tracking.units import by_layer, unit_params, unit_run
 from registry.checkpoint_store import CheckpointStore
 from registry.counts import counted
 from registry.errors import NotFound
@@ -39,7 +39,10 @@ class UnitLog:
         layers_to_register: Sequence[int],
     ) -> tuple[RegisteredVector, ...]:
         """A child run with the layer profile (step = layer), its data set, its checkpoint, and vectors registered."""
-        with unit_run(result, statements, self._parent, self._checkpoints) as (run_id, checkpoint):
+        with unit_run(result, statements, self._parent, self._checkpoints, measured=_measured(result)) as (
+            run_id,
+            checkpoint,
+        ):
             batch: list[Metric] = []
             vectors = tuple(
                 register_direction(self._vectors, result, layer, checkpoint, run_id, batch)
@@ -48,6 +51,12 @@ class UnitLog:
             points = _profile_points(result, floors, random_init)
             log_points(run_id, points, {**unit_params(result), "n_test": result.pooled[0].accuracy.n}, batch)
         return vectors
+
+
+def _measured(result: UnitResult) -> str:
+    accuracies = {score.layer: score.accuracy for score in result.pooled}
+    n = next(iter(accuracies.values())).n
+    return f"held-out accuracy of a linear probe {by_layer(accuracies)} (n = {n:,} statements)"
 
 
 def register_direction(

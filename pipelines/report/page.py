@@ -13,6 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipelines.calibrate.options import CalibrateOptions
 from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import require_model
 from pipelines.report.explorer import explorer
@@ -177,9 +178,10 @@ def _write(path: Path, content: str) -> None:
 
 
 def _calibrating(model: str, run: ReportedRun) -> str:
-    """The command that calibrates vectors of the statements that ``run`` was given."""
-    defaults = {"dimensions": "all", "data": "packaged"}
-    given = {name: run.params[name] for name in defaults if run.params.get(name, defaults[name]) != defaults[name]}
+    """The command that calibrates vectors of the statements that ``run`` was given, where it ran."""
+    defaults = CalibrateOptions().params()
+    names = ("checkpoint", "dimensions", "data", "limit", "seeds", "precision", "device")
+    given = {name: run.params[name] for name in names if run.params.get(name, defaults[name]) != defaults[name]}
     return mlflow_run("calibrate", model=model, **given)
 
 

@@ -31,7 +31,7 @@ def run_logged(
         progress_bar(plan.work, name, "statement") as bar,
     ):
         for result in executor(plan, store, delete_after_use=delete_after_use, on_progress=bar.update):
-            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.label}", refresh=False)
+            bar.set_postfix_str(f"{result.dimension}, {result.checkpoint.caption}", refresh=False)
             if logged:
                 logged[-1].result()
             logged.append(logger.submit(log, result))

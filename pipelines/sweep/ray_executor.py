@@ -135,7 +135,7 @@ class _Crew(Generic[Result]):
         if errand.attempts == ATTEMPTS:
             raise Unavailable(
                 f"{errand.attempts} workers died one after another at {errand.dimensions[0]} of "
-                f"{errand.checkpoint.label}, perhaps out of memory; see `ray logs`, or give executor=local"
+                f"{errand.checkpoint.caption}, perhaps out of memory; see `ray logs`, or give executor=local"
             ) from error
         errand.worker = self.hire()
         self._ask(errand)
@@ -144,8 +144,8 @@ class _Crew(Generic[Result]):
         expected = self.plan.digest(checkpoint, dimension)
         if result.digest != expected:
             raise Mismatch(
-                f"a worker measured {dimension} of {checkpoint.label} as {result.digest} and {expected} was asked for; "
-                "its copy of the checkpoint has other weights: give all nodes the same files"
+                f"a worker measured {dimension} of {checkpoint.caption} as {result.digest} and {expected} was asked "
+                "for; its copy of the checkpoint has other weights: give all nodes the same files"
             )
         self.store.save(result)
         self.on_progress(2 * self.plan.statements[dimension].n)

@@ -79,7 +79,7 @@ def points_along(trained: Sequence[UnitT]) -> tuple[UnitT, ...]:
     line, excluded = trained[0].checkpoint.line, without_place(trained)
     along = tuple(result for result in trained if result.checkpoint.line == line and result.checkpoint not in excluded)
     if not along:
-        labels = " and ".join(dict.fromkeys(result.checkpoint.label for result in trained))
+        labels = " and ".join(dict.fromkeys(result.checkpoint.caption for result in trained))
         raise InvalidInput(
             f"no step is certain: {labels} of {trained[0].checkpoint.model} have weights that come back after others; "
             "choose others by `checkpoints`"

@@ -31,7 +31,7 @@ def checkpoint_table(rows: Iterable[tuple[Checkpoint, Sequence[object]]], column
 
 def step_label(checkpoint: Checkpoint) -> str:
     """The step alone where there is one stage; stages count theirs anew."""
-    return checkpoint.label if checkpoint.line else str(checkpoint.step)
+    return checkpoint.caption if checkpoint.line else f"{checkpoint.step:,}"
 
 
 def checkpoint_names(table: pd.DataFrame) -> list[str]:

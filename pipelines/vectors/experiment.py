@@ -20,6 +20,7 @@ from pipelines.experiment import (
     inspected_statements,
     known_layers,
     known_series,
+    measured_last,
     registered_series,
     require_selectable,
     require_sources,
@@ -64,7 +65,7 @@ from pipelines.vectors.responses import response_directions, response_methods
 from pipelines.vectors.tables import Extracted, conclusion, summary, vector_table
 from pipelines.vectors.tracking import VectorLog, champion_place
 from pipelines.vectors.transfer import Target, rescaled
-from registry.checkpoints import Checkpoint
+from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import CorruptFile, InvalidInput, NotFound
 
 Fits = tuple[tuple[str, ...], int]
@@ -79,15 +80,15 @@ def run_extraction(options: VectorOptions) -> None:
         # Validate cheap inputs before training or downloading a series.
         placement = options.placement.resolved()
         require_sources(options.statements)
-        if options.target:
-            known_series(options.target)
+        known = known_series(options.series.model)
+        known_target = known_series(options.target) if options.target else None
         if names_places(options.layers):
-            require_depth(options.layers, options.series)
-        checkpoints = _trained(options)
+            require_depth(options.layers, options.series, known)
+        series, checkpoints = _trained(options, known)
         statements = inspected_statements(options.statements)
         plan = SweepPlan(checkpoints, statements, options.protocol, placement=placement)
         results = run_with_bar(plan, ResultStore())
-        target, fits = _target(options), (methods, options.controls)
+        target, fits = _target(options, known_target), (methods, options.controls)
         served = target.name if target else ""
         wanted = {unit.digest: places_to_fit(options.layers, unit, served) for unit in results}
         for chosen in wanted.values():
@@ -112,7 +113,8 @@ def run_extraction(options: VectorOptions) -> None:
         charts = {f"{name}_methods": method_chart(table, name) for name in statements}
         log_figures(charts, options.figures, preview=next(iter(charts)))
         print(summary(extracted))  # noqa: T201
-        conclude(run, conclusion(options, extracted))
+        measured = {} if options.target else measured_last(series, checkpoints)
+        conclude(run, conclusion(options, extracted, measured))
 
 
 def _with_directions(
@@ -127,17 +129,17 @@ def _with_directions(
     return {digest: places for digest, (places, _) in able.items()}
 
 
-def _trained(options: VectorOptions) -> tuple[Checkpoint, ...]:
+def _trained(options: VectorOptions, known: CheckpointSeries | None) -> tuple[CheckpointSeries, tuple[Checkpoint, ...]]:
     require_selectable(options.series.model, options.series.checkpoints)
-    series = registered_series(options.series.model)
-    return audited(series, trained_checkpoints(series, options.series.checkpoints)).usable
+    series = registered_series(options.series.model, known)
+    return series, audited(series, trained_checkpoints(series, options.series.checkpoints)).usable
 
 
-def _target(options: VectorOptions) -> Target | None:
+def _target(options: VectorOptions, known: CheckpointSeries | None) -> Target | None:
     """The last checkpoint of the model that vectors are for, loaded."""
     if not options.target:
         return None
-    checkpoint = resolve_series(options.target).select("last")[0]
+    checkpoint = (known or resolve_series(options.target)).select("last")[0]
     return Target(load_at(checkpoint, options.placement))
 
 
@@ -152,11 +154,10 @@ def require_layers(spec: str, methods: Sequence[str]) -> None:
     require_trainable(named_places(spec), methods)
 
 
-def require_depth(spec: str, options: SeriesOptions) -> None:
+def require_depth(spec: str, options: SeriesOptions, series: CheckpointSeries | None) -> None:
     """Raise ``Mismatch`` for numbered layers that the networks of a series lack, before it is trained or fetched."""
-    series = known_series(options.model)
     with suppress(NotFound, CorruptFile):  # a checkpoint that cannot be measured is the audit's to name
-        read_places(spec, known_layers(series, options.checkpoints), series_name(options.model))
+        read_places(spec, known_layers(series, options.checkpoints), series_name(options.model, series))
 
 
 def places_to_fit(spec: str, result: UnitResult, target: str = "") -> tuple[Place, ...]:
@@ -191,7 +192,7 @@ def _extract(
             print(f"{warning}\n")  # noqa: T201
         needed = layers_of(place for unit in results for place in places[unit.digest])
         background = extract(model, prose, layers=needed)
-        for result in with_progress(results, f"vectors, {checkpoint.label}", "dimension"):
+        for result in with_progress(results, f"vectors, {checkpoint.caption}", "dimension"):
             statements = plan.statements[result.dimension]
             given = layers_of(places[result.digest])
             activations = extract(model, statements.texts, layers=given)

@@ -45,7 +45,7 @@ def with_directions(places: Sequence[Place], unit: UnitResult) -> tuple[tuple[Pl
     without = {place: set(place) & set(unit.layers_without_direction) for place in places}
     left_out = sorted({layer for layers in without.values() for layer in layers})
     line = (
-        f"{unit.checkpoint.label}: no vector for {unit.dimension} at {place_text(left_out)}, where the class means "
+        f"{unit.checkpoint.caption}: no vector for {unit.dimension} at {place_text(left_out)}, where the class means "
         "coincide"
     )
     return tuple(place for place in places if not without[place]), line if left_out else ""

@@ -1,13 +1,13 @@
 """Tables of an extraction: ``vectors.csv``, the lines that are printed, and the run's conclusion."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from pipelines.cli.columns import name_width
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import chosen, mlflow_run
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.likeness import Likeness
 from pipelines.probe.result import UnitResult
@@ -113,8 +113,11 @@ def _ceiling(vector: Extracted) -> str:
     return f"{pair.ceiling:>z7.3f} {pair.verdict:<14}" if pair.can_be_told else f"{'':>7} {pair.verdict:<14}"
 
 
-def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclusion:
-    """How well each registered vector separates held-out statements, and how to let them compete."""
+def conclusion(options: VectorOptions, extracted: Sequence[Extracted], measured: Mapping[str, str]) -> Conclusion:
+    """How well each registered vector separates held-out statements, and how to let them compete.
+
+    ``measured`` is the ``checkpoint`` for that, where it is not the model's last.
+    """
     model = options.target or options.series.model
     candidates = [vector.vector for vector in extracted if not vector.first.is_control]
     references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates)
@@ -133,7 +136,16 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted]) -> Conclu
             for vector in extracted
         ),
         vectors=tuple(candidates),
-        next=mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references)
-        if candidates
-        else mlflow_run("vectors", options.statements, model=model),
+        next=_calibrating(options, model, references, measured) if candidates else _with_methods(options),
     )
+
+
+def _calibrating(options: VectorOptions, model: str, references: str, measured: Mapping[str, str]) -> str:
+    given = {**measured, **chosen(options, "seeds", "precision", "device", "figures")}
+    return mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references, **given)
+
+
+def _with_methods(options: VectorOptions) -> str:
+    """The same command, with the methods that it was to leave out."""
+    names = ("checkpoints", "layers", "answers", "target", "seeds", "precision", "device", "figures")
+    return mlflow_run("vectors", options.statements, model=options.series.model, **chosen(options, *names))

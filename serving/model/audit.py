@@ -108,7 +108,7 @@ def _require_one_shape(checkpoints: Sequence[Checkpoint]) -> None:
         config = read_config(locate(checkpoint.random_init()).directory).get_text_config(decoder=True)
         shapes.setdefault((int(config.num_hidden_layers), int(config.hidden_size)), checkpoint)
     if len(shapes) > 1:
-        told = "; ".join(f"{checkpoint.label}: {counted(n, 'layer')} of {d}" for (n, d), checkpoint in shapes.items())
+        told = "; ".join(f"{checkpoint.caption}: {counted(n, 'layer')} of {d}" for (n, d), checkpoint in shapes.items())
         raise Mismatch(
             f"the stages of {checkpoints[0].model} are networks of different shapes ({told}); list stages of one model"
         )
@@ -215,7 +215,7 @@ def render_audit(audit: SeriesAudit) -> str:
 
 
 def _equal_weights(entries: Sequence[AuditedCheckpoint]) -> str:
-    equal = f"- {' and '.join(entry.checkpoint.label for entry in entries)} have equal weights"
+    equal = f"- {' and '.join(entry.checkpoint.caption for entry in entries)} have equal weights"
     if not any(entry.is_disputed for entry in entries):
         return f"{equal}: one point, not several"
     return f"{equal}, with others between, so that not all are what they are called: none is a point of a curve"

@@ -135,7 +135,9 @@ def described(checkpoint: Checkpoint, *, precision: Precision = "auto", device: 
     Raises what ``load`` raises, and ``InvalidInput`` for a random initialisation, which no file holds.
     """
     if checkpoint.is_random_init:
-        raise InvalidInput(f"{checkpoint.label} of {checkpoint.model} is a random initialisation, and no file holds it")
+        raise InvalidInput(
+            f"{checkpoint.caption} of {checkpoint.model} is a random initialisation, and no file holds it"
+        )
     files = locate(checkpoint)
     config = read_config(files.directory)
     tokenizer = read_tokenizer(files.tokenizer, config)

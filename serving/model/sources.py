@@ -13,10 +13,11 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # documented, and not in __all__
 
-from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut, series_of
+from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut
 from registry.embedded import PACKAGED
 from registry.errors import InvalidInput, UnknownName, unknown_name
 from registry.model_names import model_short_name, named_model
+from registry.named_series import series_of
 from registry.revisions import Position, parse_position
 from serving.model.hub import commit_of, last_listing, list_revisions
 from serving.model.training_line import join_stages, names_line, read_line

@@ -67,6 +67,6 @@ def require_fits(registered: RegisteredVector, model: ModelFacts) -> None:
     revision, digest = tags.get("checkpoint_revision"), tags.get("weights_digest", model.weights_digest)
     if revision == model.checkpoint.revision and digest != model.weights_digest:
         raise Mismatch(
-            f"{registered.uri} was made from weights {digest[:12]} at {model.checkpoint.label} and the weights served "
-            f"there are {model.weights_digest[:12]}; probe the model that is served"
+            f"{registered.uri} was made from weights {digest[:12]} at {model.checkpoint.caption} and the weights "
+            f"served there are {model.weights_digest[:12]}; probe the model that is served"
         )

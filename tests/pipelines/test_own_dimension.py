@@ -77,7 +77,9 @@ def test_one_command_makes_a_champion_of_its_own(example, model, capsys):
     assert run_command(probe, ["--model", str(model), "--data", "humility.csv", "--seeds", "1"]) == 0
     printed = capsys.readouterr().out
     assert "models:/steer.own-model.humility/1" in printed
-    assert printed.rstrip().endswith(f"-e calibrate --env-manager local -P model={model} -P data=humility.csv")
+    assert printed.rstrip().endswith(
+        f"-e calibrate --env-manager local -P model={model} -P data=humility.csv -P seeds=1"
+    )
     champion = VectorStore().resolve("steer.own-model.humility@champion")
     vector = VectorStore().load(champion)
     assert vector.dimension == "humility"

@@ -1,7 +1,8 @@
 import pytest
 
-from registry.checkpoints import Checkpoint, CheckpointSeries, series_of
+from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.errors import InvalidInput, UnknownName
+from registry.named_series import series_of
 
 
 def series(*steps):
@@ -82,7 +83,7 @@ def test_an_unknown_stage_or_step_names_those_that_exist(spec, message):
 
 def test_labels_are_unique_in_a_series_of_several_stages():
     series = series_of("olmo", "allenai/olmo", OLMO)
-    assert [checkpoint.label for checkpoint in series] == [
+    labels = [
         "stage1 step 1000",
         "stage1 step 2000",
         "stage2-ingredient1 step 1000",
@@ -90,6 +91,22 @@ def test_labels_are_unique_in_a_series_of_several_stages():
         "stage2-ingredient2 step 1000",
         "main",
     ]
+    assert [checkpoint.label for checkpoint in series] == labels
+    assert [checkpoint.caption for checkpoint in series] == [label.replace("000", ",000") for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("names", "specifications"),
+    [
+        (OLMO, ("1000", "last", "stage2-ingredient1:1000", "stage2-ingredient1:last", "stage2-ingredient2", "main")),
+        (["step1", "step2", "main"], ("1", "last", "main")),
+        (["final"], ("last",)),
+    ],
+)
+def test_every_checkpoint_is_selected_by_its_shortest_specification(names, specifications):
+    series = series_of("olmo", "allenai/olmo", names)
+    assert tuple(series.specification_of(checkpoint) for checkpoint in series) == specifications
+    assert all(series.select(series.specification_of(checkpoint)) == (checkpoint,) for checkpoint in series)
 
 
 def test_named_stages_come_after_numbered_ones_in_natural_order():

@@ -10,8 +10,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from registry.calibration import Calibration, CalibrationPoint, HeldOutEffect
 from registry.checkpoint_store import CheckpointStore
-from registry.checkpoints import series_of
 from registry.errors import CorruptFile, InvalidInput, Mismatch
+from registry.named_series import series_of
 from registry.store import VectorStore
 from tests.registry.store_behaviour import CHECKPOINT, MEASURED, make_vector, register
 

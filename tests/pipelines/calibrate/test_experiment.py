@@ -93,7 +93,7 @@ def test_the_champion_carries_its_curve_and_the_run_shows_it(arguments, capsys):
 
 
 def test_run_and_version_pages_say_whether_it_works(arguments, capsys):
-    assert run_command(main, arguments) == 0
+    assert run_command(main, [*arguments, "--checkpoint", "100", "--device", "cpu"]) == 0
     champion = VectorStore().resolve("steer.mini.toxicity@champion")
     client = mlflow.MlflowClient()
     version = client.get_model_version(champion.name, champion.version).description
@@ -101,7 +101,9 @@ def test_run_and_version_pages_say_whether_it_works(arguments, capsys):
     assert "| effect on test [95 %] | detectable in 80 % | largest of random directions | perplexity" in version
     run = client.get_run(champion.calibration.run_id).data.tags["mlflow.note.content"]
     assert run.startswith("**Steering works in 1 of 1 dimension of") and "| toxicity | yes |" in run
-    assert f"#/models/{champion.name}/versions/{champion.version}" in capsys.readouterr().out
+    printed, placed = capsys.readouterr().out, "TRUSTTRACE_CHECKPOINT=100 TRUSTTRACE_DEVICE=cpu make serve"
+    assert f"#/models/{champion.name}/versions/{champion.version}" in printed
+    assert printed.endswith(f"next: TRUSTTRACE_MODEL={arguments[1]} {placed}\n")
 
 
 def test_calibrated_again_version_and_curve_are_the_same(calibrated):

@@ -1,13 +1,14 @@
 """Commands in messages: pasted, they mean what was meant."""
 
 import shlex
+import subprocess
 from itertools import pairwise
 
 import pytest
 
 from pipelines.calibrate.options import CalibrateOptions
 from pipelines.cli.parameters import with_values
-from pipelines.cli.pasting import mlflow_run
+from pipelines.cli.pasting import chosen, make_serve, mlflow_run
 from pipelines.statements.options import StatementsOptions
 
 STATEMENTS = {"dimensions": "toxicity", "data": "toxicity=./my file.csv", "limit": "40"}
@@ -27,3 +28,17 @@ def test_the_next_command_works_on_the_same_statements(given):
     again = with_values(CalibrateOptions(), values)
     assert again.statements == options
     assert again.checkpoint.model == "./a model"
+
+
+def test_what_decides_beside_the_statements_is_carried():
+    given = {"checkpoint": "64", "precision": "float32", "device": "cpu", "by": "text", "figures": "paper"}
+    options = with_values(CalibrateOptions(), {**given, "layers": "1"})
+    assert chosen(options, *given) == given
+    assert chosen(CalibrateOptions(), *given) == {}
+
+
+def test_a_shell_sets_what_make_serve_is_given():
+    line = make_serve("./a model", checkpoint="64", device="cpu").replace("make serve", "env")
+    told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"TRUSTTRACE_MODEL=./a model", "TRUSTTRACE_CHECKPOINT=64", "TRUSTTRACE_DEVICE=cpu"} <= set(told)
+    assert make_serve("smollm2") == "make serve"

@@ -13,6 +13,7 @@ import torch
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM
 
+from pipelines import experiment
 from pipelines.calibrate.__main__ import main as calibrate
 from pipelines.calibrate.splits import calibration_test
 from pipelines.cli.command import run_command
@@ -95,12 +96,17 @@ def evaluate(arguments, *more):
 
 
 @pytest.mark.draws
-def test_every_condition_stands_beside_the_base(arguments, series, capsys):
+def test_every_condition_stands_beside_the_base(arguments, series, monkeypatch, capsys):
     shutil.copytree(series / "step_000010", series / "step_000011")  # of equal weights, so traced once
     assert run_command(calibrate, [*arguments, "--layers", "2", "--seeds", "1"]) == 0
     further = ["--finetuned", str(series / "step_000100"), "--vectors", "steer.mini.toxicity/1", "--trace", "all"]
+    looked_up, find = [], experiment.find_series
+    monkeypatch.setattr(
+        experiment, "find_series", lambda model, **named: looked_up.append(model) or find(model, **named)
+    )
     with endpoint() as address:
         assert evaluate(arguments, *further, "--judge", address) == 0
+    assert looked_up == [str(series)]
     run = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)[0]
     client = mlflow.MlflowClient()
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "evaluate.csv"), keep_default_na=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.figures.training_axis import STEPS, TOKENS, TrainingAxis, token_label
-from registry.checkpoints import series_of
+from registry.named_series import series_of
 
 
 def axis_of(*revisions):
@@ -30,7 +30,7 @@ def test_steps_are_the_axis_otherwise(revisions):
     axis = axis_of(*revisions)
     assert axis.name.startswith(STEPS)
     assert axis.places[0] == 0
-    assert axis.labels[1] in ("1,000", "100", "step 1000")
+    assert axis.labels[1] in ("1,000", "100", "step 1,000")
 
 
 def test_checkpoints_of_several_stages_are_called_by_their_labels():

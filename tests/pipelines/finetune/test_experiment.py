@@ -16,6 +16,7 @@ from pipelines.sweep.protocol import FittingProtocol
 from registry.checkpoint_store import CheckpointStore
 from serving.model.sources import find_series
 from tests.pipelines.described import described_picture
+from tests.pipelines.pasted import next_parameters
 from tests.small_statements import write_statements
 
 
@@ -27,7 +28,7 @@ def arguments(series_directory, tmp_path, tracking, cache):
 
 @pytest.mark.draws
 def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments, capsys):
-    assert run_command(main, [*arguments, "--method", "lora"]) == 0
+    assert run_command(main, [*arguments, "--method", "lora", "--checkpoint", "100", "--device", "cpu"]) == 0
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     directory = Path(run.data.tags["directory"])
     assert directory.name == "mini-toxicity-lora"
@@ -51,7 +52,8 @@ def test_the_checkpoint_is_registered_beside_its_parent_and_made_once(arguments,
         "series.md",
     }
     assert described_picture(run.info.run_id).name == "loss.png"
-    assert f"-P finetuned={directory}" in capsys.readouterr().out
+    given = next_parameters(capsys.readouterr().out, "evaluate")
+    assert (given["finetuned"], given["checkpoint"], given["device"]) == (str(directory), "100", "cpu")
     changed = (directory / "model.safetensors").stat().st_mtime_ns
     assert run_command(main, [*arguments, "--method", "lora"]) == 0
     assert (directory / "model.safetensors").stat().st_mtime_ns == changed

@@ -20,7 +20,7 @@ def calibrated(signal, n=600, d=8):
     result = SimpleNamespace(
         digest="a",
         dimension="toxicity",
-        checkpoint=SimpleNamespace(label="step 100"),
+        checkpoint=SimpleNamespace(caption="step 100"),
         transferable=SimpleNamespace(layer=2),
     )
     store = SimpleNamespace(states=lambda _digest: features)

@@ -14,6 +14,7 @@ from pipelines.information.__main__ import main
 from pipelines.information.calibration import FLIPPED_SHARES
 from registry.checkpoints import Checkpoint
 from tests.pipelines.described import described_picture
+from tests.pipelines.pasted import next_parameters
 from tests.small_statements import write_two_dimensions
 
 TABLES = {"information.csv", "bandwidths.csv", "phases.csv", "dynamics.csv", "transfer.csv"}
@@ -73,7 +74,8 @@ def test_a_sweep_leaves_runs_curves_tables_and_figures(arguments, capsys):
     printed = capsys.readouterr().out
     assert "phases are not looked for in 3 checkpoints of mini" in printed
     assert "Calibration: bits at step 100, layer 1, where a share of the labels is flipped" in printed
-    assert "next: mlflow run . -e probe" in printed
+    assert next_parameters(printed, "probe").keys() == {"model", "data", "dimensions"}
+    assert "bits that a linear probe tells of the label" in children[0].data.tags["mlflow.note.content"]
 
 
 def test_equal_weights_are_hollow_in_the_figures(arguments, series_directory, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from registry.store import VectorStore
 from tests.conftest import new_store, tiny_llama, use_store
 from tests.forked import run_forked
 from tests.pipelines.described import described_picture
+from tests.pipelines.pasted import next_parameters
 from tests.small_statements import write_two_dimensions
 
 
@@ -94,7 +95,7 @@ def parents():
 
 @pytest.mark.draws
 def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(measured, arguments, capsys):
-    assert run_command(main, [*arguments, "--figures", "paper"]) == 0
+    assert run_command(main, [*arguments, "--figures", "paper", "--device", "cpu"]) == 0
     (parent,) = parents()
     assert parent.info.status == "FINISHED"
     children = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
@@ -128,6 +129,17 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(measured, argumen
     assert "no shared contrast words cannot be told, such as " in printed
     assert "models:/steer.mini.toxicity/" in printed
     assert "make ui" in printed
+    shared = {"model": arguments[1], "data": arguments[3], "dimensions": "toxicity,privacy"}
+    assert next_parameters(printed, "calibrate") == shared | {"seeds": "2", "device": "cpu", "figures": "paper"}
+    for child in children:
+        by_layer = [
+            {point.step: point.value for point in client.get_metric_history(child.info.run_id, f"layer/{name}")}
+            for name in ("accuracy", "accuracy_low", "accuracy_high")
+        ]
+        described = child.data.tags["mlflow.note.content"]
+        for layer in (0, 2):
+            assert "{:.3f} [{:.3f}, {:.3f}] at layer".format(*(values[layer] for values in by_layer)) in described
+        assert f"](#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}" in described
 
 
 def test_lineage_leads_to_checkpoint_run_and_statements(finished):

@@ -195,7 +195,7 @@ def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, 
     assert run_command(main, ["--model", model, "--output", str(output)]) == 0
     content, printed = output.read_text(), capsys.readouterr().out
     assert f"{model}: probe on one page, " in printed
-    following = f"calibrate --env-manager local -P model={model} -P dimensions=toxicity -P data={data}"
+    following = f"calibrate --env-manager local -P model={model} -P dimensions=toxicity -P data={data} -P seeds=1"
     assert printed.endswith(f"next: mlflow run . -e {following}\n")
     checked = Checker(content)
     assert all(source.startswith("data:image/png;base64,") for source in checked.loads)

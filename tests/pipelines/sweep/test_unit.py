@@ -9,8 +9,9 @@ from pipelines.estimators.onsets import onset_above
 from pipelines.sweep import unit as sweep_unit
 from pipelines.sweep.unit import points_along, twins, without_place
 from registry import equal_weights
-from registry.checkpoints import Checkpoint, series_of
+from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
+from registry.named_series import series_of
 from tests.mutants import mutant
 
 

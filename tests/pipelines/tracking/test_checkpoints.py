@@ -3,7 +3,8 @@
 import pandas as pd
 
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_names, checkpoint_table, curve_points
-from registry.checkpoints import Checkpoint, series_of
+from registry.checkpoints import Checkpoint
+from registry.named_series import series_of
 
 NAMES = ("stage1-step1-tokens2B", "stage2-ingredient1-step1-tokens3B", "stage2-ingredient2-step1-tokens3B", "main")
 SERIES = series_of("olmo", "org/olmo", NAMES)

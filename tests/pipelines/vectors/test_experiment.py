@@ -27,6 +27,7 @@ from serving.model.language_model import load
 from serving.model.sources import find_series
 from serving.steering.compatibility import require_fits
 from tests.conftest import tiny_llama
+from tests.pipelines.pasted import next_parameters
 from tests.small_statements import write_statements
 
 
@@ -279,5 +280,16 @@ def test_checkpoints_without_a_direction_are_left_out(arguments, series_director
 
 
 def test_controls_alone_lead_to_no_calibration(arguments, capsys):
-    assert run_command(main, [*arguments, "--methods", "none", "--layers", "1"]) == 0
-    assert "next: mlflow run . -e vectors" in capsys.readouterr().out
+    given = {"layers": "1", "checkpoints": "10", "device": "cpu"}
+    flags = [part for name, value in given.items() for part in (f"--{name}", value)]
+    assert run_command(main, [*arguments, "--methods", "none", *flags]) == 0
+    assert next_parameters(capsys.readouterr().out, "vectors").items() >= given.items()
+
+
+def test_vectors_contend_at_the_checkpoint_they_are_of(arguments, capsys):
+    flags = ["--methods", "mass-mean", "--controls", "0", "--layers", "1", "--precision", "float32"]
+    assert run_command(main, [*arguments, *flags, "--checkpoints", "0,10"]) == 0
+    given = next_parameters(capsys.readouterr().out, "calibrate")
+    assert (given["checkpoint"], given["precision"], given["methods"]) == ("10", "float32", "none")
+    assert run_command(main, [*arguments, *flags, "--checkpoints", "0,100"]) == 0
+    assert "checkpoint" not in next_parameters(capsys.readouterr().out, "calibrate")
