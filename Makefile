@@ -13,7 +13,11 @@ export MLFLOW_DISABLE_TELEMETRY = true
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/installed ## a virtual environment with the pinned requirements, verified by their hashes
+# `mlflow run` opens its database before any code of ours can let two commands make it in turn.
+setup: $(VENV)/installed ## a virtual environment with the pinned requirements, verified by their hashes, and MLflow's database
+	@[ -n "$$MLFLOW_TRACKING_URI" ] || [ -e mlflow.db ] || [ -e mlruns ] || \
+	  { $(RUN) python -c 'from registry.mlflow_client import connect; connect()'; }
+
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@

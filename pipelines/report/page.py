@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from types import MappingProxyType
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipelines.calibrate.options import CalibrateOptions
 from pipelines.cli.pasting import mlflow_run
@@ -220,7 +221,13 @@ def _environment() -> Environment:
     )
     environment.tests["numeric"] = lambda value: isinstance(value, Number) and not isinstance(value, bool)
     environment.filters["shown"] = shown
+    environment.filters["breakable"] = breakable
     return environment
+
+
+def breakable(name: str) -> Markup:
+    """A name that a narrow cell may break after its dots, dashes and underscores, and nowhere else."""
+    return Markup(re.sub(r"(?<=[._-])(?=\w)", "<wbr>", str(escape(name))))
 
 
 def shown(value: object) -> object:

@@ -23,6 +23,7 @@ from pipelines.tracking.named_experiment import experiment_is_named
 from registry.errors import InvalidInput, TrustTraceError, Unavailable, redacted
 from registry.mlflow_client import reachable
 from registry.records import EXPERIMENT
+from registry.sqlite_files import in_turn, require_database
 
 DEFAULT_EXPERIMENT_ID = "0"
 BANNER = f"""Search `` {PARENTS} `` to see the commands alone: each has child runs for checkpoints and dimensions.
@@ -51,7 +52,10 @@ def entry_point_run(name: str, params: Mapping[str, object]) -> Iterator[Run]:
     name = _shown(name)
     try:
         with reachable():
-            run = _start_run(name)
+            address = mlflow.get_tracking_uri()
+            require_database(address)
+            with in_turn(address):
+                run = _start_run(name)
     except MlflowException as error:
         raise Unavailable(
             redacted(f"MLflow at {mlflow.get_tracking_uri()} does not answer: {error.message}")

@@ -209,6 +209,25 @@ def test_the_arrow_keys_move_through_training(page):
     assert column(page, 0) != before
 
 
+@pytest.mark.parametrize("wide", [1280, 420])
+def test_a_long_name_is_broken_between_its_words(browser, wide):
+    names = ("anthropomorphisation", "tells_a_user_that_it_does_not_know", "overconfidence_in_statistics")
+    renamed = {name: table.replace(dict(zip(DIMENSIONS, names, strict=False))) for name, table in tables(4, 2).items()}
+    champion = ChampionCard({"dimension": names[1], "vector": f"models:/steer.pythia-70m.{names[1]}/3"}, LINK)
+    content = report_page("m", {"probe": reported(renamed)}, (champion,))
+    context = browser.new_context(viewport={"width": wide, "height": 900})
+    page = context.new_page()
+    page.set_content(content)
+    cells = page.locator("#map th, #map a")
+    assert names[1] in cells.all_text_contents()
+    lines = "cell => [...cell.childNodes].map(part => { const range = new Range(); range.selectNode(part);"
+    lines += " return range.getClientRects().length; })"
+    broken = [cell.text_content() for cell in cells.all() if max(cell.evaluate(lines)) > 1]
+    assert broken == [name for name in broken if " " in name]  # as "chosen layer [95 %]" is
+    assert cells.evaluate_all("all => all.every(cell => cell.scrollWidth <= cell.clientWidth || cell.tagName == 'A')")
+    context.close()
+
+
 def test_statements_follow_the_slider(page):
     now = page.locator(".learnt-now").first
     slider = page.get_by_role("slider", name="Checkpoint")
