@@ -114,7 +114,7 @@ $(VENV)-peers/installed: pyproject.toml conda.yaml
 	$(VENV)-peers/bin/$(INSTALL) --group peers
 	touch $@
 
-bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in half an hour; with vLLM after make test-vllm; PARTS=champions: champions by text
+bench: setup $(VENV)-peers/installed ## the ratios the README quotes, in three quarters of an hour; with vLLM after make test-vllm; PARTS=champions: champions by text
 	$(RUN) TRUSTTRACE_PEERS_PYTHON=$(VENV)-peers/bin/python \
 	  TRUSTTRACE_VLLM_PYTHON=$(VENV)-vllm/bin/python python -m tests.bench --parts $(PARTS)
 

@@ -4,12 +4,12 @@ Run it on an otherwise idle machine. It prints one table and logs it to MLflow, 
 """
 
 import argparse
-import os
 import sys
 import traceback
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+from serving.waiting import BRIEF_SPINS, choose_waiting
+
+choose_waiting(BRIEF_SPINS)  # as a service does, before torch is imported
 
 from pipelines.cli.command import run_command
 from registry.errors import InvalidInput
@@ -48,7 +48,7 @@ def main() -> None:
         ],
         "information": compare_information,
         "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
-        "extras": lambda: compare_extras(given.model, max(1, given.pairs // 4)),
+        "extras": lambda: compare_extras(given.model, max(1, given.pairs // 2)),
         "peers": lambda: compare_peers(given.model),
         "vllm": lambda: compare_vllm(given.model, given.rounds),
         "http": lambda: compare_http(given.model),

@@ -10,9 +10,10 @@ from serving.model.sources import find_series
 from serving.steering.bank import SteeringBank
 from serving.steering.monitor import Monitor
 from tests.bench.bank import random_bank, tenths
-from tests.bench.engine import BURST, CONCURRENT, plans, prompts_of
+from tests.bench.engine import CONCURRENT, plans, prompts_of
 from tests.bench.table import Comparison
 from tests.bench.timing import paired_ratio, processor_seconds
+from tests.threads import threads_of_torch
 
 TOKENS = 24
 TOP = 5
@@ -21,10 +22,10 @@ LONG_TEXT = {"type": "string", "minLength": 200}
 
 
 def ask(engine: SlotEngine, bank: SteeringBank, monitor: Monitor | None = None, **sampled: Any) -> None:
-    """A burst of greedy requests, unsteered, with ``sampled`` for further fields of how they are drawn."""
+    """A greedy request a slot, unsteered, with ``sampled`` for further fields of how they are drawn."""
     sampling = Sampling(TOKENS, temperature=0.0, ignore_eos=True, **sampled)
     (none,) = plans(bank, 1, 0)
-    asked = [GenerationRequest(prompt, sampling, none, monitor) for prompt in prompts_of(engine.model, BURST)]
+    asked = [GenerationRequest(prompt, sampling, none, monitor) for prompt in prompts_of(engine.model, CONCURRENT)]
     for generation in [engine.submit(request) for request in asked]:
         generation.result()
 
@@ -32,7 +33,10 @@ def ask(engine: SlotEngine, bank: SteeringBank, monitor: Monitor | None = None, 
 def compare_extras(
     model_name: str, pairs: int, once: Callable[[Callable[[], Any]], float] = processor_seconds
 ) -> list[Comparison]:
-    """Pairs in turn, as for what steering costs, by processor time; ``once`` as for ``paired_ratio``."""
+    """Pairs in turn, as for what steering costs, by processor time of one thread, for others spin while they wait.
+
+    ``once`` as for ``paired_ratio``.
+    """
     model = load(find_series(model_name).checkpoints[-1], precision="bfloat16")
     bank = random_bank(model, tenths(model))
     cases: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -41,7 +45,7 @@ def compare_extras(
         ("schema", "following a JSON schema", {"schema": LONG_TEXT}),
     )
     rows = []
-    with SlotEngine(model, slots=CONCURRENT, queue_limit=BURST) as engine:
+    with threads_of_torch(1), SlotEngine(model, slots=CONCURRENT) as engine:
         for key, what, extra in cases:
             ask(engine, bank, **extra)  # tables of the tokenizer are made once
             ours, theirs, *ratios = paired_ratio(
@@ -50,9 +54,9 @@ def compare_extras(
                 pairs,
                 once,
             )
-            rates = [f"{BURST * TOKENS / taken:.0f} tokens/s of processor time" for taken in (ours, theirs)]
+            rates = [f"{CONCURRENT * TOKENS / taken:.0f} tokens/s of processor time" for taken in (ours, theirs)]
             percent, low, high = (100 * (ratio - 1) for ratio in ratios)
-            described = f"{what}, {pairs} pairs of {BURST} requests"
+            described = f"{what}, {pairs} pairs of {CONCURRENT} requests"
             rows.append(
                 Comparison(
                     f"engine/{key}",

@@ -5,6 +5,7 @@ a time through the whole model in float32, one file a layer, then scikit-learn's
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,9 @@ from registry.dimensions import DIMENSIONS
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
 from tests.bench.table import Comparison
-from tests.bench.timing import seconds
+from tests.bench.timing import paired_ratio, seconds, told
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def bare_forward(model: LanguageModel, texts: Sequence[str]) -> None:
@@ -121,30 +124,54 @@ def compare_nested() -> Comparison:
     return Comparison("nested/share", what, f"{swept + chosen:.1f} s", against, 1 + chosen / swept, "x", at_most=1.3)
 
 
-def compare_tracking() -> list[Comparison]:
+def compare_tracking(pairs: int = 5) -> list[Comparison]:
     """What a run in MLflow for each unit adds to a sweep, and what twelve checkpoints take of memory beside two.
 
-    The run of the sweep itself, with its tables and figures, is there with and without.
+    The run of the sweep itself, with its tables and figures, is there with and without. Sweeps of the same code differ
+    by some percent in time and in memory, so both are medians of pairs in turn.
     """
     resolve_series("tiny")
-    pairs = [(sweep_once("log:4", log=True), sweep_once("log:4", log=False)) for _ in range(3)]
-    logged, bare = (min(seconds for seconds, _ in runs) for runs in zip(*pairs, strict=True))
-    (_, few), (_, many) = sweep_once("log:2", log=True), sweep_once("log:12", log=True)
-    share = 100 * (logged / bare - 1)
-    what = "a sweep of `tiny`, 25 units, each with a run, a checkpoint and vectors in MLflow"
-    memory = "largest resident size, 13 checkpoints"
+    logged, bare, *shares = paired_ratio(
+        lambda: sweep_once("log:4", log=True)[0], lambda: sweep_once("log:4", log=False)[0], pairs, told
+    )
+    many, few, *growths = paired_ratio(
+        lambda: sweep_once("log:12", log=True)[1], lambda: sweep_once("log:2", log=True)[1], pairs, told
+    )
+    share, *of_share = (100 * (ratio - 1) for ratio in shares)
+    growth, *of_growth = (100 * (ratio - 1) for ratio in growths)
+    what = f"a sweep of `tiny`, 25 units, each with a run, a checkpoint and vectors in MLflow, {pairs} pairs"
+    memory = f"largest resident size, 13 checkpoints, {pairs} pairs"
     return [
-        Comparison("tracking/share", what, f"{logged:.1f} s", f"{bare:.1f} s without", share, "%", at_most=5),
         Comparison(
-            "tracking/memory", memory, f"{many:.0f} MiB", f"{few:.0f} MiB, 3", 100 * (many / few - 1), "%", at_most=5
+            "tracking/share",
+            what,
+            f"{logged:.1f} s",
+            f"{bare:.1f} s without",
+            share,
+            "%",
+            at_most=5,
+            interval=(of_share[0], of_share[1]),
+        ),
+        Comparison(
+            "tracking/memory",
+            memory,
+            f"{many:.0f} MiB",
+            f"{few:.0f} MiB, 3",
+            growth,
+            "%",
+            at_most=5,
+            interval=(of_growth[0], of_growth[1]),
         ),
     ]
 
 
 def sweep_once(checkpoints: str, *, log: bool) -> tuple[float, float]:
-    """Seconds and largest resident MiB of a whole sweep, computed anew in a process of its own."""
+    """Seconds and largest resident MiB of a whole sweep, computed anew in a process of its own, whose threads wait as
+    a command's do.
+    """
     command = [sys.executable, "-m", "tests.bench.sweep_once", checkpoints, *(() if log else ("--no-log",))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the sweep failed: {done.stderr[-500:]}")
     measured = json.loads(done.stdout.splitlines()[-1])
