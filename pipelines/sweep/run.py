@@ -130,7 +130,13 @@ def measure_unit(
 
 
 def load_at(checkpoint: Checkpoint, placement: Placement) -> LanguageModel:
-    return load(checkpoint, precision=placement.precision, device=placement.device, device_map=placement.device_map)
+    return load(
+        checkpoint,
+        precision=placement.precision,
+        device=placement.device,
+        device_map=placement.device_map,
+        share_tokenizer=True,
+    )
 
 
 @contextmanager

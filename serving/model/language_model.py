@@ -14,6 +14,7 @@ from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 from serving.model.freed_memory import give_back_freed_memory
 from serving.model.loading import (
+    TokenizerSource,
     empty_network,
     random_network,
     read_config,
@@ -105,19 +106,22 @@ def load(
     device: str = "auto",
     device_map: str | None = None,
     seed: int = 0,
+    share_tokenizer: bool = False,
 ) -> LanguageModel:
     """Load one checkpoint: a hub revision, a directory, a GGUF file, or a packaged model.
 
     ``precision`` and ``device`` are as of ``Placement``; ``device_map`` is handed to Hugging Face and spreads a
     large model over devices. A checkpoint whose revision is ``init`` gets its architecture's random initialisation,
-    drawn with ``seed``. Remote code is never run.
+    drawn with ``seed``. Remote code is never run. With ``share_tokenizer`` it has the tokenizer of the last checkpoint
+    that was loaded so, where the files of both are the same; change nothing about that.
     Raises ``Unavailable`` when the weights cannot be had, ``CorruptFile`` when they are damaged or not whole,
     ``InvalidInput`` for a model that is no decoder, looks ahead, is quantised, or has no tokenizer.
     """
     placement = Placement(precision, device).resolved()
     files = locate(checkpoint)
     config = read_config(files.directory)
-    tokenizer = read_tokenizer(files.tokenizer, config)
+    source = TokenizerSource(files.tokenizer_identity(), files.tokenizer)
+    tokenizer = read_tokenizer(source, config, shared=share_tokenizer)
     if checkpoint.is_random_init:
         network = random_network(files.directory, config, placement, seed)
         digest = files.random_digest(seed)
@@ -140,7 +144,7 @@ def described(checkpoint: Checkpoint, *, precision: Precision = "auto", device: 
         )
     files = locate(checkpoint)
     config = read_config(files.directory)
-    tokenizer = read_tokenizer(files.tokenizer, config)
+    tokenizer = read_tokenizer(TokenizerSource(files.tokenizer_identity(), files.tokenizer), config)
     network = empty_network(files.directory, config, Placement(precision, device).resolved())
     with suppress(OSError):
         network.generation_config = GenerationConfig.from_pretrained(files.directory, trust_remote_code=False)

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -82,11 +83,28 @@ def _config_json(directory: Path) -> Mapping[str, Any]:
     return given
 
 
-def read_tokenizer(directory: Path, config: Any) -> PreTrainedTokenizerBase:
+@dataclass(frozen=True)
+class TokenizerSource:
+    """A directory with a tokenizer; two are equal where all files that it is made from are."""
+
+    identity: str
+    directory: Path = field(compare=False)
+
+    def make(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.directory, trust_remote_code=False, local_files_only=True)
+
+
+shared_tokenizer = lru_cache(maxsize=1)(TokenizerSource.make)
+"""The tokenizer of a series, made once for all of its checkpoints: that takes up to a second, and of each that has read
+texts the library keeps the words that it cut, some megabytes, until the process ends.
+"""
+
+
+def read_tokenizer(source: TokenizerSource, config: Any, *, shared: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint. Raises ``InvalidInput`` where there is none, or one that is too large."""
-    remedy = "save one there with tokenizer.save_pretrained"
+    directory, remedy = source.directory, "save one there with tokenizer.save_pretrained"
     with _edge(f"{directory} holds no tokenizer that can be read", remedy, InvalidInput):
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = shared_tokenizer(source) if shared else source.make()
         written = set(tokenizer("a text").input_ids)
     rows = config.get_text_config(decoder=True).vocab_size
     # A special token that no text is given, as for padding, needs no row.

@@ -73,19 +73,31 @@ class WeightFiles:
         """
         weights = self.digest() if random_seed is None else f"random initialisation, seed {random_seed}"
         converted_from_one = bool(self.originals) and self.originals[0].parent != self.directory
-        beside = () if converted_from_one else self.beside()
-        names = [f"{path.relative_to(self.directory)} {sha256_of(path)}" for path in beside]
+        names = [] if converted_from_one else _contents(self.directory)
         return hashlib.sha256("\n".join((weights, *names)).encode()).hexdigest()
+
+    def tokenizer_identity(self) -> str:
+        """SHA-256 over the files beside the tokenizer, of which a configuration may name its class."""
+        return hashlib.sha256("\n".join(_contents(self.tokenizer)).encode()).hexdigest()
 
     def beside(self) -> tuple[Path, ...]:
         """The files that loading reads beside the weights."""
-        found = {path for pattern in BESIDE_WEIGHTS for path in self.directory.glob(pattern) if path.is_file()}
-        return tuple(sorted(found))
+        return _beside_weights(self.directory)
 
     def random_digest(self, seed: int) -> str:
         """What stands for the weights of a random initialisation: its configuration and its seed."""
         configuration = (self.directory / CONFIG).read_bytes()
         return hashlib.sha256(configuration + f"random initialisation, seed {seed}".encode()).hexdigest()
+
+
+def _beside_weights(directory: Path) -> tuple[Path, ...]:
+    found = {path for pattern in BESIDE_WEIGHTS for path in directory.glob(pattern) if path.is_file()}
+    return tuple(sorted(found))
+
+
+def _contents(directory: Path) -> list[str]:
+    """A name and a digest for each file beside weights."""
+    return [f"{path.relative_to(directory)} {sha256_of(path)}" for path in _beside_weights(directory)]
 
 
 def locate(checkpoint: Checkpoint) -> WeightFiles:

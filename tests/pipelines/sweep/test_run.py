@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import run_sweep
+from serving.model import loading
 from serving.model.language_model import load
+from serving.model.loading import TokenizerSource
 from serving.model.placement import Placement
 from serving.model.sources import find_series
 from tests.small_statements import FILLERS
@@ -167,6 +170,14 @@ def test_progress_reaches_the_announced_work_fresh_and_resumed(plan):
         seen = []
         list(run_sweep(plan, ResultStore(), on_progress=seen.append))
         assert sum(seen) == plan.work
+
+
+def test_a_sweep_makes_the_tokenizer_of_a_series_once(plan, monkeypatch):
+    made, make = [], TokenizerSource.make
+    monkeypatch.setattr(loading, "shared_tokenizer", lru_cache(lambda source: made.append(source) or make(source)))
+    list(run_sweep(plan, ResultStore()))
+    assert len(plan.checkpoints) > 2
+    assert len(made) == 1
 
 
 def test_a_killed_sweep_goes_on_at_the_first_unfinished_unit(plan, whole, monkeypatch):

@@ -256,3 +256,22 @@ def test_another_engine_meets_the_same_conditions(checkpoint):
 def test_llama_configurations_are_read_as_they_are_written(checkpoint):
     assert isinstance(load(at(checkpoint(rms_norm_eps=0.5))).network.config, LlamaConfig)
     assert load(at(checkpoint(rms_norm_eps=0.5))).network.config.rms_norm_eps == 0.5
+
+
+def test_checkpoints_of_equal_files_may_share_a_tokenizer(series_directory, tmp_path):
+    shutil.copytree(series_directory, tmp_path / "series")
+    first, second = sorted((tmp_path / "series").iterdir())[:2]
+
+    def tokenizer(directory, **how):
+        return load(at(directory), **how).tokenizer
+
+    shared = tokenizer(first, share_tokenizer=True)
+    assert tokenizer(second, share_tokenizer=True) is shared
+    assert tokenizer(second) is not shared  # one that may be changed
+    for name, changed in (("tokenizer_config.json", {"model_max_length": 7}), ("config.json", {"rms_norm_eps": 0.5})):
+        given = json.loads((second / name).read_text())
+        (second / name).write_text(json.dumps({**given, **changed}))
+        other = tokenizer(second, share_tokenizer=True)
+        assert other is not shared
+        shared = other
+    assert shared.model_max_length == 7
