@@ -10,8 +10,8 @@ from typing import Any, Literal
 from registry.checkpoint_store import CheckpointStore
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.counts import counted
-from registry.embedded import registry_name
-from registry.errors import InvalidInput, TrustTraceError, Unavailable, UnknownName
+from registry.embedded import embedded_seed, model_argument, registry_name
+from registry.errors import InvalidInput, NotFound, TrustTraceError, Unavailable, UnknownName
 from registry.store import VectorStore
 from serving.engine.base import Engine
 from serving.engine.slots.engine import SlotEngine
@@ -232,6 +232,7 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
     except UnknownName:
         registered = _registered_series(settings.model)
         if registered is None:
+            _require_made(settings.model)
             raise
         series = registered
     chosen = series.select(settings.checkpoint)
@@ -242,6 +243,15 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
         )
     _log_choice(series, chosen[0])
     return chosen[0]
+
+
+def _require_made(model: str) -> None:
+    """Raise ``NotFound`` for the embedded series, which nothing has to be looked up for but the registry."""
+    if embedded_seed(model) is not None:
+        raise NotFound(
+            f"the registry has no checkpoints of {model} yet: make them with mlflow run . -e probe --env-manager local "
+            f"-P model={model_argument(model)}, or set MLFLOW_TRACKING_URI to where they are"
+        )
 
 
 def _log_choice(series: CheckpointSeries, checkpoint: Checkpoint) -> None:

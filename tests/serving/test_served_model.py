@@ -4,11 +4,12 @@ import logging
 
 import pytest
 
-from registry.errors import InvalidInput
+from registry.errors import InvalidInput, NotFound
 from serving import served_model
 from serving.served_model import find_checkpoint
 from serving.settings import Settings
 from tests.hub_server import REPO
+from tests.serving.conftest import tracked_at
 
 
 def test_the_log_says_what_was_chosen_and_left_out(hub, caplog):
@@ -21,6 +22,13 @@ def test_the_log_says_what_was_chosen_and_left_out(hub, caplog):
     assert "step 100 of the 5 checkpoints of mini was chosen" in caplog.text
     assert "left out of mini: pull-7: its name tells no step" in caplog.text
     assert "org/mini has no tokenizer at step100: that of main is used" in caplog.text
+
+
+@pytest.mark.parametrize(("model", "argument"), [("tiny", "tiny"), ("tiny:3", "tiny:3"), ("tiny-3", "tiny:3")])
+def test_a_series_that_is_yet_to_be_made_is_told_how(tmp_path, model, argument):
+    with tracked_at(f"sqlite:///{tmp_path}/mlflow.db"), pytest.raises(NotFound) as told:
+        find_checkpoint(Settings(model=model))
+    assert f"mlflow run . -e probe --env-manager local -P model={argument}, or set" in str(told.value)
 
 
 @pytest.mark.parametrize(

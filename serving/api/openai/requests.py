@@ -6,37 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from registry.counts import counted
+from serving.api.openai.neutral_fields import IGNORED, NEUTRAL, OF_ROUTES, require_neutral
 from serving.api.openai.tools import Tool, ToolCall, ToolChoice, require_known
 from serving.api.request_body import JsonObject, Listed, RequestBody, drop_fields, field_error
 from serving.api.steering.block import SteeringChoice
 
 MAX_STOPS = 64
 MOST_MESSAGES = 1000
-
-IGNORED = frozenset(
-    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-     "parallel_tool_calls", "cache_salt", "priority", "request_id", "include_reasoning"}
-)  # fmt: skip
-"""Fields of OpenAI's and vLLM's clients that cannot change the answer."""
-
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "repeat_penalty": (1,),
-    "length_penalty": (1,), "top_k": (-1, 0), "min_p": (0,), "typical_p": (1,), "min_tokens": (0,), "best_of": (1,),
-    "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "use_beam_search": (False,),
-    "include_stop_str_in_output": (False,), "detokenize": (True,), "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,), "add_generation_prompt": (True,), "continue_final_message": (False,),
-    "stop_token_ids": ([],), "bad_words": ([],), "logit_bias": ({},), "chat_template_kwargs": ({},),
-    "documents": ([],), "suffix": ("",), "echo": (False,), "tools": ([],), "functions": ([],),
-    "tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],),
-    "reasoning_effort": ("none",), "verbosity": ("medium",),
-    "early_stopping": (False,), "prompt_cache_options": ({},), "logits_processors": ([],), "mm_processor_kwargs": ({},),
-    "audio": (), "prediction": (), "web_search_options": (), "moderation": (), "prompt_logprobs": (),
-    "chat_template": (), "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (),
-    "guided_decoding_backend": (), "guided_whitespace_pattern": (), "structured_outputs": (), "prompt_embeds": (),
-    "allowed_token_ids": (), "truncate_prompt_tokens": (), "kv_transfer_params": (), "vllm_xargs": (),
-}  # fmt: skip
-"""Fields that are not supported, and the values at which they do not change the answer. Null is always one, and so are
-fields of an object that are."""
 
 
 def _as_whole(value: Any) -> Any:
@@ -85,13 +61,11 @@ class SampledRequest(RequestBody):
                 continue
             if name in cls.model_fields:
                 kept[name] = value
+            elif name == "best_of" and value == (values.get("n") or 1):  # the best so many of so many
+                continue
             elif name in cls.unsupported:
-                neutral = cls.unsupported[name]
-                if name == "best_of" and value == (values.get("n") or 1):  # the best so many of so many
-                    continue
-                if value is not None and not _is_neutral(value, neutral):
-                    raise field_error(name, _refusal(name, neutral), value)
-            elif name not in IGNORED:
+                require_neutral(name, value, cls.unsupported[name])
+            elif name not in IGNORED and (name not in OF_ROUTES or value is not None):
                 kept[name] = value
         return kept
 
@@ -106,17 +80,6 @@ class SampledRequest(RequestBody):
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-
-def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
-    if isinstance(value, dict):
-        value = {name: part for name, part in value.items() if part is not None}
-    return any(value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral)
-
-
-def _refusal(name: str, neutral: tuple[Any, ...]) -> str:
-    values = " or ".join(map(repr, neutral))
-    return f"`{name}` would change the answer and is not supported: leave it out{f', or at {values}' if values else ''}"
 
 
 class JsonSchemaFormat(RequestBody):

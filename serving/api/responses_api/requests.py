@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from registry.counts import counted
-from serving.api.openai.requests import MOST_MESSAGES, NEUTRAL, ChatRequest, SampledRequest, StreamOptions, WholeNumber
+from serving.api.openai.neutral_fields import NEUTRAL
+from serving.api.openai.requests import MOST_MESSAGES, ChatRequest, SampledRequest, StreamOptions, WholeNumber
 from serving.api.request_body import JsonObject, Listed, RequestBody, drop_fields, field_error
 
 Unsupported = Mapping[str, tuple[Any, ...]]

@@ -51,7 +51,17 @@ NEUTRAL = [
     {"tools": [{"type": "function"}], "tool_choice": "none"},
     {"tools": [], "response_format": {"type": "text"}, "echo": False},
     {"stop": [f"never {number}" for number in range(64)]},
+    {"logit_bias": {"5": 0, "6": 0.0, "7": None}},
+    {"top_logprobs": None, "max_completion_tokens": None, "input": None},
+    {"instructions": None, "previous_response_id": None, "max_output_tokens": None, "include": None, "text": None},
 ]
+
+
+@pytest.mark.parametrize("field", ["logprobs", "response_format", "max_tokens", "messages", "n", "prompt"])
+def test_a_null_of_another_route_says_nothing(client, field):
+    body = {"input": "The city", "max_output_tokens": 2}
+    assert client.post("/v1/responses", json={**body, field: None}).status_code == 200
+    assert error_of(client.post("/v1/responses", json={**body, field: [1]}))["param"] == field
 
 
 @pytest.mark.parametrize("body", NEUTRAL)
@@ -68,6 +78,9 @@ CHANGING = [
     {"functions": [{"name": "f"}]},
     {"prediction": {"type": "content"}},
     {"logit_bias": {"5": 1}},
+    {"logit_bias": {"5": 0, "6": -100}},
+    {"logit_bias": {"5": False}},
+    {"logit_bias": [0]},
     {"frequency_penalty": True},
 ]
 

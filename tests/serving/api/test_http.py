@@ -213,6 +213,7 @@ def test_a_huge_body_and_unknown_paths(client):
     for path, methods in (
         ("/health", "GET, HEAD"),
         ("/docs.json", "GET, HEAD"),
+        ("/playground/style.css", "GET, HEAD"),
         ("/v1/steering/vectors", "DELETE, GET, POST"),
     ):
         refused = client.patch(path)
