@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from registry.errors import InvalidInput
 from serving.engine.base import Sampling
 from serving.engine.calls import Calls
-from serving.engine.schemas import endless_part
+from serving.engine.schemas import MOST_LEVELS, endless_part, levels
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -83,7 +83,7 @@ class GrammarCompiler:
         with self._lock:
             matcher, answers = self._kept.pop(text, (None, 0))
         if matcher is None:
-            _require_end(sampling)
+            _require_followable(sampling)
             matcher = self._new_matcher(text)
         if len(text) <= LONGEST_KEPT and answers + 1 < ANSWERS:
             with self._lock:
@@ -126,9 +126,15 @@ class GrammarCompiler:
             ) from error
 
 
-def _require_end(sampling: Sampling) -> None:
-    """Raise ``SchemaRefused`` where a schema has no text that ends."""
+def _require_followable(sampling: Sampling) -> None:
+    """Raise ``SchemaRefused`` where a schema has no text that ends, or overflows the stack of who compiles it."""
     schemas = [frame.schema for frame in sampling.calls.frames] if sampling.calls is not None else [sampling.schema]
+    deepest = max(map(levels, schemas))
+    if deepest > MOST_LEVELS:
+        raise SchemaRefused(
+            f"the JSON schema cannot be followed: its definitions lead {deepest} levels into each other, and may "
+            f"{MOST_LEVELS}; send a flatter one"
+        )
     place = next(filter(None, map(endless_part, schemas)), None)
     if place is not None:
         raise SchemaRefused(

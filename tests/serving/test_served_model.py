@@ -25,7 +25,7 @@ def test_the_log_says_what_was_chosen_and_left_out(hub, caplog):
 
 
 @pytest.mark.parametrize(("model", "argument"), [("tiny", "tiny"), ("tiny:3", "tiny:3"), ("tiny-3", "tiny:3")])
-def test_a_series_that_is_yet_to_be_made_is_told_how(tmp_path, model, argument):
+def test_a_series_not_yet_made_is_told_how(tmp_path, model, argument):
     with tracked_at(f"sqlite:///{tmp_path}/mlflow.db"), pytest.raises(NotFound) as told:
         find_checkpoint(Settings(model=model))
     assert f"mlflow run . -e probe --env-manager local -P model={argument}, or set" in str(told.value)

@@ -164,6 +164,14 @@ def test_a_schema_changes_no_other_answer_of_the_batch(client, service):
 def test_a_schema_without_an_end_is_the_clients_own_fault(client, stream):
     endless = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"], "additionalProperties": False}
     format = {"type": "json_schema", "json_schema": {"schema": endless}}
+    error = error_of(post(client, response_format=format, stream=stream))
+    assert error["param"] == "response_format" and "`#/properties/a` needs itself" in error["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_that_fails_midway_is_the_clients_own_fault(client, stream):
+    long = {"type": "array", "minItems": 100_000, "items": {"type": "null"}}
+    format = {"type": "json_schema", "json_schema": {"schema": long}}
     reply = client.post("/v1/completions", json={"prompt": "a", "response_format": format, "stream": stream})
     assert reply.status_code == (200 if stream else 400)
     error = json.loads(reply.text.removeprefix("data: "))["error"]

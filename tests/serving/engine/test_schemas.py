@@ -8,7 +8,8 @@ from serving.engine import schemas as module
 from serving.engine.base import Sampling
 from serving.engine.calls import CallFrame, Calls
 from serving.engine.grammar import GrammarCompiler, SchemaRefused
-from serving.engine.schemas import MOST_PARTS, endless_part
+from serving.engine.schemas import MOST_LEVELS, MOST_PARTS, endless_part, levels
+from tests.forked import run_forked
 from tests.mutants import mutant
 from tests.serving.model.tokenizers_of_each_kind import byte_level
 
@@ -82,6 +83,61 @@ def test_a_large_schema_is_looked_at_once_and_briefly():
     assert endless_part({"$defs": chain | {"d5000": SELF}, "$ref": "#/$defs/d0"}) is not None
     assert endless_part(holding({"anyOf": [SELF, *([SELF] * MOST_PARTS)]})) is not None
     assert endless_part({"allOf": [*({"type": "null"} for _ in range(MOST_PARTS)), holding(SELF)]}) is None
+
+
+def chain(link, count, base="#"):
+    """Definitions that lead into each other."""
+    definitions = {f"d{number}": link({"$ref": f"{base}/$defs/d{number + 1}"}) for number in range(count)}
+    return {"$id": "https://example.org/a", "$defs": {**definitions, f"d{count}": NULL}, "$ref": f"{base}/$defs/d0"}
+
+
+LINKS = {
+    "required": holding,
+    "optional": lambda part: holding(part, required=False),
+    "prefix": lambda part: {"type": "array", "prefixItems": [part], "minItems": 1, "items": False},
+    "alone": lambda part: part,
+    "any": lambda part: {"anyOf": [NULL, part]},
+    "all": lambda part: {"allOf": [part]},
+}
+
+
+@pytest.mark.parametrize("base", ["#", "https://example.org/a#"])
+@pytest.mark.parametrize("link", LINKS)
+def test_definitions_too_deep_in_each_other_are_refused(link, base):
+    """They would overflow the stack of their thread, which ends the process: here one of its own."""
+
+    def compile_all():
+        compiler = GrammarCompiler(byte_level(), 300, [0])
+        for schema in (chain(LINKS[link], 4000, base), holding(chain(LINKS[link], 4000, base))):
+            with pytest.raises(SchemaRefused, match=rf"levels into each other, and may {MOST_LEVELS}; send a flatter"):
+                compiler.compile(Sampling(8, schema=schema))
+            with pytest.raises(SchemaRefused, match="levels into each other"):
+                compiler.compile(Sampling(8, calls=Calls((CallFrame("a", "<", schema, ">"),))))
+
+    ended = run_forked(compile_all)
+    assert ended.returncode == 0, ended.output
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_what_is_just_flat_enough_is_compiled(link):
+    of_two, of_one = levels(chain(LINKS[link], 2)), levels(chain(LINKS[link], 1))
+    count = 1 + (MOST_LEVELS - of_one) // (of_two - of_one)
+    assert levels(chain(LINKS[link], count)) <= MOST_LEVELS < levels(chain(LINKS[link], count + 1))
+
+    def compile_it():
+        GrammarCompiler(byte_level(), 300, [0]).compile(Sampling(8, schema=chain(LINKS[link], count)))
+
+    ended = run_forked(compile_it)
+    assert ended.returncode == 0, ended.output
+
+
+def test_levels_are_those_of_the_schema_and_its_definitions():
+    assert [levels(schema) for schema in (True, {}, holding(NULL))] == [1, 1, 3]
+    assert levels(defined(a=NULL)) == 3 + 1
+    assert levels(defined(a=holding({"$ref": "#/$defs/a"}))) == 5 + 3
+    assert levels({"$ref": "#elsewhere"}) == 2
+    wide = {"type": "object", "properties": {f"p{number}": {"$ref": "#/$defs/a"} for number in range(5000)}}
+    assert levels({**wide, "$defs": {"a": holding(NULL)}}) == 5 + 3
 
 
 @pytest.mark.parametrize("schema", [schema for schema, _ in ENDLESS[1:]])
