@@ -73,8 +73,8 @@ def known_series(model: str) -> CheckpointSeries | None:
 
 
 def require_model(model: str) -> None:
-    """Raise ``UnknownName`` for a name of no series; the hub is not asked for this."""
-    if "/" not in model:
+    """Raise ``UnknownName`` for a name or a path of no series; the hub is not asked for this."""
+    if "/" not in model or named_model(model)[1].startswith((".", "/", "~")):
         known_series(model)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from registry.errors import InvalidInput, NotFound, unknown_name
+from registry.errors import InvalidInput, NotFound, UnknownName, unknown_name
 
 INIT = "init"
 INIT_STEP = -1
@@ -161,7 +161,15 @@ class CheckpointSeries:
         Raises ``UnknownName`` for what does not exist, ``InvalidInput`` for a malformed part.
         """
         parts = [part for part in map(str.strip, spec.split(",")) if part]
-        chosen = {checkpoint for part in parts for checkpoint in self._part(part)}
+        try:
+            chosen = {checkpoint for part in parts for checkpoint in self._part(part)}
+        except UnknownName as error:
+            step = spec.replace(",", "")
+            if re.fullmatch(r"\d{1,3}(,\d{3})+", spec) and any(str(checkpoint.step) == step for checkpoint in self):
+                raise UnknownName(
+                    f"{spec!r} names several checkpoints of {self.model}; write the step as {step}"
+                ) from error
+            raise
         if not chosen:
             raise InvalidInput(
                 f"{spec!r} selects no checkpoint; use all, log:12, last, or steps such as {self._examples()}"

@@ -5,12 +5,14 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from registry.calibration import Calibration
 from registry.checkpoints import Checkpoint
+from registry.embedded import model_argument
 from registry.errors import CorruptFile, InvalidInput
 from registry.examples import Example
 from registry.gguf import vector_to_gguf
@@ -83,9 +85,11 @@ def _record(packed: PackedVector) -> bytes:
     try:
         return to_json_bytes(_record_fields(packed, calibration, example))
     except ValueError as error:
+        model = model_argument(packed.vector.lineage.steers)
         raise InvalidInput(
             f"the calibration of {packed.origin} has a number without end, which no pack holds; calibrate it again: "
-            f"mlflow run . -e calibrate --env-manager local -P model=… -P dimensions={packed.dimension}"
+            f"mlflow run . -e calibrate --env-manager local -P {shlex.quote(f'model={model}')} "
+            f"-P dimensions={packed.dimension}"
         ) from error
 
 

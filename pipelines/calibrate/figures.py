@@ -29,13 +29,13 @@ def _shifts(axes: Axes, result: Calibrated) -> None:
     axes.fill_between(strengths, low, high, color=ACCENT, alpha=0.2, linewidth=0)
     tested = result.tested
     spread = [[tested.shift.value - tested.shift.low], [tested.shift.high - tested.shift.value]]
-    label = f"test (n = {tested.shift.n})"
+    label = f"test (n = {tested.shift.n:,})"
     axes.errorbar([tested.strength], [tested.shift.value], yerr=spread, fmt="D", color=FLOOR, capsize=3, label=label)
     random = [effect.shift.value for effect in result.random]
     axes.plot([tested.strength] * len(random), random, "x", color=CONTROL, label="random directions, test")
     axes.axhline(0, color=FAINT, linewidth=1)
     unit = "fall of the share" if result.tested.behaviour else "shift, nats"
-    axes.set_ylabel(f"{result.tested.measure}: {unit}\n95 % interval (n = {shifts[0].n})")
+    axes.set_ylabel(f"{result.tested.measure}: {unit}\n95 % interval (n = {shifts[0].n:,})")
 
 
 def _perplexities(axes: Axes, result: Calibrated) -> None:
@@ -47,5 +47,5 @@ def _perplexities(axes: Axes, result: Calibrated) -> None:
     axes.set_yscale("log")
     for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         formatter("{x:g}")
-    axes.set_ylabel(f"perplexity / unsteered\n95 % interval (n = {ratios[0].n})")
+    axes.set_ylabel(f"perplexity / unsteered\n95 % interval (n = {ratios[0].n:,})")
     axes.set_xlabel("strength, standard deviations (positive is more trustworthy)")

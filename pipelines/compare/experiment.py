@@ -55,7 +55,7 @@ def _row(comparison: SeriesComparison) -> tuple[str, ...]:
     onsets = "; ".join(str(curve.onset) for curve in comparison.curves.values())
     median = comparison.onset
     step, low, high = map(step_text, (median.step, median.low, median.high))
-    interval = f"{step} [{low}, {high}], {median.confidence:.0%}, n = {median.n}"
+    interval = f"{step} [{low}, {high}], {100 * median.confidence:.0f} %, n = {median.n}"
     if not comparison.bands:
         return comparison.dimension, "none", "", "", onsets, interval
     last = comparison.bands[-1]

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from pipelines.compare.series import ProbedSeries, probe_command, read_curves
 from pipelines.experiment import require_model
 from pipelines.tracking.artifacts import logged_tables
-from pipelines.tracking.runs import Run, newest_finished
+from pipelines.tracking.runs import Run, newest_finished, params_of
 from registry.embedded import spellings
 from registry.errors import InvalidInput, NotFound
 
@@ -23,7 +23,7 @@ def probed_series(models: Sequence[str]) -> list[ProbedSeries]:
     Raises ``NotFound`` for a model without one, with the command that makes one like those of the others.
     """
     runs = [_run_of(model) for model in models]
-    like = next((run.data.params for run in runs if run is not None), {})
+    like = next((params_of(run) for run in runs if run is not None), {})
     for model, run in zip(models, runs, strict=True):
         if run is None:
             require_model(model)
@@ -47,7 +47,7 @@ def _run_of(model: str) -> Run | None:
 
 
 def _read(run: Run, given: str) -> ProbedSeries:
-    tables, params, run_id = logged_tables(run.info.run_id), run.data.params, run.info.run_id
+    tables, params, run_id = logged_tables(run.info.run_id), params_of(run), run.info.run_id
     model = params.get("model", "")
     probes, controls = tables.get("probe.csv"), tables.get("controls.csv")
     units = [unit for unit in _units(run) if unit.get("checkpoint") != "random init"]

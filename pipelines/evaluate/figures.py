@@ -33,7 +33,8 @@ def effects_figure(model: str, verdicts: Sequence[Verdict]) -> Figure:
         [(verdict.row.comparison.difference, verdict.random) for verdict in verdicts], "random directions"
     )
     axes.set_yticks(
-        range(len(verdicts)), [f"{broken(verdict.dimension)} (n = {verdict.row.measurement.n})" for verdict in verdicts]
+        range(len(verdicts)),
+        [f"{broken(verdict.dimension)} (n = {verdict.row.measurement.n:,})" for verdict in verdicts],
     )
     axes.set_xlabel("change of preference for trustworthy statements, nats")
     set_title(axes, f"{model}: held-out statements")
@@ -48,7 +49,7 @@ def text_figure(model: str, results: Sequence[TextResult]) -> Figure:
     ]
     figure, axes = _changes(changes, "random directions of equal cost", scale=100)
     axes.set_yticks(
-        range(len(results)), [f"{broken(result.dimension)} (n = {result.vector.measurement.n})" for result in results]
+        range(len(results)), [f"{broken(result.dimension)} (n = {result.vector.measurement.n:,})" for result in results]
     )
     axes.set_xlabel("change of the share of untrustworthy answers, points (left is better)")
     set_title(axes, f"{model}: what is written")
@@ -91,7 +92,7 @@ def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
             colour = "white" if abs(values[row, column]) > 0.6 * largest else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     sizes = {scored: int(n) for scored, n in zip(table["scored"], table["n"], strict=True)}
-    axes.set_xticks(range(len(names)), [f"{broken(name)}\nn = {sizes[name]}" for name in names], fontsize=8)
+    axes.set_xticks(range(len(names)), [f"{broken(name)}\nn = {sizes[name]:,}" for name in names], fontsize=8)
     axes.set_yticks(range(len(names)), [broken(name) for name in names])
     axes.set_xlabel("preference in")
     axes.set_ylabel("steered by the vector of")
@@ -162,7 +163,7 @@ def tracing_figure(model: str, traced: Sequence[TracedCheckpoint], correlations:
             }
             axes.errorbar([x.value], [y.value], fmt="o", color=ACCENT, alpha=0.25 + 0.75 * place / len(own), **spread)
         changes = next(each.changes for each in correlations if each.dimension == name)
-        axes.set_title(f"{broken(name, 30)}\nr of changes {changes}, n = {changes.n}", loc="left", fontsize=8)
+        axes.set_title(f"{broken(name, 30)}\nr of changes {changes}, n = {changes.n:,}", loc="left", fontsize=8)
         axes.axhline(0, color=FAINT, linewidth=1)
         axes.set_xlabel("probe accuracy", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,14 +1,17 @@
 """Paper figures: without a title, as wide as a column or a page, in small letters and with embedded fonts."""
 
 import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from pipelines.figures.style import Figure as Screen
+from pipelines.figures.style import broken
 
 COLUMN, PAGE = 3.35, 6.9
 """Inches: 85 mm and 175 mm, as most journals set one and two columns."""
@@ -50,6 +53,8 @@ def set_for_paper(figure: Figure) -> None:
         # In a column a legend has more rows, which would be taken from the data.
         figure.set_size_inches(column, scaled + max(0.0, _legend_height(figure) - legend))
     _wrap_labels(figure)
+    if len(titled) > 1:
+        _wrap_titles(titled)
 
 
 def _legend_height(figure: Figure) -> float:
@@ -68,9 +73,24 @@ def _wrap_labels(figure: Figure) -> None:
         _wrap(y, y.get_window_extent().height / drawn.height)
 
 
+def _wrap_titles(panels: Sequence[Axes]) -> None:
+    """Break what names a panel where it would reach into the next one."""
+    for axes in panels:
+        room = axes.get_window_extent().width
+        for place in PLACES:
+            title = axes.set_title(axes.get_title(loc=place), loc=place, fontsize=LETTERS)
+            _wrap(title, title.get_window_extent().width / room)
+
+
 def _wrap(label: Text, share: float) -> None:
     """``share`` is that of the room which the longest line takes."""
     if share > 1:
         lines = label.get_text().replace("n = ", "n\u00a0=\u00a0").split("\n")
         most = int(0.95 * max(map(len, lines)) / share)
-        label.set_text("\n".join(textwrap.fill(line, most) for line in lines))
+        label.set_text("\n".join(part for line in lines for part in _parts(line, most)))
+
+
+def _parts(line: str, most: int) -> Iterator[str]:
+    """``line`` broken at spaces, and a longer word after its underscores."""
+    for part in textwrap.wrap(line, most, break_long_words=False, break_on_hyphens=False):
+        yield from broken(part, most).split("\n")

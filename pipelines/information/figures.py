@@ -68,7 +68,7 @@ def information_plane(trajectory: Trajectory) -> Figure:
         axes.set_xlabel(f"nHSIC(T; X), {NAMES[estimator]}")
         axes.spines[["top", "right"]].set_visible(False)
     _show_at_least(panels[0], 0, LEAST)
-    panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n})")
+    panels[0].set_ylabel(f"nHSIC(T; Y)  (n = {trajectory.initial.n:,})")
     lines = "a line per layer (its number at the last step), dotted: 95 % null of nHSIC(T; Y)"
     set_title(panels[0], f"{_title(trajectory)}\n{lines}", size=9)
     axis, ticks = _axis(trajectory), spread(len(trajectory.steps))
@@ -145,7 +145,7 @@ def _bits(axes: Axes, trajectory: Trajectory, points: Sequence[LayerInformation]
     axes.axhline(control.value, color=CONTROL, linestyle="--", linewidth=1, label="random initialisation")
     axes.axhline(0, color=FAINT, linewidth=1)
     _show_at_least(axes, -LEAST / 2, LEAST)
-    axes.set_ylabel(f"bits, held out\n95 % interval (n = {control.n})")
+    axes.set_ylabel(f"bits, held out\n95 % interval (n = {control.n:,})")
 
 
 def _estimates(axes: Axes, trajectory: Trajectory, estimates: Sequence[Estimate], colour: str, name: str) -> None:
@@ -191,7 +191,7 @@ def heat_maps(trajectory: Trajectory) -> Figure:
         figure.colorbar(image, ax=axes)
     figure.supxlabel(f"{axis.name}{hatched}", fontsize=9)
     figure.supylabel("layer", fontsize=9)
-    set_heading(figure, f"{_title(trajectory)} (n = {trajectory.initial.n})")
+    set_heading(figure, f"{_title(trajectory)} (n = {trajectory.initial.n:,})")
     return figure
 
 
@@ -250,7 +250,7 @@ def transfer_matrices(trajectory: Trajectory) -> Figure:
     size = min(width(len(axis.labels), 0.34, 1.8, least=2.7), WIDEST_MATRIX)
     figure = Figure(figsize=(3 * size + 1.6, size + 0.9), layout="compressed")
     left, middle, right = figure.subplots(1, 3)
-    _matrix(figure, left, transfer.accuracy, axis, f"held-out accuracy (n = {transfer.n})", (0.0, 1.0))
+    _matrix(figure, left, transfer.accuracy, axis, f"held-out accuracy (n = {transfer.n:,})", (0.0, 1.0))
     _matrix(figure, middle, transfer.recentred, axis, "the same, each\ncheckpoint's mean removed", (0.0, 1.0))
     another = np.array([[pair.is_another for pair in row] for row in transfer.likeness])
     name = "cosine of mass-mean\ndirections; *: another"

@@ -17,6 +17,7 @@ from pipelines.figures.style import (
     GOLD,
     MARKED,
     Figure,
+    broken,
     draw_band,
     draw_curve,
     draw_training_axis,
@@ -52,7 +53,7 @@ def heat_map(results: Sequence[UnitResult], floors: Floors) -> Figure:
     axes.set_xlabel(f"{axis.name}{hatch_repeated(axes, _distinct(results))}")
     axes.set_ylabel("layer")
     set_title(axes, _title(results[0]))
-    name = f"accuracy (n = {results[0].pooled[0].accuracy.n})\nred line: n-gram floor"
+    name = f"accuracy (n = {results[0].pooled[0].accuracy.n:,})\nred line: n-gram floor"
     bar = figure.colorbar(image, ax=axes)
     bar.set_label(name, fontsize=8)
     bar.ax.axhline(floors.ngram[None].value, color=FLOOR, linewidth=3)
@@ -64,7 +65,7 @@ def curve(selected: Sequence[SelectedProbe], floors: Floors, random_init: Select
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     _draw_curve(axes, selected, floors, random_init)
-    axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {selected[0].accuracy.n})")
+    axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {selected[0].accuracy.n:,})")
     set_title(axes, f"{_title(selected[0].result)}, deep layer chosen in nested folds")
     legend_below(figure, columns=3)
     return figure
@@ -79,7 +80,7 @@ def panel(selection: Selection, floors: Mapping[str, Floors]) -> Figure:
     for axes, (dimension, floor) in zip(panels, floors.items(), strict=False):
         selected = selection.layers_of(dimension)
         _draw_curve(axes, selected, floor, selection.initial[dimension])
-        axes.set_title(f"{dimension} (n = {selected[0].accuracy.n})", loc="left", fontsize=9)
+        axes.set_title(f"{broken(dimension, 24)} (n = {selected[0].accuracy.n:,})", loc="left", fontsize=9)
     for axes in panels[len(floors) :]:
         axes.set_visible(False)
     legend_below(figure, columns=3, short=True)
@@ -153,7 +154,7 @@ def profile(result: UnitResult, floors: Floors, random_init: UnitResult) -> Figu
     axes.axhline(CHANCE, color=FAINT, linewidth=1, linestyle=":", label="chance")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
-    axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {result.pooled[0].accuracy.n})")
+    axes.set_ylabel(f"held-out accuracy\n95 % interval (n = {result.pooled[0].accuracy.n:,})")
     set_title(axes, f"{_title(result)}, {result.checkpoint.caption}")
     legend_below(figure, columns=3)
     axes.spines[["top", "right"]].set_visible(False)

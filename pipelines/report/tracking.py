@@ -18,7 +18,7 @@ from pipelines.tracking.artifacts import logged_tables
 from pipelines.tracking.champions import champion_versions
 from pipelines.tracking.conclusion import verdict_of
 from pipelines.tracking.links import page, version_path
-from pipelines.tracking.runs import newest_finished
+from pipelines.tracking.runs import newest_finished, params_of
 from registry.embedded import embedded_seed, spellings
 from registry.errors import TrustTraceError
 from registry.store import CHAMPION, RegisteredVector, VectorStore
@@ -74,7 +74,8 @@ def reported_models(most: int = 5) -> tuple[str, ...]:
         max_results=200,
         output_format="list",
     )
-    return tuple(dict.fromkeys(run.data.params["model"] for run in runs if "model" in run.data.params))[:most]
+    given = map(params_of, runs)
+    return tuple(dict.fromkeys(params["model"] for params in given if "model" in params))[:most]
 
 
 def champions(model: str) -> tuple[ChampionCard, ...]:
@@ -129,4 +130,4 @@ def _read(run: Run) -> ReportedRun:
     tables = logged_tables(run_id)
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     commit, verdict = run.data.tags.get("code_commit", "unknown"), verdict_of(run)
-    return ReportedRun(run_id, started, commit, run.data.params, tables, figures, verdict)
+    return ReportedRun(run_id, started, commit, params_of(run), tables, figures, verdict)

@@ -1,6 +1,7 @@
 """The run of an entry point: the one `mlflow run` opened, or a new one; a failure never leaves it RUNNING."""
 
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -96,7 +97,7 @@ def _start_run(name: str) -> Run:
     run: Run = mlflow.start_run(run_name=name)
     if moved is not None:
         mlflow.set_tags({key: value for key, value in moved.data.tags.items() if key != "mlflow.runName"})
-        mlflow.log_params(moved.data.params)
+        mlflow.log_params(params_of(moved))
         _leave(moved, run)
         run = MlflowClient().get_run(run.info.run_id)
     return run
@@ -150,15 +151,10 @@ def newest_finished(entry_point: str, params: Sequence[Mapping[str, str]]) -> Ru
     Raises ``InvalidInput`` for a value that MLflow cannot search for.
     """
     newest: Run | None = None
-    for given in params:
-        query = f"attributes.status = 'FINISHED' and tags.`trusttrace.entry_point` = '{entry_point}'"
-        for name, value in given.items():
-            if "'" in value or "\\" in value:
-                raise InvalidInput(f"{name} {value!r} holds a quote or a backslash, which MLflow cannot search for")
-            query += f" and params.{name} = '{value}'"
+    for query in dict.fromkeys(query for given in params for query in _queries(given)):
         runs = mlflow.search_runs(
             search_all_experiments=True,
-            filter_string=query,
+            filter_string=f"attributes.status = 'FINISHED' and tags.`trusttrace.entry_point` = '{entry_point}'{query}",
             order_by=["attributes.start_time DESC"],
             max_results=1,
             output_format="list",
@@ -166,6 +162,28 @@ def newest_finished(entry_point: str, params: Sequence[Mapping[str, str]]) -> Ru
         if runs and (newest is None or runs[0].info.start_time > newest.info.start_time):
             newest = runs[0]
     return newest
+
+
+def _queries(given: Mapping[str, str]) -> Iterator[str]:
+    """For parameters as they were given, and as `mlflow run` records those that a shell would have quoted."""
+    for name, value in given.items():
+        if "'" in value or "\\" in value:
+            raise InvalidInput(f"{name} {value!r} holds a quote or a backslash, which MLflow cannot search for")
+    yield "".join(f" and params.{name} = '{value}'" for name, value in given.items())
+    yield "".join(f' and params.{name} = "{shlex.quote(value)}"' for name, value in given.items())
+
+
+def params_of(run: Run) -> dict[str, str]:
+    """The parameters of a run as they were given: `mlflow run` records a path with spaces in a shell's quotes."""
+    return {name: _unquoted(value) for name, value in run.data.params.items()}
+
+
+def _unquoted(value: str) -> str:
+    with suppress(ValueError):  # a quote that nothing closes
+        words = shlex.split(value)
+        if len(words) == 1 and shlex.quote(words[0]) == value:
+            return words[0]
+    return value
 
 
 def log_points(

@@ -113,4 +113,4 @@ def _draw_layers(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _n(rows: pd.DataFrame) -> str:
-    return f"n = {int(rows['n_test'].max())}"
+    return f"n = {int(rows['n_test'].max()):,}"

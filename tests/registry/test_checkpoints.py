@@ -164,6 +164,15 @@ def test_an_unknown_step_names_those_that_exist():
         series(0, 1, 8).select("7")
 
 
+def test_a_step_with_a_comma_is_explained():
+    some = series(1, 100, 1000, 20000)
+    with pytest.raises(UnknownName, match="'20,000' names several checkpoints of demo; write the step as 20000"):
+        some.select("20,000")
+    with pytest.raises(UnknownName, match="'30'.*known: all"):
+        some.select("30,000")
+    assert [checkpoint.step for checkpoint in some.select("1,100")] == [1, 100]
+
+
 @pytest.mark.parametrize("spec", ["", " , ", "log:x", "log:0"])
 def test_a_malformed_selection_is_refused(spec):
     with pytest.raises(InvalidInput):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import mlflow
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 
 from pipelines.cli.command import run_command
 from pipelines.compare.__main__ import main
@@ -17,11 +18,13 @@ from pipelines.compare.figures import comparison_figure
 from pipelines.compare.series import ProbedSeries, probe_command, read_curves, require_comparable
 from pipelines.compare.tracking import probed_series
 from pipelines.estimators.estimate import Estimate
+from pipelines.figures.paper import COLUMN, set_for_paper
 from pipelines.probe.__main__ import main as probe
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS
 from registry.errors import InvalidInput
 from tests.conftest import new_store, tiny_llama
 from tests.pipelines.described import described_picture
+from tests.pipelines.figures.fitting import cut_texts, overlapping_titles
 from tests.small_statements import write_statements
 
 
@@ -330,3 +333,21 @@ def test_the_help_names_five_seeds(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert re.search(r"\[tiny:0,tiny:1,tiny:2,tiny:3,tiny:4\]", re.sub(r"\s+", "", capsys.readouterr().out))
+
+
+LONG = "tells_a_user_that_it_does_not_know"
+
+
+@pytest.mark.parametrize("n", [2, 8])
+@pytest.mark.parametrize("steps", [{"a": 10}, {"a": 1, "b": 2, "c": 40}])
+def test_a_comparison_fits_a_screen_and_a_column(n, steps):
+    curve, _ = curve_of(None, steps)
+    names = [f"polypythia-410m-deduped-data-seed{number}" for number in range(n)]
+    series = [SimpleNamespace(name=name, run_id="", curves={LONG: curve}) for name in names]
+    figure = comparison_figure(compare(LONG, series))
+    assert cut_texts(figure) + overlapping_titles(figure) == []
+    intervals = [lines for lines in figure.axes[0].collections if isinstance(lines, LineCollection)]
+    assert len(intervals) == (2 if len(steps) == 1 else 0)  # a band over one step has no breadth
+    set_for_paper(figure)
+    assert figure.get_size_inches()[0] == COLUMN
+    assert cut_texts(figure) == []

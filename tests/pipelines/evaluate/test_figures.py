@@ -12,6 +12,7 @@ from pipelines.evaluate.measurement import mean_of
 from pipelines.evaluate.results import HEADLINE, Row
 from pipelines.evaluate.significance import Comparison
 from pipelines.evaluate.tracing import TracedCheckpoint, TracedCorrelation
+from pipelines.figures.paper import set_for_paper
 from registry.checkpoints import Checkpoint
 from tests.pipelines.figures.fitting import cut_texts, overlapping_titles
 
@@ -56,13 +57,16 @@ def test_what_rounds_to_nothing_has_no_sign_of_its_own():
     assert text.get_text() == "+0.00\n[-0.23, +0.00]"
 
 
-@pytest.mark.parametrize("names", [[LONG], [LONG, *(f"dimension_{number}" for number in range(7))]])
+@pytest.mark.parametrize("names", [[LONG], [LONG, "toxicity"], [LONG, *(f"dimension_{number}" for number in range(7))]])
 def test_long_names_of_one_or_eight_dimensions_are_not_cut(names):
     cells = [(steered, scored) for steered in names for scored in names]
     table = pd.DataFrame(cells, columns=["steered", "scored"]).assign(
         difference=0.05, difference_low=-0.1, difference_high=0.2, n=12
     )
     figures = [entanglement_figure("tiny", table), tracing(names)]
+    assert [cut_texts(figure) + overlapping_titles(figure) for figure in figures] == [[], []]
+    for figure in figures:
+        set_for_paper(figure)
     assert [cut_texts(figure) + overlapping_titles(figure) for figure in figures] == [[], []]
 
 

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure as Drawn
 
 from pipelines.cli.command import run_command
+from pipelines.figures.paper import set_for_paper
 from pipelines.figures.style import NARROWEST, broken, width
 from tests.pipelines.figures.fitting import cut_texts, overlapping_titles
 from tests.small_statements import write_statements
@@ -34,6 +35,10 @@ def test_words_of_figures_are_not_cut(
     given = ["--model", str(series_directory), "--data", str(long_name), "--checkpoints", checkpoints]
     assert run_command(main, given) == 0
     assert figures
+    wrong = {name: cut_texts(figure) + overlapping_titles(figure) for name, figure in figures.items()}
+    assert {name: words for name, words in wrong.items() if words} == {}
+    for figure in figures.values():
+        set_for_paper(figure)
     wrong = {name: cut_texts(figure) + overlapping_titles(figure) for name, figure in figures.items()}
     assert {name: words for name, words in wrong.items() if words} == {}
     printed = capsys.readouterr().out.splitlines()

@@ -220,7 +220,12 @@ def test_a_mistyped_model_is_told_the_nearest(tracking, capsys):
 
 
 @pytest.mark.parametrize(
-    ("model", "sentence"), [("nobody", "MLflow has no finished run of nobody"), ("o'brien", "holds a quote")]
+    ("model", "sentence"),
+    [
+        ("nobody", "MLflow has no finished run of nobody"),
+        ("./no/where", "there is no file or directory"),
+        ("o'brien", "holds a quote"),
+    ],
 )
 def test_a_model_without_runs_is_one_sentence(tracking, model, sentence, capsys):
     with mlflow.start_run(tags={"trusttrace.entry_point": "probe"}):

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import mlflow
 import pytest
 
-from pipelines.tracking.runs import code_commit, entry_point_run
+from pipelines.tracking.runs import code_commit, entry_point_run, newest_finished, params_of
 
 
 @pytest.mark.parametrize(("carried", "commit"), [("c0ffee", "c0ffee"), ("", "unknown")])
@@ -35,3 +36,16 @@ def test_a_command_waits_while_another_makes_the_database(tracking, empty_databa
     os.close(maker)
     other.join()
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("value", ["tiny", "/runs/my checkpoints", "name=/runs/a b", "log:12"])
+def test_a_run_is_found_by_what_a_shell_would_quote(tracking, value):
+    """As `mlflow run` records it, and as the command alone does."""
+    ids = []
+    for recorded in (value, shlex.quote(value)):
+        with entry_point_run(f"probe {value}", {"model": recorded}) as run:
+            ids.append(run.info.run_id)
+        newest = newest_finished("probe", [{"model": value}])
+        assert newest.info.run_id == ids[-1]
+        assert params_of(newest)["model"] == value
+    assert newest_finished("probe", [{"model": "another one"}]) is None
