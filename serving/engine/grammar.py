@@ -103,8 +103,10 @@ class GrammarCompiler:
                 f"the JSON schema cannot be followed: {_reason(messages[0] if messages else 'unknown')}"
             )
         matcher = LLMatcher(tokens, text, log_level=0)
-        if not matcher.is_accepting() and not _begins(matcher.deep_copy()):
-            raise SchemaRefused("the JSON schema cannot be followed: no text fits it; look for definitions in a circle")
+        first = matcher.deep_copy()
+        first.compute_bitmask()  # whether any token may come first is known once they were looked for
+        if not matcher.is_accepting() and first.is_stopped():
+            raise SchemaRefused(f"the JSON schema cannot be followed: {_why_none_begins(first.get_error())}")
         return matcher
 
     @cached_property
@@ -143,10 +145,11 @@ def _require_followable(sampling: Sampling) -> None:
         )
 
 
-def _begins(matcher: "LLMatcher") -> bool:
-    """Whether any token may come first; it is known once they were looked for."""
-    matcher.compute_bitmask()
-    return not matcher.is_stopped()
+def _why_none_begins(message: str) -> str:
+    """By llguidance's message, which is of its own trouble where it gave up."""
+    if not message or message.startswith("NoExtension"):
+        return "no text fits it; look for definitions in a circle"
+    return "it is too large" if message.startswith("panic") else _reason(message)
 
 
 def _reason(message: str) -> str:

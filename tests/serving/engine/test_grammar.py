@@ -40,6 +40,18 @@ def test_a_schema_that_no_text_fits_is_refused(circle):
 
 
 @pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "integer", "multipleOf": 9_999_991, "minimum": 1}, "fuel exhausted when checking relevance"),
+        ({"const": ["a"] * 100_000}, "it is too large"),
+    ],
+)
+def test_a_schema_that_is_given_up_is_told_why(schema, reason):
+    with pytest.raises(SchemaRefused, match=f"cannot be followed: {reason}"):
+        GrammarCompiler(byte_level(), 300, [0]).compile(Sampling(8, schema=schema))
+
+
+@pytest.mark.parametrize(
     ("message", "reason"),
     [
         ("regex parse error:\n    (\n    ^\nerror: unclosed group", "error: unclosed group"),
