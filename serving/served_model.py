@@ -23,6 +23,7 @@ from serving.model.hub import is_on_hub
 from serving.model.language_model import LanguageModel, described, load
 from serving.model.norms import residual_norms
 from serving.model.sources import find_series
+from serving.model.text_tokens import keep_no_words
 from serving.model.weights import tokenizer_revision
 from serving.settings import Settings
 from serving.steering.catalog import Catalog
@@ -198,6 +199,7 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
     size: Any = {"slots": settings.slots, "queue_limit": settings.queue_limit, "window": settings.window}
     if settings.engine == "slots":
         model = load(checkpoint, precision=settings.precision, device=settings.device)
+        keep_no_words(model.tokenizer)
         norms = residual_norms(model)
         kernels = Kernels(four_bit=settings.four_bit, batch_invariant=settings.batch_invariant)
         return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache, kernels=kernels), norms
@@ -218,6 +220,7 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
         )
     require_tested(installed_release())
     model = described(checkpoint, precision=settings.precision)
+    keep_no_words(model.tokenizer)
     engine = VllmEngine(model, arguments=settings.vllm_arguments, **size)
     return model, engine, norms_read(model, engine)
 

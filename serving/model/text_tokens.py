@@ -23,6 +23,16 @@ def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_to
     return tokens
 
 
+def keep_no_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the library of tokenizers keep nothing of the texts that it has cut.
+
+    It keeps ten thousand words in each thread, 80 MB where a client makes them long, and saves a tenth of the time.
+    """
+    resize = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "_resize_cache", None)
+    if resize is not None:
+        resize(0)
+
+
 def _ids_alone(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool) -> tuple[int, ...]:
     """Without the offsets that a call keeps of every token, where the tokenizer can do without."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -1,6 +1,7 @@
 """The served model: what the log says of the checkpoint that was chosen."""
 
 import logging
+from contextlib import nullcontext
 
 import pytest
 
@@ -43,3 +44,15 @@ def test_vllm_refuses_settings_of_the_slot_engine(monkeypatch, given, refused):
     monkeypatch.setattr(served_model, "find_checkpoint", lambda _: None)
     with pytest.raises(InvalidInput, match=refused):
         served_model.started(Settings(engine="vllm", **given))
+
+
+@pytest.mark.parametrize("engine", ["slots", "vllm"])
+def test_the_tokenizer_of_either_engine_keeps_no_words(series_directory, monkeypatch, engine):
+    resized = []
+    monkeypatch.setattr(served_model, "keep_no_words", resized.append)
+    for name in ("require_tested", "installed_release", "norms_read"):
+        monkeypatch.setattr(served_model, name, lambda *_: None)
+    monkeypatch.setattr(served_model, "VllmEngine", lambda *_, **__: nullcontext())
+    model, running, _ = served_model.started(Settings(model=str(series_directory), engine=engine, slots=1))
+    with running:
+        assert resized == [model.tokenizer]

@@ -1,12 +1,14 @@
 """Text tokens: those of a call, with little memory for long texts, one at a time."""
 
+import ctypes
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.model.text_tokens import LONG, text_tokens
+from serving.model.text_tokens import LONG, keep_no_words, text_tokens
 from tests.serving.model.tokenizers_of_each_kind import BYTES, SPECIAL, words
 
 
@@ -62,3 +64,34 @@ def test_offsets_of_long_texts_are_not_kept(monkeypatch):
     tokenizer = BYTES["byte-level"]()
     monkeypatch.setattr(type(tokenizer), "__call__", lambda *_, **__: pytest.fail("it was called"))
     assert len(text_tokens(tokenizer, "a" * (LONG + 1))) == LONG + 1
+
+
+class Held(ctypes.Structure):
+    """What ``mallinfo2`` of glibc tells."""
+
+    NAMES = "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in NAMES)
+
+
+def megabytes_held():
+    tell = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if tell is None:
+        pytest.skip("this C library does not tell what it holds")
+    tell.restype = Held
+    return tell().uordblks / 1e6
+
+
+@pytest.mark.parametrize(("keeps", "least", "most"), [(True, 10, 100), (False, 0, 1)])
+def test_a_clients_long_words_are_not_kept(keeps, least, most):
+    tokenizer, letters = BYTES["byte-level"](), random.Random(0)
+    if not keeps:
+        keep_no_words(tokenizer)
+    before = megabytes_held()
+    for _ in range(2000):
+        text_tokens(tokenizer, "".join(letters.choices("abcdefgh", k=250)))
+    assert least <= megabytes_held() - before <= most
+
+
+def test_tokenizers_that_keep_no_words_are_left_alone():
+    keep_no_words(words())
+    keep_no_words(Tokenizer(lambda: None))
