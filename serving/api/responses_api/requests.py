@@ -72,7 +72,7 @@ class ResponsesRequest(SampledRequest):
         **NEUTRAL, "background": (False,), "include": ([], ["reasoning.encrypted_content"]),
         "previous_response_id": (), "conversation": (), "prompt": (), "truncation": ("disabled",),
         "reasoning": ({}, {"effort": "none"}, {"summary": "auto"}, {"effort": "none", "summary": "auto"}),
-        "top_logprobs": (0,),
+        "top_logprobs": (0,), "n": (1,),
         "max_tool_calls": (), "context_management": ([],), "moderation": (), "image": (), "background_options": (),
         "access_programs": (), "prompt_cache_options": (None, {}),
     }  # fmt: skip

@@ -1,9 +1,11 @@
 """Requests of the steering routes."""
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from serving.api.openai.neutral_fields import NEUTRAL
 from serving.api.openai.requests import MOST_MESSAGES, Message, SampledRequest, WholeNumber
 from serving.api.request_body import Listed, RequestBody, field_error
 from serving.api.steering.block import ByDimension, SteeringChoice
@@ -23,6 +25,8 @@ class Setting(RequestBody):
 
 class CompareRequest(SampledRequest):
     """POST /v1/steering/compare: one prompt under several settings, in one batch."""
+
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {**NEUTRAL, "stream": (False,), "n": (1,)}
 
     prompt: str | None = None
     messages: Listed[Message] | None = Field(None, min_length=1, max_length=MOST_MESSAGES)

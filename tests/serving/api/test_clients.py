@@ -241,6 +241,13 @@ def test_settings_are_compared_by_one_seed(client):
     assert again["data"][0]["text"] == first
 
 
+def test_a_comparison_takes_what_changes_nothing(client):
+    body = {"prompt": PROMPT, "max_tokens": 2, "settings": [{}]}
+    assert client.post("/v1/steering/compare", json={**body, "stream": False, "n": 1}).status_code == 200
+    for field, value in {"stream": True, "n": 2}.items():
+        assert error_of(client.post("/v1/steering/compare", json={**body, field: value}))["param"] == field
+
+
 def test_settings_that_are_equal_are_one_answer(client):
     def generated():
         (line,) = (
