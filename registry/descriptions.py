@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from registry.comparisons import with_comparison
 from registry.dimensions import DIMENSIONS
-from registry.embedded import model_argument
+from registry.embedded import data_argument, model_argument
 from registry.layers import place_text
 from registry.records import CHAMPION, vector_name
 from registry.vectors import LinearProbe, SteeringVector
@@ -15,8 +15,6 @@ _VERSION = "VERSION"
 """Stands for a version's number until it is known."""
 _ORIGIN = "\n\n**Origin**: "
 _NOT_CALIBRATED = "**Not calibrated**"
-_FILE = "file:"
-"""Begins the source of statements that were read from a file."""
 _MEASURED_BY = "\n\nCurves and tables of this calibration: "
 _BELOW_VERDICT = "\n\n**Before that**: "
 
@@ -70,7 +68,7 @@ def _place(vector: SteeringVector) -> str:
 def describe_uncalibrated(origin: str, vector: SteeringVector) -> str:
     """The origin of a version below what is not known of it: a probe's accuracy says nothing of what steering does."""
     name, source = vector_name(vector.lineage.steers, vector.dimension), vector.lineage.statements_source
-    data = f" -P data='<path of {source.removeprefix(_FILE)}>'" if source.startswith(_FILE) else ""
+    data = "".join(f" -P {key}={shlex.quote(value)}" for key, value in data_argument(source).items())
     return (
         f"{_NOT_CALIBRATED}: nothing is known of what steering by it does, or of how far it may go. Measure it by "
         f"`mlflow run . -e calibrate --env-manager local -P model={shlex.quote(model_argument(vector.lineage.steers))} "

@@ -6,6 +6,8 @@ from pathlib import Path
 EMBEDDED = "tiny"
 """The name of the checkpoint series that is trained on the spot; ``tiny:1`` is that of another seed."""
 
+FILE = "file:"
+"""Before the name of the file in the source of a user's own statements."""
 PACKAGED = ("smollm2",)
 """Models that a hash-pinned package carries: no hub is needed for them."""
 
@@ -46,3 +48,12 @@ def model_argument(model: str) -> str:
     if seed is not None:
         return f"{EMBEDDED}:{seed}" if seed else EMBEDDED
     return model if model in PACKAGED else f"<path or hub id of {model}>"
+
+
+def data_argument(source: str) -> dict[str, str]:
+    """What a command takes for statements of a file, as words for the user to fill in; nothing for packaged ones.
+
+    The registry knows a file by its name, and not where it lies.
+    """
+    name = source.removeprefix(FILE)
+    return {} if name == source else {"data": f"<path of {name}>"}

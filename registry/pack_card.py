@@ -167,13 +167,13 @@ def _cell(text: str) -> str:
 def _use(pack: Pack) -> str:
     exported, name = [packed for packed in pack.vectors if packed.has_control_vector], pack.model.name
     first = next(iter(exported), pack.vectors[0])
-    model = "" if pack.model.argument else f" -P model={name}=<path of {name}>"
+    model = "" if pack.model.argument else f" -P 'model={name}=<path of {name}>'"
     meaning = DIMENSIONS.get(first.dimension)
     towards = f", towards {meaning.trustworthy}" if meaning else ""
     strength = f"{first.recommended or 1:g}"
     return (
         "## Use\n\nWith TrustTrace, from this folder into its registry, and served:\n\n"
-        f"    mlflow run . -e import --env-manager local -P pack=<this folder>{model}\n"
+        f"    mlflow run . -e import --env-manager local -P 'pack=<this folder>'{model}\n"
         f"    TRUSTTRACE_MODEL={name} make serve\n\n"
         f'A request then says `"steering": {{"strengths": {{"{first.dimension}": {strength}}}, "apply": {{"prompt": '
         f'"all"}}}}`{towards}. {_for_llama_cpp(exported)}'

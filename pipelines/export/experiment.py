@@ -17,7 +17,7 @@ from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint
 from registry.counts import counted
-from registry.embedded import embedded_seed, model_argument
+from registry.embedded import data_argument, embedded_seed, model_argument
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
 from registry.pack_exchange import keep_examples, packed_vectors, public_repo
@@ -131,7 +131,8 @@ def strengths_to_bake(text: str, versions: Sequence[RegisteredVector]) -> dict[s
 
 def _calibrating(version: RegisteredVector) -> str:
     model = version.name.removeprefix("steer.").removesuffix(f".{version.dimension}")
-    return mlflow_run("calibrate", model=model_argument(model), dimensions=version.dimension)
+    data = data_argument(version.tags.get("statements_source", ""))
+    return mlflow_run("calibrate", model=model_argument(model), dimensions=version.dimension, **data)
 
 
 def recommended_together(versions: Sequence[RegisteredVector]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from pipelines.cli.pasting import mlflow_run
-from registry.embedded import model_argument, registry_name
+from registry.embedded import data_argument, model_argument, registry_name
 from registry.errors import Mismatch, NotFound
 from registry.model_names import model_short_name, named_model
 from registry.store import CHAMPION, RegisteredVector, VectorStore, vector_name
@@ -47,10 +47,11 @@ def require_held_out(vector: ServedVector) -> None:
     """Raise ``Mismatch`` for a vector fitted under the paper's protocol, which holds out no fold of whole groups."""
     lineage = vector.vector.lineage
     if lineage.protocol == "paper":
+        data = data_argument(lineage.statements_source)
         raise Mismatch(
             f"{vector.reference} was fitted under protocol=paper on {lineage.split} of {lineage.statements_source}, "
             "among them statements that it would be tested on; fit one under protocol=sound: "
-            f"{mlflow_run('probe', model=model_argument(lineage.model), dimensions=vector.dimension)}"
+            + mlflow_run("probe", model=model_argument(lineage.model), dimensions=vector.dimension, **data)
         )
 
 

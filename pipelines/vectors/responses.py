@@ -41,7 +41,9 @@ def response_methods(dimension: str, methods: Sequence[str], files: Mapping[str,
     wanted = [method for method in RESPONSE_METHODS if method in methods]
     able = [method for method in wanted if has_behaviour(dimension) or (method == RESPONSE_MEAN and dimension in files)]
     if set(methods) == set(wanted) and wanted and not able:
-        require_behaviour(dimension)
+        files_given = f"methods=response-mean with answers={dimension}=<a file of prompt,response,label>"
+        instead = f"methods=mass-mean, to `vectors` {files_given}"
+        require_behaviour(dimension, instead=instead)
     return tuple(able)
 
 

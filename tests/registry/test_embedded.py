@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.embedded import embedded_seed, model_argument, registry_name, spellings
+from registry.embedded import data_argument, embedded_seed, model_argument, registry_name, spellings
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,5 @@ def test_all_spellings_are_found_in_runs():
 def test_a_command_gets_only_names_that_it_knows():
     assert [model_argument(name) for name in ("tiny", "tiny-3", "smollm2")] == ["tiny", "tiny:3", "smollm2"]
     assert model_argument("pythia-70m") == "<path or hub id of pythia-70m>"
+    assert data_argument("file:my humility.csv") == {"data": "<path of my humility.csv>"}
+    assert data_argument("packaged:remarks") == {}

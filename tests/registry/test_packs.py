@@ -514,5 +514,5 @@ def test_the_card_commands_name_files_and_models_that_are_there(folder):
     vector = dataclasses.replace(privacy.vector, lineage=lineage)
     packed = dataclasses.replace(untested, vector=vector, probe=None)
     text = pack_files(Pack(local, (packed,)))["README.md"].decode()
-    assert "-P pack=<this folder> -P model=mine=<path of mine>" in text
+    assert "-P 'pack=<this folder>' -P 'model=mine=<path of mine>'" in text
     assert "there are no control vectors for llama.cpp" in text and "gguf/" not in text

@@ -83,5 +83,7 @@ def test_an_answer_ends_where_the_behaviour_says():
 
 
 def test_what_cannot_be_scored_is_refused():
-    with pytest.raises(InvalidInput, match="cannot be scored for humility: give dimensions=reliability,privacy,tox"):
+    with pytest.raises(
+        InvalidInput, match="cannot be scored for humility: give by=statements, or dimensions=reliability,privacy,tox"
+    ):
         behaviour_of("humility", None)

@@ -267,7 +267,7 @@ def test_bad_input_is_one_sentence_and_a_failed_run(arguments, more, sentence, c
         (["--by", "taste"], "unknown by 'taste'; known: auto, statements, text"),
         (
             ["--by", "text", "--dimensions", "humility", "--data", "humility.csv"],
-            "cannot be scored for humility: give dimensions=reliability,",
+            "cannot be scored for humility: give by=statements, or dimensions=reliability,",
         ),
     ],
 )

@@ -209,7 +209,10 @@ def test_a_champion_shown_not_to_work_loses_its_place(arguments, monkeypatch, ca
 
 def test_dimensions_without_a_behaviour_are_not_judged_by_text(arguments, own_dimension, capsys):
     assert evaluate(arguments, "--dimensions", "humility", "--data", "humility.csv", "--by", "text") == 2
-    assert "cannot be scored for humility: give dimensions=reliability,privacy,toxicity" in capsys.readouterr().err
+    assert (
+        "cannot be scored for humility: give by=statements, or dimensions=reliability,privacy,toxicity"
+        in capsys.readouterr().err
+    )
 
 
 def test_uncalibrated_models_and_other_draws_are_refused_in_one_sentence(arguments, capsys):

@@ -100,7 +100,7 @@ def test_champions_go_from_one_registry_to_another(series, elsewhere, tmp_path, 
     told = capsys.readouterr().out
     stored = read_pack(to)
     assert stored.digest in told
-    assert f"-e import --env-manager local -P pack={to} -P model={series}\n" in told
+    assert f"-e import --env-manager local -P model={series} -P pack={to}\n" in told
     fairness, robustness = stored.pack.vectors
     assert fairness.example.unsteered != fairness.example.steered
     assert (fairness.example.strength, fairness.example.tried) == (3.0, 24)
@@ -173,8 +173,10 @@ def test_strengths_to_bake_are_recommended_or_within_range(series, tmp_path):
         strengths_to_bake("toxicity=1", packed)
     with pytest.raises(InvalidInput, match="no strength is recommended .*such as robustness=1, after mlflow run"):
         strengths_to_bake("recommended", packed[1:])
-    bare = replace(packed[0], tags={name: tag for name, tag in packed[0].tags.items() if name != "calibration"})
-    with pytest.raises(InvalidInput, match=r"no safe range that strength 1 of fairness .*calibrate it: mlflow run"):
+    tags = {name: tag for name, tag in packed[0].tags.items() if name != "calibration"}
+    bare = replace(packed[0], tags={**tags, "statements_source": "file:mine.csv"})
+    said = r"no safe range that strength 1 of fairness .*calibrate it: mlflow run.* -P 'data=<path of mine.csv>'"
+    with pytest.raises(InvalidInput, match=said):
         strengths_to_bake("fairness=1", [bare])
 
 

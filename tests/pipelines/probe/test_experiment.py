@@ -200,7 +200,7 @@ def test_vectors_of_the_papers_protocol_are_never_judged(arguments, capsys):
     assert "chosen on the test rows, as in arXiv 2402.19465" in printed
     (vector,) = VectorStore().list("mini", "toxicity")
     assert (vector.tags["protocol"], vector.aliases) == ("paper", ())
-    with pytest.raises(Mismatch, match=r"fitted under protocol=paper on the first 80%"):
+    with pytest.raises(Mismatch, match=r"protocol=paper on the first 80%.* -P 'data=<path of \w+.csv>'"):
         named_vectors([vector.uri])
 
 

@@ -42,7 +42,7 @@ def test_dimensions_without_a_behaviour_are_left_to_other_methods(tmp_path):
     assert response_methods("toxicity", ("mass-mean",)) == ()
     assert response_methods("humility", ("mass-mean", "response-mean")) == ()
     for methods in (("response-mean",), ("persona",), ("response-mean", "persona")):
-        with pytest.raises(InvalidInput, match="cannot be scored for humility"):
+        with pytest.raises(InvalidInput, match="to `vectors` methods=response-mean with answers=humility=<a file"):
             response_methods("humility", methods)
     assert response_methods("humility", ("response-mean",), {"humility": tmp_path}) == ("response-mean",)
     with pytest.raises(InvalidInput, match="cannot be scored for humility"):
