@@ -1,5 +1,6 @@
 """Served model, from loading to draining: one network, its engine, and the vectors that are live for it."""
 
+import gc
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from serving.engine.slots.engine import SlotEngine
 from serving.engine.slots.kernels import Kernels
 from serving.engine.vllm.engine import VllmEngine, norms_read
 from serving.engine.vllm.version import installed_release, require_tested
+from serving.lasting_objects import pass_over_lasting_objects
 from serving.model.chat_templates import CHAT_TEMPLATES
 from serving.model.hub import is_on_hub
 from serving.model.language_model import LanguageModel, described, load
@@ -166,6 +168,8 @@ class ServedModel:
             self._problem = f"the model could not be loaded ({type(error).__name__}); the service's log says more"
             logger.exception("the model could not be loaded")
         else:
+            gc.collect()
+            pass_over_lasting_objects()
             checkpoint = self._running.model.checkpoint
             logger.info(
                 "%s is served: %s, revision %s of %s",

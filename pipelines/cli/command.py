@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from registry.errors import FULL, TrustTraceError
+from serving.lasting_objects import pass_over_lasting_objects
 from serving.waiting import choose_waiting
 
 choose_waiting()  # before torch is imported
@@ -36,6 +37,7 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
     """Run ``command`` and return its exit code; what the user can mend is said in a sentence, without a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()
+    pass_over_lasting_objects()
     try:
         command(arguments)
     except KeyboardInterrupt:
