@@ -124,7 +124,7 @@ def compare_nested() -> Comparison:
     return Comparison("nested/share", what, f"{swept + chosen:.1f} s", against, 1 + chosen / swept, "x", at_most=1.3)
 
 
-def compare_tracking(pairs: int = 5) -> list[Comparison]:
+def compare_tracking(pairs: int = 5, of_memory: int = 3) -> list[Comparison]:
     """What a run in MLflow for each unit adds to a sweep, and what twelve checkpoints take of memory beside two.
 
     The run of the sweep itself, with its tables and figures, is there with and without. Sweeps of the same code differ
@@ -135,12 +135,12 @@ def compare_tracking(pairs: int = 5) -> list[Comparison]:
         lambda: sweep_once("log:4", log=True)[0], lambda: sweep_once("log:4", log=False)[0], pairs, told
     )
     many, few, *growths = paired_ratio(
-        lambda: sweep_once("log:12", log=True)[1], lambda: sweep_once("log:2", log=True)[1], pairs, told
+        lambda: sweep_once("log:12", log=True)[1], lambda: sweep_once("log:2", log=True)[1], of_memory, told
     )
     share, *of_share = (100 * (ratio - 1) for ratio in shares)
     growth, *of_growth = (100 * (ratio - 1) for ratio in growths)
     what = f"a sweep of `tiny`, 25 units, each with a run, a checkpoint and vectors in MLflow, {pairs} pairs"
-    memory = f"largest resident size, 13 checkpoints, {pairs} pairs"
+    memory = f"largest resident size, 13 checkpoints, {of_memory} pairs"
     return [
         Comparison(
             "tracking/share",
