@@ -134,7 +134,7 @@ def _prompts(
         return [tokens], ChatFormat(calls)
     assert isinstance(body, CompletionRequest)
     prompts = prompt_tokens(loaded.model, body.prompt, window)
-    require_fitting(prompts, window, prompt_names(body.prompt), is_answered=True)
+    require_fitting(prompts, window, prompt_names(body.prompt), is_answered=body.max_tokens != 0)
     return prompts, TextFormat(body.logprobs is not None)
 
 

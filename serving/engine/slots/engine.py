@@ -120,7 +120,7 @@ class SlotEngine:
     def submit(self, request: GenerationRequest) -> Generation:
         require_bank_of(request.plan, self._facts)
         require_tokens(request.prompt_tokens, self._vocabulary)
-        require_room(request.prompt_tokens, self.window)
+        require_room(request.prompt_tokens, self.window, is_answered=request.sampling.max_tokens > 0)
         generation = SlotGeneration(request, self._grammars.compile(request.sampling))
         with self._admission.changed:
             self._admission.admit(self._beyond_limit(request.client))

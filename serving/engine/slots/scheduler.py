@@ -99,7 +99,7 @@ class Scheduler:
         self._make_room(sequence.request.client)
         self._aside.remove(sequence)
         try:
-            sequence.take_slot(self._cache.reserve(max(len(sequence.prompt), sequence.cached) + 1))
+            sequence.take_slot(self._cache.reserve(min(max(len(sequence.prompt), sequence.cached) + 1, self._window)))
         except Exception as error:
             logger.error("a request could not be resumed", exc_info=error)
             self._end(sequence, "error", f"the request could not go on ({type(error).__name__}); try again")
@@ -113,7 +113,7 @@ class Scheduler:
         interventions = interventions_of(plan, self._layer_vectors(plan)) if plan.state_dependent else {}
         monitor = generation.request.monitor
         probes = None if monitor is None else self._monitor_probes(monitor)
-        slot = self._cache.reserve(len(generation.request.prompt_tokens) + 1)
+        slot = self._cache.reserve(min(len(generation.request.prompt_tokens) + 1, self._window))
         try:
             running = SlotSequence(generation, self._model.token_bytes, slot, offsets, interventions, grammar, probes)
         except BaseException:

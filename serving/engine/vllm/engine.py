@@ -137,7 +137,7 @@ class VllmEngine:
             require_layer(self.model, layer)
         for tokens in sequences:
             require_tokens(tokens, self.vocabulary)
-            require_room(tokens, self.window, is_answered=False)
+            require_room(tokens, self.window)  # vLLM draws a token of every text
         self._admit()
         return self._on_loop(self._read_all(sequences, layers, keep))
 

@@ -214,6 +214,38 @@ def test_a_prompt_beyond_the_context_is_400_in_openais_words(client):
     assert "maximum context length is 512 tokens" in error["message"] and "600" in error["message"]
 
 
+FULL = [40 + number % 50 for number in range(512)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [(FULL, "prompt"), ([[41], FULL], "prompt.1"), ("x" * 512, "prompt"), (["ab", "x" * 512], "prompt.1")],
+)
+def test_a_prompt_that_fills_the_window_is_scored(client, prompt, field):
+    body = {"prompt": prompt, "max_tokens": 0, "logprobs": 0, "echo": True}
+    answer = complete(client, **body)
+    logprobs = answer["choices"][-1]["logprobs"]
+    assert len(logprobs["token_logprobs"]) == 512 and answer["usage"]["completion_tokens"] == 0
+    chunks = [chunk["choices"][0]["logprobs"] for chunk in streamed(client, **body)]
+    assert logprobs in chunks
+    error = error_of(post(client, **{**body, "max_tokens": 1}))
+    assert (error["code"], error["param"]) == ("context_length_exceeded", field)
+
+
+def test_a_full_window_has_the_plain_models_numbers(client, deployment):
+    (choice,) = complete(client, prompt=FULL, max_tokens=0, logprobs=0, echo=True)["choices"]
+    expected = prompt_log_likelihoods(deployment, FULL)
+    assert choice["logprobs"]["token_logprobs"][1:] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_prompt_may_leave_room_for_one_token(client):
+    body = {"prompt": "x" * 511, "logprobs": 0, "echo": True}
+    assert len(complete(client, **body, max_tokens=1)["choices"][0]["logprobs"]["tokens"]) == 512
+    assert complete(client, **body, max_tokens=9)["choices"][0]["finish_reason"] == "length"
+    error = error_of(post(client, **{**body, "prompt": "x" * 513}, max_tokens=0))
+    assert error["code"] == "context_length_exceeded" and "one of them" not in error["message"]
+
+
 def test_streamed_offsets_are_those_of_the_whole_answer(client):
     whole = complete(client, logprobs=0)["choices"][0]["logprobs"]
     chunks = [chunk["choices"][0]["logprobs"] for chunk in streamed(client, prompt=PROMPT, logprobs=0)]

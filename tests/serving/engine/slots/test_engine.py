@@ -522,6 +522,18 @@ def test_memory_follows_the_tokens_held_and_is_given_back(monkeypatch):
         assert cache.positions <= 8 * 256
 
 
+def test_a_scored_prompt_that_fills_the_window_needs_no_more(model, monkeypatch):
+    asked = {"prompt_logprobs": True, "top_logprobs": 0}
+    with SlotEngine(model, window=64) as engine:
+        cache, lengths = engine._runner.cache, []
+        reserve = cache.reserve
+        monkeypatch.setattr(cache, "reserve", lambda length: (lengths.append(length), reserve(length))[1])
+        scored = engine.submit(request(range(64), max_tokens=0, **asked)).result(60)
+        with pytest.raises(PromptTooLong):
+            engine.submit(request(range(64), max_tokens=1, **asked))
+    assert (len(scored.prompt), scored.tokens, lengths) == (64, (), [64])
+
+
 def test_slots_that_grow_and_move_keep_their_answers():
     model = small_model(LlamaConfig(**{**SMALL, "max_position_embeddings": 1024}))
     asked = [

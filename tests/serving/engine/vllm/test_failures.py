@@ -3,7 +3,7 @@
 import pytest
 
 from registry.errors import InvalidInput
-from serving.engine.base import EngineStopped
+from serving.engine.base import EngineStopped, PromptTooLong
 from serving.engine.vllm import engine as engine_module
 from serving.engine.vllm.process import STOPPED, Counts
 from tests.mutants import mutant
@@ -81,3 +81,14 @@ def test_a_failure_told_otherwise_is_noticed(monkeypatch, passage, replacement):
     with mutant(engine_module, passage, replacement) as changed:
         reason, message, read = told(monkeypatch, RuntimeError("core"), has_stopped=True, module=changed)
     assert (reason, message, str(read)) != ("unavailable", STOPPED, STOPPED)
+
+
+def test_every_text_needs_room_for_the_token_that_vllm_draws(monkeypatch):
+    process = FailingProcess(RuntimeError("core"), has_stopped=False)
+    monkeypatch.setattr(engine_module, "VllmProcess", process)
+    with engine_module.VllmEngine(small_llama()) as engine:
+        with pytest.raises(PromptTooLong):
+            engine.hidden_states([[1] * 128], [0])
+        with pytest.raises(PromptTooLong):
+            engine.submit(request([1] * 128, max_tokens=0, prompt_logprobs=True))
+        engine.hidden_states([[1] * 127], [0]).exception(10)
