@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from serving.model.language_model import LanguageModel
-from serving.model.residual_stream import Reader, recording
-
-
-class DeepestWasRead(Exception):
-    """Ends a pass."""
+from serving.model.residual_stream import DeepestWasRead, Reader, recording
 
 
 @contextmanager

@@ -74,6 +74,24 @@ def recording(network: nn.Module, layers: Iterable[int], read: Reader) -> Iterat
         _remove(handles)
 
 
+class DeepestWasRead(Exception):
+    """Ends a pass."""
+
+
+@contextmanager
+def recording_to_deepest(network: nn.Module, layers: Iterable[int], read: Reader) -> Iterator[None]:
+    """As ``recording``, for one pass: it ends behind the deepest of ``layers``, and with it what the context holds."""
+    wanted = list(layers)
+
+    def read_and_end(layer: int, states: Tensor) -> None:
+        read(layer, states)
+        if layer == max(wanted):
+            raise DeepestWasRead
+
+    with suppress(DeepestWasRead), recording(network, wanted, read_and_end):
+        yield
+
+
 @contextmanager
 def steering(network: nn.Module, offsets: Mapping[int, Tensor]) -> Iterator[None]:
     """While open, every forward pass of ``network`` adds ``offsets[layer]`` to the hidden states of ``layer``.

@@ -30,7 +30,7 @@ from serving.engine.slots.weight_packing import packed
 from serving.model.interventions import LayerIntervention, intervening
 from serving.model.language_model import LanguageModel
 from serving.model.monitoring import ProbeReading, monitoring
-from serving.model.residual_stream import recording, steering
+from serving.model.residual_stream import recording_to_deepest, steering
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +157,8 @@ class ModelRunner:
     def read(
         self, tokens: Sequence[int], layers: Sequence[int], cache: DynamicCache | None = None
     ) -> dict[int, Float32[np.ndarray, "tokens d_model"]]:
-        """The unsteered residual stream of a piece of one sequence, by the model's own attention, past the slots.
-
-        ``cache`` holds the pieces before it; a sequence that is read whole needs none.
+        """The unsteered residual stream of a piece of a sequence, by the model's own attention, past the slots. No
+        block behind the deepest is run. ``cache`` holds the pieces before it; a sequence that is read whole needs none.
         """
         hidden_states: dict[int, Float32[np.ndarray, "tokens d_model"]] = {}
 
@@ -169,7 +168,8 @@ class ModelRunner:
         self._use_all_threads()
         self._begin_step(0, len(tokens))
         given = torch.tensor([tokens], device=self.model.device)
-        with torch.inference_mode(), self._attention(self._own_attention), recording(self._network, layers, keep):
+        read = recording_to_deepest(self._network, layers, keep)
+        with torch.inference_mode(), self._attention(self._own_attention), read:
             self.model.trunk(input_ids=given, past_key_values=cache, use_cache=cache is not None)
         return hidden_states
 

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from registry.errors import Mismatch
-from serving.model.residual_stream import decoder_blocks, hidden_states_of, recording
+from serving.model.residual_stream import decoder_blocks, hidden_states_of, recording, recording_to_deepest
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 20, "intermediate_size": 32}
 FAMILIES = [
@@ -48,6 +48,23 @@ def test_layers_are_read_in_order_and_only_those_asked_for():
     with torch.inference_mode(), recording(network, [2, 0], lambda layer, _: seen.append(layer)):
         network(input_ids=torch.tensor([[1]]))
     assert seen == [0, 2]
+
+
+def test_a_pass_ends_behind_the_deepest_layer_read():
+    network = AutoModelForCausalLM.from_config(FAMILIES[0])
+    seen, read, blocks = [], {}, decoder_blocks(network)
+    others = [
+        block.register_forward_hook(lambda *_, layer=layer: seen.append(layer)) for layer, block in enumerate(blocks)
+    ]
+    with torch.inference_mode(), recording_to_deepest(network, iter([1, 0]), read.__setitem__):
+        network(input_ids=torch.tensor([[1, 2]]))
+        seen.append("went on")
+    for other in others:
+        other.remove()
+    assert (seen, sorted(read)) == ([0, 1], [0, 1])
+    assert not any(block._forward_hooks for block in blocks)
+    with torch.inference_mode(), recording(network, [1], lambda _, states: torch.testing.assert_close(states, read[1])):
+        network(input_ids=torch.tensor([[1, 2]]))
 
 
 def test_after_an_exception_the_model_is_as_before():

@@ -248,6 +248,17 @@ def test_hidden_states_are_the_plain_models_while_answers_run(model):
             np.testing.assert_array_equal(states[layer], other[layer])
 
 
+def test_no_block_behind_the_deepest_is_run_for_hidden_states(model):
+    run = []
+    with SlotEngine(model, prefill_chunk=4) as engine:
+        counted = model.network.model.layers[1].register_forward_hook(lambda *_: run.append(1))
+        engine.hidden_states([range(9)], [0]).result(60)
+        assert not run
+        engine.hidden_states([range(9)], [0, 1]).result(60)
+        counted.remove()
+    assert len(run) == 3
+
+
 def naive_tokens_after(engine, model, asked):
     engine.close()
     return naive_tokens(model, asked)
