@@ -1,6 +1,5 @@
 """Served model, from loading to draining: one network, its engine, and the vectors that are live for it."""
 
-import gc
 import logging
 import threading
 import time
@@ -168,8 +167,7 @@ class ServedModel:
             self._problem = f"the model could not be loaded ({type(error).__name__}); the service's log says more"
             logger.exception("the model could not be loaded")
         else:
-            gc.collect()
-            pass_over_lasting_objects()
+            pass_over_lasting_objects(once_collected=True)  # loading leaves some
             checkpoint = self._running.model.checkpoint
             logger.info(
                 "%s is served: %s, revision %s of %s",

@@ -65,4 +65,4 @@ def test_statements_without_answers_are_refused(command, series_directory, track
 def test_information_reads_answers_too(answers, series_directory, tracking, cache, capsys):
     given = ["--model", str(series_directory), "--data", str(answers), "--pooling", "response"]
     assert run_command(information, [*given, "--checkpoints", "last", "--calibrate", "false"]) == 0
-    assert capsys.readouterr().out.endswith(" -P pooling=response\n")
+    assert capsys.readouterr().out.endswith(" -P pooling=response -P checkpoints=last\n")
