@@ -1,9 +1,13 @@
 """Threads of torch for a while, whatever the machine has."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -14,3 +18,11 @@ def threads_of_torch(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_passing(make: Callable[[], T]) -> T:
+    """What ``make`` gives, made by a thread that ends: threads that a living one has beside it would keep those of an
+    engine from spinning.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()

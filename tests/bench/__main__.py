@@ -1,17 +1,21 @@
 """The ratios that the README quotes, measured side by side in one run: `make bench`.
 
-Run it on an otherwise idle machine. It prints one table and logs it to MLflow, experiment trusttrace-bench.
+Run it on an otherwise idle machine. Each part has a process of its own, for threads that one leaves behind slow the
+next. It prints one table and logs it to MLflow, experiment trusttrace-bench.
 """
 
 import argparse
 import sys
 import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from serving.waiting import BRIEF_SPINS, choose_waiting
 
 choose_waiting(BRIEF_SPINS)  # as a service does, before torch is imported
 
-from pipelines.cli.command import run_command
+from pipelines.cli.command import keep_freed_memory, run_command
 from registry.errors import InvalidInput
 from tests.bench.champions import compare_champions
 from tests.bench.engine import compare_engine
@@ -20,11 +24,36 @@ from tests.bench.information import compare_information
 from tests.bench.over_http import compare_http
 from tests.bench.peers import compare_peers
 from tests.bench.probing import compare_nested, compare_tracking, compare_with_the_paper
-from tests.bench.table import EXPERIMENT, as_markdown, log_to_mlflow
+from tests.bench.table import EXPERIMENT, Comparison, as_markdown, log_to_mlflow
 from tests.bench.vllm import compare_vllm
 
+PARTS = "probing", "information", "engine", "extras", "peers", "vllm", "http", "tracking", "nested", "champions"
 LONG = ("champions",)
 """Parts that are measured where they are named."""
+COMMANDS = ("probing", "information", "nested")
+"""Parts that do what commands do, whose processes keep the memory that they free."""
+
+
+def measured(part: str, given: argparse.Namespace) -> list[Comparison]:
+    """The rows of one part, in the process that it has for itself."""
+    if part in COMMANDS:
+        keep_freed_memory()
+    parts: Mapping[str, Callable[[], list[Comparison]]] = {
+        "probing": lambda: [
+            *compare_with_the_paper("tiny", "toxicity", 0),
+            *compare_with_the_paper(given.model, "robustness", given.limit),
+        ],
+        "information": compare_information,
+        "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
+        "extras": lambda: compare_extras(given.model, max(1, given.pairs // 2)),
+        "peers": lambda: compare_peers(given.model),
+        "vllm": lambda: compare_vllm(given.model, given.rounds),
+        "http": lambda: compare_http(given.model),
+        "tracking": compare_tracking,
+        "nested": lambda: [compare_nested()],
+        "champions": lambda: compare_champions(given.model),
+    }
+    return parts[part]()
 
 
 def main() -> None:
@@ -41,36 +70,22 @@ def main() -> None:
         help="names separated by commas; all but champions, which takes half an hour by itself [%(default)s]",
     )
     given = parser.parse_args()
-    parts = {
-        "probing": lambda: [
-            *compare_with_the_paper("tiny", "toxicity", 0),
-            *compare_with_the_paper(given.model, "robustness", given.limit),
-        ],
-        "information": compare_information,
-        "engine": lambda: compare_engine(given.model, given.rounds, given.pairs),
-        "extras": lambda: compare_extras(given.model, max(1, given.pairs // 2)),
-        "peers": lambda: compare_peers(given.model),
-        "vllm": lambda: compare_vllm(given.model, given.rounds),
-        "http": lambda: compare_http(given.model),
-        "tracking": compare_tracking,
-        "nested": lambda: [compare_nested()],
-        "champions": lambda: compare_champions(given.model),
-    }
-    chosen = [name for name in parts if name not in LONG] if given.parts == "all" else given.parts.split(",")
-    if unknown := set(chosen) - set(parts):
-        raise InvalidInput(f"parts {', '.join(sorted(unknown))} do not exist; choose from {', '.join(parts)}")
+    chosen = [name for name in PARTS if name not in LONG] if given.parts == "all" else given.parts.split(",")
+    if unknown := set(chosen) - set(PARTS):
+        raise InvalidInput(f"parts {', '.join(sorted(unknown))} do not exist; choose from {', '.join(PARTS)}")
     rows, failed = [], []
     for name in chosen:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         try:
-            measured = parts[name]()
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                found = alone.submit(measured, name, given).result()
         except Exception:  # what other parts measured in half an hour is not to be lost
             traceback.print_exc()
             failed.append(name)
             continue
-        for row in measured:
+        for row in found:
             print(f"  {row.what}: {row.measured}, {row.against}: {row.ratio} {row.wanted}", file=sys.stderr, flush=True)
-        rows += measured
+        rows += found
     print(as_markdown(rows))
     if rows:
         print(f"MLflow: experiment {EXPERIMENT}, run {log_to_mlflow(rows)}")

@@ -22,6 +22,7 @@ from serving.steering.plan import Add, SteeringPlan
 from tests.bench.bank import random_bank, tenths
 from tests.bench.table import Comparison
 from tests.bench.timing import best_rates, median_ratio, paired_ratio
+from tests.threads import in_passing
 
 CONCURRENT = 16
 SETTINGS = 256
@@ -100,8 +101,8 @@ def compare_concurrency(engine: SlotEngine, plain: LanguageModel, bank: Steering
         {
             "serial": lambda: submit_all(engine, 4, 48, none, 1),
             "concurrent": lambda: submit_all(engine, CONCURRENT, 48, none, CONCURRENT),
-            "generate, one": lambda: generate(plain, 1, 48),
-            "generate, batch": lambda: generate(plain, CONCURRENT, 48),
+            "generate, one": lambda: in_passing(lambda: generate(plain, 1, 48)),
+            "generate, batch": lambda: in_passing(lambda: generate(plain, CONCURRENT, 48)),
         },
         rounds,
     )
@@ -129,7 +130,7 @@ def compare_concurrency(engine: SlotEngine, plain: LanguageModel, bank: Steering
         ),
     ]
     for count, rate in ((1, serial), (CONCURRENT, concurrent)):
-        reading, multiplying = floor_seconds(plain, count)
+        reading, multiplying = in_passing(lambda count=count: floor_seconds(plain, count))  # type: ignore[misc]
         step, least = count / rate, max(reading, multiplying)
         parts = f"to read every weight {1e3 * reading:.1f}, to multiply {1e3 * multiplying:.1f}"
         against = f"{1e3 * least:.1f} ms, its floor: {parts}"
@@ -196,7 +197,7 @@ def compare_second_turn(model: LanguageModel, bank: SteeringBank, chats: int) ->
     generator, none = np.random.default_rng(0), plans(bank, 1, 0)[0]
     vocabulary = int(model.network.get_input_embeddings().num_embeddings)
     times = np.empty((chats, 2))
-    with SlotEngine(model, prefix_cache=2**28, kernels=Kernels(four_bit=True)) as engine:
+    with in_passing(lambda: SlotEngine(model, prefix_cache=2**28, kernels=Kernels(four_bit=True))) as engine:
 
         def answer(prompt: tuple[int, ...], tokens: int) -> tuple[int, ...]:
             sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
@@ -221,10 +222,12 @@ def compare_second_turn(model: LanguageModel, bank: SteeringBank, chats: int) ->
 
 
 def compare_engine(model_name: str, rounds: int, pairs: int) -> list[Comparison]:
+    """In a process of its own, whose other threads that call torch end, so that the engine's spin as a service's do."""
     checkpoint = find_series(model_name).checkpoints[-1]
-    plain, served = (load(checkpoint, precision="bfloat16") for _ in range(2))
-    bank = random_bank(plain, tenths(plain))
-    with SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS, kernels=Kernels(four_bit=True)) as engine:
+    plain, served = (in_passing(lambda: load(checkpoint, precision="bfloat16")) for _ in range(2))
+    bank = in_passing(lambda: random_bank(plain, tenths(plain)))
+    kernels = Kernels(four_bit=True)
+    with in_passing(lambda: SlotEngine(served, slots=CONCURRENT, queue_limit=SETTINGS, kernels=kernels)) as engine:
         rows = [*compare_concurrency(engine, plain, bank, rounds), *compare_steering(engine, bank, pairs)]
         with SlotEngine(plain, slots=CONCURRENT, queue_limit=SETTINGS) as in_bfloat16:
             rows += compare_four_bit(engine, in_bfloat16, bank, pairs // 4)

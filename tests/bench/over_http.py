@@ -24,6 +24,7 @@ from serving.steering.plan import SteeringPlan
 from tests.bench.table import Comparison
 from tests.bench.timing import median_ratio
 from tests.servers import ROOT, answers, free_port, started, wait_for
+from tests.threads import in_passing
 
 PROMPT = "The city of Lyon is in"
 FIRST_TURN, ANSWER = 1000, 30
@@ -56,14 +57,14 @@ def service(model: str) -> Iterator[httpx.Client]:
 
 
 def compare_http(model_name: str, requests: int = 60, tokens: int = 4) -> list[Comparison]:
-    model = load(find_series(model_name).checkpoints[-1])
+    model = in_passing(lambda: load(find_series(model_name).checkpoints[-1]))
     prompt = tuple(model.tokenizer(PROMPT)["input_ids"])
     plan = SteeringPlan(SteeringBank(model.facts))
     sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
     body = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     own, http = [], []
     kernels = Kernels(four_bit=True)  # as the service multiplies
-    with SlotEngine(model, kernels=kernels) as engine, service(model_name) as client:
+    with in_passing(lambda: SlotEngine(model, kernels=kernels)) as engine, service(model_name) as client:
         for _ in range(requests):
             began = time.perf_counter()
             engine.submit(GenerationRequest(prompt, sampling, plan)).result()

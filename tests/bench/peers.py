@@ -22,6 +22,7 @@ from tests.bench.bank import random_bank, tenths
 from tests.bench.engine import plans, submit_all, text_of
 from tests.bench.table import Comparison
 from tests.bench.timing import seconds
+from tests.threads import in_passing
 
 PYTHON = Path(os.environ.get("TRUSTTRACE_PEERS_PYTHON", ".venv-peers/bin/python"))
 REQUESTS, TOKENS, PAIRS = 16, 48, 100
@@ -33,7 +34,7 @@ def compare_peers(model_name: str) -> list[Comparison]:
         print(f"peers: {PYTHON} does not exist; `make bench` installs it")
         return []
     checkpoint = find_series(model_name).checkpoints[-1]
-    model = load(checkpoint, precision="bfloat16")
+    model = in_passing(lambda: load(checkpoint, precision="bfloat16"))
     pairs = _pairs()
     layer = model.n_layers // 2
     theirs = _measure_peers(str(locate(checkpoint).directory), pairs, layer)
@@ -44,9 +45,9 @@ def compare_peers(model_name: str) -> list[Comparison]:
         for layer in activations.layers:
             fit_mass_mean(activations.layer(layer), labels)
 
-    extraction = seconds(our_vectors, 2)
-    bank = random_bank(model, tenths(model))
-    with SlotEngine(model, slots=REQUESTS, queue_limit=REQUESTS) as engine:
+    extraction = in_passing(lambda: seconds(our_vectors, 2))
+    bank = in_passing(lambda: random_bank(model, tenths(model)))
+    with in_passing(lambda: SlotEngine(model, slots=REQUESTS, queue_limit=REQUESTS)) as engine:
         mixed, alike = (
             seconds(lambda settings=settings: submit_all(engine, REQUESTS, TOKENS, settings, REQUESTS), 2)  # type: ignore[misc]
             for settings in (plans(bank, REQUESTS, 1), plans(bank, 1, 1))

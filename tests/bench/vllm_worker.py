@@ -9,9 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import psutil
@@ -26,6 +24,7 @@ from serving.model.sources import find_series
 from serving.steering.plan import Add, SteeringPlan
 from tests.bench.bank import random_bank
 from tests.bench.timing import best_rates
+from tests.threads import in_passing
 
 CONCURRENT = 16
 
@@ -51,14 +50,6 @@ def stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
     finally:
         for process in processes:
             process.resume()
-
-
-def in_passing(make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, made by a thread that ends: threads that a living one has beside it would keep those of an
-    engine from spinning.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(make).result()
 
 
 def main() -> None:
