@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import io
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipelines.cli.command import run_command
 from pipelines.probe import experiment as probing
 from pipelines.probe.__main__ import main as probe
 from pipelines.probe.result import ResultStore
+from tests.bench.resident import most_resident
 
 
 def sweep_seconds(checkpoints: str, *, log: bool) -> float:
@@ -38,14 +38,6 @@ def main() -> None:
     given = parser.parse_args()
     taken = sweep_seconds(given.checkpoints, log=not given.no_log)
     print(json.dumps({"seconds": taken, "mib": most_resident() / 1024}))
-
-
-def most_resident() -> int:
-    """KiB. What ``getrusage`` tells begins with what the process had that started this one, which may be more."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":
