@@ -33,8 +33,7 @@ class InformationLog:
 
 def _measured(result: InformationResult) -> str:
     bits = {point.layer: point.bits for point in result.points}
-    n = next(iter(bits.values())).n
-    return f"bits that a linear probe tells of the label, held out: {by_layer(bits)} (n = {n:,} statements)"
+    return f"bits that a linear probe tells of the label, held out: {by_layer(bits)}"
 
 
 def log_trajectories(run_id: str, trajectories: Sequence[Trajectory]) -> None:

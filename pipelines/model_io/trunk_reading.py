@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from serving.model.language_model import LanguageModel
-from serving.model.residual_stream import DeepestWasRead, Reader, recording
+from serving.model.residual_stream import DeepestWasRead, Reader, ending_behind, recording
 
 
 @contextmanager
@@ -21,14 +21,9 @@ def trunk_reading(
     """
     deepest = model.n_layers if model.is_placed else max(layers)
 
-    def read_and_end(layer: int, states: Tensor) -> None:
-        read(layer, states)
-        if layer == deepest:
-            raise DeepestWasRead
-
     def run(inputs: Mapping[str, Tensor]) -> None:
         with suppress(DeepestWasRead), torch.inference_mode():
             model.trunk(**inputs, use_cache=False)
 
-    with recording(model.network, layers, read_and_end):
+    with recording(model.network, layers, ending_behind(deepest, read)):
         yield run

@@ -54,9 +54,7 @@ class UnitLog:
 
 
 def _measured(result: UnitResult) -> str:
-    accuracies = {score.layer: score.accuracy for score in result.pooled}
-    n = next(iter(accuracies.values())).n
-    return f"held-out accuracy of a linear probe {by_layer(accuracies)} (n = {n:,} statements)"
+    return f"held-out accuracy of a linear probe {by_layer({score.layer: score.accuracy for score in result.pooled})}"
 
 
 def register_direction(

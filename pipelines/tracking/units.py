@@ -42,10 +42,10 @@ def _described(result: Unit, measured: str, parent: Run) -> str:
 
 
 def by_layer(estimates: Mapping[int, Estimate]) -> str:
-    """The estimates of the first and the last layer, neither of which was chosen by what it shows."""
-    return ", ".join(
-        f"{estimates[layer]} at layer {layer}" for layer in dict.fromkeys((min(estimates), max(estimates)))
-    )
+    """The estimates of the first and the last layer, neither of which was chosen by what it shows, and their n."""
+    first, last = min(estimates), max(estimates)
+    told = ", ".join(f"{estimates[layer]} at layer {layer}" for layer in dict.fromkeys((first, last)))
+    return f"{told} (n = {estimates[first].n:,} statements)"
 
 
 def unit_params(result: Unit) -> dict[str, object]:

@@ -44,8 +44,8 @@ def levels(schema: object) -> int:
     for place in range(len(nodes) - 1, 0, -1):
         heights[parents[place]] = max(heights[parents[place]], heights[place] + 1)
     by_node = {id(node): height for node, height in zip(nodes, heights, strict=True)}
-    targets = {id(_resolved(schema, reference)) for reference in references}
-    elsewhere = sum(_resolved(schema, reference) is None for reference in references)
+    found = [_resolved(schema, reference) for reference in references]
+    targets, elsewhere = {id(node) for node in found}, sum(node is None for node in found)
     return heights[0] * (1 + elsewhere) + sum(by_node.get(target, 0) for target in targets)
 
 

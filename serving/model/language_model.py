@@ -14,7 +14,6 @@ from registry.checkpoints import Checkpoint
 from registry.errors import InvalidInput
 from serving.model.freed_memory import give_back_freed_memory
 from serving.model.loading import (
-    TokenizerSource,
     empty_network,
     random_network,
     read_config,
@@ -120,8 +119,8 @@ def load(
     placement = Placement(precision, device).resolved()
     files = locate(checkpoint)
     config = read_config(files.directory)
-    source = TokenizerSource(files.tokenizer_identity(), files.tokenizer)
-    tokenizer = read_tokenizer(source, config, shared=share_tokenizer)
+    shared_as = files.tokenizer_identity() if share_tokenizer else None
+    tokenizer = read_tokenizer(files.tokenizer, config, shared_as=shared_as)
     if checkpoint.is_random_init:
         network = random_network(files.directory, config, placement, seed)
         digest = files.random_digest(seed)
@@ -144,7 +143,7 @@ def described(checkpoint: Checkpoint, *, precision: Precision = "auto", device: 
         )
     files = locate(checkpoint)
     config = read_config(files.directory)
-    tokenizer = read_tokenizer(TokenizerSource(files.tokenizer_identity(), files.tokenizer), config)
+    tokenizer = read_tokenizer(files.tokenizer, config)
     network = empty_network(files.directory, config, Placement(precision, device).resolved())
     with suppress(OSError):
         network.generation_config = GenerationConfig.from_pretrained(files.directory, trust_remote_code=False)

@@ -100,11 +100,15 @@ texts the library keeps the words that it cut, some megabytes, until the process
 """
 
 
-def read_tokenizer(source: TokenizerSource, config: Any, *, shared: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint. Raises ``InvalidInput`` where there is none, or one that is too large."""
-    directory, remedy = source.directory, "save one there with tokenizer.save_pretrained"
+def read_tokenizer(directory: Path, config: Any, *, shared_as: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint. Raises ``InvalidInput`` where there is none, or one that is too large.
+
+    With ``shared_as``, which names all files that it is made from, it is the last one that was shared under that name.
+    """
+    remedy = "save one there with tokenizer.save_pretrained"
+    source = TokenizerSource(shared_as or "", directory)
     with _edge(f"{directory} holds no tokenizer that can be read", remedy, InvalidInput):
-        tokenizer: PreTrainedTokenizerBase = shared_tokenizer(source) if shared else source.make()
+        tokenizer: PreTrainedTokenizerBase = shared_tokenizer(source) if shared_as else source.make()
         written = set(tokenizer("a text").input_ids)
     rows = config.get_text_config(decoder=True).vocab_size
     # A special token that no text is given, as for padding, needs no row.

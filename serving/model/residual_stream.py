@@ -78,17 +78,22 @@ class DeepestWasRead(Exception):
     """Ends a pass."""
 
 
+def ending_behind(deepest: int, read: Reader) -> Reader:
+    """``read``, which then ends the pass behind the layer ``deepest`` by ``DeepestWasRead``."""
+
+    def read_and_end(layer: int, states: Tensor) -> None:
+        read(layer, states)
+        if layer == deepest:
+            raise DeepestWasRead
+
+    return read_and_end
+
+
 @contextmanager
 def recording_to_deepest(network: nn.Module, layers: Iterable[int], read: Reader) -> Iterator[None]:
     """As ``recording``, for one pass: it ends behind the deepest of ``layers``, and with it what the context holds."""
     wanted = list(layers)
-
-    def read_and_end(layer: int, states: Tensor) -> None:
-        read(layer, states)
-        if layer == max(wanted):
-            raise DeepestWasRead
-
-    with suppress(DeepestWasRead), recording(network, wanted, read_and_end):
+    with suppress(DeepestWasRead), recording(network, wanted, ending_behind(max(wanted), read)):
         yield
 
 

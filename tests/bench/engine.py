@@ -151,25 +151,14 @@ def compare_steering(engine: SlotEngine, bank: SteeringBank, pairs: int) -> list
     for key, what, dimensions, settings, theirs, name, most in cases:
         given, base = plans(bank, settings, dimensions), plans(bank, 1, theirs)
         windows = cycle([given[start : start + BURST] for start in range(0, settings, BURST)])
-        ours, against, ratio, low, high = paired_ratio(
+        ours, against, *ratio = paired_ratio(
             lambda windows=windows: submit_all(engine, BURST, 8, next(windows), BURST),  # type: ignore[misc]
             lambda base=base: submit_all(engine, BURST, 8, base, BURST),  # type: ignore[misc]
             pairs,
         )
         rates = [f"{BURST * 8 / taken:.0f} tokens/s" for taken in (ours, against)]
-        percent, *interval = (100 * (value - 1) for value in (ratio, low, high))
-        rows.append(
-            Comparison(
-                f"engine/{key}",
-                f"{what}, {pairs} pairs of {BURST} requests",
-                rates[0],
-                f"{rates[1]} {name}",
-                percent,
-                "%",
-                at_most=most,
-                interval=(interval[0], interval[1]),
-            )
-        )
+        described = f"{what}, {pairs} pairs of {BURST} requests"
+        rows.append(Comparison.more(f"engine/{key}", described, rates[0], f"{rates[1]} {name}", ratio, at_most=most))
     return rows
 
 

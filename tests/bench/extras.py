@@ -55,18 +55,8 @@ def compare_extras(
                 once,
             )
             rates = [f"{CONCURRENT * TOKENS / taken:.0f} tokens/s of processor time" for taken in (ours, theirs)]
-            percent, low, high = (100 * (ratio - 1) for ratio in ratios)
             described = f"{what}, {pairs} pairs of {CONCURRENT} requests"
             rows.append(
-                Comparison(
-                    f"engine/{key}",
-                    described,
-                    rates[0],
-                    f"{rates[1]} without",
-                    percent,
-                    "%",
-                    at_most=1.0,
-                    interval=(low, high),
-                )
+                Comparison.more(f"engine/{key}", described, rates[0], f"{rates[1]} without", ratios, at_most=1.0)
             )
     return rows

@@ -238,12 +238,11 @@ def compare_steering(shape: str, device: str, count: int, tokens: int, seconds: 
             for _ in range(3):
                 run(next(windows))
             ours, theirs, *ratios = paired_ratio(lambda windows=windows: run(next(windows)), lambda: run(none), pairs)  # type: ignore[misc]
-            percent, low, high = (100 * (ratio - 1) for ratio in ratios)
             rates = [f"{count * tokens / took:.0f} tokens/s" for took in (ours, theirs)]
             name = f"{what}, {shape}, {pairs} pairs of {count} requests of {tokens} tokens"
             against = f"{rates[1]} unsteered"
             key = f"{shape}/steering_{key}"
-            yield Comparison(key, name, rates[0], against, percent, "%", at_most=1.0, interval=(low, high))
+            yield Comparison.more(key, name, rates[0], against, ratios, at_most=1.0)
 
 
 def reading_seconds(model: LanguageModel) -> float:

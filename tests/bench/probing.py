@@ -137,31 +137,11 @@ def compare_tracking(pairs: int = 5, of_memory: int = 3) -> list[Comparison]:
     many, few, *growths = paired_ratio(
         lambda: sweep_once("log:12", log=True)[1], lambda: sweep_once("log:2", log=True)[1], of_memory, told
     )
-    share, *of_share = (100 * (ratio - 1) for ratio in shares)
-    growth, *of_growth = (100 * (ratio - 1) for ratio in growths)
     what = f"a sweep of `tiny`, 25 units, each with a run, a checkpoint and vectors in MLflow, {pairs} pairs"
     memory = f"largest resident size, 13 checkpoints, {of_memory} pairs"
     return [
-        Comparison(
-            "tracking/share",
-            what,
-            f"{logged:.1f} s",
-            f"{bare:.1f} s without",
-            share,
-            "%",
-            at_most=5,
-            interval=(of_share[0], of_share[1]),
-        ),
-        Comparison(
-            "tracking/memory",
-            memory,
-            f"{many:.0f} MiB",
-            f"{few:.0f} MiB, 3",
-            growth,
-            "%",
-            at_most=5,
-            interval=(of_growth[0], of_growth[1]),
-        ),
+        Comparison.more("tracking/share", what, f"{logged:.1f} s", f"{bare:.1f} s without", shares, at_most=5),
+        Comparison.more("tracking/memory", memory, f"{many:.0f} MiB", f"{few:.0f} MiB, 3", growths, at_most=5),
     ]
 
 

@@ -30,6 +30,14 @@ class Comparison:
     at_most: float | None = None
     interval: tuple[float, float] | None = None
 
+    @classmethod
+    def more(
+        cls, key: str, what: str, measured: str, against: str, ratio: Sequence[float], *, at_most: float
+    ) -> "Comparison":
+        """In percent more, by a ratio and the ends of its interval."""
+        percent, low, high = (100 * (each - 1) for each in ratio)
+        return cls(key, what, measured, against, percent, "%", at_most=at_most, interval=(low, high))
+
     @property
     def met(self) -> bool | None:
         """Whether it is as wanted; None where nothing is wanted."""

@@ -53,7 +53,7 @@ def test_no_block_runs_above_the_deepest_layer():
     [
         ("model.n_layers if model.is_placed else max(layers)", "max(layers)"),
         ("model.n_layers if model.is_placed else max(layers)", "min(layers)"),
-        ("if layer == deepest:", "if False:"),
+        ("ending_behind(deepest, read)", "read"),
     ],
 )
 def test_a_mutant_runs_other_blocks(change):
