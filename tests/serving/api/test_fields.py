@@ -126,7 +126,7 @@ def test_a_parsed_answer_of_the_sdk_goes_on(service_url):
     format = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [{"a": 4}]}}}
     parsed = sdk.chat.completions.parse(model="mini", messages=[USER], response_format=format, max_tokens=40)
     message = parsed.choices[0].message
-    again = sdk.chat.completions.create(model="mini", messages=[USER, message, USER], max_tokens=2)
+    again = sdk.chat.completions.create(model="mini", messages=[USER, message, USER], max_tokens=2, temperature=0)
     assert again.choices[0].finish_reason == "length"
 
 

@@ -61,7 +61,7 @@ def test_calls_and_their_results_go_on_as_a_conversation(sdk):
     result = {"role": "tool", "tool_call_id": answer.tool_calls[0].id, "content": "18 degrees"}
     history = [USER, answer.model_dump(exclude_none=True), result]
     text = sdk.chat.completions.create(
-        model="mini", messages=history, tools=[WEATHER], tool_choice="none", max_tokens=4
+        model="mini", messages=history, tools=[WEATHER], tool_choice="none", max_tokens=4, temperature=0
     )
     assert text.choices[0].finish_reason == "length" and text.choices[0].message.tool_calls is None
     assert ask(sdk, history).choices[0].message.tool_calls
