@@ -1,6 +1,6 @@
 # Two images for compose.yaml. Versions stand once: in conda.yaml, and the server's database driver in pyproject.toml;
-# requirements.lock has the hashes of all that is installed. A tag moves: PYTHON_IMAGE=python@sha256:… in .env holds it.
-ARG PYTHON=python:3.11-slim-bookworm
+# requirements.lock has the hashes of all that is installed, and the base image is held by its digest.
+ARG PYTHON=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${PYTHON} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN useradd --create-home --uid 1000 trusttrace

@@ -101,6 +101,15 @@ def test_builds_are_given_each_argument_of_their_image():
     assert SERVICES["service"]["build"]["args"]["PYTHON"] == f"${{PYTHON_IMAGE:-{default}}}"
 
 
+def test_images_are_held_by_their_digests():
+    held = re.compile(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}")
+    named = [service["image"] for service in SERVICES.values() if "image" in service]
+    named += [service["build"]["args"]["PYTHON"] for service in SERVICES.values() if "build" in service]
+    defaults = [re.fullmatch(r"\$\{\w+_IMAGE:-(.+)\}", name).group(1) for name in named]
+    assert len(defaults) == len(SERVICES) and all(held.fullmatch(name) for name in defaults)
+    assert set(re.findall(r"(?<==)\S+@sha256:\w+", (ROOT / ".env.example").read_text())) == set(defaults)
+
+
 def test_images_install_what_is_pinned_and_locked_here():
     dockerfile = (ROOT / "Dockerfile").read_text()
     targets = set(re.findall(r"^FROM \S+ AS (\w+)", dockerfile, re.M))
