@@ -199,12 +199,23 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
     """The model to serve, the engine that the settings name, and ``residual_norms``."""
     checkpoint = find_checkpoint(settings)
     size: Any = {"slots": settings.slots, "queue_limit": settings.queue_limit, "window": settings.window}
-    if settings.engine == "slots":
+    if settings.engine == "vllm":
+        _require_meant_for_vllm(settings)
+        require_tested(installed_release())
+        model = described(checkpoint, precision=settings.precision)
+    else:
         model = load(checkpoint, precision=settings.precision, device=settings.device)
-        keep_no_words(model.tokenizer)
-        norms = residual_norms(model)
-        kernels = Kernels(four_bit=settings.four_bit, batch_invariant=settings.batch_invariant)
-        return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache, kernels=kernels), norms
+    keep_no_words(model.tokenizer)
+    if settings.engine == "vllm":
+        engine = VllmEngine(model, arguments=settings.vllm_arguments, **size)
+        return model, engine, norms_read(model, engine)
+    norms = residual_norms(model)
+    kernels = Kernels(four_bit=settings.four_bit, batch_invariant=settings.batch_invariant)
+    return model, SlotEngine(model, **size, prefix_cache=settings.prefix_cache, kernels=kernels), norms
+
+
+def _require_meant_for_vllm(settings: Settings) -> None:
+    """Raise ``InvalidInput`` for a setting that vLLM would not hear."""
     if settings.batch_invariant:
         raise InvalidInput(
             "TRUSTTRACE_BATCH_INVARIANT is true and TRUSTTRACE_ENGINE vllm, which has a setting of its own; "
@@ -220,11 +231,6 @@ def started(settings: Settings) -> tuple[LanguageModel, Engine, Mapping[int, flo
             f"TRUSTTRACE_WORKERS is {settings.workers} and TRUSTTRACE_ENGINE vllm, which would start one vLLM "
             "for each; leave the workers at 1 and give vLLM more of the machine by TRUSTTRACE_VLLM_ARGUMENTS"
         )
-    require_tested(installed_release())
-    model = described(checkpoint, precision=settings.precision)
-    keep_no_words(model.tokenizer)
-    engine = VllmEngine(model, arguments=settings.vllm_arguments, **size)
-    return model, engine, norms_read(model, engine)
 
 
 def find_checkpoint(settings: Settings) -> Checkpoint:

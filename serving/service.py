@@ -12,6 +12,7 @@ choose_waiting(BRIEF_SPINS)
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # else every thread of glibc's keeps what a long text took
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -163,9 +164,12 @@ if not starts_workers():
         asgi = importlib.import_module("opentelemetry.instrumentation.asgi")
         asgi.OpenTelemetryMiddleware = PassThrough  # type: ignore[attr-defined]
     with importing():
+        from serving.api.connections import HalfClosableProtocol
         from serving.api.hosting import Hosting
         from serving.api.middleware import ServiceMiddleware
 
+    configure_logs()
+    importlib.import_module("uvicorn.protocols.http.auto").AutoHTTPProtocol = HalfClosableProtocol  # type: ignore[attr-defined]
     hosting = Hosting(SETTINGS, Path(os.environ[STATE]), LAUNCHER)
     SteeringService.mount_asgi_app(hosting.app, path="/")  # type: ignore[attr-defined]
     SteeringService.add_asgi_middleware(ServiceMiddleware, **hosting.middleware_options)  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ FILES = {
     SERVICE: (
         "tests/clients/test_programs.py",
         "tests/serving/api/test_clients.py",
+        "tests/serving/api/test_connections.py",
         "tests/serving/api/test_contract.py",
         "tests/serving/api/test_fields.py",
         "tests/serving/api/test_hidden_states.py",

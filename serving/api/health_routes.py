@@ -45,11 +45,8 @@ class HealthResponse(BaseModel):
 
 
 @router.get("/livez", responses={200: {"model": HealthResponse}}, summary="Whether the process answers")
-@router.head("/livez", include_in_schema=False)
 @router.get("/healthz", include_in_schema=False)
-@router.head("/healthz", include_in_schema=False)
 @router.get("/health", include_in_schema=False)
-@router.head("/health", include_in_schema=False)
 async def livez() -> JSONResponse:
     return JSONResponse({"status": "alive"})
 
@@ -59,7 +56,6 @@ async def livez() -> JSONResponse:
     responses={200: {"model": HealthResponse}, 503: {"model": HealthResponse}},
     summary="Whether requests can be answered, and if not, why",
 )
-@router.head("/readyz", include_in_schema=False)
 async def readyz(served: Served, record: Record) -> JSONResponse:
     """Without a key it names the part in trouble only; the message can name hosts and paths."""
     status, loaded, trouble = served.status, served.loaded, served.trouble
@@ -89,13 +85,11 @@ async def readyz(served: Served, record: Record) -> JSONResponse:
 
 
 @router.get("/metrics", include_in_schema=False)
-@router.head("/metrics", include_in_schema=False)
 async def prometheus() -> Response:
     return Response(await run_in_threadpool(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)
-@router.head("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
     """Every route with its fields, an example and its errors."""
     headers = {"Content-Security-Policy": docs_page.POLICY, "X-Content-Type-Options": "nosniff"}
@@ -103,7 +97,6 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 @router.get("/", include_in_schema=False)
-@router.head("/", include_in_schema=False)
 def page() -> FileResponse:
     headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
     return FileResponse(PAGE / "index.html", headers=headers)

@@ -1,4 +1,7 @@
-"""Methods: those that a path takes by all of its routes, of which Starlette tells the first one's alone."""
+"""Methods: those that a path takes by all of its routes, of which Starlette tells the first one's alone.
+
+What can be got by `GET` can be asked for by `HEAD`, as HTTP has it.
+"""
 
 from collections.abc import Collection
 
@@ -12,9 +15,8 @@ def allowed_methods(request: Request) -> list[str]:
     matching = (route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL)
     within = request.scope.get("root_path", "")  # of a mounted folder, whose files are there to get
     mounted = [route for route in routes if isinstance(route, Mount) and route.path and within.endswith(route.path)]
-    return sorted(
-        {method for route in matching for method in _methods_of(route)} | ({"GET", "HEAD"} if mounted else set())
-    )
+    methods = {method for route in matching for method in _methods_of(route)} | ({"GET"} if mounted else set())
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _methods_of(route: BaseRoute) -> Collection[str]:

@@ -103,6 +103,8 @@ class ServiceMiddleware:
             async with self._at_pace(scope) as arrived:
                 self._require_allowed(scope)
                 app = self._own if scope["path"] in OWN else self._app
+                if scope["method"] == "HEAD":
+                    scope = {**scope, "method": "GET"}  # of which the server leaves the body out
                 await app(scope, await self._bodies.read(receive, arrived), send_begun)
         except (TrustTraceError, HTTPException) as error:
             if not begun:
@@ -215,7 +217,7 @@ class _Reply:
         if isinstance(error, dict):
             self._record.fail(self._record.status, error)
             return self._body
-        if not self._rewrap or self._record.method == "HEAD":
+        if not self._rewrap:
             return self._body
         wrapped = http_envelope(start["status"], _sentence(content), self._record.method, self._record.path)
         self._record.fail(self._record.status, wrapped["error"])

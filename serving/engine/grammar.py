@@ -103,10 +103,11 @@ class GrammarCompiler:
                 f"the JSON schema cannot be followed: {_reason(messages[0] if messages else 'unknown')}"
             )
         matcher = LLMatcher(tokens, text, log_level=0)
-        first = matcher.deep_copy()
-        first.compute_bitmask()  # whether any token may come first is known once they were looked for
-        if not matcher.is_accepting() and first.is_stopped():
-            raise SchemaRefused(f"the JSON schema cannot be followed: {_why_none_begins(first.get_error())}")
+        if not matcher.is_accepting():
+            first = matcher.deep_copy()
+            first.compute_bitmask()  # whether any token may come first is known once they were looked for
+            if first.is_stopped():
+                raise SchemaRefused(f"the JSON schema cannot be followed: {_why_none_begins(first.get_error())}")
         return matcher
 
     @cached_property

@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from serving.api.app import create_app
+from serving.api.connections import HalfClosableProtocol
 from serving.api.middleware import ServiceMiddleware
 from serving.served_model import ServedModel
 from serving.settings import Settings
@@ -24,7 +25,14 @@ def listening(deployment: Deployment, **settings: Any) -> Iterator[str]:
         served = ServedModel(chosen)
         app = create_app(served)
         edge = ServiceMiddleware(app, app, chosen, lambda _: None)
-        config = uvicorn.Config(edge, port=free_port(), log_level="warning", lifespan="off", timeout_keep_alive=75)
+        config = uvicorn.Config(
+            edge,
+            port=free_port(),
+            http=HalfClosableProtocol,
+            log_level="warning",
+            lifespan="off",
+            timeout_keep_alive=75,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, name="server")
         served.start()

@@ -1,5 +1,6 @@
 """The BentoML service as it is put together, in a process of its own, since its module reads the environment."""
 
+import json
 import os
 import signal
 import socket
@@ -111,6 +112,8 @@ def own_service(deployment, tmp_path):
     running.await_ready()
     yield running
     running.stop()
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    assert any(line["message"].startswith("Starting production") for line in lines)
 
 
 def children(process):

@@ -214,11 +214,22 @@ def test_a_huge_body_and_unknown_paths(client):
         ("/health", "GET, HEAD"),
         ("/docs.json", "GET, HEAD"),
         ("/playground/style.css", "GET, HEAD"),
-        ("/v1/steering/vectors", "DELETE, GET, POST"),
+        ("/v1/steering/vectors", "DELETE, GET, HEAD, POST"),
     ):
         refused = client.patch(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, methods)
         assert refused.json()["error"]["message"] == f"{path} does not take PATCH; it takes {methods}"
+
+
+def test_whatever_can_be_got_answers_head(client):
+    vector = "/v1/steering/vectors/steer.mini.toxicity/versions/1"
+    steering = ("/v1/steering/dimensions", "/v1/steering/vectors", "/v1/steering/default", vector, f"{vector}/export")
+    for path in ("/docs", "/docs.json", "/v1/models", "/v1/models/mini", *steering):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.content))
+    for path, status in (("/v1/completions", 405), ("/v1/models/nobody", 404)):
+        assert (client.head(path).status_code, client.head(path).content) == (status, b"")
 
 
 def test_too_strong_can_be_clamped_or_applied_with_a_warning(client):
