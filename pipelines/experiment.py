@@ -1,10 +1,11 @@
 """Experiment start: the series, the statements and the checkpoint that an experiment works on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 from pipelines.cli.options import CheckpointOptions
+from pipelines.cli.pasting import mlflow_run
 from pipelines.model_io.reading import ALL, Pooling, Reading
 from pipelines.pretrain.options import SeriesConfig
 from pipelines.pretrain.progress import ensure_series_with_bar
@@ -14,6 +15,7 @@ from pipelines.statements.inspection import inspect_statements, refuse, render
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.options import StatementsOptions
 from pipelines.statements.sources import PACKAGED, load_statements, require_source
+from pipelines.sweep.halves import able_to_calibrate
 from pipelines.tracking.quality import log_quality
 from pipelines.tracking.series import log_series, require_own_name
 from pipelines.tracking.units import log_statements
@@ -181,6 +183,17 @@ def measured_last(series: CheckpointSeries, measured: Sequence[Checkpoint]) -> d
     """The ``checkpoint`` that a next command works on after those ``measured``; none where it does by default."""
     spec = series.specification_of(measured[-1])
     return {} if spec == "last" else {"checkpoint": spec}
+
+
+def calibrate_or_report(
+    options: StatementsOptions, statements: Mapping[str, LabelledStatements], *, model: str, **given: str
+) -> str:
+    """The command that calibrates the dimensions with statements enough for it; without any, the one that reports."""
+    able = able_to_calibrate(statements)
+    if not able:
+        return mlflow_run("report", model=model)
+    dimensions = {} if len(able) == len(statements) else {"dimensions": ",".join(able)}
+    return mlflow_run("calibrate", options, model=model, **dimensions, **given)
 
 
 def audited(

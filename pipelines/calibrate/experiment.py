@@ -47,6 +47,7 @@ from pipelines.model_io.reading import Reading
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.halves import require_halves
 from pipelines.sweep.logged import run_with_bar
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import load_at
@@ -96,6 +97,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         vectors = named_vectors(options.vectors)
         checkpoint = one_checkpoint(options.checkpoint, series)
         statements = inspected_statements(options.statements)
+        require_halves(statements)
         plan = SweepPlan((checkpoint,), statements, options.protocol, placement=placement)
         units = _probed(plan, layers_of(places)) if methods else {}
         model = load_at(checkpoint, placement)

@@ -1,22 +1,15 @@
-"""Splits of what is held out: the half that calibration chooses on, and the half that it is tested on."""
+"""Splits of what calibration reads: statements, prose and prompts to choose on, and others to be tested on."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Literal
-
-import numpy as np
-from jaxtyping import Int64
 
 from pipelines.behaviours.behaviour import Behaviour
 from pipelines.calibrate.effects import MeasuredProse, Texts
 from pipelines.calibrate.writing import Writing
-from pipelines.estimators.estimate import FEWEST_GROUPS
 from pipelines.statements.labelled import LabelledStatements
 from pipelines.statements.prose import prose_for
-from pipelines.statements.splits import group_folds
-from pipelines.sweep.folds import split_statements
-from pipelines.sweep.protocol import N_FOLDS, FittingProtocol
-from registry.errors import InvalidInput
+from pipelines.sweep.halves import calibration_halves
+from pipelines.sweep.protocol import FittingProtocol
 from serving.model.language_model import LanguageModel
 
 PROSE_SENTENCES = 100
@@ -25,27 +18,6 @@ PROSE_SENTENCES = 100
 PROMPTS = 120
 """To write answers to in each half, where a behaviour has so many."""
 HALVES: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-
-
-def calibration_test(statements: LabelledStatements, protocol: FittingProtocol) -> LabelledStatements:
-    """The half that calibration looks at once, after it has chosen; an evaluation may score it."""
-    return calibration_halves(statements, protocol)[1]
-
-
-def calibration_halves(
-    statements: LabelledStatements, protocol: FittingProtocol
-) -> tuple[LabelledStatements, LabelledStatements]:
-    """Validation and test: halves of the statements that registered directions are not fitted on.
-
-    Where there are subgroups they are what is halved, and the groups of each half: whole groups were held out before.
-    """
-    held_out = statements.take(np.flatnonzero(split_statements(statements, protocol).folds[0] == 0))
-    held_out = replace(held_out, groups=_finest(held_out), subgroups=None, split=None)
-    sides = group_folds(held_out.groups, held_out.labels, 2, seed=0)
-    validation, test = (held_out.take(np.flatnonzero(sides == side)) for side in (0, 1))
-    for half in (validation, test):
-        _require_groups(half)
-    return validation, test
 
 
 def prose_halves(
@@ -76,17 +48,3 @@ def measured_halves(
         halves.append(Texts.measured(model, half.texts, half.labels, half.groups, of_half, writing, layers))
     validation, test = halves
     return validation, test
-
-
-def _require_groups(half: LabelledStatements) -> None:
-    """Raise ``InvalidInput`` for a half that holds one group of a class: it says nothing of other groups."""
-    fewest = min(len(np.unique(half.groups[half.labels == label])) for label in (False, True))
-    if fewest < FEWEST_GROUPS:
-        raise InvalidInput(
-            f"{half.source} leaves {fewest} group of a class in a half of its held-out statements, which says nothing "
-            f"of other groups: give statements of each class in at least {2 * FEWEST_GROUPS * N_FOLDS} groups"
-        )
-
-
-def _finest(statements: LabelledStatements) -> Int64[np.ndarray, " n"]:
-    return statements.groups if statements.subgroups is None else statements.subgroups

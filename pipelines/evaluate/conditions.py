@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pipelines.calibrate.effects import CHEAP
-from pipelines.calibrate.splits import calibration_test
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.halves import calibration_test
 from pipelines.sweep.protocol import FittingProtocol
 from registry.calibration import Calibration
 from registry.dimensions import Dimension

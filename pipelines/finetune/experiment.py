@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.cli.pasting import chosen, mlflow_run
 from pipelines.cli.progress import progress_bar
-from pipelines.experiment import inspected_statements, one_checkpoint, require_sources
+from pipelines.experiment import calibrate_or_report, inspected_statements, one_checkpoint, require_sources
 from pipelines.finetune.figures import loss_figure
 from pipelines.finetune.lora import require_peft
 from pipelines.finetune.options import FinetuneConfig, FinetuneOptions
@@ -26,6 +26,7 @@ from pipelines.statements.labelled import LabelledStatements
 from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.tracking.artifacts import log_figures
+from pipelines.tracking.champions import is_calibrated
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import entry_point_run
 from registry.cache import cache_root
@@ -70,14 +71,17 @@ def run_finetuning(options: FinetuneOptions) -> None:
                     f"{directory.name}: loss on held-out trustworthy statements went from {first.validation:.3f} to "
                     f"{last.validation:.3f} nats per token; epochs: {last.epoch}."
                 ),
-                next=_evaluating(options, directory),
+                next=_next(options, parent.model, statements, directory),
             ),
         )
 
 
-def _evaluating(options: FinetuneOptions, directory: Path) -> str:
-    given = {"finetuned": str(directory), **chosen(options, "checkpoint", "device", "figures")}
-    return mlflow_run("evaluate", options.statements, model=options.checkpoint.model, **given)
+def _next(options: FinetuneOptions, name: str, statements: Mapping[str, LabelledStatements], directory: Path) -> str:
+    """The command that evaluates it beside vectors; the one that calibrates them, where that was never done."""
+    model, given = options.checkpoint.model, chosen(options, "checkpoint", "device", "figures")
+    if not all(is_calibrated(name, dimension) for dimension in statements):
+        return calibrate_or_report(options.statements, statements, model=model, **given)
+    return mlflow_run("evaluate", options.statements, model=model, finetuned=str(directory), **given)
 
 
 def trustworthy_texts(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pipelines.cli.columns import name_width
 from pipelines.cli.pasting import make_serve, mlflow_run
-from pipelines.experiment import resolve_series
+from pipelines.experiment import measured_last, resolve_series
 from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
-from registry.checkpoints import Checkpoint
+from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.counts import counted
 from registry.errors import InvalidInput, NotFound
 from registry.pack_card import works
@@ -33,11 +33,14 @@ def run_import(options: ImportOptions) -> None:
     stored = read_pack(directory)
     model = stored.pack.model
     with entry_point_run(f"import {model.name}", options.params()) as run:
-        checkpoint = local_checkpoint(model, options.model or model_here(model))
+        given = options.model or model_here(model)
+        series = resolve_series(given)
+        checkpoint = local_checkpoint(model, series)
         log_import(stored)
         result = import_pack(stored, checkpoint, weights_digest(checkpoint))
         print(summary(stored, result))  # noqa: T201
-        conclude(run, conclusion(stored, result))
+        serve = make_serve(given, **measured_last(series, [checkpoint]))
+        conclude(run, conclusion(stored, result, serve=serve))
 
 
 def model_here(model: PackedModel) -> str:
@@ -50,9 +53,8 @@ def model_here(model: PackedModel) -> str:
     return model.argument
 
 
-def local_checkpoint(model: PackedModel, given: str) -> Checkpoint:
+def local_checkpoint(model: PackedModel, series: CheckpointSeries) -> Checkpoint:
     """The checkpoint here that the pack names by revision, else the last one of the series."""
-    series = resolve_series(given)
     same = [checkpoint for checkpoint in series if checkpoint.revision == model.revision]
     return same[0] if same else series.select("last")[0]
 
@@ -74,8 +76,8 @@ def summary(stored: StoredPack, result: PackImport) -> str:
     return "\n".join(lines)
 
 
-def conclusion(stored: StoredPack, result: PackImport) -> Conclusion:
-    """Which vectors came in, which are served."""
+def conclusion(stored: StoredPack, result: PackImport, *, serve: str) -> Conclusion:
+    """Which vectors came in, which are served; ``serve`` comes next."""
     name = stored.pack.model.name
     new = f"new are {len(result.registered)} of {counted(len(result.vectors), 'vector')}{enumerated(result.registered)}"
     return Conclusion(
@@ -92,5 +94,5 @@ def conclusion(stored: StoredPack, result: PackImport) -> Conclusion:
             for packed, version in zip(stored.pack.vectors, result.vectors, strict=True)
         ),
         vectors=result.vectors,
-        next=make_serve(name),
+        next=serve,
     )

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.cli.columns import name_width
-from pipelines.cli.pasting import chosen, mlflow_run
+from pipelines.cli.pasting import chosen
 from pipelines.experiment import (
     after_random_init,
+    calibrate_or_report,
     inspected_statements,
     known_selection,
     measured_last,
@@ -91,13 +92,12 @@ def run_probing(options: ProbeOptions) -> None:
         _draw(trained, floors, initial, selection, options)
         champions = {} if options.protocol.is_paper else _promote(trained, floors, selection)
         _say_where_none(floors, options)
-        print(summary(trained, floors, selection, champions, ladders), ladder_lines(ladders), sep="\n")  # noqa: T201
-        if onsets:
-            print(onset_lines(onsets))  # noqa: T201
-        concluded = conclusion(model, trained, floors, selection, champions, onsets, ladders)
-        log_text_table("probe", concluded.header, concluded.rows)
+        last = [onset_lines(onsets)] if onsets else []
+        print(summary(trained, floors, selection, champions, ladders), ladder_lines(ladders), *last, sep="\n")  # noqa: T201
+        outcome = conclusion(model, trained, floors, selection, champions, onsets, ladders)
+        log_text_table("probe", outcome.header, outcome.rows)
         given = measured_last(series, plan.checkpoints) | chosen(options, "seeds", "precision", "device", "figures")
-        conclude(run, replace(concluded, next=mlflow_run("calibrate", options.statements, model=model, **given)))
+        conclude(run, replace(outcome, next=calibrate_or_report(options.statements, statements, model=model, **given)))
 
 
 def _say_where_none(floors: Mapping[str, Floors], options: ProbeOptions) -> None:

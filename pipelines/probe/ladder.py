@@ -25,6 +25,7 @@ from pipelines.sweep.folds import split_statements
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table
 from registry.checkpoints import Checkpoint
+from registry.counts import counted
 
 IN_DISTRIBUTION, WITHOUT_WORDS = "in distribution", "no shared contrast words"
 REWORDED, ELSEWHERE = "reworded frames", "another source"
@@ -116,7 +117,7 @@ def _without_words(probe: SelectedProbe, statements: LabelledStatements, protoco
             words.update(dict(zip(telling, range(len(telling), 0, -1), strict=True)))
             kept[seed, tested] = ~holds_any([statements.texts[rows[place]] for place in tested], telling)
     shown = ", ".join(word for word, _ in words.most_common(SHOWN_WORDS))
-    detail = f"such as {shown}" if words else "there are none"
+    detail = f"without words such as {shown}" if words else "there are none"
     labels, groups = statements.labels[rows], statements.groups[rows]
     return _rung(WITHOUT_WORDS, probe.right, kept, groups, labels, detail)
 
@@ -130,14 +131,14 @@ def _reworded(statements: LabelledStatements, protocol: FittingProtocol, read: S
     if not read:
         return Rung(REWORDED, None, 0, NOT_READ)
     seeds = len(protocol.split_seeds)
-    right, counted = np.zeros((seeds, statements.n)), np.zeros((seeds, statements.n), bool)
+    right, predicted = np.zeros((seeds, statements.n)), np.zeros((seeds, statements.n), bool)
     for result in read:
         for seed, probabilities in zip(result.seeds, result.reworded, strict=True):
             known = ~np.isnan(probabilities)
-            counted[seed] |= known
+            predicted[seed] |= known
             right[seed, known] = (probabilities[known] > 0.5) == statements.labels[known]
     detail = f"each of {frames} frames by probes of the others"
-    return _rung(REWORDED, right, counted, statements.groups, statements.labels, detail)
+    return _rung(REWORDED, right, predicted, statements.groups, statements.labels, detail)
 
 
 def _elsewhere(read: Sequence[RungResult], source: OtherSource) -> Rung:
@@ -149,7 +150,7 @@ def _elsewhere(read: Sequence[RungResult], source: OtherSource) -> Rung:
     if refused or not predicted:
         return Rung(ELSEWHERE, None, 0, refused or NOT_READ, AUROC)
     if other.n < FEWEST_STATEMENTS:
-        return Rung(ELSEWHERE, None, other.n, other.source, AUROC)
+        return Rung(ELSEWHERE, None, other.n, f"too few: {counted(other.n, 'statement')}, {other.source}", AUROC)
     scores = np.concatenate(predicted).astype(np.float64).mean(axis=0)
     found = bootstrap_auroc(other.labels, scores, GroupBootstrap(other.groups, fitted=True))
     return Rung(ELSEWHERE, found, other.n, other.source, AUROC)
@@ -158,17 +159,18 @@ def _elsewhere(read: Sequence[RungResult], source: OtherSource) -> Rung:
 def _rung(
     name: str,
     right: Bool[np.ndarray, "seeds n"] | Float[np.ndarray, "seeds n"],
-    counted: Bool[np.ndarray, "seeds n"],
+    kept: Bool[np.ndarray, "seeds n"],
     groups: Int64[np.ndarray, " n"],
     labels: Bool[np.ndarray, " n"],
     detail: str,
 ) -> Rung:
     """Each statement that is left for any seed counts once, with its mean over those seeds."""
-    left = counted.any(axis=0)
+    left = kept.any(axis=0)
     n = int(left.sum())
     if n < FEWEST_STATEMENTS or len(np.unique(labels[left])) < 2:
-        return Rung(name, None, n, detail)
-    share = (right * counted).sum(axis=0)[left] / counted.sum(axis=0)[left]
+        why = f"too few: {n} of {counted(labels.size, 'statement')}" if n < FEWEST_STATEMENTS else "one label is left"
+        return Rung(name, None, n, f"{why}, {detail}")
+    share = (right * kept).sum(axis=0)[left] / kept.sum(axis=0)[left]
     return Rung(name, GroupBootstrap(groups[left], fitted=True).proportion(share), n, detail)
 
 

@@ -15,16 +15,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipelines.calibrate.options import CalibrateOptions
+from pipelines.cli.parameters import with_values
 from pipelines.cli.pasting import mlflow_run
 from pipelines.experiment import require_model
 from pipelines.report.explorer import explorer
 from pipelines.report.first_screen import answers, verdicts, without_empty_columns
 from pipelines.report.options import ReportOptions, file_to_write
 from pipelines.report.tracking import ChampionCard, ReportedRun, champions, log_page, newest_runs, reported_models
+from pipelines.statements.options import StatementsOptions
+from pipelines.statements.sources import PACKAGED, load_statements
+from pipelines.sweep.halves import able_to_calibrate
 from pipelines.tracking.champions import short_name
 from pipelines.tracking.conclusion import Conclusion, conclude
 from pipelines.tracking.runs import code_commit, entry_point_run
-from registry.errors import NotFound, Unavailable, UnknownName
+from registry.errors import NotFound, TrustTraceError, Unavailable, UnknownName
 
 SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -157,7 +161,7 @@ def run_reporting(options: ReportOptions) -> None:
         print(f"\n{model}: {kinds} on one page, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
         if output is not None:
             print(output.resolve())  # noqa: T201
-        missing = "" if "calibrate" in runs else _calibrating(model, next(iter(runs.values())))
+        missing = "" if "calibrate" in runs else calibrating(model, next(iter(runs.values())))
         verdict = f"One page of {model}, of its newest runs of {kinds}: report.html."
         conclude(run, Conclusion(verdict=verdict, next=missing))
 
@@ -178,12 +182,22 @@ def _write(path: Path, content: str) -> None:
         raise Unavailable(f"{path} cannot be written ({error.strerror}); give another file as `output`") from error
 
 
-def _calibrating(model: str, run: ReportedRun) -> str:
-    """The command that calibrates vectors of the statements that ``run`` was given, where it ran."""
+def calibrating(model: str, run: ReportedRun) -> str:
+    """The command that calibrates vectors of what ``run`` was given; none for statements that are gone or too few."""
     defaults = CalibrateOptions().params()
     names = ("checkpoint", "dimensions", "data", "limit", "seeds", "precision", "device")
     given = {name: run.params[name] for name in names if run.params.get(name, defaults[name]) != defaults[name]}
-    return mlflow_run("calibrate", model=model, **given)
+    shared = StatementsOptions().params()
+    options = with_values(StatementsOptions(), {name: text for name, text in given.items() if name in shared})
+    if options.data == PACKAGED and not options.limit:
+        return mlflow_run("calibrate", model=model, **given)
+    try:
+        statements = {each.name: load_statements(each, options.data, limit=options.limit) for each in options.chosen}
+    except TrustTraceError:
+        return ""
+    able = able_to_calibrate(statements)
+    given |= {} if len(able) == len(statements) else {"dimensions": ",".join(able)}
+    return mlflow_run("calibrate", model=model, **given) if able else ""
 
 
 def report_page(model: str, runs: Mapping[str, ReportedRun], vectors: Iterable[ChampionCard] = ()) -> str:

@@ -33,6 +33,11 @@ def vector_to_judge(model: str, dimension: str, *, calibrate: str) -> ServedVect
     raise NotFound(f"no vector of {model} for {dimension} is calibrated; calibrate first: {calibrate}")
 
 
+def is_calibrated(model: str, dimension: str) -> bool:
+    """Whether there is a vector that an evaluation can judge."""
+    return any(version.calibration is not None for version in VectorStore().list(model, dimension))
+
+
 def named_vectors(references: Sequence[str]) -> list[ServedVector]:
     """The versions that ``references`` name. Raises ``Mismatch`` for one whose test statements it was fitted on."""
     store = VectorStore()

@@ -114,7 +114,7 @@ def run_extraction(options: VectorOptions) -> None:
         log_figures(charts, options.figures, preview=next(iter(charts)))
         print(summary(extracted))  # noqa: T201
         measured = {} if options.target else measured_last(series, checkpoints)
-        conclude(run, conclusion(options, extracted, measured))
+        conclude(run, conclusion(options, extracted, measured, statements))
 
 
 def _with_directions(

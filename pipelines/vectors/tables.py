@@ -10,7 +10,10 @@ from pipelines.cli.columns import name_width
 from pipelines.cli.pasting import chosen, mlflow_run
 from pipelines.estimators.estimate import Estimate
 from pipelines.estimators.likeness import Likeness
+from pipelines.experiment import calibrate_or_report
 from pipelines.probe.result import UnitResult
+from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.halves import able_to_calibrate
 from pipelines.tracking.checkpoints import checkpoint_columns, checkpoint_table, step_label
 from pipelines.tracking.conclusion import Conclusion
 from pipelines.vectors.answer_probes import METRICS, FittedProbe
@@ -113,14 +116,18 @@ def _ceiling(vector: Extracted) -> str:
     return f"{pair.ceiling:>z7.3f} {pair.verdict:<14}" if pair.can_be_told else f"{'':>7} {pair.verdict:<14}"
 
 
-def conclusion(options: VectorOptions, extracted: Sequence[Extracted], measured: Mapping[str, str]) -> Conclusion:
+def conclusion(
+    options: VectorOptions,
+    extracted: Sequence[Extracted],
+    measured: Mapping[str, str],
+    statements: Mapping[str, LabelledStatements],
+) -> Conclusion:
     """How well each registered vector separates held-out statements, and how to let them compete.
 
     ``measured`` is the ``checkpoint`` for that, where it is not the model's last.
     """
     model = options.target or options.series.model
     candidates = [vector.vector for vector in extracted if not vector.first.is_control]
-    references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates)
     return Conclusion(
         verdict=(
             f"{counted(len(candidates), 'vector')} and {counted(len(extracted) - len(candidates), 'control')} "
@@ -136,13 +143,23 @@ def conclusion(options: VectorOptions, extracted: Sequence[Extracted], measured:
             for vector in extracted
         ),
         vectors=tuple(candidates),
-        next=_calibrating(options, model, references, measured) if candidates else _with_methods(options),
+        next=_calibrating(options, model, candidates, measured, statements) if candidates else _with_methods(options),
     )
 
 
-def _calibrating(options: VectorOptions, model: str, references: str, measured: Mapping[str, str]) -> str:
+def _calibrating(
+    options: VectorOptions,
+    model: str,
+    candidates: Sequence[RegisteredVector],
+    measured: Mapping[str, str],
+    statements: Mapping[str, LabelledStatements],
+) -> str:
+    able = able_to_calibrate(statements)
+    references = ",".join(f"{vector.name}/{vector.version}" for vector in candidates if vector.dimension in able)
     given = {**measured, **chosen(options, "seeds", "precision", "device", "figures")}
-    return mlflow_run("calibrate", options.statements, model=model, methods="none", vectors=references, **given)
+    if not references:
+        return mlflow_run("report", model=options.series.model)
+    return calibrate_or_report(options.statements, statements, model=model, methods="none", vectors=references, **given)
 
 
 def _with_methods(options: VectorOptions) -> str:

@@ -185,7 +185,7 @@ def _unchosen(series: CheckpointSeries, chosen: Sequence[Checkpoint], parameter:
         if not rest:
             continue
         every = counted(len(of_line), f"{line} checkpoint".strip())
-        what = line if len(of_line) == len(rest) and line else f"{len(rest)} of {every}"
+        what = (line or every) if len(of_line) == len(rest) else f"{len(rest)} of {every}"
         add = f"add {parameter}=…,{line}" if line else f"{parameter}=all measures them"
         if parameter == "checkpoint":
             add = "`checkpoint` chooses one"

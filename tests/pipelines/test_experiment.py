@@ -10,6 +10,8 @@ import pytest
 from pipelines import experiment
 from pipelines.cli.options import CheckpointOptions
 from pipelines.pretrain.options import SeriesConfig, TrainingConfig
+from pipelines.statements.options import StatementsOptions
+from pipelines.statements.sources import load_statements
 from pipelines.tracking.runs import entry_point_run
 from pipelines.tracking.series import require_own_name
 from registry.checkpoint_store import CheckpointStore
@@ -18,6 +20,7 @@ from registry.errors import InvalidInput, Mismatch, UnknownName
 from serving.model.sources import find_series
 from serving.model.weights import weights_digest
 from tests.pipelines.pretrain.test_series import TEXT
+from tests.small_statements import write_statements
 
 
 @pytest.fixture
@@ -116,3 +119,18 @@ def test_a_stage_that_is_trained_first_joins_a_line(small, tmp_path):
     series = experiment.resolve_series(f"@{tmp_path / 'seeds.toml'}")
     assert [checkpoint.line for checkpoint in series] == ["base", "again"]
     assert series.model == "seeds"
+
+
+def test_the_next_command_takes_the_statements_given(tmp_path):
+    write_statements(tmp_path, "toxicity", 40)
+    write_statements(tmp_path, "privacy", 12)
+
+    def following(names):
+        options = StatementsOptions(names, str(tmp_path))
+        statements = {each.name: load_statements(each, options.data) for each in options.chosen}
+        return experiment.calibrate_or_report(options, statements, model="m", seeds="1")
+
+    command = "mlflow run . -e {} --env-manager local -P model=m".format
+    given = f"-P dimensions=toxicity -P data={tmp_path} -P seeds=1"
+    assert following("toxicity") == following("toxicity,privacy") == f"{command('calibrate')} {given}"
+    assert following("privacy") == command("report")

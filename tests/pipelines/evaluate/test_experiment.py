@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM
 
 from pipelines import experiment
 from pipelines.calibrate.__main__ import main as calibrate
-from pipelines.calibrate.splits import calibration_test
 from pipelines.cli.command import run_command
 from pipelines.evaluate.__main__ import main
 from pipelines.evaluate.conditions import (
@@ -30,6 +29,7 @@ from pipelines.evaluate.conditions import (
 from pipelines.evaluate.suite import measure_tasks, request_for
 from pipelines.evaluate.tasks.task import Task, TaskReading
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.halves import calibration_test
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.tracking.champions import running_champion
 from registry.cache import cache_root

@@ -119,7 +119,7 @@ def test_champions_go_from_one_registry_to_another(series, elsewhere, tmp_path, 
     told = capsys.readouterr().out
     assert "fairness     yes                 3  models:/steer.mini.fairness/1 (registered; it was" in told
     assert "robustness   no                  0" in told
-    assert "next: TRUSTTRACE_MODEL=mini make serve" in told.replace("'", "")
+    assert f"next: TRUSTTRACE_MODEL={series} make serve\n" in told.replace("'", "")
     assert run_command(import_, ["--pack", str(to), "--model", str(series)]) == 0
     assert capsys.readouterr().out.count("was there already") == 2
     champion = VectorStore().resolve("steer.mini.fairness@champion")

@@ -126,7 +126,7 @@ def test_a_sweep_leaves_runs_curves_tables_figures_and_vectors(measured, argumen
         "the source tells no frames", "none is named by `ladder`, such as ladder=toxicity=./other.csv"
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    assert "no shared contrast words cannot be told, such as " in printed
+    assert "no shared contrast words cannot be told, too few: 0 of " in printed
     assert "models:/steer.mini.toxicity/" in printed
     assert "make ui" in printed
     shared = {"model": arguments[1], "data": arguments[3], "dimensions": "toxicity,privacy"}

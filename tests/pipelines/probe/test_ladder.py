@@ -92,6 +92,7 @@ def test_nothing_left_cannot_be_told(rng):
     given = LabelledStatements("toxicity", texts, np.tile([True, False], 60), np.arange(120) // 2, "small.csv")
     found = ladder(rng, given, reads_words_only=True)
     assert (found.rungs[1].value, found.rungs[1].n, found.rungs[1].stands) == (None, 0, "cannot be told")
+    assert "cannot be told, too few: 0 of 120 statements, without words such as " in str(found)
     assert not found.is_lexical  # it is not shown to fall
 
 

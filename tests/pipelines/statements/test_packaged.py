@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 
-from pipelines.calibrate.splits import calibration_halves
 from pipelines.statements.floors import ngram_char_scores, ngram_word_scores
 from pipelines.statements.packaged import SOURCES, packaged_statements
 from pipelines.statements.sources import load_statements
 from pipelines.statements.splits import group_folds
+from pipelines.sweep.halves import calibration_halves
 from pipelines.sweep.protocol import FittingProtocol
 from registry.dimensions import DIMENSIONS
 from registry.errors import UnknownName

@@ -286,6 +286,13 @@ def test_controls_alone_lead_to_no_calibration(arguments, capsys):
     assert next_parameters(capsys.readouterr().out, "vectors").items() >= given.items()
 
 
+def test_vectors_of_few_statements_lead_to_the_report(series_directory, tmp_path, tracking, cache, capsys):
+    few = write_statements(tmp_path, openings=12)
+    given = ["--model", str(series_directory), "--data", str(few), "--seeds", "1", "--layers", "1"]
+    assert run_command(main, [*given, "--methods", "mass-mean", "--controls", "0"]) == 0
+    assert next_parameters(capsys.readouterr().out, "report") == {"model": str(series_directory)}
+
+
 def test_vectors_contend_at_the_checkpoint_they_are_of(arguments, capsys):
     flags = ["--methods", "mass-mean", "--controls", "0", "--layers", "1", "--precision", "float32"]
     assert run_command(main, [*arguments, *flags, "--checkpoints", "0,10"]) == 0

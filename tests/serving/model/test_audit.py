@@ -107,3 +107,9 @@ def test_one_checkpoint_is_chosen_by_its_own_parameter(hub):
     assert "3 of 4 checkpoints: not chosen; `checkpoint` chooses one" in render_audit(audit)
     audit = audit_series(series, series.select("last"), parameter="trace")
     assert "3 of 4 checkpoints: not chosen; trace=all measures them" in render_audit(audit)
+
+
+def test_a_whole_line_left_out_is_not_all_checkpoints(hub):
+    series = find_series(REPO)
+    audit = audit_series(series, series.select("main"), parameter="checkpoint")
+    assert "left out: 4 checkpoints: not chosen; `checkpoint` chooses one" in render_audit(audit)

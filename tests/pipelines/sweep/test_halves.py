@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipelines.calibrate.splits import calibration_halves
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.halves import able_to_calibrate, calibration_halves, require_halves
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.vectors.methods import fitting_rows
 from registry.errors import InvalidInput
@@ -27,3 +27,13 @@ def test_a_half_of_one_group_is_refused():
     with pytest.raises(InvalidInput, match=r"small.csv leaves 1 group of a class .* at least 20 groups"):
         calibration_halves(statements(10), FittingProtocol())
     calibration_halves(statements(20), FittingProtocol())
+
+
+def test_the_dimensions_that_can_be_calibrated_are_named():
+    given = {"humility": statements(10), "toxicity": statements(20)}
+    assert able_to_calibrate(given) == ["toxicity"]
+    with pytest.raises(InvalidInput, match=r"20 groups; or calibrate the others: dimensions=toxicity$"):
+        require_halves(given)
+    with pytest.raises(InvalidInput, match=r"20 groups$"):
+        require_halves({"humility": statements(10)})
+    require_halves({"toxicity": statements(20)})
