@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from registry.dimensions import DIMENSIONS
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
 from tests.bench.table import Comparison
-from tests.bench.timing import paired_ratio, seconds, told
+from tests.bench.timing import in_turn, median_ratio, seconds
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
@@ -131,28 +132,38 @@ def compare_tracking(pairs: int = 5, of_memory: int = 3) -> list[Comparison]:
     by some percent in time and in memory, so both are medians of pairs in turn.
     """
     resolve_series("tiny")
-    logged, bare, *shares = paired_ratio(
-        lambda: sweep_once("log:4", log=True)[0], lambda: sweep_once("log:4", log=False)[0], pairs, told
-    )
-    many, few, *growths = paired_ratio(
-        lambda: sweep_once("log:12", log=True)[1], lambda: sweep_once("log:2", log=True)[1], of_memory, told
-    )
+    shares = in_turn(lambda: sweep_once("log:4", log=True), lambda: sweep_once("log:4", log=False), pairs)
+    growths = in_turn(lambda: sweep_once("log:12", log=True), lambda: sweep_once("log:2", log=True), of_memory)
+    clock = median_ratio(np.array([(logged.seconds, bare.seconds) for logged, bare in shares]))
+    work = median_ratio(np.array([(logged.processor_seconds, bare.processor_seconds) for logged, bare in shares]))
+    mib = median_ratio(np.array([(many.mib, few.mib) for many, few in growths]))
     what = f"a sweep of `tiny`, 25 units, each with a run, a checkpoint and vectors in MLflow, {pairs} pairs"
     memory = f"largest resident size, 13 checkpoints, {of_memory} pairs"
     return [
-        Comparison.more("tracking/share", what, f"{logged:.1f} s", f"{bare:.1f} s without", shares, at_most=5),
-        Comparison.more("tracking/memory", memory, f"{many:.0f} MiB", f"{few:.0f} MiB, 3", growths, at_most=5),
+        _more("tracking/share", what, clock, "s"),
+        _more("tracking/processor_share", f"{what}, by processor time", work, "s"),
+        _more("tracking/memory", f"{memory} beside 3", mib, "MiB"),
     ]
 
 
-def sweep_once(checkpoints: str, *, log: bool) -> tuple[float, float]:
-    """Seconds and largest resident MiB of a whole sweep, computed anew in a process of its own, whose threads wait as
-    a command's do.
-    """
+def _more(key: str, what: str, ratio: tuple[float, ...], unit: str) -> Comparison:
+    ours, theirs, *interval = ratio
+    return Comparison.more(key, what, f"{ours:.1f} {unit}", f"{theirs:.1f} {unit}", interval, at_most=5)
+
+
+@dataclass(frozen=True)
+class SweepCosts:
+    seconds: float
+    processor_seconds: float
+    mib: float
+    """The largest resident size."""
+
+
+def sweep_once(checkpoints: str, *, log: bool) -> SweepCosts:
+    """What a whole sweep takes, computed anew in a process of its own, whose threads wait as a command's do."""
     command = [sys.executable, "-m", "tests.bench.sweep_once", checkpoints, *(() if log else ("--no-log",))]
     own = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the sweep failed: {done.stderr[-500:]}")
-    measured = json.loads(done.stdout.splitlines()[-1])
-    return measured["seconds"], measured["mib"]
+    return SweepCosts(**json.loads(done.stdout.splitlines()[-1]))

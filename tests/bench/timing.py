@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
+
+T = TypeVar("T")
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -24,6 +26,22 @@ def best_rates(work: dict[str, Callable[[], int]], rounds: int) -> dict[str, flo
     return rates
 
 
+def in_turn(work: Callable[[], T], against: Callable[[], T], pairs: int) -> list[tuple[T, T]]:
+    """What either returns, pair by pair.
+
+    The order changes from pair to pair, so that a machine that slows down or speeds up favours neither.
+    """
+    found = []
+    for pair in range(pairs):
+        if pair % 2:
+            first = work()
+            found.append((first, against()))
+        else:
+            last = against()
+            found.append((work(), last))
+    return found
+
+
 def paired_ratio(
     work: Callable[[], Any],
     against: Callable[[], Any],
@@ -32,15 +50,10 @@ def paired_ratio(
 ) -> tuple[float, float, float, float, float]:
     """Median seconds of either, done in turn, and the median of the pairs' ratios with a 95 % bootstrap interval.
 
-    The order changes from pair to pair, so that a machine that slows down or speeds up favours neither. ``once`` does
-    one piece of work and tells its seconds; by default those on the clock.
+    ``once`` does one piece of work and tells its seconds; by default those on the clock.
     """
-    once = once or _once
-    times = np.empty((pairs, 2))
-    for pair in range(pairs):
-        for which in (0, 1) if pair % 2 else (1, 0):
-            times[pair, which] = once((work, against)[which])
-    return median_ratio(times)
+    measured = once or _once
+    return median_ratio(np.array(in_turn(lambda: measured(work), lambda: measured(against), pairs)))
 
 
 def median_ratio(times: Float[np.ndarray, "pairs 2"]) -> tuple[float, float, float, float, float]:
