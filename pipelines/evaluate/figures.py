@@ -83,7 +83,9 @@ def entanglement_figure(model: str, table: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     cells = table.set_index(["steered", "scored"])
     values = np.array([[cells.loc[(row, column), "difference"] for column in names] for row in names], np.float64)
-    largest = max(float(np.abs(values).max()), 1e-9)
+    # What may be chance is pale: the scale is that of the intervals.
+    ends = table[["difference_low", "difference_high"]].to_numpy(np.float64)
+    largest = max(float(np.abs(ends).max()), 1e-9)
     image = axes.imshow(values, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
     for row, steered in enumerate(names):
         for column, scored in enumerate(names):

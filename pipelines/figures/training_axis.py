@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from registry.checkpoints import Checkpoint
+from registry.checkpoints import MAIN, Checkpoint
 
 STEPS, TOKENS = "pre-training step", "tokens seen in pre-training"
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
@@ -30,14 +30,19 @@ class TrainingAxis:
 
     @classmethod
     def of(cls, checkpoints: Sequence[Checkpoint]) -> "TrainingAxis":
-        """Stages count steps anew: checkpoints of several are evenly spaced and called by their captions."""
+        """Stages count steps anew: checkpoints of several are evenly spaced and called by their captions.
+
+        So are those before a model that a trainer left without a step at the end of them.
+        """
         axis = cls.of_steps(
             [checkpoint.step for checkpoint in checkpoints], [checkpoint.tokens for checkpoint in checkpoints]
         )
         if axis.is_ordered:
             return axis
         labels = tuple(checkpoint.caption for checkpoint in checkpoints)
-        return cls(f"{axis.name}, counted anew in each stage", axis.places, labels)
+        stages = {checkpoint.line for checkpoint in checkpoints} - {MAIN}
+        name = f"{axis.name}, counted anew in each stage" if len(stages) > 1 else axis.name
+        return cls(name, axis.places, labels)
 
     @property
     def is_ordered(self) -> bool:

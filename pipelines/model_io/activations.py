@@ -192,6 +192,11 @@ class _BatchStates:
         hidden_states[:, self.rows] = states
 
 
+def kept_activations(digest: str) -> Path:
+    """Where the activations of the unit named ``digest`` lie once they were kept."""
+    return cache_root() / "activations" / f"{digest}.npy"
+
+
 @contextmanager
 def unit_file(digest: str, *, keep: bool) -> Iterator[BinaryIO]:
     """An empty file for the activations of the unit named ``digest``.
@@ -199,16 +204,17 @@ def unit_file(digest: str, *, keep: bool) -> Iterator[BinaryIO]:
     It has no name, so that nothing is left of it whenever this process ends; with ``keep`` it becomes
     ``activations/<digest>.npy`` in the cache: float32 ``[layers, n, d_model]``, for ``np.load(path, mmap_mode="r")``.
     """
-    scratch, kept = writable(cache_root() / "scratch"), cache_root() / "activations"
+    scratch = writable(cache_root() / "scratch")
     if not keep:
         with tempfile.TemporaryFile(dir=scratch) as file:
             yield file
         return
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        path = Path(directory) / f"{digest}.npy"
+        path, kept = Path(directory) / "activations.npy", kept_activations(digest)
         with path.open("w+b") as file:
             yield file
-        os.replace(path, writable(kept) / path.name)
+        writable(kept.parent)
+        os.replace(path, kept)
 
 
 def _mapped(file: BinaryIO, shape: tuple[int, int, int]) -> Float32[np.ndarray, "layers n d_model"]:

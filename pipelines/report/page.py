@@ -161,7 +161,7 @@ def run_reporting(options: ReportOptions) -> None:
         print(f"\n{model}: {kinds} on one page, {len(content) / 1e6:.1f} MB: {place}")  # noqa: T201
         if output is not None:
             print(output.resolve())  # noqa: T201
-        missing = "" if "calibrate" in runs else calibrating(model, next(iter(runs.values())))
+        missing = "" if "calibrate" in runs else calibration_command(model, next(iter(runs.values())))
         verdict = f"One page of {model}, of its newest runs of {kinds}: report.html."
         conclude(run, Conclusion(verdict=verdict, next=missing))
 
@@ -182,7 +182,7 @@ def _write(path: Path, content: str) -> None:
         raise Unavailable(f"{path} cannot be written ({error.strerror}); give another file as `output`") from error
 
 
-def calibrating(model: str, run: ReportedRun) -> str:
+def calibration_command(model: str, run: ReportedRun) -> str:
     """The command that calibrates vectors of what ``run`` was given; none for statements that are gone or too few."""
     defaults = CalibrateOptions().params()
     names = ("checkpoint", "dimensions", "data", "limit", "seeds", "precision", "device")

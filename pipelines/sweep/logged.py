@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from pipelines.cli.progress import progress_bar
+from pipelines.model_io.activations import kept_activations
 from pipelines.sweep.executors import Executor
 from pipelines.sweep.run import Plan, run_sweep
 from pipelines.sweep.store import UnitStore
@@ -26,6 +27,8 @@ def run_logged(
     """What ``log`` makes of every unit's result, in order; it is called in one thread, never more than one behind."""
     logged: list[Future[Logged]] = []
     _say_former(store)
+    if plan.keep_activations:
+        _forget_without_activations(plan, store)
     with (
         ThreadPoolExecutor(1, thread_name_prefix="log") as logger,
         progress_bar(plan.work, name, "statement") as bar,
@@ -35,7 +38,19 @@ def run_logged(
             if logged:
                 logged[-1].result()
             logged.append(logger.submit(log, result))
-        return [future.result() for future in logged]
+        results = [future.result() for future in logged]
+    if plan.keep_activations:
+        directory = kept_activations("*").parent
+        print(f"\nactivations: {directory}, a file per unit, named by the tag unit_digest of its run")  # noqa: T201
+    return results
+
+
+def _forget_without_activations(plan: Plan[UnitT], store: UnitStore[UnitT]) -> None:
+    """A unit whose activations are to be kept, and were not, is measured again."""
+    for checkpoint in plan.checkpoints:
+        for digest in (plan.digest(checkpoint, name) for name in plan.statements):
+            if not kept_activations(digest).is_file():
+                store.path(digest).unlink(missing_ok=True)
 
 
 def run_with_bar(plan: Plan[UnitT], store: UnitStore[UnitT]) -> list[UnitT]:

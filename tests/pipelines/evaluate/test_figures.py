@@ -53,8 +53,9 @@ def test_what_rounds_to_nothing_has_no_sign_of_its_own():
         {"steered": ["toxicity"], "scored": ["toxicity"], "difference": [-0.001], "n": [84]}
         | {"difference_low": [-0.234], "difference_high": [-0.004]}
     )
-    (text,) = entanglement_figure("tiny", table).axes[0].texts
-    assert text.get_text() == "+0.00\n[-0.23, +0.00]"
+    axes = entanglement_figure("tiny", table).axes[0]
+    assert axes.texts[0].get_text() == "+0.00\n[-0.23, +0.00]"
+    assert axes.images[0].get_clim() == (-0.234, 0.234)
 
 
 @pytest.mark.parametrize("names", [[LONG], [LONG, "toxicity"], [LONG, *(f"dimension_{number}" for number in range(7))]])

@@ -46,3 +46,8 @@ def test_checkpoints_of_several_stages_are_called_by_their_labels():
 )
 def test_tokens_are_counted_in_the_units_of_revision_names(tokens, label):
     assert token_label(tokens) == label
+
+
+def test_a_trainers_last_model_is_no_stage():
+    axis = axis_of("checkpoint-250", "checkpoint-500", "main")
+    assert (axis.name, axis.labels) == (STEPS, ("step 250", "step 500", "main"))

@@ -14,7 +14,7 @@ from pipelines.main.options import MainOptions
 from pipelines.probe.__main__ import main as probe
 from pipelines.report.__main__ import main
 from pipelines.report.options import ReportOptions
-from pipelines.report.page import calibrating, report_page
+from pipelines.report.page import calibration_command, report_page
 from pipelines.report.tracking import ChampionCard, ReportedRun
 from registry.errors import InvalidInput
 from tests.small_statements import write_statements
@@ -187,9 +187,9 @@ def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path, name, words)
 def test_a_page_names_no_calibration_that_refuses(tmp_path):
     enough, few = (write_statements(tmp_path / str(openings), openings=openings) for openings in (40, 12))
     for path, words in ((enough, f" -P data={enough}"), (few, None), (tmp_path / "gone.csv", None)):
-        command = calibrating("m", reported(params={"data": str(path), "dimensions": "toxicity"}))
+        command = calibration_command("m", reported(params={"data": str(path), "dimensions": "toxicity"}))
         assert command == ("" if words is None else f"{CALIBRATE} -P model=m -P dimensions=toxicity{words}")
-    assert calibrating("m", reported(params={"data": "packaged"})) == f"{CALIBRATE} -P model=m"
+    assert calibration_command("m", reported(params={"data": "packaged"})) == f"{CALIBRATE} -P model=m"
 
 
 def test_a_users_runs_become_one_page_that_needs_nothing_else(series_directory, tmp_path, tracking, cache, capsys):

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pipelines.model_io.activations import extract
+from pipelines.model_io.activations import extract, kept_activations
 from pipelines.probe.controls import measure_floors
 from pipelines.probe.plan import SweepPlan
 from pipelines.probe.result import ResultStore, UnitResult
 from pipelines.probe.selection import Selection
 from pipelines.probe.tables import CONTROL_COLUMNS, PROBE_COLUMNS, control_table, probe_table
 from pipelines.statements.labelled import LabelledStatements
+from pipelines.sweep.logged import run_logged
 from pipelines.sweep.protocol import FittingProtocol
 from pipelines.sweep.run import run_sweep
 from serving.model import loading
@@ -251,6 +252,19 @@ def test_tables_have_every_column_layer_and_split(plan, whole):
     controls = control_table("mini", floors, initial)
     assert tuple(controls.columns) == CONTROL_COLUMNS
     assert set(controls["control"]) == {"ngram_floor", "surface_floor", "random_init"}
+
+
+def test_units_without_kept_activations_are_measured_again(plan, cache, capsys, monkeypatch):
+    (name, given), *_ = plan.statements.items()
+    plan = dataclasses.replace(plan, checkpoints=plan.checkpoints[:1], statements={name: given})
+    store, kept = ResultStore(cache / "probe"), dataclasses.replace(plan, keep_activations=True)
+    (before,) = run_logged(plan, store, lambda unit: unit, "probing")
+    assert not kept_activations(before.digest).exists()
+    (again,) = run_logged(kept, store, lambda unit: unit, "probing")
+    assert kept_activations(before.digest).is_file() and same(before, again)
+    assert f"activations: {cache / 'activations'}, a file per unit" in capsys.readouterr().out
+    monkeypatch.setattr("pipelines.sweep.run.measure_unit", None)
+    assert same(run_logged(kept, store, lambda unit: unit, "probing")[0], before)
 
 
 def test_units_alone_or_together_agree(plan, whole, cache):
