@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from ast import literal_eval
 
 import pytest
 
@@ -73,17 +75,33 @@ def require_shown(path, outputs):
     assert all("image/png" in data for data in unshown)
 
 
+def test_steps_are_written_as_figures_write_them():
+    assert not [path.stem for path in NOTEBOOKS if "checkpoint.label" in path.read_text(encoding="utf-8")]
+
+
 @pytest.mark.parametrize(
     "path", [path for path in NOTEBOOKS if path.stem != CALLS_A_SERVICE], ids=lambda path: path.stem
 )
 def test_it_runs_and_shows(path, environment):
-    require_shown(path, executed_without_kernel(path, environment, before=PATCH_PROSE))
+    outputs = executed_without_kernel(path, environment, before=PATCH_PROSE)
+    require_shown(path, outputs)
+    results = [
+        output["data"]["text/plain"] for cell in outputs for output in cell if "text/plain" in output.get("data", {})
+    ]
+    if path.stem == "making_and_judging_a_vector":
+        (judged,) = [result for result in results if result.startswith("('steer.")]
+        low = literal_eval(judged)[2][0]
+        (answers,) = [result for result in results if re.match(r"\{-?\d", result)]
+        assert min(literal_eval(answers)) >= low
 
 
 def test_the_one_that_calls_a_service_calls_one_that_runs(environment, champion, series_directory, tracking):
     (path,) = [path for path in NOTEBOOKS if path.stem == CALLS_A_SERVICE]
     with listening(Deployment(series_directory, tracking), poll=60) as url:
-        require_shown(path, executed_without_kernel(path, {**environment, "TRUSTTRACE_URL": url}))
+        outputs = executed_without_kernel(path, {**environment, "TRUSTTRACE_URL": url})
+    require_shown(path, outputs)
+    shown = "".join(output.get("data", {}).get("text/plain", "") for cell in outputs for output in cell)
+    assert "'code_commit': '" in shown
 
 
 def test_a_cell_starts_the_service_as_make_serve_does():
