@@ -11,7 +11,7 @@ DEVELOPING := --group dev --group server
 export MLFLOW_DISABLE_TELEMETRY = true
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 # `mlflow run` opens its database before any code of ours can let two commands make it in turn.
 setup: $(VENV)/installed ## a virtual environment with the pinned requirements, verified by their hashes, and MLflow's database
@@ -45,7 +45,7 @@ demo: setup ## train the embedded checkpoint series, probe it, register its stee
 	$(RUN) mlflow run . -e probe --env-manager local --experiment-name trusttrace
 
 # BentoML's 5 seconds cut off who asks again after a pause, and who asks while the machine is busy.
-serve: setup ## serve steered generation and the playground on http://127.0.0.1:$(PORT)
+serve: setup ## serve steered generation and the playground on http://127.0.0.1:3000, or on another PORT=…
 	$(RUN) bentoml serve serving.service:SteeringService --host 127.0.0.1 --port $(PORT) \
 	  --timeout-keep-alive 75
 
@@ -140,5 +140,5 @@ simulate: $(VENV)/developing ## error rates, coverage and power on data whose tr
 endurance: $(VENV)/developing $(VENV)/fetched $(VENV)/programs ## loads, kills, faults and damaged files; the loads alone take 22 minutes
 	$(RUN) OMP_NUM_THREADS=1 pytest -q $(addprefix tests/endurance/, load.py hostile.py kills.py registering.py draining.py faults.py fuzz.py series.py families.py notebooks.py elsewhere.py containers.py)
 
-clean: ## remove the virtual environment and tool caches; MLflow's data stays
+clean: ## remove the virtual environments and tool caches; MLflow's data stays
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-ray $(VENV)-extras $(VENV)-vllm $(VENV)-clients $(VENV)-llama .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

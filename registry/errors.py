@@ -12,6 +12,7 @@ Every message is one sentence for the user: it names the values that clash and s
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -74,6 +75,17 @@ class CorruptFile(TrustTraceError):
 
 class Unavailable(TrustTraceError):
     """Network, registry or disk out of reach."""
+
+
+def near_path(path: str) -> str:
+    """``; did you mean ./series?`` where the folder of a ``path`` holds something of a like name, else ``;``."""
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        present = os.listdir(os.path.expanduser(folder) or ".")
+    except OSError:
+        return ";"
+    near = get_close_matches(name, present, n=1, cutoff=0.6)
+    return f"; did you mean {os.path.join(folder, near[0])}?" if near else ";"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:

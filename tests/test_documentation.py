@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,9 @@ def test_each_package_lists_its_folders(package):
     there = {f"{path.name}/" for path in (ROOT / package).iterdir() if path.is_dir() and path.name != "__pycache__"}
     there |= {path.name for path in (ROOT / package).glob("*.py") if ast.parse(path.read_text()).body[1:]}
     assert listed == there
+
+
+def test_make_help_is_a_table_of_words():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    columns = {re.match(r"[a-z-]+ +", line).end() for line in listed}
+    assert len(columns) == 1 and "$" not in "".join(listed)

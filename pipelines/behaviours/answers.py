@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.statements.answer_form import is_chat, spaced
 from pipelines.statements.tables import read_table
 from registry.counts import counted
-from registry.errors import InvalidInput, NotFound
+from registry.errors import InvalidInput, NotFound, near_path
 from registry.vectors import Template
 
 FEWEST_ANSWERS = 20
@@ -81,7 +81,9 @@ class AnswerSet:
 def answers_in_file(path: Path, dimension: str) -> AnswerSet:
     """The answers in ``path``. Raises ``NotFound``, ``CorruptFile``, and ``InvalidInput`` naming the row at fault."""
     if not path.is_file():
-        raise NotFound(f"there is no file {path}; give answers={dimension}=<a file with {', '.join(COLUMNS)}>")
+        raise NotFound(
+            f"there is no file {path}{near_path(str(path))} give answers={dimension}=<a file with {', '.join(COLUMNS)}>"
+        )
     labelled = list(_rows(path))
     if len({bool(answer.messages) for answer, _ in labelled}) > 1:
         raise InvalidInput(

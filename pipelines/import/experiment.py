@@ -9,7 +9,7 @@ from pipelines.tracking.conclusion import Conclusion, conclude, enumerated
 from pipelines.tracking.runs import entry_point_run
 from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.counts import counted
-from registry.errors import InvalidInput, NotFound
+from registry.errors import InvalidInput, NotFound, near_path
 from registry.pack_card import works
 from registry.pack_exchange import PackImport, import_pack
 from registry.pack_folder import StoredPack, read_pack
@@ -27,8 +27,8 @@ def run_import(options: ImportOptions) -> None:
     directory = Path(options.pack).expanduser()
     if not directory.is_dir():
         raise NotFound(
-            f"there is no folder {directory}; give one that `export` wrote, or the shipped one: "
-            f"{mlflow_run('import', pack=SHIPPED)}"
+            f"there is no folder {directory}{near_path(str(directory))} give one that `export` wrote, or the shipped "
+            f"one: {mlflow_run('import', pack=SHIPPED)}"
         )
     stored = read_pack(directory)
     model = stored.pack.model

@@ -14,7 +14,7 @@ from pipelines.statements.packaged import packaged_rows
 from pipelines.statements.rows import StatementRows
 from pipelines.statements.tables import SUFFIXES
 from registry.dimensions import Dimension
-from registry.errors import InvalidInput, NotFound, unknown_name
+from registry.errors import InvalidInput, NotFound, near_path, unknown_name
 
 DATA_SEED = 0
 PACKAGED = "packaged"
@@ -63,7 +63,9 @@ def require_source(dimension: Dimension, data: str) -> str:
         require_file_for(path, dimension.name)
         return source
     if "/" in source or path.suffix.lower() in SUFFIXES:
-        raise NotFound(f"there is no {source}; give a directory, a {', '.join(SUFFIXES)} file, packaged or hub")
+        raise NotFound(
+            f"there is no {source}{near_path(source)} give a directory, a {', '.join(SUFFIXES)} file, packaged or hub"
+        )
     known = (PACKAGED, "hub", *HUB_BENCHMARKS, "a directory", "a .csv, .jsonl or .parquet file")
     raise unknown_name("data source", source, known)
 

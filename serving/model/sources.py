@@ -15,7 +15,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from registry.checkpoints import MAIN, Checkpoint, CheckpointSeries, LeftOut
 from registry.embedded import PACKAGED
-from registry.errors import InvalidInput, UnknownName, unknown_name
+from registry.errors import InvalidInput, UnknownName, near_path, unknown_name
 from registry.model_names import model_short_name, named_model
 from registry.named_series import series_of
 from registry.revisions import Position, parse_position
@@ -51,7 +51,7 @@ def find_series(model: str, *, name: str | None = None) -> CheckpointSeries:
     repo, _, revision = model.partition("@")
     if model.startswith((".", "/", "~")):
         raise UnknownName(
-            f"there is no file or directory {model!r}; give a path that exists, a hub id such as "
+            f"there is no file or directory {model!r}{near_path(model)} give a path that exists, a hub id such as "
             "EleutherAI/pythia-70m, smollm2 or tiny"
         )
     if page := _PAGE.match(model):

@@ -24,7 +24,7 @@ from typing import Any
 
 from registry.checkpoints import INIT, MAIN, Checkpoint, CheckpointSeries, LeftOut
 from registry.counts import counted
-from registry.errors import InvalidInput, NotFound, unknown_name
+from registry.errors import InvalidInput, NotFound, near_path, unknown_name
 from registry.model_names import model_short_name
 
 PREFIX = "@"
@@ -57,7 +57,9 @@ def read_line(model: str) -> TrainingLine:
     """The line that ``@line.toml`` names. Raises ``NotFound`` without the file, ``InvalidInput`` for what it says."""
     path = Path(model.removeprefix(PREFIX)).expanduser()
     if not path.is_file():
-        raise NotFound(f"there is no file {str(path)!r}; `model` {model!r} names a TOML file of stages")
+        raise NotFound(
+            f"there is no file {str(path)!r}{near_path(str(path))} `model` {model!r} names a TOML file of stages"
+        )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
 import pytest
 
 from registry import errors
-from registry.errors import TrustTraceError, UnknownName, first_line, redacted, unknown_name
+from registry.errors import TrustTraceError, UnknownName, first_line, near_path, redacted, unknown_name
 
 
 def test_the_docstring_draws_every_error():
@@ -71,3 +71,14 @@ def test_no_secret_of_an_address_is_shown(uri, expected):
 )
 def test_what_is_no_secret_stays(text):
     assert redacted(text) == text
+
+
+def test_a_mistyped_path_is_answered_with_the_nearest(tmp_path, monkeypatch):
+    (tmp_path / "humility.csv").touch()
+    (tmp_path / "series").mkdir()
+    monkeypatch.chdir(tmp_path / "series")
+    assert near_path("../humilty.csv") == "; did you mean ../humility.csv?"
+    assert near_path(f"{tmp_path}/serie/") == f"; did you mean {tmp_path}/series?"
+    assert near_path("../nothing.like") == near_path("../no/such/folder") == near_path("humilty.csv") == ";"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert near_path("~/humilty.csv") == "; did you mean ~/humility.csv?"
