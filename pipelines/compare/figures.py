@@ -63,6 +63,8 @@ def comparison_figure(comparison: SeriesComparison) -> Figure:
 
 
 def _bands(axes: Axes, comparison: SeriesComparison, places: Mapping[int, int]) -> None:
+    if not comparison.bands:  # no step is shared
+        return
     x = [places[band.step] for band in comparison.bands]
     series = [band.between_series for band in comparison.bands]
     statements = [band.between_statements for band in comparison.bands]

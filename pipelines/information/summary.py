@@ -1,6 +1,7 @@
 """Summary of the information experiment as printed tables: phases of I(T;X), when a dimension is readable, and
 how far its direction stays one."""
 
+import math
 from collections.abc import Sequence
 
 from pipelines.cli.columns import name_width
@@ -75,20 +76,23 @@ def _phases(trajectories: Sequence[Trajectory], warmup_steps: int | None) -> lis
             if phase is not None:
                 inside = inside_warmup(phase.shape, warmup_steps) if phase.shape.compresses else "-"
                 lines.append(
-                    f"{trajectory.dimension:<{name}} {X[estimator]:<5} {_phase(phase.shape)}  "
+                    f"{trajectory.dimension:<{name}} {X[estimator]:<5} {phase_cells(phase.shape)}  "
                     f"{_falls(phase.shape):<14} {_bandwidths(trajectory, estimator):<4} {inside:<10} "
                     f"{phase.rank_correlation!s:<20}"
                 )
     return lines
 
 
-def _phase(shape: TwoPhases) -> str:
+def phase_cells(shape: TwoPhases) -> str:
+    """Peak, fall, what could be detected and p, with a dash for what cannot be told."""
     peak = f"{shape.peak_step:,} [{shape.peak_low:,}, {shape.peak_high:,}]"
     fall, margin = f"{shape.fall:z.3f}", 1.96 * shape.fall_error
     if margin == margin:
         fall += f" [{shape.fall - margin:z.3f}, {shape.fall + margin:z.3f}]"
     agreeing = f"{shape.layers_agreeing}/{shape.layers}"
-    return f"{peak:<20} {agreeing:>6}  {fall:<24} {shape.detectable_fall:>10.3g} {shape.p_adjusted:>6.3f}"
+    detectable = f"{shape.detectable_fall:.3g}" if math.isfinite(shape.detectable_fall) else "-"
+    p = f"{shape.p_adjusted:.3f}" if shape.can_be_told else "-"
+    return f"{peak:<20} {agreeing:>6}  {fall:<24} {detectable:>10} {p:>6}"
 
 
 def _falls(shape: TwoPhases) -> str:

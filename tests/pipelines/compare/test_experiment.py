@@ -298,6 +298,14 @@ def test_tokens_are_the_axis_where_all_series_agree():
         assert list(top.get_lines()[1].get_xdata()) == ([10**9, 2 * 10**9] if "tokens" in name else [1, 2])
 
 
+def test_series_without_a_shared_step_have_no_mean():
+    curves = [curve_of(None, steps)[0] for steps in ({"a": 1, "b": 2}, {"a": 4, "b": 8})]
+    series = [SimpleNamespace(name=str(n), run_id="", curves={"toxicity": each}) for n, each in enumerate(curves)]
+    figure = comparison_figure(compare("toxicity", series))
+    drawn = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert drawn[:2] == ["0", "1"] and not [name for name in drawn if "mean" in name or "interval" in name]
+
+
 def test_equal_accuracies_of_all_series_leave_a_band():
     curve, _ = curve_of(None, {"a": 1, "b": 2})
     series = [SimpleNamespace(name=name, run_id="", curves={"toxicity": curve}) for name in "abc"]
