@@ -11,6 +11,11 @@ from serving.engine.admission import Admission
 from serving.engine.base import HiddenStates, Keep
 from serving.engine.slots.model_runner import ModelRunner
 
+DEPTH, LEAST = 1024, 64
+"""A piece is halved at the first depth, a third at twice as deep, …, down to the least: each token reads all that are
+before it, so that at 8,000 a whole piece takes four times what it takes at the beginning.
+"""
+
 
 class StateReading:
     """Sequences of tokens, the layers to read them at, and what to keep. Belongs to the engine's thread, but for the
@@ -31,6 +36,11 @@ class StateReading:
     @property
     def is_complete(self) -> bool:
         return len(self._read) == len(self._sequences)
+
+    @property
+    def depth(self) -> int:
+        """Tokens of its sequence that are read."""
+        return self._position
 
     @property
     def is_amid(self) -> bool:
@@ -119,7 +129,7 @@ class Readings:
             return None
         try:
             is_long = reading.is_amid or reading.is_next_long(self._chunk)
-            reading.advance(self._runner, piece if is_long else self._chunk)
+            reading.advance(self._runner, self._shortened(piece, reading.depth) if is_long else self._chunk)
         except Exception as error:
             self._finish(reading, error)
         else:
@@ -142,6 +152,13 @@ class Readings:
             for reading in first.values()
             if has_room or reading.is_amid or not reading.is_next_long(self._chunk)
         ]
+
+    def _shortened(self, piece: int, depth: int) -> int:
+        """Where nobody waits for it a piece is as long as it may be, which takes a fifth less in all."""
+        answers = self._admission.active + self._admission.waiting - len(self._readings)
+        if piece == self._chunk and not answers:
+            return piece
+        return min(piece, max(LEAST, piece // (1 + depth // DEPTH)))
 
     def _finish(self, reading: StateReading, error: Exception | None = None) -> None:
         with self._admission.changed:

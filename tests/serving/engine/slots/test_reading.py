@@ -64,6 +64,21 @@ def test_clients_take_turns_by_the_piece(readings):
     assert len(readings) == readings.nbytes == readings._admission.active == 0
 
 
+@pytest.mark.parametrize(
+    ("piece", "answers", "lengths"), [(256, 0, {256}), (256, 1, {256, 128, 85, 64}), (128, 0, {128, 64})]
+)
+def test_pieces_shrink_with_depth_where_somebody_waits(piece, answers, lengths):
+    readings = Readings(Runner(), Admission(4, 4), 256, most_amid=2)
+    for _ in range(answers):
+        readings._admission.admit()
+    add(readings, "client", range(8192))
+    read = []
+    while len(readings):
+        advance(readings, piece)
+        read.append(len(readings._runner.pieces[-1]))
+    assert set(read[:-1]) == lengths and read == sorted(read, reverse=True) and sum(read) == 8192
+
+
 def test_few_sequences_are_half_read_at_once(readings):
     for number in range(4):
         add(readings, f"client {number}", [number] * 9)
