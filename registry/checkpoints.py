@@ -199,7 +199,13 @@ class CheckpointSeries:
                 checkpoint for line in lines for checkpoint in self._of_line(line, selection if colon else "all", part)
             )
         if colon and stage != "log":
-            raise unknown_name(f"stage of {self.model}", stage, [line for line in self.lines if line] or ["log:12"])
+            known = [line for line in self.lines if line]
+            if not known:
+                raise UnknownName(
+                    f"{self.model} has no stages, so {part!r} names none of its checkpoints; use all, log:12, last, or "
+                    f"steps such as {self._examples()}"
+                )
+            raise unknown_name(f"stage of {self.model}", stage, known)
         return self._of_line(self.first_line, part, part)
 
     def _lines_of(self, stage: str) -> list[tuple[Checkpoint, ...]]:

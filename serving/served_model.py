@@ -12,6 +12,7 @@ from registry.checkpoints import Checkpoint, CheckpointSeries
 from registry.counts import counted
 from registry.embedded import embedded_seed, model_argument, registry_name
 from registry.errors import InvalidInput, NotFound, TrustTraceError, Unavailable, UnknownName
+from registry.model_names import named_model
 from registry.store import VectorStore
 from serving.engine.base import Engine
 from serving.engine.slots.engine import SlotEngine
@@ -241,9 +242,10 @@ def find_checkpoint(settings: Settings) -> Checkpoint:
     try:
         series = find_series(settings.model, name=settings.model_name)
     except UnknownName:
-        registered = _registered_series(settings.model)
+        given, model = named_model(settings.model)
+        registered = _registered_series(model, settings.model_name or given)
         if registered is None:
-            _require_made(settings.model)
+            _require_made(model)
             raise
         series = registered
     chosen = series.select(settings.checkpoint)
@@ -278,13 +280,16 @@ def _log_choice(series: CheckpointSeries, checkpoint: Checkpoint) -> None:
             )
 
 
-def _registered_series(model: str) -> CheckpointSeries | None:
-    """The trained checkpoints of ``ckpt.<model>``: a newer version stands for an older one of the same place."""
+def _registered_series(model: str, name: str) -> CheckpointSeries | None:
+    """The trained checkpoints of ``ckpt.<model>``, by another ``name`` if there is one: a newer version stands for an
+    older one of the same place.
+    """
     model = registry_name(model)
     try:
         versions = CheckpointStore().list(model)
     except TrustTraceError:
         return None
     registered = [version.checkpoint for version in reversed(versions) if "repo" in version.tags]
-    newest = {checkpoint.label: checkpoint for checkpoint in registered if not checkpoint.is_random_init}
-    return CheckpointSeries(model, tuple(newest.values())) if newest else None
+    trained = [replace(checkpoint, model=name or model) for checkpoint in registered if not checkpoint.is_random_init]
+    newest = {checkpoint.label: checkpoint for checkpoint in trained}
+    return CheckpointSeries(name or model, tuple(newest.values())) if newest else None

@@ -11,13 +11,21 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from registry.errors import InvalidInput, redacted
+from registry.model_names import model_short_name
 from serving.model.placement import Precision
 
 EngineName = Literal["slots", "vllm"]
 PREFIX = "TRUSTTRACE_"
+KINDS = {
+    "bool_parsing": "it must be true or false",
+    "int_parsing": "it must be a whole number in digits, such as 16",
+    "float_parsing": "it must be a number, such as 0.5",
+}
+"""What is told of a value that is no such thing, by pydantic's word for the problem."""
 NEAR = 0.75
 """Likeness of names from which one is taken for the other misspelled; others, such as Kubernetes' own, are let be."""
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:]+\]|[^\s/?#@*:]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE)
+_NAME = re.compile(r"[\w.-]{1,100}")
 _PORTS = {"http": "80", "https": "443"}
 
 
@@ -26,7 +34,13 @@ def _split(value: Any) -> Any:
 
 
 def _parsed(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"it must be a JSON object, and cannot be read as JSON ({error})") from error
+    if not isinstance(parsed, dict):
+        raise ValueError('it must be a JSON object, such as {"tensor_parallel_size": 2}')
+    return parsed
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -77,7 +91,7 @@ class Settings(BaseSettings):
     | `MLFLOW_REGISTRY_URI` | the tracking URI | MLflow's own: where vectors are registered |
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, str_strip_whitespace=True)
 
     model: str = "smollm2"
     model_name: str | None = None
@@ -131,6 +145,16 @@ class Settings(BaseSettings):
             raise ValueError("holds commas and no key; separate keys by commas, or unset it")
         return value
 
+    @field_validator("model_name")
+    @classmethod
+    def _require_name(cls, name: str | None) -> str | None:
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(
+                "a name in the registry has up to 100 letters, digits, dots, dashes and underscores, such as "
+                f"{model_short_name(name)[:100]}"
+            )
+        return name
+
     @field_validator("allowed_origins")
     @classmethod
     def _require_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,11 +182,17 @@ def read_settings() -> Settings:
     """The settings of the environment. Raises ``InvalidInput`` naming the variable, its value and what it may be."""
     _require_spelled(os.environ)
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         problem = error.errors()[0]
         variable = PREFIX + str(problem["loc"][0]).upper()
         raise InvalidInput(f"{variable} is {problem['input']!r}: {_rule(problem)}") from error
+    if settings.vllm_arguments and settings.engine != "vllm":
+        raise InvalidInput(
+            f"TRUSTTRACE_VLLM_ARGUMENTS is set and TRUSTTRACE_ENGINE {settings.engine}, which does not hear them; set "
+            "TRUSTTRACE_ENGINE=vllm, or unset them"
+        )
+    return settings
 
 
 def _require_spelled(environment: Mapping[str, str]) -> None:
@@ -181,4 +211,4 @@ def _rule(problem: Mapping[str, Any]) -> str:
         return str(problem["ctx"]["error"])
     if problem["loc"][0] == "mlflow_ui":
         return "it must begin with http:// or https://"
-    return str(problem["msg"]).replace("Input should", "it must", 1)
+    return KINDS.get(problem["type"]) or str(problem["msg"]).replace("Input should", "it must", 1)

@@ -81,6 +81,11 @@ def test_an_unknown_stage_or_step_names_those_that_exist(spec, message):
         series_of("olmo", "allenai/olmo", OLMO).select(spec)
 
 
+def test_a_series_without_stages_says_so():
+    with pytest.raises(UnknownName, match=r"^mini has no stages, so 'stage2:last' names none.*steps such as 1,2"):
+        series_of("mini", "org/mini", ["step1", "step2"]).select("stage2:last")
+
+
 def test_labels_are_unique_in_a_series_of_several_stages():
     series = series_of("olmo", "allenai/olmo", OLMO)
     labels = [

@@ -5,8 +5,10 @@ from contextlib import nullcontext
 
 import pytest
 
+from registry.checkpoint_store import CheckpointStore
 from registry.errors import InvalidInput, NotFound
 from serving import served_model
+from serving.model.sources import find_series
 from serving.served_model import find_checkpoint
 from serving.settings import Settings
 from tests.hub_server import REPO
@@ -30,6 +32,15 @@ def test_a_series_not_yet_made_is_told_how(tmp_path, model, argument):
     with tracked_at(f"sqlite:///{tmp_path}/mlflow.db"), pytest.raises(NotFound) as told:
         find_checkpoint(Settings(model=model))
     assert f"mlflow run . -e probe --env-manager local -P model={argument}, or set" in str(told.value)
+
+
+@pytest.mark.parametrize("given", [{"model": "mini", "model_name": "other"}, {"model": "other=mini"}])
+def test_registered_checkpoints_are_served_by_another_name(series_directory, tmp_path, given):
+    with tracked_at(f"sqlite:///{tmp_path}/mlflow.db"):
+        for checkpoint in find_series(str(series_directory), name="mini"):
+            CheckpointStore().register(checkpoint, "digest")
+        chosen = find_checkpoint(Settings(**given))
+    assert (chosen.model, chosen.step) == ("other", find_checkpoint(Settings(model=str(series_directory))).step)
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,18 @@ def test_an_empty_variable_counts_as_unset(environment):
 
 
 def test_every_setting_is_read_from_its_variable(environment):
-    environment(API_KEYS="a, b,", SLOTS="4", TIMEOUT="1.5", TRACE="yes", VLLM_ARGUMENTS='{"seed": 1}')
+    environment(
+        API_KEYS="a, b,",
+        SLOTS="4",
+        TIMEOUT="1.5",
+        TRACE="yes",
+        VLLM_ARGUMENTS='{"seed": 1}',
+        ENGINE="vllm",
+        ADMIN_KEY=" secret ",
+    )
     settings = read_settings()
     assert (settings.api_keys, settings.slots, settings.timeout, settings.trace) == (("a", "b"), 4, 1.5, True)
-    assert settings.vllm_arguments == {"seed": 1}
+    assert (settings.vllm_arguments, settings.admin_key) == ({"seed": 1}, "secret")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +77,23 @@ def test_variables_of_others_are_let_be(monkeypatch):
         monkeypatch.setenv(f"TRUSTTRACE_{name}", "1")
     monkeypatch.setenv("MODLE", "1")
     assert read_settings().slots == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("FOUR_BIT", "maybe", "it must be true or false"),
+        ("SLOTS", "1e3", "it must be a whole number in digits, such as 16"),
+        ("VLLM_ARGUMENTS", "[1]", 'it must be a JSON object, such as {"tensor_parallel_size": 2}'),
+        ("VLLM_ARGUMENTS", "{", "it must be a JSON object, and cannot be read as JSON"),
+        ("VLLM_ARGUMENTS", '{"seed": 1}', "set TRUSTTRACE_ENGINE=vllm, or unset them"),
+        ("MODEL_NAME", "org/My Model", "such as my-model"),
+    ],
+)
+def test_a_refused_value_comes_with_a_way_out(environment, name, value, told):
+    environment(**{name: value})
+    with pytest.raises(InvalidInput, match=re.escape(told)):
+        read_settings()
 
 
 def test_origins_are_read_as_browsers_send_them(environment):
