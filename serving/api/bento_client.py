@@ -18,6 +18,7 @@ from serving.api.openai.requests import ChatRequest, CompletionRequest, OpenAIRe
 from serving.api.openai.usage import Usage
 from serving.api.request_body import RequestBody
 from serving.api.steering.block import Steering, SteeringInfo, Strengths
+from serving.steering.errors import SteeringError
 
 router = APIRouter(tags=["BentoML"])
 
@@ -68,8 +69,11 @@ async def generate(body: GenerateRequest, context: SteeredContext) -> JSONRespon
 
 async def answer_prompt(body: GenerateRequest, context: RequestContext) -> dict[str, Any]:
     """Raises whatever the same request to OpenAI's routes is refused with."""
-    with renamed({"messages": "prompt"}):
-        answer = await context.run(begin, context, body.as_openai())
+    try:
+        with renamed({"messages": "prompt"}):
+            answer = await context.run(begin, context, body.as_openai())
+    except SteeringError as error:
+        raise error.without_block((error.param or "").removeprefix("steering.") or None) from error
     content = await whole(context, answer)
     choice = content["choices"][0]
     return {

@@ -6,7 +6,8 @@
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -20,7 +21,6 @@ from serving.engine.base import PromptTooLong, QueueFull
 from serving.model.chat_templates import TemplateShareExceeded
 from serving.steering.errors import (
     InvalidSteering,
-    SteeringError,
     SteeringNotReady,
     StrengthOutOfRange,
     VectorNotServed,
@@ -160,10 +160,22 @@ def as_reply(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             wait = error.retry_after if isinstance(error, QueueFull) else RETRY_SECONDS
             if isinstance(error, VectorRefused) and isinstance(error.__cause__, Mismatch):
                 code = "vector_checkpoint_mismatch"
-            param = error.param if isinstance(error, SteeringError) else None
+            param = getattr(error, "param", None)
             return status, envelope(str(error), type, code, param), _headers(status, wait)
     logger.error("request failed", exc_info=error)
     return 500, envelope("the service failed; its log has the request's id", SERVER, "internal_error"), {}
+
+
+@contextmanager
+def at_field(param: str) -> Iterator[None]:
+    """What the registry refuses is a field of the request."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except TrustTraceError as error:
+        error.param = param  # type: ignore[attr-defined]
+        raise
 
 
 def _headers(status: int, wait: float) -> dict[str, str]:

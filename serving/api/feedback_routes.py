@@ -1,10 +1,12 @@
 """Feedback: a client's judgement of an answer, kept as an assessment of the answer's trace in MLflow."""
 
-from typing import Annotated, Self
+import re
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from registry.errors import NotFound
 from registry.traces import TraceLog
@@ -29,9 +31,23 @@ class FeedbackRequest(RequestBody):
 
     request_id: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$", examples=["7d0b2f6c"])
     """``X-Request-Id`` of the answer."""
-    name: str = Field("feedback", pattern=r"^[\w .:-]{1,100}$", examples=["helpful"])
+    name: str = Field("feedback", examples=["helpful"])
     value: bool | float | Annotated[str, Field(max_length=1000)] = Field(examples=[True])
     comment: str | None = Field(None, max_length=10_000)
+
+    @field_validator("name")
+    @classmethod
+    def _require_short(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w .:-]{1,100}", name):
+            raise PydanticCustomError("kind", "it should have 1 to 100 letters, digits, spaces and any of _ . : -")
+        return name
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _require_scalar(cls, value: Any) -> Any:
+        if not isinstance(value, bool | int | float | str):
+            raise PydanticCustomError("kind", "it should be true, false, a number or a text")
+        return value
 
     @model_validator(mode="after")
     def _require_storable(self) -> Self:

@@ -8,15 +8,24 @@ SteeringError
 └── SteeringNotReady       the registry has not been read yet
 """
 
+from typing import Self
+
 from registry.errors import TrustTraceError
 
 
 class SteeringError(TrustTraceError):
-    """Why a request is not steered as it asks; ``param`` names the field."""
+    """Why a request is not steered as it asks; ``param`` names the field.
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+    ``in_block`` continues the message: a further way out, which a `steering` block has and not every request.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, in_block: str = "") -> None:
+        super().__init__(message + in_block)
+        self.param, self._message = param, message
+
+    def without_block(self, param: str | None) -> Self:
+        """The same of a request that has no such block."""
+        return type(self)(self._message, param=param)
 
 
 class InvalidSteering(SteeringError):

@@ -195,7 +195,8 @@ def joint_limit_of(intervention: Intervention) -> JointLimit | None:
 
 def _reject_or_warn(message: str, on_exceed: OnExceed, param: str, warnings: list[str], *, what: str = "it") -> None:
     if on_exceed == "reject":
-        raise StrengthOutOfRange(f"{message}; lower {what}, or set `on_exceed` to clamp or warn", param=param)
+        in_block = ", or set `on_exceed` to clamp or warn"
+        raise StrengthOutOfRange(f"{message}; lower {what}", param=param, in_block=in_block)
     warnings.append(f"{message}; {'clamped' if on_exceed == 'clamp' else 'applied all the same'}")
 
 

@@ -132,15 +132,15 @@ class SteeringResolver:
             )
         if given.condition is not None and not (inherited.names or given.names):
             raise InvalidSteering(
-                "`when` applies to `strengths` and `targets`, but this request has none: add one, or put `when` into "
-                "each entry of `vectors`",
+                "`when` applies to `strengths` and `targets`, but this request has none: add one",
                 param=f"{param}.when",
+                in_block=", or put `when` into each entry of `vectors`",
             )
         if given.scope is not None and not (inherited.names or given.names):
             raise InvalidSteering(
-                "`apply` applies to `strengths` and `targets`, but this request has none: add one, or put `apply` into "
-                "each entry of `vectors`",
+                "`apply` applies to `strengths` and `targets`, but this request has none: add one",
                 param=f"{param}.apply",
+                in_block=", or put `apply` into each entry of `vectors`",
             )
         for steering in (inherited, given):
             yield from self._of_dimensions(steering, param)

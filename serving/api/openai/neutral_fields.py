@@ -1,5 +1,6 @@
 """Neutral fields: those of OpenAI's and other servers' requests that change no answer, or none at some values."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,5 +55,5 @@ def _is_neutral(name: str, value: Any, neutral: tuple[Any, ...]) -> bool:
 
 
 def _refusal(name: str, neutral: tuple[Any, ...]) -> str:
-    values = " or ".join(map(repr, neutral))
+    values = " or ".join(map(json.dumps, neutral))
     return f"`{name}` would change the answer and is not supported: leave it out{f', or at {values}' if values else ''}"

@@ -9,11 +9,12 @@ from fastapi.responses import JSONResponse, Response
 from registry.dimensions import DIMENSIONS
 from registry.errors import TrustTraceError
 from registry.gguf import vector_to_gguf
-from registry.records import parse_reference
+from registry.records import RegisteredVector, parse_reference
 from registry.serialization import vector_to_bytes
+from registry.store import VectorStore
 from serving.api.dependencies import Loaded, Served, SteeredContext, require_known_query
 from serving.api.error_documents import documented
-from serving.api.errors import ApiError, as_reply, require_model
+from serving.api.errors import ApiError, as_reply, at_field, require_model
 from serving.api.openai.completions import steering_of
 from serving.api.steering.compare import compare
 from serving.api.steering.requests import CompareRequest, DefaultSteering, ValidateRequest, VectorReference
@@ -79,10 +80,22 @@ def vectors(loaded: Loaded, dimension: Name | None = None) -> JSONResponse:
     return JSONResponse({"object": "list", "model": loaded.name, "data": data})
 
 
+def _registered(store: VectorStore, name: str, version: str) -> RegisteredVector:
+    """The version that a path names. Raises what the store does, naming the part of the path at fault."""
+    with at_field("name"):
+        parse_reference(f"{name}/1")
+    if not version.isdecimal():
+        raise ApiError(
+            f"`version` is {version!r} and has to be a number; GET /v1/steering/vectors lists them", param="version"
+        )
+    with at_field("version"):
+        return store.resolve(f"{name}/{version}")
+
+
 @router.get(VERSION, responses={200: {"model": VectorInfo}, **REGISTRY}, summary="Describe a registered vector")
 def vector(name: str, version: str, loaded: Loaded) -> JSONResponse:
     """One version with its lineage."""
-    registered = loaded.catalog.store().resolve(f"{name}/{version}")
+    registered = _registered(loaded.catalog.store(), name, version)
     return JSONResponse(vector_info(registered, loaded.catalog.served))
 
 
@@ -109,7 +122,7 @@ def export(
             param="strength",
         )
     store = loaded.catalog.store()
-    steering_vector = store.load(store.resolve(f"{name}/{version}"))
+    steering_vector = store.load(_registered(store, name, version))
     if format == "gguf":
         architecture = str(loaded.model.network.config.model_type)
         hint = architecture if steering_vector.lineage.model == loaded.name else None
@@ -129,16 +142,18 @@ def _attachment(name: str) -> str:
 @router.post("/v1/steering/vectors", responses={200: {"model": VectorInfo}, **REGISTRY}, summary="Load a vector")
 def load(body: VectorReference, loaded: Loaded) -> JSONResponse:
     """Make a registered version live beside the champions (admin key)."""
-    parse_reference(body.ref)
-    live = loaded.catalog.load(body.ref)
+    with at_field("ref"):
+        parse_reference(body.ref)
+        live = loaded.catalog.load(body.ref)
     return JSONResponse(vector_info(live.registered, loaded.catalog.served))
 
 
 @router.delete("/v1/steering/vectors", responses={200: {"model": Unloaded}, **REGISTRY}, summary="Unload a vector")
 def unload(body: VectorReference, loaded: Loaded) -> JSONResponse:
     """Take a loaded version back; requests that run keep it (admin key)."""
-    name, version = parse_reference(body.ref)
-    loaded.catalog.unload(f"{name}/{version}")
+    with at_field("ref"):
+        name, version = parse_reference(body.ref)
+        loaded.catalog.unload(f"{name}/{version}")
     return JSONResponse({"ref": body.ref, "unloaded": True})
 
 
@@ -194,8 +209,7 @@ def _require_appliable(default: DimensionSteering, served: ServedModel, loaded: 
     try:
         served.steering_resolver(loaded).resolve(SteeringRequest(default, inherits=False), "")
     except SteeringError as error:
-        error.param = (error.param or "").removeprefix(".") or None
-        raise
+        raise error.without_block((error.param or "").removeprefix(".") or None) from error
 
 
 @router.delete(

@@ -9,6 +9,7 @@ PROMPT, USER = "The city of Lyon", {"role": "user", "content": "you"}
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 HALF = "\ud83d"
 CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+VERSIONS = "/v1/steering/vectors/steer.mini.toxicity/versions"
 RESULT = {"role": "tool", "tool_call_id": "a", "content": "4"}
 
 
@@ -232,3 +233,22 @@ def test_a_response_tells_its_metadata(client):
 def test_a_refusal_repeats_little_of_what_was_sent(client):
     error = error_of(ask(client, **{"x" * 100_000: 1}))
     assert len(error["param"]) < 1100 and len(error["message"]) < 1100
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "param", "told"),
+    [
+        ("PUT", "/v1/steering/default", {"strengths": {"toxicity": 900}}, "strengths.toxicity", "; lower it"),
+        ("PUT", "/v1/steering/default", {"when": {}}, "when", "but this request has none: add one"),
+        ("POST", "/generate", {"prompt": "a", "strengths": {"toxicity": 900}}, "strengths.toxicity", "; lower it"),
+        ("POST", "/v1/completions", {"prompt": "a", "use_beam_search": True}, "use_beam_search", "or at false"),
+        ("POST", "/v1/responses", {"input": "a", "reasoning": {"effort": "low"}}, "reasoning", '"summary": "auto"}'),
+        ("POST", "/v1/steering/vectors", {"ref": "steer.mini.toxicity/9"}, "ref", "has no version 9; versions: 1"),
+        ("DELETE", "/v1/steering/vectors", {"ref": "toxicity"}, "ref", "or …@champion"),
+        ("GET", f"{VERSIONS}/9", None, "version", "has no version 9; versions: 1"),
+        ("GET", f"{VERSIONS}/champion/export", None, "version", "a number; GET /v1/steering/vectors lists them"),
+    ],
+)
+def test_the_way_out_is_one_of_that_route(client, method, path, body, param, told):
+    error = client.request(method, path, json=body).json()["error"]
+    assert error["param"] == param and error["message"].endswith(told)

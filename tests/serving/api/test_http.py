@@ -445,7 +445,7 @@ def test_bentomls_own_client_generates(service_url):
     assert found["usage"]["completion_tokens"] == 4
     assert found["steering"]["applied"][0]["dimension"] == "toxicity"
     refused = httpx.post(f"{service_url}/generate", json={"prompt": PROMPT, "strengths": {"toxicty": 1.0}})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "steering.strengths.toxicty")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "strengths.toxicty")
     invalid = httpx.post(f"{service_url}/generate", json={"prompt": 7})
     assert (invalid.status_code, invalid.json()["error"]["code"]) == (400, "invalid_request")
 

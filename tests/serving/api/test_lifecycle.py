@@ -348,6 +348,13 @@ def test_feedback_is_kept_at_the_trace_of_its_answer(registry):
         (trace,) = mlflow.MlflowClient().search_traces(locations=[place])
         (assessment,) = trace.info.assessments
         assert (assessment.name, assessment.value, assessment.rationale) == ("helpful", True, "to the point")
+        for field, value, told in (
+            ("value", {}, "false, a number or a text"),
+            ("name", "", "and any of _ . : -, not ''"),
+        ):
+            refused = client.post("/v1/feedback", json={**body, field: value})
+            error = refused.json()["error"]
+            assert (refused.status_code, error["param"]) == (400, field) and error["message"].endswith(told)
         unknown = client.post("/v1/feedback", json={**body, "request_id": "another"})
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "answer_not_found")
 
