@@ -58,6 +58,7 @@ class HalfClosableProtocol(H11Protocol):  # type: ignore[misc]
         if self.transport.is_closing():
             return
         if self.conn.our_state is h11.SEND_RESPONSE:
-            self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            asking = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            self.transport.write(self.conn.send(asking) or b"")
         wait = min(2 * waited, LAST)
         self.loop.call_later(wait, self._ask, wait)

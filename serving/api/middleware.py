@@ -56,7 +56,7 @@ class ServiceMiddleware:
         self._with_cors = CORSMiddleware(
             self._answer,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=["x-request-id", "x-steering-fingerprint", "retry-after"],
         )

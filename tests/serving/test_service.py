@@ -71,7 +71,7 @@ def test_a_wrong_setting_is_one_sentence(deployment, tmp_path):
     done = launched(deployment, tmp_path, TRUSTTRACE_SLOTS="many")
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("TRUSTTRACE_SLOTS is 'many': it must be a valid integer")
+    assert sentence.startswith("TRUSTTRACE_SLOTS is 'many': it must be a whole number")
 
 
 def test_the_process_that_starts_workers_loads_no_model_library(deployment, tmp_path):

@@ -122,7 +122,8 @@ def test_few_of_many_unknown_fields_are_compared(monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
-        ({"value": None}, "value", "valid"),
+        ({"value": None}, "value", "true, false, a number or a text"),
+        ({"value": 1, "name": ""}, "name", "1 to 100 letters"),
         ({"value": 10**400}, "value", "valid"),
         ({"value": "a" * 1001}, "value", "at most 1000 characters"),
         ({"value": "a\0"}, "value", "NUL"),

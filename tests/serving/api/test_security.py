@@ -118,6 +118,8 @@ def test_origins_are_let_in_by_setting_alone(keyed):
     allowed = httpx.request("OPTIONS", path, headers={"origin": "https://chat.example", **preflight})
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
+    head = {**preflight, "access-control-request-method": "HEAD", "origin": "https://chat.example"}
+    assert httpx.request("OPTIONS", f"{keyed}/v1/models", headers=head).status_code == 200
     refused = httpx.request("OPTIONS", path, headers={"origin": "https://evil.example", **preflight})
     assert refused.status_code == 403 and "TRUSTTRACE_ALLOWED_ORIGINS" in refused.text
     bare = httpx.request("OPTIONS", path, headers={"origin": "https://chat.example"})
