@@ -6,10 +6,13 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from serving.model.workspace import Workspace
+
 AT_ONCE = 1 << 20
 """Logits that are summed at a time: 21 rows of 49,152, which stay near the processor."""
 BLOCK = 256
 LOG2_E = math.log2(math.e)
+POWERS = Workspace()
 
 
 def log_sum_exp(
@@ -17,20 +20,21 @@ def log_sum_exp(
 ) -> Float32[Tensor, " rows"]:
     """Of each row, in nats; ``largest`` are the rows' largest logits where they are known.
 
-    On a CPU a few rows at once, in memory that is used again: fresh memory for all costs several times the sums. Powers
-    of two, because torch computes them in a third of the time that exponentials take on processors of AMD.
+    On a CPU a few rows at once. Powers of two, because torch computes them in a third of the time that exponentials
+    take on processors of AMD.
     """
     if logits.device.type != "cpu":
         return logits.float().logsumexp(dim=-1)
     rows = max(1, AT_ONCE // logits.shape[1])
-    values = logits.new_empty((min(rows, len(logits)), logits.shape[1]), dtype=torch.float32)
+    values = POWERS.of((min(rows, len(logits)), logits.shape[1]), logits.device)
     found = logits.new_empty(len(logits), dtype=torch.float32)
     for first in range(0, len(logits), rows):
         some = slice(first, first + rows)
-        powers = values[: len(logits[some])].copy_(logits[some])
-        highest = powers.amax(dim=-1) if largest is None else largest[some].float()
+        powers = values[: len(logits[some])]
+        wide = logits[some] if logits.dtype == torch.float32 else powers.copy_(logits[some])
+        highest = wide.amax(dim=-1) if largest is None else largest[some].float()
         taken_off = highest * -LOG2_E  # rounded, but it is put back as it is
-        torch.add(taken_off[:, None], powers, alpha=LOG2_E, out=powers)
+        torch.add(taken_off[:, None], wide, alpha=LOG2_E, out=powers)
         sums = _sums(powers.exp2_()).double()
         found[some] = (sums.log2_() - taken_off) / LOG2_E
     return found

@@ -9,7 +9,9 @@ from torch import Tensor
 from serving.engine.sequence import Logprobs
 from serving.engine.slots.sampling import block_maxima, draw, likeliest, log_probabilities_of_rows, masked
 from serving.engine.slots.slot_sequence import SlotSequence
+from serving.model.workspace import Workspace
 
+WIDE = Workspace()
 Drawn = int | Exception | None
 """A token; ``None`` for logits that are no numbers, an error where drawing fails."""
 
@@ -17,7 +19,11 @@ Drawn = int | Exception | None
 def draw_with_logprobs(
     logits: Tensor, drawing: Sequence[SlotSequence]
 ) -> tuple[list[Drawn], dict[int, Logprobs | Exception]]:
-    """One token per row, and the log-probabilities of the rows that ask for some."""
+    """One token per row, and the log-probabilities of the rows that ask for some.
+
+    In float32, in which torch finds maxima in a fifth of the time that it takes in bfloat16, and sums begin.
+    """
+    logits = WIDE.of(logits.shape, logits.device).copy_(logits)
     maxima = block_maxima(logits)
     tokens = draw_tokens(logits, maxima, drawing)
     return tokens, logprobs_of_drawn(logits, maxima, drawing, tokens)

@@ -8,8 +8,10 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from serving.model.log_sums import log_sum_exp
+from serving.model.log_sums import LOG2_E, log_sum_exp
+from serving.model.workspace import Workspace
 
+WEIGHTS = Workspace()
 BLOCK = 256
 """A running sum over the vocabulary is taken by blocks first: most of it need not be computed."""
 
@@ -59,8 +61,10 @@ def draw(
     numbers: Sequence[float],
 ) -> list[int]:
     """One token a row: the one at which the cumulative probability passes the row's number from [0, 1)."""
-    weights = logits.to(torch.float32, copy=True)  # one copy, changed in place: fresh memory costs more than the sums
-    weights.sub_(weights.amax(dim=-1, keepdim=True)).div_(weights.new_tensor(temperatures)[:, None]).exp_()
+    weights = WEIGHTS.of(logits.shape, logits.device)
+    wide = logits.float()
+    torch.sub(wide, wide.amax(dim=-1, keepdim=True), out=weights)
+    weights.mul_(LOG2_E / weights.new_tensor(temperatures)[:, None]).exp2_()  # as for log sums
     whole = torch.tensor(numbers, dtype=torch.float64, device=weights.device)
     tokens: list[int] = _passing(weights, whole).tolist()
     for row, (top_p, number) in enumerate(zip(top_ps, numbers, strict=True)):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from serving.engine.slots.sampling import block_maxima, likeliest, log_probabilities_of_rows
+from serving.engine.slots.sampling import block_maxima, draw, likeliest, log_probabilities_of_rows
 
 
 @pytest.mark.parametrize("vocabulary", [7, 256, 700, 5000, 49152])
@@ -53,3 +53,12 @@ def test_log_probabilities_of_a_row_are_its_own_bits():
     for row in range(6):
         (alone,) = log_probabilities_of_rows(rows[row : row + 1], block_maxima(rows[row : row + 1]), [row + 1], 3)
         assert together[row] == alone
+
+
+def test_what_is_drawn_is_computed_in_float32():
+    """In bfloat16, differences of large logits would be rounded away."""
+    rows = (90 + torch.rand(3, 700, generator=torch.Generator().manual_seed(5))).bfloat16()
+    numbers = [0.1, 0.5, 0.9]
+    running = (rows.double() / 0.7).softmax(dim=-1).cumsum(dim=-1)
+    expected = [int((row > number).nonzero()[0]) for row, number in zip(running, numbers, strict=True)]
+    assert draw(rows, [0.7] * 3, [1.0] * 3, numbers) == draw(rows.float(), [0.7] * 3, [1.0] * 3, numbers) == expected
