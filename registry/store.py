@@ -248,7 +248,8 @@ class VectorStore:
         versions = [str(version.version) for version in all_versions(self._client, name)]
         if versions and kind == "alias":
             aliases = sorted(self._client.get_registered_model(name).aliases)
-            return f"aliases: {', '.join(f'@{alias}' for alias in aliases) or 'none'}; or give a version by number"
+            present = f"aliases: {', '.join(f'@{alias}' for alias in aliases)}; or" if aliases else "nor any other:"
+            return f"{present} give a version by number, such as {name}/{versions[0]}"
         if versions:
             return f"versions: {', '.join(reversed(versions))}"
         of_model = model_names(self._client, name.rpartition(".")[0] + ".")

@@ -37,16 +37,19 @@ def step_label(checkpoint: Checkpoint) -> str:
 def checkpoint_names(table: pd.DataFrame) -> list[str]:
     """The name of each row's checkpoint within its series: stage and revision, for stages may have revisions alike.
 
-    Tables of older versions tell the revision alone.
+    A revision that names its stage is not told it twice. Tables of older versions tell the revision alone.
     """
-    revisions = table["revision"].astype(str)
+    revisions = list(table["revision"].astype(str))
     if "stage" not in table:
-        return list(revisions)
-    places = zip(table["stage"], table["ingredient"], revisions, strict=True)
-    return [
-        " ".join((*_told(stage), *(f"ingredient{int(number)}" for number in _told(ingredient)), revision))
-        for stage, ingredient, revision in places
+        return revisions
+    stages = [" ".join(map(str, _told(stage))) for stage in table["stage"]]
+    ingredients = [" ".join(f"ingredient{int(number)}" for number in _told(cell)) for cell in table["ingredient"]]
+    whole = [" ".join(filter(None, names)) for names in zip(stages, ingredients, revisions, strict=True)]
+    short = [
+        revision if f"{revision}-".startswith(f"{stage}-") else name
+        for stage, revision, name in zip(stages, revisions, whole, strict=True)
     ]
+    return short if len(set(short)) == len(set(whole)) else whole
 
 
 def _told(cell: Any) -> list[Any]:

@@ -19,8 +19,13 @@ def test_every_row_tells_its_checkpoint(tmp_path):
     assert read["step"].tolist() == [1, 1, 1, 1]
     assert read["ingredient"].fillna(0).tolist() == [0, 1, 2, 0]
     assert read["tokens"].fillna(0).tolist() == [2e9, 3e9, 3e9, 0]
-    assert len(set(checkpoint_names(read))) == 4
-    assert checkpoint_names(read) == checkpoint_names(table)
+    # Each revision names its stage, and `main` is one.
+    assert checkpoint_names(read) == checkpoint_names(table) == list(NAMES)
+
+
+def test_revisions_of_two_stages_stay_apart():
+    table = pd.DataFrame({"stage": ["a", "a-b", "sft"], "ingredient": None, "revision": ["a-b-1", "a-b-1", "main"]})
+    assert checkpoint_names(table) == ["a a-b-1", "a-b a-b-1", "sft main"]
 
 
 def test_tables_of_older_versions_tell_revisions():
