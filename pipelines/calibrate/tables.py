@@ -105,7 +105,8 @@ def conclusion(model: str, calibrated: Sequence[CalibratedDimension], *, serve: 
     promoted = any(dimension.result.is_promoted for dimension in calibrated)
     return Conclusion(
         verdict=(
-            f"Steering works in {len(works)} of {counted(len(calibrated), 'dimension')} of {model}{enumerated(works)}."
+            f"Steering works in {len(works)} of {counted(len(calibrated), 'dimension')} of {model}"
+            f"{enumerated(works)}, on the test half of calibration."
         ),
         header=("dimension", "works", "strength", *EFFECT_HEADER, "layer", "direction"),
         rows=tuple(_conclusion_row(dimension) for dimension in calibrated),

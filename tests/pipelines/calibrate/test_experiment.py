@@ -101,6 +101,7 @@ def test_run_and_version_pages_say_whether_it_works(arguments, capsys):
     assert "| effect on test [95 %] | detectable in 80 % | largest of random directions | perplexity" in version
     run = client.get_run(champion.calibration.run_id).data.tags["mlflow.note.content"]
     assert run.startswith("**Steering works in 1 of 1 dimension of") and "| toxicity | yes |" in run
+    assert run.partition("\n")[0].endswith(": toxicity, on the test half of calibration.**")
     printed, placed = capsys.readouterr().out, "TRUSTTRACE_CHECKPOINT=100 TRUSTTRACE_DEVICE=cpu make serve"
     assert f"#/models/{champion.name}/versions/{champion.version}" in printed
     assert printed.endswith(f"next: TRUSTTRACE_MODEL={arguments[1]} {placed}\n")
