@@ -9,8 +9,9 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 from anyio import CapacityLimiter, to_thread
 
 from registry.counts import counted
-from serving.api.errors import ShareExceeded
+from serving.api.errors import ApiError, ShareExceeded
 from serving.engine.base import Engine, Generation
+from serving.settings import Settings
 
 THREADS = 8
 """Requests of one client that are being read at once: templates rendered, texts tokenised, schemas compiled."""
@@ -71,6 +72,17 @@ class FairShare:
             raise ShareExceeded(
                 f"this client holds {counted(held, 'place')} with {free} free for all; wait for its answers to end"
             )
+
+
+def require_places(answers: int, settings: Settings, param: str) -> None:
+    """Raise ``ApiError`` for more answers than there are places in all, which no second try would find."""
+    places = settings.slots + settings.queue_limit
+    if answers > places:
+        raise ApiError(
+            f"the request asks for {answers} answers at once, and the service has {counted(places, 'place')} "
+            "(TRUSTTRACE_SLOTS and TRUSTTRACE_QUEUE_LIMIT); ask for fewer",
+            param=param,
+        )
 
 
 def _running(places: Sequence[Place]) -> list[Place]:

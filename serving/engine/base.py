@@ -37,7 +37,8 @@ class QueueFull(TrustTraceError):
     """As many requests wait as may."""
 
     def __init__(self, queue_limit: int, retry_after: float) -> None:
-        super().__init__(f"{queue_limit} requests wait already; try again in {math.ceil(retry_after)} s")
+        taken = f"{queue_limit} requests wait already" if queue_limit else "all slots are taken"
+        super().__init__(f"{taken}; try again in {math.ceil(retry_after)} s")
         self.retry_after = retry_after
         """Seconds until a place is likely to be free."""
 

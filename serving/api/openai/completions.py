@@ -8,6 +8,7 @@ from typing import Any
 
 from serving.api.dependencies import RequestContext
 from serving.api.errors import ApiError, require_model
+from serving.api.fair_share import require_places
 from serving.api.openai.prompts import (
     Tokens,
     chat_tokens,
@@ -29,6 +30,7 @@ from serving.engine.base import Generation, GenerationOutcome, GenerationRequest
 from serving.engine.calls import Calls
 from serving.engine.grammar import SchemaRefused
 from serving.served_model import LoadedModel, ServedModel
+from serving.settings import Settings
 from serving.steering.request import SteeringRequest
 from serving.steering.resolution import SteeringResolution
 
@@ -62,7 +64,7 @@ def begin(context: RequestContext, body: OpenAIRequest) -> Answer:
     steering = resolve_steering(served, loaded, request, source, is_challenged=is_challenged).after(
         "chat" if isinstance(body, ChatRequest) else "none"
     )
-    _require_choices(body, served.settings.max_choices)
+    _require_choices(body, served.settings)
     calls = _calls(loaded, body)
     prompts, format = _prompts(loaded, body, calls, record.client)
     requests = [
@@ -107,14 +109,15 @@ def renamed(fields: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
-def _require_choices(body: OpenAIRequest, most: int) -> None:
+def _require_choices(body: OpenAIRequest, settings: Settings) -> None:
     """Raise ``ApiError`` for too many answers, before any prompt is tokenised."""
     choices = body.choices * (n_prompts(body.prompt) if isinstance(body, CompletionRequest) else 1)
+    most, param = settings.max_choices, "n" if body.choices > 1 else "prompt"
     if choices > most:
         raise ApiError(
-            f"the request asks for {choices} answers and may ask for {most} (TRUSTTRACE_MAX_CHOICES)",
-            param="n" if body.choices > 1 else "prompt",
+            f"the request asks for {choices} answers and may ask for {most} (TRUSTTRACE_MAX_CHOICES)", param=param
         )
+    require_places(choices, settings, param)
 
 
 def _calls(loaded: LoadedModel, body: OpenAIRequest) -> Calls | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from serving.api.dependencies import RequestContext
 from serving.api.errors import require_model
+from serving.api.fair_share import require_places
 from serving.api.openai.completions import sampling_of
 from serving.api.openai.prompts import chat_tokens, require_fitting, tokens_of
 from serving.api.openai.responses import Json, token_readings
@@ -90,6 +91,7 @@ def compare(context: RequestContext, body: CompareRequest) -> ComparedGeneration
         GenerationRequest(tokens, sampling, settings[index].plan, settings[index].monitor, record.client)
         for index in (places.index(place) for place in range(max(places) + 1))
     ]
+    require_places(len(requests), served.settings, "settings")
     generations = context.shares.submit(record.client, loaded.engine, lambda: submit_all(loaded.engine, requests))
     return ComparedGenerations(loaded.model, seed, generations, places, settings, record)
 

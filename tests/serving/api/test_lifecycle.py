@@ -210,6 +210,21 @@ def test_a_full_queue_says_when_to_come_back(registry):
         assert complete(client)
 
 
+def test_more_answers_than_places_are_refused_for_good(registry):
+    """No later try would find room, so it is no 429."""
+    settings = [{"steering": {"strengths": {"toxicity": strength}}} for strength in (0.1, 0.2, 0.3)]
+    with serving(registry, slots=1, queue_limit=1) as (_, client):
+        for path, fields, param in (
+            ("/v1/completions", {"n": 3}, "n"),
+            ("/v1/completions", {"prompt": ["a", "b", "c"]}, "prompt"),
+            ("/v1/steering/compare", {"settings": settings}, "settings"),
+        ):
+            reply = client.post(path, json={"prompt": "a", "max_tokens": 1, **fields})
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+            assert "asks for 3 answers at once, and the service has 2 places" in reply.json()["error"]["message"]
+        assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1, "n": 2}).status_code == 200
+
+
 def test_an_answer_that_takes_too_long_is_broken_off(registry):
     with serving(registry, timeout=0.05) as (served, client):
         slow = client.post("/v1/completions", json={**ASKED, "max_tokens": 480, "ignore_eos": True})

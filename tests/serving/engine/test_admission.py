@@ -24,6 +24,13 @@ def test_a_full_queue_tells_how_long_turns_take():
     assert raised.value.retry_after == pytest.approx(15, rel=0.05)
 
 
+def test_a_queue_without_places_says_what_is_taken():
+    admission = Admission(slots=1, queue_limit=0)
+    admission.admit()
+    with pytest.raises(QueueFull, match="^all slots are taken; try again in 1 s"):
+        admission.admit()
+
+
 def test_draining_admits_nobody_and_waits_for_the_last():
     admission = Admission(slots=1, queue_limit=5)
     admission.admit()
