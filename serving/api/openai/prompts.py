@@ -123,7 +123,8 @@ def chat_tokens(
     """
     if not has_chat(model):
         raise ApiError(
-            f"{model.checkpoint.model} has no chat template; send the text as `prompt` to /v1/completions instead",
+            f"{model.checkpoint.model} has no chat template, so it takes texts alone: send `prompt` to "
+            "/v1/completions, /generate or /v1/steering/compare, `input` to /v1/probe or /v1/hidden_states",
             param="messages",
         )
     knows_tools = renders_tools(model)

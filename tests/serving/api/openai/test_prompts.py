@@ -114,3 +114,12 @@ def test_a_conversation_has_text_and_fits(monkeypatch, text, is_answered, error,
     assert raised.value.param == "messages"
     monkeypatch.setattr(prompts.CHAT_TEMPLATES, "render", lambda *_: "a" * WINDOW)
     assert len(chat_tokens(model, messages, WINDOW, is_answered=False)) == WINDOW
+
+
+@pytest.mark.parametrize("way", ["`prompt` to /v1/completions", "or /v1/steering/compare", "`input` to /v1/probe"])
+def test_a_model_without_template_says_which_routes_take_texts(monkeypatch, way):
+    monkeypatch.setattr(prompts, "has_chat", lambda _: False)
+    model = SimpleNamespace(checkpoint=SimpleNamespace(model="mini"))
+    with pytest.raises(ApiError, match=f"^mini has no chat template, .*{way}") as refused:
+        chat_tokens(model, [Message(role="user", content="a")], WINDOW, is_answered=True)
+    assert refused.value.param == "messages"
