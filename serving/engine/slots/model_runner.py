@@ -73,7 +73,7 @@ class ModelRunner:
         try:
             self._require_alike(plain, probe)
             if not kernels.batch_invariant:  # a step's threads would change with its tokens
-                self._few, self._many = self._step_threads_of(1), self._step_threads_of(self.slots)
+                self._few, self._many = (self._step_threads_of(min(n, slots)) for n in (1, MANY_TOKENS))
         except Mismatch:
             self.close()
             raise
@@ -213,7 +213,7 @@ class ModelRunner:
             _require_alike(self._slot_logits(tokens), plain, self.model)
 
     def _step_threads_of(self, tokens: int) -> StepThreads:
-        """How many threads take steps of so many tokens, one a slot: those that are fastest now, to begin with.
+        """How many threads take steps of ``tokens``, one a slot: those that are fastest now, to begin with.
 
         A small step is cut into pieces so short that waking a thread for one can take longer than the piece itself.
         """

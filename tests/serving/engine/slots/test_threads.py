@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig
 
 from serving.engine.slots import step_threads
-from serving.engine.slots.model_runner import ModelRunner
+from serving.engine.slots.model_runner import MANY_TOKENS, ModelRunner
 from serving.engine.slots.token_batch import Span, TokenBatch
 from tests.serving.engine.small_models import SMALL, small_model
 from tests.threads import threads_of_torch
@@ -24,6 +24,19 @@ def test_few_and_many_tokens_have_the_threads_that_are_fastest(monkeypatch, fast
     with threads_of_torch(2):
         runner = ModelRunner(small_model(LlamaConfig(**SMALL)), 16)
         assert (runner._few.chosen, runner._many.chosen) == (fastest[1], fastest[16])
+        runner.close()
+
+
+def test_more_slots_than_memory_has_can_be_offered(monkeypatch):
+    """What a step of many takes is measured on few of them."""
+    tokens = []
+    run = ModelRunner._logits
+    monkeypatch.setattr(
+        ModelRunner, "_logits", lambda self, given, *rest: tokens.append(len(given)) or run(self, given, *rest)
+    )
+    with threads_of_torch(2):
+        runner = ModelRunner(small_model(LlamaConfig(**SMALL)), 10**9)
+        assert max(tokens) == MANY_TOKENS and runner.cache.held < 10**7
         runner.close()
 
 
