@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from pipelines.figures.text_tables import markdown_table
@@ -91,7 +92,8 @@ def ending(run: Run, conclusion: Conclusion) -> str:
     width = max(len(name) for name, _ in links)
     lines = ["", *(f"{name:<{width}}  {page(path)}" for name, path in links)]
     lines += ["The links open while this runs in another terminal: make ui"] if needs_ui() else []
-    lines += [f"next: {_to_paste(conclusion.next)}"] if conclusion.next else []
+    is_stage = MLFLOW_PARENT_RUN_ID in run.data.tags  # of `main`, which goes on by itself
+    lines += [f"next: {_to_paste(conclusion.next)}"] if conclusion.next and not is_stage else []
     return "\n".join(lines)
 
 

@@ -130,6 +130,18 @@ def test_the_next_command_works_after_make(tracking, capsys, monkeypatch, level,
     assert capsys.readouterr().out.endswith("next: make serve\n")
 
 
+def test_a_stage_names_no_next_command(tracking, capsys, monkeypatch):
+    """`main` goes on by itself."""
+    client, chain = mlflow.MlflowClient(), concluded()
+    capsys.readouterr()
+    tags = {"mlflow.parentRunId": chain.info.run_id}
+    monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run(chain.info.experiment_id, tags=tags).info.run_id)
+    stage = concluded()
+    assert stage.data.tags["mlflow.parentRunId"] == chain.info.run_id
+    assert "next:" not in capsys.readouterr().out
+    assert stage.data.tags["mlflow.note.content"].endswith("Next: `make serve`")
+
+
 def test_links_to_a_server_hold_no_password(monkeypatch):
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://anna:secret@mlflow.example/")
     assert page(run_path("1", "a")).endswith("@mlflow.example/#/experiments/1/runs/a?workflowType=machine_learning")
