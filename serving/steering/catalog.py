@@ -190,7 +190,8 @@ class Catalog:
             except Unavailable:
                 raise
             except TrustTraceError as error:
-                self._refuse(dimension, error, refused)
+                # That none of its versions was promoted is nobody's fault.
+                self._refuse(dimension, error, refused, logging.INFO if isinstance(error, NotFound) else logging.ERROR)
                 continue
             try:
                 champions[dimension] = self._found(registered)
@@ -224,10 +225,12 @@ class Catalog:
                 challengers[dimension] = vector
         return challengers
 
-    def _refuse(self, dimension: str, error: TrustTraceError, refused: dict[str, TrustTraceError]) -> None:
+    def _refuse(
+        self, dimension: str, error: TrustTraceError, refused: dict[str, TrustTraceError], level: int = logging.ERROR
+    ) -> None:
         refused[dimension] = error
         if str(self._served.refused.get(dimension)) != str(error):
-            logger.error("no champion of %s can be served: %s", dimension, error)
+            logger.log(level, "no champion of %s can be served: %s", dimension, error)
 
     def _again(self, reference: str, known: ServedVector) -> ServedVector:
         """A version that an administrator loaded, with what its tags say now."""

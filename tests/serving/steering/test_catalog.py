@@ -150,6 +150,15 @@ def test_a_challenger_that_cannot_be_read_holds_up_no_champion(deployment, model
         assert "the challenger of toxicity cannot be served: the registry does not hand out" in caplog.text
 
 
+def test_a_dimension_without_champion_is_told_as_no_fault(deployment, model, tmp_path, caplog):
+    copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    with tracked_at(f"sqlite:///{tmp_path / 'mlflow.db'}"), caplog.at_level("INFO", "serving"):
+        mlflow.MlflowClient().delete_registered_model_alias("steer.mini.toxicity", "champion")
+        Catalog(model, VectorStore).refresh()
+    (told,) = [record for record in caplog.records if "no champion of toxicity" in record.message]
+    assert told.levelname == "INFO"
+
+
 def test_later_tags_of_a_loaded_version_hold(deployment, model, tmp_path):
     copy(deployment.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     own = replace(deployment, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
