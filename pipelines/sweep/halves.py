@@ -1,7 +1,6 @@
 """Halves of what is held out: the statements that calibration chooses on, and those that it is tested on."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -45,24 +44,27 @@ def calibration_halves(
 
 def able_to_calibrate(statements: Mapping[str, LabelledStatements]) -> list[str]:
     """The dimensions of which what is held out can be halved; that is the same for any number of seeds."""
-    able = []
-    for name, labelled in statements.items():
-        with suppress(InvalidInput):
-            calibration_halves(labelled, FittingProtocol())
-            able.append(name)
-    return able
+    refused = _refused(statements)
+    return [name for name in statements if name not in refused]
 
 
 def require_halves(statements: Mapping[str, LabelledStatements]) -> None:
     """Raise ``InvalidInput`` for statements that cannot be halved, naming the dimensions that can be calibrated."""
-    able = able_to_calibrate(statements)
-    others = f"; or calibrate the others: dimensions={','.join(able)}" if able else ""
+    refused = _refused(statements)
+    able = ",".join(name for name in statements if name not in refused)
+    for error in refused.values():
+        raise InvalidInput(f"{error}; or calibrate the others: dimensions={able}" if able else str(error)) from error
+
+
+def _refused(statements: Mapping[str, LabelledStatements]) -> dict[str, InvalidInput]:
+    """Why what is held out of a dimension cannot be halved, of those of which it cannot."""
+    refused = {}
     for name, labelled in statements.items():
-        if name not in able:
-            try:
-                calibration_halves(labelled, FittingProtocol())
-            except InvalidInput as error:
-                raise InvalidInput(f"{error}{others}") from error
+        try:
+            calibration_halves(labelled, FittingProtocol())
+        except InvalidInput as error:
+            refused[name] = error
+    return refused
 
 
 def _fewest_groups(half: LabelledStatements) -> int:

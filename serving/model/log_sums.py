@@ -30,8 +30,9 @@ def log_sum_exp(
     found = logits.new_empty(len(logits), dtype=torch.float32)
     for first in range(0, len(logits), rows):
         some = slice(first, first + rows)
-        powers = values[: len(logits[some])]
-        wide = logits[some] if logits.dtype == torch.float32 else powers.copy_(logits[some])
+        given = logits[some]
+        powers = values[: len(given)]
+        wide = given if given.dtype == torch.float32 else powers.copy_(given)
         highest = wide.amax(dim=-1) if largest is None else largest[some].float()
         taken_off = highest * -LOG2_E  # rounded, but it is put back as it is
         torch.add(taken_off[:, None], wide, alpha=LOG2_E, out=powers)

@@ -40,7 +40,7 @@ from tests.bench.bank import random_bank, tenths
 from tests.bench.engine import CONCURRENT, plans, prompts_of, submit_all
 from tests.bench.llama_worker import CLOCKS
 from tests.bench.table import Comparison, as_markdown, machine
-from tests.bench.timing import paired_ratio, told
+from tests.bench.timing import in_turn, median_ratio
 from tests.bench.wide_gguf import widened
 
 LIBRARY = Path(os.environ.get("TRUSTTRACE_LLAMA", ".venv-llama/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"))
@@ -94,12 +94,12 @@ def compare_rates(
             for count in (1, CONCURRENT):
                 work = {"file": str(file), "prompts": prompts_of(model, count), "n_tokens": tokens}
                 llama.ask("generate", **work)
-                theirs, ours, ratio, low, high = paired_ratio(
+                times = in_turn(
                     lambda work=work: llama.ask("generate", **work)[clock],  # type: ignore[misc]
                     lambda count=count: seconds_of(engine, count, tokens, none, clock),  # type: ignore[misc]
                     pairs,
-                    told,
                 )
+                theirs, ours, ratio, low, high = median_ratio(np.array(times))
                 requests = "one request" if count == 1 else f"{count} requests at once"
                 rows.append(
                     Comparison(

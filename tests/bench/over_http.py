@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from serving.model.sources import find_series
 from serving.steering.bank import SteeringBank
 from serving.steering.plan import SteeringPlan
 from tests.bench.table import Comparison
-from tests.bench.timing import median_difference, median_ratio
+from tests.bench.timing import in_turn, median_difference, median_ratio, seconds
 from tests.servers import ROOT, answers, free_port, started, wait_for
 from tests.threads import in_passing
 
 PROMPT = "The city of Lyon is in"
 FIRST_TURN, ANSWER = 1000, 30
+WARMING = 5
 FURTHER = (
     "Thank you. Now go on with that for another moment: what else is there to say about the places, and about which "
     "of them first?"
@@ -62,16 +64,11 @@ def compare_http(model_name: str, pairs: int = 60, tokens: int = 4) -> list[Comp
     plan = SteeringPlan(SteeringBank(model.facts))
     sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
     body = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
-    times = np.empty((pairs, 2))
     kernels = Kernels(four_bit=True)  # as the service multiplies
     with in_passing(lambda: SlotEngine(model, kernels=kernels)) as engine, service(model_name) as client:
-        for pair in range(-5, pairs):  # the first five warm up
-            began = time.perf_counter()
-            engine.submit(GenerationRequest(prompt, sampling, plan)).result()
-            amid = time.perf_counter()
-            client.post("/v1/completions", json=body).raise_for_status()
-            if pair >= 0:
-                times[pair] = time.perf_counter() - amid, amid - began
+        by_engine = partial(seconds, lambda: engine.submit(GenerationRequest(prompt, sampling, plan)).result(), 1)
+        by_http = partial(seconds, lambda: client.post("/v1/completions", json=body).raise_for_status(), 1)
+        times = np.array(in_turn(by_http, by_engine, WARMING + pairs)[WARMING:])
         second_turn = compare_second_turn(client, model.tokenizer, chats=10)
     http_ms, engine_ms = 1e3 * np.median(times, axis=0)
     added, low, high = median_difference(1e3 * times)

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from pipelines.sweep.run import run_sweep
 from registry.dimensions import DIMENSIONS
 from serving.model.language_model import LanguageModel, load
 from serving.model.residual_stream import recording
+from tests.bench.sweep_once import SweepCosts
 from tests.bench.table import Comparison
 from tests.bench.timing import in_turn, median_ratio, seconds
 
@@ -149,14 +149,6 @@ def compare_tracking(pairs: int = 5, of_memory: int = 3) -> list[Comparison]:
 def _more(key: str, what: str, ratio: tuple[float, ...], unit: str) -> Comparison:
     ours, theirs, *interval = ratio
     return Comparison.more(key, what, f"{ours:.1f} {unit}", f"{theirs:.1f} {unit}", interval, at_most=5)
-
-
-@dataclass(frozen=True)
-class SweepCosts:
-    seconds: float
-    processor_seconds: float
-    mib: float
-    """The largest resident size."""
 
 
 def sweep_once(checkpoints: str, *, log: bool) -> SweepCosts:

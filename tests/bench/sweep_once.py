@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -18,8 +19,15 @@ from pipelines.probe.result import ResultStore
 from tests.bench.resident import most_resident
 
 
-def sweep_seconds(checkpoints: str, *, log: bool) -> tuple[float, float]:
-    """On the clock, and of processors."""
+@dataclass(frozen=True)
+class SweepCosts:
+    seconds: float
+    processor_seconds: float
+    mib: float
+    """The largest resident size."""
+
+
+def sweep_costs(checkpoints: str, *, log: bool) -> SweepCosts:
     with tempfile.TemporaryDirectory() as directory, mock.patch.object(probing, "ResultStore") as results:
         results.return_value = ResultStore(Path(directory) / "results")
         mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
@@ -29,7 +37,8 @@ def sweep_seconds(checkpoints: str, *, log: bool) -> tuple[float, float]:
             began, worked = time.perf_counter(), time.process_time()
             if run_command(probe, ["--model", "tiny", "--checkpoints", checkpoints]):
                 raise RuntimeError("the sweep failed, for the reason above")
-            return time.perf_counter() - began, time.process_time() - worked
+            spent = time.perf_counter() - began, time.process_time() - worked
+            return SweepCosts(*spent, most_resident() / 1024)
 
 
 def main() -> None:
@@ -37,9 +46,7 @@ def main() -> None:
     parser.add_argument("checkpoints")
     parser.add_argument("--no-log", action="store_true", help="leave out the units' runs")
     given = parser.parse_args()
-    seconds, processor_seconds = sweep_seconds(given.checkpoints, log=not given.no_log)
-    costs = {"seconds": seconds, "processor_seconds": processor_seconds, "mib": most_resident() / 1024}
-    print(json.dumps(costs))
+    print(json.dumps(asdict(sweep_costs(given.checkpoints, log=not given.no_log))))
 
 
 if __name__ == "__main__":

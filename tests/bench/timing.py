@@ -82,8 +82,3 @@ def _once(work: Callable[[], object], clock: Callable[[], float] = time.perf_cou
 def processor_seconds(work: Callable[[], object]) -> float:
     """What ``work`` takes of this process' threads together, which a machine that others use changes less."""
     return _once(work, time.process_time)
-
-
-def told(work: Callable[[], float]) -> float:
-    """For ``paired_ratio``: what ``work`` itself measures, such as the seconds of a process of its own."""
-    return work()
